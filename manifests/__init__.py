@@ -1,0 +1,1 @@
+"""Data only: taxonomy, duplicates known from the facts, pinned splits, golden counts."""

@@ -1,0 +1,1 @@
+"""One module per source: its facts, and how to read it."""

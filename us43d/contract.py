@@ -1,0 +1,369 @@
+"""What a recipe is: facts in frozen pydantic models, and one reader that yields samples.
+
+A recipe never downloads, writes, resizes, encodes, assigns ids or splits by chance: it says what the archive holds.
+Importing this module must stay cheap (no numpy, no OpenCV): `us43d list` imports every recipe.
+"""
+
+import datetime
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from us43d.licences import LICENCES, Terms
+from us43d.rawtree import RawTree
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[np.generic]
+
+__all__ = [
+    "Access", "Citation", "Expect", "Fix", "GroupKind", "Image", "Label", "Lazy", "Licence", "Mask", "PaperProfile",
+    "Polygon", "Profile", "RawFile", "RawTree", "Recipe", "Remarked", "Route", "RouteKind", "Sample", "Split", "lazy",
+    "paths_in",
+]  # fmt: skip
+
+Url: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
+Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Md5: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Slug: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+Access: TypeAlias = Literal["open", "login", "agreement", "request", "unavailable"]
+Split: TypeAlias = Literal["train", "val", "test"]
+Profile: TypeAlias = Literal["us43d", "paper"]
+RouteKind: TypeAlias = Literal[
+    "http", "zenodo", "mendeley", "kaggle", "kaggle_competition", "github", "gdrive", "onedrive", "figshare", "girder",
+    "dataverse", "grand_challenge", "tcia", "stanford_aimi", "manual",
+]  # fmt: skip
+#: The unit that must not cross splits, from the safest down.
+GroupKind: TypeAlias = Literal["patient", "exam", "study", "video", "volume", "cluster", "image"]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+# ------------------------------------------------------------------------------------------------ where it comes from
+
+
+class RawFile(_Facts):
+    """One file to download, by the name it is stored under in downloads/<Name>/.
+
+    url: its own address; None where the route's host resolver finds it by name.
+    size: bytes. A size or digest nobody has published is None and recorded at the first download.
+    generated: the server builds the file on the fly, so only the digest of its content is stable.
+    unpack: an archive that is unpacked into the raw tree; False for a file that is placed there as it is.
+    into: folder of the raw tree it goes to ("" for the top).
+    """
+
+    name: str
+    url: Url | None = None
+    size: int | None = Field(default=None, gt=0)
+    md5: Md5 | None = None
+    sha256: Sha256 | None = None
+    generated: bool = False
+    unpack: bool = True
+    into: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not name or "/" in name or "\\" in name or name in {".", ".."}:
+            raise ValueError(f"{name!r} is not a plain file name")
+        return name
+
+
+class Route(_Facts):
+    """One way to get the whole source. Routes are tried in the order of `Recipe.routes`.
+
+    record: what the host calls it (Zenodo record, Kaggle owner/slug, GitHub owner/repo@commit, Girder id, …).
+    url: the page a person would open for this route.
+    mirror: a third party's copy, used only when the routes before it failed.
+    """
+
+    kind: RouteKind
+    url: Url | None = None
+    record: str | None = None
+    files: tuple[RawFile, ...] = ()
+    mirror: bool = False
+    note: str = ""
+
+
+class Licence(_Facts):
+    """The data's licence. The fields left None are those of the table in `us43d.licences`."""
+
+    id: str
+    evidence: str
+    url: Url | None = None
+    name: str | None = None
+    commercial: bool | None = None
+    redistribute: bool | None = None
+    derivatives: bool | None = None
+    share_alike: bool | None = None
+    attribution: bool | None = None
+
+    @field_validator("id")
+    @classmethod
+    def _known(cls, id: str) -> str:
+        if id not in LICENCES:
+            raise ValueError(f"{id!r} is no licence id us43d knows: one of {', '.join(LICENCES)}")
+        return id
+
+    @property
+    def terms(self) -> Terms:
+        """The table's terms, with what this source states itself laid over them."""
+        table = LICENCES[self.id]
+
+        def over(own: bool | None, known: bool | None) -> bool | None:
+            return known if own is None else own
+
+        return Terms(
+            id=self.id,
+            title=self.name or table.title,
+            url=self.url or table.url,
+            commercial=over(self.commercial, table.commercial),
+            redistribute=over(self.redistribute, table.redistribute),
+            derivatives=over(self.derivatives, table.derivatives),
+            share_alike=over(self.share_alike, table.share_alike),
+            attribution=over(self.attribution, table.attribution),
+        )
+
+
+class Citation(_Facts):
+    title: str
+    bibtex: str
+    venue: str | None = None
+    year: int | None = None
+    doi: str | None = None
+
+
+# ------------------------------------------------------------------------------------------------- what must be in it
+
+
+class Expect(_Facts):
+    """Published counts. None: nobody has published it.
+
+    images: samples the reader yields, dropped ones included. annotated: images with at least one annotation.
+    masks: non-empty masks read, before components are separated. tags: "name=value" → samples that carry it.
+    """
+
+    images: int | None = None
+    annotated: int | None = None
+    masks: int | None = None
+    groups: int | None = None
+    tags: Mapping[str, int] = Field(default_factory=dict)
+
+
+class Label(_Facts):
+    """What a label of the source means: a structure of the taxonomy, and what it says beyond that."""
+
+    structure: Slug
+    diagnosis: str | None = None
+
+
+class Fix(_Facts):
+    """A correction of one published sample, kept apart from reading and switched off by `--no-fixes`."""
+
+    key: str
+    reason: str
+    drop: bool = False
+    tags: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class PaperProfile(_Facts):
+    """How the published US-43d conversion differs, for `--profile paper`.
+
+    skip_empty: images without annotation are left out. labels: source label → the paper's label (labels sent to one
+    name are merged before components are separated), None to leave a label out; labels not named stay. read: another
+    reader, where the difference is more than that.
+    """
+
+    note: str
+    skip_empty: bool = False
+    labels: Mapping[str, str | None] = Field(default_factory=dict)
+    read: "Callable[[RawTree], Iterator[Sample]] | None" = None
+
+
+# ------------------------------------------------------------------------------------------------------ what is in it
+
+
+class Remarked(NamedTuple):
+    """An array together with what a person should know about how it was read."""
+
+    array: "Array"
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """An array read later, in a worker: `func(*args)`, where an argument may itself be Lazy.
+
+    `func` must be a module-level function, arguments hashable and picklable. It returns an array or `Remarked`.
+    """
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+
+    def read(self, memo: dict["Lazy", Any], remarks: list[str]) -> Any:
+        """The array. Nodes already in `memo` are not read twice; what the functions remark is appended."""
+        if self not in memo:
+            args = [arg.read(memo, remarks) if isinstance(arg, Lazy) else arg for arg in self.args]
+            value = self.func(*args)
+            if isinstance(value, Remarked):
+                remarks.extend(value.remarks)
+                value = value.array
+            memo[self] = value
+        return memo[self]
+
+
+def lazy(func: Callable[..., Any], *args: Any) -> Lazy:
+    """`lazy(masks.equal, lazy(masks.labels, path), 2)`: read later, only where it is needed."""
+    return Lazy(func, args)
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A filled outline. points: ((x, y), …) in pixels of the image, x to the right, y down; closed by itself.
+
+    rule "touch" fills every pixel the outline passes through (OpenCV's, LabelMe's); "inside" fills the pixels whose
+    integer coordinates lie inside or on it (scikit-image's).
+    """
+
+    points: tuple[tuple[float, float], ...]
+    rule: Literal["touch", "inside"] = "touch"
+
+
+Image: TypeAlias = "Path | Lazy | Array"
+Mask: TypeAlias = "Lazy | Polygon | Array"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image with its annotations, before harmonizing.
+
+    key: stable and unique in the source (relative path, or video and frame).
+    image: a file, or an array read later: (height, width) or (height, width, 3) RGB, uint8 or uint16.
+    masks: source label → mask(s) of the image's size, non-zero inside; every connected component of every mask becomes
+        an annotation. Several masks of a label stay apart.
+    instances: source label → masks that are one annotation each, however many pieces they have.
+    group: the unit that must not cross splits, of the kind the recipe names; "" stands for the key itself.
+    split: the official split, where there is one.
+    frame: index in its video or volume, from 0.
+    spacing_mm: (x, y) size of a pixel.
+    tags: diagnosis, view, sex, device …: whatever the source says of the image.
+    fit: the rule that lets masks differ in size from the image: "nearest" resizes them to it. None: that is an error.
+    drop: why the sample is left out; it keeps its row in the manifest.
+    remarks: oddities the reader met and handled.
+    """
+
+    key: str
+    image: "Image"
+    masks: "Mapping[str, Mask | Sequence[Mask]]" = field(default_factory=dict)
+    instances: "Mapping[str, Sequence[Mask]]" = field(default_factory=dict)
+    group: str = ""
+    split: Split | None = None
+    frame: int | None = None
+    spacing_mm: tuple[float, float] | None = None
+    tags: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    fit: Literal["nearest"] | None = None
+    drop: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def paths_in(sample: Sample) -> Iterator[Path]:
+    """Every raw file a sample refers to."""
+
+    def walk(node: object) -> Iterator[Path]:
+        if isinstance(node, Path):
+            yield node
+        elif isinstance(node, Lazy):
+            for arg in node.args:
+                yield from walk(arg)
+        elif isinstance(node, Mapping):
+            for value in node.values():
+                yield from walk(value)
+        elif isinstance(node, list | tuple):
+            for value in node:
+                yield from walk(value)
+
+    yield from walk((sample.image, sample.masks, sample.instances))
+
+
+# --------------------------------------------------------------------------------------------------------- the recipe
+
+
+class Recipe(_Facts):
+    """One source: what is publicly known about it, and how to read it.
+
+    name: folder name and what the user types. row: its name in the US-43d table (None for sources beyond it).
+    revision: raised when the meaning of the output changes; `changes` says how, per revision.
+    labels: every label the reader may yield → its meaning.
+    ignore: pattern of raw files that are not read (fnmatch on the path, case-insensitive) → why.
+    nested: patterns of archives inside the archives, unpacked where they lie.
+    group_rule, official_split: one sentence each, for people. sources, confidence: where the facts were read.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    slug: Slug
+    row: str | None
+    aliases: tuple[str, ...] = ()
+    revision: int = Field(default=1, ge=1)
+    changes: Mapping[int, str] = Field(default_factory=dict)
+    title: str
+    organ: str
+    application: str
+    media: Literal["image2d", "video", "volume3d", "hdf5", "npy"]
+    homepage: Url
+    doi: str | None = None
+    citations: tuple[Citation, ...] = Field(min_length=1)
+    licence: Licence
+    access: Access
+    access_checked: datetime.date
+    access_note: str = ""
+    routes: tuple[Route, ...]
+    labels: Mapping[str, Label]
+    group_kind: GroupKind
+    group_rule: str
+    official_split: str | None = None
+    expect: Expect
+    ignore: Mapping[str, str] = Field(default_factory=dict)
+    nested: tuple[str, ...] = ()
+    fixes: tuple[Fix, ...] = ()
+    paper: PaperProfile
+    known_issues: tuple[str, ...] = ()
+    sources: tuple[str, ...] = Field(min_length=1)
+    confidence: str
+    read: Callable[[RawTree], Iterator[Sample]]
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _bare_structures(cls, labels: Mapping[str, object]) -> Mapping[str, object]:
+        return {label: {"structure": to} if isinstance(to, str) else to for label, to in labels.items()}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.access in {"open", "login"} and not any(route.files or route.record for route in self.routes):
+            raise ValueError(f"{self.name}: access is {self.access}, but no route says where the files are")
+        if unknown := {to for to in self.paper.labels if to not in self.labels}:
+            raise ValueError(f"{self.name}: the paper profile names labels the recipe does not have: {unknown}")
+        if missing := {n for n in range(2, self.revision + 1) if n not in self.changes}:
+            raise ValueError(f"{self.name}: revisions {sorted(missing)} have no entry in `changes`")
+        return self
+
+    def reader(self, profile: Profile) -> Callable[[RawTree], Iterator[Sample]]:
+        return self.paper.read or self.read if profile == "paper" else self.read
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every spelling the recipe answers to."""
+        return tuple(dict.fromkeys((self.name, self.slug, *([self.row] if self.row else []), *self.aliases)))
+
+
+def normalised(name: str) -> str:
+    """Names match without regard to case, spaces and punctuation."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,99 @@
+"""Turning label maps, colours, outlines and polygons into masks. A mask is (h, w) bool."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.contract import Remarked
+from us43d.errors import UnreadableFile
+from us43d.masks.read import grey
+
+__all__ = ["above", "binary", "colour", "ellipse", "equal", "fill_holes", "fill_polygon", "nonzero"]
+
+
+def above(array: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
+    return array > threshold
+
+
+def nonzero(array: NDArray[Any]) -> NDArray[np.bool_]:
+    return array != 0
+
+
+def equal(array: NDArray[Any], *values: float) -> NDArray[np.bool_]:
+    """Pixels of a label map that have one of `values`."""
+    return array == values[0] if len(values) == 1 else np.isin(array, values)
+
+
+def binary(path: Path) -> NDArray[np.bool_] | Remarked:
+    """A two-valued mask file in any mode (1-bit, grey, palette, RGB), cut at half range.
+
+    Files hold 0/255, 0/1 or grey edges left by resizing or JPEG; 0/1 is recognised by nothing exceeding 1. Grey edge
+    pixels are counted in a remark.
+    """
+    array = grey(path)
+    if int(array.max(initial=0)) <= 1:
+        return array > 0
+    between = int(np.count_nonzero((array > 0) & (array < 255)))
+    mask = array > 127
+    return Remarked(mask, (f"grey mask edge: {between} pixels between 0 and 255",)) if between else mask
+
+
+def colour(array: NDArray[np.uint8], wanted: tuple[int, int, int], tolerance: int = 127) -> NDArray[np.bool_]:
+    """Pixels of an RGB picture within `tolerance` of a colour in every channel."""
+    difference = cv2.absdiff(array, np.array(wanted, np.uint8)[None, None].repeat(len(array), 0).repeat(array.shape[1], 1))
+    return difference.max(axis=2) <= tolerance
+
+
+def fill_holes(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """The mask with every background region that does not reach the border (4-connected) filled."""
+    padded = cv2.copyMakeBorder((mask != 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.floodFill(padded, None, (0, 0), 2, flags=4)
+    return padded[1:-1, 1:-1] != 2
+
+
+def ellipse(outline: NDArray[Any]) -> Remarked:
+    """The region enclosed by a drawn ellipse, closed where the picture's border cuts it.
+
+    A closed outline is filled as drawn. An open one is completed by the ellipse fitted to its pixels (least squares of
+    algebraic distance, Fitzgibbon 1995, as in OpenCV's fitEllipseDirect), and a remark says so. Raises UnreadableFile
+    with fewer than 5 pixels.
+    """
+    drawn = outline != 0
+    filled = fill_holes(drawn)
+    if np.count_nonzero(filled) > 2 * np.count_nonzero(drawn):
+        return Remarked(filled, ())
+    points = cv2.findNonZero(drawn.astype(np.uint8))
+    if points is None or len(points) < 5:
+        raise UnreadableFile("An outline has fewer than 5 pixels, too few for an ellipse.")
+    centre, axes, angle = cv2.fitEllipseDirect(points)
+    canvas = np.zeros(drawn.shape, np.uint8)
+    cv2.ellipse(canvas, (centre, axes, angle), 1, -1, cv2.LINE_8)
+    return Remarked((canvas != 0) | drawn, ("open outline completed by the fitted ellipse",))
+
+
+def fill_polygon(points: Sequence[tuple[float, float]], shape: tuple[int, int], rule: str = "touch") -> NDArray[np.bool_]:
+    """A filled polygon of (x, y) points on a canvas of `shape` (rows, columns); see `Polygon` for the rules.
+
+    "inside" follows the even-odd rule on pixel centres at integer coordinates; the outline itself counts as inside.
+    """
+    canvas = np.zeros(shape, np.uint8)
+    if rule == "touch":
+        if points:
+            cv2.fillPoly(canvas, [np.rint(np.asarray(points, np.float64)).astype(np.int32)], 1)
+        return canvas != 0
+    xy = np.asarray(points, np.float64)
+    x0, y0 = xy[:, 0], xy[:, 1]
+    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
+    for row in range(max(0, int(np.ceil(y0.min()))), min(shape[0], int(np.floor(y0.max())) + 1)):
+        # The two half-open readings of "crosses this row" differ on vertices and level edges only; together they
+        # give the region with its border.
+        for crossing in ((y0 <= row) != (y1 <= row), (y0 < row) != (y1 < row)):
+            along = (row - y0[crossing]) / (y1[crossing] - y0[crossing])
+            at = np.sort(x0[crossing] + along * (x1[crossing] - x0[crossing]))
+            for left, right in zip(at[::2], at[1::2], strict=True):
+                canvas[row, max(0, int(np.ceil(left - 1e-9))) : max(0, int(np.floor(right + 1e-9)) + 1)] = 1
+    return canvas != 0

@@ -1,0 +1,197 @@
+"""Reading images, volumes and videos into arrays.
+
+Arrays are (rows, columns) or (rows, columns, 3) RGB. A file that cannot be read raises UnreadableFile with its path.
+"""
+
+import struct
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import UnreadableFile
+
+__all__ = ["MAX_PIXELS", "Header", "grey", "header", "image", "nifti_frame", "nifti_shape", "rgb", "video_frame"]
+
+#: A picture with more pixels is refused before it is decoded: no ultrasound frame comes near, a bomb does.
+MAX_PIXELS = 1 << 27
+
+cv2.setNumThreads(1)  # parallelism is by process
+
+
+class Header(NamedTuple):
+    """What a PNG or JPEG says of itself before decoding."""
+
+    kind: str
+    width: int
+    height: int
+    bits: int
+    channels: int
+    plain: bool  # no palette, no alpha, not interlaced by orientation: decoders agree on its pixels
+
+
+def header(data: bytes, path: Path) -> Header | None:
+    """The header of a PNG or JPEG, None for any other format. Raises UnreadableFile if it is cut or too large."""
+    found = None
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        found = _png_header(data, path)
+    elif data[:3] == b"\xff\xd8\xff":
+        found = _jpeg_header(data, path)
+    if found and found.width * found.height > MAX_PIXELS:
+        raise UnreadableFile(f"{path} claims {found.width} × {found.height} pixels, more than {MAX_PIXELS:,}.")
+    return found
+
+
+def _png_header(data: bytes, path: Path) -> Header:
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise UnreadableFile(f"{path} is a PNG without its header (the file has {len(data):,} bytes).")
+    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+    channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colour, 0)
+    extra = b"tRNS" in data[33:4096] or b"eXIf" in data[33:4096]
+    return Header("png", width, height, bits, channels, colour in (0, 2) and bits == 8 and not extra)
+
+
+def _jpeg_header(data: bytes, path: Path) -> Header:
+    at, turned = 2, False
+    while at + 9 < len(data):
+        if data[at] != 0xFF:
+            break
+        marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0xE1 and data[at + 4 : at + 8] == b"Exif":
+            turned = _exif_turns(data[at + 10 : at + 2 + size])
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits, height, width, channels = struct.unpack(">BHHB", data[at + 4 : at + 10])
+            return Header("jpeg", width, height, bits, channels, bits == 8 and channels in (1, 3) and not turned)
+        at += 2 + size
+    raise UnreadableFile(f"{path} is a JPEG without a frame header (the file has {len(data):,} bytes).")
+
+
+def _exif_turns(tiff: bytes) -> bool:
+    """Whether an Exif block asks viewers to turn the picture (tag 0x0112 other than 1)."""
+    order = "<" if tiff[:2] == b"II" else ">"
+    try:
+        (first,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, first)
+        for n in range(count):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, first + 2 + 12 * n)
+            if tag == 0x0112:
+                return bool(value != 1)
+    except struct.error:
+        return False
+    return False
+
+
+def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
+    """Decode a picture: (h, w) or (h, w, channels) in OpenCV's BGR order."""
+    found = header(data, path)
+    try:
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
+    except cv2.error as error:
+        raise UnreadableFile(f"{path} cannot be decoded: {error.err}.") from error
+    if array is None:
+        kind = found.kind.upper() if found else "picture"
+        raise UnreadableFile(f"{path} is no readable {kind} ({len(data):,} bytes, beginning {data[:8]!r}).")
+    return array
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def image(path: Path) -> NDArray[Any]:
+    """The picture as stored: (h, w) grey or (h, w, 3) RGB, uint8 or uint16; an alpha channel is dropped."""
+    array = decode(_bytes(path), path)
+    if array.ndim == 3 and array.shape[2] == 2:
+        array = array[:, :, 0]
+    return np.ascontiguousarray(array[:, :, 2::-1]) if array.ndim == 3 else array
+
+
+def rgb(path: Path) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB uint8, whatever the file's mode."""
+    return np.ascontiguousarray(decode(_bytes(path), path, cv2.IMREAD_COLOR)[:, :, ::-1]).astype(np.uint8)
+
+
+def grey(path: Path) -> NDArray[np.uint8]:
+    """(h, w) uint8. Colour is turned to luma; a 1-bit file gives 0 and 255."""
+    return decode(_bytes(path), path, cv2.IMREAD_GRAYSCALE).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _nifti(path: Path) -> NDArray[Any]:
+    import nibabel
+
+    try:
+        return np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]  # nibabel's union of images
+    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+
+
+@lru_cache(maxsize=4096)
+def nifti_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """(shape, spacing) of a NIfTI file from its header: axes x, y, z/time; spacing in the header's unit (mm)."""
+    import nibabel
+
+    try:
+        head = nibabel.load(path).header  # type: ignore[attr-defined]
+        return tuple(int(n) for n in head.get_data_shape()), tuple(float(z) for z in head.get_zooms())
+    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+
+
+def nifti_frame(path: Path, frame: int) -> NDArray[Any]:
+    """Frame `frame` of the last axis of a NIfTI file as (rows = y, columns = x): the picture SimpleITK shows."""
+    volume = _nifti(path)
+    if volume.ndim == 2:
+        volume = volume[:, :, None]
+    if not 0 <= frame < volume.shape[2]:
+        raise UnreadableFile(f"{path} has {volume.shape[2]} frames, no frame {frame}.")
+    return np.ascontiguousarray(volume[:, :, frame].T)
+
+
+class _Video:
+    """A video read forwards; seeking is not exact in Motion-JPEG and H.264 files, so going back starts again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open()
+
+    def _open(self) -> None:
+        self.capture = cv2.VideoCapture(str(self.path))
+        self.next = 0
+        if not self.capture.isOpened():
+            raise UnreadableFile(f"{self.path} is no readable video.")
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        if index < self.next:
+            self.capture.release()
+            self._open()
+        while self.next < index:
+            if not self.capture.grab():
+                raise UnreadableFile(f"{self.path} has {self.next} frames, no frame {index}.")
+            self.next += 1
+        ok, bgr = self.capture.read()
+        if not ok:
+            raise UnreadableFile(f"{self.path} has {self.next} frames, no frame {index}.")
+        self.next += 1
+        return np.ascontiguousarray(bgr[:, :, ::-1]).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _video(path: Path) -> _Video:
+    return _Video(path)
+
+
+def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
+    """Frame `frame` (from 0) of a video: (h, w), or (h, w, 3) RGB where the channels differ."""
+    colour = _video(path).frame(frame)
+    same = (colour[:, :, 0] == colour[:, :, 1]).all() and (colour[:, :, 1] == colour[:, :, 2]).all()
+    return np.ascontiguousarray(colour[:, :, 0]) if same else colour

@@ -1,0 +1,57 @@
+"""Where things lie on disk. Importing this creates nothing; only the code that writes makes folders.
+
+$US43D_HOME (default ~/.us43d)
+    downloads/<Name>/   archives as published, with receipts
+    raw/<Name>/         unpacked, read-only
+    build/<Name>/<version>/
+    corpora/<release>/
+    runs/<run>/
+    weights/
+    licences.json       what was accepted, when
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Home"]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder tree of one user or one lab."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, root: str | Path | None = None) -> "Home":
+        """The given root, else $US43D_HOME, else ~/.us43d; made absolute, not created."""
+        chosen = root or os.environ.get("US43D_HOME") or Path.home() / ".us43d"
+        return cls(Path(chosen).expanduser().absolute())
+
+    def downloads(self, name: str) -> Path:
+        return self.root / "downloads" / name
+
+    def raw(self, name: str) -> Path:
+        return self.root / "raw" / name
+
+    def builds(self, name: str) -> Path:
+        return self.root / "build" / name
+
+    def build(self, name: str, version: str) -> Path:
+        return self.builds(name) / version
+
+    def corpus(self, release: str) -> Path:
+        return self.root / "corpora" / release
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights"
+
+    @property
+    def licence_ledger(self) -> Path:
+        return self.root / "licences.json"

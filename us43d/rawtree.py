@@ -1,0 +1,186 @@
+"""The raw tree: a source's unpacked, read-only folder as a reader sees it.
+
+Listed once, sorted, so that nothing depends on the file system's order; remembers what was read, so that a file nobody
+accounts for is found.
+"""
+
+import csv
+import fnmatch
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, listed
+
+__all__ = ["ALWAYS_IGNORED", "RawTree"]
+
+#: Left by desktops and archivers, in any source.
+ALWAYS_IGNORED: Mapping[str, str] = {
+    "__macosx/*": "resource forks written by macOS",
+    "*/__macosx/*": "resource forks written by macOS",
+    "._*": "resource fork written by macOS",
+    "*/._*": "resource fork written by macOS",
+    ".ds_store": "written by macOS",
+    "*/.ds_store": "written by macOS",
+    "thumbs.db": "written by Windows",
+    "*/thumbs.db": "written by Windows",
+    "desktop.ini": "written by Windows",
+    "*/desktop.ini": "written by Windows",
+}
+
+
+@lru_cache(maxsize=512)
+def _pattern(glob: str) -> re.Pattern[str]:
+    """A glob on a relative path: `*` stays inside a folder, `**/` is any folders, no regard to case."""
+    parts = []
+    for part in re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", glob):
+        if part == "**/":
+            parts.append("(?:.*/)?")
+        elif part == "*":
+            parts.append("[^/]*")
+        elif part == "?":
+            parts.append("[^/]")
+        elif part.startswith("[") and part.endswith("]"):
+            parts.append(part.replace("[!", "[^"))
+        else:
+            parts.append(re.escape(part))
+    return re.compile("".join(parts) + r"\Z", re.IGNORECASE)
+
+
+class RawTree:
+    """Files below one folder. Paths given and returned as keys are relative, with `/`."""
+
+    def __init__(self, root: Path) -> None:
+        """Walk `root`. Raises MissingRawFile if it is no folder, RawDataError for links out and unusable names."""
+        self.root = root
+        self.prefix = ""
+        if not root.is_dir():
+            raise MissingRawFile(f"{root} is not a folder.")
+        self._files = dict(sorted(_walk(root)))
+        self._used: set[str] = set()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def at(self, *folders: str) -> "RawTree":
+        """The same tree seen from the folder that holds `folders[0]` (the first of them that exists), at any depth.
+
+        Archives differ in their top folder; keys taken from here do not. The shallowest match wins; two at one depth
+        are an error. Raises MissingRawFile if there is none.
+        """
+        for folder in folders:
+            wanted = f"/{folder.lower()}/"
+            hits = {
+                whole[: ("/" + whole.lower()).index(wanted)]
+                for key in self._files
+                if wanted in "/" + (whole := key).lower()
+            }
+            if not hits:
+                continue
+            least = min(hit.count("/") + bool(hit) for hit in hits)
+            nearest = sorted(hit for hit in hits if hit.count("/") + bool(hit) == least)
+            if len(nearest) > 1:
+                raise RawDataError(f"Several folders in {self.root} are called {folder}: {listed(nearest)}.")
+            return self._from(nearest[0])
+        raise MissingRawFile(f"No folder in {self.root} is called {' or '.join(folders)}.")
+
+    def _from(self, prefix: str) -> "RawTree":
+        view = object.__new__(RawTree)
+        view.root = self.root
+        view.prefix = self.prefix + prefix
+        view._files = {key[len(prefix) :]: path for key, path in self._files.items() if key.startswith(prefix)}
+        view._used = self._used
+        return view
+
+    def has(self, key: str) -> bool:
+        return key in self._files
+
+    def path(self, key: str) -> Path:
+        """The file under `key`. Raises MissingRawFile, naming what lies beside it."""
+        if key not in self._files:
+            folder = key.rpartition("/")[0]
+            beside = [other for other in self._files if other.rpartition("/")[0] == folder]
+            hint = f" The folder holds {listed(beside, 5)}." if beside else ""
+            raise MissingRawFile(f"{self.prefix}{key} is missing in {self.root}.{hint}")
+        return self._files[key]
+
+    def glob(self, pattern: str) -> list[str]:
+        """Keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case."""
+        match = _pattern(pattern).match
+        return [key for key in self._files if match(key)]
+
+    def use(self, *paths: Path) -> None:
+        """Note that these files were read or are referred to by a sample."""
+        self._used.update(path.relative_to(self.root).as_posix() for path in paths)
+
+    def read(self, key: str) -> bytes:
+        """The file's bytes. Raises UnreadableFile if the system cannot give them."""
+        path = self.path(key)
+        self.use(path)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
+
+    def text(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> str:
+        """The decoded file, trying `encodings` in order. Raises UnreadableFile if none fits."""
+        data = self.read(key)
+        for encoding in encodings:
+            try:
+                return data.decode(encoding)
+            except UnicodeDecodeError:
+                continue
+        raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {' or '.join(encodings)} text.")
+
+    def table(
+        self, key: str, columns: Iterable[str], *, sep: str = ",", encodings: tuple[str, ...] = ("utf-8-sig",)
+    ) -> list[dict[str, str]]:
+        """Rows of a delimited table as text, in file order, cells stripped.
+
+        Raises UnreadableFile if a column of `columns` is missing, or a row has more or fewer cells than the header.
+        """
+        reader = csv.reader(io.StringIO(self.text(key, encodings), newline=""), delimiter=sep)
+        header = [cell.strip() for cell in next(reader, [])]
+        if missing := [column for column in columns if column not in header]:
+            raise UnreadableFile(
+                f"{self.prefix}{key} in {self.root} has no column {listed(missing)}; it has {listed(header)}."
+            )
+        rows = []
+        for number, cells in enumerate(reader, start=2):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise UnreadableFile(
+                    f"{self.prefix}{key} in {self.root}, line {number}: {len(cells)} cells under {len(header)} headings."
+                )
+            rows.append({name: cell.strip() for name, cell in zip(header, cells, strict=True)})
+        return rows
+
+    def unread(self, ignore: Mapping[str, str]) -> list[str]:
+        """Files that were neither used nor match a pattern of `ignore` or ALWAYS_IGNORED."""
+        patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in (*ALWAYS_IGNORED, *ignore)]
+        whole = (path.relative_to(self.root).as_posix() for path in self._files.values())
+        return [key for key in whole if key not in self._used and not any(p.match(key.lower()) for p in patterns)]
+
+
+def _walk(root: Path) -> Iterator[tuple[str, Path]]:
+    def fail(error: OSError) -> None:
+        raise RawDataError(f"{error.filename} cannot be listed: {error.strerror}.") from error
+
+    for folder, _, names in os.walk(root, onerror=fail):
+        for name in names:
+            path = Path(folder, name)
+            key = path.relative_to(root).as_posix()
+            try:
+                key.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise RawDataError(f"The name of {os.fsencode(path)!r} is not UTF-8.") from error
+            if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+                raise RawDataError(f"{path} is a link that leads out of the raw tree, to {path.resolve()}.")
+            yield key, path

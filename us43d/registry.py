@@ -1,0 +1,72 @@
+"""Finds recipes and specimens by listing their packages; a module is imported only when it is asked for."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+
+from us43d.contract import Recipe, normalised
+from us43d.errors import RecipeError, UnknownName
+from us43d.specimen import Specimen
+
+__all__ = ["find", "recipe", "recipes", "slugs", "specimen"]
+
+
+@cache
+def slugs() -> tuple[str, ...]:
+    """Module names of all recipes, sorted; nothing is imported but the empty package."""
+    package = importlib.import_module("us43d.recipes")
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg))
+
+
+@cache
+def recipe(slug: str) -> Recipe:
+    """The recipe in module `slug`. Raises RecipeError if it has none or calls itself otherwise."""
+    found = getattr(importlib.import_module(f"us43d.recipes.{slug}"), "RECIPE", None)
+    if not isinstance(found, Recipe) or found.slug != slug:
+        raise RecipeError(f"recipes/{slug}.py has no RECIPE with slug {slug!r}.")
+    return found
+
+
+def recipes() -> Iterator[Recipe]:
+    """All recipes, in the order of their slugs."""
+    return map(recipe, slugs())
+
+
+@cache
+def _by_name() -> dict[str, str]:
+    table: dict[str, str] = {}
+    for each in recipes():
+        for name in each.names:
+            other = table.setdefault(normalised(name), each.slug)
+            if other != each.slug:
+                raise RecipeError(f"{name!r} names both {other} and {each.slug}.")
+    return table
+
+
+def find(name: str) -> Recipe:
+    """The recipe a user means, by any of its names, without regard to case, spaces or punctuation.
+
+    Raises UnknownName with the nearest names.
+    """
+    wanted = normalised(name)
+    if wanted in slugs():  # no need to import the others
+        return recipe(wanted)
+    table = _by_name()
+    if wanted in table:
+        return recipe(table[wanted])
+    near = difflib.get_close_matches(wanted, table, n=3, cutoff=0.6)
+    names = list(dict.fromkeys(recipe(table[n]).name for n in near))
+    hint = f" Did you mean {' or '.join(names)}?" if names else ""
+    raise UnknownName(f"No source is called {name!r}.{hint}", next="us43d list")
+
+
+def specimen(slug: str) -> Specimen:
+    """The specimen generator of a source. Raises RecipeError if it has none."""
+    try:
+        module = importlib.import_module(f"us43d.recipes.specimens.{slug}")
+    except ModuleNotFoundError as error:
+        raise RecipeError(f"{slug} has no specimen: recipes/specimens/{slug}.py is missing.") from error
+    found: Specimen = module.make
+    return found

@@ -1,0 +1,105 @@
+"""What specimens are made of: simulated speckle, known shapes, and the truth about what was drawn.
+
+A specimen is a tiny raw tree with the published names, formats and oddities of one source. It follows the facts, not
+the reader, so it does not use `us43d.masks`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Drawn", "Specimen", "Truth", "blob", "ring", "speckle", "write_image"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What was drawn for one sample.
+
+    masks: source label → the masks drawn (h, w) bool, in the image's own size, one per mask file or instance; empty
+        ones left out. dropped: whether the reader is to leave the sample out, with a reason.
+    """
+
+    masks: "Mapping[str, Sequence[NDArray[np.bool_]]]" = field(default_factory=dict)
+    group: str | None = None
+    split: str | None = None
+    tags: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """samples: key → what was drawn. lossless: False where the source's own encoding (JPEG, resampling) blurs masks,
+    so that they are compared by IoU ≥ 0.98 instead of exactly."""
+
+    samples: Mapping[str, Drawn]
+    lossless: bool = True
+
+
+class Specimen(Protocol):
+    def __call__(self, root: Path, rng: "np.random.Generator", scale: int = 1) -> Truth:
+        """Write the raw tree below `root` (an existing empty folder). `scale` multiplies frames or images."""
+
+
+def blob(shape: tuple[int, int], rng: "np.random.Generator", size: float = 0.25, cell: tuple[float, float, float, float] = (0, 0, 1, 1)) -> "NDArray[np.bool_]":
+    """One connected lobed region (h, w) bool, deliberately not an ellipse.
+
+    size: mean radius as a fraction of the smaller side of the cell. cell: the part of the picture it lies in, as
+    fractions (x0, y0, x1, y1).
+    """
+    import numpy as np
+
+    rows, cols = shape
+    x0, y0, x1, y1 = cell[0] * cols, cell[1] * rows, cell[2] * cols, cell[3] * rows
+    radius = size * min(x1 - x0, y1 - y0)
+    room = 0.5 - min(0.45, 1.6 * size)  # how far the centre may move without touching the cell's border
+    cx = (x0 + x1) / 2 + (x1 - x0) * rng.uniform(-room, room)
+    cy = (y0 + y1) / 2 + (y1 - y0) * rng.uniform(-room, room)
+    y, x = np.mgrid[:rows, :cols]
+    angle = np.arctan2(y - cy, x - cx)
+    wave = np.ones(shape)
+    for lobes in (2, 3, 5):
+        wave += rng.uniform(0.1, 0.28) * np.cos(lobes * angle + rng.uniform(0, 2 * np.pi))
+    return np.asarray(np.hypot(x - cx, y - cy) < radius * np.maximum(wave, 0.3))
+
+
+def ring(shape: tuple[int, int], centre: tuple[float, float], axes: tuple[float, float], angle: float) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":
+    """(filled ellipse, its one-pixel outline), both (h, w) bool. centre and axes (full lengths) in (x, y) pixels,
+    angle in degrees, OpenCV's conventions."""
+    import cv2
+    import numpy as np
+
+    filled, line = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    cv2.ellipse(line, (centre, axes, angle), 1, 1)
+    cv2.ellipse(filled, (centre, axes, angle), 1, -1)
+    return (filled | line) != 0, line != 0
+
+
+def speckle(shape: tuple[int, int], masks: "Sequence[NDArray[np.bool_]]", rng: "np.random.Generator") -> "NDArray[np.uint8]":
+    """A B-mode-like picture (h, w) uint8: Rayleigh speckle over tissue that each mask darkens or brightens, brighter near
+    the probe."""
+    import cv2
+    import numpy as np
+
+    tissue = np.full(shape, 95.0)
+    for n, mask in enumerate(masks):
+        tissue[mask] = (32.0, 165.0, 60.0, 200.0, 15.0)[n % 5]
+    depth = np.linspace(1.15, 0.8, shape[0])[:, None]
+    noise = cv2.GaussianBlur(rng.rayleigh(1.0, shape), (0, 0), 0.8) / 1.25
+    return np.clip(tissue * depth * (0.35 + 0.65 * noise), 0, 255).astype(np.uint8)
+
+
+def write_image(path: Path, array: "NDArray[np.generic]", *options: int) -> None:
+    """Write (h, w) or (h, w, 3) RGB in the format of the file's ending; folders are made; options are OpenCV's."""
+    import cv2
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ok, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(array[..., ::-1]) if array.ndim == 3 else array, list(options))
+    if not ok:
+        raise ValueError(f"OpenCV cannot write {path.suffix}")
+    path.write_bytes(data.tobytes())
