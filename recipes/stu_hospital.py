@@ -5,7 +5,16 @@ from collections.abc import Iterator
 
 from us43d import masks
 from us43d.contract import (
-    Citation, Expect, Licence, PaperProfile, RawFile, RawTree, Recipe, Route, Sample, lazy,
+    Citation,
+    Expect,
+    Licence,
+    PaperProfile,
+    RawFile,
+    RawTree,
+    Recipe,
+    Route,
+    Sample,
+    lazy,
 )  # fmt: skip
 
 
@@ -14,9 +23,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for key in tree.glob("Hospital/Test_Image_*.png"):
         number = key.removesuffix(".png").rpartition("_")[2]
         mask = tree.path(f"Hospital/mask_{number}.png")
-        yield Sample(
-            key=key, image=tree.path(key), masks={"breast_lesion": lazy(masks.binary, mask)}, fit="nearest"
-        )
+        yield Sample(key=key, image=tree.path(key), masks={"breast_lesion": lazy(masks.binary, mask)}, fit="nearest")
 
 
 RECIPE = Recipe(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[np.generic]
 
 __all__ = [
-    "Access", "Citation", "Expect", "Fix", "GroupKind", "Image", "Label", "Lazy", "Licence", "Mask", "PaperProfile",
+    "Access", "Citation", "Expect", "Fix", "GroupKind", "Image", "Lazy", "Licence", "Mask", "PaperProfile",
     "Polygon", "Profile", "RawFile", "RawTree", "Recipe", "Remarked", "Route", "RouteKind", "Sample", "Split", "lazy",
     "paths_in",
 ]  # fmt: skip
@@ -157,13 +157,6 @@ class Expect(_Facts):
     masks: int | None = None
     groups: int | None = None
     tags: Mapping[str, int] = Field(default_factory=dict)
-
-
-class Label(_Facts):
-    """What a label of the source means: a structure of the taxonomy, and what it says beyond that."""
-
-    structure: Slug
-    diagnosis: str | None = None
 
 
 class Fix(_Facts):
@@ -302,7 +295,8 @@ class Recipe(_Facts):
 
     name: folder name and what the user types. row: its name in the US-43d table (None for sources beyond it).
     revision: raised when the meaning of the output changes; `changes` says how, per revision.
-    labels: every label the reader may yield → its meaning.
+    labels: every label the reader may yield → the structure of the taxonomy it means. diagnoses: label → what it says
+        of the structure beyond that (benign, malignant, a tumour type).
     ignore: pattern of raw files that are not read (fnmatch on the path, case-insensitive) → why.
     nested: patterns of archives inside the archives, unpacked where they lie.
     group_rule, official_split: one sentence each, for people. sources, confidence: where the facts were read.
@@ -326,7 +320,8 @@ class Recipe(_Facts):
     access_checked: datetime.date
     access_note: str = ""
     routes: tuple[Route, ...]
-    labels: Mapping[str, Label]
+    labels: Mapping[str, Slug]
+    diagnoses: Mapping[str, str] = Field(default_factory=dict)
     group_kind: GroupKind
     group_rule: str
     official_split: str | None = None
@@ -340,17 +335,14 @@ class Recipe(_Facts):
     confidence: str
     read: Callable[[RawTree], Iterator[Sample]]
 
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _bare_structures(cls, labels: Mapping[str, object]) -> Mapping[str, object]:
-        return {label: {"structure": to} if isinstance(to, str) else to for label, to in labels.items()}
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.access in {"open", "login"} and not any(route.files or route.record for route in self.routes):
             raise ValueError(f"{self.name}: access is {self.access}, but no route says where the files are")
         if unknown := {to for to in self.paper.labels if to not in self.labels}:
             raise ValueError(f"{self.name}: the paper profile names labels the recipe does not have: {unknown}")
+        if unknown := set(self.diagnoses) - set(self.labels):
+            raise ValueError(f"{self.name}: diagnoses are given for labels the recipe does not have: {unknown}")
         if missing := {n for n in range(2, self.revision + 1) if n not in self.changes}:
             raise ValueError(f"{self.name}: revisions {sorted(missing)} have no entry in `changes`")
         return self

@@ -157,7 +157,8 @@ class RawTree:
                 continue
             if len(cells) != len(header):
                 raise UnreadableFile(
-                    f"{self.prefix}{key} in {self.root}, line {number}: {len(cells)} cells under {len(header)} headings."
+                    f"{self.prefix}{key} in {self.root}, line {number}, has {len(cells)} cells under "
+                    f"{len(header)} headings."
                 )
             rows.append({name: cell.strip() for name, cell in zip(header, cells, strict=True)})
         return rows

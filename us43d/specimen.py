@@ -7,7 +7,7 @@ the reader, so it does not use `us43d.masks`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +33,11 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """samples: key → what was drawn. lossless: False where the source's own encoding (JPEG, resampling) blurs masks,
-    so that they are compared by IoU ≥ 0.98 instead of exactly."""
+    """samples: key → what was drawn.
+
+    lossless: False where the source's own encoding (JPEG, resampling) blurs masks, so that they are compared by
+    IoU ≥ 0.98 instead of exactly.
+    """
 
     samples: Mapping[str, Drawn]
     lossless: bool = True
@@ -45,7 +48,12 @@ class Specimen(Protocol):
         """Write the raw tree below `root` (an existing empty folder). `scale` multiplies frames or images."""
 
 
-def blob(shape: tuple[int, int], rng: "np.random.Generator", size: float = 0.25, cell: tuple[float, float, float, float] = (0, 0, 1, 1)) -> "NDArray[np.bool_]":
+def blob(
+    shape: tuple[int, int],
+    rng: "np.random.Generator",
+    size: float = 0.25,
+    cell: tuple[float, float, float, float] = (0, 0, 1, 1),
+) -> "NDArray[np.bool_]":
     """One connected lobed region (h, w) bool, deliberately not an ellipse.
 
     size: mean radius as a fraction of the smaller side of the cell. cell: the part of the picture it lies in, as
@@ -67,9 +75,13 @@ def blob(shape: tuple[int, int], rng: "np.random.Generator", size: float = 0.25,
     return np.asarray(np.hypot(x - cx, y - cy) < radius * np.maximum(wave, 0.3))
 
 
-def ring(shape: tuple[int, int], centre: tuple[float, float], axes: tuple[float, float], angle: float) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":
-    """(filled ellipse, its one-pixel outline), both (h, w) bool. centre and axes (full lengths) in (x, y) pixels,
-    angle in degrees, OpenCV's conventions."""
+def ring(
+    shape: tuple[int, int], centre: tuple[float, float], axes: tuple[float, float], angle: float
+) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":
+    """(filled ellipse, its one-pixel outline), both (h, w) bool.
+
+    centre and axes (full lengths) in (x, y) pixels, angle in degrees, OpenCV's conventions.
+    """
     import cv2
     import numpy as np
 
@@ -79,9 +91,13 @@ def ring(shape: tuple[int, int], centre: tuple[float, float], axes: tuple[float,
     return (filled | line) != 0, line != 0
 
 
-def speckle(shape: tuple[int, int], masks: "Sequence[NDArray[np.bool_]]", rng: "np.random.Generator") -> "NDArray[np.uint8]":
-    """A B-mode-like picture (h, w) uint8: Rayleigh speckle over tissue that each mask darkens or brightens, brighter near
-    the probe."""
+def speckle(
+    shape: tuple[int, int], masks: "Sequence[NDArray[np.bool_]]", rng: "np.random.Generator"
+) -> "NDArray[np.uint8]":
+    """A B-mode-like picture (h, w) uint8: Rayleigh speckle over tissue, brighter near the probe.
+
+    Each mask darkens or brightens its region, later ones over earlier ones.
+    """
     import cv2
     import numpy as np
 
@@ -90,16 +106,18 @@ def speckle(shape: tuple[int, int], masks: "Sequence[NDArray[np.bool_]]", rng: "
         tissue[mask] = (32.0, 165.0, 60.0, 200.0, 15.0)[n % 5]
     depth = np.linspace(1.15, 0.8, shape[0])[:, None]
     noise = cv2.GaussianBlur(rng.rayleigh(1.0, shape), (0, 0), 0.8) / 1.25
-    return np.clip(tissue * depth * (0.35 + 0.65 * noise), 0, 255).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.clip(tissue * depth * (0.35 + 0.65 * noise), 0, 255).astype(np.uint8)
+    return picture
 
 
-def write_image(path: Path, array: "NDArray[np.generic]", *options: int) -> None:
+def write_image(path: Path, array: "NDArray[np.uint8] | NDArray[np.uint16]", *options: int) -> None:
     """Write (h, w) or (h, w, 3) RGB in the format of the file's ending; folders are made; options are OpenCV's."""
     import cv2
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    ok, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(array[..., ::-1]) if array.ndim == 3 else array, list(options))
+    bgr: Any = np.ascontiguousarray(array[..., ::-1]) if array.ndim == 3 else array
+    ok, data = cv2.imencode(path.suffix.lower(), bgr, list(options))
     if not ok:
         raise ValueError(f"OpenCV cannot write {path.suffix}")
     path.write_bytes(data.tobytes())

@@ -16,16 +16,16 @@ __all__ = ["above", "binary", "colour", "ellipse", "equal", "fill_holes", "fill_
 
 
 def above(array: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
-    return array > threshold
+    return np.asarray(array > threshold)
 
 
 def nonzero(array: NDArray[Any]) -> NDArray[np.bool_]:
-    return array != 0
+    return np.asarray(array != 0)
 
 
 def equal(array: NDArray[Any], *values: float) -> NDArray[np.bool_]:
     """Pixels of a label map that have one of `values`."""
-    return array == values[0] if len(values) == 1 else np.isin(array, values)
+    return np.asarray(array == values[0] if len(values) == 1 else np.isin(array, values))
 
 
 def binary(path: Path) -> NDArray[np.bool_] | Remarked:
@@ -44,15 +44,16 @@ def binary(path: Path) -> NDArray[np.bool_] | Remarked:
 
 def colour(array: NDArray[np.uint8], wanted: tuple[int, int, int], tolerance: int = 127) -> NDArray[np.bool_]:
     """Pixels of an RGB picture within `tolerance` of a colour in every channel."""
-    difference = cv2.absdiff(array, np.array(wanted, np.uint8)[None, None].repeat(len(array), 0).repeat(array.shape[1], 1))
-    return difference.max(axis=2) <= tolerance
+    low = [max(0, channel - tolerance) for channel in wanted]
+    high = [min(255, channel + tolerance) for channel in wanted]
+    return np.asarray(cv2.inRange(array, np.array(low, np.uint8), np.array(high, np.uint8)) != 0)
 
 
 def fill_holes(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """The mask with every background region that does not reach the border (4-connected) filled."""
     padded = cv2.copyMakeBorder((mask != 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(padded, None, (0, 0), 2, flags=4)
-    return padded[1:-1, 1:-1] != 2
+    return np.asarray(padded[1:-1, 1:-1] != 2)
 
 
 def ellipse(outline: NDArray[Any]) -> Remarked:
@@ -75,7 +76,9 @@ def ellipse(outline: NDArray[Any]) -> Remarked:
     return Remarked((canvas != 0) | drawn, ("open outline completed by the fitted ellipse",))
 
 
-def fill_polygon(points: Sequence[tuple[float, float]], shape: tuple[int, int], rule: str = "touch") -> NDArray[np.bool_]:
+def fill_polygon(
+    points: Sequence[tuple[float, float]], shape: tuple[int, int], rule: str = "touch"
+) -> NDArray[np.bool_]:
     """A filled polygon of (x, y) points on a canvas of `shape` (rows, columns); see `Polygon` for the rules.
 
     "inside" follows the even-odd rule on pixel centres at integer coordinates; the outline itself counts as inside.
@@ -84,7 +87,7 @@ def fill_polygon(points: Sequence[tuple[float, float]], shape: tuple[int, int], 
     if rule == "touch":
         if points:
             cv2.fillPoly(canvas, [np.rint(np.asarray(points, np.float64)).astype(np.int32)], 1)
-        return canvas != 0
+        return np.asarray(canvas != 0)
     xy = np.asarray(points, np.float64)
     x0, y0 = xy[:, 0], xy[:, 1]
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
@@ -96,4 +99,4 @@ def fill_polygon(points: Sequence[tuple[float, float]], shape: tuple[int, int], 
             at = np.sort(x0[crossing] + along * (x1[crossing] - x0[crossing]))
             for left, right in zip(at[::2], at[1::2], strict=True):
                 canvas[row, max(0, int(np.ceil(left - 1e-9))) : max(0, int(np.floor(right + 1e-9)) + 1)] = 1
-    return canvas != 0
+    return np.asarray(canvas != 0)

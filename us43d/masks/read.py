@@ -130,7 +130,7 @@ def _nifti(path: Path) -> NDArray[Any]:
     import nibabel
 
     try:
-        return np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]  # nibabel's union of images
+        return np.asanyarray(nibabel.nifti1.load(path).dataobj)  # type: ignore[no-untyped-call]
     except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
 
@@ -141,7 +141,7 @@ def nifti_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     import nibabel
 
     try:
-        head = nibabel.load(path).header  # type: ignore[attr-defined]
+        head = nibabel.nifti1.load(path).header  # type: ignore[no-untyped-call]
         return tuple(int(n) for n in head.get_data_shape()), tuple(float(z) for z in head.get_zooms())
     except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error

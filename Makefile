@@ -1,0 +1,41 @@
+# `make demo` and `make test` are all a newcomer needs; each makes the environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.us43d-installed
+
+.PHONY: help env demo test test-slow lint format types imports check clean
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+env: $(STAMP)    ## the environment in .venv
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: env        ## specimens of all sources → fetch → build → check → train → eval → predict → report
+	$(BIN)/us43d demo
+
+test: env        ## the whole suite but what is marked slow or gpu
+	$(BIN)/pytest -n auto -m 'not slow and not gpu'
+
+test-slow: env   ## what takes longer
+	$(BIN)/pytest -m slow
+
+lint: env        ## ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: env      ## ruff, writing
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+types: env       ## mypy strict
+	$(BIN)/mypy
+
+imports: env     ## who may import whom
+	PYTHONPATH=. $(BIN)/lint-imports
+
+check: lint types imports test  ## everything CI runs but the demo
+
+clean:           ## remove the environment and what tests left
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
