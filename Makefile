@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.us43d-installed
 
-.PHONY: help env demo test test-slow lint format types imports check clean
+.PHONY: help env demo test test-slow lint format types imports reproduce check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -35,7 +35,11 @@ types: env       ## mypy strict
 imports: env     ## who may import whom
 	PYTHONPATH=. $(BIN)/lint-imports
 
-check: lint types imports test  ## everything CI runs but the demo
+reproduce: env  ## pinned splits recomputed, generated pages compared
+	$(BIN)/us43d splits --reproduce
+	$(BIN)/us43d card --check
+
+check: lint types imports reproduce test  ## everything CI runs but the demo
 
 clean:           ## remove the environment and what tests left
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,56 @@
+"""The folders, the package list and the start-up are what pyproject.toml and the design say."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MAPPED = {"recipes": "us43d.recipes", "cli": "us43d.cli", "manifests": "us43d.manifests"}
+
+
+def python(code: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd="/", env={**os.environ, **env}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_package_of_the_tree_is_listed() -> None:
+    found = {"us43d"}
+    for top, name in {"us43d": "us43d", **MAPPED}.items():
+        for init in (ROOT / top).rglob("__init__.py"):
+            rest = init.parent.relative_to(ROOT / top).parts
+            found.add(".".join((name, *rest)))
+    assert found == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+@pytest.mark.parametrize("name", ["torch", "pandas", "numpy", "cv2", "SimpleITK", "requests", "pyarrow", "nibabel"])
+def test_listing_needs_nothing_heavy(name: str) -> None:
+    code = (
+        "import sys, importlib; from us43d import registry; [r.name for r in registry.recipes()];"
+        f"importlib.import_module('us43d.cli.app'); print({name!r} in sys.modules)"
+    )
+    assert python(code) == "False"
+
+
+def test_finding_one_recipe_imports_no_other() -> None:
+    code = (
+        "import sys; from us43d import registry; registry.find('BUSI');"
+        "print(sorted(m for m in sys.modules if m.startswith('us43d.recipes.')))"
+    )
+    assert python(code) == "['us43d.recipes.busi']"
+
+
+def test_training_needs_no_curation_packages() -> None:
+    code = (
+        "import sys, importlib, pkgutil, us43d.train as t\n"
+        "for m in pkgutil.iter_modules(t.__path__): importlib.import_module('us43d.train.' + m.name)\n"
+        "print(sorted({'nibabel', 'SimpleITK', 'pycocotools', 'requests', 'pandas', 'typer', 'us43d.registry'} & set(sys.modules)))"
+    )
+    assert python(code) == "[]"
