@@ -1,0 +1,91 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from us43d.errors import MissingRawFile, RawDataError, UnreadableFile
+from us43d.rawtree import RawTree
+
+
+def plant(root: Path, *keys: str, text: str = "x") -> RawTree:
+    for key in keys:
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).write_text(text)
+    return RawTree(root)
+
+
+def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"b/{n}.png" for n in range(9)] + ["a.csv"]
+    first = list(plant(tmp_path, *keys))
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda *a, **k: ((f, d, n[::-1]) for f, d, n in reversed(list(walk(*a, **k)))))
+    assert list(RawTree(tmp_path)) == first == sorted(keys)
+
+
+def test_glob_stays_in_its_folder_and_ignores_case(tmp_path: Path) -> None:
+    tree = plant(tmp_path, "images/1.JPG", "images/2.jpg", "images/deep/3.jpg", "images [1].jpg", "other/1.jpg")
+    assert tree.glob("images/*.jpg") == ["images/1.JPG", "images/2.jpg"]
+    assert tree.glob("images/**/*.jpg") == ["images/1.JPG", "images/2.jpg", "images/deep/3.jpg"]
+    assert tree.glob("**/[0-1].jpg") == ["images/1.JPG", "other/1.jpg"]
+
+
+def test_at_finds_a_folder_at_any_depth(tmp_path: Path) -> None:
+    tree = plant(tmp_path, "repo-1/Data/a.png", "repo-1/readme.md")
+    seen = tree.at("missing", "data")
+    assert list(seen) == ["Data/a.png", "readme.md"]
+    seen.use(seen.path("Data/a.png"))
+    assert tree.unread({}) == ["repo-1/readme.md"]
+    assert tree.unread({"*/readme.md": "prose"}) == []
+
+
+def test_at_refuses_what_is_ambiguous_or_missing(tmp_path: Path) -> None:
+    tree = plant(tmp_path, "a/data/1", "b/data/1", "c/d/data/1")
+    with pytest.raises(RawDataError, match=r"Several folders .* called data: a/, b/"):
+        tree.at("data")
+    with pytest.raises(MissingRawFile, match="called x or y"):
+        tree.at("x", "y")
+
+
+def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
+    with pytest.raises(MissingRawFile, match=r"d/2\.png is missing .* holds d/1\.png"):
+        plant(tmp_path, "d/1.png").path("d/2.png")
+
+
+def test_table(tmp_path: Path) -> None:
+    tree = plant(tmp_path, "t.csv", text="\ufeffID; Name\n1; a b \n\n2;c\n")
+    assert tree.table("t.csv", ["ID"], sep=";") == [{"ID": "1", "Name": "a b"}, {"ID": "2", "Name": "c"}]
+    with pytest.raises(UnreadableFile, match="no column Age; it has ID, Name"):
+        tree.table("t.csv", ["Age"], sep=";")
+
+
+def test_a_ragged_table_names_its_line(tmp_path: Path) -> None:
+    tree = plant(tmp_path, "t.csv", text="a,b\n1,2\n1,2,3\n")
+    with pytest.raises(UnreadableFile, match="line 3, has 3 cells under 2 headings"):
+        tree.table("t.csv", ["a"])
+
+
+def test_text_tries_encodings(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_bytes("神经".encode("gbk"))
+    tree = RawTree(tmp_path)
+    assert tree.text("t.txt", ("utf-8", "gbk")) == "神经"
+    with pytest.raises(UnreadableFile, match="not utf-8 text"):
+        tree.text("t.txt", ("utf-8",))
+
+
+def test_names_and_links_that_cannot_be_used(tmp_path: Path) -> None:
+    inside = tmp_path / "raw"
+    inside.mkdir()
+    (inside / "link").symlink_to("/etc/hostname")
+    with pytest.raises(RawDataError, match="leads out of the raw tree"):
+        RawTree(inside)
+    (inside / "link").unlink()
+    Path(os.fsdecode(os.fsencode(inside) + b"/bad\xff.png")).touch()
+    with pytest.raises(RawDataError, match="not UTF-8"):
+        RawTree(inside)
+    with pytest.raises(MissingRawFile, match="is not a folder"):
+        RawTree(tmp_path / "nothing")
+
+
+def test_desktop_litter_is_ignored(tmp_path: Path) -> None:
+    tree = plant(tmp_path, "__MACOSX/._a", "x/.DS_Store", "Thumbs.db", "x/._1.png", "x/1.png")
+    assert tree.unread({}) == ["x/1.png"]
