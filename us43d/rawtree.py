@@ -7,6 +7,7 @@ accounts for is found.
 import csv
 import fnmatch
 import io
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, listed
 
-__all__ = ["ALWAYS_IGNORED", "RawTree"]
+__all__ = ["ALWAYS_IGNORED", "RawTree", "Row"]
 
 #: Left by desktops and archivers, in any source.
 ALWAYS_IGNORED: Mapping[str, str] = {
@@ -48,6 +49,42 @@ def _pattern(glob: str) -> re.Pattern[str]:
         else:
             parts.append(re.escape(part))
     return re.compile("".join(parts) + r"\Z", re.IGNORECASE)
+
+
+class Row(dict[str, str]):
+    """One row of a table: column → cell as text."""
+
+    def __init__(self, cells: Iterable[tuple[str, str]], where: str) -> None:
+        super().__init__(cells)
+        self.where = where
+
+    def number(self, column: str) -> float:
+        """A cell as a finite number. Raises UnreadableFile for anything else."""
+        try:
+            value = float(self[column])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a number.")
+        return value
+
+    def whole(self, column: str) -> int:
+        """A cell as a whole number ("3" or "3.0"). Raises UnreadableFile for anything else."""
+        value = self.number(column)
+        if value != int(value):
+            raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a whole number.")
+        return int(value)
+
+
+class _Index(dict[str, Row]):
+    """Rows by one column; a value that is not there is an error naming the table."""
+
+    def __init__(self, table: str, by: str) -> None:
+        super().__init__()
+        self.table, self.by = table, by
+
+    def __missing__(self, value: str) -> Row:
+        raise MissingRawFile(f"{self.table} has no row with {self.by} {value!r}.")
 
 
 class RawTree:
@@ -138,30 +175,54 @@ class RawTree:
                 continue
         raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {' or '.join(encodings)} text.")
 
-    def table(
+    def rows(
         self, key: str, columns: Iterable[str], *, sep: str = ",", encodings: tuple[str, ...] = ("utf-8-sig",)
-    ) -> list[dict[str, str]]:
-        """Rows of a delimited table as text, in file order, cells stripped.
+    ) -> Iterator[Row]:
+        """Rows of a delimited table as text, in file order, cells stripped, one at a time.
 
         Raises UnreadableFile if a column of `columns` is missing, or a row has more or fewer cells than the header.
         """
+        table = f"{self.prefix}{key} in {self.root}"
         reader = csv.reader(io.StringIO(self.text(key, encodings), newline=""), delimiter=sep)
-        header = [cell.strip() for cell in next(reader, [])]
-        if missing := [column for column in columns if column not in header]:
-            raise UnreadableFile(
-                f"{self.prefix}{key} in {self.root} has no column {listed(missing)}; it has {listed(header)}."
-            )
-        rows = []
-        for number, cells in enumerate(reader, start=2):
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(header):
-                raise UnreadableFile(
-                    f"{self.prefix}{key} in {self.root}, line {number}, has {len(cells)} cells under "
-                    f"{len(header)} headings."
-                )
-            rows.append({name: cell.strip() for name, cell in zip(header, cells, strict=True)})
-        return rows
+        try:
+            header = [cell.strip() for cell in next(reader, [])]
+            if missing := [column for column in columns if column not in header]:
+                raise UnreadableFile(f"{table} has no column {listed(missing)}; it has {listed(header)}.")
+            for number, cells in enumerate(reader, start=2):
+                if not any(cell.strip() for cell in cells):
+                    continue
+                where = f"{table}, line {number}"
+                if len(cells) != len(header):
+                    raise UnreadableFile(f"{where}, has {len(cells)} cells under {len(header)} headings.")
+                yield Row(zip(header, map(str.strip, cells), strict=True), where)
+        except csv.Error as error:
+            raise UnreadableFile(f"{table} is no readable table: {error}.") from error
+
+    def table(
+        self, key: str, columns: Iterable[str], *, sep: str = ",", encodings: tuple[str, ...] = ("utf-8-sig",)
+    ) -> list[Row]:
+        """All `rows` of a table."""
+        return list(self.rows(key, columns, sep=sep, encodings=encodings))
+
+    def index(
+        self,
+        key: str,
+        by: str,
+        columns: Iterable[str] = (),
+        *,
+        sep: str = ",",
+        encodings: tuple[str, ...] = ("utf-8-sig",),
+    ) -> dict[str, Row]:
+        """Rows of a table by the value of column `by`.
+
+        Raises UnreadableFile where a value comes twice, and MissingRawFile when one is asked for that is not there.
+        """
+        found = _Index(f"{self.prefix}{key} in {self.root}", by)
+        for row in self.rows(key, (by, *columns), sep=sep, encodings=encodings):
+            if row[by] in found:
+                raise UnreadableFile(f"{found.table} has two rows with {by} {row[by]!r}.")
+            found[row[by]] = row
+        return found
 
     def unread(self, ignore: Mapping[str, str]) -> list[str]:
         """Files that were neither used nor match a pattern of `ignore` or ALWAYS_IGNORED."""
