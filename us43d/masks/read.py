@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile
 
-__all__ = ["MAX_PIXELS", "Header", "grey", "header", "image", "nifti_frame", "nifti_shape", "rgb", "video_frame"]
+__all__ = [
+    "MAX_PIXELS",
+    "Header",
+    "grey",
+    "header",
+    "image",
+    "image_size",
+    "nifti_frame",
+    "nifti_shape",
+    "rgb",
+    "video_frame",
+]
 
 #: A picture with more pixels is refused before it is decoded: no ultrasound frame comes near, a bomb does.
 MAX_PIXELS = 1 << 27
@@ -113,6 +124,14 @@ def image(path: Path) -> NDArray[Any]:
     if array.ndim == 3 and array.shape[2] == 2:
         array = array[:, :, 0]
     return np.ascontiguousarray(array[:, :, 2::-1]) if array.ndim == 3 else array
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) from a PNG's or JPEG's header, without decoding it."""
+    found = header(_bytes(path), path)
+    if found is None:
+        raise UnreadableFile(f"{path} is neither PNG nor JPEG.")
+    return found.width, found.height
 
 
 def rgb(path: Path) -> NDArray[np.uint8]:
