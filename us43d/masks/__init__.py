@@ -1,6 +1,6 @@
 """Reading what the sources hold, and turning it into masks: `masks.grey`, `masks.equal`, ….
 
-What the modules below list in `__all__` is found here, loaded when first named, so that a recipe can be imported without
+What the modules below list in `__all__` is found here, loaded when first named: a recipe is imported without
 numpy or OpenCV.
 """
 

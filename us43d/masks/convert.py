@@ -12,11 +12,16 @@ from us43d.contract import Remarked
 from us43d.errors import UnreadableFile
 from us43d.masks.read import grey
 
-__all__ = ["above", "binary", "colour", "ellipse", "equal", "fill_holes", "fill_polygon", "nonzero"]
+__all__ = ["above", "between", "binary", "colour", "ellipse", "equal", "fill_holes", "fill_polygon", "nonzero"]
 
 
 def above(array: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
     return np.asarray(array > threshold)
+
+
+def between(array: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
+    """Pixels above `low` and not above `high`."""
+    return np.asarray((array > low) & (array <= high))
 
 
 def nonzero(array: NDArray[Any]) -> NDArray[np.bool_]:
