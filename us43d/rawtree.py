@@ -152,6 +152,15 @@ class RawTree:
         match = _pattern(pattern).match
         return [key for key in self._files if match(key)]
 
+    def one(self, pattern: str) -> str:
+        """The only key that matches. Raises MissingRawFile if none does, RawDataError if several do."""
+        keys = self.glob(pattern)
+        if not keys:
+            raise MissingRawFile(f"No file in {self.root} matches {self.prefix}{pattern}.")
+        if len(keys) > 1:
+            raise RawDataError(f"Several files in {self.root} match {self.prefix}{pattern}: {listed(keys)}.")
+        return keys[0]
+
     def use(self, *paths: Path) -> None:
         """Note that these files were read or are referred to by a sample."""
         self._used.update(path.relative_to(self.root).as_posix() for path in paths)

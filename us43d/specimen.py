@@ -21,7 +21,8 @@ class Drawn:
     """What was drawn for one sample.
 
     masks: source label → the masks drawn (h, w) bool, in the image's own size, one per mask file or instance; empty
-        ones left out. dropped: whether the reader is to leave the sample out, with a reason.
+        ones left out. dropped: whether the reader is to leave the sample out, with a reason. lossless: False where the
+        source's encoding blurs the masks of this sample only; see `Truth`.
     """
 
     masks: "Mapping[str, Sequence[NDArray[np.bool_]]]" = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Drawn:
     split: str | None = None
     tags: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     dropped: bool = False
+    lossless: bool = True
 
 
 @dataclass(frozen=True, slots=True)

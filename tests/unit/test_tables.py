@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from us43d.errors import MissingRawFile, UnreadableFile
+
+from us43d.errors import MissingRawFile, RawDataError, UnreadableFile
 from us43d.rawtree import RawTree
 
 
@@ -33,7 +34,7 @@ def test_a_value_that_comes_twice_is_an_error(tmp_path):
 @pytest.mark.parametrize("cell", ["NaN", "", "inf", "x"])
 def test_a_cell_that_is_no_number_names_its_line(tmp_path, cell):
     (row,) = tree(tmp_path, f"ID,N\na,{cell}\n").table("t.csv", ["N"])
-    with pytest.raises(UnreadableFile, match="line 2: N is .*, not a number"):
+    with pytest.raises(UnreadableFile, match=r"line 2: N is .*, not a number"):
         row.number("N")
 
 
@@ -47,3 +48,13 @@ def test_a_fraction_is_no_whole_number(tmp_path):
 def test_a_table_that_is_no_table_is_an_error(tmp_path):
     with pytest.raises(UnreadableFile, match="is no readable table"):
         tree(tmp_path, "ID\n" + "x" * 200_000 + "\n").table("t.csv", ["ID"])
+
+
+def test_the_only_match_is_found_and_none_or_several_are_errors(tmp_path):
+    raw = tree(tmp_path, "N\n")
+    assert raw.one("**/t.csv") == "t.csv"
+    with pytest.raises(MissingRawFile, match=r"No file in .* matches"):
+        raw.one("*.txt")
+    (tmp_path / "u.csv").touch()
+    with pytest.raises(RawDataError, match=r"t\.csv, u\.csv"):
+        RawTree(tmp_path).one("*.csv")
