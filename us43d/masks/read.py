@@ -23,6 +23,8 @@ __all__ = [
     "image_size",
     "nifti_frame",
     "nifti_shape",
+    "npy_frame",
+    "npy_shape",
     "rgb",
     "video_frame",
 ]
@@ -214,3 +216,25 @@ def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
     colour = _video(path).frame(frame)
     same = (colour[:, :, 0] == colour[:, :, 1]).all() and (colour[:, :, 1] == colour[:, :, 2]).all()
     return np.ascontiguousarray(colour[:, :, 0]) if same else colour
+
+
+def _npy(path: Path) -> NDArray[Any]:
+    """A NumPy file mapped into memory; pickled content is refused by NumPy itself."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise UnreadableFile(f"{path} is no readable NumPy array: {error}.") from error
+    return array
+
+
+def npy_shape(path: Path) -> tuple[int, ...]:
+    """The shape of a NumPy file."""
+    return _npy(path).shape
+
+
+def npy_frame(path: Path, index: int) -> NDArray[Any]:
+    """Element `index` of the first axis of a NumPy file, of any shape and dtype; only that part is read."""
+    array = _npy(path)
+    if not 0 <= index < len(array):
+        raise UnreadableFile(f"{path} has {len(array)} frames, no frame {index}.")
+    return np.array(array[index])
