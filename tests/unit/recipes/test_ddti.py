@@ -1,0 +1,47 @@
+"""DDTI's other forms: the original XML one, and the crops of the paper profile."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from us43d import registry
+from us43d.contract import Polygon, RawTree
+from us43d.errors import UnreadableFile
+from us43d.specimen import write_image
+
+_CASE = """<?xml version="1.0" encoding="utf-8"?><case><number>1</number>
+<mark><image>1</image><svg>[{"points": [{"x": 10, "y": 12}, {"x": 40, "y": 14}, {"x": 25, "y": 44}],
+"annotation": {}, "regionType": "freehand"}]</svg></mark><mark><image>2</image><svg></svg></mark></case>"""
+
+
+def original(root: Path, case: str) -> RawTree:
+    for n in (1, 2):
+        write_image(root / f"1_{n}.jpg", np.zeros((60, 50), np.uint8))
+    (root / "1.xml").write_text(case)
+    (root / "7.xml").write_text("<case/>")
+    return RawTree(root)
+
+
+@pytest.mark.parametrize("folder", ["", "thyroid/"])
+def test_original_form(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    original(tmp_path / folder, _CASE)
+    first, second = registry.recipe("ddti").read(RawTree(tmp_path))
+    assert (first.key, first.group, second.key) == ("1_1.jpg", "case 1", "1_2.jpg")
+    (contour,) = first.masks["thyroid_nodule"]
+    assert contour == Polygon(((10, 12), (40, 14), (25, 44)))
+    assert second.drop == "no contour is published for this image"
+
+
+@pytest.mark.parametrize("case", ["<case>", _CASE.replace('"x"', '"z"'), _CASE.replace("[{", "[{{")])
+def test_a_broken_case_names_its_file(tmp_path: Path, case: str) -> None:
+    with pytest.raises(UnreadableFile, match=r"1\.xml .* is no DDTI case"):
+        list(registry.recipe("ddti").read(original(tmp_path, case)))
+
+
+def test_the_paper_reads_the_crops(tmp_path: Path) -> None:
+    truth = registry.specimen("ddti")(tmp_path, np.random.default_rng(0))
+    samples = list(registry.recipe("ddti").reader("paper")(RawTree(tmp_path)))
+    assert len(samples) == len(truth.samples)
+    assert {sample.key.rpartition("/")[0] for sample in samples} == {"2_preprocessed_data/stage1/p_image"}
