@@ -233,11 +233,41 @@ class RawTree:
             found[row[by]] = row
         return found
 
+    def sheet(self, key: str, columns: Iterable[str]) -> list[Row]:
+        """Rows of the first sheet of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
+
+        Raises UnreadableFile as `rows` does.
+        """
+        import zipfile
+
+        import openpyxl
+
+        table = f"{self.prefix}{key} in {self.root}"
+        try:
+            book = openpyxl.load_workbook(io.BytesIO(self.read(key)), read_only=True, data_only=True)
+            lines = [[_cell(value) for value in line] for line in book.worksheets[0].values]
+        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+            raise UnreadableFile(f"{table} is no readable Excel workbook: {error}.") from error
+        header = lines[0] if lines else []
+        if missing := [column for column in columns if column not in header]:
+            raise UnreadableFile(f"{table} has no column {listed(missing)}; it has {listed(header)}.")
+        return [
+            Row(zip(header, line, strict=False), f"{table}, line {number}")
+            for number, line in enumerate(lines[1:], start=2)
+            if any(line)
+        ]
+
     def unread(self, ignore: Mapping[str, str]) -> list[str]:
         """Files that were neither used nor match a pattern of `ignore` or ALWAYS_IGNORED."""
         patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in (*ALWAYS_IGNORED, *ignore)]
         whole = (path.relative_to(self.root).as_posix() for path in self._files.values())
         return [key for key in whole if key not in self._used and not any(p.match(key.lower()) for p in patterns)]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:

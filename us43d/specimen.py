@@ -112,7 +112,7 @@ def speckle(
     return picture
 
 
-def write_image(path: Path, array: "NDArray[np.uint8] | NDArray[np.uint16]", *options: int) -> None:
+def write_image(path: Path, array: "NDArray[Any]", *options: int) -> None:
     """Write (h, w) or (h, w, 3) RGB in the format of the file's ending; folders are made; options are OpenCV's."""
     import cv2
     import numpy as np
