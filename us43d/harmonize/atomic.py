@@ -1,0 +1,72 @@
+"""Writing so that a final name never holds partial content: a temporary name beside it, fsync, rename."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from us43d.errors import StorageError
+
+__all__ = ["link_or_copy", "replace_dir", "storage_errors", "write_bytes"]
+
+_WHAT = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+    errno.EFBIG: "the file would be too large",
+    errno.EIO: "the drive reports an input/output error",
+    errno.ESTALE: "the network drive has vanished",
+}
+
+
+@contextmanager
+def storage_errors(path: Path, disk: str) -> Iterator[None]:
+    """Turn the system's complaints about storage into StorageError; `disk` says what is left there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _WHAT:
+            raise
+        where = error.filename or path
+        raise StorageError(f"{where} cannot be written: {_WHAT[error.errno]}.", disk=disk, next="df -h") from error
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file under a temporary name and rename it. durable: wait until the disk has it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same bytes as `source`: a hard link where the file system allows it, else a copy."""
+    with suppress(FileExistsError):
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
+                raise
+            write_bytes(target, source.read_bytes(), durable=False)
+
+
+def replace_dir(temporary: Path, final: Path) -> None:
+    """Rename a finished folder into place; a folder already there is moved aside first and then removed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    old = final.with_name(f".{final.name}.old-{os.getpid()}")
+    if final.exists():
+        final.rename(old)
+    temporary.rename(final)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,195 @@
+"""The parallel part of a build: a block of consecutive samples becomes images on disk and one record file.
+
+A block is the unit of work and of resuming: its record file is written last and renamed into place, so a block whose
+record is there is complete.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.contract import Lazy, Mask, Polygon, Sample
+from us43d.errors import BuildError, MaskMismatch, RawDataError
+from us43d.harmonize import atomic, pixels
+from us43d.masks.components import Piece, components, whole
+from us43d.masks.convert import fill_polygon
+from us43d.masks.read import decode, header
+
+__all__ = ["Block", "Options", "record_path", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """relabel: source label → the label written (None leaves it out). skip_empty: drop images without annotation."""
+
+    relabel: Mapping[str, str | None]
+    skip_empty: bool
+
+
+class Block(NamedTuple):
+    """number: place in the reader's order. samples: (image id, sample)."""
+
+    number: int
+    folder: Path
+    samples: Sequence[tuple[int, Sample]]
+    options: Options
+
+
+def record_path(folder: Path, number: int) -> Path:
+    return folder / "blocks" / f"{number:05}.json"
+
+
+def run(block: Block) -> list[str]:
+    """Write the images and the record of a block; return what was wrong, one sentence per sample.
+
+    With errors no record is written. Raises StorageError if the disk refuses.
+    """
+    records, errors = [], []
+    with atomic.storage_errors(block.folder, "The finished blocks are kept; the next build goes on from them."):
+        images = block.folder / "images" / f"{block.number:05}"
+        images.mkdir(parents=True, exist_ok=True)
+        for number, sample in block.samples:
+            try:
+                records.append(_record(number, sample, images, block.options))
+            except RawDataError as error:
+                errors.append(error.what if sample.key in error.what else f"{sample.key}: {error.what}")
+        if not errors:
+            path = record_path(block.folder, block.number)
+            path.parent.mkdir(exist_ok=True)
+            atomic.write_bytes(path, json.dumps(records, separators=(",", ":")).encode())
+    return errors
+
+
+def _record(id: int, sample: Sample, images: Path, options: Options) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "id": id,
+        "key": sample.key,
+        "group": sample.group or sample.key,
+        "official": sample.split,
+        "frame": sample.frame,
+        "spacing": list(sample.spacing_mm) if sample.spacing_mm else None,
+        "tags": dict(sample.tags),
+        "remarks": list(dict.fromkeys(sample.remarks)),
+        "masks": 0,
+        "drop": sample.drop,
+    }
+    if sample.drop is not None:
+        return base
+    memo: dict[Lazy, Any] = {}
+    remarks = list(sample.remarks)
+    data, array, kept = _image(sample, memo, remarks)
+    annotations, masks = _annotations(sample, array.shape[:2], memo, remarks, options)
+    base |= {"remarks": list(dict.fromkeys(remarks)), "masks": masks}
+    if options.skip_empty and not annotations:
+        return base | {"drop": "no annotation (left out by the paper profile)"}
+    name = f"{id}.{kept or 'png'}"
+    if kept and isinstance(sample.image, Path):
+        atomic.link_or_copy(sample.image, images / name)
+    else:
+        atomic.write_bytes(images / name, data, durable=False)
+    return base | {
+        "file": f"images/{images.name}/{name}",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "kept": kept is not None,
+        "height": int(array.shape[0]),
+        "width": int(array.shape[1]),
+        "pixel_hash": pixels.pixel_hash(array),
+        "phash": pixels.perceptual_hash(array),
+        "annotations": annotations,
+    }
+
+
+def _image(sample: Sample, memo: dict[Lazy, Any], remarks: list[str]) -> tuple[bytes, NDArray[Any], str | None]:
+    """(the file's bytes, canonical pixels, ending if the published file is kept byte for byte)."""
+    if isinstance(sample.image, Path):
+        try:
+            data = sample.image.read_bytes()
+        except OSError as error:
+            raise RawDataError(f"{sample.image} cannot be read: {error.strerror}.") from error
+        found = header(data, sample.image)
+        array = decode(data, sample.image)
+        if array.ndim == 3:
+            array = array[:, :, 2::-1] if array.shape[2] >= 3 else array[:, :, 0]
+        array = pixels.canonical(array)
+        if found and found.plain:
+            return data, array, {"png": "png", "jpeg": "jpg"}[found.kind]
+    else:
+        array = sample.image.read(memo, remarks) if isinstance(sample.image, Lazy) else sample.image
+        array = pixels.canonical(array)
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or 0 in array.shape:
+        raise RawDataError(f"{sample.key}: an image of shape {array.shape} and type {array.dtype} cannot be written.")
+    ok, png = cv2.imencode(".png", array if array.ndim == 2 else np.ascontiguousarray(array[:, :, ::-1]))
+    if not ok:
+        raise BuildError(f"{sample.key}: OpenCV could not write its PNG.")
+    return png.tobytes(), array, None
+
+
+def _annotations(
+    sample: Sample, shape: tuple[int, ...], memo: dict[Lazy, Any], remarks: list[str], options: Options
+) -> tuple[list[dict[str, Any]], int]:
+    """The annotations in the order label, mask, first pixel; and how many masks were not empty."""
+    found: list[dict[str, Any]] = []
+    masks = 0
+    for label, group in _relabelled(sample.masks, options):
+        arrays = [_mask(mask, sample, shape, memo, remarks) for mask in group]
+        masks += sum(bool(array.any()) for array in arrays)
+        if len({name for name, to in options.relabel.items() if to == label}) > 1:  # the paper merged these labels
+            arrays = [np.logical_or.reduce(arrays)]
+        for number, array in enumerate(arrays):
+            found += [_annotation(piece, label, number, shape) for piece in components(array)]
+    for label, group in _relabelled(sample.instances, options):
+        for number, mask in enumerate(group):
+            piece = whole(_mask(mask, sample, shape, memo, remarks))
+            if piece is not None:
+                masks += 1
+                found.append(_annotation(piece, label, number, shape))
+    return found, masks
+
+
+def _relabelled(masks: "Mapping[str, Mask | Sequence[Mask]]", options: Options) -> "Iterator[tuple[str, list[Mask]]]":
+    """(label to write, its masks), sorted by label."""
+    by_label: dict[str, list[Mask]] = {}
+    for label in sorted(masks):
+        to = options.relabel.get(label, label)
+        if to is not None:
+            group = masks[label]
+            by_label.setdefault(to, []).extend(group if isinstance(group, list | tuple) else [group])  # type: ignore[list-item]
+    yield from sorted(by_label.items())
+
+
+def _mask(
+    mask: Mask, sample: Sample, shape: tuple[int, ...], memo: dict[Lazy, Any], remarks: list[str]
+) -> NDArray[Any]:
+    """A mask of the image's size. Raises MaskMismatch where sizes differ and the sample has no rule for it."""
+    if isinstance(mask, Polygon):
+        return fill_polygon(mask.points, (shape[0], shape[1]), mask.rule)
+    array: NDArray[Any] = mask.read(memo, remarks) if isinstance(mask, Lazy) else mask
+    if array.shape == tuple(shape):
+        return array
+    sizes = " × ".join(map(str, array.shape[1::-1])), f"{shape[1]} × {shape[0]}"
+    if sample.fit is None or array.ndim != 2 or 0 in array.shape:
+        raise MaskMismatch(
+            f"{sample.key}: its mask is {sizes[0]} pixels, the image {sizes[1]}, and no rule covers that."
+        )
+    remarks.append(f"mask resized to its image by nearest neighbour: {sizes[0]} to {sizes[1]}")
+    small = cv2.resize((array != 0).view(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(small)
+
+
+def _annotation(piece: Piece, label: str, number: int, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "label": label,
+        "instance": number,
+        "counts": piece.counts,
+        "area": piece.area,
+        "box": list(piece.box),
+        "speck": piece.area < 16 and piece.area * 10_000 < shape[0] * shape[1],
+    }

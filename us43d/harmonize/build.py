@@ -1,0 +1,487 @@
+"""From a raw tree to a build: the reader's stream in blocks, blocks in parallel, then groups, splits, shards.
+
+The same inputs give the same bytes whatever the number of workers or an interruption: a block depends on its samples
+alone, and everything after the blocks runs in the order of keys. Blocks are finished in a staging folder beside the
+final one; a build that was killed goes on from the blocks that are complete.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from us43d import __version__
+from us43d.contract import Profile, RawTree, Recipe, Sample, paths_in
+from us43d.errors import BuildError, Busy, CountError, RawDataError, RecipeError, listed
+from us43d.harmonize import atomic, blocks, shards
+from us43d.harmonize.ids import Ids
+from us43d.harmonize.taxonomy import mapping, taxonomy
+from us43d.paths import Home
+from us43d.splits import group, twins
+
+__all__ = ["BLOCK", "PROVENANCE", "BuildResult", "build", "version"]
+
+#: Samples in one block: the unit of work, of resuming, and of the images' folders.
+BLOCK = 256
+
+#: What differs between machines (times, receipt, tool version) stands apart from dataset.json.
+PROVENANCE = "provenance.json"
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """path: the build's folder. dataset: what dataset.json holds. reused: it was there already, unchanged."""
+
+    path: Path
+    dataset: dict[str, Any]
+    reused: bool = False
+
+    @property
+    def digest(self) -> str:
+        return str(self.dataset["digest"])
+
+
+def version(recipe: Recipe, *, profile: Profile = "us43d", partial: bool = False, fixes: bool = True) -> str:
+    """The name of a build's folder: r<revision>s<schema>-<profile>[-partial][-unfixed]."""
+    name = f"r{recipe.revision}s{shards.SCHEMA}-{profile}"
+    return name + ("-partial" if partial else "") + ("" if fixes else "-unfixed")
+
+
+def build(
+    recipe: Recipe,
+    raw: Path,
+    home: Home,
+    *,
+    profile: Profile = "us43d",
+    partial: bool = False,
+    fixes: bool = True,
+    jobs: int = 1,
+    receipt: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Harmonize one source.
+
+    raw: its unpacked tree. partial: published counts are reported, not enforced. fixes: the recipe's corrections are
+    applied. jobs: worker processes; 1 works in this one. receipt: what fetch recorded, carried into dataset.json.
+    Raises CountError, RawDataError, BuildError, RecipeError, StorageError, Busy.
+    """
+    final = home.build(recipe.name, version(recipe, profile=profile, partial=partial, fixes=fixes))
+    category = _categories(recipe, profile)
+    tree = RawTree(raw)
+    inputs = _inputs(recipe, tree, final.name)
+    with atomic.storage_errors(final, "The finished blocks are kept; the next build goes on from them."):
+        if (found := _finished(final, inputs)) is not None:
+            return BuildResult(final, found, reused=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(final.parent / ".lock", recipe.name):
+            staging = final.parent / f".{final.name}.{inputs[:16]}"
+            for old in final.parent.glob(f".{final.name}.*"):
+                if old != staging:
+                    shutil.rmtree(old, ignore_errors=True)
+            staging.mkdir(exist_ok=True)
+            count = _run_blocks(recipe, tree, staging, profile, fixes, jobs, progress)
+            unread = tree.unread(recipe.ignore)
+            if unread:
+                raise BuildError(
+                    f"{recipe.name}: {len(unread)} files of the raw tree are neither read nor ignored by name: "
+                    f"{listed(unread)}.",
+                    disk="The finished blocks are kept.",
+                    next=f"add a pattern to `ignore` in recipes/{recipe.slug}.py, or read them",
+                )
+            dataset = _finish(recipe, staging, count, category, profile, partial, fixes, receipt or {}, inputs)
+            shutil.rmtree(staging / "blocks")
+            atomic.replace_dir(staging, final)
+    return BuildResult(final, dataset)
+
+
+# ---------------------------------------------------------------------------------------------------------- the blocks
+
+
+def _categories(recipe: Recipe, profile: Profile) -> dict[str, int]:
+    """Label written → category id. The paper's names stand for the structures of the labels they replace."""
+    by_label = mapping(recipe)
+    if profile == "us43d":
+        return by_label
+    renamed: dict[str, int] = {}
+    for label, number in by_label.items():
+        to = recipe.paper.labels.get(label, label)
+        if to is not None and renamed.setdefault(to, number) != number:
+            raise RecipeError(f"{recipe.name}: the paper profile calls two structures {to!r}.")
+    return renamed
+
+
+def _inputs(recipe: Recipe, tree: RawTree, name: str) -> str:
+    """A digest of what a build is made from: the raw files' names, sizes and times, and the versions that read them.
+
+    Times are enough to know that a build can be reused, as raw trees are read-only; `us43d verify` reads the bytes.
+    """
+    digest = hashlib.sha256(f"{__version__} {recipe.slug} {name} {taxonomy().version}".encode())
+    for key in tree:
+        stat = tree.path(key).stat()
+        digest.update(f"\0{key}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _finished(final: Path, inputs: str) -> dict[str, Any] | None:
+    try:
+        provenance = json.loads((final / PROVENANCE).read_text("utf-8"))
+        found: dict[str, Any] = json.loads((final / "dataset.json").read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if provenance.get("inputs") == inputs else None
+
+
+@contextmanager
+def _alone(path: Path, name: str) -> Iterator[None]:
+    """Keep a second build of the source away. It saves double work; two builds would write the same bytes anyway."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise Busy(
+            f"{name} is being built by another process.", next=f"us43d build {name}  (when it has ended)"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _samples(recipe: Recipe, tree: RawTree, profile: Profile, fixes: bool) -> Iterator[tuple[int, Sample]]:
+    """(image id, sample) from the reader, corrected; notes every file a sample refers to."""
+    corrections = {fix.key: fix for fix in recipe.fixes} if fixes else {}
+    ids, seen, twice = Ids(recipe.slug), set(), []
+    for sample in recipe.reader(profile)(tree):
+        if sample.key in seen:
+            twice.append(sample.key)
+            continue
+        seen.add(sample.key)
+        if unknown := (set(sample.masks) | set(sample.instances)) - set(recipe.labels):
+            raise RecipeError(f"{recipe.name}: {sample.key} has labels the recipe does not declare: {listed(unknown)}.")
+        tree.use(*paths_in(sample))
+        if (fix := corrections.get(sample.key)) is not None:
+            sample = _fixed(sample, fix)
+        yield ids.image(sample.key), sample
+    if twice:
+        raise RecipeError(f"{recipe.name}: {len(twice)} keys appear twice: {listed(twice)}.")
+
+
+def _fixed(sample: Sample, fix: Any) -> Sample:
+    from dataclasses import replace
+
+    tags = {**sample.tags, **fix.tags}
+    return replace(
+        sample,
+        tags=tags,
+        drop=fix.reason if fix.drop else sample.drop,
+        remarks=(*sample.remarks, f"fixed: {fix.reason}"),
+    )
+
+
+def _run_blocks(
+    recipe: Recipe, tree: RawTree, staging: Path, profile: Profile, fixes: bool, jobs: int, progress: Progress | None
+) -> int:
+    """Run every block that has no record yet; return how many blocks there are."""
+    relabel = dict(recipe.paper.labels) if profile == "paper" else {}
+    options = blocks.Options(relabel, profile == "paper" and recipe.paper.skip_empty)
+    errors: list[str] = []
+    done = number = 0
+
+    def tasks() -> Iterator[blocks.Block]:
+        nonlocal number, done
+        chunk: list[tuple[int, Sample]] = []
+
+        def block() -> blocks.Block:
+            return blocks.Block(number, staging, tuple(chunk), options)
+
+        for pair in _samples(recipe, tree, profile, fixes):
+            chunk.append(pair)
+            if len(chunk) == BLOCK:
+                yield block()
+                chunk, number = [], number + 1
+        if chunk:
+            yield block()
+            number += 1
+
+    def finished(block: blocks.Block) -> bool:
+        nonlocal done
+        if blocks.record_path(staging, block.number).is_file():
+            done += len(block.samples)
+            return True
+        return False
+
+    def note(block_size: int, wrong: list[str]) -> None:
+        nonlocal done
+        done += block_size
+        errors.extend(wrong)
+        if progress:
+            progress(done, None)
+
+    todo = (block for block in tasks() if not finished(block))
+    if jobs <= 1:
+        for block in todo:
+            note(len(block.samples), blocks.run(block))
+    else:
+        _pool(todo, jobs, note)
+    if number == 0:
+        raise RawDataError(
+            f"{recipe.name}: the reader found no sample in {tree.root}.", next=f"us43d fetch {recipe.name}"
+        )
+    if errors:
+        more = f"\n  … and {len(errors) - 20} more" if len(errors) > 20 else ""
+        raise RawDataError(
+            f"{recipe.name}: {len(errors)} samples cannot be read:\n  " + "\n  ".join(errors[:20]) + more,
+            disk="The finished blocks are kept; no build was written.",
+            next=f"us43d fetch {recipe.name}",
+        )
+    return number
+
+
+def _pool(todo: Iterator[blocks.Block], jobs: int, note: Callable[[int, list[str]], None]) -> None:
+    """Blocks in worker processes, at most two waiting for each, so that a long stream stays short in memory."""
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        waiting: dict[Future[list[str]], int] = {}
+
+        def collect(until: int) -> None:
+            while len(waiting) > until:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    note(waiting.pop(future), future.result())
+
+        try:
+            for block in todo:
+                waiting[pool.submit(blocks.run, block)] = len(block.samples)
+                collect(2 * jobs)
+            collect(0)
+        except BrokenProcessPool as error:
+            raise BuildError(
+                "A worker process died, most likely because memory ran out.",
+                disk="The finished blocks are kept; the next build goes on from them.",
+                next="us43d build --jobs 1",
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+# ---------------------------------------------------------------------------------------------- what follows the blocks
+
+
+def _records(staging: Path, count: int) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        yield from json.loads(blocks.record_path(staging, number).read_bytes())
+
+
+def _finish(
+    recipe: Recipe,
+    staging: Path,
+    count: int,
+    category: dict[str, int],
+    profile: Profile,
+    partial: bool,
+    fixes: bool,
+    receipt: dict[str, Any],
+    inputs: str,
+) -> dict[str, Any]:
+    """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
+    members, index = [], []
+    found = _Counts()
+    for place, row in enumerate(_records(staging, count)):
+        found.add(row)
+        index.append((row["key"], place))
+        if row["drop"] is None:
+            members.append(group.Member(row["key"], row["group"], row["official"], row["pixel_hash"]))
+    problems = found.problems(recipe) if profile == "us43d" else []
+    short = [problem for problem in problems if problem["found"] < problem["published"]]
+    if short and not partial:
+        raise CountError(
+            f"{recipe.name}: fewer than published: "
+            + listed(
+                f"{p['what']} {p['found']:,} of {p['published']:,} ({p['found'] - p['published']:+,})" for p in short
+            )
+            + ".",
+            disk="The finished blocks are kept; no build was written.",
+            next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial for a cut)",
+        )
+    assignment = group.assign(members, source=recipe.slug, profile=profile, links=twins.known(recipe.slug))
+    rows = _sorted_rows(staging, count, index, assignment)
+    info = {
+        "description": recipe.title,
+        "url": recipe.homepage,
+        "version": version(recipe, profile=profile, partial=partial, fixes=fixes),
+        "contributor": "; ".join(citation.title for citation in recipe.citations),
+    }
+    table = _write(recipe, staging, rows, category, assignment, info)
+    (staging / "rows.jsonl").unlink()
+    facts = {
+        "name": recipe.name,
+        "slug": recipe.slug,
+        "version": info["version"],
+        "revision": recipe.revision,
+        "schema": shards.SCHEMA,
+        "taxonomy": taxonomy().version,
+        "profile": profile,
+        "partial": partial,
+        "fixes": [fix.model_dump(mode="json") for fix in recipe.fixes] if fixes else [],
+        "title": recipe.title,
+        "organ": recipe.organ,
+        "licence": {**_terms(recipe), "evidence": recipe.licence.evidence},
+        "citations": [citation.model_dump(mode="json") for citation in recipe.citations],
+        "labels": category,
+        "group": {"kind": recipe.group_kind, "rule": recipe.group_rule},
+        "official_split": recipe.official_split,
+        "counts": found.summary() | {"published": recipe.expect.model_dump(mode="json"), "differences": problems},
+        "drops": dict(sorted(found.drops.items())),
+        "remarks": dict(sorted(found.remarks.items())),
+        "splits": {"rule": assignment.rule, **table},
+    }
+    digest = hashlib.sha256(shards.canonical_json(facts))
+    for name in sorted(path.name for path in (staging / "annotations").iterdir()):
+        digest.update(name.encode() + hashlib.sha256((staging / "annotations" / name).read_bytes()).digest())
+    digest.update(found.rows.digest())
+    dataset = facts | {"digest": digest.hexdigest()}
+    provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt}
+    for name, content in (("dataset.json", dataset), (PROVENANCE, provenance)):
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+        atomic.write_bytes(staging / name, text.encode())
+    return dataset
+
+
+def _terms(recipe: Recipe) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(recipe.licence.terms)
+
+
+def _sorted_rows(
+    staging: Path, count: int, index: list[tuple[str, int]], assignment: group.Assignment
+) -> Callable[[], Iterator[dict[str, Any]]]:
+    """Rows by key with their final group and split, re-read from a file as often as asked.
+
+    Readers yield in sorted order nearly always, so the rows are written once by offset and read back in key order.
+    """
+    path = staging / "rows.jsonl"
+    offsets = []
+    with path.open("wb") as file:
+        for row in _records(staging, count):
+            offsets.append(file.tell())
+            row["split"] = assignment.split.get(row["key"])
+            row["group"] = assignment.group.get(row["key"], row["group"])
+            file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+    order = [place for _, place in sorted(index)]
+
+    def rows() -> Iterator[dict[str, Any]]:
+        with path.open("rb") as file:
+            for place in order:
+                file.seek(offsets[place])
+                yield json.loads(file.readline())
+
+    return rows
+
+
+def _write(
+    recipe: Recipe,
+    staging: Path,
+    rows: Callable[[], Iterator[dict[str, Any]]],
+    category: dict[str, int],
+    assignment: group.Assignment,
+    info: dict[str, Any],
+) -> dict[str, Any]:
+    """COCO shards and manifest; returns per split: images, groups, annotations."""
+    shutil.rmtree(staging / "annotations", ignore_errors=True)
+    sizes = Counter(assignment.split.values())
+    table: dict[str, dict[str, int]] = {}
+    for split in ("train", "val", "test", "excluded"):
+        of = -(-sizes[split] // shards.SHARD)
+        chunk: list[dict[str, Any]] = []
+        number = annotations = 0
+        groups: set[str] = set()
+
+        def flush(split: str = split, of: int = of) -> None:
+            nonlocal chunk, number, annotations
+            path = staging / "annotations" / f"{split}-{number:05}-of-{of:05}.json"
+            annotations += shards.write_shard(path, chunk, recipe, category, info)
+            chunk, number = [], number + 1
+
+        for row in rows() if of else ():
+            if row["split"] == split:
+                chunk.append(row)
+                groups.add(row["group"])
+                if len(chunk) == shards.SHARD:
+                    flush()
+        if chunk:
+            flush()
+        if of:
+            table[split] = {"images": sizes[split], "groups": len(groups), "annotations": annotations}
+    shards.manifest(staging / shards.MANIFEST, rows(), recipe.group_kind)
+    return table
+
+
+class _Counts:
+    """What the records of a build hold, against what was published."""
+
+    def __init__(self) -> None:
+        self.images = self.annotated = self.masks = self.annotations = self.specks = 0
+        self.groups: set[str] = set()
+        self.tags: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        self.remarks: Counter[str] = Counter()
+        self.kept = self.bytes = 0
+        self.rows = hashlib.sha256()
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.images += 1
+        self.groups.add(row["group"])
+        self.masks += row["masks"]
+        self.tags.update(f"{name}={value}" for name, value in row["tags"].items())
+        self.remarks.update({remark.partition(":")[0] for remark in row["remarks"]})
+        self.rows.update(shards.canonical_json(row))
+        if row["drop"] is not None:
+            self.drops[row["drop"]] += 1
+            return
+        self.annotated += bool(row["annotations"])
+        self.annotations += len(row["annotations"])
+        self.specks += sum(each["speck"] for each in row["annotations"])
+        self.kept += row["kept"]
+        self.bytes += row["bytes"]
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "images": self.images,
+            "dropped": sum(self.drops.values()),
+            "annotated": self.annotated,
+            "masks": self.masks,
+            "annotations": self.annotations,
+            "specks": self.specks,
+            "groups": len(self.groups),
+            "kept_byte_for_byte": self.kept,
+            "image_bytes": self.bytes,
+        }
+
+    def problems(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """Where found and published counts differ."""
+        expect = recipe.expect
+        pairs = [
+            ("images", self.images, expect.images),
+            ("annotated images", self.annotated, expect.annotated),
+            ("masks", self.masks, expect.masks),
+            ("groups", len(self.groups), expect.groups),
+            *((f"images with {tag}", self.tags[tag], number) for tag, number in sorted(expect.tags.items())),
+        ]
+        return [
+            {"what": what, "found": found, "published": published}
+            for what, found, published in pairs
+            if published is not None and found != published
+        ]

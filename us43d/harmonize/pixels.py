@@ -1,0 +1,42 @@
+"""What identifies a picture: its pixel hash and its perceptual hash."""
+
+import hashlib
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["canonical", "perceptual_hash", "pixel_hash"]
+
+
+def canonical(array: NDArray[Any]) -> NDArray[Any]:
+    """(h, w) where all channels are equal, else (h, w, 3) RGB, contiguous; so re-encodings of one picture agree."""
+    if array.ndim == 3:
+        first = array[:, :, 0]
+        if np.array_equal(first, array[:, :, 1]) and np.array_equal(first, array[:, :, 2]):
+            array = first
+    return np.ascontiguousarray(array)
+
+
+def pixel_hash(array: NDArray[Any]) -> str:
+    """sha256 of "height,width,channels,bits" and the samples (16-bit ones little-endian) of a canonical picture."""
+    channels = 1 if array.ndim == 2 else array.shape[2]
+    head = f"{array.shape[0]},{array.shape[1]},{channels},{array.dtype.itemsize * 8}"
+    digest = hashlib.sha256(head.encode())
+    digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).data)
+    return digest.hexdigest()
+
+
+def perceptual_hash(array: NDArray[Any]) -> int:
+    """64 bits that survive re-encoding and resizing: signs of the 8 × 8 lowest frequencies (without the mean).
+
+    The picture is reduced to 32 × 32 grey by area averaging and transformed by a DCT; bit i, from the highest, says
+    whether coefficient i of the block [0:8, 0:8], row by row, exceeds the median of all but the first (Zauner 2010).
+    """
+    small = cv2.resize(array, (32, 32), interpolation=cv2.INTER_AREA)
+    if small.ndim == 3:
+        small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    low = cv2.dct(small.astype(np.float32))[:8, :8].ravel()
+    bits = low > np.median(low[1:])
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")

@@ -1,0 +1,51 @@
+"""The shared names and ids of structures, from manifests/taxonomy.json. An id never changes its meaning."""
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+from us43d.contract import Recipe
+from us43d.errors import RecipeError, listed
+
+__all__ = ["Category", "Taxonomy", "mapping", "taxonomy"]
+
+
+class Category(NamedTuple):
+    """One structure. organ: COCO's supercategory. codes: ({"system", "code", "source"}, …)."""
+
+    id: int
+    name: str
+    organ: str
+    synonyms: tuple[str, ...]
+    codes: tuple[dict[str, str], ...]
+
+
+class Taxonomy(NamedTuple):
+    version: int
+    categories: tuple[Category, ...]
+
+    def coco(self) -> list[dict[str, Any]]:
+        """COCO's `categories`, all of them, so that every shard and corpus has the same list."""
+        return [{"id": c.id, "name": c.name, "supercategory": c.organ} for c in self.categories]
+
+
+@cache
+def taxonomy() -> Taxonomy:
+    """The taxonomy this version of us43d carries."""
+    text = resources.files("us43d.manifests").joinpath("taxonomy.json").read_text("utf-8")
+    found = json.loads(text)
+    categories = (
+        Category(c["id"], c["name"], c["organ"], tuple(c["synonyms"]), tuple(c["codes"])) for c in found["categories"]
+    )
+    return Taxonomy(found["version"], tuple(sorted(categories)))
+
+
+def mapping(recipe: Recipe) -> dict[str, int]:
+    """Source label → category id. Raises RecipeError for a structure the taxonomy lacks."""
+    ids = {category.name: category.id for category in taxonomy().categories}
+    if unknown := sorted({to for to in recipe.labels.values() if to not in ids}):
+        raise RecipeError(
+            f"{recipe.name} maps labels to structures that manifests/taxonomy.json lacks: {listed(unknown)}."
+        )
+    return {label: ids[to] for label, to in recipe.labels.items()}

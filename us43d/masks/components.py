@@ -1,0 +1,76 @@
+"""From a mask to annotations: connected components, their run-length encoding, area and box.
+
+Two pixels belong together when they touch at a side or a corner (8-connectivity, as in the published conversion).
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+__all__ = ["Piece", "components", "whole"]
+
+
+class Piece(NamedTuple):
+    """counts: compressed RLE of the full picture. area: pixels. box: (x, y, width, height) in pixels."""
+
+    counts: str
+    area: int
+    box: tuple[int, int, int, int]
+
+
+def components(mask: NDArray[Any]) -> list[Piece]:
+    """The 8-connected components of a mask (h, w), ordered by their first pixel read column by column."""
+    return [piece for _, piece in sorted(_components(np.ascontiguousarray(mask != 0).view(np.uint8)))]
+
+
+def whole(mask: NDArray[Any]) -> Piece | None:
+    """All of a mask (h, w) as one piece; None if it is empty."""
+    flat = np.ascontiguousarray(mask != 0).view(np.uint8)
+    x, y, width, height = cv2.boundingRect(flat)
+    if width == 0:
+        return None
+    crop = flat[y : y + height, x : x + width]
+    return _encode(crop, flat.shape, (x, y, width, height), int(np.count_nonzero(crop)))[1]
+
+
+def _components(mask: NDArray[np.uint8]) -> Iterator[tuple[int, Piece]]:
+    x, y, width, height = cv2.boundingRect(mask)
+    if width == 0:
+        return
+    crop = mask[y : y + height, x : x + width]
+    found, labels, stats, _ = cv2.connectedComponentsWithStats(crop, connectivity=8, ltype=cv2.CV_32S)
+    if found == 2:  # background and one component, by far the commonest
+        yield _encode(crop, mask.shape, (x, y, width, height), int(stats[1, cv2.CC_STAT_AREA]))
+        return
+    for label in range(1, found):
+        left, top, wide, high, area = (int(value) for value in stats[label])
+        part = (labels[top : top + high, left : left + wide] == label).view(np.uint8)
+        yield _encode(part, mask.shape, (x + left, y + top, wide, high), area)
+
+
+def _encode(
+    crop: NDArray[np.uint8], shape: tuple[int, ...], box: tuple[int, int, int, int], area: int
+) -> tuple[int, Piece]:
+    """(position of the first pixel in column order, the piece) of a 0/1 crop that lies at `box` in the picture."""
+    rows, cols = shape
+    x, y, width, height = box
+    # The columns one after the other, each followed by a background pixel, so that no run crosses columns.
+    columns = np.zeros(1 + width * (height + 1), np.uint8)
+    columns[1:].reshape(width, height + 1)[:, :height] = cv2.transpose(crop)
+    edge = np.flatnonzero(columns[1:] != columns[:-1])
+    column = edge // (height + 1)
+    at = (x * rows + y) + column * (rows - height - 1) + edge
+    start, end = at[::2], at[1::2]
+    if height == rows:  # a run may go on from the foot of a column to the head of the next
+        joined = np.flatnonzero(start[1:] == end[:-1])
+        start, end = np.delete(start, joined + 1), np.delete(end, joined)
+    runs = np.empty(2 * len(start) + 1, np.int64)
+    runs[0], runs[1::2], runs[2:-1:2], runs[-1] = start[0], end - start, start[1:] - end[:-1], rows * cols - end[-1]
+    if runs[-1] == 0:
+        runs = runs[:-1]
+    encoded = coco.frPyObjects({"size": [rows, cols], "counts": runs.tolist()}, rows, cols)
+    return int(start[0]), Piece(encoded["counts"].decode("ascii"), area, box)
