@@ -323,7 +323,7 @@ def _finish(
         "version": version(recipe, profile=profile, partial=partial, fixes=fixes),
         "contributor": "; ".join(citation.title for citation in recipe.citations),
     }
-    table = _write(recipe, staging, rows, category, assignment, info)
+    table, rows_digest = _write(recipe, staging, rows, category, assignment, info)
     (staging / "rows.jsonl").unlink()
     facts = {
         "name": recipe.name,
@@ -347,11 +347,7 @@ def _finish(
         "remarks": dict(sorted(found.remarks.items())),
         "splits": {"rule": assignment.rule, **table},
     }
-    digest = hashlib.sha256(shards.canonical_json(facts))
-    for name in sorted(path.name for path in (staging / "annotations").iterdir()):
-        digest.update(name.encode() + hashlib.sha256((staging / "annotations" / name).read_bytes()).digest())
-    digest.update(found.rows.digest())
-    dataset = facts | {"digest": digest.hexdigest()}
+    dataset = facts | {"digest": shards.build_digest(staging, facts, rows_digest)}
     provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt}
     for name, content in (("dataset.json", dataset), (PROVENANCE, provenance)):
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
@@ -398,8 +394,8 @@ def _write(
     category: dict[str, int],
     assignment: group.Assignment,
     info: dict[str, Any],
-) -> dict[str, Any]:
-    """COCO shards and manifest; returns per split: images, groups, annotations."""
+) -> tuple[dict[str, Any], str]:
+    """COCO shards and manifest; returns per split images, groups and annotations, and the digest of the rows."""
     shutil.rmtree(staging / "annotations", ignore_errors=True)
     sizes = Counter(assignment.split.values())
     table: dict[str, dict[str, int]] = {}
@@ -425,8 +421,7 @@ def _write(
             flush()
         if of:
             table[split] = {"images": sizes[split], "groups": len(groups), "annotations": annotations}
-    shards.manifest(staging / shards.MANIFEST, rows(), recipe.group_kind)
-    return table
+    return table, shards.manifest(staging / shards.MANIFEST, rows(), recipe.group_kind)
 
 
 class _Counts:
@@ -439,7 +434,6 @@ class _Counts:
         self.drops: Counter[str] = Counter()
         self.remarks: Counter[str] = Counter()
         self.kept = self.bytes = 0
-        self.rows = hashlib.sha256()
 
     def add(self, row: dict[str, Any]) -> None:
         self.images += 1
@@ -447,7 +441,6 @@ class _Counts:
         self.masks += row["masks"]
         self.tags.update(f"{name}={value}" for name, value in row["tags"].items())
         self.remarks.update({remark.partition(":")[0] for remark in row["remarks"]})
-        self.rows.update(shards.canonical_json(row))
         if row["drop"] is not None:
             self.drops[row["drop"]] += 1
             return

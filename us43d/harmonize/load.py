@@ -21,7 +21,7 @@ __all__ = ["LoadedSample", "Samples", "latest", "load"]
 
 @dataclass(frozen=True)
 class LoadedSample:
-    """One image of a build. path: its file. meta: what COCO holds of it (id, size; under "us43d" key, group, tags …)."""
+    """One image of a build. path: its file. meta: what COCO holds of it (id, size; under "us43d" key, group, tags)."""
 
     path: Path
     meta: dict[str, Any]

@@ -1,16 +1,22 @@
 """Writing the records of a build as COCO shards and a manifest, in bounded memory and always the same bytes."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from us43d.contract import Recipe
+from us43d.errors import CheckError
 from us43d.harmonize import atomic
 from us43d.harmonize.ids import annotation_id
 from us43d.harmonize.taxonomy import taxonomy
 
-__all__ = ["MANIFEST", "SCHEMA", "SHARD", "canonical_json", "manifest", "write_shard"]
+__all__ = [
+    "MANIFEST", "SCHEMA", "SHARD", "build_digest", "canonical_json", "manifest", "read_manifest", "rows_digest",
+    "write_shard",
+]  # fmt: skip
 
 #: Version of the COCO dialect and of the manifest's columns.
 SCHEMA = 1
@@ -84,42 +90,71 @@ def write_shard(
     return len(annotations)
 
 
-def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str) -> None:
-    """Write manifest.parquet (docs/format.md), one row per sample, in the order given."""
+_COLUMNS = {
+    "id": "int64", "key": "string", "file": "string", "sha256": "string", "pixel_hash": "string", "phash": "uint64",
+    "group": "string", "group_kind": "string", "split": "string", "official_split": "string", "height": "int32",
+    "width": "int32", "annotations": "int32", "tags": "string", "remarks": "string", "drop": "string",
+}  # fmt: skip
+
+
+def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str) -> str:
+    """Write manifest.parquet (docs/format.md), one row per sample, in the order given; return its rows' digest."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
-        [
-            ("id", pa.int64()), ("key", pa.string()), ("file", pa.string()), ("sha256", pa.string()),
-            ("pixel_hash", pa.string()), ("phash", pa.uint64()), ("group", pa.string()), ("group_kind", pa.string()),
-            ("split", pa.string()), ("official_split", pa.string()), ("height", pa.int32()), ("width", pa.int32()),
-            ("annotations", pa.int32()), ("tags", pa.string()), ("remarks", pa.string()), ("drop", pa.string()),
-        ]
-    )  # fmt: skip
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _COLUMNS.items()])
+    digest = hashlib.sha256()
 
-    def batches() -> Iterator[Any]:
-        batch: list[dict[str, Any]] = []
-        for row in rows:
-            batch.append(
-                {
-                    **{name: row.get(name) for name in schema.names},
-                    "group_kind": group_kind,
-                    "official_split": row["official"],
-                    "annotations": len(row["annotations"]) if "annotations" in row else None,
-                    "tags": canonical_json(row["tags"]).decode(),
-                    "remarks": canonical_json(row["remarks"]).decode(),
-                }
-            )
-            if len(batch) == SHARD:
-                yield pa.RecordBatch.from_pylist(batch, schema=schema)
-                batch = []
-        if batch:
-            yield pa.RecordBatch.from_pylist(batch, schema=schema)
+    def flat(row: dict[str, Any]) -> dict[str, Any]:
+        written = {
+            **{name: row.get(name) for name in _COLUMNS},
+            "group_kind": group_kind,
+            "official_split": row["official"],
+            "annotations": len(row["annotations"]) if "annotations" in row else None,
+            "tags": canonical_json(row["tags"]).decode(),
+            "remarks": canonical_json(row["remarks"]).decode(),
+        }
+        digest.update(canonical_json(written))
+        return written
 
     temporary = path.with_name(f".{path.name}.tmp")
     # The file names the version of pyarrow that wrote it, so a build's digest is taken over the rows instead.
     with pq.ParquetWriter(temporary, schema, compression="zstd", store_schema=False) as writer:
-        for batch in batches():
-            writer.write_batch(batch, row_group_size=SHARD)
+        stream = iter(rows)
+        while batch := [flat(row) for row in islice(stream, SHARD)]:
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema), row_group_size=SHARD)
     temporary.replace(path)
+    return digest.hexdigest()
+
+
+def read_manifest(path: Path) -> list[dict[str, Any]]:
+    """The rows of a manifest. Raises CheckError if it cannot be read or has other columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise CheckError(f"{path} is no readable manifest: {error}.") from error
+    if table.column_names != list(_COLUMNS):
+        raise CheckError(
+            f"{path} has other columns than this version of us43d writes: {', '.join(table.column_names)}."
+        )
+    return list(table.to_pylist())
+
+
+def rows_digest(rows: Iterable[dict[str, Any]]) -> str:
+    """What `manifest` returned when it wrote these rows."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(canonical_json(row))
+    return digest.hexdigest()
+
+
+def build_digest(folder: Path, facts: dict[str, Any], rows: str) -> str:
+    """The digest of a build: its facts, its COCO files, its manifest's rows (which hold the digest of every image)."""
+    digest = hashlib.sha256(canonical_json({name: value for name, value in facts.items() if name != "digest"}))
+    for path in sorted((folder / "annotations").glob("*.json")):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    digest.update(rows.encode())
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""Recompute a build from its own output alone, and name everything that does not agree."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from us43d.errors import CheckError, UnreadableFile
+from us43d.harmonize import pixels, shards
+from us43d.harmonize.build import PROVENANCE
+from us43d.harmonize.ids import Ids, annotation_id
+from us43d.masks import read, rle
+from us43d.splits import check as splits
+
+__all__ = ["Problem", "check"]
+
+
+class Problem(NamedTuple):
+    """kind: missing, extra, changed, unreadable, annotation, manifest, split or digest. where: file or key."""
+
+    kind: str
+    where: str
+    what: str
+
+
+def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], None] | None = None) -> list[Problem]:
+    """Everything that is wrong with a build; an empty list if it is sound. Raises CheckError if there is none."""
+    try:
+        dataset = json.loads((build / "dataset.json").read_text("utf-8"))
+        name, slug = dataset["name"], dataset["slug"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckError(f"{build} is no build: {error}.", next="us43d build --all") from error
+    try:
+        rows = shards.read_manifest(build / shards.MANIFEST)
+    except CheckError as error:
+        return [Problem("manifest", shards.MANIFEST, error.what)]
+    problems = list(_files(build, rows))
+    problems += _images(build, rows, jobs, progress)
+    problems += _coco(build, rows)
+    problems += _ids(slug, rows)
+    proof = splits.prove(rows)
+    problems += (Problem("split", g, f"the group lies in {' and '.join(w)}") for g, w in proof.shared_groups.items())
+    problems += (
+        Problem("split", p, f"the picture lies in {' and '.join(w)}") for p, w in proof.shared_pictures.items()
+    )
+    counts = Counter(row["split"] for row in rows if row["split"])
+    written = {
+        part: dataset["splits"][part]["images"] for part in splits.prove(rows).images if part in dataset["splits"]
+    }
+    if counts != written:
+        problems.append(Problem("split", "dataset.json", f"the manifest has {dict(counts)}, dataset.json {written}"))
+    digest = shards.build_digest(build, dataset, shards.rows_digest(rows))
+    if digest != dataset.get("digest"):
+        problems.append(
+            Problem("digest", name, f"the build's digest is {digest}, dataset.json says {dataset.get('digest')}")
+        )
+    return problems
+
+
+def _files(build: Path, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+    wanted = {row["file"] for row in rows if row["file"]} | {"dataset.json", PROVENANCE, shards.MANIFEST}
+    wanted |= {f"annotations/{path.name}" for path in (build / "annotations").glob("*-*-of-*.json")}
+    there = {path.relative_to(build).as_posix() for path in build.rglob("*") if not path.is_dir()}
+    yield from (Problem("missing", name, "the file is gone") for name in sorted(wanted - there))
+    yield from (
+        Problem("extra", name, "the file belongs to no image of the manifest") for name in sorted(there - wanted)
+    )
+
+
+def _images(
+    build: Path, rows: list[dict[str, Any]], jobs: int, progress: Callable[[int, int | None], None] | None
+) -> list[Problem]:
+    def one(row: dict[str, Any]) -> Problem | None:
+        path = build / row["file"]
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None  # already named as missing
+        except OSError as error:
+            return Problem("unreadable", row["file"], str(error.strerror))
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            return Problem("changed", row["file"], "its bytes are not those the manifest was written for")
+        try:
+            array = pixels.canonical(read.image(path))
+        except UnreadableFile as error:
+            return Problem("unreadable", row["file"], error.what)
+        if array.shape[:2] != (row["height"], row["width"]) or pixels.pixel_hash(array) != row["pixel_hash"]:
+            return Problem("manifest", row["key"], "size or pixel hash are not those of the image")
+        if pixels.perceptual_hash(array) != row["phash"]:
+            return Problem("manifest", row["key"], "the perceptual hash is not that of the image")
+        return None
+
+    todo = [row for row in rows if row["file"]]
+    problems = []
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        for done, problem in enumerate(pool.map(one, todo), start=1):
+            if problem:
+                problems.append(problem)
+            if progress and (done % 50 == 0 or done == len(todo)):
+                progress(done, len(todo))
+    return problems
+
+
+def _coco(build: Path, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+    by_id = {row["id"]: row for row in rows if row["file"]}
+    seen: Counter[int] = Counter()
+    for path in sorted((build / "annotations").glob("*.json")):
+        split = path.name.partition("-")[0]
+        try:
+            content = json.loads(path.read_bytes())
+            images, annotations = content["images"], content["annotations"]
+            annotated = Counter(each["image_id"] for each in annotations)
+            for image in images:
+                seen[image["id"]] += 1
+                row = by_id.get(image["id"])
+                if row is None:
+                    yield Problem("manifest", image["us43d"]["key"], f"{path.name} has the image, the manifest has not")
+                elif wrong := _image(image, row, split, annotated[image["id"]]):
+                    yield Problem(
+                        "manifest", row["key"], f"{path.name} and the manifest disagree on {', '.join(wrong)}"
+                    )
+            numbers: Counter[tuple[int, str]] = Counter()
+            for each in annotations:
+                label = each["us43d"]["label"]
+                expected = annotation_id(each["image_id"], label, numbers[each["image_id"], label])
+                numbers[each["image_id"], label] += 1
+                row = by_id.get(each["image_id"])
+                if fault := _annotation(each, expected, (row["height"], row["width"]) if row else None):
+                    yield Problem("annotation", f"{path.name}, annotation {each['id']}", fault)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield Problem("unreadable", f"annotations/{path.name}", f"no COCO file of us43d: {error!r}")
+    for number, row in by_id.items():
+        if seen[number] != 1:
+            yield Problem("manifest", row["key"], f"the image is in {seen[number]} COCO files")
+
+
+def _image(image: dict[str, Any], row: dict[str, Any], split: str, annotations: int) -> list[str]:
+    own = image["us43d"]
+    pairs = {
+        "file": (image["file_name"], row["file"]),
+        "size": ((image["height"], image["width"]), (row["height"], row["width"])),
+        "key": (own["key"], row["key"]),
+        "group": (own["group"], row["group"]),
+        "sha256": (own["sha256"], row["sha256"]),
+        "tags": (own["tags"], json.loads(row["tags"])),
+        "split": (split, row["split"]),
+        "annotations": (annotations, row["annotations"]),
+    }
+    return [name for name, (coco, manifest) in pairs.items() if coco != manifest]
+
+
+def _annotation(each: dict[str, Any], expected: int, size: tuple[int, int] | None) -> str:
+    height, width = each["segmentation"]["size"]
+    if (height, width) != size:
+        return f"its mask is {width} × {height}, its image {size}"
+    try:
+        mask = rle.decode(each["segmentation"]["counts"].encode("ascii"), height, width)
+    except ValueError as error:
+        return f"its mask cannot be decoded: {error}"
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return "its mask is empty"
+    x, y = int(columns[0]), int(rows[0])
+    box = [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
+    found = {"area": int(mask.sum()), "bbox": box, "id": expected, "iscrowd": 0}
+    return "; ".join(
+        f"{name} is {each[name]}, should be {value}" for name, value in found.items() if each[name] != value
+    )
+
+
+def _ids(slug: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+    keys = [row["key"] for row in rows]
+    if keys != sorted(set(keys)):
+        yield Problem("manifest", shards.MANIFEST, "keys are not unique and sorted")
+    ids = Ids(slug)
+    given = {key: ids.image(key) for key in sorted(set(keys))}
+    for row in rows:
+        if row["id"] != given[row["key"]]:
+            yield Problem("manifest", row["key"], f"its id is {row['id']}, should be {given[row['key']]}")
