@@ -7,16 +7,18 @@ sha256(seed, source, group) and cut by image count, so that nothing depends on o
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from us43d.contract import Profile, Split
 from us43d.errors import SplitError
 
-__all__ = ["PAPER_TESTS", "RATIOS", "SEED", "Assigned", "Assignment", "Member", "assign"]
+__all__ = ["PAPER_TESTS", "RATIOS", "SEED", "Assigned", "Assignment", "Links", "Member", "assign"]
 
 Assigned: TypeAlias = Literal["train", "val", "test", "excluded"]
+#: Each: keys, or names of groups, that show the same frame or person.
+Links: TypeAlias = Iterable[Iterable[str]]
 
 SEED = "us43d-1"
 #: Shares of (train, val, test). The paper drew 95/5 and tested on three sources only.
@@ -24,10 +26,12 @@ RATIOS: dict[Profile, tuple[float, float, float]] = {"us43d": (0.85, 0.05, 0.10)
 #: The sources whose official test set the paper held out; it pooled the official splits of all others.
 PAPER_TESTS = frozenset({"busbra", "gist514_db", "mmotu_2d"})
 
+_STRONGEST: tuple[Assigned, ...] = ("test", "val", "train")
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One image as splitting sees it. official: its published split, None where there is none."""
+    """One image as splitting sees it. group "" stands for the key. official: its published split, None without one."""
 
     key: str
     group: str
@@ -37,9 +41,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """split, group: by key. rule: one sentence on how it was decided.
+    """split, group: by key, sorted. rule: one sentence on how it was decided.
 
-    "excluded" are the twins of official test or validation images: they may be in no other split.
+    "excluded" are images in one group with a test or validation image, but not of that set themselves: training on
+    them would leak, and adding them would change a published set.
     """
 
     split: dict[str, Assigned]
@@ -48,55 +53,63 @@ class Assignment:
 
 
 def assign(
-    members: Sequence[Member], *, source: str, profile: Profile, links: Iterable[Iterable[str]] = ()
+    members: Sequence[Member],
+    *,
+    source: str,
+    profile: Profile,
+    links: Links = (),
+    pinned: Mapping[str, Assigned] | None = None,
 ) -> Assignment:
-    """Split the images of one source (its slug). links: keys known to show the same frame or patient.
+    """Split the images of one source (its slug).
 
-    Raises SplitError if a key appears twice. Links to keys that are not there are ignored, as a cut of a source lacks
-    some of its images.
+    Official test and validation sets are kept (profile "paper": only the test sets of PAPER_TESTS). Images that are
+    officially "train" are free like those without a split: where a test or validation set is published they remain
+    the training set, less the part that was not published; where all is "train" (HC18 keeps its test masks to
+    itself) that says nothing. With two free groups, the second part is test (validation where a test set is given).
+
+    links: to keys that are not there they are ignored, as a cut of a source lacks some of its images.
+    pinned: key or group → split that is decided already, official or not (see `pinned`).
+    Raises SplitError if a key appears twice.
     """
-    if twice := [key for key, n in Counter(member.key for member in members).items() if n > 1]:
+    if twice := sorted(key for key, n in Counter(member.key for member in members).items() if n > 1):
         raise SplitError(f"{source}: the key {twice[0]!r} appears twice.")
     group = _united(members, links)
-    officials = _officials(members, source, profile)
+    official: dict[str, Assigned | None] = {m.key: _kept(m.official, source, profile) for m in members}
+    before = pinned or {}
+    decided = {m.key: before.get(m.key) or before.get(m.group) or official[m.key] for m in members}
+    by_group: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(group):
+        by_group[group[key]].append(key)
     split: dict[str, Assigned] = {}
-    left: dict[str, list[str]] = defaultdict(list)  # the groups that no official set claims
-    by_group: dict[str, list[Member]] = defaultdict(list)
-    for member in members:
-        by_group[group[member.key]].append(member)
-    for name, those in by_group.items():
-        held = {officials[m.key] for m in those} & {"test", "val"}
-        for member in those:
-            own = officials[member.key]
-            if not held:
-                left[name].append(member.key)
-            elif "test" in held and own != "test":
-                split[member.key] = "excluded"
-            else:
-                split[member.key] = "val" if own == "val" else "test" if own == "test" else "excluded"
-    has_test, has_val = (any(part == wanted for part in officials.values()) for wanted in ("test", "val"))
+    free: dict[str, list[str]] = {}
+    for name, keys in by_group.items():
+        claims = {decided[key] for key in keys}
+        strongest = next((part for part in _STRONGEST if part in claims), None)
+        if strongest is None and claims == {None}:
+            free[name] = keys
+        for key in keys if name not in free else ():
+            # A twin of a training image may join it; a twin of an evaluated one must not change that set.
+            joins = decided[key] == strongest or (strongest == "train" and decided[key] is None)
+            split[key] = strongest if joins and strongest else "excluded"
+    has_test, has_val = (part in official.values() for part in ("test", "val"))
     train, val, test = RATIOS[profile]
-    shares: dict[Assigned, float] = {
-        "train": train,
-        "val": 0.0 if has_val else val,
-        "test": 0.0 if has_test else test,
-    }
-    for name, part in _cut({name: len(keys) for name, keys in left.items()}, shares, source).items():
-        split.update(dict.fromkeys(left[name], part))
-    return Assignment(dict(sorted(split.items())), dict(sorted(group.items())), _rule(shares, has_test, has_val))
+    shares: dict[Assigned, float] = {"train": train, "val": 0.0 if has_val else val, "test": 0.0 if has_test else test}
+    for name, part in _cut({name: len(keys) for name, keys in free.items()}, shares, source).items():
+        split.update(dict.fromkeys(free[name], part))
+    rule = _rule(shares, has_test, has_val) if free or not pinned else "as pinned"
+    return Assignment(dict(sorted(split.items())), dict(sorted(group.items())), rule)
 
 
-def _officials(members: Sequence[Member], source: str, profile: Profile) -> dict[str, Split | None]:
-    """Key → official split, as far as the profile keeps it. A source that is all "train" published no split."""
-    if profile == "paper":
-        kept = {"test"} if source in PAPER_TESTS else set()
-        return {m.key: m.official if m.official in kept else None for m in members}
-    return {m.key: m.official for m in members}
+def _kept(official: Split | None, source: str, profile: Profile) -> Assigned | None:
+    if profile == "paper" and (official != "test" or source not in PAPER_TESTS):
+        return None
+    return None if official == "train" else official
 
 
-def _united(members: Sequence[Member], links: Iterable[Iterable[str]]) -> dict[str, str]:
+def _united(members: Sequence[Member], links: Links) -> dict[str, str]:
     """Key → final group: the smallest name among the groups that twins pulled together."""
-    parent: dict[str, str] = {member.group or member.key: member.group or member.key for member in members}
+    own = {member.key: member.group or member.key for member in members}
+    parent = {name: name for name in own.values()}
 
     def root(name: str) -> str:
         while parent[name] != name:
@@ -105,11 +118,10 @@ def _united(members: Sequence[Member], links: Iterable[Iterable[str]]) -> dict[s
         return name
 
     def unite(names: Iterable[str]) -> None:
-        roots = sorted({root(name) for name in names})
-        for other in roots[1:]:
-            parent[other] = roots[0]
+        first, *others = sorted({root(name) for name in names}) or [""]
+        for other in others:
+            parent[other] = first
 
-    own = {member.key: member.group or member.key for member in members}
     by_hash: dict[str, list[str]] = defaultdict(list)
     for member in members:
         if member.pixel_hash is not None:
@@ -117,36 +129,40 @@ def _united(members: Sequence[Member], links: Iterable[Iterable[str]]) -> dict[s
     for names in by_hash.values():
         unite(names)
     for link in links:
-        unite(own[key] for key in link if key in own)
+        named = (own.get(name, name) for name in link)
+        unite(name for name in named if name in parent)
     return {key: root(name) for key, name in own.items()}
 
 
 def _cut(sizes: dict[str, int], shares: dict[Assigned, float], source: str) -> dict[str, Assigned]:
-    """Group → split. Test is filled first, then validation, train gets the rest.
+    """Group → split. Test and validation take groups in turn while that brings their images nearer to their share.
 
-    Each group goes where the count of images comes nearest to the share wanted. Where there are at least as many groups
-    as parts, no part stays empty; with two groups, the second part is test (validation where test is given).
+    A group too large for a part is passed over. A part that finds none small enough takes the smallest, as long as
+    there are groups for the other parts; train has the rest.
     """
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{SEED}\0{source}\0{name}".encode()).digest())
-    total = sum(sizes.values()) / (sum(shares.values()) or 1.0)
+    total = sum(sizes.values()) / sum(shares.values())
     parts: list[Assigned] = [part for part in ("test", "val") if shares[part] > 0]
     cut: dict[str, Assigned] = {}
-    at = 0
-    for n, part in enumerate(parts):
+    for later, part in zip(reversed(range(len(parts))), parts, strict=True):
         wanted, got = total * shares[part], 0
-        reserved = 1 + (len(parts) - 1 - n)  # one group each for the parts still to come and for train
-        while at < len(order) - reserved or (got == 0 and at < len(order) - 1):
-            size = sizes[order[at]]
-            if got and abs(got + size - wanted) > abs(got - wanted):
+        room = len(order) - 1 - later  # groups this part may take, leaving one for each later part and for train
+        taken: list[str] = []
+        for name in order:
+            if got >= wanted or len(taken) >= room:
                 break
-            cut[order[at]] = part
-            got += size
-            at += 1
-    cut.update(dict.fromkeys(order[at:], "train"))
+            if abs(got + sizes[name] - wanted) < abs(got - wanted):
+                taken.append(name)
+                got += sizes[name]
+        if not taken and len(order) > 1:
+            taken = [min(order, key=lambda name: sizes[name])]
+        cut.update(dict.fromkeys(taken, part))
+        order = [name for name in order if name not in cut]
+    cut.update(dict.fromkeys(order, "train"))
     return cut
 
 
-def _rule(shares: dict[Assigned, float], has_test: bool, has_val: bool) -> str:
+def _rule(shares: Mapping[Assigned, float], has_test: bool, has_val: bool) -> str:
     kept = [name for name, has in (("test", has_test), ("validation", has_val)) if has]
     whole = sum(shares.values())
     cut = "/".join(f"{100 * share / whole:.0f}" for share in shares.values())
