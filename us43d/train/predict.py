@@ -31,7 +31,7 @@ STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An encoded picture. embedding: (1, C, G, G). shape, inner: (rows, columns) of the picture and its resized form."""
+    """embedding: (1, C, G, G). shape, inner: (rows, columns) of the picture and of its resized form."""
 
     embedding: Tensor
     shape: tuple[int, int]
@@ -161,7 +161,7 @@ class Predictor:
             x0, y0, x1, y1 = map(float, box)
             if not (x0 < x1 and y0 < y1) or x1 <= 0 or y1 <= 0 or x0 >= columns or y0 >= rows:
                 raise UsageError(
-                    f"The box {x0:g},{y0:g},{x1:g},{y1:g} is empty or outside of the picture, {columns} × {rows} pixels."
+                    f"The box {x0:g},{y0:g},{x1:g},{y1:g} is empty or outside of the {columns} × {rows} picture."
                 )
             at += [(x0, y0), (x1, y1)]
             kinds += [UPPER_LEFT, LOWER_RIGHT]
