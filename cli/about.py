@@ -1,0 +1,402 @@
+"""Verbs that say what there is: list, info, taxonomy, cite, licences, card, doctor."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from us43d import __version__, registry
+from us43d.contract import Recipe
+from us43d.errors import CheckError, UsageError, listed
+
+from .output import Session, plain
+from .select import chosen, on_disk, state
+from .tables import Columns, Table
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.harmonize.taxonomy import Taxonomy
+
+PANEL = "What there is"
+
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Sources, in any spelling.", metavar="NAME…", show_default=False)
+]
+
+
+# ---------------------------------------------------------------------------------------------------------------- list
+
+
+@verb("list", panel=PANEL, examples=("us43d list", "us43d list --organ thyroid", "us43d list --json | jq '.[].name'"))
+def list_(
+    session: Session,
+    organ: Annotated[str | None, typer.Option(help="Only sources of this organ.")] = None,
+) -> None:
+    """All sources: organ, published counts, licence, access, and what is on this disk."""
+    recipes = sorted(registry.recipes(), key=lambda recipe: recipe.name.lower())
+    if organ is not None:
+        organs = sorted({recipe.organ for recipe in recipes})
+        recipes = [recipe for recipe in recipes if recipe.organ.lower() == organ.lower()]
+        if not recipes:
+            raise UsageError(f"No source is of the organ {organ!r}; there are {listed(organs, 40)}.", next="us43d list")
+    found = {recipe.slug: state(session.home, recipe) for recipe in recipes}
+    data = [
+        {
+            "name": recipe.name,
+            "us43d": recipe.row is not None,
+            "organ": recipe.organ,
+            "media": recipe.media,
+            "images": recipe.expect.images,
+            "masks": recipe.expect.masks,
+            "groups": recipe.expect.groups,
+            "group_kind": recipe.group_kind,
+            "structures": list(dict.fromkeys(recipe.labels.values())),
+            "licence": recipe.licence.id,
+            "commercial": recipe.licence.terms.commercial,
+            "access": recipe.access,
+            "fetched": found[recipe.slug].fetched,
+            "builds": found[recipe.slug].builds,
+        }
+        for recipe in recipes
+    ]
+    heads: Columns = (
+        ("source", "left"), ("organ", "fold"), ("images", "right"), ("licence", "left"), ("access", "left"),
+        ("on disk", "left"),
+    )  # fmt: skip
+    rows = (
+        (
+            recipe.name if recipe.row else f"{recipe.name} +",
+            recipe.organ,
+            recipe.expect.images,
+            recipe.licence.id,
+            recipe.access,
+            found[recipe.slug].word,
+        )
+        for recipe in recipes
+    )
+    session.answer(data, Table(heads, rows))
+    inside = [recipe for recipe in recipes if recipe.row]
+    total = sum(recipe.expect.images or 0 for recipe in inside)
+    beyond = f", {len(recipes) - len(inside)} beyond it (+)" if len(recipes) > len(inside) else ""
+    have = sum(bool(each.word) for each in found.values())
+    session.say(
+        f"{len(inside)} sources of US-43d with {total:,} published images{beyond}; "
+        f"{have} on this disk, in {session.home.root}"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- info
+
+
+@verb("info", panel=PANEL, examples=("us43d info BUSI", "us43d info bus-bra --json"))
+def info(
+    session: Session, name: Annotated[str, typer.Argument(help="A source, in any spelling.", metavar="NAME")]
+) -> None:
+    """One source: facts, licence, citation, known issues, and its state on this disk."""
+    from us43d.cards.card import counts
+    from us43d.cards.licences import USES, allows
+
+    recipe = registry.find(name)
+    disk = state(session.home, recipe)
+    terms = recipe.licence.terms
+    if session.as_json:
+        data = plain(recipe) | {"terms": plain(terms), "paper": recipe.paper.note}
+        session.answer(data | {"fetched": disk.fetched, "builds": disk.builds, "raw": session.home.raw(recipe.name)})
+        return
+    lines: list[tuple[str, str]] = []
+
+    def line(key: str, value: object) -> None:
+        if value:
+            lines.append((key, str(value)))
+
+    line("about", recipe.title)
+    line("organ", f"{recipe.organ}: {recipe.application}")
+    line("also called", ", ".join(dict.fromkeys(n for n in (recipe.row, *recipe.aliases) if n and n != recipe.name)))
+    line("homepage", recipe.homepage)
+    line("published", " · ".join(f"{number:,} {what}" for what, number in counts(recipe).items()) or "no counts")
+    line("labels", "\n".join(_label(recipe, label) for label in recipe.labels))
+    line("group", f"{recipe.group_kind}. {recipe.group_rule}")
+    line("official split", recipe.official_split or "none")
+    line("access", f"{recipe.access}, checked {recipe.access_checked}. {recipe.access_note}")
+    ways = (f"{n}. {_way(route)}" for n, route in enumerate(recipe.routes, start=1))
+    line("from", "\n".join(ways) or "no way is known")
+    line("licence", f"{terms.title} ({recipe.licence.id})" + (f"\n{terms.url}" if terms.url else ""))
+    line("", recipe.licence.evidence)
+    words = {True: "yes", False: "no", None: "unknown"}
+    line("may one", "\n".join(f"{meaning}: {words[allows(terms, use)]}" for use, meaning in USES.items()))
+    line("known issues", "\n".join(f"• {issue}" for issue in recipe.known_issues))
+    line("confidence", recipe.confidence)
+    line("on disk", _disk(session, recipe, disk.fetched, disk.builds))
+    cites = (f"{c.title}. {c.venue or ''} {c.year or ''}. {f'doi:{c.doi}' if c.doi else ''}" for c in recipe.citations)
+    line("cite", "\n".join(" ".join(cite.split()) for cite in cites) + f"\nBibTeX: us43d cite {recipe.name}")
+    session.answer(None, recipe.name, "", Table((("", "left"), ("", "fold")), lines))
+
+
+def _label(recipe: Recipe, label: str) -> str:
+    structure, diagnosis = recipe.labels[label], recipe.diagnoses.get(label)
+    arrow = label if label == structure else f"{label} → {structure}"
+    return f"{arrow}, {diagnosis}" if diagnosis else arrow
+
+
+def _way(route: Any) -> str:
+    files = listed((file.name for file in route.files), 3)
+    copy = " (a third party's copy)" if route.mirror else ""
+    return f"{route.kind.replace('_', ' ')} {route.record or route.url or ''}{copy}{f': {files}' if files else ''}"
+
+
+def _disk(session: Session, recipe: Recipe, fetched: bool, builds: tuple[str, ...]) -> str:
+    if not fetched and not builds:
+        return f"nothing yet: us43d fetch {recipe.name}"
+    raw = [f"raw files in {session.home.raw(recipe.name)}"] if fetched else []
+    return "\n".join([*raw, *(f"build {name}" for name in builds)]) + (
+        "" if builds else f"\nnot built yet: us43d build {recipe.name}"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ taxonomy
+
+
+@verb("taxonomy", panel=PANEL, examples=("us43d taxonomy", "us43d taxonomy --organ heart", "us43d taxonomy --json"))
+def taxonomy(
+    session: Session,
+    organ: Annotated[str | None, typer.Option(help="Only structures of this organ.")] = None,
+) -> None:
+    """The shared names and ids of all structures, their codes, and which sources have them."""
+    from us43d.harmonize import taxonomy as shared
+
+    known: Taxonomy = shared.taxonomy()
+    sources: dict[str, list[str]] = {}
+    for recipe in registry.recipes():
+        for structure in dict.fromkeys(recipe.labels.values()):
+            sources.setdefault(structure, []).append(recipe.name)
+    picked = [c for c in known.categories if organ is None or c.organ.lower() == organ.lower()]
+    if not picked:
+        organs = sorted({category.organ for category in known.categories})
+        raise UsageError(
+            f"No structure is of the organ {organ!r}; there are {listed(organs, 40)}.", next="us43d taxonomy"
+        )
+    data = {
+        "version": known.version,
+        "categories": [each._asdict() | {"sources": sources.get(each.name, [])} for each in picked],
+    }
+    heads: Columns = (("id", "right"), ("structure", "left"), ("organ", "left"), ("code", "left"), ("sources", "fold"))
+    rows = (
+        (
+            each.id,
+            each.name,
+            each.organ,
+            each.codes[0]["code"] if each.codes else None,
+            ", ".join(sources.get(each.name, ())),
+        )
+        for each in picked
+    )
+    session.answer(data, Table(heads, rows))
+    session.say(f"{len(picked)} structures, taxonomy version {known.version}; codes are SNOMED CT where one is known")
+
+
+# ------------------------------------------------------------------------------------------------------ cite, licences
+
+
+@verb("cite", panel=PANEL, examples=("us43d cite BUSI CAMUS", "us43d cite --all > references.bib"))
+def cite(
+    session: Session, names: Names = None, every: Annotated[bool, typer.Option("--all", help="Every source.")] = False
+) -> None:
+    """BibTeX of sources; with --all of the collection and UltraSam, too."""
+    from us43d.cards.bibliography import ULTRASAM, bibtex
+
+    recipes = chosen(names or (), registry.recipes() if every else None, "cite")
+    text = bibtex(citation for recipe in recipes for citation in recipe.citations)
+    entries = f"{ULTRASAM}\n\n{text}" if every else text
+    session.answer({"bibtex": entries, "sources": [recipe.name for recipe in recipes]}, entries.rstrip("\n"))
+
+
+@verb(
+    "licences",
+    panel=PANEL,
+    examples=("us43d licences", "us43d licences BUSI CAMUS HC18", "us43d licences --all --commercial"),
+)
+def licences(
+    session: Session,
+    names: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="Every source, on this disk or not.")] = False,
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="Only the sources that --commercial lets through elsewhere.")
+    ] = False,
+) -> None:
+    """What a set of sources may be used for, and what is unknown; by default of the sources on this disk."""
+    from us43d.cards.licences import CAVEAT, allows, summary
+
+    if names or every:
+        recipes = chosen(names or (), registry.recipes() if every else None, "licences")
+    else:
+        recipes = on_disk(session.home)
+        if not recipes:
+            raise UsageError(f"No source is in {session.home.root}.", next="us43d licences --all")
+    refused = [r for r in recipes if commercial and allows(r.licence.terms, "commercial") is not True]
+    recipes = [recipe for recipe in recipes if recipe not in refused]
+    found = summary({recipe.name: recipe.licence.terms for recipe in recipes})
+    data = plain(found) | {"caveat": CAVEAT, "refused": [recipe.name for recipe in refused]}
+    heads: Columns = (("may one", "fold"), ("", "left"), ("", "right"), ("sources", "fold"))
+    rows = []
+    for verdict in found.verdicts:
+        sides = (("yes", verdict.allowed), ("no", verdict.forbidden), ("unknown", verdict.unknown))
+        filled = [(said, those) for said, those in sides if those]
+        for n, (said, those) in enumerate(filled):
+            rows.append((verdict.meaning if n == 0 else "", said, len(those), ", ".join(those)))
+    for meaning, those in (("must give credit", found.attribution), ("must share alike", found.share_alike)):
+        if those:
+            rows.append((meaning, "", len(those), ", ".join(those)))
+    session.answer(data, Table(heads, rows))
+    if refused:
+        session.say(f"Refused with --commercial ({len(refused)}): {', '.join(recipe.name for recipe in refused)}")
+    session.say(CAVEAT)
+
+
+# ---------------------------------------------------------------------------------------------------------------- card
+
+
+@verb(
+    "card",
+    panel=PANEL,
+    kept="Pages written so far are complete.",
+    examples=(
+        "us43d card BUSI",
+        "us43d card BUSI --format croissant > busi.jsonld",
+        "us43d card --check",
+        "us43d card --write",
+    ),
+)
+def card(
+    session: Session,
+    name: Annotated[
+        str | None, typer.Argument(help="A source, in any spelling.", metavar="NAME", show_default=False)
+    ] = None,
+    format: Annotated[
+        Literal["md", "croissant", "bib"], typer.Option(help="Markdown, Croissant JSON-LD, or BibTeX.")
+    ] = "md",
+    write: Annotated[bool, typer.Option("--write", help="Bring the folder of generated pages up to date.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Fail if the folder of generated pages is stale.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the generated pages are.")] = Path("docs/cards"),
+) -> None:
+    """The card of one source, made from its facts; or all generated pages of the documentation."""
+    from us43d.cards import pages
+    from us43d.cards.bibliography import bibtex
+    from us43d.cards.card import card as page
+    from us43d.cards.croissant import croissant
+
+    if sum((name is not None, write, check)) != 1:
+        raise UsageError("Give one of a name, --write and --check.", next="us43d card --help")
+    if name is not None:
+        recipe = registry.find(name)
+        if format == "croissant":
+            import json
+
+            made = croissant(recipe)
+            session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))
+        else:
+            text = page(recipe) if format == "md" else bibtex(recipe.citations)
+            session.answer({"name": recipe.name, "format": format, "text": text}, text.rstrip("\n"))
+        return
+    if write:
+        changed = pages.write(folder, registry.recipes())
+        session.answer({"folder": folder, "changed": changed}, *changed)
+        session.say(f"{folder}: {len(changed)} of {len(pages.pages(registry.recipes()))} pages changed")
+        return
+    stale = pages.stale(folder, registry.recipes())
+    if stale:
+        raise CheckError(f"{len(stale)} pages in {folder} are stale: {listed(stale)}.", next="us43d card --write")
+    session.answer({"folder": folder, "stale": []}, f"{folder} is up to date")
+
+
+# -------------------------------------------------------------------------------------------------------------- doctor
+
+
+@verb("doctor", panel=PANEL, examples=("us43d doctor", "us43d doctor --json"))
+def doctor(session: Session) -> None:
+    """Python, packages, GPU, disk, network settings: what to paste into a bug report. Fails if something is broken."""
+    rows = list(_examine(session))
+    heads: Columns = (("", "left"), ("", "left"), ("", "fold"))
+    data = [{"what": what, "state": how, "found": found} for how, what, found in rows]
+    session.answer(data, Table(heads, rows))
+    broken = [what for how, what, _ in rows if how == "broken"]
+    if broken:
+        raise CheckError(f"Broken here: {', '.join(broken)}.")
+
+
+_PACKAGES = {
+    "needed": ("numpy", "opencv-python-headless", "pandas", "pyarrow", "pycocotools", "pydantic", "requests", "rich",
+               "typer", "filelock", "nibabel", "SimpleITK", "openpyxl", "h5py"),
+    "train": ("torch", "safetensors", "faster-coco-eval"),
+    "hosts": ("kaggle", "gdown", "zenodo-get"),
+    "archives": ("py7zr", "rarfile"),
+    "dask": ("dask", "distributed"),
+}  # fmt: skip
+
+
+def _examine(session: Session) -> Iterator[tuple[str, str, str]]:
+    """(ok | note | broken, what, what was found)."""
+    import platform
+    import shutil
+    from importlib import metadata
+
+    yield "ok", "us43d", f"{__version__}, {len(registry.slugs())} sources"
+    yield (
+        "ok" if sys.version_info >= (3, 11) else "broken",
+        "Python",
+        f"{platform.python_version()} on {platform.platform()}",
+    )
+    for extra, packages in _PACKAGES.items():
+        found, missing = [], []
+        for package in packages:
+            try:
+                found.append(f"{package} {metadata.version(package)}")
+            except metadata.PackageNotFoundError:
+                missing.append(package)
+        what = "packages" if extra == "needed" else f"extra {extra}"
+        absent = f"missing: {', '.join(missing)}" + ("" if extra == "needed" else f" (pip install 'us43d[{extra}]')")
+        how = "ok" if not missing else "broken" if extra == "needed" else "note"
+        yield how, what, "; ".join(filter(None, (", ".join(found), absent if missing else "")))
+    yield _torch()
+    yield "ok", "processors", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
+    root = session.home.root
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    disk = shutil.disk_usage(there)
+    writable = os.access(there, os.W_OK | os.X_OK)
+    free = f"{disk.free / 1e9:,.0f} GB free of {disk.total / 1e9:,.0f} GB"
+    yield "ok" if writable else "broken", "home", f"{root}, {free}" + ("" if writable else ", not writable")
+    yield "ok" if disk.free > 5e9 else "note", "free disk", "enough to begin" if disk.free > 5e9 else "under 5 GB"
+    # Names only: addresses of proxies may carry passwords.
+    proxies = [name for name in os.environ if name.lower() in {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}]
+    yield "ok", "proxy", ", ".join(sorted(proxies)) or "none set"
+    kaggle = Path(os.environ.get("KAGGLE_CONFIG_DIR", Path.home() / ".kaggle")) / "kaggle.json"
+    has = kaggle.is_file() or {"KAGGLE_USERNAME", "KAGGLE_KEY"} <= set(os.environ) or "KAGGLE_API_TOKEN" in os.environ
+    yield (
+        "ok" if has else "note",
+        "Kaggle",
+        "credentials found" if has else "no credentials; sources on Kaggle need them",
+    )
+    rar = [tool for tool in ("unrar", "unar", "7z", "7zz", "bsdtar") if shutil.which(tool)]
+    yield (
+        "ok" if rar else "note",
+        "RAR tools",
+        ", ".join(rar) or "none of unrar, unar, 7z, bsdtar; RAR archives need one",
+    )
+    try:
+        count = sum(1 for _ in registry.recipes())
+        yield "ok", "recipes", f"all {count} can be imported"
+    except Exception as error:  # noqa: BLE001  (a recipe of the user's own may fail in any way; that is the finding)
+        yield "broken", "recipes", f"{type(error).__name__}: {error}"
+
+
+def _torch() -> tuple[str, str, str]:
+    try:
+        import torch
+    except ImportError as error:
+        return "note", "GPU", f"PyTorch cannot be imported: {error}"
+    if not torch.cuda.is_available():
+        return "note", "GPU", "none that PyTorch can use; the tiny preset trains on the CPU"
+    names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+    return "ok", "GPU", f"{', '.join(names)}; CUDA {torch.version.cuda}"

@@ -1,0 +1,129 @@
+"""Where a verb's words go: results to stdout, as a table or as JSON; progress and messages to stderr."""
+
+import dataclasses
+import datetime
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pydantic import BaseModel
+
+from us43d.paths import Home
+
+from .tables import Table, draw
+
+if TYPE_CHECKING:
+    from .progress import Bars
+
+__all__ = ["Progress", "Session", "plain"]
+
+Progress = Callable[[int, int | None], None]
+
+
+def plain(value: Any) -> Any:
+    """A value in the words of JSON: models and dataclasses as objects, NaN and infinity as null."""
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump(mode="json", exclude={"read", "paper"}))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path | datetime.date):
+        return str(value)
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if hasattr(value, "tolist"):  # numpy
+        return plain(value.tolist())
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _width() -> int:
+    """Columns of the screen; 120 in a file or a pipe, where there is none (COLUMNS says otherwise)."""
+    return shutil.get_terminal_size((120, 24)).columns
+
+
+def _coloured(stream: TextIO) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+class Session:
+    """One run of one verb: where it works and how it speaks."""
+
+    def __init__(self, home: Path | None, *, as_json: bool, quiet: bool) -> None:
+        self.home = Home.find(home)
+        self.as_json = as_json
+        self.quiet = quiet
+        self.answered = False
+        self._bars: Bars | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person is there to be asked."""
+        return sys.stdin.isatty() and sys.stderr.isatty() and not self.as_json
+
+    def say(self, text: str) -> None:
+        """A message for a person, on stderr; not with --quiet."""
+        if not self.quiet:
+            self._write(text)
+
+    def warn(self, text: str) -> None:
+        """A message nobody may miss, on stderr, whatever the options."""
+        self._write(text)
+
+    def fail(self, text: str) -> None:
+        """The message of a failure, its first line in red where that is possible."""
+        first, *rest = text.split("\n")
+        self._write("\n".join([f"\x1b[1;31m{first}\x1b[0m" if _coloured(sys.stderr) else first, *rest]))
+
+    def _write(self, text: str) -> None:
+        if self._bars is not None and self._bars.running:
+            self._bars.above(text)
+        else:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def answer(self, data: Any, *shown: str | Table) -> None:
+        """The result of the verb, on stdout: `data` with --json, else text and tables one below the other.
+
+        A reader that closes the pipe early ends the output, not the work.
+        """
+        self.answered = True
+        try:
+            if self.as_json:
+                sys.stdout.write(json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            else:
+                bold = _coloured(sys.stdout)
+                for each in shown:
+                    sys.stdout.write(f"{each if isinstance(each, str) else draw(each, _width(), bold=bold)}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes stdout once more at exit; give it a place where that succeeds.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    @contextmanager
+    def progress(self, what: str, unit: str = "images") -> Iterator[Progress]:
+        """A bar on stderr with rate and time left while it lasts; gives the function that moves it.
+
+        unit "B" counts bytes. Several may run at once, from several threads.
+        """
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done, total: None
+            return
+        from .progress import Bars
+
+        if self._bars is None:
+            self._bars = Bars()
+        with self._bars.bar(what, unit) as move:
+            yield move

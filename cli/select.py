@@ -1,0 +1,43 @@
+"""Which sources a command means, and what of them lies on this disk."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from us43d import registry
+from us43d.contract import Recipe
+from us43d.errors import UsageError
+from us43d.paths import Home
+
+__all__ = ["State", "chosen", "on_disk", "state"]
+
+
+class State(NamedTuple):
+    """builds: names of the finished builds, sorted."""
+
+    fetched: bool
+    builds: tuple[str, ...]
+
+    @property
+    def word(self) -> str:
+        return "built" if self.builds else "fetched" if self.fetched else ""
+
+
+def state(home: Home, recipe: Recipe) -> State:
+    builds = home.builds(recipe.name).glob("r*/dataset.json")
+    return State(home.raw(recipe.name).is_dir(), tuple(sorted(path.parent.name for path in builds)))
+
+
+def on_disk(home: Home, has: Callable[[State], object] = lambda found: found.fetched or found.builds) -> list[Recipe]:
+    """The sources of which the home holds something; `has` says what counts."""
+    return [recipe for recipe in registry.recipes() if has(state(home, recipe))]
+
+
+def chosen(names: Sequence[str], every: Iterable[Recipe] | None, command: str) -> list[Recipe]:
+    """The sources named, each once; `every` with --all, which excludes names. Raises UsageError and UnknownName."""
+    if every is not None:
+        if names:
+            raise UsageError(f"--all and names ({', '.join(names)}) exclude each other.", next=f"us43d {command} --all")
+        return list(every)
+    if not names:
+        raise UsageError("No source is named.", next=f"us43d {command} NAME…   or   us43d {command} --all")
+    return list({recipe.slug: recipe for recipe in map(registry.find, names)}.values())

@@ -1,0 +1,108 @@
+"""What every verb has in common: --json, --quiet, --home, examples in its help, and one way to fail."""
+
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import debugging, failure
+from .output import Session, plain
+
+__all__ = ["app", "verb"]
+
+app = typer.Typer(
+    name="us43d",
+    help="Get US-43d, 43 public ultrasound segmentation datasets, and train the promptable model UltraSam on it.",
+    epilog="Start with [bold]us43d list[/bold], or see everything at once, offline: [bold]us43d demo[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_COMMON = {
+    "home": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--home", help="Folder of all data.  Without it $US43D_HOME, else ~/.us43d.", metavar="FOLDER"
+            ),
+        ],
+        None,
+    ),
+    "as_json": (
+        Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, and nothing else there.")],
+        False,
+    ),
+    "quiet": (
+        Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages, only results and errors.")],
+        False,
+    ),
+}
+
+
+def verb(
+    name: str,
+    *,
+    examples: tuple[str, ...],
+    panel: str,
+    kept: str = "Nothing was changed on disk.",
+    of: typer.Typer = app,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a verb of the CLI. Its first parameter is the Session; the rest are its own options.
+
+    examples: command lines shown in its help. panel: heading it stands under. kept: what a run that was interrupted
+    leaves on disk.
+    """
+    escaped = "\n\n".join(f"  [green]{line.replace('[', chr(92) + '[')}[/green]" for line in examples)
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function)
+        own = list(signature.parameters.values())[1:]
+        common = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for key, (annotation, default) in _COMMON.items()
+        ]
+        keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            home, as_json, quiet = (options.pop(key) for key in _COMMON)
+            session = Session(home, as_json=as_json, quiet=quiet)
+            code = _guarded(functools.partial(function, session, **options), session, kept)
+            raise typer.Exit(code)
+
+        run.__signature__ = signature.replace(parameters=[*keyword, *common])  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in (*keyword, *common)}
+        of.command(name, epilog=f"[bold]Examples[/bold]\n\n{escaped}", rich_help_panel=panel)(run)
+        return function
+
+    return decorate
+
+
+def _guarded(work: Callable[[], None], session: Session, kept: str) -> int:
+    """Run the work; report what it raises. Returns the exit code."""
+    try:
+        work()
+    except typer.Exit as done:
+        return done.exit_code
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (every failure ends in one message and one code)
+        return report(error, session, kept)
+    return 0
+
+
+def report(error: BaseException, session: Session, kept: str) -> int:
+    """Tell the user what failed, on stderr and, where no result was printed, as JSON on stdout with --json."""
+    found = failure(error, kept)
+    if debugging():
+        traceback.print_exception(error, file=sys.stderr)
+    if session.as_json and not session.answered:
+        session.answer({"error": plain(found)})
+    session.fail(str(found))
+    return found.code

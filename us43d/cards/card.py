@@ -1,0 +1,144 @@
+"""The card of a source: one Markdown page, from its facts alone."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from us43d.cards.licences import USES, allows
+from us43d.contract import Recipe, Route
+
+__all__ = ["ACCESS", "card", "cell", "counts", "link", "table", "yes_no"]
+
+#: What an access state means for the person who wants the data.
+ACCESS = {
+    "open": "open: downloads without an account",
+    "login": "login: downloads with a free account",
+    "agreement": "agreement: registration or signed terms at the source",
+    "request": "request: the owners decide on each request",
+    "unavailable": "unavailable: no working way is known",
+}
+
+
+def cell(text: object) -> str:
+    """Text that may stand in a Markdown table, and is shown as it is."""
+    escaped = re.sub(r"([\\|*<\[\]`]|(?<!\w)_|_(?!\w))", r"\\\1", str(text))
+    return re.sub(r"\s+", " ", escaped).strip()
+
+
+def link(text: str, url: str | None) -> str:
+    return f"[{cell(text)}]({url.replace(' ', '%20').replace(')', '%29')})" if url else cell(text)
+
+
+def yes_no(answer: bool | None) -> str:
+    return "unknown" if answer is None else "yes" if answer else "no"
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]], right: frozenset[int] = frozenset()) -> str:
+    """A Markdown table of cells that are Markdown already; `right`: columns aligned to the right."""
+    heads = list(heads)
+    rule = ["--:" if n in right else "---" for n in range(len(heads))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in ([*heads], rule, *map(list, rows)))
+
+
+def counts(recipe: Recipe) -> dict[str, int]:
+    """The published counts that are known, by what they count."""
+    expect = recipe.expect
+    named = {"images": expect.images, "annotated images": expect.annotated, "masks": expect.masks}
+    named[f"groups ({recipe.group_kind})"] = expect.groups
+    known = {what: number for what, number in named.items() if number is not None}
+    return known | {f"images with {tag}": number for tag, number in sorted(expect.tags.items())}
+
+
+def card(recipe: Recipe) -> str:
+    """The whole page."""
+    return "\n\n".join(_sections(recipe)) + "\n"
+
+
+def _sections(recipe: Recipe) -> Iterator[str]:
+    yield f"# {recipe.name}"
+    yield "<!-- Made from the recipe by `us43d card --write`; change the recipe, not this page. -->"
+    yield cell(recipe.title)
+    yield table(("", ""), _overview(recipe))
+    yield "## What is in it"
+    yield table(("label in the source", "structure", "says besides"), _labels(recipe))
+    found = counts(recipe)
+    if found:
+        yield table(("published count", ""), ((cell(what), f"{n:,}") for what, n in found.items()), frozenset({1}))
+        yield "A build that finds fewer fails; `--partial` reports the difference instead."
+    else:
+        yield "No counts are published."
+    yield "## Getting it"
+    yield f"{ACCESS[recipe.access]} (checked {recipe.access_checked}). {cell(recipe.access_note)}".strip()
+    yield f"    us43d fetch {recipe.name}\n    us43d build {recipe.name}"
+    yield "\n".join(f"{n}. {_route(route)}" for n, route in enumerate(recipe.routes, start=1))
+    yield "## Licence"
+    terms = recipe.licence.terms
+    yield f"**{link(terms.title, terms.url)}** ({recipe.licence.id}). {cell(recipe.licence.evidence)}"
+    uses = [(meaning, yes_no(allows(terms, use))) for use, meaning in USES.items()]
+    bound = [("credit is due", yes_no(terms.attribution)), ("share alike", yes_no(terms.share_alike))]
+    yield table(("may one", ""), (*uses, *bound))
+    yield "## Groups and splits"
+    yield f"Group: **{recipe.group_kind}**. {cell(recipe.group_rule)}"
+    yield f"Official split: {cell(recipe.official_split or 'none is published')}"
+    if recipe.known_issues:
+        yield "## Known issues"
+        yield "\n".join(f"- {cell(issue)}" for issue in recipe.known_issues)
+    if recipe.fixes:
+        yield "## Corrections"
+        yield "Applied by default, left out by `--no-fixes`."
+        yield "\n".join(f"- `{fix.key}`: {cell(fix.reason)}" for fix in recipe.fixes)
+    if recipe.ignore:
+        yield "## Files that are not read"
+        yield "\n".join(f"- `{pattern}`: {cell(why)}" for pattern, why in recipe.ignore.items())
+    yield "## As the paper has it"
+    yield f"`--profile paper`: {cell(recipe.paper.note)}"
+    renamed = {a: b for a, b in recipe.paper.labels.items() if a != b}
+    if renamed:
+        yield table(("label", "the paper's"), ((cell(a), cell(b or "left out")) for a, b in renamed.items()))
+    yield "## Citation"
+    yield "\n\n".join(f"```bibtex\n{citation.bibtex.strip()}\n```" for citation in recipe.citations)
+    yield "## Where this was read"
+    yield cell(recipe.confidence)
+    yield "\n".join(f"- {cell(source)}" for source in recipe.sources)
+    if recipe.changes:
+        yield "## Changes of the recipe"
+        yield "\n".join(f"- revision {n}: {cell(what)}" for n, what in sorted(recipe.changes.items()))
+
+
+def _overview(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    yield "organ", cell(recipe.organ)
+    yield "application", cell(recipe.application)
+    yield "kind of data", {
+        "image2d": "still images", "video": "video", "volume3d": "volumes", "hdf5": "HDF5", "npy": "NumPy arrays",
+    }[recipe.media]  # fmt: skip
+    yield "row of the US-43d table", cell(recipe.row) if recipe.row else "none, beyond US-43d"
+    if recipe.aliases:
+        yield "also called", cell(", ".join(recipe.aliases))
+    yield "homepage", f"<{recipe.homepage}>"
+    if recipe.doi:
+        yield "DOI", f"[{cell(recipe.doi)}](https://doi.org/{recipe.doi})"
+    yield "licence", cell(recipe.licence.terms.title)
+    yield "access", recipe.access
+    yield "recipe revision", str(recipe.revision)
+
+
+def _labels(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    for label, structure in recipe.labels.items():
+        yield cell(label), f"`{structure}`", cell(recipe.diagnoses.get(label, ""))
+
+
+def _route(route: Route) -> str:
+    said = f"{'a third party’s copy, ' if route.mirror else ''}{link(route.kind.replace('_', ' '), route.url)}"
+    said += f" ({cell(route.record)})" if route.record else ""
+    files = "".join(f"\n   - `{file.name}`{_bytes(file.size)}{_digest(file)}" for file in route.files)
+    return said + (f". {cell(route.note)}" if route.note else "") + files
+
+
+def _bytes(size: int | None) -> str:
+    return f", {size:,} bytes" if size is not None else ", size not published"
+
+
+def _digest(file: object) -> str:
+    for kind in ("sha256", "md5"):
+        if value := getattr(file, kind):
+            return f", {kind} `{value}`"
+    return ", made by the server on the fly" if getattr(file, "generated", False) else ", no digest published"

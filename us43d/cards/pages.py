@@ -1,0 +1,104 @@
+"""Every generated page of docs/cards/: the cards, the table of all sources, the bibliography, the licences."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from us43d.cards.bibliography import ULTRASAM, bibtex
+from us43d.cards.card import card, cell, table
+from us43d.cards.licences import CAVEAT, summary
+from us43d.contract import Recipe
+
+__all__ = ["licences", "overview", "pages", "stale", "write"]
+
+_NOTE = "<!-- Made from the recipes by `us43d card --write`; change the recipes, not this page. -->"
+
+
+def overview(recipes: Iterable[Recipe]) -> str:
+    """The table of all sources as a Markdown page."""
+    known = sorted(recipes, key=lambda recipe: recipe.name.lower())
+    inside, beyond = [r for r in known if r.row], [r for r in known if not r.row]
+    total = sum(recipe.expect.images or 0 for recipe in inside)
+    parts = [
+        "# Sources",
+        _NOTE,
+        f"{len(inside)} sources of US-43d with {total:,} published images. Counts nobody has published are left empty.",
+        _rows(inside),
+    ]
+    if beyond:
+        parts += ["## Beyond US-43d", _rows(beyond)]
+    parts.append("[Licences of all of them together](licences.md) · [bibliography](references.bib)")
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(recipes: Iterable[Recipe]) -> str:
+    heads = ("source", "organ", "images", "masks", "structures", "licence", "access", "group")
+    return table(
+        heads,
+        (
+            (
+                f"[{cell(recipe.name)}]({recipe.slug}.md)",
+                cell(recipe.organ),
+                f"{recipe.expect.images:,}" if recipe.expect.images is not None else "",
+                f"{recipe.expect.masks:,}" if recipe.expect.masks is not None else "",
+                ", ".join(f"`{name}`" for name in dict.fromkeys(recipe.labels.values())),
+                recipe.licence.id,
+                recipe.access,
+                recipe.group_kind,
+            )
+            for recipe in recipes
+        ),
+        frozenset({2, 3}),
+    )
+
+
+def licences(recipes: Iterable[Recipe]) -> str:
+    """The licence summary of a set of sources as a Markdown page."""
+    found = summary({recipe.name: recipe.licence.terms for recipe in recipes})
+    parts = ["# Licences", _NOTE, CAVEAT]
+    for verdict in found.verdicts:
+        parts.append(f"## May one {verdict.meaning}?")
+        answers = (("Yes", verdict.allowed), ("No", verdict.forbidden), ("Unknown", verdict.unknown))
+        parts.append(
+            "\n".join(f"- **{said}** ({len(names)}): {cell(', '.join(names)) or '–'}" for said, names in answers)
+        )
+    parts.append("## What they ask for")
+    parts.append(f"- **Credit** ({len(found.attribution)}): {cell(', '.join(found.attribution)) or '–'}")
+    parts[-1] += f"\n- **Share alike** ({len(found.share_alike)}): {cell(', '.join(found.share_alike)) or '–'}"
+    parts.append("## By licence")
+    parts.append(table(("licence", "sources"), ((cell(t), cell(", ".join(n))) for t, n in found.by_licence.items())))
+    return "\n\n".join(parts) + "\n"
+
+
+def pages(recipes: Iterable[Recipe]) -> dict[str, str]:
+    """File name → text of everything the folder of generated pages holds."""
+    known = list(recipes)
+    made = {f"{recipe.slug}.md": card(recipe) for recipe in known}
+    made["README.md"] = overview(known)
+    made["licences.md"] = licences(known)
+    made["references.bib"] = f"{ULTRASAM}\n\n{bibtex(c for recipe in known for c in recipe.citations)}"
+    return made
+
+
+def stale(folder: Path, recipes: Iterable[Recipe]) -> list[str]:
+    """Files of the folder that are not what the recipes say now: changed, missing or left over."""
+    wanted = pages(recipes)
+    there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+    return sorted(
+        name
+        for name in there | set(wanted)
+        if name not in wanted or name not in there or (folder / name).read_text("utf-8") != wanted[name]
+    )
+
+
+def write(folder: Path, recipes: Iterable[Recipe]) -> list[str]:
+    """Bring the folder up to date; returns the names of the files that changed or went."""
+    known = list(recipes)
+    changed = stale(folder, known)
+    wanted = pages(known)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in changed:
+        if name in wanted:
+            (folder / name).write_text(wanted[name], "utf-8")
+        else:
+            (folder / name).unlink()
+    return changed
