@@ -25,7 +25,9 @@ def measured(mask: Any, width: int, height: int) -> Any:
     """The mask, with a remark where its size is not the one in the table."""
     if mask.shape == (height, width):
         return mask
-    return Remarked(mask, (f"the table says {width} × {height}, the files have {mask.shape[1]} × {mask.shape[0]}",))
+    return Remarked(
+        mask, (f"size differs from the table: {width} × {height} there, {mask.shape[1]} × {mask.shape[0]} here",)
+    )
 
 
 def read(raw: RawTree) -> Iterator[Sample]:

@@ -39,7 +39,7 @@ def uncoloured(painted: Any) -> Any:
     rest = painted.any(axis=2)
     for colour in COLOURS.values():
         rest &= ~masks.colour(painted, colour, NEAREST)
-    return Remarked(rest, ("the mask's colour does not say what is outlined",)) if rest.any() else rest
+    return Remarked(rest, ("unclassified: the mask's colour does not say what is outlined",)) if rest.any() else rest
 
 
 def sample(tree: RawTree, key: str, image: str, mask: str, split: Split | None) -> Sample:

@@ -1,0 +1,56 @@
+"""CAMUS as published: per patient and view a gzipped NIfTI sequence with its truth, ED and ES frames apart, an Info file."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from us43d.specimen import Drawn, Truth, blob, speckle
+
+PARTS = ("training", "training", "training", "testing", "training", "validation")
+
+
+def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
+    top = root / "CAMUS_public"
+    lists: dict[str, list[str]] = {part: [] for part in PARTS}
+    samples = {}
+    for p in range(1, 13):
+        patient, part = f"patient{p:04}", PARTS[p % len(PARTS)]
+        lists[part].append(patient)
+        folder = top / "database_nifti" / patient
+        folder.mkdir(parents=True)
+        for view in ("2CH", "4CH"):
+            frames = 2 * scale
+            shape, spacing = (96 + p, 80 + p), 0.3 + 0.01 * p
+            volume = np.zeros((shape[1], shape[0], frames), np.uint8)  # x, y, time
+            truth = np.zeros_like(volume)
+            for t in range(frames):
+                wall = blob(shape, rng, 0.34, (0, 0, 1, 0.62))
+                cavity = wall & np.roll(wall, 7, 0) & np.roll(wall, -7, 0) & np.roll(wall, 7, 1) & np.roll(wall, -7, 1)
+                atrium = blob(shape, rng, 0.3, (0.2, 0.62, 0.8, 1)) & ~wall
+                drawn = {"left_ventricle": cavity, "myocardium": wall & ~cavity, "left_atrium": atrium}
+                volume[..., t] = speckle(shape, [cavity, wall & ~cavity, atrium], rng).T
+                for value, mask in enumerate(drawn.values(), start=1):
+                    truth[..., t][mask.T] = value
+                key = f"database_nifti/{patient}/{patient}_{view}_half_sequence.nii.gz#{t:03}"
+                samples[key] = Drawn(
+                    {label: [mask] for label, mask in drawn.items()},
+                    group=patient,
+                    split={"training": "train", "validation": "val", "testing": "test"}[part],
+                    tags={"view": view, "sex": "F" if p % 2 else "M"},
+                )
+            for name, first, last in (("ED", 0, 1), ("ES", frames - 1, frames), ("half_sequence", 0, frames)):
+                for ending, array in (("", volume), ("_gt", truth)):
+                    one = array[..., first] if last - first == 1 else array[..., first:last]
+                    image = nibabel.nifti1.Nifti1Image(one, np.diag([-spacing, -spacing, 1, 1]))
+                    nibabel.save(image, folder / f"{patient}_{view}_{name}{ending}.nii.gz")
+            (folder / f"Info_{view}.cfg").write_text(
+                f"ED: 1\nES: {frames}\nNbFrame: {frames}\nSex: {'F' if p % 2 else 'M'}\nAge: {50 + p}\n"
+                "ImageQuality: Good\nEF: 56\nFrameRate: 48.5\n"
+            )
+    (top / "database_split").mkdir()
+    for part, patients in lists.items():
+        (top / f"database_split/subgroup_{part}.txt").write_text("\n".join(patients) + "\n")
+    for name in ("LICENSE_TERMS.md", "information.txt"):
+        (top / "database_split" / name).write_text("Terms and remarks.\n")
+    return Truth(samples)
