@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -58,7 +59,8 @@ def test_installed_elsewhere_it_runs(wheel: Path, tmp_path: Path) -> None:
     home = tmp_path / "venv"
     venv.create(home, with_pip=False, system_site_packages=False)
     site = next((home / "lib").glob("python*/site-packages"))
-    run(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(wheel), cwd=tmp_path)
+    pip = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target")
+    run(*pip, str(site), str(wheel), cwd=tmp_path)
     outer = [path for path in sys.path if path.endswith("site-packages")]
     (site / "outer.pth").write_text("\n".join(outer))
     python = str(home / "bin" / "python")
@@ -73,14 +75,15 @@ def test_installed_elsewhere_it_runs(wheel: Path, tmp_path: Path) -> None:
 
 def test_bare_clone_runs_without_installing(clone: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    listed = run(sys.executable, "-S", "-c", _BARE, str(clone), cwd=clone, US43D_HOME=str(home))
+    packages = sysconfig.get_paths()["purelib"]
+    listed = run(sys.executable, "-S", "-c", _BARE, str(clone), packages, cwd=clone, US43D_HOME=str(home))
     assert "BUSI" in listed
 
 
 # -S keeps the editable install's finder out, so that only the checkout itself can answer.
 _BARE = """
-import sys, sysconfig
-sys.path[:0] = [sys.argv[1], sysconfig.get_paths()["purelib"]]
+import sys
+sys.path[:0] = sys.argv[1:]
 sys.argv = ["us43d", "list", "--json"]
 import runpy
 runpy.run_module("us43d", run_name="__main__")

@@ -1,0 +1,181 @@
+"""Splits that are decided for good: manifests/splits/<slug>.csv, for the sources whose list of images is complete.
+
+    key,group,official,us43d,paper        one row per image; group empty where it is the key itself
+    images/100_101.jpg,100,,train,train
+
+index.json beside them holds the rule, the counts and the digest of every file, and where its list was read. From keys,
+groups, official splits and the known twins, `reproduce` computes the splits again; a build of the complete source takes
+them from here, so that a twin found later can exclude an image, but never moves one.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from us43d.contract import Profile
+from us43d.errors import SplitError
+from us43d.splits import twins
+from us43d.splits.group import SEED, Assigned, Assignment, Member, assign
+
+__all__ = ["Pinned", "compare", "from_lists", "index", "reproduce", "rows", "slugs", "split", "write"]
+
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+COLUMNS = ("key", "group", "official", *PROFILES)
+#: Of these only the groups are known, not the images: their rows name groups.
+GROUPS_ONLY = frozenset({"camus"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """One row: an image, or a group where only those are known (`GROUPS_ONLY`). split: by profile."""
+
+    member: Member
+    split: Mapping[Profile, Assigned]
+
+
+def _read(name: str) -> bytes:
+    return resources.files("us43d.manifests").joinpath("splits", name).read_bytes()
+
+
+@cache
+def index() -> dict[str, Any]:
+    """What index.json says: seed, and per source images, groups, counts, rules, digest, and where the list was read."""
+    return dict(json.loads(_read("index.json")))
+
+
+def slugs() -> list[str]:
+    """The sources with a pinned split, sorted."""
+    return sorted(index()["sources"])
+
+
+@cache
+def rows(slug: str) -> tuple[Pinned, ...]:
+    """The pinned rows of a source, by key; empty where it has none. Raises SplitError if the file was edited."""
+    if slug not in index()["sources"]:
+        return ()
+    data = _read(f"{slug}.csv")
+    if hashlib.sha256(data).hexdigest() != index()["sources"][slug]["sha256"]:
+        raise SplitError(
+            f"manifests/splits/{slug}.csv is not the file index.json was written for.", next="us43d splits --reproduce"
+        )
+    return tuple(
+        Pinned(Member(r["key"], r["group"] or r["key"], r["official"] or None), {p: r[p] for p in PROFILES})
+        for r in csv.DictReader(io.StringIO(data.decode("utf-8")))
+    )
+
+
+@cache
+def split(slug: str, profile: Profile) -> Mapping[str, Assigned]:
+    """Key (or group, for GROUPS_ONLY) → split; empty where nothing is pinned. For `assign(…, pinned=…)`."""
+    return {row.member.key: row.split[profile] for row in rows(slug)}
+
+
+def compare(slug: str, profile: Profile, found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Where manifest rows (key, group, split) contradict the pinned split, one sentence each; dropped rows count not.
+
+    An image that is excluded instead of trained or validated on is no contradiction: a twin of it was found.
+    """
+    decided = split(slug, profile)
+    said = []
+    for row in found if decided else ():
+        if row["split"] is None:
+            continue
+        wanted = decided.get(row["group"] if slug in GROUPS_ONLY else row["key"])
+        if wanted is None:
+            said.append(f"{row['key']} is not in the list the split was pinned for")
+        elif row["split"] != wanted and (row["split"], wanted) not in {("excluded", "train"), ("excluded", "val")}:
+            said.append(f"{row['key']} is in {row['split']}, pinned in {wanted}")
+    return said
+
+
+def reproduce() -> list[str]:
+    """Compute every pinned split again by the rule; one sentence per difference, none if all agree."""
+    said = []
+    known = {slug: [row.member for row in rows(slug)] for slug in slugs()}
+    for slug, assigned in _assigned(known).items():
+        files, facts = _file(known[slug], assigned), index()["sources"][slug]
+        if files != _read(f"{slug}.csv"):
+            now = {p: sum(a.split[r.member.key] != r.split[p] for r in rows(slug)) for p, a in assigned.items()}
+            said.append(f"{slug}: the rule gives other splits than the manifest, for {now} images by profile")
+        differ = [name for name, value in _facts(known[slug], assigned, files).items() if facts[name] != value]
+        said += [f"{slug}: index.json has another {name} than the rule gives" for name in differ]
+    return said
+
+
+def _assigned(known: Mapping[str, list[Member]]) -> dict[str, dict[Profile, Assignment]]:
+    """Slug → profile → splits. Copies of another source's images are where their originals are."""
+    done: dict[str, dict[Profile, Assignment]] = {}
+    for slug in sorted(known, key=lambda slug: (twins.copied_from(slug) is not None, slug)):
+        of = twins.copied_from(slug)
+        done[slug] = {}
+        for profile in PROFILES:
+            originals = {m.key: twins.original(slug, m.key) for m in known[slug]} if of in known else {}
+            follow = {k: done[of][profile].split[o] for k, o in originals.items() if of and o is not None}
+            done[slug][profile] = assign(
+                known[slug], source=slug, profile=profile, links=twins.known(slug), pinned=follow
+            )
+    return dict(sorted(done.items()))
+
+
+def _file(members: list[Member], assigned: Mapping[Profile, Assignment]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for m in sorted(members, key=lambda m: m.key):
+        group = "" if m.group == m.key else m.group
+        table.writerow((m.key, group, m.official or "", *(assigned[p].split[m.key] for p in PROFILES)))
+    return text.getvalue().encode()
+
+
+def _facts(members: list[Member], assigned: Mapping[Profile, Assignment], file: bytes) -> dict[str, Any]:
+    return {
+        "rows": len(members),
+        "groups": len(set(assigned["us43d"].group.values())),
+        "counts": {p: dict(sorted(Counter(a.split.values()).items())) for p, a in assigned.items()},
+        "rules": {p: a.rule for p, a in assigned.items()},
+        "sha256": hashlib.sha256(file).hexdigest(),
+    }
+
+
+# -------------------------------------------------------------------------------------------- how the files were made
+
+
+def from_lists(folder: Path) -> dict[str, list[Member]]:
+    """Slug → members, from complete lists of the sources (key,group,official_split,annotated; patients for CAMUS)."""
+    found = {}
+    for path in sorted(folder.glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            listed = [(row["key"], row["group"], row["official_split"] or None) for row in csv.DictReader(file)]
+        slug = path.stem.removesuffix("_patients")
+        groups = _kidneys(key for key, _, _ in listed) if slug == "kidneyus" else {}
+        found[slug] = [Member(k, groups.get(k, g) or k, official) for k, g, official in listed]  # type: ignore[arg-type]
+    return found
+
+
+def _kidneys(keys: Iterable[str]) -> dict[str, str]:
+    """Key → the number of the original: the smallest of those with the same rest of the name (facts of kidneyUS)."""
+    split = {key: key.split("_", 1) for key in keys}
+    first: dict[str, int] = {}
+    for number, rest in split.values():
+        first[rest] = min(int(number), first.get(rest, int(number)))
+    return {key: str(first[rest]) for key, (_, rest) in split.items()}
+
+
+def write(lists: Path, manifests: Path) -> None:
+    """Make manifests/splits of a folder of lists. Done once; run again, it must not change a byte."""
+    known = from_lists(lists)
+    sources = {}
+    for slug, assigned in _assigned(known).items():
+        data = _file(known[slug], assigned)
+        (manifests / f"{slug}.csv").write_bytes(data)
+        sources[slug] = _facts(known[slug], assigned, data)
+    text = json.dumps({"seed": SEED, "sources": sources}, indent=1, ensure_ascii=False)
+    (manifests / "index.json").write_text(text + "\n", "utf-8")
