@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from us43d.contract import Profile
+from us43d.contract import Profile, Split
 from us43d.errors import SplitError
 from us43d.splits import twins
 from us43d.splits.group import SEED, Assigned, Assignment, Member, assign
@@ -66,8 +66,12 @@ def rows(slug: str) -> tuple[Pinned, ...]:
         raise SplitError(
             f"manifests/splits/{slug}.csv is not the file index.json was written for.", next="us43d splits --reproduce"
         )
+    # The digest vouches for the words in the cells.
     return tuple(
-        Pinned(Member(r["key"], r["group"] or r["key"], r["official"] or None), {p: r[p] for p in PROFILES})
+        Pinned(
+            Member(r["key"], r["group"] or r["key"], cast(Split | None, r["official"] or None)),
+            {profile: cast(Assigned, r[profile]) for profile in PROFILES},
+        )
         for r in csv.DictReader(io.StringIO(data.decode("utf-8")))
     )
 
