@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from us43d import __version__
-from us43d.contract import Profile, RawTree, Recipe, Sample, paths_in
+from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
 from us43d.errors import BuildError, Busy, CountError, RawDataError, RecipeError, listed
 from us43d.harmonize import atomic, blocks, shards
 from us43d.harmonize.ids import Ids
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.paths import Home
-from us43d.splits import group, twins
+from us43d.splits import group, pinned, twins
 
 __all__ = ["BLOCK", "PROVENANCE", "BuildResult", "build", "version"]
 
@@ -53,10 +53,24 @@ class BuildResult:
         return str(self.dataset["digest"])
 
 
-def version(recipe: Recipe, *, profile: Profile = "us43d", partial: bool = False, fixes: bool = True) -> str:
-    """The name of a build's folder: r<revision>s<schema>-<profile>[-partial][-unfixed]."""
+class _Kind(NamedTuple):
+    """What decides a build beside the recipe and the raw files."""
+
+    profile: Profile
+    partial: bool
+    fixes: bool
+    specimen: bool
+
+    def version(self, recipe: Recipe) -> str:
+        return version(recipe, **self._asdict())
+
+
+def version(
+    recipe: Recipe, *, profile: Profile = "us43d", partial: bool = False, fixes: bool = True, specimen: bool = False
+) -> str:
+    """The name of a build's folder: r<revision>s<schema>-<profile>[-partial|-specimen][-unfixed]."""
     name = f"r{recipe.revision}s{shards.SCHEMA}-{profile}"
-    return name + ("-partial" if partial else "") + ("" if fixes else "-unfixed")
+    return name + ("-specimen" if specimen else "-partial" if partial else "") + ("" if fixes else "-unfixed")
 
 
 def build(
@@ -74,10 +88,12 @@ def build(
     """Harmonize one source.
 
     raw: its unpacked tree. partial: published counts are reported, not enforced. fixes: the recipe's corrections are
-    applied. jobs: worker processes; 1 works in this one. receipt: what fetch recorded, carried into dataset.json.
+    applied. jobs: worker processes; 1 works in this one. receipt: what fetch recorded, carried into provenance.json;
+    where it says "specimen", no published count or pinned split applies, and the build is named so.
     Raises CountError, RawDataError, BuildError, RecipeError, StorageError, Busy.
     """
-    final = home.build(recipe.name, version(recipe, profile=profile, partial=partial, fixes=fixes))
+    kind = _Kind(profile, partial, fixes, bool((receipt or {}).get("specimen")))
+    final = home.build(recipe.name, kind.version(recipe))
     category = _categories(recipe, profile)
     tree = RawTree(raw)
     inputs = _inputs(recipe, tree, final.name)
@@ -100,7 +116,9 @@ def build(
                     disk="The finished blocks are kept.",
                     next=f"add a pattern to `ignore` in recipes/{recipe.slug}.py, or read them",
                 )
-            dataset = _finish(recipe, staging, count, category, profile, partial, fixes, receipt or {}, inputs)
+            dataset = _finish(recipe, staging, count, category, kind)
+            provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt or {}}
+            atomic.write_bytes(staging / PROVENANCE, _json(provenance))
             shutil.rmtree(staging / "blocks")
             atomic.replace_dir(staging, final)
     return BuildResult(final, dataset)
@@ -178,9 +196,7 @@ def _samples(recipe: Recipe, tree: RawTree, profile: Profile, fixes: bool) -> It
         raise RecipeError(f"{recipe.name}: {len(twice)} keys appear twice: {listed(twice)}.")
 
 
-def _fixed(sample: Sample, fix: Any) -> Sample:
-    from dataclasses import replace
-
+def _fixed(sample: Sample, fix: Fix) -> Sample:
     tags = {**sample.tags, **fix.tags}
     return replace(
         sample,
@@ -284,17 +300,7 @@ def _records(staging: Path, count: int) -> Iterator[dict[str, Any]]:
         yield from json.loads(blocks.record_path(staging, number).read_bytes())
 
 
-def _finish(
-    recipe: Recipe,
-    staging: Path,
-    count: int,
-    category: dict[str, int],
-    profile: Profile,
-    partial: bool,
-    fixes: bool,
-    receipt: dict[str, Any],
-    inputs: str,
-) -> dict[str, Any]:
+def _finish(recipe: Recipe, staging: Path, count: int, category: dict[str, int], kind: "_Kind") -> dict[str, Any]:
     """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
     members, index = [], []
     found = _Counts()
@@ -303,9 +309,9 @@ def _finish(
         index.append((row["key"], place))
         if row["drop"] is None:
             members.append(group.Member(row["key"], row["group"], row["official"], row["pixel_hash"]))
-    problems = found.problems(recipe) if profile == "us43d" else []
+    problems = found.problems(recipe) if kind.profile == "us43d" and not kind.specimen else []
     short = [problem for problem in problems if problem["found"] < problem["published"]]
-    if short and not partial:
+    if short and not kind.partial:
         raise CountError(
             f"{recipe.name}: fewer than published: "
             + listed(
@@ -315,12 +321,18 @@ def _finish(
             disk="The finished blocks are kept; no build was written.",
             next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial for a cut)",
         )
-    assignment = group.assign(members, source=recipe.slug, profile=profile, links=twins.known(recipe.slug))
+    assignment = group.assign(
+        members,
+        source=recipe.slug,
+        profile=kind.profile,
+        links=twins.known(recipe.slug),
+        pinned=None if kind.specimen else pinned.split(recipe.slug, kind.profile),
+    )
     rows = _sorted_rows(staging, count, index, assignment)
     info = {
         "description": recipe.title,
         "url": recipe.homepage,
-        "version": version(recipe, profile=profile, partial=partial, fixes=fixes),
+        "version": kind.version(recipe),
         "contributor": "; ".join(citation.title for citation in recipe.citations),
     }
     table, rows_digest = _write(recipe, staging, rows, category, assignment, info)
@@ -332,12 +344,13 @@ def _finish(
         "revision": recipe.revision,
         "schema": shards.SCHEMA,
         "taxonomy": taxonomy().version,
-        "profile": profile,
-        "partial": partial,
-        "fixes": [fix.model_dump(mode="json") for fix in recipe.fixes] if fixes else [],
+        "profile": kind.profile,
+        "partial": kind.partial,
+        "specimen": kind.specimen,
+        "fixes": [fix.model_dump(mode="json") for fix in recipe.fixes] if kind.fixes else [],
         "title": recipe.title,
         "organ": recipe.organ,
-        "licence": {**_terms(recipe), "evidence": recipe.licence.evidence},
+        "licence": {**asdict(recipe.licence.terms), "evidence": recipe.licence.evidence},
         "citations": [citation.model_dump(mode="json") for citation in recipe.citations],
         "labels": category,
         "group": {"kind": recipe.group_kind, "rule": recipe.group_rule},
@@ -348,17 +361,12 @@ def _finish(
         "splits": {"rule": assignment.rule, **table},
     }
     dataset = facts | {"digest": shards.build_digest(staging, facts, rows_digest)}
-    provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt}
-    for name, content in (("dataset.json", dataset), (PROVENANCE, provenance)):
-        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
-        atomic.write_bytes(staging / name, text.encode())
+    atomic.write_bytes(staging / "dataset.json", _json(dataset))
     return dataset
 
 
-def _terms(recipe: Recipe) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(recipe.licence.terms)
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
 
 
 def _sorted_rows(

@@ -190,7 +190,19 @@ class _Writer:
             raise BuildError(f"{path} is no build: {error}.", next="us43d build --all") from error
 
     def _source(self, dataset: dict[str, Any], path: Path) -> dict[str, Any]:
-        kept = ("name", "slug", "version", "digest", "organ", "licence", "citations", "partial", "counts")
+        kept = (
+            "name",
+            "slug",
+            "version",
+            "digest",
+            "organ",
+            "licence",
+            "citations",
+            "profile",
+            "partial",
+            "specimen",
+            "counts",
+        )
         return {name: dataset[name] for name in kept} | {"path": path.relative_to(self.home).as_posix()}
 
     def _shard(self, content: dict[str, Any], source: int, split: int, strings: BinaryIO, runs: BinaryIO) -> None:

@@ -75,11 +75,12 @@ class Samples(Sequence[LoadedSample]):
 
 
 def latest(home: Home, name: str) -> Path | None:
-    """The newest finished build of a source: full before partial, the us43d profile before others, then by revision."""
+    """The newest finished build of a source: whole before partial before specimen, the us43d profile before others."""
 
-    def rank(path: Path) -> tuple[bool, bool, bool, tuple[int, ...]]:
+    def rank(path: Path) -> tuple[bool, tuple[bool, bool], bool, tuple[int, ...]]:
         revision = tuple(int(part) for part in path.name.partition("-")[0][1:].split("s") if part.isdigit())
-        return "-us43d" in path.name, "-partial" not in path.name, "-unfixed" not in path.name, revision
+        whole = "-specimen" not in path.name, "-partial" not in path.name
+        return "-us43d" in path.name, whole, "-unfixed" not in path.name, revision
 
     builds = (p for p in home.builds(name).glob("r*s*-*") if (p / "dataset.json").is_file())
     return max(builds, key=rank, default=None)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.errors import UnreadableFile
+from us43d.errors import MaskMismatch, UnreadableFile
 
 __all__ = [
     "MAX_PIXELS",
@@ -22,6 +22,7 @@ __all__ = [
     "image",
     "image_size",
     "nifti_frame",
+    "nifti_pair",
     "nifti_shape",
     "npy_frame",
     "npy_shape",
@@ -151,7 +152,7 @@ def _nifti(path: Path) -> NDArray[Any]:
     import nibabel
 
     try:
-        return np.asanyarray(nibabel.nifti1.load(path).dataobj)  # type: ignore[no-untyped-call]
+        return np.asanyarray(nibabel.nifti1.load(path).dataobj)
     except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
 
@@ -162,10 +163,25 @@ def nifti_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     import nibabel
 
     try:
-        head = nibabel.nifti1.load(path).header  # type: ignore[no-untyped-call]
+        head = nibabel.nifti1.load(path).header
         return tuple(int(n) for n in head.get_data_shape()), tuple(float(z) for z in head.get_zooms())
     except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+
+
+def nifti_pair(image: Path, labels: Path) -> tuple[int, tuple[float, float] | None]:
+    """(frames, (x, y) spacing in mm or None) of a volume, once its label map is known to have the same shape.
+
+    Raises MaskMismatch if it has another, UnreadableFile unless both have three axes.
+    """
+    shape, spacing = nifti_shape(image)
+    for path in (image, labels):
+        if len(nifti_shape(path)[0]) != 3:
+            raise UnreadableFile(f"{path} has the shape {nifti_shape(path)[0]}, not that of a volume.")
+    if nifti_shape(labels)[0] != shape:
+        raise MaskMismatch(f"{labels} has the shape {nifti_shape(labels)[0]}, its images {shape}.")
+    known = all(0 < size < float("inf") for size in spacing[:2])
+    return shape[2], (spacing[0], spacing[1]) if known else None
 
 
 def nifti_frame(path: Path, frame: int) -> NDArray[Any]:

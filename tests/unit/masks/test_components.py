@@ -1,0 +1,98 @@
+"""RLE, area and box agree with pycocotools on every annotation; components with scikit-image."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco
+from skimage.measure import label
+
+from us43d.masks import rle
+from us43d.masks.components import components, whole
+
+masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda shape: arrays(np.bool_, shape))
+
+
+def agrees(piece, mask: np.ndarray) -> None:
+    height, width = mask.shape
+    encoded = {"size": [height, width], "counts": piece.counts}
+    assert piece.counts == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    assert (coco.decode(encoded) == mask).all()
+    assert (rle.decode(piece.counts.encode(), height, width) == mask).all()
+    assert piece.area == coco.area(encoded) == mask.sum()
+    assert list(piece.box) == coco.toBbox(encoded).tolist()
+
+
+def check(mask: np.ndarray) -> None:
+    labels = label(mask, connectivity=2)
+    found = components(mask)
+    assert len(found) == labels.max()
+    firsts = []
+    for piece in found:
+        own = rle.decode(piece.counts.encode(), *mask.shape)
+        firsts.append(int(np.flatnonzero(own.T)[0]))
+        (number,) = np.unique(labels[own])
+        agrees(piece, labels == number)
+    assert firsts == sorted(firsts)
+    if mask.any():
+        agrees(whole(mask), mask)
+    else:
+        assert found == []
+        assert whole(mask) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(masks)
+def test_arbitrary_masks(mask: np.ndarray) -> None:
+    check(mask)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.ones((1, 1), bool),
+        np.zeros((1, 1), bool),
+        np.ones((7, 5), bool),
+        np.arange(35).reshape(7, 5) % 2 == 0,
+        np.tile([[True], [False]], (9, 11)),
+        np.tile([True, False], (11, 9)),
+        np.eye(9, dtype=bool),
+    ],
+    ids=["one", "none", "full", "chequered", "rows", "columns", "diagonal"],
+)
+def test_edge_cases(mask: np.ndarray) -> None:
+    check(mask)
+
+
+def test_touching_at_a_corner_is_one_instance() -> None:
+    assert len(components(np.eye(3, dtype=bool))) == 1
+
+
+def test_thousands_of_specks() -> None:
+    mask = np.zeros((200, 200), bool)
+    mask[::3, ::3] = True
+    found = components(mask)
+    assert len(found) == 67 * 67
+    assert all(piece.area == 1 for piece in found)
+
+
+def test_a_large_mask() -> None:
+    y, x = np.mgrid[:8192, :8192]
+    mask = np.hypot(x - 4000, y - 5000) < 2500
+    (piece,) = components(mask)
+    encoded = {"size": [8192, 8192], "counts": piece.counts}
+    assert piece.area == coco.area(encoded) == mask.sum()
+    assert list(piece.box) == coco.toBbox(encoded).tolist()
+
+
+@pytest.mark.parametrize("text", [b"\x00", b"P", b"zzzz~", b"0PPPPPPPPPPPPPPPPPPPPP0"])
+def test_text_that_is_no_rle(text: bytes) -> None:
+    with pytest.raises(ValueError, match="run"):
+        rle.decode(text, 4, 4)
+
+
+def test_runs_that_do_not_fill_the_picture() -> None:
+    (piece,) = components(np.ones((4, 4), bool))
+    with pytest.raises(ValueError, match="hold 16 pixels, not 5 × 4"):
+        rle.decode(piece.counts.encode(), 5, 4)

@@ -1,0 +1,168 @@
+"""What a training run is told: one frozen model, read from a preset, TOML or JSON, saved whole in every checkpoint."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from us43d.errors import ConfigError, UnknownName, listed
+from us43d.train.model import PRESETS as MODELS
+from us43d.train.model import ModelConfig
+
+__all__ = ["PRESETS", "TrainConfig", "preset", "read"]
+
+
+class TrainConfig(BaseModel):
+    """All that decides what a run computes. Two runs with equal config, corpus and initial weights are the same run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "custom"
+    model: ModelConfig = MODELS["tiny"]
+    seed: int = Field(default=0, ge=0)
+
+    # Data. splits: those trained on. sources: names, all of them where empty. min_area: instances smaller than so many
+    # pixels, or than min_share of their image, are left out. instances: at most so many of an image are drawn at once.
+    # balance: what is drawn evenly; "image" draws every image equally often.
+    splits: tuple[str, ...] = ("train",)
+    sources: tuple[str, ...] = ()
+    min_area: int = Field(default=16, ge=1)
+    min_share: float = Field(default=1e-4, ge=0, lt=1)
+    instances: int = Field(default=20, ge=1)
+    balance: Literal["image", "source", "organ", "structure"] = "image"
+
+    # Augmentation. flip: chance of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
+    # instance kept in view. contrast: standard deviation of a change of gain and offset.
+    flip: float = Field(default=0.5, ge=0, le=1)
+    zoom: float = Field(default=0.0, ge=0, le=2)
+    contrast: float = Field(default=0.0, ge=0, le=1)
+
+    # Prompts. repeats: prompts drawn for each instance. box_share: how many are boxes, the others one point in the
+    # mask. box_jitter: how far a corner moves, as a fraction of the box's side.
+    repeats: int = Field(default=1, ge=1)
+    box_share: float = Field(default=0.5, ge=0, le=1)
+    box_jitter: float = Field(default=0.05, ge=0, lt=0.5)
+
+    # Loss. soft_targets: coverage of a low-resolution pixel instead of 0 or 1. all_ious: the IoU head learns from all
+    # three masks, not from the best one alone. through_logits: gradients flow from the second pass into the first.
+    focal: float = Field(default=20.0, ge=0)
+    dice: float = Field(default=1.0, ge=0)
+    iou: float = Field(default=1.0, ge=0)
+    soft_targets: bool = False
+    all_ious: bool = False
+    through_logits: bool = True
+
+    # Optimisation. batch: images in one step over all processes. micro_batch: images that go through the model at
+    # once in one process. schedule "steps" multiplies the rate by decay at the milestones, "cosine" lets it fall to decay.
+    batch: int = Field(default=32, ge=1)
+    micro_batch: int = Field(default=8, ge=1)
+    steps: int = Field(default=30_000, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip: float = Field(default=0.1, gt=0)
+    warm_up: int = Field(default=500, ge=0)
+    schedule: Literal["steps", "cosine"] = "steps"
+    milestones: tuple[int, ...] = (20_000, 28_888)
+    decay: float = Field(default=0.1, ge=0, le=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+
+    # How it is computed. workers: loader processes; 0 loads in the training process.
+    precision: Literal["bf16", "float32"] = "bf16"
+    compile: bool = False
+    checkpointing: bool = False
+    workers: int = Field(default=4, ge=0)
+
+    # What is kept. validation_images: at most so many of the validation split, always the same.
+    validate_every: int = Field(default=1000, ge=1)
+    validation_images: int = Field(default=512, ge=0)
+    save_every: int = Field(default=1000, ge=1)
+    keep: int = Field(default=3, ge=1)
+    log_every: int = Field(default=20, ge=1)
+
+    @model_validator(mode="after")
+    def _meant(self) -> "TrainConfig":
+        if self.warm_up >= self.steps:
+            raise ValueError(f"warm_up {self.warm_up} leaves nothing of {self.steps} steps")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {self.milestones} do not rise")
+        if unknown := set(self.splits) - {"train", "val", "test"}:
+            raise ValueError(f"splits {sorted(unknown)} are not trained on: train, val or test")
+        return self
+
+
+#: ultrasam-vitb is the published recipe (docs/training.md); tiny learns on two CPU cores in minutes.
+PRESETS: dict[str, TrainConfig] = {
+    "ultrasam-vitb": TrainConfig(name="ultrasam-vitb", model=MODELS["ultrasam"]),
+    "tiny": TrainConfig(
+        name="tiny",
+        zoom=0.7,
+        contrast=0.1,
+        instances=4,
+        repeats=4,
+        box_share=0.7,
+        soft_targets=True,
+        all_ious=True,
+        through_logits=False,
+        batch=4,
+        micro_batch=4,
+        steps=600,
+        learning_rate=2e-3,
+        clip=1.0,
+        warm_up=30,
+        schedule="cosine",
+        milestones=(),
+        decay=0.02,
+        ema=0.99,
+        precision="float32",
+        workers=0,
+        validate_every=100,
+        validation_images=64,
+        save_every=100,
+        log_every=10,
+    ),
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """The preset of that name. Raises UnknownName."""
+    if name not in PRESETS:
+        raise UnknownName(f"There is no training preset {name!r}: one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainConfig:
+    """`base` with the values of a TOML or JSON file laid over it, and `changes` over that.
+
+    A file may name its own base: preset = "…". Under `model`, a model preset's name or single values may stand. Raises
+    ConfigError naming each value that cannot be meant, UnknownName for a preset nobody knows.
+    """
+    values = _parsed(file) if file else {}
+    if "preset" in values:
+        base = preset(str(values.pop("preset")))
+    values |= changes
+    shape = values.pop("model", None)
+    if isinstance(shape, str):
+        if shape not in MODELS:
+            raise UnknownName(f"There is no model preset {shape!r}: one of {', '.join(MODELS)}.")
+        values["model"] = MODELS[shape].model_dump()
+    elif shape is not None:
+        values["model"] = base.model.model_dump() | dict(shape)
+    try:
+        return TrainConfig.model_validate(base.model_dump() | values)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, each['loc'])) or 'config'}: {each['msg']}" for each in error.errors())
+        where = f"{file}: " if file else ""
+        raise ConfigError(f"{where}the training configuration cannot be meant: {listed(faults)}.") from error
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text("utf-8")
+        found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} is no readable TOML or JSON file: {error}.") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file} holds no table of settings.")
+    return found
