@@ -12,7 +12,10 @@ from us43d.contract import Remarked
 from us43d.errors import UnreadableFile
 from us43d.masks.read import grey
 
-__all__ = ["above", "between", "binary", "colour", "ellipse", "equal", "fill_holes", "fill_polygon", "nonzero"]
+__all__ = [
+    "above", "between", "binary", "colour", "eight_bit", "ellipse", "equal", "fill_holes", "fill_polygon", "label_map",
+    "nonzero", "turned",
+]  # fmt: skip
 
 
 def above(array: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
@@ -31,6 +34,29 @@ def nonzero(array: NDArray[Any]) -> NDArray[np.bool_]:
 def equal(array: NDArray[Any], *values: float) -> NDArray[np.bool_]:
     """Pixels of a label map that have one of `values`."""
     return np.asarray(array == values[0] if len(values) == 1 else np.isin(array, values))
+
+
+def label_map(array: NDArray[Any], values: tuple[int, ...]) -> NDArray[Any]:
+    """The label map itself. Raises UnreadableFile if it holds a value that is neither 0 nor one of `values`."""
+    if strange := [float(value) for value in np.unique(array) if value not in (0, *values)]:
+        more = " …" if len(strange) > 5 else ""
+        found = ", ".join(f"{value:g}" for value in strange[:5])
+        raise UnreadableFile(f"The label map holds {found}{more} beside 0 and {', '.join(map(str, values))}.")
+    return array
+
+
+def eight_bit(array: NDArray[Any]) -> NDArray[np.uint8] | Remarked:
+    """Grey values of any type that lie in 0–255, as uint8; others are cut off there, with a remark."""
+    if array.dtype == np.uint8:
+        return array
+    whole = np.rint(np.clip(np.nan_to_num(array), 0, 255)).astype(np.uint8)
+    beyond = int(np.count_nonzero(~((array >= 0) & (array <= 255))))
+    return Remarked(whole, (f"grey values outside 0–255 cut off: {beyond} pixels",)) if beyond else whole
+
+
+def turned(array: NDArray[Any]) -> NDArray[Any]:
+    """Turned by 180 degrees."""
+    return np.ascontiguousarray(array[::-1, ::-1])
 
 
 def binary(path: Path) -> NDArray[np.bool_] | Remarked:
