@@ -14,7 +14,7 @@ from us43d.masks.read import grey
 
 __all__ = [
     "above", "between", "binary", "colour", "eight_bit", "ellipse", "equal", "fill_holes", "fill_polygon", "label_map",
-    "nonzero", "turned",
+    "label_values", "nonzero", "turned",
 ]  # fmt: skip
 
 
@@ -57,6 +57,16 @@ def eight_bit(array: NDArray[Any]) -> NDArray[np.uint8] | Remarked:
 def turned(array: NDArray[Any]) -> NDArray[Any]:
     """Turned by 180 degrees."""
     return np.ascontiguousarray(array[::-1, ::-1])
+
+
+def label_values(array: NDArray[Any], where: object) -> tuple[int, ...]:
+    """The values of a label map other than 0, sorted. Raises UnreadableFile, naming `where`, if they are not whole."""
+    if not array.any():
+        return ()
+    values = np.unique(array[array != 0])
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        raise UnreadableFile(f"{where} has label values that are no whole numbers, such as {values[-1]}.")
+    return tuple(int(value) for value in values)
 
 
 def binary(path: Path) -> NDArray[np.bool_] | Remarked:

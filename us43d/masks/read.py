@@ -4,6 +4,7 @@ Arrays are (rows, columns) or (rows, columns, 3) RGB. A file that cannot be read
 """
 
 import struct
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +27,12 @@ __all__ = [
     "nifti_frame",
     "nifti_pair",
     "nifti_shape",
+    "nifti_upright",
     "npy_frame",
     "npy_shape",
     "rgb",
     "video_frame",
+    "video_length",
 ]
 
 #: A picture with more pixels is refused before it is decoded: no ultrasound frame comes near, a bomb does.
@@ -149,26 +152,37 @@ def grey(path: Path) -> NDArray[np.uint8]:
     return decode(_bytes(path), path, cv2.IMREAD_GRAYSCALE).astype(np.uint8)
 
 
-@lru_cache(maxsize=2)
-def _nifti(path: Path) -> NDArray[Any]:
-    import nibabel
+#: What nibabel raises for a file that is cut, damaged or something else.
+_NOT_NIFTI = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)
 
+
+@lru_cache(maxsize=8)
+def _nifti(path: Path) -> Any:
+    """A NIfTI file kept open: frames asked for in order are read and inflated once."""
+    import nibabel
+    from nibabel.wrapstruct import WrapStructError
+
+    damaged = nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, WrapStructError
     try:
-        return np.asanyarray(nibabel.nifti1.load(path).dataobj)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        return nibabel.nifti1.Nifti1Image.from_filename(path, keep_file_open=True)
+    except (*_NOT_NIFTI, *damaged) as error:
         raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+
+
+def _voxels(path: Path, *index: Any) -> NDArray[Any]:
+    try:
+        part = np.asanyarray(_nifti(path).dataobj[index])
+    except _NOT_NIFTI as error:
+        _nifti.cache_clear()  # the open file stands somewhere behind the damage
+        raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+    return np.ascontiguousarray(part, part.dtype.newbyteorder("="))
 
 
 @lru_cache(maxsize=4096)
 def nifti_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """(shape, spacing) of a NIfTI file from its header: axes x, y, z/time; spacing in the header's unit (mm)."""
-    import nibabel
-
-    try:
-        head = nibabel.nifti1.load(path).header
-        return tuple(int(n) for n in head.get_data_shape()), tuple(float(z) for z in head.get_zooms())
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+    head = _nifti(path).header
+    return tuple(int(n) for n in head.get_data_shape()), tuple(float(z) for z in head.get_zooms())
 
 
 def nifti_pair(image: Path, labels: Path) -> tuple[int, tuple[float, float] | None]:
@@ -187,13 +201,34 @@ def nifti_pair(image: Path, labels: Path) -> tuple[int, tuple[float, float] | No
 
 
 def nifti_frame(path: Path, frame: int) -> NDArray[Any]:
-    """Frame `frame` of the last axis of a NIfTI file as (rows = y, columns = x): the picture SimpleITK shows."""
-    volume = _nifti(path)
-    if volume.ndim == 2:
-        volume = volume[:, :, None]
-    if not 0 <= frame < volume.shape[2]:
-        raise UnreadableFile(f"{path} has {volume.shape[2]} frames, no frame {frame}.")
-    return np.ascontiguousarray(volume[:, :, frame].T)
+    """Frame `frame` of the third axis of a NIfTI file as (rows = y, columns = x): the picture SimpleITK shows.
+
+    Only that frame is held in memory.
+    """
+    shape, _ = nifti_shape(path)
+    if len(shape) < 2 or any(length != 1 for length in shape[3:]):
+        raise UnreadableFile(f"{path} has the shape {shape}, which is no sequence of pictures.")
+    frames = shape[2] if len(shape) > 2 else 1
+    if not 0 <= frame < frames:
+        raise UnreadableFile(f"{path} has {frames} frames, no frame {frame}.")
+    every = slice(None)
+    return np.ascontiguousarray(_voxels(path, every, every, *(frame, *(0 for _ in shape[3:]))[: len(shape) - 2]).T)
+
+
+@lru_cache(maxsize=4)
+def nifti_upright(path: Path) -> NDArray[Any]:
+    """A whole NIfTI volume, small enough for memory, turned by its header to axes that run to the patient's right,
+    front and head (RAS), as far as turns by 90 degrees and mirroring go; further axes stay. Read-only."""
+    import nibabel
+
+    array = _voxels(path)
+    try:
+        codes = nibabel.orientations.io_orientation(_nifti(path).affine)
+        turned = nibabel.orientations.apply_orientation(array, codes)
+    except (ValueError, nibabel.orientations.OrientationError, np.linalg.LinAlgError) as error:
+        raise UnreadableFile(f"{path} has no usable orientation: {error}.") from error
+    turned.setflags(write=False)
+    return np.asarray(turned)
 
 
 @lru_cache(maxsize=4096)
@@ -287,6 +322,14 @@ def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
     colour = _video(path).frame(frame)
     same = (colour[:, :, 0] == colour[:, :, 1]).all() and (colour[:, :, 1] == colour[:, :, 2]).all()
     return np.ascontiguousarray(colour[:, :, 0]) if same else colour
+
+
+def video_length(path: Path) -> int:
+    """How many frames a video says it has."""
+    video = _Video(path)
+    length = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    video.capture.release()
+    return length
 
 
 def _npy(path: Path) -> NDArray[Any]:
