@@ -69,7 +69,7 @@ def _no_module(error: ModuleNotFoundError, kept: str) -> Failure | None:
 
 
 def _storage(error: OSError, kept: str) -> Failure | None:
-    from us43d.harmonize.atomic import storage_errors  # has the table of what the system complains about
+    from us43d.atomic import storage_errors  # has the table of what the system complains about
 
     try:
         with storage_errors(Path(error.filename or "The disk"), kept):

@@ -18,6 +18,7 @@
     ├── ArchiveError                       an archive is hostile, truncated, encrypted or unsupported
     ├── LicenceError              exit 4   a licence was not accepted, or forbids the use asked for
     ├── ManualFileError           exit 4   files that a person must obtain are missing
+    │   └── LoginError                     a host wants an account, or its rules accepted, first
     ├── Busy                               another process works on the same thing
     ├── StorageError                       disk full, no permission, vanished drive
     ├── ImageError                         an image given by the user cannot be used
@@ -33,7 +34,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError", "ImageError",
-    "LicenceError", "ManualFileError", "MaskMismatch", "MissingRawFile", "RawDataError", "RecipeError",
+    "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingRawFile", "RawDataError", "RecipeError",
     "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName", "UnreadableFile", "Us43dError",
     "UsageError", "VerifyError", "WeightsError", "listed",
 ]  # fmt: skip
@@ -140,6 +141,10 @@ class LicenceError(Us43dError):
 
 class ManualFileError(Us43dError):
     exit_code = 4
+
+
+class LoginError(ManualFileError):
+    pass
 
 
 class Busy(Us43dError):

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import atomic
 from us43d.contract import Lazy, Mask, Polygon, Sample
 from us43d.errors import BuildError, MaskMismatch, RawDataError
-from us43d.harmonize import atomic, pixels
+from us43d.harmonize import pixels
 from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import fill_polygon
 from us43d.masks.read import decode, header

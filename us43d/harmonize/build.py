@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from us43d import __version__
+from us43d import __version__, atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
 from us43d.errors import BuildError, Busy, CountError, RawDataError, RecipeError, listed
-from us43d.harmonize import atomic, blocks, shards
+from us43d.harmonize import blocks, shards
 from us43d.harmonize.ids import Ids
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.paths import Home

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from us43d import atomic
 from us43d.contract import Recipe
 from us43d.errors import CheckError
-from us43d.harmonize import atomic
 from us43d.harmonize.ids import annotation_id
 from us43d.harmonize.taxonomy import taxonomy
 
