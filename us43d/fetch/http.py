@@ -1,0 +1,408 @@
+"""HTTP for fetching: one polite, patient session that never turns TLS verification off.
+
+Own User-Agent, Retry-After honoured, a limit of streams per host, proxies from the environment (HTTPS_PROXY, NO_PROXY),
+extra certificate authorities from REQUESTS_CA_BUNDLE. A lab with a caching proxy or a mirror of an API points a host
+elsewhere with US43D_HOSTS="zenodo.org=https://cache.example.org/zenodo,…".
+"""
+
+import datetime
+import email.utils
+import html
+import json
+import os
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from us43d import __version__
+from us43d.errors import ConfigError, FetchError
+
+__all__ = ["HttpError", "Remote", "Web", "page_title"]
+
+#: A page or an API answer longer than this is not what was asked for.
+_LONGEST_TEXT = 64 << 20
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One file to download, with all that is known of it.
+
+    name: path below downloads/<Name>/, with `/`. url: where a GET gives its bytes. size: bytes. headers: sent with the
+    request (authorization goes to that host only). generated: made by the server on the fly, so that its bytes differ
+    from one download to the next. into, unpack: as in `RawFile`.
+    """
+
+    name: str
+    url: str
+    size: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    generated: bool = False
+    unpack: bool = True
+    into: str = ""
+
+
+class HttpError(FetchError):
+    """A host answered with an error. status: its code, 0 where no answer came. page: the begin of what it said."""
+
+    status = 0
+    page = ""
+
+
+def page_title(text: str) -> str:
+    """The title of an HTML page, "" where it has none."""
+    found = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
+    return " ".join(html.unescape(found[1]).split())[:100] if found else ""
+
+
+class Web:
+    """The session all fetching goes through; may be used from several threads.
+
+    bases: host → base address that stands in for it. jobs: streams at once in all. per_host: streams at once to one
+    host. attempts: tries of one request. pause: seconds before the second try, doubled for each further one.
+    patience: the longest that one request may spend waiting, in seconds. timeout: seconds to (connect, wait for bytes).
+    """
+
+    def __init__(
+        self,
+        *,
+        bases: Mapping[str, str] | None = None,
+        jobs: int = 8,
+        per_host: int = 4,
+        attempts: int = 5,
+        pause: float = 1.0,
+        patience: float = 300.0,
+        timeout: tuple[float, float] = (15.0, 60.0),
+    ) -> None:
+        self.bases = dict(_bases_from_environment() if bases is None else bases)
+        self.attempts, self.pause, self.patience, self.timeout = attempts, pause, patience, timeout
+        self.stopped = threading.Event()
+        self._all = threading.BoundedSemaphore(jobs)
+        self._hosts: dict[str, threading.BoundedSemaphore] = defaultdict(lambda: threading.BoundedSemaphore(per_host))
+        self._not_before: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._session = requests.Session()
+        self._session.headers.update({"User-Agent": _agent(), "Accept": "*/*"})
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=64, pool_maxsize=max(jobs, per_host)))
+
+    def stop(self) -> None:
+        """End what other threads are doing at their next block of bytes."""
+        self.stopped.set()
+
+    def get_json(
+        self, url: str, *, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """The answer of an API. Raises FetchError if it is not JSON."""
+        return _decoded(url, self.get_text(url, params=params, headers=headers))
+
+    def post_json(self, url: str, body: Any, *, headers: Mapping[str, str] | None = None) -> Any:
+        """The answer of an API to a JSON body."""
+        return _decoded(url, self._text("POST", url, None, headers, body))
+
+    def get_text(
+        self, url: str, *, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> str:
+        """A page as text. Raises FetchError."""
+        return self._text("GET", url, params, headers, None)
+
+    def _text(
+        self, method: str, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str] | None, body: Any
+    ) -> str:
+        for attempt in range(1, self.attempts + 1):
+            with self._opened(method, url, params, headers or {}, body) as answer:
+                try:
+                    data = b"".join(_up_to(_LONGEST_TEXT, answer, url))
+                except requests.RequestException as error:
+                    if attempt == self.attempts:
+                        raise HttpError(f"{url} broke off: {_reason(error)}.") from error
+                else:
+                    return data.decode(answer.encoding or "utf-8", errors="replace")
+            self.wait(self.pause * 2 ** (attempt - 1))
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def open(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        start: int = 0,
+    ) -> Iterator[requests.Response]:
+        """A streamed GET, answered with success; uncompressed where the host heeds that.
+
+        start: ask for the bytes from there on. The answer may then be 206, 200 (all of it) or 416 (there are no more).
+        Raises HttpError for a refusal, or when `attempts` and `patience` are used up.
+        """
+        sent = {"Accept-Encoding": "identity", **(headers or {})}
+        if start:
+            sent["Range"] = f"bytes={start}-"
+        with self._opened("GET", url, params, sent, None) as answer:
+            yield answer
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless or until the session is stopped. Raises FetchError then."""
+        if self.stopped.wait(max(0.0, seconds)):
+            raise FetchError("The download was stopped.", disk="What has arrived is kept.", next="the same command")
+
+    # ------------------------------------------------------------------------------------------- one request, in detail
+
+    @contextmanager
+    def _opened(
+        self, method: str, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str], body: Any
+    ) -> Iterator[requests.Response]:
+        """The answer to a request, after redirects and retries; closed at the end."""
+        waited = 0.0
+        for attempt in range(1, self.attempts + 1):
+            with ExitStack() as stack:
+                answer, reason, page, asked = None, "", "", None
+                try:
+                    answer = self._followed(stack, method, url, params, headers, body)
+                except (requests.Timeout, requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+                    if isinstance(error, requests.exceptions.SSLError | requests.exceptions.ProxyError):
+                        raise _refused(url, error) from error
+                    reason = _reason(error)
+                except requests.RequestException as error:
+                    raise _refused(url, error) from error
+                if answer is not None:
+                    if answer.status_code < 400 or (answer.status_code == 416 and "Range" in headers):
+                        yield answer
+                        return
+                    reason, asked = f"HTTP {answer.status_code} {answer.reason}".strip(), _asked_to_wait(answer)
+                    page = _page(answer)
+                    if answer.status_code not in _AGAIN:
+                        raise _denied(url, answer, page)
+                    if asked is not None:
+                        self._rest(url, asked)
+            pause = self.pause * 2 ** (attempt - 1) if asked is None else asked
+            if waited + pause > self.patience:
+                raise _http_error(
+                    answer,
+                    f"{urlsplit(url).hostname} asks to wait {_span(pause)} ({reason}: {url}).",
+                    next=f"the same command in {_span(pause)}",
+                    page=page,
+                )
+            if attempt < self.attempts:
+                self.wait(pause)
+                waited += pause
+        what = f"{url} failed {self.attempts} times ({reason})."
+        raise _http_error(answer, what, next="the same command again, later", page=page)
+
+    def _followed(
+        self,
+        stack: ExitStack,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        body: Any,
+    ) -> requests.Response:
+        """One try: the first answer that is no redirect. The host's turn and the answer are released by `stack`."""
+        seen: list[str] = []
+        sent = dict(headers)
+        while True:
+            self._heed_rest(url)
+            hop = stack.enter_context(ExitStack())
+            hop.enter_context(self._turn(url))
+            answer = self._session.request(
+                method,
+                self._at(url),
+                params=params,
+                headers=sent,
+                json=body,
+                stream=True,
+                allow_redirects=False,
+                timeout=self.timeout,
+            )
+            hop.callback(answer.close)
+            if answer.status_code not in _REDIRECTS or "Location" not in answer.headers:
+                return answer
+            hop.close()
+            seen.append(url)
+            to = urljoin(url, answer.headers["Location"])
+            if seen.count(to) > 2 or len(seen) > 20:  # once to itself is how some hosts set a cookie
+                raise FetchError(f"{url} leads in a circle: it redirects to {to}.", next=f"open {url} in a browser")
+            if urlsplit(to).scheme not in {"http", "https"}:
+                raise FetchError(f"{url} redirects to {to}, which is no web address.")
+            if urlsplit(url).scheme == "https" and urlsplit(to).scheme == "http" and _host(to) not in _LOOPBACK:
+                raise FetchError(
+                    f"{url} redirects to {to}, where anyone on the way could change what is sent.",
+                    next=f"open {url} in a browser",
+                )
+            if _host(to) != _host(url):
+                sent = {name: value for name, value in sent.items() if name.lower() not in {"authorization", "cookie"}}
+            if answer.status_code == 303 or (method == "POST" and answer.status_code in {301, 302}):
+                method, body = "GET", None
+            url, params = to, None
+
+    def _at(self, url: str) -> str:
+        """The address to ask instead of `url`."""
+        parts = urlsplit(url)
+        base = self.bases.get(parts.hostname or "") or self.bases.get(parts.netloc)
+        if base is None:
+            return url
+        return base.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
+
+    @contextmanager
+    def _turn(self, url: str) -> Iterator[None]:
+        with self._lock:
+            host = self._hosts[_host(url)]
+        with host, self._all:
+            yield
+
+    def _rest(self, url: str, seconds: float) -> None:
+        with self._lock:
+            until = time.monotonic() + min(seconds, self.patience)
+            self._not_before[_host(url)] = max(until, self._not_before.get(_host(url), 0.0))
+
+    def _heed_rest(self, url: str) -> None:
+        self.wait(self._not_before.get(_host(url), 0.0) - time.monotonic())
+
+
+def _agent() -> str:
+    """us43d/<version>, with the project's address where the package names one."""
+    try:
+        urls = metadata.metadata("us43d").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        urls = []
+    about = [url.partition(",")[2].strip() for url in urls][:1] or ["toolkit for public ultrasound datasets"]
+    return f"us43d/{__version__} ({about[0]})"
+
+
+def _bases_from_environment() -> dict[str, str]:
+    bases = {}
+    for pair in filter(None, (part.strip() for part in os.environ.get("US43D_HOSTS", "").split(","))):
+        host, equals, base = pair.partition("=")
+        if not equals or urlsplit(base).scheme not in {"http", "https"}:
+            raise ConfigError(f"US43D_HOSTS has {pair!r}, which is not host=https://….", next="unset US43D_HOSTS")
+        bases[host.strip().lower()] = base.strip()
+    return bases
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def _up_to(limit: int, answer: requests.Response, url: str) -> Iterator[bytes]:
+    for block in answer.iter_content(1 << 16):
+        limit -= len(block)
+        if limit < 0:
+            raise FetchError(f"{url} answers with more than {_LONGEST_TEXT:,} bytes where a short text was expected.")
+        yield block
+
+
+def _decoded(url: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        title = page_title(text)
+        seen = f"a page titled {title!r}" if title else f"{text[:60]!r}"
+        raise FetchError(f"{url} does not answer in JSON but with {seen}.", next=f"open {url} in a browser") from error
+
+
+def _asked_to_wait(answer: requests.Response) -> float | None:
+    """Seconds a host asks to be left alone; counted from its own clock, as ours may be wrong."""
+    headers = answer.headers
+    said = headers.get("Retry-After")
+    if said is None and answer.status_code == 429:
+        said = next((headers[key] for key in ("RateLimit-Reset", "X-RateLimit-Reset") if key in headers), None)
+    if said is None:
+        return None
+    now = _moment(headers.get("Date")) or time.time()
+    if re.fullmatch(r"\d+(\.\d+)?", said.strip()):
+        number = float(said)
+        return max(0.0, number - now) if number > 1e9 else number  # GitHub and Zenodo name the moment, not the span
+    then = _moment(said)
+    return None if then is None else max(0.0, then - now)
+
+
+def _moment(date: str | None) -> float | None:
+    """Seconds since 1970 of a date in the form of HTTP."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None
+
+
+def _span(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong on the way, in a few words."""
+    text = str(error)
+    for pattern, words in (
+        ("NameResolution|getaddrinfo|Name or service", "the host's name is not known; is there a network?"),
+        ("Connection refused", "the host refuses the connection"),
+        ("timed out|Timeout", "the host does not answer in time"),
+        ("reset by peer|Connection aborted|RemoteDisconnected", "the host closed the connection"),
+        ("unreachable", "the network is unreachable"),
+        ("IncompleteRead|ended prematurely", "the connection ended early"),
+    ):
+        if re.search(pattern, text):
+            return words
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+def _refused(url: str, error: requests.RequestException) -> FetchError:
+    host = _host(url)
+    if isinstance(error, requests.exceptions.SSLError):
+        found = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
+        why = found[1].strip() if found else str(error)[:200]
+        return HttpError(
+            f"The certificate of {host} is not valid ({why}), so nothing was downloaded from {url}.",
+            next="check this machine's clock; for an authority of your own network, set REQUESTS_CA_BUNDLE to its file",
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return HttpError(
+            f"The proxy set in the environment does not let {url} through: {_reason(error)}.",
+            next="check HTTPS_PROXY and NO_PROXY (us43d doctor)",
+        )
+    return HttpError(f"{url} cannot be asked for: {_reason(error)}.", next="us43d doctor")
+
+
+_MEANING: Mapping[int, str] = {
+    401: "it wants a login",
+    403: "it refuses scripts, or wants a login",
+    404: "there is no such file any more",
+    410: "the file was removed",
+    451: "it is withheld for legal reasons",
+}
+
+
+def _denied(url: str, answer: requests.Response, page: str) -> HttpError:
+    meaning = _MEANING.get(answer.status_code, answer.reason or "it refuses")
+    what = f"{url} answers {answer.status_code}: {meaning}."
+    return _http_error(answer, what, next=f"open {url} in a browser and see what it says", page=page)
+
+
+def _http_error(answer: requests.Response | None, what: str, *, next: str, page: str = "") -> HttpError:
+    error = HttpError(what, next=next)
+    if answer is not None:
+        error.status, error.page = answer.status_code, page
+    return error
+
+
+def _page(answer: requests.Response) -> str:
+    """The begin of an answer's text; "" where the connection does not give it."""
+    try:
+        return answer.raw.read(4096, decode_content=True).decode("utf-8", errors="replace")
+    except (HTTPError, OSError):
+        return ""
