@@ -28,6 +28,9 @@ Postprocess: TypeAlias = Literal["paper", "sharp"]
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
+#: Prompts decoded at once; bounds memory to about 1 GB with ViT-B.
+BATCH = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -93,6 +96,7 @@ class Predictor:
 
     def __init__(self, model: UltraSam, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.model = model.to(device=device, dtype=dtype).eval()
+        self.model.prompt_encoder.pe_layer.float()  # coordinates do not fit into 8 bits of mantissa
         self.device, self.dtype = device, dtype
         self.encoded: Encoded | None = None
 
@@ -172,16 +176,38 @@ class Predictor:
 
     @torch.inference_mode()
     def segment(
-        self, encoded: Encoded, points: Tensor, labels: Tensor, *, refine: int = 1, postprocess: Postprocess = "sharp"
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        *,
+        refine: int = 1,
+        postprocess: Postprocess = "sharp",
+        former: Tensor | None = None,
     ) -> list[Prediction]:
         """P prompts on one picture: points (P, N, 2) of the network's input, labels (P, N).
 
         Without refinement the best of masks 1–3 by predicted IoU is taken. With it, mask 0 of a first pass is fed back;
         prompts with a box are given again, and prompts without one are replaced by the box of the first pass's mask.
+        former: logits (P, 4G, 4G) of an earlier prediction that the prompts correct; it is fed back instead.
         """
+        found = []
+        for at in range(0, len(points), BATCH):
+            part = slice(at, at + BATCH)
+            mask = None if former is None else former[part, None].to(device=self.device, dtype=self.dtype)
+            logits, scores = self._decode(encoded, points[part], labels[part], refine, mask)
+            masks = self.masks(logits, encoded, postprocess)
+            low = logits.float().cpu().numpy()
+            found += [Prediction(*each) for each in zip(masks, scores.tolist(), low, strict=True)]
+        return found
+
+    def _decode(
+        self, encoded: Encoded, points: Tensor, labels: Tensor, refine: int, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (P, 4G, 4G) and predicted IoU (P,) of the mask chosen for each prompt."""
         embedding = encoded.embedding.expand(len(points), -1, -1, -1)
-        logits, iou = self.model.decode(embedding, points, labels)
-        if refine:
+        logits, iou = self.model.decode(embedding, points, labels, mask)
+        if refine and mask is None:
             first = logits[:, :1]
             if not bool((labels == UPPER_LEFT).any()):
                 masks = self.masks(first[:, 0], encoded, "paper")
@@ -190,14 +216,8 @@ class Predictor:
                 labels = torch.tensor([UPPER_LEFT, LOWER_RIGHT], device=labels.device).expand(len(points), 2)
             logits, iou = self.model.decode(embedding, points, labels, first)
         best = 1 + iou[:, 1:].argmax(1)
-        chosen = logits[torch.arange(len(logits)), best]
-        scores = iou[torch.arange(len(iou)), best].float().cpu()
-        return [
-            Prediction(mask, float(score), low)
-            for mask, score, low in zip(
-                self.masks(chosen, encoded, postprocess), scores, chosen.float().cpu().numpy(), strict=True
-            )
-        ]
+        rows = torch.arange(len(logits), device=best.device)
+        return logits[rows, best], iou[rows, best].float()
 
     def masks(self, logits: Tensor, encoded: Encoded, postprocess: Postprocess) -> list[NDArray[np.bool_]]:
         """Logits (P, 4G, 4G) → masks at the picture's size."""
