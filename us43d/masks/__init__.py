@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from us43d.masks.convert import *
+    from us43d.masks.metaimage import *
+    from us43d.masks.pickled import *
     from us43d.masks.read import *
 
-_MODULES = ("read", "convert")
+_MODULES = ("read", "convert", "metaimage", "pickled")
 
 
 def __getattr__(name: str) -> Any:
