@@ -22,8 +22,6 @@ __all__ = [
     "header",
     "image",
     "image_size",
-    "mha_frame",
-    "mha_shape",
     "nifti_frame",
     "nifti_pair",
     "nifti_shape",
@@ -229,59 +227,6 @@ def nifti_upright(path: Path) -> NDArray[Any]:
         raise UnreadableFile(f"{path} has no usable orientation: {error}.") from error
     turned.setflags(write=False)
     return np.asarray(turned)
-
-
-@lru_cache(maxsize=4096)
-def mha_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """(shape, spacing) of a MetaImage from its header: axes x, y, z/time; spacing in mm.
-
-    Raises UnreadableFile for a header that points to another file for its pixels.
-    """
-    reader = _mha(path)
-    return tuple(int(n) for n in reader.GetSize()), tuple(float(z) for z in reader.GetSpacing())
-
-
-def mha_frame(path: Path, frame: int) -> NDArray[Any]:
-    """Frame `frame` of the last axis of a MetaImage as (rows = y, columns = x); one with two axes is frame 0.
-
-    Only that part is kept in memory.
-    """
-    import SimpleITK as sitk
-
-    reader = _mha(path)
-    size = [int(n) for n in reader.GetSize()]
-    frames = size[2] if len(size) == 3 else 1
-    if len(size) not in (2, 3) or not 0 <= frame < frames:
-        raise UnreadableFile(f"{path} has the size {' × '.join(map(str, size))}, no frame {frame}.")
-    if len(size) == 3:
-        reader.SetExtractSize([size[0], size[1], 0])
-        reader.SetExtractIndex([0, 0, frame])
-    try:
-        return np.ascontiguousarray(sitk.GetArrayFromImage(reader.Execute()))
-    except RuntimeError as error:
-        raise UnreadableFile(f"{path} is cut short or damaged: frame {frame} cannot be read.") from error
-
-
-def _mha(path: Path) -> Any:
-    import SimpleITK as sitk
-
-    try:
-        with path.open("rb") as file:
-            head = file.read(8192)
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
-    if b"\nElementDataFile = LOCAL" not in head.replace(b"\r", b""):
-        raise UnreadableFile(f"{path} is no MetaImage with its pixels inside (it begins {head[:8]!r}).")
-    reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
-    reader.SetImageIO("MetaImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise UnreadableFile(f"{path} has no readable MetaImage header.") from error
-    if int(np.prod(reader.GetSize()[:2], dtype=np.float64)) > MAX_PIXELS:
-        raise UnreadableFile(f"{path} claims frames of {reader.GetSize()[:2]} pixels, more than {MAX_PIXELS:,}.")
-    return reader
 
 
 class _Video:

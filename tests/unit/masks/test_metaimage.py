@@ -1,0 +1,85 @@
+"""MetaImages against the files SimpleITK writes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from us43d import masks
+from us43d.errors import UnreadableFile
+
+
+def write(path: Path, array: np.ndarray, compressed: bool) -> None:
+    picture = sitk.GetImageFromArray(array)
+    picture.SetSpacing((0.28, 0.31, 1.0)[: array.ndim])
+    sitk.WriteImage(picture, str(path), compressed)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_every_frame_in_any_order(tmp_path: Path, compressed: bool, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 255, (7, 40, 52)).astype(dtype)
+    write(tmp_path / "a.mha", volume, compressed)
+    shape, spacing = masks.mha_shape(tmp_path / "a.mha")
+    assert shape == (52, 40, 7)
+    assert spacing == pytest.approx((0.28, 0.31, 1.0))
+    for index in (0, 1, 2, 6, 6, 3, 0):
+        found = masks.mha_frame(tmp_path / "a.mha", index)
+        assert found.dtype == dtype
+        assert np.array_equal(found, volume[index])
+    with pytest.raises(UnreadableFile, match="7 frames, no frame 7"):
+        masks.mha_frame(tmp_path / "a.mha", 7)
+
+
+def test_a_picture_is_frame_0(tmp_path: Path) -> None:
+    picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write(tmp_path / "a.mha", picture, False)
+    assert np.array_equal(masks.mha_frame(tmp_path / "a.mha", 0), picture)
+
+
+def test_high_byte_first(tmp_path: Path) -> None:
+    head = (
+        "NDims = 2\nBinaryDataByteOrderMSB = True\nDimSize = 2 1\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
+    )
+    (tmp_path / "a.mha").write_bytes(head.encode() + b"\x01\x02\x03\x04")
+    assert masks.mha_frame(tmp_path / "a.mha", 0).tolist() == [[0x102, 0x304]]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_cut_file_gives_what_it_has(tmp_path: Path, compressed: bool) -> None:
+    volume = np.random.default_rng(0).integers(0, 255, (7, 40, 52), dtype=np.uint8)
+    write(tmp_path / "a.mha", volume, compressed)
+    whole = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "b.mha").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnreadableFile, match=r"b\.mha is cut short: frame 6"):
+        masks.mha_frame(tmp_path / "b.mha", 6)
+    assert np.array_equal(masks.mha_frame(tmp_path / "b.mha", 1), volume[1])
+
+
+def test_damaged_pixels(tmp_path: Path) -> None:
+    write(tmp_path / "a.mha", np.zeros((7, 40, 52), np.uint8), True)
+    data = (tmp_path / "a.mha").read_bytes()
+    start = data.index(b"LOCAL\n") + 6
+    (tmp_path / "b.mha").write_bytes(data[:start] + b"\0" * (len(data) - start))
+    with pytest.raises(UnreadableFile, match=r"b\.mha is damaged"):
+        masks.mha_frame(tmp_path / "b.mha", 0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "",
+        "<html>",
+        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = ../pixels.raw\n",
+        "NDims = 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+        "NDims = 3\nDimSize = 4 x 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+        "NDims = 3\nDimSize = 99999 99999 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+        "NDims = 3\nDimSize = 4 4 4\nElementNumberOfChannels = 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+    ],
+)
+def test_no_stack_of_pictures(tmp_path: Path, head: str) -> None:
+    (tmp_path / "a.mha").write_text(head)
+    with pytest.raises(UnreadableFile, match=r"a\.mha"):
+        masks.mha_shape(tmp_path / "a.mha")
