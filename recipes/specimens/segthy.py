@@ -1,0 +1,48 @@
+"""Segthy as published: uncompressed volumes stored upside down, both lobes and repeats of a volunteer, one number per side."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.specimen import Drawn, Truth, blob, speckle
+
+SCANS = [(n, 1 + n % 3, 1 + n // 20, side) for n in (1, 2, 3, 5, 6, 7, 8, 11, 14, 21) for side in ("left", "right")]
+
+
+def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
+    top = root / "US_volunteer_dataset/ground_truth_data"
+    samples = {}
+    for volunteer, physician, repeat, side in SCANS:
+        name = f"{volunteer:03}_P{physician}_{repeat}_{side}"
+        shape, frames = (60 + volunteer, 80), 3 * scale
+        stored = np.zeros((shape[1], shape[0], frames), np.float32 if volunteer % 2 else np.uint8)  # x, y, slice
+        truth = np.zeros(stored.shape, np.uint8)
+        for t in range(frames):
+            thyroid = blob(shape, rng, 0.3, (0, 0, 0.5, 1))
+            carotid, jugular = blob(shape, rng, 0.3, (0.5, 0, 1, 0.5)), blob(shape, rng, 0.3, (0.5, 0.5, 1, 1))
+            drawn = {"thyroid": thyroid, "carotid": carotid, "jugular": jugular}
+            if volunteer == 2:  # one with the thyroid alone
+                drawn = {"thyroid": thyroid}
+            if t == 2:  # a slice beyond the lobe
+                drawn = {}
+            labels = np.zeros(shape, np.uint8)
+            for label, mask in drawn.items():
+                labels[mask] = {"thyroid": (1, 1), "carotid": (2, 4), "jugular": (3, 5)}[label][side == "right"]
+            stored[:, :, t] = speckle(shape, list(drawn.values()), rng)[::-1, ::-1].T
+            truth[:, :, t] = labels[::-1, ::-1].T
+            samples[f"US/{name}_US.nii#{t:04}"] = Drawn(
+                {label: [mask] for label, mask in drawn.items()},
+                group=f"{volunteer:03}",
+                tags={"physician": physician, "repeat": repeat, "side": side},
+            )
+        write(top / f"US/{name}_US.nii", stored)
+        write(top / f"US_thyroid_label/{name}.nii", truth)
+    write(root / "US_volunteer_dataset/scans/004_P1_1_left_US.nii", np.zeros((8, 8, 2), np.uint8))
+    return Truth(samples)
+
+
+def write(path: Path, volume: NDArray[np.generic]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.nifti1.Nifti1Image(volume, np.diag([0.12, 0.12, 0.12, 1.0])), path)
