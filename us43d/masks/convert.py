@@ -14,7 +14,7 @@ from us43d.masks.read import grey
 
 __all__ = [
     "above", "between", "binary", "colour", "eight_bit", "ellipse", "equal", "fill_holes", "fill_polygon", "label_map",
-    "label_values", "nonzero", "turned",
+    "label_values", "largest", "nonzero", "opened", "turned",
 ]  # fmt: skip
 
 
@@ -95,6 +95,20 @@ def fill_holes(mask: NDArray[Any]) -> NDArray[np.bool_]:
     padded = cv2.copyMakeBorder((mask != 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(padded, None, (0, 0), 2, flags=4)
     return np.asarray(padded[1:-1, 1:-1] != 2)
+
+
+def largest(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """The largest 8-connected component of a mask, the first of equal ones; none of an empty mask."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((mask != 0).astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return np.asarray(labels == 1 + int(areas.argmax())) if len(areas) else np.zeros(mask.shape, bool)
+
+
+def opened(mask: NDArray[Any], side: int) -> NDArray[np.bool_]:
+    """A mask eroded with a square of `side` pixels, its largest component dilated by the same square."""
+    square = np.ones((side, side), np.uint8)
+    core = largest(cv2.erode((mask != 0).astype(np.uint8), square))
+    return np.asarray(cv2.dilate(core.astype(np.uint8), square) != 0)
 
 
 def ellipse(outline: NDArray[Any]) -> Remarked:
