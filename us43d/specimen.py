@@ -80,16 +80,19 @@ def blob(
 def ring(
     shape: tuple[int, int], centre: tuple[float, float], axes: tuple[float, float], angle: float
 ) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":
-    """(filled ellipse, its one-pixel outline), both (h, w) bool.
+    """(what an ellipse's outline encloses, with it; the one-pixel outline), both (h, w) bool.
 
-    centre and axes (full lengths) in (x, y) pixels, angle in degrees, OpenCV's conventions.
+    centre and axes (full lengths) in (x, y) pixels, angle in degrees, OpenCV's conventions. Where the outline leaves the
+    picture, and so encloses nothing, OpenCV's filled ellipse stands for it.
     """
     import cv2
     import numpy as np
 
     filled, line = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     cv2.ellipse(line, (centre, axes, angle), 1, 1)
-    cv2.ellipse(filled, (centre, axes, angle), 1, -1)
+    cv2.drawContours(filled, cv2.findContours(line, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], -1, 1, -1)
+    if np.count_nonzero(filled) < 2 * np.count_nonzero(line):
+        cv2.ellipse(filled, (centre, axes, angle), 1, -1)
     return (filled | line) != 0, line != 0
 
 
