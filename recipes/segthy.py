@@ -123,7 +123,6 @@ RECIPE = Recipe(
     ignore={
         "*us_volunteer_dataset/[!g]*": "scans of the volunteers without labels",
         "*ground_truth_data/[!u]*": "scans without labels",
-        "*us_patient*": "scans of patients without labels",
     },
     paper=PaperProfile(
         note="Slices without annotation are left out. The converter's category list lacks the values 4 and 5, so that the vessels of one side vanish; that is not repeated.",
