@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from us43d.masks.convert import *
+    from us43d.masks.hdf5 import *
     from us43d.masks.metaimage import *
     from us43d.masks.pickled import *
     from us43d.masks.read import *
 
-_MODULES = ("read", "convert", "metaimage", "pickled")
+_MODULES = ("read", "convert", "metaimage", "pickled", "hdf5")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,67 @@
+"""Reading HDF5 files row by row."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import UnreadableFile, listed
+from us43d.masks.read import MAX_PIXELS
+
+__all__ = ["hdf5_row", "hdf5_shape", "hdf5_text"]
+
+#: Of a chunked dataset, chunks that were just read are kept: a chunk usually holds parts of many rows.
+CACHE_BYTES = 1 << 26
+#: What h5py raises for a damaged file.
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+
+
+@lru_cache(maxsize=2)
+def _file(path: Path) -> Any:
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES, rdcc_nslots=10_007)
+    except _DAMAGED as error:
+        raise UnreadableFile(f"{path} is no readable HDF5 file: {error}.") from error
+
+
+def _dataset(path: Path, name: str) -> Any:
+    file = _file(path)
+    try:
+        found = file.get(name)
+        if isinstance(found, h5py.Dataset) and found.shape:
+            return found
+        raise UnreadableFile(f"{path} has no array {name!r}; it has {listed(sorted(map(str, file))) or 'none'}.")
+    except _DAMAGED as error:
+        raise UnreadableFile(f"{path}: {name} cannot be read: {error}.") from error
+
+
+def hdf5_shape(path: Path, name: str) -> tuple[int, ...]:
+    """The shape of a dataset."""
+    return tuple(int(side) for side in _dataset(path, name).shape)
+
+
+def hdf5_text(path: Path, name: str) -> list[str]:
+    """A one-dimensional dataset of short texts, all of it."""
+    found = _dataset(path, name)
+    try:
+        if found.dtype.kind != "S" or len(found.shape) != 1 or found.nbytes > MAX_PIXELS:
+            raise UnreadableFile(f"{path}: {name} has the type {found.dtype} and the shape {found.shape}, no texts.")
+        return [value.decode("ascii") for value in found[:].tolist()]
+    except _DAMAGED as error:
+        raise UnreadableFile(f"{path}: {name} cannot be read: {error}.") from error
+
+
+def hdf5_row(path: Path, name: str, index: int) -> NDArray[Any]:
+    """Element `index` of the first axis of a dataset; only that part is read."""
+    found = _dataset(path, name)
+    try:
+        if not 0 <= index < len(found):
+            raise UnreadableFile(f"{path}: {name} has {len(found)} rows, no row {index}.")
+        if found.nbytes // len(found) > MAX_PIXELS:
+            raise UnreadableFile(f"{path}: a row of {name} has the shape {found.shape[1:]}, which is too large.")
+        return np.asarray(found[index])
+    except _DAMAGED as error:
+        raise UnreadableFile(f"{path}: row {index} of {name} cannot be read: {error}.") from error
