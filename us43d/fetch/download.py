@@ -1,0 +1,357 @@
+"""One file over HTTP: streamed to a name of its own, resumed within and across runs, checked, renamed.
+
+A part is a file of one version of the remote file, written from its begin on by one process, with a note beside it that
+says which version (ETag or Last-Modified, length). It is never truncated: a download that must begin anew begins a new
+part. So a part that another process takes over, or copies while it is still growing, is always a true beginning.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from us43d import atomic
+from us43d.errors import FetchError, VerifyError
+from us43d.fetch import owner, store, verify
+from us43d.fetch.http import Remote, Web
+
+__all__ = ["Received", "download"]
+
+Progress = Callable[[int, int | None], None]
+
+_BLOCK = 1 << 20
+#: A host slower than this over the time the session waits for bytes is taken for dead (bytes per second).
+_SLOWEST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came, for the receipt.
+
+    trust: "published digest", "published size", "same as before", "first use" (nobody knows its digest; recorded and
+    checked ever after), "content" (made on the fly: only its content is compared).
+    """
+
+    name: str
+    url: str
+    date: str
+    bytes: int
+    sha256: str
+    trust: str
+    md5: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    fetched: int = 0
+
+    def entry(self) -> dict[str, Any]:
+        """As it stands in the receipt."""
+        kept = {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: value for key, value in kept.items() if key not in {"name", "fetched"}}
+
+
+def download(
+    remote: Remote, folder: Path, web: Web, progress: Progress | None = None, *, known: str | None = None
+) -> Received:
+    """Bring a file to `folder`/<its name>, or leave that name as it was.
+
+    known: its sha256 at an earlier download. Raises VerifyError (the part is deleted), FetchError and StorageError
+    (the part is kept, and the next call goes on from there).
+    """
+    target = folder / remote.name
+    with atomic.storage_errors(target, "What has arrived is kept; the next run goes on from there."):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        parts = folder / store.PARTS
+        parts.mkdir(exist_ok=True)
+        with owner.claim() as token, ExitStack() as stack:
+            part = _Part.found(parts, token, remote) or _Part(parts, token, remote)
+            stack.callback(lambda: part.close())
+            inherited = part.size
+            while True:
+                part, fetched = _transfer(part, remote, web, progress)
+                try:
+                    verify.check_type(part.path, remote.name)
+                    found = part.digests()
+                    trust = _check(remote, part.size, found, known)
+                except VerifyError as error:
+                    part.delete()
+                    if inherited:  # what an earlier run left may be at fault; once more, all of it
+                        inherited, part = 0, _Part(parts, token, remote)
+                        continue
+                    error.disk = "The download was deleted; nothing else changed."
+                    raise
+                break
+            part.finish(target)
+            return Received(
+                name=remote.name,
+                url=remote.url,
+                date=store.now(),
+                bytes=part.size,
+                sha256=found["sha256"],
+                md5=found.get("md5"),
+                trust=trust,
+                etag=part.note.get("etag"),
+                last_modified=part.note.get("last_modified"),
+                fetched=fetched,
+            )
+
+
+def _check(remote: Remote, size: int, found: dict[str, str], known: str | None) -> str:
+    """How far the file is to be trusted. Raises VerifyError."""
+    verify.check(remote.name, size, found, expected_size=remote.size, md5=remote.md5, sha256=remote.sha256)
+    if remote.generated:
+        return "content"
+    if known is not None:
+        verify.check(remote.name, size, found, expected_size=None, md5=None, sha256=known, who="first download's")
+    if remote.sha256 or remote.md5:
+        return "published digest"
+    if known is not None:
+        return "same as before"
+    return "published size" if remote.size else "first use"
+
+
+# ---------------------------------------------------------------------------------------------------------------- parts
+
+
+class _Part:
+    """The beginning of a file, and the note on which version of it this is."""
+
+    def __init__(
+        self,
+        parts: Path,
+        token: str,
+        remote: Remote,
+        *,
+        mine: Path | None = None,
+        note: dict[str, Any] | None = None,
+    ) -> None:
+        self.parts, self.token, self.remote = parts, token, remote
+        self.path = mine or _new_path(parts, token, remote)
+        self.note: dict[str, Any] = note or {}
+        self.size = 0
+        self._hashes = {"sha256": hashlib.sha256()}
+        if remote.md5:
+            self._hashes["md5"] = hashlib.md5(usedforsecurity=False)
+        if mine is not None:
+            with self.path.open("rb", buffering=0) as file:
+                while block := file.read(_BLOCK):
+                    self._hash(block)
+        self._file = self.path.open("ab", buffering=0)
+
+    @classmethod
+    def found(cls, parts: Path, token: str, remote: Remote) -> "_Part | None":
+        """The longest that earlier runs left of this file, taken over; from a process that may still live, copied."""
+        for old in sorted(parts.glob(f"{_stem(remote)}.*.part"), key=_size, reverse=True):
+            ended = owner.ended(old.name)
+            if ended is False:
+                continue
+            try:
+                note = json.loads(_note_path(old).read_text("utf-8"))
+                if not _fits(note, remote):
+                    continue
+            except (FileNotFoundError, ValueError, KeyError):
+                continue  # its process died before it knew what it was fetching
+            mine = _new_path(parts, token, remote)
+            _write_note(mine, note)
+            try:
+                if ended:
+                    old.rename(mine)
+                    _note_path(old).unlink(missing_ok=True)
+                else:
+                    shutil.copyfile(old, mine)
+            except FileNotFoundError:  # another process was quicker
+                _note_path(mine).unlink()
+                continue
+            return cls(parts, token, remote, mine=mine, note=note)
+        return None
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the whole file, as the host says."""
+        return self.note.get("length")
+
+    @property
+    def validator(self) -> str | None:
+        """What If-Range can tell versions apart by. Weak ETags do not promise equal bytes."""
+        etag = self.note.get("etag")
+        return etag if etag and not etag.startswith("W/") else self.note.get("last_modified")
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a changed file would be noticed."""
+        return bool(self.size and (self.validator or self.remote.sha256 or self.remote.md5))
+
+    def begin(self, note: dict[str, Any]) -> "_Part":
+        """The part for a version from its first byte on: this one if it is still empty, else a new one."""
+        part = self
+        if self.size:
+            self.delete()
+            part = _Part(self.parts, self.token, self.remote)
+        part.note = note
+        _write_note(part.path, note)
+        return part
+
+    def write(self, block: bytes) -> None:
+        view = memoryview(block)
+        while view:
+            view = view[self._file.write(view) :]  # a disk that fills up takes a part of it first
+        self._hash(block)
+
+    def _hash(self, block: bytes) -> None:
+        for each in self._hashes.values():
+            each.update(block)
+        self.size += len(block)
+
+    def digests(self) -> dict[str, str]:
+        return {name: each.hexdigest() for name, each in self._hashes.items()}
+
+    def finish(self, target: Path) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self.path.replace(target)
+        _note_path(self.path).unlink(missing_ok=True)
+        for old in self.parts.glob(f"{_stem(self.remote)}.*"):
+            if owner.abandoned(old):
+                old.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._file.close()
+        if self.size == 0:
+            self.delete()
+
+    def delete(self) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+        _note_path(self.path).unlink(missing_ok=True)
+
+
+def _stem(remote: Remote) -> str:
+    """Names may be long, or have folders; the note says which file it is."""
+    return hashlib.sha256(remote.name.encode()).hexdigest()[:16]
+
+
+def _new_path(parts: Path, token: str, remote: Remote) -> Path:
+    """A name never used before, so that whoever copies a part does not get another version under its name."""
+    return parts / f"{_stem(remote)}.{token}.{secrets.token_hex(3)}.part"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _note_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _write_note(part: Path, note: dict[str, Any]) -> None:
+    atomic.write_bytes(_note_path(part), json.dumps(note, sort_keys=True).encode(), durable=False)
+
+
+def _fits(note: dict[str, Any], remote: Remote) -> bool:
+    """Whether a part can be the beginning of this file. An ETag or a digest proves it; a date only at one address."""
+    if note["name"] != remote.name:
+        return False
+    return bool(remote.sha256 or remote.md5 or note.get("etag") or note["url"] == remote.url)
+
+
+# ------------------------------------------------------------------------------------------------------- the transfer
+
+
+def _transfer(part: _Part, remote: Remote, web: Web, progress: Progress | None) -> tuple[_Part, int]:
+    """Fetch until the part is complete. Returns it (it may be another one) and the bytes that came over the net."""
+    fetched = failures = furthest = 0
+    try:
+        while part.length is None or part.size < part.length:
+            start = part.size if part.resumable else 0
+            headers = dict(remote.headers)
+            if start and part.validator:
+                headers["If-Range"] = part.validator
+            with web.open(remote.url, headers=headers, start=start) as answer:
+                part, what = _begun(part, answer, start)
+                before, reason = part.size, "it was changed in between"
+                if what == "bytes":
+                    try:
+                        for block in _blocks(answer, web):
+                            part.write(block)
+                            if progress:
+                                progress(part.size, part.length or remote.size)
+                            if remote.size is not None and part.size > remote.size:
+                                break
+                        what = "complete"
+                    except (requests.RequestException, HTTPError) as error:
+                        reason = str(error)[:200]
+                fetched += part.size - before
+            if what == "complete" and (part.length is None or part.size >= part.length):
+                part.note["length"] = part.size
+                break
+            failures = 0 if part.size > furthest else failures + 1
+            furthest = max(furthest, part.size)
+            if failures >= web.attempts:
+                missing = f" of {part.length:,}" if part.length else ""
+                raise FetchError(
+                    f"{remote.name} broke off {failures} times and did not get beyond {furthest:,}{missing} bytes "
+                    f"({reason}): {remote.url}.",
+                    disk="What has arrived is kept; the next run goes on from there where the host allows it.",
+                    next="the same command again, later",
+                )
+            web.wait(web.pause * 2 ** min(failures, 5))
+    except BaseException:
+        part.close()
+        raise
+    return part, fetched
+
+
+def _begun(part: _Part, answer: requests.Response, start: int) -> tuple[_Part, Literal["bytes", "complete", "again"]]:
+    """The part that the answer belongs to, and what to do: read its bytes, or nothing more, or ask again for all."""
+    headers = answer.headers
+    note: dict[str, Any] = {"name": part.remote.name, "url": part.remote.url}
+    encoded = headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}
+    if answer.status_code == 416:
+        total = re.fullmatch(r"bytes \*/(\d+)", headers.get("Content-Range", ""))
+        if total and int(total[1]) == part.size and part.length in (None, part.size):
+            return part, "complete"
+        return part.begin(note), "again"
+    if answer.status_code == 206:
+        said = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        same = (
+            said is not None
+            and int(said[1]) == start
+            and (said[2] == "*" or part.length is None or int(said[2]) == part.length)
+            and headers.get("ETag", part.note.get("etag")) == part.note.get("etag")
+            and not encoded
+        )
+        return (part, "bytes") if start and same else (part.begin(note), "again")
+    length = headers.get("Content-Length", "")
+    note |= {"etag": headers.get("ETag"), "last_modified": headers.get("Last-Modified")}
+    return part.begin(note | {"length": int(length) if length.isdigit() and not encoded else None}), "bytes"
+
+
+def _blocks(answer: requests.Response, web: Web) -> Iterator[bytes]:
+    """The answer's bytes as they come. Raises requests.Timeout when they hardly do."""
+    window = web.timeout[1]
+    since, got = time.monotonic(), 0
+    while block := answer.raw.read1(_BLOCK, decode_content=True):
+        yield block
+        if web.stopped.is_set():
+            web.wait(0)
+        got += len(block)
+        passed = time.monotonic() - since
+        if passed > window:
+            if got < _SLOWEST * passed:
+                raise requests.Timeout(f"only {got:,} bytes came in {passed:.0f} s")
+            since, got = time.monotonic(), 0
+    if answer.raw.length_remaining:
+        raise requests.ConnectionError("the connection ended early")

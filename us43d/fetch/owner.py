@@ -1,0 +1,86 @@
+"""Who is writing: names of temporary files tell whether their process still lives.
+
+What a process that has ended left behind can be taken over; what a living one writes is never touched. A process on
+another machine that shares the folder is neither: what it writes may be copied, not moved.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+__all__ = ["abandoned", "claim", "ended"]
+
+_TOKEN = re.compile(r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{6}")
+_WEEK = 7 * 24 * 3600
+_claimed: set[str] = set()
+
+
+@cache
+def _machine() -> str:
+    """This machine since it was started, and the name space of its process numbers (containers have their own)."""
+    parts = [socket.gethostname()]
+    for path, read in (("/proc/sys/kernel/random/boot_id", Path.read_text), ("/proc/self/ns/pid", os.readlink)):
+        try:
+            parts.append(str(read(Path(path))).strip())
+        except OSError:
+            parts.append("")
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def _start(pid: int) -> int | None:
+    """When a process was started, in the kernel's ticks; 0 where the system does not say, None if there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except FileNotFoundError:
+        if sys.platform == "linux":
+            return None
+    except (OSError, ValueError, IndexError):
+        return 0
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        return 0
+    return 0
+
+
+@contextmanager
+def claim() -> Iterator[str]:
+    """A token for the names of temporary files, in use until the end of the block."""
+    token = f"{_machine()}-{os.getpid()}-{_start(os.getpid()) or 0}-{secrets.token_hex(3)}"
+    _claimed.add(token)
+    try:
+        yield token
+    finally:
+        _claimed.discard(token)
+
+
+def ended(name: str) -> bool | None:
+    """Whether the process whose token is in `name` has ended; None if it ran on another machine, or has no token."""
+    found = _TOKEN.search(name)
+    if found is None or found["machine"] != _machine():
+        return None
+    pid, start = int(found["pid"]), int(found["start"])
+    if pid == os.getpid() and start == (_start(pid) or 0):
+        return found[0] not in _claimed
+    return _start(pid) != start
+
+
+def abandoned(path: Path) -> bool:
+    """Whether a temporary file or folder may be removed: its process has ended, or nothing happened for a week."""
+    state = ended(path.name)
+    if state is None:
+        try:
+            return time.time() - path.stat().st_mtime > _WEEK
+        except FileNotFoundError:
+            return False
+    return state

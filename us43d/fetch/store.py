@@ -1,0 +1,255 @@
+"""What fetching keeps on disk: receipts, the raw tree, room for both.
+
+downloads/<Name>/receipt.json   where each file came from: URL, date, bytes, sha256, ETag, how far it is trusted
+downloads/<Name>/raw.sha256     digest of every file of the raw tree, in the form `sha256sum -c` reads
+downloads/<Name>/.parts/        what is still arriving
+raw/<Name>/                     the raw tree, read-only; made under another name and renamed when complete
+"""
+
+import datetime
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from us43d import atomic
+from us43d.errors import Busy, MissingRawFile, StorageError, UnreadableFile
+from us43d.fetch import owner
+from us43d.paths import Home
+
+__all__ = [
+    "PARTS", "RECEIPT", "Receipt", "alone", "check_room", "finish_raw", "is_ours", "listing", "making_raw", "now",
+    "receipt", "remove_tree", "sweep", "walk",
+]  # fmt: skip
+
+SCHEMA = 1
+RECEIPT = "receipt.json"
+LISTING = "raw.sha256"
+PARTS = ".parts"
+_OURS = frozenset({RECEIPT, LISTING, ".lock"})
+
+
+def now() -> str:
+    """The moment, in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def is_ours(name: str) -> bool:
+    """Whether a path below downloads/<Name>/ is fetch's own."""
+    return name in _OURS or name.startswith((f"{PARTS}/", ".receipt", ".raw"))
+
+
+def walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(path below `folder` with `/`, path) of every file, sorted; nothing where there is no folder."""
+    found = []
+    for where, _, names in os.walk(folder):
+        found += [(Path(where, name).relative_to(folder).as_posix(), Path(where, name)) for name in names]
+    return iter(sorted(found))
+
+
+# ------------------------------------------------------------------------------------------------------------ receipts
+
+
+def receipt(home: Home, name: str) -> dict[str, Any]:
+    """The receipt of a source. Raises MissingRawFile where there is none, UnreadableFile if it is damaged.
+
+    kind: "download", "given" (files a user had) or "specimen". route: how it was got. licence: what was accepted.
+    files: name → entry. raw: count, bytes and digest of the raw tree's listing.
+    """
+    path = home.downloads(name) / RECEIPT
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if found["schema"] != SCHEMA or not isinstance(found["files"], dict):
+            raise ValueError("of another form")
+    except FileNotFoundError:
+        raise MissingRawFile(f"{name} has no receipt at {path}.", next=f"us43d fetch {name}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableFile(
+            f"{path} is damaged ({error}).", next=f"remove it, then: us43d fetch {name} --force"
+        ) from error
+    return found
+
+
+class Receipt:
+    """The receipt of one source while it is being fetched; may be used from several threads."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        self._path = home.downloads(name) / RECEIPT
+        try:
+            self.data = receipt(home, name)
+        except MissingRawFile:
+            self.data = {"schema": SCHEMA, "source": name, "kind": "download", "files": {}}
+        self._lock = threading.Lock()
+        self._saved = 0.0
+
+    def entry(self, name: str) -> dict[str, Any] | None:
+        found = self.data["files"].get(name)
+        return dict(found) if found else None
+
+    def note(self, name: str, entry: dict[str, Any]) -> None:
+        """Record a file. Written at most once a second, as sources of thousands of files would rewrite it each time."""
+        with self._lock:
+            self.data["files"][name] = entry
+            if time.monotonic() - self._saved > 1:
+                self._save()
+
+    def save(self, **changes: Any) -> None:
+        with self._lock:
+            self.data.update(changes)
+            self._save()
+
+    def _save(self) -> None:
+        text = json.dumps(self.data, indent=1, sort_keys=True, ensure_ascii=False)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(self._path, text.encode())
+        self._saved = time.monotonic()
+
+
+# ------------------------------------------------------------------------------------------------------------ the tree
+
+
+def listing(home: Home, name: str) -> dict[str, str]:
+    """Path → sha256 of every file the raw tree had when it was made; empty where there is no list."""
+    try:
+        lines = (home.downloads(name) / LISTING).read_text("utf-8").split("\n")
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for line in filter(None, lines):
+        digest, _, path = line.removeprefix("\\").partition("  ")
+        escaped = line.startswith("\\")
+        found[re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], path) if escaped else path] = digest
+    return found
+
+
+def _line(path: str, digest: str) -> str:
+    """A line as sha256sum writes it: with a backslash in front where the name had to be escaped."""
+    safe = path.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"{'' if safe == path else chr(92)}{digest}  {safe}\n"
+
+
+@contextmanager
+def making_raw(home: Home, name: str) -> Iterator[Path]:
+    """A new folder beside raw/<Name>; gone afterwards unless `finish_raw` has renamed it."""
+    final = home.raw(name)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sweep(final.parent, f".{name}.")
+    with owner.claim() as token:
+        temporary = final.with_name(f".{name}.{token}.tmp")
+        temporary.mkdir()
+        try:
+            yield temporary
+        finally:
+            remove_tree(temporary)
+
+
+def finish_raw(home: Home, name: str, temporary: Path, record: Receipt, *, linked: bool = False, **facts: Any) -> None:
+    """Hash every file of a complete tree, make it read-only, write the list and the receipt, and rename it into place.
+
+    linked: its files are hard links to a user's own, whose permissions are left alone. facts: go into the receipt.
+    """
+    total = count = 0
+    lines = []
+    for path, file in walk(temporary):
+        with file.open("rb", buffering=0) as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            total += os.fstat(opened.fileno()).st_size
+        if not linked:
+            file.chmod(stat.S_IMODE(file.stat().st_mode) & ~0o222)
+        lines.append(_line(path, digest))
+        count += 1
+    for folder, _, _ in os.walk(temporary, topdown=False):
+        Path(folder).chmod(stat.S_IMODE(Path(folder).stat().st_mode) & ~0o222)
+    final = home.raw(name)
+    if final.exists():
+        # Moved away before the new list is written, so that list and tree never disagree.
+        with owner.claim() as token:
+            old = final.with_name(f".{name}.{token}.old")
+            _rename(final, old)
+            remove_tree(old)
+    text = "".join(lines).encode()
+    home.downloads(name).mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(home.downloads(name) / LISTING, text)
+    digest = hashlib.sha256(text).hexdigest()
+    record.save(raw={"files": count, "bytes": total, "sha256": digest, "made": now()}, **facts)
+    try:
+        _rename(temporary, final)
+    except OSError as error:
+        # Another process, which no lock kept away, was first with a tree of the same files.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not final.is_dir():
+            raise
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a read-only folder; some systems want to be allowed to write into it for that."""
+    mode = stat.S_IMODE(source.stat().st_mode)
+    source.chmod(mode | stat.S_IWUSR)
+    source.rename(target)
+    target.chmod(mode)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder though it is read-only; nothing where there is none."""
+    for where, _, _ in os.walk(folder):
+        with suppress(OSError):
+            Path(where).chmod(0o700)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove temporary files and folders that begin so and whose process has ended."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(prefix) and path.suffix in {".tmp", ".old"} and owner.abandoned(path):
+            if path.is_dir():
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------------------------------ room and turns
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Raise StorageError if the file system that will hold `folder` has fewer free bytes than `needed`."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise StorageError(
+            f"{what} needs {needed / 1e9:,.1f} GB, and {there} has {free / 1e9:,.1f} GB free.",
+            next="us43d clean   (or another folder: --home, US43D_HOME)",
+        )
+
+
+@contextmanager
+def alone(home: Home, name: str) -> Iterator[None]:
+    """Keep a second process off a source. It saves double work; correctness does not rest on it."""
+    folder = home.downloads(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Busy(
+            f"{name} is being fetched by another process.", next=f"us43d fetch {name}   (when it has ended)"
+        ) from None
+    except NotImplementedError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

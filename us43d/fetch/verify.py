@@ -1,0 +1,141 @@
+"""Whether what arrived is what was meant: type by first bytes, size, digests; and what is on disk against receipts."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from us43d.contract import Recipe
+from us43d.errors import UnreadableFile, VerifyError
+from us43d.fetch import store
+from us43d.fetch.http import page_title
+from us43d.paths import Home
+
+__all__ = ["Finding", "check", "check_type", "digests", "verify"]
+
+Progress = Callable[[int, int | None], None]
+
+#: Ending of a name → (what it is, bytes it begins with). Sources: the formats' own specifications.
+_MAGIC: dict[str, tuple[str, tuple[bytes, ...]]] = {
+    ".gz": ("gzip file", (b"\x1f\x8b",)),
+    ".tgz": ("gzip file", (b"\x1f\x8b",)),
+    ".bz2": ("bzip2 file", (b"BZh",)),
+    ".xz": ("xz file", (b"\xfd7zXZ\0",)),
+    ".zst": ("zstandard file", (b"\x28\xb5\x2f\xfd",)),
+    ".7z": ("7z archive", (b"7z\xbc\xaf\x27\x1c",)),
+    ".rar": ("RAR archive", (b"Rar!\x1a\x07",)),
+    ".xlsx": ("Excel workbook", (b"PK\x03\x04",)),
+    ".npz": ("NumPy archive", (b"PK",)),
+    ".npy": ("NumPy array", (b"\x93NUMPY",)),
+    ".h5": ("HDF5 file", (b"\x89HDF\r\n\x1a\n",)),
+    ".hdf5": ("HDF5 file", (b"\x89HDF\r\n\x1a\n",)),
+    ".png": ("PNG image", (b"\x89PNG\r\n\x1a\n",)),
+    ".jpg": ("JPEG image", (b"\xff\xd8\xff",)),
+    ".jpeg": ("JPEG image", (b"\xff\xd8\xff",)),
+}
+_PAGE = re.compile(rb"<(!doctype\s+html|html|head|title|body)[\s>]", re.IGNORECASE)
+#: The record that ends every zip, and the longest comment that may follow it.
+_ZIP_END, _ZIP_TAIL = b"PK\x05\x06", 22 + 0xFFFF
+
+
+def check_type(path: Path, name: str) -> None:
+    """Raise VerifyError if the file at `path` cannot be what `name` promises: an HTML page, a truncated zip, …"""
+    suffix = Path(name).suffix.lower()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        begin = file.read(4096)
+        if suffix not in {".html", ".htm"} and begin.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" and _PAGE.search(begin):
+            title = page_title(begin.decode("utf-8", errors="replace"))
+            kind = {".zip": "zip"}.get(suffix) or (_MAGIC[suffix][0] if suffix in _MAGIC else "data file")
+            called = f", title {title!r}" if title else ""
+            raise VerifyError(f"{name} is an HTML page ({size:,} bytes{called}), not a {kind}.")
+        if suffix == ".zip":
+            file.seek(max(0, size - _ZIP_TAIL))
+            if _ZIP_END not in file.read():
+                raise VerifyError(
+                    f"{name} is a truncated zip: its directory at the end is missing ({size:,} bytes are there)."
+                    if begin.startswith(b"PK")
+                    else f"{name} is no zip: it begins with {begin[:8]!r}."
+                )
+        elif suffix in _MAGIC and not begin.startswith(_MAGIC[suffix][1]):
+            raise VerifyError(f"{name} is no {_MAGIC[suffix][0]}: it begins with {begin[:8]!r}.")
+
+
+def digests(path: Path, *, md5: bool = False, progress: Progress | None = None) -> dict[str, str]:
+    """sha256 of a file, and md5 if asked for. Raises UnreadableFile."""
+    hashes = {"sha256": hashlib.sha256()} | ({"md5": hashlib.md5(usedforsecurity=False)} if md5 else {})
+    try:
+        size = path.stat().st_size
+        with path.open("rb", buffering=0) as file:
+            done = 0
+            while block := file.read(1 << 20):
+                for each in hashes.values():
+                    each.update(block)
+                done += len(block)
+                if progress:
+                    progress(done, size)
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
+    return {name: each.hexdigest() for name, each in hashes.items()}
+
+
+def check(
+    name: str,
+    size: int,
+    found: dict[str, str],
+    *,
+    expected_size: int | None,
+    md5: str | None,
+    sha256: str | None,
+    who: str = "published",
+) -> None:
+    """Raise VerifyError where size or digest is another than `who` gave out."""
+    if expected_size is not None and size != expected_size:
+        raise VerifyError(f"{name} has {size:,} bytes; the {who} size is {expected_size:,}.")
+    for kind, expected in (("sha256", sha256), ("md5", md5)):
+        if expected is not None and found[kind] != expected:
+            raise VerifyError(
+                f"{name} has the {kind} digest {found[kind]}; the {who} one is {expected}. "
+                "Either it was damaged on the way, or it is another version."
+            )
+
+
+# -------------------------------------------------------------------------------------------- what is on disk already
+
+
+class Finding(NamedTuple):
+    """One file of a source. path: below the home. state: as it was received, or what is wrong."""
+
+    path: str
+    state: Literal["ok", "missing", "changed", "extra", "removed"]
+
+
+def verify(home: Home, recipe: Recipe, progress: Progress | None = None) -> Iterator[Finding]:
+    """Hash what is on disk of a source, downloads and raw tree, and compare it with the receipts.
+
+    "removed" is an archive that `us43d clean` took away after it was unpacked. Raises MissingRawFile without receipt.
+    """
+    entries = store.receipt(home, recipe.name)["files"]
+    bases = (
+        (home.downloads(recipe.name), {name: entry["sha256"] for name, entry in entries.items()}),
+        (home.raw(recipe.name), store.listing(home, recipe.name)),
+    )
+    there = [dict(store.walk(folder)) for folder, _ in bases]
+    total = sum(path.stat().st_size for files in there for path in files.values())
+    done = 0
+    for (folder, expected), files in zip(bases, there, strict=True):
+        for name in sorted(set(expected) | set(files)):
+            where = f"{folder.relative_to(home.root).as_posix()}/{name}"
+            if name not in files:
+                gone = folder == bases[0][0] and "removed" in entries[name]
+                yield Finding(where, "removed" if gone else "missing")
+                continue
+            if name not in expected:
+                if folder != bases[0][0] or not store.is_ours(name):
+                    yield Finding(where, "extra")
+                continue
+            yield Finding(where, "ok" if digests(files[name])["sha256"] == expected[name] else "changed")
+            done += files[name].stat().st_size
+            if progress:
+                progress(done, total)
