@@ -1,0 +1,107 @@
+"""Unpacking archives that somebody else made, into a folder that the caller renames when all is well.
+
+What an archive is, its first bytes say, not its name. Members are written one at a time by `us43d.fetch.place`, which
+lets nothing out of the folder; a truncated, encrypted or hostile archive is an ArchiveError that names it, the member
+and the reason.
+"""
+
+import fnmatch
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from us43d.fetch import foreign, tars, zips
+from us43d.fetch.parts import Set, sets
+from us43d.fetch.place import Limits, Progress, Sink, Tree, damaged, refusal
+
+__all__ = ["Limits", "Progress", "unpack"]
+
+
+def unpack(
+    archives: Sequence[Path],
+    into: Path,
+    *,
+    nested: Sequence[str] = (),
+    limits: Limits = Limits(),  # noqa: B008  (frozen)
+    progress: Progress | None = None,
+) -> None:
+    """Unpack archives into the folder `into`, which exists, is nobody else's and is left in pieces by an error.
+
+    Files that belong to one archive (z01 … zip, part1.rar …, .001 …) are put together. A file that two archives hold
+    must be the same in both. nested: patterns (fnmatch on the path below `into`, no regard to case) of archives inside
+    them, which are unpacked where they lie and removed.
+    Raises ArchiveError, and OSError where the disk fails.
+    """
+    packed = sum(path.stat().st_size for path in set(archives))
+    tree = Tree(into, limits, packed, progress)
+    for each in sets(archives, zips.disks_before):
+        _one(each, tree, "", each.name)
+    patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in nested]
+    for depth in range(limits.depth + 1):
+        fresh, tree.fresh = tree.fresh, []
+        found = sorted(name for name in fresh if any(pattern.match(name.lower()) for pattern in patterns))
+        if not found:
+            return
+        if depth == limits.depth:
+            raise refusal(found[0], f"archives lie inside archives more than {limits.depth} levels deep")
+        _inner(found, fresh, tree)
+
+
+def _inner(found: list[str], fresh: list[str], tree: Tree) -> None:
+    """Unpack archives of the tree, and the other parts of theirs, where they lie."""
+    folders = {name.rpartition("/")[0] for name in found}
+    beside = [tree.root / name for name in fresh if name.rpartition("/")[0] in folders]
+    wanted = {tree.root / name for name in found}
+    chosen = [each for each in sets(_alike(beside, wanted), zips.disks_before) if wanted & set(each.files)]
+    for number, each in enumerate(chosen):
+        # Moved aside, so that an archive may hold a file of its own name.
+        aside = tree.root / f".us43d-inner-{number}"
+        aside.mkdir()
+        base = each.files[0].parent.relative_to(tree.root).as_posix()
+        for file in each.files:
+            tree.forget(file.relative_to(tree.root).as_posix())
+            tree.expect(file.stat().st_size)
+            file.rename(aside / file.name)
+        moved = Set(each.kind, tuple(aside / file.name for file in each.files))
+        _one(moved, tree, "" if base == "." else base, "/".join(filter(None, (base.strip("."), each.name))))
+        shutil.rmtree(aside)
+
+
+def _alike(beside: list[Path], wanted: set[Path]) -> list[Path]:
+    """The wanted files, and those beside them that share the begin of their names up to the first dot."""
+    stems = {(path.parent, path.name.split(".")[0].lower()) for path in wanted}
+    return [path for path in beside if (path.parent, path.name.split(".")[0].lower()) in stems]
+
+
+def _one(each: Set, tree: Tree, base: str, name: str) -> None:
+    sink = tree.sink(name, base)
+    _reader(each, name)(each.files, sink)
+    sink.close()
+
+
+def _reader(each: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
+    """The format by the first bytes."""
+    with each.files[0].open("rb") as file:
+        head = file.read(512)
+    if each.kind == "spanned" or head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04")):
+        return zips.unpack
+    if head.startswith((b"Rar!\x1a\x07\x00", b"Rar!\x1a\x07\x01\x00")):
+        return foreign.unpack_rar
+    if head.startswith(b"7z\xbc\xaf\x27\x1c"):
+        return foreign.unpack_7z
+    if head.startswith(tuple(tars.COMPRESSED)) or head[257:262] == b"ustar" or _old_tar(head):
+        return tars.unpack
+    if not head:
+        raise damaged(name, "it is empty")
+    if re.match(rb"\s*(<!doctype|<html|<\?xml)", head, re.IGNORECASE):
+        raise damaged(name, "it is no archive but a web page")
+    raise damaged(name, f"it is no zip, tar, RAR or 7z archive; it begins with {head[:8]!r}")
+
+
+def _old_tar(head: bytes) -> bool:
+    """A header from before POSIX, by its checksum."""
+    field = head[148:156].strip(b"\0 ")
+    if len(head) < 512 or not re.fullmatch(rb"[0-7]+", field):
+        return False
+    return int(field, 8) == sum(head[:148]) + 8 * 0x20 + sum(head[156:])
