@@ -1,0 +1,36 @@
+"""PSFHS as published: MetaImages of three planes, 256 × 256, under serial numbers that do not begin at 1."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from us43d.specimen import Drawn, Truth, blob, speckle
+
+SHAPE = (256, 256)
+
+
+def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
+    samples = {}
+    for n in range(12 * scale):
+        symphysis = blob(SHAPE, rng, 0.25, (0.05, 0.1, 0.45, 0.5))
+        head = blob(SHAPE, rng, 0.28, (0.45, 0.3, 1, 1))
+        drawn = {"pubic_symphysis": symphysis, "fetal_head": head}
+        if n == 5:  # an image in which the symphysis is not seen
+            del drawn["pubic_symphysis"]
+        picture = np.stack([speckle(SHAPE, list(drawn.values()), rng)] * 3)
+        labels = np.zeros(SHAPE, np.uint8)
+        for label, mask in drawn.items():
+            labels[mask] = 1 if label == "pubic_symphysis" else 2
+        name = f"{3744 + n:05}.mha"
+        metaimage(root / "PSFHS/image_mha" / name, picture, compress=n % 2 == 0)
+        metaimage(root / "PSFHS/label_mha" / name, labels, compress=n % 2 == 0)
+        samples[f"image_mha/{name}"] = Drawn({label: [mask] for label, mask in drawn.items()})
+    return Truth(samples)
+
+
+def metaimage(path: Path, array: np.ndarray[Any, Any], *, compress: bool) -> None:
+    import SimpleITK as sitk
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path), compress)
