@@ -108,7 +108,8 @@ def opened(mask: NDArray[Any], side: int) -> NDArray[np.bool_]:
     """A mask eroded with a square of `side` pixels, its largest component dilated by the same square."""
     square = np.ones((side, side), np.uint8)
     core = largest(cv2.erode((mask != 0).astype(np.uint8), square))
-    return np.asarray(cv2.dilate(core.astype(np.uint8), square) != 0)
+    centre = ((side - 1) // 2, (side - 1) // 2)  # an even square is mirrored, or the mask would move by a pixel
+    return np.asarray(cv2.dilate(core.astype(np.uint8), square, anchor=centre) != 0)
 
 
 def ellipse(outline: NDArray[Any]) -> Remarked:
