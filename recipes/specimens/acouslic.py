@@ -1,0 +1,56 @@
+"""ACOUSLIC as published: stacks of six sweeps as MetaImages, compressed or not, masks beside, a table of subjects."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from us43d.specimen import Drawn, Truth, blob, speckle
+
+SHAPE = (56, 74)  # 562 × 744 as published, a tenth
+FRAMES = 840
+
+
+def save(path: Path, stack: Any, compressed: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture: Any = sitk.GetImageFromArray(stack)
+    picture.SetSpacing((0.28, 0.28, 0.28))
+    sitk.WriteImage(picture, str(path), compressed)
+
+
+def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
+    top = root / "acouslic-ai-train-set"
+    table = ["uuid,subject_id," + ",".join(f"sweep_{n}_ac_mm" for n in range(1, 7))]
+    samples = {}
+    blank = speckle(SHAPE, [], rng)
+    for case in range(6):
+        name = str(uuid.UUID(bytes=rng.bytes(16), version=4))
+        key = f"stacked_fetal_ultrasound/{name}.mha"
+        frames = FRAMES * scale
+        images, labels = np.full((frames, *SHAPE), blank), np.zeros((frames, *SHAPE), np.uint8)
+        group = name if case == 4 else f"subject {case // 2}"  # two cases of each subject; one case is not listed
+        if case != 4:
+            table.append(f"{name},{case // 2},,251.5,,,," if case % 2 else f"{name},{case // 2},,,,263.25,,")
+        for t, value in {} if case == 5 else {100 + case: 2, 101 + case: 1, 430: 2, 700 + case: 1}.items():
+            mask = blob(SHAPE, rng, 0.3)
+            images[t], labels[t][mask] = speckle(SHAPE, [mask], rng), value
+            kind = {1: "optimal", 2: "suboptimal"}[value]
+            drawn = {f"abdomen_{kind}": [mask]}
+            if case == 2 and t == 430:  # not as described: both values in one frame
+                corner = np.zeros(SHAPE, bool)
+                corner[1:4, 1:4] = ~mask[1:4, 1:4]
+                labels[t][corner] = 1
+                drawn, kind = drawn | {"abdomen_optimal": [corner]}, "optimal"
+            sweep = t // 140 + 1
+            tags = {"sweep": sweep, "direction": "transverse" if sweep <= 3 else "sagittal", "plane": kind}
+            samples[f"{key}#{t:04}"] = Drawn(drawn, group=group, tags=tags)
+        if case == 5:
+            samples[f"{key}#0000"] = Drawn(group=group, dropped=True)
+        save(top / "images" / key, images, compressed=case % 2 == 0)
+        save(top / f"masks/stacked_fetal_abdomen/{name}.mha", labels, compressed=case != 1)
+    (top / "circumferences").mkdir()
+    text = "\n".join(table) + "\n"
+    (top / "circumferences/fetal_abdominal_circumferences_per_sweep.csv").write_text(text)
+    return Truth(samples)
