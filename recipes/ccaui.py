@@ -38,7 +38,7 @@ def _visits(acquisitions: set[str]) -> dict[str, str]:
         try:
             time = datetime.datetime.strptime(acquisition[:14], "%Y%m%d%H%M%S")
         except ValueError as error:
-            raise UnreadableFile(f"{acquisition!r} does not begin with a time of acquisition.") from error
+            raise UnreadableFile(f"{acquisition}_slice_*.png: the name does not begin with a time.") from error
         if time - last >= _VISIT:
             first = acquisition
         visits[acquisition], last = first, time

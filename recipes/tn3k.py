@@ -17,7 +17,8 @@ def read(raw: RawTree) -> Iterator[Sample]:
     validation = set(_validation(tree, fold)) if tree.has(fold) else set()
     for key in tree.glob("tn3k/*-image/*.jpg"):
         part, name = key.split("/")[1].removesuffix("-image"), key.rpartition("/")[2]
-        held_out = int(name.removesuffix(".jpg")) in validation
+        number = name.removesuffix(".jpg")
+        held_out = number.isdecimal() and int(number) in validation
         label = _labels(tree, part).get(name)
         yield Sample(
             key=key,

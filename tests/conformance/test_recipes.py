@@ -26,7 +26,7 @@ from us43d.masks import rle
 from us43d.paths import Home
 from us43d.specimen import Drawn, Truth
 
-SPECIMEN = {"specimen": True}
+SPECIMEN = {"kind": "specimen"}
 
 
 class Built(NamedTuple):

@@ -171,6 +171,8 @@ def _mask(
 ) -> NDArray[Any]:
     """A mask of the image's size. Raises MaskMismatch where sizes differ and the sample has no rule for it."""
     if isinstance(mask, Polygon):
+        if any(not (-1 <= x <= shape[1] and -1 <= y <= shape[0]) for x, y in mask.points):
+            remarks.append(f"outline leaves the picture of {shape[1]} × {shape[0]} pixels")
         return fill_polygon(mask.points, (shape[0], shape[1]), mask.rule)
     array: NDArray[Any] = mask.read(memo, remarks) if isinstance(mask, Lazy) else mask
     if array.shape == tuple(shape):

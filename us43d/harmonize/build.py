@@ -89,10 +89,10 @@ def build(
 
     raw: its unpacked tree. partial: published counts are reported, not enforced. fixes: the recipe's corrections are
     applied. jobs: worker processes; 1 works in this one. receipt: what fetch recorded, carried into provenance.json;
-    where it says "specimen", no published count or pinned split applies, and the build is named so.
+    where its kind is "specimen", no published count or pinned split applies, and the build is named so.
     Raises CountError, RawDataError, BuildError, RecipeError, StorageError, Busy.
     """
-    kind = _Kind(profile, partial, fixes, bool((receipt or {}).get("specimen")))
+    kind = _Kind(profile, partial, fixes, (receipt or {}).get("kind") == "specimen")
     final = home.build(recipe.name, kind.version(recipe))
     category = _categories(recipe, profile)
     tree = RawTree(raw)

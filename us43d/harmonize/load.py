@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import registry
+from us43d.contract import Profile
 from us43d.errors import BuildError, UsageError
 from us43d.harmonize.corpus import SPLITS
 from us43d.masks import read, rle
@@ -74,15 +75,16 @@ class Samples(Sequence[LoadedSample]):
         return self._samples[index]
 
 
-def latest(home: Home, name: str) -> Path | None:
+def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None:
     """The newest finished build of a source: whole before partial before specimen, the us43d profile before others."""
 
-    def rank(path: Path) -> tuple[bool, tuple[bool, bool], bool, tuple[int, ...]]:
-        revision = tuple(int(part) for part in path.name.partition("-")[0][1:].split("s") if part.isdigit())
-        whole = "-specimen" not in path.name, "-partial" not in path.name
-        return "-us43d" in path.name, whole, "-unfixed" not in path.name, revision
+    def rank(path: Path) -> tuple[bool, bool, bool, bool, tuple[int, ...]]:
+        said = path.name.split("-")
+        revision = tuple(int(part) for part in said[0][1:].split("s") if part.isdigit())
+        return "us43d" in said, "specimen" not in said, "partial" not in said, "unfixed" not in said, revision
 
-    builds = (p for p in home.builds(name).glob("r*s*-*") if (p / "dataset.json").is_file())
+    pattern = "r*s*-*" if profile is None else f"r*s*-{profile}*"
+    builds = (path.parent for path in home.builds(name).glob(f"{pattern}/dataset.json"))
     return max(builds, key=rank, default=None)
 
 

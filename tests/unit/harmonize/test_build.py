@@ -261,7 +261,7 @@ def test_check_needs_a_build(tmp_path: Path) -> None:
 def test_load(raw: Path, home: Home) -> None:
     with pytest.raises(BuildError, match="STU-Hospital is not built"):
         load("stu", home=home.root)
-    build(RECIPE, raw, home, receipt={"specimen": True})
+    build(RECIPE, raw, home, receipt={"kind": "specimen"})
     sizes = {split: len(load("stu", split, home=home.root)) for split in ("train", "val", "test", "excluded")}
     assert sum(sizes.values()) == len(load("stu", home=home.root)) == 12
     assert min(sizes["train"], sizes["val"], sizes["test"]) > 0
@@ -277,7 +277,7 @@ def test_a_cut_is_split_as_the_whole_source_and_a_specimen_by_the_rule_alone(raw
     decided = pinned.split("stu_hospital", "us43d")
     rows = shards.read_manifest(cut.path / shards.MANIFEST)
     assert {row["key"]: row["split"] for row in rows} == {row["key"]: decided[row["key"]] for row in rows}
-    specimen = build(RECIPE, raw, home, receipt={"specimen": True})
+    specimen = build(RECIPE, raw, home, receipt={"kind": "specimen"})
     assert specimen.path.name == "r1s1-us43d-specimen"
     assert specimen.dataset["specimen"]
     assert specimen.dataset["counts"]["differences"] == []

@@ -1,0 +1,311 @@
+"""Verbs that make and prove builds: build, corpus, check, splits."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from us43d import registry
+from us43d.contract import Profile, Recipe
+from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, listed
+
+from .many import Outcome, each, finish
+from .options import Commercial, Every, Jobs, Names, refuse_uncommercial, workers
+from .output import Session
+from .select import State, chosen, on_disk
+from .tables import Columns, Table
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.harmonize.corpus import Corpus
+    from us43d.splits.check import Proof
+
+PANEL = "Curation"
+
+ProfileOption = Annotated[
+    Profile, typer.Option(help="us43d: corrected. paper: as the published conversion, its bugs excepted.")
+]
+Release = Annotated[
+    str | None, typer.Option("--release", help="Name of the corpus; the profile's if left out.", metavar="NAME")
+]
+
+
+def _fetched(state: State) -> bool:
+    return state.fetched
+
+
+def _built(state: State) -> bool:
+    return bool(state.builds)
+
+
+def _sources(session: Session, names: list[str] | None, every: bool, has: Callable[[State], bool], verb: str) -> Any:
+    """The sources meant; --all stands for those on this disk. Raises UsageError where there are none."""
+    if every:
+        there = on_disk(session.home, has)
+        if not there and not names:
+            what, before = ("fetched", "fetch") if has is _fetched else ("built", "build")
+            raise UsageError(f"No source is {what} in {session.home.root}.", next=f"us43d {before} --all")
+        return chosen(names or (), there, verb)
+    return chosen(names or (), None, verb)
+
+
+# --------------------------------------------------------------------------------------------------------------- build
+
+
+@verb(
+    "build",
+    panel=PANEL,
+    kept="Finished blocks and finished builds stay; the same command goes on from them.",
+    examples=("us43d build BUSI CAMUS", "us43d build --all --jobs 8", "us43d build BUS-BRA --partial"),
+)
+def build(
+    session: Session,
+    names: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="Every fetched source, then one corpus of them.")] = False,
+    jobs: Jobs = None,
+    profile: ProfileOption = "us43d",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Report published counts instead of enforcing them (a cut of a source).")
+    ] = False,
+    fixes: Annotated[bool, typer.Option("--fixes/--no-fixes", help="Apply the recipe's label corrections.")] = True,
+    release: Release = None,
+    commercial: Commercial = False,
+) -> None:
+    """Harmonize fetched sources into COCO shards, a manifest and leak-free splits."""
+    recipes = _sources(session, names, every, _fetched, "build")
+    if commercial:
+        refuse_uncommercial(recipes, "build")
+    built: list[Path] = []
+
+    def work(recipe: Recipe) -> Outcome:
+        outcome = build_one(session, recipe, profile, partial=partial, fixes=fixes, jobs=workers(jobs))
+        built.append(Path(outcome.data["path"]))
+        return outcome
+
+    outcomes = each(session, recipes, work)
+    if (every or release) and built:
+        # Into the table, not after it: with --json one document is printed.
+        merged = _merge(session, built, release or profile)
+        outcomes.append(Outcome(f"corpus {merged.path.name}", "merged", _size(merged), data=_facts(merged)))
+    finish(session, "build", outcomes)
+
+
+def build_one(
+    session: Session, recipe: Recipe, profile: Profile, *, partial: bool, fixes: bool = True, jobs: int
+) -> Outcome:
+    """Build one source with a bar. Raises what `us43d.harmonize.build.build` raises."""
+    from us43d.fetch.store import receipt
+    from us43d.harmonize.build import build as harmonize
+
+    raw = session.home.raw(recipe.name)
+    if not raw.is_dir():
+        raise MissingRawFile(f"{recipe.name} is not fetched: {raw} is missing.", next=f"us43d fetch {recipe.name}")
+    with session.progress(recipe.name) as move:
+        result = harmonize(
+            recipe,
+            raw,
+            session.home,
+            profile=profile,
+            partial=partial,
+            fixes=fixes,
+            jobs=jobs,
+            receipt=receipt(session.home, recipe.name),
+            progress=move,
+        )
+    counts, splits = result.dataset["counts"], result.dataset["splits"]
+    cut = " / ".join(str(splits.get(part, {}).get("images", 0)) for part in ("train", "val", "test"))
+    said = [
+        f"{counts['images'] - counts['dropped']:,} images, {counts['annotations']:,} annotations, "
+        f"{counts['groups']:,} groups; train/val/test {cut}"
+    ]
+    said += [f"{number:,} dropped: {reason}" for reason, number in result.dataset["drops"].items()]
+    said += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]
+    said += [f"{d['what']}: {d['found']:,}, published {d['published']:,}" for d in counts["differences"]]
+    data = {"path": str(result.path), "digest": result.digest, "reused": result.reused, **result.dataset}
+    return Outcome(recipe.name, "unchanged" if result.reused else "built", "\n".join(said), data=data)
+
+
+# -------------------------------------------------------------------------------------------------------------- corpus
+
+
+@verb(
+    "corpus",
+    panel=PANEL,
+    examples=("us43d corpus --all", "us43d corpus BUSI BUS-BRA --release breast", "us43d corpus --all --commercial"),
+)
+def corpus(
+    session: Session,
+    names: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="Every built source.")] = False,
+    release: Release = None,
+    profile: ProfileOption = "us43d",
+    commercial: Commercial = False,
+) -> None:
+    """Merge builds into one corpus, which training and evaluation read."""
+    recipes = _sources(session, names, every, _built, "corpus")
+    if commercial:
+        refuse_uncommercial(recipes, "corpus")
+    builds = [_newest(session, recipe, profile) for recipe in recipes]
+    merged = _merge(session, builds, release or profile)
+    session.answer(_facts(merged), f"corpus {merged.path.name}: {_size(merged)}", f"in {merged.path}")
+
+
+def _newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> Path:
+    from us43d.harmonize.load import latest
+
+    found = latest(session.home, recipe.name, profile)
+    if found is None:
+        kind = f" with profile {profile}" if profile else ""
+        raise BuildError(f"{recipe.name} is not built{kind}.", next=f"us43d build {recipe.name}")
+    return found
+
+
+def _merge(session: Session, builds: Iterable[Path], release: str) -> "Corpus":
+    from us43d.harmonize.corpus import merge
+
+    return merge(list(builds), session.home.root, release)
+
+
+def _size(corpus: "Corpus") -> str:
+    images = corpus.facts["images"]
+    cut = ", ".join(f"{number:,} {part}" for part, number in images.items() if number)
+    return (
+        f"{len(corpus):,} images ({cut}), {len(corpus.annotations):,} annotations, "
+        f"{corpus.facts['groups']:,} groups of {len(corpus.sources)} sources"
+    )
+
+
+def _facts(corpus: "Corpus") -> dict[str, Any]:
+    kept = ("release", "images", "annotations", "groups", "digest")
+    return {name: corpus.facts[name] for name in kept} | {
+        "path": str(corpus.path),
+        "sources": [source["name"] for source in corpus.sources],
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------- check
+
+
+@verb("check", panel=PANEL, examples=("us43d check BUSI", "us43d check --all", "us43d check --all --json"))
+def check(session: Session, names: Names = None, every: Every = False, jobs: Jobs = None) -> None:
+    """Recompute digests, hashes, masks, boxes, ids and splits from the output alone, and name what disagrees."""
+    from us43d.harmonize.check import check as examine
+
+    def work(recipe: Recipe) -> Outcome:
+        found = []
+        versions = sorted(path.parent for path in session.home.builds(recipe.name).glob("r*/dataset.json"))
+        if not versions:
+            raise BuildError(f"{recipe.name} is not built.", next=f"us43d build {recipe.name}")
+        for path in versions:
+            with session.progress(f"{recipe.name} {path.name}") as move:
+                found += [(path.name, *p) for p in examine(path, jobs=workers(jobs), progress=move)]
+        if found:
+            shown = [f"{version}: {kind}: {where}: {what}" for version, kind, where, what in found]
+            raise CheckError(
+                f"{recipe.name}: {len(found)} things disagree:\n  " + "\n  ".join(shown[:20]) + _more(len(shown) - 20),
+                next=f"us43d build {recipe.name}   (after removing {session.home.builds(recipe.name)})",
+            )
+        return Outcome(recipe.name, "sound", ", ".join(path.name for path in versions))
+
+    finish(session, "check", each(session, _sources(session, names, every, _built, "check"), work))
+
+
+def _more(count: int) -> str:
+    return f"\n  … and {count} more" if count > 0 else ""
+
+
+# -------------------------------------------------------------------------------------------------------------- splits
+
+
+@verb(
+    "splits",
+    panel=PANEL,
+    examples=("us43d splits", "us43d splits BUSI", "us43d splits --reproduce"),
+)
+def splits(
+    session: Session,
+    names: Names = None,
+    reproduce: Annotated[
+        bool, typer.Option("--reproduce", help="Compute every pinned split again from its list and the rule.")
+    ] = False,
+    profile: ProfileOption = "us43d",
+) -> None:
+    """Prove that no group and no picture is in two splits, within and across the sources built here."""
+    if reproduce:
+        _reproduce(session)
+        return
+    from us43d.harmonize import shards
+    from us43d.splits import pinned
+    from us43d.splits.check import prove
+
+    recipes = chosen(names, None, "splits") if names else _sources(session, None, True, _built, "splits")
+    data, rows_of, wrong = [], [], []
+    lines = []
+    for recipe in recipes:
+        path = _newest(session, recipe, profile if not names else None)
+        rows = [row | {"source": recipe.slug} for row in shards.read_manifest(path / shards.MANIFEST)]
+        proof = prove(rows)
+        differ = [] if "-specimen" in path.name else pinned.compare(recipe.slug, profile, rows)
+        rows_of += rows
+        how = "pinned" if recipe.slug in pinned.slugs() else "by the rule, not pinned"
+        how = "specimen" if "-specimen" in path.name else how
+        lines.append((recipe.name, *_cells(proof), how, "yes" if proof.sound else "NO"))
+        wrong += [f"{recipe.name}: {line}" for line in proof.lines() if line.startswith("NOT")]
+        wrong += [f"{recipe.name}: {line}" for line in differ]
+        data.append(
+            {"name": recipe.name, "version": path.name, "how": how, "pinned_differences": differ, **_said(proof)}
+        )
+    whole = prove(rows_of)
+    across = sorted(set(whole.shared_pictures))
+    heads: Columns = (
+        ("source", "left"), ("train", "right"), ("val", "right"), ("test", "right"), ("excluded", "right"),
+        ("groups", "right"), ("split", "left"), ("disjoint", "left"),
+    )  # fmt: skip
+    session.answer(
+        {"sources": data, "all": _said(whole)}, Table(heads, lines), "", "All sources together:", *whole.lines()
+    )
+    if across and not wrong:
+        wrong.append(f"{len(across)} pictures lie in different splits of different sources")
+    if wrong:
+        raise SplitError(f"The splits do not hold: {listed(wrong)}.", next="us43d audit --all")
+
+
+def _cells(proof: "Proof") -> tuple[int | None, ...]:
+    parts = ("train", "val", "test", "excluded")
+    return (*(proof.images.get(part) for part in parts), sum(proof.groups.values()))
+
+
+def _said(proof: "Proof") -> dict[str, Any]:
+    return {
+        "images": proof.images,
+        "groups": proof.groups,
+        "pictures": proof.pictures,
+        "shared_groups": proof.shared_groups,
+        "shared_pictures": proof.shared_pictures,
+        "sound": proof.sound,
+    }
+
+
+def _reproduce(session: Session) -> None:
+    from us43d.splits import pinned
+
+    differences = pinned.reproduce()
+    rows = [
+        (slug, pinned.index()["sources"][slug]["rows"], pinned.index()["sources"][slug]["groups"])
+        for slug in pinned.slugs()
+    ]
+    rest = sorted(recipe.name for recipe in registry.recipes() if recipe.slug not in pinned.slugs())
+    heads: Columns = (("pinned", "left"), ("rows", "right"), ("groups", "right"))
+    session.answer(
+        {"pinned": [row[0] for row in rows], "unpinned": rest, "differences": differences},
+        Table(heads, rows),
+        "",
+        f"{len(rows)} pinned splits computed again: {len(differences)} differences",
+        f"by the rule alone, as no complete list is known: {', '.join(rest)}",
+    )
+    if differences:
+        raise SplitError(
+            f"{len(differences)} pinned splits cannot be reproduced: {listed(differences)}.",
+            next="git diff manifests/ us43d/splits/",
+        )
