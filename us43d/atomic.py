@@ -59,7 +59,14 @@ def link_or_copy(source: Path, target: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
                 raise
-            write_bytes(target, source.read_bytes(), durable=False)
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            try:
+                shutil.copy2(source, temporary)
+                temporary.replace(target)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink()
+                raise
 
 
 def replace_dir(temporary: Path, final: Path) -> None:

@@ -154,19 +154,20 @@ def making_raw(home: Home, name: str) -> Iterator[Path]:
             remove_tree(temporary)
 
 
-def finish_raw(home: Home, name: str, temporary: Path, record: Receipt, *, linked: bool = False, **facts: Any) -> None:
+def finish_raw(home: Home, name: str, temporary: Path, record: Receipt, **facts: Any) -> None:
     """Hash every file of a complete tree, make it read-only, write the list and the receipt, and rename it into place.
 
-    linked: its files are hard links to a user's own, whose permissions are left alone. facts: go into the receipt.
+    Files that have other names, too, are a user's own, whose permissions are left alone. facts: go into the receipt.
     """
     total = count = 0
     lines = []
     for path, file in walk(temporary):
         with file.open("rb", buffering=0) as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            total += os.fstat(opened.fileno()).st_size
-        if not linked:
-            file.chmod(stat.S_IMODE(file.stat().st_mode) & ~0o222)
+            status = os.fstat(opened.fileno())
+        total += status.st_size
+        if status.st_nlink == 1:
+            file.chmod(stat.S_IMODE(status.st_mode) & ~0o222)
         lines.append(_line(path, digest))
         count += 1
     for folder, _, _ in os.walk(temporary, topdown=False):

@@ -1,0 +1,361 @@
+"""Verbs around getting the data: fetch, verify, open, clean."""
+
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from us43d import registry
+from us43d.contract import Recipe
+from us43d.errors import LicenceError, LoginError, ManualFileError, Us43dError, UsageError, VerifyError
+
+from .many import Outcome, each, failed, finish
+from .options import Commercial, Every, Names, refuse_uncommercial
+from .output import Session
+from .select import chosen, on_disk
+from .tables import Columns, Table
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.fetch.fetch import Plan
+    from us43d.fetch.http import Web
+
+PANEL = "Getting data"
+
+_HELP = "Accept the licence of this source (repeatable), or of all."
+
+
+# --------------------------------------------------------------------------------------------------------------- fetch
+
+
+@verb(
+    "fetch",
+    panel=PANEL,
+    kept="What has arrived is kept; the same command goes on from there.",
+    examples=(
+        "us43d fetch BUSI",
+        "us43d fetch BUSI CAMUS --accept-licence all",
+        "us43d fetch BUSI --from ~/Downloads",
+        "us43d fetch STU-Hospital --specimen",
+        "us43d fetch --all --dry-run",
+    ),
+)
+def fetch(
+    session: Session,
+    names: Names = None,
+    every: Every = False,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Take the files from here: a folder, an archive, or several; the right ones are found among others.",
+            metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
+    specimen: Annotated[
+        bool, typer.Option("--specimen", help="Simulated data in the published form instead; no download.")
+    ] = False,
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept-licence", help=_HELP, metavar="NAME|all", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show sizes, licences and free disk; ask no host, change nothing.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, max=32, help="Downloads at once; four at most from one host.")
+    ] = 4,
+    commercial: Commercial = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Check and unpack again what is there; take files their host has changed."),
+    ] = False,
+) -> None:
+    """Download, check and unpack sources, after showing their licences; goes on where an earlier run ended."""
+    recipes = chosen(names or (), registry.recipes() if every else None, "fetch")
+    if specimen and from_:
+        raise UsageError("--specimen and --from exclude each other.", next="us43d fetch --help")
+    if commercial:
+        refuse_uncommercial(recipes, "fetch")
+    if dry_run:
+        _show_plan(session, recipes)
+        return
+    if specimen:
+        outcomes = each(session, recipes, lambda recipe: _specimen(session, recipe, force))
+    else:
+        outcomes = _fetch_all(session, recipes, list(from_ or ()), _named(accept or []), jobs, force)
+    finish(session, "fetch", outcomes)
+
+
+def _specimen(session: Session, recipe: Recipe, force: bool) -> Outcome:
+    from us43d.fetch.fetch import fetch_specimen
+
+    found = fetch_specimen(recipe, registry.specimen(recipe.slug), session.home, force=force, bars=session.progress)
+    return Outcome(recipe.name, found.state, found.said, f"us43d build {recipe.name} --partial", found)
+
+
+def _named(accept: list[str]) -> set[str]:
+    """Slugs of the sources whose licence is accepted by option; {"all"} for every one."""
+    return {"all" if name.lower() == "all" else registry.find(name).slug for name in accept}
+
+
+def _fetch_all(
+    session: Session, recipes: list[Recipe], from_: list[Path], accept: set[str], jobs: int, force: bool
+) -> list[Outcome]:
+    """Licences first, one after the other; then the sources side by side."""
+    from us43d.fetch.fetch import fetch, here
+    from us43d.fetch.http import Web
+
+    web = Web(jobs=jobs)
+    asked = {}
+    willing = _Asking(session, accept)
+    for recipe in recipes:
+        try:
+            if force or from_ or here(session.home, recipe) is None:
+                willing.ask(recipe)
+        except Us43dError as error:
+            asked[recipe.slug] = failed(recipe, error, "licence not accepted")
+
+    def one(recipe: Recipe) -> Outcome:
+        if recipe.slug in asked:
+            return asked[recipe.slug]
+        try:
+            found = fetch(recipe, session.home, web, from_=from_, jobs=jobs, force=force, bars=session.progress)
+        except ManualFileError as error:
+            return failed(recipe, error, _state(recipe, error))
+        return Outcome(recipe.name, found.state, found.said, f"us43d build {recipe.name}", found)
+
+    if len(recipes) == 1 or jobs == 1:
+        return each(session, recipes, one)
+    return _side_by_side(session, recipes, one, jobs, web)
+
+
+def _side_by_side(session: Session, recipes: list[Recipe], one: Any, jobs: int, web: "Web") -> list[Outcome]:
+    """As `each`, several sources at once; in the order of `recipes`."""
+    with ThreadPoolExecutor(jobs, thread_name_prefix="source") as pool:
+        futures: list[Future[list[Outcome]]] = [pool.submit(each, session, [recipe], one) for recipe in recipes]
+        try:
+            return [future.result()[0] for future in futures]
+        except BaseException:
+            web.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _state(recipe: Recipe, error: ManualFileError) -> str:
+    if isinstance(error, LoginError) or recipe.access == "login":
+        return "needs login"
+    return {"agreement": "needs agreement", "request": "needs agreement", "unavailable": "unavailable"}.get(
+        recipe.access, "manual"
+    )
+
+
+class _Asking:
+    """Shows each licence once and takes the answer: from the ledger, the option, or a person."""
+
+    def __init__(self, session: Session, accept: set[str]) -> None:
+        self._session, self._accept, self._rest = session, accept, False
+
+    def ask(self, recipe: Recipe) -> None:
+        """Raises LicenceError if the licence is not accepted."""
+        from us43d.fetch import ledger
+
+        home = self._session.home
+        if ledger.accepted(home, recipe) is not None:
+            return
+        text = ledger.licence_text(recipe)
+        if self._accept & {"all", recipe.slug} or self._rest:
+            self._session.say(f"{text}\n  Accepted.")
+        elif self._session.asks:
+            self._session.warn(text)
+            sys.stderr.write("Accept it?  [y]es, [N]o, [a]ll that follow, too: ")
+            sys.stderr.flush()
+            answer = sys.stdin.readline().strip().lower()
+            self._rest = answer in {"a", "all"}
+            if answer not in {"y", "yes", "a", "all"}:
+                raise LicenceError(f"The licence of {recipe.name} was not accepted.", next=f"us43d info {recipe.name}")
+        else:
+            self._session.say(text)
+            ledger.require(home, recipe)  # raises, with the command to run
+        ledger.accept(home, recipe)
+
+
+def _show_plan(session: Session, recipes: list[Recipe]) -> None:
+    """Sizes as published, licences, and whether the disk has room; asks no host."""
+    import shutil
+
+    from us43d.fetch import ledger
+    from us43d.fetch.fetch import plan
+
+    plans: list[tuple[Recipe, Plan]] = [(recipe, plan(recipe, session.home)) for recipe in recipes]
+    todo = [each for _, each in plans if not each.here]
+    known = sum(each.size or 0 for each in todo)
+    unknown = [each.name for each in todo if each.size is None]
+    root = session.home.root
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    data = {
+        "sources": [
+            {
+                "name": recipe.name,
+                "access": recipe.access,
+                "licence": recipe.licence.id,
+                "accepted": ledger.accepted(session.home, recipe) is not None,
+                "way": each.way,
+                "files": each.files,
+                "bytes": each.size,
+                "here": each.here,
+            }
+            for recipe, each in plans
+        ],
+        "bytes": known,
+        "unknown": unknown,
+        "free": free,
+        "fits": 2 * known < free,
+    }
+    heads: Columns = (
+        ("source", "left"), ("size", "right"), ("access", "left"), ("licence", "left"), ("accepted", "left"),
+        ("from", "fold"),
+    )  # fmt: skip
+    rows = (
+        (
+            recipe.name,
+            "on disk" if each.here else _size(each.size),
+            recipe.access,
+            recipe.licence.id,
+            "yes" if ledger.accepted(session.home, recipe) else "not yet",
+            each.way,
+        )
+        for recipe, each in plans
+    )
+    session.answer(data, Table(heads, rows))
+    session.say(
+        f"To download: {_size(known)} as published"
+        + (f", and {len(unknown)} sources of unpublished size" if unknown else "")
+        + f"; {_size(free)} free at {there}."
+    )
+    if 2 * known >= free:
+        session.warn(f"Unpacked beside the archives that takes at least {_size(2 * known)}: more than is free.")
+
+
+def _size(number: int | None) -> str:
+    if number is None:
+        return "unknown"
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number} B"
+
+
+# -------------------------------------------------------------------------------------------------------------- verify
+
+
+@verb("verify", panel=PANEL, examples=("us43d verify BUSI", "us43d verify --all --json"))
+def verify(
+    session: Session,
+    names: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="Every source on this disk.")] = False,
+) -> None:
+    """Hash what was fetched, downloads and raw trees, and compare it with the receipts: ok, missing, changed, extra."""
+    recipes = chosen(names or (), on_disk(session.home, lambda found: found.fetched) if every else None, "verify")
+
+    def one(recipe: Recipe) -> Outcome:
+        from us43d.fetch.verify import verify as findings
+
+        counts: dict[str, int] = {}
+        wrong: list[dict[str, str]] = []
+        with session.progress(recipe.name, "B") as progress:
+            for found in findings(session.home, recipe, progress):
+                counts[found.state] = counts.get(found.state, 0) + 1
+                if found.state not in {"ok", "removed"}:
+                    wrong.append(found._asdict())
+        said = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
+        if wrong:
+            shown = "".join(f"\n  {each['state']:8} {each['path']}" for each in wrong[:20])
+            more = f"\n  … and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+            return failed(
+                recipe,
+                VerifyError(
+                    f"{recipe.name} is not as it was received ({said}):{shown}{more}",
+                    next=f"us43d fetch {recipe.name} --force",
+                ),
+                "differs",
+            )
+        return Outcome(recipe.name, "ok", said, data=counts)
+
+    finish(session, "verify", each(session, recipes, one))
+
+
+# ---------------------------------------------------------------------------------------------------------------- open
+
+
+@verb("open", panel=PANEL, examples=("us43d open BUSI",))
+def open_(
+    session: Session, name: Annotated[str, typer.Argument(help="A source, in any spelling.", metavar="NAME")]
+) -> None:
+    """Open the page of a source in a browser, and print its address."""
+    import webbrowser
+
+    recipe = registry.find(name)
+    shown = webbrowser.open(recipe.homepage)
+    session.answer({"name": recipe.name, "url": recipe.homepage, "opened": shown}, recipe.homepage)
+    if not shown:
+        session.say("No browser could be opened here.")
+
+
+# --------------------------------------------------------------------------------------------------------------- clean
+
+
+@verb(
+    "clean",
+    panel=PANEL,
+    kept="Some of it may be removed already.",
+    examples=("us43d clean", "us43d clean BUSI --yes", "us43d clean BUSI --builds"),
+)
+def clean(
+    session: Session,
+    names: Names = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Raw trees, too; they are unpacked or fetched again.")] = False,
+    builds: Annotated[bool, typer.Option("--builds", help="Builds, too; they are made again.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Show what sources take on disk, and remove archives that are unpacked, and leftovers, after asking.
+
+    Files that a person had to get by hand are never removed.
+    """
+    from us43d.fetch import clean as cleaning
+
+    recipes = chosen(names, None, "clean") if names else sorted(registry.recipes(), key=lambda each: each.name.lower())
+    found = [each for recipe in recipes for each in cleaning.look(session.home, recipe)]
+    wanted = {"archives", "leftovers"} | ({"raw tree"} if raw else set()) | ({"builds"} if builds else set())
+    going = [each for each in found if each.kind in wanted]
+    total = sum(each.bytes for each in going)
+    heads: Columns = (("source", "left"), ("what", "left"), ("size", "right"), ("", "left"), ("where", "fold"))
+    rows = [
+        (each.name, each.kind, _size(each.bytes), "goes" if each in going else "stays", str(each.path))
+        for each in found
+    ]
+    agreed = bool(going) and (yes or (session.asks and _agreed(session, Table(heads, rows), total)))
+    if agreed:
+        cleaning.remove(session.home, going)
+    data = {"found": [each._asdict() for each in found], "removed": [each.path for each in going] if agreed else []}
+    if not agreed or yes:
+        session.answer(data, Table(heads, rows))
+    else:
+        session.answer(data)
+    if agreed:
+        session.say(f"Removed {_size(total)}.")
+    elif going:
+        session.say(f"Nothing was removed; {_size(total)} would be. Next: us43d clean --yes")
+    else:
+        session.say("There is nothing to remove.")
+
+
+def _agreed(session: Session, table: Table, total: int) -> bool:
+    from .tables import draw
+
+    sys.stderr.write(f"{draw(table, 120)}\nRemove what goes, {_size(total)}?  [y/N]: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,0 +1,70 @@
+"""What a source takes on disk, and removing of it what can be had again."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from us43d.contract import Recipe
+from us43d.errors import MissingRawFile
+from us43d.fetch import owner, store
+from us43d.paths import Home
+
+__all__ = ["Taken", "look", "remove"]
+
+
+class Taken(NamedTuple):
+    """kind "by hand": files that a person had to get, which are never removed. files: the archives meant."""
+
+    name: str
+    kind: Literal["archives", "by hand", "leftovers", "raw tree", "builds"]
+    bytes: int
+    path: Path
+    files: tuple[str, ...] = ()
+
+
+def look(home: Home, recipe: Recipe) -> Iterator[Taken]:
+    """What there is of a source. Archives count as such only once they are unpacked."""
+    folder, raw = home.downloads(recipe.name), home.raw(recipe.name)
+    try:
+        entries = store.receipt(home, recipe.name)["files"]
+    except MissingRawFile:
+        entries = {}
+    there = {name: path.stat().st_size for name, path in store.walk(folder)}
+    fetched = {name: size for name, size in there.items() if "url" in entries.get(name, {}) and raw.is_dir()}
+    if fetched:
+        yield Taken(recipe.name, "archives", sum(fetched.values()), folder, tuple(fetched))
+    mine = {name: size for name, size in there.items() if name not in fetched and not store.is_ours(name)}
+    if mine:
+        yield Taken(recipe.name, "by hand", sum(mine.values()), folder, tuple(mine))
+    for left in _leftovers(home, recipe.name):
+        yield Taken(recipe.name, "leftovers", _size(left), left)
+    if raw.is_dir():
+        yield Taken(recipe.name, "raw tree", _size(raw), raw)
+    if home.builds(recipe.name).is_dir():
+        yield Taken(recipe.name, "builds", _size(home.builds(recipe.name)), home.builds(recipe.name))
+
+
+def _leftovers(home: Home, name: str) -> Iterator[Path]:
+    """Parts and temporary folders whose process has ended."""
+    for folder, prefix in ((home.downloads(name) / store.PARTS, ""), (home.raw(name).parent, f".{name}.")):
+        if folder.is_dir():
+            yield from (path for path in sorted(folder.glob(f"{prefix}*")) if owner.ended(path.name) is not False)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for _, file in store.walk(path))
+
+
+def remove(home: Home, going: Iterable[Taken]) -> None:
+    """Remove what `look` found. The receipt stays and notes which archives are gone."""
+    for each in going:
+        if each.kind == "archives":
+            record = store.Receipt(home, each.name)
+            for name in each.files:
+                (each.path / name).unlink(missing_ok=True)
+                record.data["files"][name]["removed"] = store.now()
+            record.save()
+        elif each.path.is_dir():
+            store.remove_tree(each.path)
+        else:
+            each.path.unlink(missing_ok=True)

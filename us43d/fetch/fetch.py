@@ -1,0 +1,486 @@
+"""Fetching a source: its ways in order, download, verify, unpack, receipt.
+
+The order is: what is on disk already, what the user gave, the origin, then mirrors. A licence must have been accepted
+before the first byte (`us43d.fetch.ledger`).
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from us43d import atomic
+from us43d.contract import RawFile, Recipe, Route
+from us43d.errors import (
+    ArchiveError,
+    FetchError,
+    LoginError,
+    ManualFileError,
+    MissingRawFile,
+    Us43dError,
+    UsageError,
+    VerifyError,
+    listed,
+)
+from us43d.fetch import download, given, ledger, owner, store, verify
+from us43d.fetch.http import Remote, Web
+from us43d.fetch.unpack import unpack
+from us43d.paths import Home
+from us43d.specimen import Specimen
+
+__all__ = ["Fetched", "Plan", "fetch", "fetch_specimen", "here", "plan", "ways"]
+
+Progress: TypeAlias = Callable[[int, int | None], None]
+#: Opens a progress bar: what is done, in which unit.
+Bars: TypeAlias = Callable[[str, str], AbstractContextManager[Progress]]
+
+
+@contextmanager
+def _no_bar(what: str, unit: str) -> Iterator[Progress]:
+    yield lambda done, total: None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """state: "done", or "already there". said: one sentence, which way it came and how far it is trusted."""
+
+    name: str
+    state: Literal["done", "already there"]
+    said: str
+    raw: Path
+    receipt: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What fetching a source would do, from the facts alone. size: bytes; None where a file's size is unpublished."""
+
+    name: str
+    way: str
+    files: tuple[str, ...]
+    size: int | None
+    here: bool
+
+
+def ways(recipe: Recipe) -> list[Route]:
+    """The routes in the order they are tried: origins, then mirrors."""
+    return sorted(recipe.routes, key=lambda route: route.mirror)
+
+
+def here(home: Home, recipe: Recipe) -> dict[str, Any] | None:
+    """The receipt of a source whose real raw tree is on disk; {} for a tree somebody put there by hand; else None."""
+    if not home.raw(recipe.name).is_dir():
+        return None
+    try:
+        found = store.receipt(home, recipe.name)
+    except MissingRawFile:
+        return {}
+    return None if found["kind"] == "specimen" else found
+
+
+def plan(recipe: Recipe, home: Home) -> Plan:
+    """What `fetch` would do first; asks no host."""
+    route = next(iter(ways(recipe)), None)
+    files = route.files if route else ()
+    sizes = [file.size for file in files]
+    return Plan(
+        recipe.name,
+        _called(route) if route else "no way is known",
+        tuple(file.name for file in files),
+        sum(size for size in sizes if size) if sizes and None not in sizes else None,
+        here(home, recipe) is not None,
+    )
+
+
+def fetch(
+    recipe: Recipe,
+    home: Home,
+    web: Web,
+    *,
+    from_: Sequence[Path] = (),
+    jobs: int = 4,
+    force: bool = False,
+    bars: Bars = _no_bar,
+) -> Fetched:
+    """Bring a source to raw/<Name>, or find it there.
+
+    from_: files or folders the user has. jobs: files of the source at once. force: check and unpack again what is
+    there, fetch what is damaged, and take files that their host has changed since the first download.
+    Raises LicenceError, ManualFileError, FetchError, VerifyError, ArchiveError, StorageError, Busy.
+    """
+    if not force and not from_ and (found := here(home, recipe)) is not None:
+        return _there(recipe, home, found)
+    licence = ledger.require(home, recipe)
+    with (
+        atomic.storage_errors(home.root, "What has arrived is kept; the next run goes on from there."),
+        store.alone(home, recipe.name),
+    ):
+        if not force and not from_ and (found := here(home, recipe)) is not None:  # another process was quicker
+            return _there(recipe, home, found)
+        work = _Work(recipe, home, web, jobs, force, bars, store.Receipt(home, recipe.name))
+        try:
+            said = work.from_given(from_, licence) if from_ else work.from_routes(licence)
+        finally:
+            _tidy(home.downloads(recipe.name))
+        return Fetched(recipe.name, "done", said, home.raw(recipe.name), work.record.data)
+
+
+def fetch_specimen(
+    recipe: Recipe, make: Specimen, home: Home, *, scale: int = 1, force: bool = False, bars: Bars = _no_bar
+) -> Fetched:
+    """Write the specimen of a source as its raw tree: simulated, the same for everyone, with a receipt that says so.
+
+    force: though real data are there. Raises UsageError if they are, and StorageError.
+    """
+    import numpy as np
+
+    if here(home, recipe) is not None and not force:
+        raise UsageError(
+            f"{home.raw(recipe.name)} holds the real data of {recipe.name}; a specimen would replace them.",
+            next=f"us43d fetch {recipe.name} --specimen --home OTHER_FOLDER",
+        )
+    with (
+        atomic.storage_errors(home.root, "No raw tree was written."),
+        store.alone(home, recipe.name),
+        bars(f"{recipe.name}: specimen", "files"),
+        store.making_raw(home, recipe.name) as tree,
+    ):
+        seed = int.from_bytes(hashlib.sha256(recipe.slug.encode()).digest()[:8], "big")
+        make(tree, np.random.default_rng(seed), scale)
+        said = "specimen: simulated images in the published form, no real data"
+        record = store.Receipt(home, recipe.name)
+        store.finish_raw(home, recipe.name, tree, record, kind="specimen", said=said, licence=None, route=None)
+    return Fetched(recipe.name, "done", said, home.raw(recipe.name), record.data)
+
+
+def _there(recipe: Recipe, home: Home, found: Mapping[str, Any]) -> Fetched:
+    said = found.get("said") or "without a receipt, so put there by hand"
+    return Fetched(recipe.name, "already there", said, home.raw(recipe.name), found)
+
+
+def _called(route: Route) -> str:
+    name = f"{route.kind} {route.record or route.url or ''}".strip()
+    return f"{name} (mirror)" if route.mirror else name
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what ended processes left among the parts, but not parts that can still be resumed."""
+    parts = folder / store.PARTS
+    with suppress(OSError):
+        for path in parts.iterdir():
+            lone = path.suffix == ".part" and not path.with_name(f"{path.name}.json").exists()
+            if (lone or path.suffix == ".tmp") and owner.abandoned(path):
+                path.unlink(missing_ok=True)
+        parts.rmdir()
+
+
+class _Work:
+    """One source being fetched by this process."""
+
+    def __init__(
+        self, recipe: Recipe, home: Home, web: Web, jobs: int, force: bool, bars: Bars, record: store.Receipt
+    ) -> None:
+        self.recipe, self.home, self.web, self.jobs, self.force, self.bars = recipe, home, web, jobs, force, bars
+        self.record = record
+        self.folder = home.downloads(recipe.name)
+
+    # ------------------------------------------------------------------------------------------------- ways to get it
+
+    def from_given(self, paths: Sequence[Path], licence: dict[str, Any]) -> str:
+        found = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
+        if found.tree:
+            return self._raw_from_tree(found.tree, licence)
+        digests = dict(found.digests)
+        remotes = []
+        for file, path in found.files:
+            target = self.folder / file.name
+            if not (target.exists() and target.samefile(path)):
+                target.unlink(missing_ok=True)
+                atomic.link_or_copy(path, target)
+            digest = digests.get(file.name) or verify.digests(target)
+            trust = "published digest" if file.sha256 or file.md5 else "published size" if file.size else "first use"
+            entry = {"date": store.now(), "bytes": target.stat().st_size, **digest, "trust": trust, "from": "the user"}
+            self.record.note(file.name, entry)
+            remotes.append(_remote(file))
+        names = listed((file.name for file, _ in found.files), 3)
+        said = f"from {names} as given, {_trust(self.record, remotes)}"
+        return self._raw_from_archives(remotes, "given", found.route, said, licence)
+
+    def from_routes(self, licence: dict[str, Any]) -> str:
+        """The first way that works. Raises what went wrong with all of them."""
+        for route in ways(self.recipe):
+            if (remotes := self._on_disk(route)) is not None:
+                said = f"from {_called(route)}, already downloaded, {_trust(self.record, remotes)}"
+                return self._raw_from_archives(remotes, "download", route, said, licence)
+        failures: list[tuple[Route, Us43dError]] = []
+        for route in ways(self.recipe):
+            try:
+                if route.kind == "manual":
+                    missing = listed(file.name for file in route.files if not (self.folder / file.name).is_file())
+                    raise ManualFileError(f"{missing or 'the files'} must be fetched by hand from {route.url}.")
+                remotes = self._by_network(route)
+                said = f"from {_called(route)}, {_trust(self.record, remotes)}{self._mirror(route, remotes)}"
+                return self._raw_from_archives(remotes, "download", route, said, licence)
+            except (FetchError, ManualFileError, ArchiveError) as error:
+                failures.append((route, error))
+                if self.web.stopped.is_set():
+                    raise
+        raise self._failed(failures)
+
+    def _on_disk(self, route: Route) -> list[Remote] | None:
+        """The files of a route, if all are in the downloads folder and in order."""
+        remembered = self.record.data.get("route")
+        if route.files:
+            remotes = [_remote(file) for file in route.files]
+        elif remembered and remembered["way"] == _called(route):
+            remotes = [Remote(**file) for file in remembered["files"]]
+        elif route.kind == "manual":  # nobody has published the names: whatever a person put there
+            remotes = [Remote(name, "") for name, _ in store.walk(self.folder) if not store.is_ours(name)]
+        else:
+            remotes = []
+        return remotes if remotes and all(self._has(remote) for remote in remotes) else None
+
+    def _has(self, remote: Remote) -> bool:
+        """Whether a file is in the downloads folder and is the right one. What is new there is recorded.
+
+        Raises VerifyError for a wrong file that is not ours to replace, as somebody put it there by hand.
+        """
+        path = self.folder / remote.name
+        if not path.is_file():
+            return False
+        entry = self.record.entry(remote.name)
+        size = path.stat().st_size
+        if entry and entry["bytes"] == size and not self.force:
+            return remote.sha256 in (None, entry["sha256"])
+        try:
+            verify.check_type(path, remote.name)
+            found = verify.digests(path, md5=remote.md5 is not None)
+            verify.check(remote.name, size, found, expected_size=remote.size, md5=remote.md5, sha256=remote.sha256)
+        except VerifyError as error:
+            if entry:
+                return False
+            error.what = f"{self.recipe.name}: {error.what}"
+            error.disk = f"{path} was left as it is."
+            error.next = f"replace or remove {path}, then: us43d fetch {self.recipe.name}"
+            raise
+        if entry and entry["sha256"] != found["sha256"]:
+            return False
+        if entry is None:
+            trust = "published digest" if remote.sha256 or remote.md5 else "first use"
+            entry = {"date": store.now(), "bytes": size, "trust": trust, "from": "found in the folder", **found}
+            self.record.note(remote.name, entry)
+        return True
+
+    def _by_network(self, route: Route) -> list[Remote]:
+        remotes = _resolve(route, self.web)
+        if not remotes:
+            raise FetchError(f"{_called(route)} lists no file.")
+        todo = [remote for remote in remotes if not self._has(remote)]
+        size = sum(remote.size or 0 for remote in todo)
+        # Unpacked, an archive takes at least its own size once more.
+        store.check_room(self.home.root, 2 * size, f"{self.recipe.name} ({size / 1e9:,.1f} GB, and as much unpacked)")
+        with self.bars(self.recipe.name, "B") as progress:
+            self._download(todo, progress)
+        return remotes
+
+    def _download(self, todo: Sequence[Remote], progress: Progress) -> None:
+        """Several files at once. The first failure ends the others after their present block."""
+        sums = {remote.name: (0, remote.size) for remote in todo}
+        lock = threading.Lock()
+
+        def one(remote: Remote) -> None:
+            def moved(done: int, total: int | None) -> None:
+                with lock:
+                    sums[remote.name] = (done, total)
+                    sizes = [each[1] for each in sums.values()]
+                    whole = None if None in sizes else sum(size or 0 for size in sizes)
+                    progress(sum(each[0] for each in sums.values()), whole)
+
+            entry = self.record.entry(remote.name)
+            known = entry["sha256"] if entry and not self.force else None
+            got = download.download(remote, self.folder, self.web, moved, known=known)
+            self.record.note(remote.name, got.entry())
+
+        try:
+            with ThreadPoolExecutor(max(1, min(self.jobs, len(todo) or 1)), thread_name_prefix="fetch") as pool:
+                futures = [pool.submit(one, remote) for remote in todo]
+                try:
+                    for future in futures:
+                        future.result()
+                except BaseException as error:
+                    if not isinstance(error, Exception):  # Ctrl-C: let no thread go on
+                        self.web.stop()
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+        finally:
+            if todo:
+                self.record.save()
+
+    def _mirror(self, route: Route, remotes: Sequence[Remote]) -> str:
+        """What is to be said of files that did not come from their origin."""
+        if not route.mirror:
+            return ""
+        origin = {digest for each in ways(self.recipe) if not each.mirror for file in each.files
+                  for digest in (file.sha256, file.md5) if digest}  # fmt: skip
+        got = [self.record.entry(remote.name) or {} for remote in remotes]
+        agree = all(origin & {entry.get("sha256"), entry.get("md5")} for entry in got)
+        return ", the same as the origin's" if agree else "; UNVERIFIED: not known to be what the origin has"
+
+    # ------------------------------------------------------------------------------------------------- to the raw tree
+
+    def _raw_from_archives(
+        self, remotes: Sequence[Remote], kind: str, route: Route | None, said: str, licence: dict[str, Any]
+    ) -> str:
+        archives: dict[str, list[Path]] = {}
+        for remote in remotes:
+            if remote.unpack:
+                archives.setdefault(remote.into, []).append(self.folder / remote.name)
+        before = store.listing(self.home, self.recipe.name) if self.record.data["kind"] != "specimen" else {}
+        with store.making_raw(self.home, self.recipe.name) as tree:
+            try:
+                for into, paths in sorted(archives.items()):
+                    target = tree / into
+                    target.mkdir(parents=True, exist_ok=True)
+                    with self.bars(f"{self.recipe.name}: unpacking", "B") as progress:
+                        unpack(paths, target, nested=self.recipe.nested, progress=progress)
+            except ArchiveError as error:
+                self._distrust(remotes)
+                error.what = f"{self.recipe.name}: {error.what}"
+                error.next = error.next or f"us43d fetch {self.recipe.name} --force"
+                raise
+            for remote in remotes:
+                if not remote.unpack:
+                    target = tree / remote.into / remote.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    atomic.link_or_copy(self.folder / remote.name, target)
+            way = {
+                "way": _called(route) if route else "given",
+                "url": route.url if route else None,
+                "files": [{**_plain(remote), "headers": {}} for remote in remotes],
+            }
+            store.finish_raw(
+                self.home, self.recipe.name, tree, self.record, kind=kind, said=said, licence=licence, route=way
+            )
+        return said + self._changes(before, remotes)
+
+    def _raw_from_tree(self, files: Sequence[tuple[str, Path]], licence: dict[str, Any]) -> str:
+        said = f"from {len(files):,} files of an unpacked tree as given, not verified against anything published"
+        with store.making_raw(self.home, self.recipe.name) as tree, self.bars(self.recipe.name, "files") as progress:
+            for n, (key, path) in enumerate(files, start=1):
+                target = tree / key
+                target.parent.mkdir(parents=True, exist_ok=True)
+                atomic.link_or_copy(path, target)
+                progress(n, len(files))
+            facts = {"kind": "given", "said": said, "licence": licence, "route": None}
+            store.finish_raw(self.home, self.recipe.name, tree, self.record, **facts)
+        return said
+
+    def _distrust(self, remotes: Sequence[Remote]) -> None:
+        """Forget files that nobody has vouched for and that cannot be unpacked, so that they are fetched anew."""
+        for remote in remotes:
+            entry = self.record.entry(remote.name)
+            if entry and "url" in entry and entry["trust"] not in {"published digest", "same as before"}:
+                (self.folder / remote.name).unlink(missing_ok=True)
+                self.record.data["files"].pop(remote.name)
+        self.record.save()
+
+    def _changes(self, before: Mapping[str, str], remotes: Sequence[Remote]) -> str:
+        """What a file made on the fly holds now that it did not hold at the first download."""
+        if not before or not any(remote.generated for remote in remotes):
+            return ""
+        after = store.listing(self.home, self.recipe.name)
+        missing, extra = set(before) - set(after), set(after) - set(before)
+        changed = [path for path in set(before) & set(after) if before[path] != after[path]]
+        if not (missing or extra or changed):
+            return "; its content is the same, file by file, as before"
+        return f"; its content CHANGED: {len(changed)} files changed, {len(missing)} missing, {len(extra)} new"
+
+    # --------------------------------------------------------------------------------------------------- what to say
+
+    def _failed(self, failures: Sequence[tuple[Route, Us43dError]]) -> Us43dError:
+        """One error for all ways: what is to be done by hand if that is all there is to it, else what failed."""
+        name, recipe = self.recipe.name, self.recipe
+        by_hand = [error for _, error in failures if isinstance(error, ManualFileError)]
+        if len(by_hand) == len(failures):
+            login = [error for error in by_hand if isinstance(error, LoginError)]
+            kind = LoginError if login else ManualFileError
+            return kind(
+                f"{name} can only be got by hand ({recipe.access}, checked {recipe.access_checked}).\n"
+                + "\n".join([*(f"{error.what}" for error in login), *self._steps()]),
+                disk=f"{self.folder} was made; nothing else changed.",
+                next=f"us43d fetch {name}   (or: us43d fetch {name} --from FOLDER)",
+            )
+        worst = next(error for _, error in failures if not isinstance(error, ManualFileError))
+        reasons = [f"{_called(route)}: {error.what}" for route, error in failures]
+        if len(failures) == 1:
+            what = worst.what if worst.what.startswith(f"{name}:") else f"{name}: {worst.what}"
+        else:
+            what = f"{name}: none of its {len(failures)} ways worked.\n" + "\n".join(f"  - {each}" for each in reasons)
+        route = failures[0][0]
+        by_browser = f"fetch it in a browser from {route.url or recipe.homepage}, put it into {self.folder}/, then: "
+        again = f"us43d fetch {name}"
+        next_ = worst.next.replace("the same command", again) if worst.next else f"{by_browser}{again}"
+        if isinstance(worst, VerifyError) or "browser" in worst.next:
+            next_ = f"{by_browser}{again}"
+        return type(worst)(what, disk=worst.disk, next=next_)
+
+    def _steps(self) -> list[str]:
+        """Numbered steps for a person with a browser."""
+        recipe, steps = self.recipe, []
+        if recipe.access == "unavailable":
+            steps.append(f"It was not available on {recipe.access_checked}. {recipe.access_note}".strip())
+        routes = [route for route in ways(recipe) if route.kind == "manual"] or ways(recipe)
+        for route in routes[:1]:
+            wish = {"agreement": "agree to the terms there", "request": "ask for the data as it says there"}
+            steps.append(f"Open {route.url or recipe.homepage} and {wish.get(recipe.access, 'log in there')}.")
+            if route.note or recipe.access_note:
+                steps.append(" ".join(filter(None, (route.note, recipe.access_note))))
+            files = listed(file.name for file in route.files) or "the files"
+            steps.append(f"Put {files} into {self.folder}/")
+        if not routes:
+            steps.append(f"Look at {recipe.homepage}. Put what you have into a folder of its own: --from FOLDER")
+        steps.append(f"us43d fetch {recipe.name}")
+        return [f"  {n}. {step}" for n, step in enumerate(steps, start=1)]
+
+
+def _resolve(route: Route, web: Web) -> list[Remote]:
+    try:
+        from us43d.fetch.hosts import resolve
+    except ModuleNotFoundError:
+        return [_remote(file) for file in route.files if file.url]
+    return list(resolve(route, web))
+
+
+def _remote(file: RawFile) -> Remote:
+    return Remote(
+        name=file.name,
+        url=file.url or "",
+        size=file.size,
+        md5=file.md5,
+        sha256=file.sha256,
+        generated=file.generated,
+        unpack=file.unpack,
+        into=file.into,
+    )
+
+
+def _plain(remote: Remote) -> dict[str, Any]:
+    kept = ("name", "url", "size", "md5", "sha256", "generated", "unpack", "into")
+    return {name: getattr(remote, name) for name in kept}
+
+
+def _trust(record: store.Receipt, remotes: Sequence[Remote]) -> str:
+    """How far the files are trusted, in words; the weakest of them decides."""
+    words = {
+        "first use": "digest recorded at this first use",
+        "content": "made on the fly, content recorded file by file",
+        "published size": "size as published, digest recorded at this first use",
+        "same as before": "digest as at the first download",
+        "published digest": "digest as published",
+    }
+    kinds = {(record.entry(remote.name) or {}).get("trust", "first use") for remote in remotes}
+    return next((said for kind, said in words.items() if kind in kinds), "")
