@@ -1,0 +1,132 @@
+"""`us43d new`: what it writes is a source that works, begins empty of facts, and never replaces a file."""
+
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from us43d.harmonize.build import build
+from us43d.harmonize.load import Samples
+from us43d.paths import Home
+
+ROOT = Path(__file__).resolve().parents[3]
+FILES = ("recipes/wrist_set.py", "recipes/specimens/wrist_set.py", "tests/unit/recipes/test_wrist_set.py")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for file in FILES:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "us43d").symlink_to(ROOT / "us43d")  # so that the linter knows its modules from other people's
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    return tmp_path
+
+
+def new(checkout: Path, *args: str) -> tuple[int, str, str]:
+    app = importlib.import_module("us43d.cli.app").app
+    result = CliRunner().invoke(app, ["new", *args, "--checkout", str(checkout)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_written_builds_to_the_truth_it_draws(checkout: Path) -> None:
+    code, out, _ = new(checkout, "Wrist-Set", "--structure", "needle", "--json")
+    assert code == 0
+    assert json.loads(out)["written"] == [str(checkout / file) for file in FILES]
+    recipe = loaded(checkout / FILES[0]).RECIPE
+    assert (recipe.name, recipe.slug, recipe.row, recipe.organ) == ("Wrist-Set", "wrist_set", None, "device")
+    raw = checkout / "raw"
+    raw.mkdir()
+    truth = loaded(checkout / FILES[1]).make(raw, np.random.default_rng(0))
+    samples = Samples(build(recipe, raw, Home(checkout / "home")).path)
+    assert {sample.meta["us43d"]["key"] for sample in samples} == set(truth.samples)
+    for sample in samples:
+        drawn = truth.samples[sample.meta["us43d"]["key"]]
+        (mask,) = sample.masks["needle"]
+        assert np.array_equal(mask, drawn.masks["needle"][0])
+        assert sample.meta["us43d"]["group"] == drawn.group
+
+
+def test_what_is_written_passes_the_linter(checkout: Path) -> None:
+    assert new(checkout, "Wrist-Set", "--structure", "heart_structure_unspecified")[0] == 0
+    for command in ("check", "format --check"):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command.split(), *FILES],
+            cwd=checkout, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_its_own_test_fails_until_the_facts_are_filled_in(checkout: Path) -> None:
+    assert new(checkout, "Wrist-Set", "--structure", "needle")[0] == 0
+    written = loaded(checkout / FILES[2])
+    for file in FILES[:2]:
+        with pytest.raises(AssertionError):
+            written.test_nothing_is_left_to_fill_in(file)
+        (checkout / file).write_text("# all facts\n")
+        written.test_nothing_is_left_to_fill_in(file)
+
+
+@pytest.mark.parametrize("taken", FILES)
+def test_a_file_that_is_there_stays_and_nothing_else_is_written(checkout: Path, taken: str) -> None:
+    (checkout / taken).write_text("mine")
+    code, _, err = new(checkout, "Wrist-Set", "--structure", "needle")
+    assert code == 2
+    assert f"{taken} is there already" in err
+    assert (checkout / taken).read_text() == "mine"
+    assert [file for file in FILES if (checkout / file).exists()] == [taken]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("Wrist-Set", "--structure", "thyroid_nodul"), "Did you mean thyroid_nodule"),
+        (("Wrist Set", "--structure", "needle"), "us43d new Wrist-Set"),
+        (("bus-bra", "--structure", "needle"), "is a name of BUS-BRA, which is there already"),
+        (("Wrist-Set", "--slug", "busbra", "--structure", "needle"), "is a name of BUS-BRA"),
+        (("4CH", "--structure", "needle"), "us43d new 4CH --slug SLUG"),
+        (("Wrist-Set", "--slug", "../wrist", "--structure", "needle"), "cannot be a module"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(checkout: Path, args: tuple[str, ...], said: str) -> None:
+    code, _, err = new(checkout, *args)
+    assert code == 2
+    assert said in err
+    assert not any((checkout / file).exists() for file in FILES)
+
+
+def test_another_folder_is_no_checkout(tmp_path: Path) -> None:
+    code, _, err = new(tmp_path, "Wrist-Set", "--structure", "needle")
+    assert code == 2
+    assert "is no checkout of us43d" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_refuses_leaves_nothing(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> object:
+        if self.name == "test_wrist_set.py":
+            raise OSError(28, "No space left on device", str(self))
+        return opened(self, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    code, _, err = new(checkout, "Wrist-Set", "--structure", "needle")
+    assert code == 1
+    assert "test_wrist_set.py cannot be written: No space left on device" in err
+    assert not any((checkout / file).exists() for file in FILES)
