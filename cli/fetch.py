@@ -1,9 +1,10 @@
 """Verbs around getting the data: fetch, verify, open, clean."""
 
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,7 @@ from us43d import registry
 from us43d.contract import Recipe
 from us43d.errors import LicenceError, LoginError, ManualFileError, Us43dError, UsageError, VerifyError
 
-from .many import Outcome, each, failed, finish
+from .many import Outcome, attempt, each, failed, finish
 from .options import Commercial, Every, Names, refuse_uncommercial
 from .output import Session
 from .select import chosen, on_disk
@@ -132,12 +133,14 @@ def _fetch_all(
     return _side_by_side(session, recipes, one, jobs, web)
 
 
-def _side_by_side(session: Session, recipes: list[Recipe], one: Any, jobs: int, web: "Web") -> list[Outcome]:
+def _side_by_side(
+    session: Session, recipes: list[Recipe], one: Callable[[Recipe], Outcome], jobs: int, web: "Web"
+) -> list[Outcome]:
     """As `each`, several sources at once; in the order of `recipes`."""
     with ThreadPoolExecutor(jobs, thread_name_prefix="source") as pool:
-        futures: list[Future[list[Outcome]]] = [pool.submit(each, session, [recipe], one) for recipe in recipes]
+        futures = [pool.submit(attempt, session, recipe, one) for recipe in recipes]
         try:
-            return [future.result()[0] for future in futures]
+            return [future.result() for future in futures]
         except BaseException:
             web.stop()
             pool.shutdown(wait=True, cancel_futures=True)

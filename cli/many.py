@@ -9,7 +9,7 @@ from us43d.errors import SomeFailed, Us43dError
 from .output import Session
 from .tables import Table
 
-__all__ = ["Outcome", "each", "finish"]
+__all__ = ["Outcome", "attempt", "each", "failed", "finish"]
 
 
 class Outcome(NamedTuple):
@@ -25,15 +25,18 @@ class Outcome(NamedTuple):
 
 def each(session: Session, recipes: Iterable[Recipe], work: Callable[[Recipe], Outcome]) -> list[Outcome]:
     """Run `work` on every source; a known failure becomes an outcome, whatever else happens goes up."""
-    outcomes = []
-    for recipe in recipes:
-        try:
-            outcome = work(recipe)
-        except Us43dError as error:
-            outcome = failed(recipe, error)
-        session.say(f"{outcome.name}: {outcome.state}{f', {outcome.said}' if outcome.said else ''}")
-        outcomes.append(outcome)
-    return outcomes
+    return [attempt(session, recipe, work) for recipe in recipes]
+
+
+def attempt(session: Session, recipe: Recipe, work: Callable[[Recipe], Outcome]) -> Outcome:
+    """One source; says in a line what came of it."""
+    try:
+        outcome = work(recipe)
+    except Us43dError as error:
+        outcome = failed(recipe, error)
+    said = outcome.said.partition("\n")[0].removeprefix(f"{recipe.name}: ")
+    session.say(f"{outcome.name}: {outcome.state}{f', {said}' if said else ''}")
+    return outcome
 
 
 def failed(recipe: Recipe, error: Us43dError, state: str = "failed") -> Outcome:

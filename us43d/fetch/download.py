@@ -305,7 +305,7 @@ def _transfer(part: _Part, remote: Remote, web: Web, progress: Progress | None) 
                     f"{remote.name} broke off {failures} times and did not get beyond {furthest:,}{missing} bytes "
                     f"({reason}): {remote.url}.",
                     disk="What has arrived is kept; the next run goes on from there where the host allows it.",
-                    next="the same command again, later",
+                    next="the same command  (later)",
                 )
             web.wait(web.pause * 2 ** min(failures, 5))
     except BaseException:

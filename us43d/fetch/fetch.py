@@ -420,12 +420,12 @@ class _Work:
             what = worst.what if worst.what.startswith(f"{name}:") else f"{name}: {worst.what}"
         else:
             what = f"{name}: none of its {len(failures)} ways worked.\n" + "\n".join(f"  - {each}" for each in reasons)
-        route = failures[0][0]
-        by_browser = f"fetch it in a browser from {route.url or recipe.homepage}, put it into {self.folder}/, then: "
         again = f"us43d fetch {name}"
-        next_ = worst.next.replace("the same command", again) if worst.next else f"{by_browser}{again}"
-        if isinstance(worst, VerifyError) or "browser" in worst.next:
-            next_ = f"{by_browser}{again}"
+        page = failures[0][0].url or recipe.homepage
+        if isinstance(worst, VerifyError) or "browser" in worst.next or not worst.next:
+            next_ = f"fetch it in a browser from {page}, put it into {self.folder}/, then: {again}"
+        else:
+            next_ = worst.next.replace("the same command", again)
         return type(worst)(what, disk=worst.disk, next=next_)
 
     def _steps(self) -> list[str]:

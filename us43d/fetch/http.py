@@ -179,6 +179,8 @@ class Web:
                     if isinstance(error, requests.exceptions.SSLError | requests.exceptions.ProxyError):
                         raise _refused(url, error) from error
                     reason = _reason(error)
+                    if "not known" in reason and attempt == 2:  # a name that does not exist will not come to exist
+                        break
                 except requests.RequestException as error:
                     raise _refused(url, error) from error
                 if answer is not None:
@@ -196,14 +198,14 @@ class Web:
                 raise _http_error(
                     answer,
                     f"{urlsplit(url).hostname} asks to wait {_span(pause)} ({reason}: {url}).",
-                    next=f"the same command in {_span(pause)}",
+                    next=f"the same command  (in {_span(pause)})",
                     page=page,
                 )
             if attempt < self.attempts:
                 self.wait(pause)
                 waited += pause
-        what = f"{url} failed {self.attempts} times ({reason})."
-        raise _http_error(answer, what, next="the same command again, later", page=page)
+        what = f"{url} failed {attempt} times ({reason})."
+        raise _http_error(answer, what, next="the same command  (later)", page=page)
 
     def _followed(
         self,
