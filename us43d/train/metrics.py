@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NSD_MM", "NSD_PIXELS", "Interval", "Scores", "bootstrap", "distances", "overlap", "scores"]
+__all__ = ["NSD_MM", "NSD_PIXELS", "ROUNDS", "Interval", "Scores", "bootstrap", "distances", "overlap", "scores"]
 
 #: Tolerance of NSD: a boundary this near to the other one counts as agreeing. Our choice; stated in every table.
 NSD_PIXELS = 2.0
 NSD_MM = 1.0
+#: Rounds of the bootstrap.
+ROUNDS = 1000
 
 Mask = NDArray[np.bool_]
 
@@ -61,9 +63,7 @@ def scores(truth: Mask, found: Mask, spacing: tuple[float, float] | None = None)
     return Scores(dice, iou, *pixels, _hd95(there, back), _nsd(there, back, NSD_MM))
 
 
-def distances(
-    truth: Mask, found: Mask, spacing: tuple[float, float] = (1.0, 1.0)
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def distances(truth: Mask, found: Mask, spacing: tuple[float, float] = (1.0, 1.0)) -> tuple[NDArray[Any], NDArray[Any]]:
     """From every boundary pixel of the truth to the nearest one of `found`, and back. Neither may be empty."""
     one, two = _boundary(truth), _boundary(found)
     if spacing[0] == spacing[1]:
@@ -115,7 +115,7 @@ def bootstrap(
     strata: NDArray[Any] | None = None,
     *,
     seed: int = 0,
-    rounds: int = 1000,
+    rounds: int = ROUNDS,
 ) -> Interval:
     """The mean of `values` and its 95 % percentile interval when whole groups are drawn with replacement.
 

@@ -1,0 +1,357 @@
+"""How good weights are on a split of a corpus: the published protocol (`paper`), and ours.
+
+paper: the exact box, or the mask's centroid (which may lie outside of a concave mask), one refinement, the original
+post-processing; COCO's class-agnostic mAP of boxes and masks.
+ours: box, centre or a random point in the mask, then corrective clicks, each in the middle of the largest error; Dice,
+IoU, HD95 and NSD of every instance, means per source, organ, structure and diagnosis and over sources (macro mean),
+with intervals by the bootstrap over groups.
+
+Each picture is encoded once for each set of weights, and its prompts go through the decoder together. What is held in
+memory is one row of numbers and one compressed mask per instance, prompt and number of clicks.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from us43d.errors import UnknownName, UsageError, listed
+from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
+from us43d.masks import read
+from us43d.train import prompts as drawing
+from us43d.train.metrics import NSD_MM, NSD_PIXELS, Scores, scores
+from us43d.train.predict import Encoded, Postprocess, Predictor, box_prompts, point_prompts
+from us43d.train.results import BASELINE, METRICS, Evaluation, compare
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["BASELINE", "Evaluation", "Protocol", "Start", "click", "compare", "evaluate"]
+
+Protocol: TypeAlias = Literal["paper", "ours", "both"]
+Start: TypeAlias = Literal["box", "centre", "random"]
+Progress: TypeAlias = Callable[[int, int | None], None]
+Mask: TypeAlias = NDArray[np.bool_]
+
+#: Dice from which on a mask counts as done.
+DONE = 0.9
+#: An instance of at least this part of its picture's largest area is kept where only the largest are wanted.
+LARGEST = 0.95
+#: Instances of one picture worked on at once; bounds memory where a picture has very many.
+AT_ONCE = 32
+
+_NUMBERS = np.dtype(
+    [
+        ("annotation", "<i8"), ("weights", "u1"), ("way", "u1"), ("clicks", "u1"), ("x", "<f4"), ("y", "<f4"),
+        ("score", "<f4"), ("dice", "<f4"), ("iou", "<f4"), ("hd95", "<f4"), ("nsd", "<f4"), ("hd95_mm", "<f4"),
+        ("nsd_mm", "<f4"), ("clicks_to_90", "<f4"),
+    ]
+)  # fmt: skip
+
+
+class Way(NamedTuple):
+    """One way of prompting: protocol, first prompt, numbers of clicks that are reported."""
+
+    protocol: Literal["paper", "ours"]
+    prompt: Start
+    clicks: tuple[int, ...]
+    refine: int
+    postprocess: Postprocess
+
+
+class Instance(NamedTuple):
+    """row: of the corpus' annotations. box: exact. points: first point of each kind."""
+
+    row: int
+    mask: Mask
+    box: NDArray[np.float64]
+    points: dict[str, tuple[float, float]]
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluating
+
+
+def evaluate(
+    predictor: Predictor | Mapping[str, Predictor],
+    corpus: Corpus,
+    *,
+    split: str = "test",
+    sources: Sequence[str] = (),
+    protocol: Protocol = "ours",
+    prompts: Sequence[Start] = ("box", "centre", "random"),
+    clicks: Sequence[int] = (0, 1, 3, 5, 7),
+    refine: int = 1,
+    largest: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> "Evaluation":
+    """Evaluate weights, or several under names, on the instances of a split.
+
+    sources: names; all of the corpus if empty. prompts, clicks, refine: of protocol `ours`; `paper` has its own.
+    largest: leave out instances smaller than 95 % of their picture's largest, as the published MMOTU test list at one
+    time did. limit: at most so many pictures, chosen by their ids alone. seed: of the random points, of `limit` and of
+    the bootstrap. Specks are left out, as in training; the result says how many.
+
+    Raises UnknownName for a source that is not in the corpus, UsageError where nothing is left to evaluate,
+    UnreadableFile for a picture that cannot be read.
+    """
+    models = {"model": predictor} if isinstance(predictor, Predictor) else dict(predictor)
+    if BASELINE in models or not models:
+        raise UsageError(f"Weights need a name other than {BASELINE!r}, which is the baseline's.")
+    ways = _ways(protocol, prompts, clicks, refine)
+    chosen, facts = _chosen(corpus, split, sources, largest, limit, seed)
+    numbers: list[NDArray[Any]] = []
+    masks: list[bytes] = []
+    for done, (image, rows) in enumerate(chosen, 1):
+        picture = read.image(corpus.file(image))
+        x, y = corpus.images["spacing"][image]
+        for m, each in enumerate(models.values(), 1):
+            encoded = each.encode(picture)
+            for instances in _batches(corpus, rows, seed):
+                for n, way in enumerate(ways):
+                    found = _prompted(each, encoded, instances, way, (float(x), float(y)))
+                    numbers.append(_numbers(found, m, n))
+                    masks += [one.rle for one in found]
+        for instances in _batches(corpus, rows, seed):
+            for n, way in enumerate(ways):
+                if way.prompt == "box":
+                    found = [_guessed(instance, (float(x), float(y))) for instance in instances]
+                    numbers.append(_numbers(found, 0, n))
+                    masks += [one.rle for one in found]
+        if progress is not None:
+            progress(done, len(chosen))
+    names = [BASELINE, *models]
+    facts |= {
+        "corpus": {"release": corpus.facts["release"], "digest": corpus.digest},
+        "protocol": protocol, "prompts": list(prompts), "clicks": sorted(clicks), "refine": refine,
+        "weights": names[1:], "largest": largest, "seed": seed, "done_at": DONE,
+        "nsd_tolerance": {"pixels": NSD_PIXELS, "mm": NSD_MM},
+    }  # fmt: skip
+    return Evaluation(_frame(corpus, np.concatenate(numbers), masks, names, ways), facts, corpus)
+
+
+def _ways(protocol: Protocol, prompts: Sequence[Start], clicks: Sequence[int], refine: int) -> list[Way]:
+    if unknown := set(prompts) - {"box", "centre", "random"}:
+        raise UsageError(f"{listed(sorted(unknown))} is no first prompt: box, centre or random.")
+    if not prompts or not clicks or min(clicks) != 0:
+        raise UsageError("An evaluation needs a first prompt, and numbers of clicks that begin with 0.")
+    ways = []
+    if protocol in ("paper", "both"):
+        ways += [Way("paper", prompt, (0,), 1, "paper") for prompt in ("box", "centre")]
+    if protocol in ("ours", "both"):
+        steps = tuple(sorted(set(clicks)))
+        ways += [Way("ours", prompt, steps, refine, "sharp") for prompt in dict.fromkeys(prompts)]
+    return ways
+
+
+def _chosen(
+    corpus: Corpus, split: str, sources: Sequence[str], largest: bool, limit: int | None, seed: int
+) -> tuple[list[tuple[int, list[int]]], dict[str, Any]]:
+    """[(row of images, rows of annotations)] to evaluate, and what was left out."""
+    if split not in SPLITS:
+        raise UsageError(f"{split!r} is no split: one of {', '.join(SPLITS)}.")
+    names = [source["name"] for source in corpus.sources]
+    wanted = list(range(len(names)))
+    if sources:
+        known = {n.lower(): i for i, s in enumerate(corpus.sources) for n in (s["name"], s["slug"])}
+        if unknown := [name for name in sources if name.lower() not in known]:
+            raise UnknownName(f"The corpus has no source {listed(unknown)}; it has {listed(names, 50)}.")
+        wanted = sorted({known[name.lower()] for name in sources})
+    rows = corpus.split(split)
+    rows = rows[np.isin(corpus.images["source"][rows], wanted)]
+    inside = [(int(row), list(corpus.of(int(row)))) for row in rows]
+    with_some = [(image, annotations) for image, annotations in inside if annotations]
+    kept, specks, smaller = [], 0, 0
+    for image, annotations in with_some:
+        large = [row for row in annotations if not corpus.annotations["flags"][row] & SPECK]
+        specks += len(annotations) - len(large)
+        if largest and large:
+            area = corpus.annotations["area"][large]
+            before, large = len(large), [r for r, a in zip(large, area, strict=True) if a >= LARGEST * area.max()]
+            smaller += before - len(large)
+        if large:
+            kept.append((image, large))
+    if not kept:
+        raise UsageError(
+            f"There is no instance to evaluate in the split {split!r} of {listed(names[n] for n in wanted)}.",
+            next="us43d eval --split val",
+        )
+    of = len(kept)
+    if limit is not None and limit < of:
+        kept.sort(key=lambda pair: hashlib.sha256(f"{seed}\0{corpus.images['id'][pair[0]]}".encode()).digest())
+        kept = sorted(kept[: max(1, limit)])
+    return kept, {
+        "split": split,
+        "sources": [names[n] for n in wanted],
+        "images": len(kept),
+        "images_in_reach": of,
+        "instances": sum(len(annotations) for _, annotations in kept),
+        "left_out": {
+            "images_without_instance": len(inside) - of,
+            "specks": specks,
+            "below_95_percent_of_the_largest": smaller,
+            "images_by_limit": of - len(kept),
+        },
+    }
+
+
+def _instance(corpus: Corpus, row: int, seed: int) -> Instance:
+    mask = corpus.mask(row)
+    random = drawing.point(mask, drawing.fixed(str(corpus.annotations["id"][row]), seed))
+    box = drawing.box_of(mask)
+    x, y = int(box[0]), int(box[1])
+    ys, xs = np.nonzero(mask[y : int(box[3]), x : int(box[2])])
+    return Instance(row, mask, box, {"centre": (float(xs.mean()) + x, float(ys.mean()) + y), "random": random})
+
+
+def _batches(corpus: Corpus, rows: list[int], seed: int) -> Iterator[list[Instance]]:
+    for at in range(0, len(rows), AT_ONCE):
+        yield [_instance(corpus, row, seed) for row in rows[at : at + AT_ONCE]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A mask found for an instance after `clicks` corrections. rle: the mask before the first of them, else empty."""
+
+    row: int
+    point: tuple[float, float]
+    clicks: int
+    score: float
+    scores: Scores
+    to_90: float
+    rle: bytes
+
+
+def _numbers(found: Sequence[_Found], weights: int, way: int) -> NDArray[Any]:
+    rows = [(f.row, weights, way, f.clicks, *f.point, f.score, *f.scores, f.to_90) for f in found]
+    return np.array(rows, _NUMBERS)
+
+
+def _guessed(instance: Instance, spacing: tuple[float, float]) -> _Found:
+    mask = drawing.ellipse(instance.box, instance.mask.shape)
+    nowhere = (np.nan, np.nan)
+    return _Found(instance.row, nowhere, 0, 1.0, scores(instance.mask, mask, spacing), np.nan, _rle(mask))
+
+
+def _prompted(
+    predictor: Predictor, encoded: Encoded, instances: Sequence[Instance], way: Way, spacing: tuple[float, float]
+) -> list[_Found]:
+    """First prompts, then corrective clicks, for some instances of a picture together."""
+    if way.prompt == "box":
+        points, labels = box_prompts(torch.tensor(np.stack([i.box for i in instances])), encoded.scale)
+    else:
+        first = torch.tensor([i.points[way.prompt] for i in instances], dtype=torch.float64)
+        points, labels = point_prompts(first, encoded.scale)
+    points, labels = points.to(predictor.device), labels.to(predictor.device)
+    found = predictor.segment(encoded, points, labels, refine=way.refine, postprocess=way.postprocess)
+    rles = [_rle(each.mask) for each in found]
+    trails = [[(each.score, scores(i.mask, each.mask, spacing))] for i, each in zip(instances, found, strict=True)]
+    active = list(range(len(instances)))
+    for _ in range(way.clicks[-1]):
+        clicks = {n: at for n in active if (at := click(instances[n].mask, found[n].mask)) is not None}
+        if clicks:
+            kept = torch.tensor([active.index(n) for n in clicks], device=points.device)
+            added, _ = point_prompts(torch.tensor([(x, y) for x, y, _ in clicks.values()]).double(), encoded.scale)
+            kinds = torch.tensor([[inside] for *_, inside in clicks.values()], device=labels.device)
+            points, labels = (
+                torch.cat([points[kept], added[:, :1].to(points.device)], 1),
+                torch.cat([labels[kept], kinds], 1),
+            )
+            former = torch.from_numpy(np.stack([found[n].logits for n in clicks]))
+            better = predictor.segment(encoded, points, labels, postprocess=way.postprocess, former=former)
+            found = [*found]
+            for n, each in zip(clicks, better, strict=True):
+                found[n] = each
+        active = list(clicks)  # a mask without error gets no click and stays
+        for n, trail in enumerate(trails):
+            again = n in clicks
+            trail.append((found[n].score, scores(instances[n].mask, found[n].mask, spacing)) if again else trail[-1])
+    return [
+        _Found(
+            instance.row, instance.points.get(way.prompt, (np.nan, np.nan)), number, *trail[number],
+            _to_90(trail) if len(trail) > 1 else np.nan, rle if number == 0 else b"",
+        )
+        for instance, trail, rle in zip(instances, trails, rles, strict=True)
+        for number in way.clicks
+    ]  # fmt: skip
+
+
+def _to_90(trail: Sequence[tuple[float, Scores]]) -> float:
+    """Clicks until Dice was DONE; where it never was, one more than were made."""
+    return float(next((n for n, (_, each) in enumerate(trail) if each.dice >= DONE), len(trail)))
+
+
+def click(truth: Mask, found: Mask) -> tuple[int, int, int] | None:
+    """(x, y, 1 to add or 0 to take away) in the middle of the largest error; None where there is none.
+
+    Errors are the connected parts missed and the connected parts too many. The middle is the pixel farthest from the
+    part's outside, the picture's border being outside.
+    """
+    best: tuple[int, int, int, int] | None = None
+    for inside, error in ((1, truth & ~found), (0, found & ~truth)):
+        x, y, width, height = cv2.boundingRect(error.view(np.uint8))
+        if width == 0:
+            continue
+        crop = error[y : y + height, x : x + width].view(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(crop, connectivity=8)
+        part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        area = int(stats[part, cv2.CC_STAT_AREA])
+        if best is None or area > best[0]:
+            padded = np.pad((labels == part).view(np.uint8), 1)
+            depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            down, right = divmod(int(depth.argmax()), depth.shape[1])
+            best = (area, x + right - 1, y + down - 1, inside)
+    return best[1:] if best else None
+
+
+def _rle(mask: Mask) -> bytes:
+    from pycocotools import mask as coco
+
+    return bytes(coco.encode(np.asfortranarray(mask.view(np.uint8)))["counts"])
+
+
+def _frame(
+    corpus: Corpus, table: NDArray[Any], masks: list[bytes], names: list[str], ways: list[Way]
+) -> "pd.DataFrame":
+    """One row per instance, weights, way of prompting and number of clicks."""
+    import pandas as pd
+
+    annotations = corpus.annotations[table["annotation"]]
+    images = corpus.images[annotations["image"]]
+    sources = [source["name"] for source in corpus.sources]
+    categories = {each["id"]: each for each in corpus.categories}
+
+    def named(codes: NDArray[Any], name: Callable[[int], str]) -> Any:
+        """Names of codes, each made once."""
+        values, at = np.unique(codes, return_inverse=True)
+        return pd.Categorical(np.array([name(int(v)) for v in values], object)[at])
+
+    def group(image: int) -> str:
+        return f"{sources[corpus.images['source'][image]]}/{corpus.group(image)}"
+
+    numbers, first = np.unique(images["group"], return_index=True)
+    of = dict(zip(numbers.tolist(), annotations["image"][first].tolist(), strict=True))
+    return pd.DataFrame(
+        {
+            "annotation": annotations["id"],
+            "image": images["id"],
+            "source": named(images["source"], lambda n: sources[n]),
+            "key": named(annotations["image"], corpus.key),
+            "group": named(images["group"], lambda n: group(of[n])),
+            "organ": named(annotations["category"], lambda n: categories[n]["supercategory"]),
+            "structure": named(annotations["category"], lambda n: categories[n]["name"]),
+            "diagnosis": named(annotations["diagnosis"], lambda n: corpus.facts["diagnoses"][n]),
+            "area": annotations["area"],
+            "protocol": named(table["way"], lambda n: ways[n].protocol),
+            "prompt": named(table["way"], lambda n: ways[n].prompt),
+            "weights": named(table["weights"], lambda n: names[n]),
+            **{name: table[name] for name in ("clicks", "x", "y", *METRICS)},
+            "rle": masks,
+        }
+    )

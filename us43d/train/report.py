@@ -1,0 +1,294 @@
+"""Pages a browser opens without a network: pictures embedded, plots as inline SVG, no script."""
+
+import base64
+import html
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "COLOURS", "Figure", "Series", "curve", "figures", "forest", "legend", "lines", "markdown", "overlay", "page",
+    "picture", "read_log", "table",
+]  # fmt: skip
+
+#: Okabe and Ito's colours, told apart by nearly everyone (RGB).
+COLOURS = {
+    "truth": (86, 180, 233), "found": (230, 159, 0), "prompt": (240, 228, 66), "outside": (204, 121, 167),
+}  # fmt: skip
+_LINES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8885; --soft: #8882; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 74rem; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p { margin: .4rem 0; max-width: 60rem; } .soft { opacity: .7; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { font-weight: 600; } th:first-child, td:first-child, .text { text-align: left; }
+tbody tr:hover { background: var(--soft); }
+.grid { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; width: 17rem; } figure img { width: 100%; border-radius: 4px; display: block; }
+figcaption { font-size: .82rem; overflow-wrap: anywhere; }
+svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+.key { display: inline-block; width: 1.4em; height: .25em; margin: 0 .35em .22em .9em; vertical-align: middle; }
+"""
+
+
+def page(title: str, sections: Iterable[tuple[str, str]], subtitle: str = "") -> str:
+    """A whole page. sections: (heading, HTML); a heading may be empty. subtitle: plain text."""
+    body = "\n".join((f"<h2>{html.escape(head)}</h2>\n" if head else "") + content for head, content in sections)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>'
+        f'<h1>{html.escape(title)}</h1><p class="soft">{html.escape(subtitle)}</p>\n{body}\n</body></html>\n'
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """An HTML table; text stands to the left, numbers to the right. Floats have three decimals, NaN and None are –."""
+    head = "".join(f"<th>{html.escape(each)}</th>" for each in heads)
+    lines_ = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>\n" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{lines_}</tbody></table></div>'
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The same as a Markdown table."""
+    filled = [[str(each) for each in heads], ["---"] * len(heads), *([_text(each) for each in row] for row in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in filled) + "\n"
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _cell(value: Any) -> str:
+    word = isinstance(value, str) and not value[:1].isdigit()
+    return f'<td class="text">{html.escape(value)}</td>' if word else f"<td>{html.escape(_text(value))}</td>"
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+class Figure(NamedTuple):
+    """image: an <img> of `picture`. caption: plain text."""
+
+    image: str
+    caption: str
+
+
+def figures(items: Iterable[Figure]) -> str:
+    """Pictures with captions, side by side."""
+    inside = "\n".join(f"<figure>{f.image}<figcaption>{html.escape(f.caption)}</figcaption></figure>" for f in items)
+    return f'<div class="grid">{inside}</div>'
+
+
+def legend(names: Iterable[str] = ("truth", "found", "prompt")) -> str:
+    """What the outlines' colours mean."""
+    keys = (f'<span class="key" style="background:rgb{COLOURS[name]}"></span>{name}' for name in names)
+    return f"<p>{''.join(keys)}</p>"
+
+
+def overlay(
+    image: NDArray[Any],
+    outlines: Mapping[str, NDArray[np.bool_]],
+    box: Sequence[float] | None = None,
+    points: Sequence[tuple[float, float, int]] = (),
+    *,
+    crop: bool = False,
+    side: int = 320,
+) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB uint8: the picture with the outlines of masks and its prompt, the longer side `side` pixels.
+
+    image: (h, w) grey or (h, w, 3) RGB. outlines: a name of COLOURS → mask (h, w). box: x0, y0, x1, y1. points:
+    (x, y, 1 inside or 0 outside). crop: only what lies around outlines and prompt.
+    """
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    colour = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+    x0, y0, x1, y1 = _region(colour.shape[:2], outlines, box, points) if crop else (0, 0, *colour.shape[1::-1])
+    scale = side / max(x1 - x0, y1 - y0)
+    size = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    canvas = np.ascontiguousarray(cv2.resize(colour[y0:y1, x0:x1], size, interpolation=how)).astype(np.uint8)
+
+    def place(x: float, y: float) -> tuple[int, int]:
+        return round((x - x0 + 0.5) * scale), round((y - y0 + 0.5) * scale)
+
+    for name, mask in outlines.items():
+        part = np.ascontiguousarray(mask[y0:y1, x0:x1]).astype(np.float32)
+        large = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) >= 0.5).astype(np.uint8)
+        found, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, found, -1, COLOURS[name], 2, cv2.LINE_AA)
+    if box is not None:
+        corners = place(box[0] - 0.5, box[1] - 0.5), place(box[2] - 0.5, box[3] - 0.5)
+        cv2.rectangle(canvas, *corners, COLOURS["prompt"], 1, cv2.LINE_AA)
+    for x, y, inside in points:
+        cv2.circle(canvas, place(x, y), 5, (0, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(canvas, place(x, y), 4, COLOURS["prompt" if inside else "outside"], -1, cv2.LINE_AA)
+    return canvas
+
+
+def picture(drawn: NDArray[np.uint8], alt: str = "") -> str:
+    """An <img> that carries the picture (h, w, 3) RGB in itself."""
+    _, data = cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
+
+
+def _region(
+    shape: tuple[int, ...],
+    outlines: Mapping[str, NDArray[np.bool_]],
+    box: Sequence[float] | None,
+    points: Sequence[tuple[float, float, int]],
+) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) around all that is drawn, half its size wider on each side, at least 64 pixels."""
+    corners = [(x, y) for x, y, _ in points] + ([(box[0], box[1]), (box[2], box[3])] if box is not None else [])
+    for mask in outlines.values():
+        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        corners += [(x, y), (x + width, y + height)] if width else []
+    if not corners:
+        return 0, 0, shape[1], shape[0]
+    low, high = np.min(corners, 0), np.max(corners, 0)
+    room = max(float((high - low).max()) / 2, 32)
+    x0, y0 = (int(v) for v in np.clip(np.floor(low - room), 0, (shape[1] - 1, shape[0] - 1)))
+    x1, y1 = (int(v) for v in np.clip(np.ceil(high + room), (x0 + 1, y0 + 1), (shape[1], shape[0])))
+    return x0, y0, x1, y1
+
+
+# --------------------------------------------------------------------------------------------------------------- plots
+
+
+class Series(NamedTuple):
+    """A named line through (x, y)."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = None) -> str:
+    """A line plot as SVG. x, y: what the axes show. floor: least value of the y axis."""
+    width, height, left, right, top, bottom = 520, 280, 58, 12, 14, 42
+    kept = [Series(s.name, *_finite(s.x, s.y)) for s in series]
+    kept = [s for s in kept if len(s.x)]
+    if not kept:
+        return '<p class="soft">nothing to draw yet</p>'
+    xs, ys = np.concatenate([s.x for s in kept]), np.concatenate([s.y for s in kept])
+    x_ticks, y_ticks = _ticks(xs.min(), xs.max()), _ticks(ys.min() if floor is None else floor, ys.max())
+    x_low, x_high = min(x_ticks[0], xs.min()), max(xs.max(), xs.min() + 1e-9)
+    y_low, y_high = min(y_ticks[0], ys.min()), max(y_ticks[-1], ys.max())
+
+    def across(value: float) -> float:
+        return left + (value - x_low) / (x_high - x_low) * (width - left - right)
+
+    def up(value: float) -> float:
+        return height - bottom - (value - y_low) / (y_high - y_low) * (height - top - bottom)
+
+    parts = []
+    for tick in y_ticks:
+        parts.append(_line(left, up(tick), width - right, up(tick), "currentColor", 0.15))
+        parts.append(f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for tick in (tick for tick in x_ticks if tick <= x_high):
+        parts.append(f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick:g}</text>')
+    for n, s in enumerate(kept):
+        colour = _LINES[n % len(_LINES)]
+        at = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in zip(s.x, s.y, strict=True))
+        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{at}"/>')
+        if len(s.x) <= 60:
+            parts += [f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="2.4" fill="{colour}"/>'
+                      for a, b in zip(s.x, s.y, strict=True)]  # fmt: skip
+    parts.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 6}" text-anchor="middle">{html.escape(x)}</text>')
+    middle = (top + height - bottom) / 2
+    parts.append(
+        f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{html.escape(y)}</text>'
+    )
+    svg = f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">{"".join(parts)}</svg>'
+    return f"<div>{svg}{_key([s.name for s in kept]) if len(kept) > 1 else ''}</div>"
+
+
+def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]], x: str) -> str:
+    """Means with intervals, one line per row, as SVG. rows: (label, ((series, mean, low, high), …)); x from 0 to 1."""
+    names = list(dict.fromkeys(name for _, items in rows for name, *_ in items))
+    left, right, width, step = 190, 20, 720, 12 * max(1, len(names)) + 10
+    height = step * len(rows) + 40
+
+    def across(value: float) -> float:
+        return left + value * (width - left - right)
+
+    parts = []
+    for tick in np.linspace(0, 1, 6):
+        parts.append(_line(across(tick), 4, across(tick), height - 34, "currentColor", 0.15))
+        parts.append(f'<text x="{across(tick):.1f}" y="{height - 20}" text-anchor="middle">{tick:.1f}</text>')
+    for n, (label, items) in enumerate(rows):
+        middle = n * step + step / 2 + 2
+        parts.append(f'<text x="{left - 10}" y="{middle + 4:.1f}" text-anchor="end">{html.escape(label[:28])}</text>')
+        for name, mean, low, high in items:
+            place = names.index(name)
+            y, colour = middle + 12 * (place - (len(names) - 1) / 2), _LINES[place % len(_LINES)]
+            if math.isfinite(low) and math.isfinite(high):
+                parts.append(_line(across(low), y, across(high), y, colour, 1, 2))
+            if math.isfinite(mean):
+                parts.append(f'<circle cx="{across(mean):.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
+    parts.append(f'<text x="{across(0.5):.0f}" y="{height - 4}" text-anchor="middle">{html.escape(x)}</text>')
+    svg = f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">{"".join(parts)}</svg>'
+    return f"<div>{svg}{_key(names)}</div>"
+
+
+def curve(records: Sequence[Mapping[str, Any]]) -> str:
+    """The learning curve of a run's records: loss, and Dice on the validation images."""
+    panels = []
+    for name, label, floor in (("loss", "loss", None), ("val_dice", "validation Dice", 0.0)):
+        seen = [(float(r["step"]), float(r[name])) for r in records if "step" in r and r.get(name) is not None]
+        if seen:
+            panels.append(lines([Series(label, *zip(*seen, strict=True))], "step", label, floor=floor))
+    return f'<div class="grid">{"".join(panels)}</div>' if panels else '<p class="soft">no step was logged</p>'
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a run's log.jsonl; a last line that was cut off is left out."""
+    found = []
+    for text in path.read_text("utf-8").splitlines(keepends=True):
+        if text.endswith("\n") and text.strip():
+            found.append(dict(json.loads(text)))
+    return found
+
+
+def _finite(x: Sequence[float], y: Sequence[float]) -> tuple[Any, Any]:
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    good = np.isfinite(a) & np.isfinite(b)
+    return a[good], b[good]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Four to seven round numbers that cover low … high."""
+    span = high - low if high > low else abs(high) or 1.0
+    step = 10 ** math.floor(math.log10(span / 4))
+    step *= next(m for m in (1, 2, 2.5, 5, 10) if span / (m * step) <= 6)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, max(last, first + 1) + 1)]
+
+
+def _line(x0: float, y0: float, x1: float, y1: float, colour: str, opacity: float, width: float = 1) -> str:
+    return (
+        f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}" '
+        f'stroke-opacity="{opacity}" stroke-width="{width}"/>'
+    )
+
+
+def _key(names: Sequence[str]) -> str:
+    keys = (
+        f'<span class="key" style="background:{_LINES[n % len(_LINES)]}"></span>{html.escape(name)}'
+        for n, name in enumerate(names)
+    )
+    return f"<p>{''.join(keys)}</p>"
+

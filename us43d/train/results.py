@@ -1,0 +1,375 @@
+"""What an evaluation found: means with intervals, COCO's average precision, differences between weights, pages."""
+
+import html
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from us43d import atomic
+from us43d.errors import UsageError, listed
+from us43d.harmonize.corpus import Corpus
+from us43d.masks import read, rle
+from us43d.train import report
+from us43d.train.metrics import NSD_MM, NSD_PIXELS, ROUNDS, Interval, bootstrap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["BASELINE", "METRICS", "WAY", "Evaluation", "compare", "compared"]
+
+#: The baseline in every table: the ellipse inscribed in the box, which looks at no picture.
+BASELINE = "ellipse"
+#: Columns that together say how a mask was got.
+WAY = ["protocol", "prompt", "clicks", "weights"]
+METRICS = ("score", "dice", "iou", "hd95", "nsd", "hd95_mm", "nsd_mm", "clicks_to_90")
+_LEVELS = ("source", "organ", "structure", "diagnosis")
+_COMPARED = ("dice", "iou", "hd95", "nsd", "clicks_to_90")
+#: Cases drawn of each kind.
+_CASES = 4
+
+
+class Evaluation:
+    """What came of it.
+
+    rows: one row per instance, weights, way of prompting and number of clicks, with the prompt's point, all metrics
+    and, for the mask before the first click, its compressed RLE. facts: what was evaluated, and how.
+    """
+
+    def __init__(self, rows: "pd.DataFrame", facts: Mapping[str, Any], corpus: Corpus | None = None) -> None:
+        self.rows, self.facts, self.corpus = rows, dict(facts), corpus
+
+    @classmethod
+    def read(cls, folder: Path) -> "Evaluation":
+        """One that `write` wrote. Raises UsageError for any other folder."""
+        import pandas as pd
+
+        try:
+            facts = json.loads((folder / "metrics.json").read_text("utf-8"))["facts"]
+            return cls(pd.read_parquet(folder / "instances.parquet"), facts)
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{folder} holds no evaluation: {error}.", next="us43d eval --help") from error
+
+    @cached_property
+    def summary(self) -> list[dict[str, Any]]:
+        """Means and intervals of every metric: over sources (level "macro"), and of each source, organ, ….
+
+        Each entry: protocol, prompt, clicks, weights, level, name, instances, groups, then the metrics as Interval.
+        """
+        return _summary(self.rows, self.facts["seed"])
+
+    @cached_property
+    def coco(self) -> list[dict[str, Any]]:
+        """COCO's class-agnostic average precision under the paper's protocol: per source, and of all pooled."""
+        paper = self.rows[self.rows["protocol"] == "paper"]
+        if paper.empty:
+            return []
+        if self.corpus is None:
+            raise UsageError("Average precision needs the corpus the evaluation was made on.")
+        found = []
+        for way, part in _ways(paper):
+            for source, those in [("all", part), *part.groupby("source", observed=True)]:
+                found.append(dict(zip(WAY, way, strict=True)) | {"source": str(source)} | _coco(those, self.corpus))
+        return found
+
+    def table(self, level: str = "macro") -> tuple[list[str], list[list[Any]]]:
+        """(headings, rows) of means with 95 % intervals.
+
+        level: "macro" gives all ways of prompting; source, organ, structure or diagnosis the first prompts alone.
+        """
+        mm = any(entry["hd95_mm"].values for entry in self.summary)
+        shown = ["dice", "iou", "hd95", "nsd", *(["hd95_mm", "nsd_mm"] if mm else []), "clicks_to_90"]
+        heads = [
+            *([] if level == "macro" else [level]), *WAY, "instances", "groups", "Dice", "IoU", "HD95 px",
+            f"NSD {NSD_PIXELS:g} px", *(["HD95 mm", f"NSD {NSD_MM:g} mm"] if mm else []), "clicks to Dice 0.9",
+        ]  # fmt: skip
+        rows = [
+            [
+                *([] if level == "macro" else [entry["name"]]), *(entry[name] for name in WAY), entry["instances"],
+                entry["groups"], *(_words(entry[name], name) for name in shown),
+            ]
+            for entry in self.summary
+            if entry["level"] == level and (level == "macro" or entry["clicks"] == 0)
+        ]  # fmt: skip
+        return heads, rows if level == "macro" else sorted(rows, key=lambda row: row[0])
+
+    def coco_table(self) -> tuple[list[str], list[list[Any]]]:
+        """(headings, rows) of average precision."""
+        heads = ["source", "prompt", "weights", "instances", "box mAP", "AP50", "AP75", "mask mAP", "AP50", "AP75"]
+        return heads, [
+            [e["source"], e["prompt"], e["weights"], e["instances"], *e["bbox"].values(), *e["segm"].values()]
+            for e in self.coco
+        ]
+
+    def described(self) -> list[str]:
+        """What was evaluated, what was left out and what the numbers are, in sentences."""
+        facts, left = self.facts, self.facts["left_out"]
+        of = f" of {facts['images_in_reach']:,} (limited)" if left["images_by_limit"] else ""
+        small = left["below_95_percent_of_the_largest"]
+        return [
+            f"Split {facts['split']} of {listed(facts['sources'], 60)}: {facts['instances']:,} instances in "
+            f"{facts['images']:,}{of} images. Left out: {left['specks']:,} specks, as in training"
+            + (f"; {small:,} instances below 95 % of their image's largest" if small else "")
+            + f". {left['images_without_instance']:,} further images have no instance.",
+            "Means of the sources' means, each over its instances, with 95 % intervals by the bootstrap over groups "
+            f"({ROUNDS:,} rounds, seed {facts['seed']}). HD95 of an empty mask is the image's diagonal, its NSD 0. "
+            f"Where Dice {facts['done_at']:g} was never reached, one click more than were made is counted.",
+        ]
+
+    def markdown(self) -> str:
+        """All tables."""
+        parts = ["# Evaluation\n", *(f"{line}\n" for line in self.described())]
+        parts += ["## Over all sources\n", report.markdown(*self.table())]
+        if self.coco:
+            parts += ["## COCO average precision, class-agnostic\n", report.markdown(*self.coco_table())]
+        for level in _LEVELS:
+            heads, rows = self.table(level)
+            if rows:
+                parts += [f"## By {level}\n", report.markdown(heads, rows)]
+        return "\n".join(parts)
+
+    def page(self) -> str:
+        """One HTML page: tables, plots, and the best, median and worst cases drawn."""
+        about = "".join(f"<p>{html.escape(line)}</p>" for line in self.described())
+        sections = [("", about), ("Over all sources", report.table(*self.table()))]
+        if self.coco:
+            sections.append(("COCO average precision, class-agnostic", report.table(*self.coco_table())))
+        sections += [(f"Dice by source, {what}", plot) for what, plot in self._forests()]
+        if len(self.facts["clicks"]) > 1 and self.facts["protocol"] != "paper":
+            sections.append(("Dice against corrective clicks", self._clicks()))
+        sections += [(head, report.legend() + report.figures(cases)) for head, cases in self.cases()]
+        for level in _LEVELS:
+            heads, rows = self.table(level)
+            if rows:
+                sections.append((f"By {level}", report.table(heads, rows)))
+        weights = ", ".join(self.facts["weights"])
+        return report.page(f"Evaluation of {weights}", sections, f"corpus {self.facts['corpus']['digest'][:12]}")
+
+    def cases(self, count: int = _CASES) -> Iterator[tuple[str, list[report.Figure]]]:
+        """(heading, pictures) of the first weights' best, median and worst masks for each first prompt."""
+        if self.corpus is None:
+            raise UsageError("Cases cannot be drawn without the corpus the evaluation was made on.")
+        own = self.rows[(self.rows["weights"] == self.facts["weights"][0]) & (self.rows["clicks"] == 0)]
+        for (protocol, prompt), part in own.groupby(["protocol", "prompt"], observed=True):
+            ordered = part.sort_values(["dice", "annotation"], ascending=[False, True])
+            number = min(count, -(-len(ordered) // 3))
+            middle = (len(ordered) - number) // 2
+            for word, at in (("best", 0), ("median", middle), ("worst", len(ordered) - number)):
+                some = ordered.iloc[at : at + number]
+                cases = [self._drawn(case, self.corpus) for case in some.to_dict("records")]
+                yield f"{prompt} prompt ({protocol}): {word}", cases
+
+    def _drawn(self, case: Mapping[str, Any], corpus: Corpus) -> report.Figure:
+        row = int(np.flatnonzero(corpus.annotations["id"] == case["annotation"])[0])
+        image = int(corpus.annotations["image"][row])
+        height, width = (int(corpus.images[name][image]) for name in ("height", "width"))
+        x, y, wide, high = (int(v) for v in corpus.annotations["bbox"][row])
+        box = (x, y, x + wide, y + high) if case["prompt"] == "box" else None
+        points = [] if box else [(float(case["x"]), float(case["y"]), 1)]
+        drawn = report.overlay(
+            read.image(corpus.file(image)),
+            {"truth": corpus.mask(row), "found": rle.decode(case["rle"], height, width)},
+            box,
+            points,
+            crop=True,
+        )
+        caption = f"Dice {case['dice']:.3f}, predicted IoU {case['score']:.2f}: {case['source']}, {case['key']}"
+        return report.Figure(report.picture(drawn, caption), f"{caption} ({case['structure'].replace('_', ' ')})")
+
+    def _forests(self) -> Iterator[tuple[str, str]]:
+        """(heading, plot) of Dice by source for each protocol's first prompt."""
+        seen: set[str] = set()
+        for first in self.summary:
+            if first["protocol"] in seen:
+                continue
+            seen.add(first["protocol"])
+            rows: dict[str, list[tuple[str, float, float, float]]] = {}
+            for entry in self.summary:
+                same = all(entry[name] == first[name] for name in ("protocol", "prompt", "clicks"))
+                if same and entry["level"] in ("macro", "source"):
+                    label = "all sources" if entry["level"] == "macro" else entry["name"]
+                    rows.setdefault(label, []).append((entry["weights"], *entry["dice"][:3]))
+            heading = f"{first['prompt']} prompt ({first['protocol']})"
+            yield heading, report.forest(list(rows.items()), "Dice, mean and 95 % interval")
+
+    def _clicks(self) -> str:
+        series: dict[str, list[tuple[float, float]]] = {}
+        for entry in self.summary:
+            if entry["protocol"] == "ours" and entry["level"] == "macro" and entry["weights"] != BASELINE:
+                several = f", {entry['weights']}" if len(self.facts["weights"]) > 1 else ""
+                series.setdefault(f"{entry['prompt']}{several}", []).append((entry["clicks"], entry["dice"].mean))
+        drawn = [report.Series(name, *zip(*at, strict=True)) for name, at in series.items()]
+        return report.lines(drawn, "corrective clicks after the first prompt", "Dice")
+
+    def data(self) -> dict[str, Any]:
+        """All numbers, as in metrics.json; unknown ones are None."""
+        return {
+            "facts": self.facts,
+            "summary": [_plain(e) for e in self.summary],
+            "coco": [_plain(e) for e in self.coco],
+        }
+
+    def write(self, folder: Path) -> Path:
+        """Write metrics.json, instances.parquet, table.md and page.html; returns the folder."""
+        rows = io.BytesIO()
+        self.rows.to_parquet(rows, index=False)
+        files = {
+            "instances.parquet": rows.getvalue(),
+            "metrics.json": json.dumps(self.data(), indent=1, ensure_ascii=False).encode(),
+            "table.md": self.markdown().encode(),
+            "page.html": self.page().encode(),
+        }
+        with atomic.storage_errors(folder, "Files of the evaluation that are there are complete."):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                atomic.write_bytes(folder / name, content)
+        return folder
+
+
+def _ways(rows: "pd.DataFrame") -> list[tuple[tuple[str, str, int, str], "pd.DataFrame"]]:
+    """(protocol, prompt, clicks, weights) and their rows, as tables show them: the baseline after the weights."""
+    found = [((str(a), str(b), int(str(c)), str(d)), part) for (a, b, c, d), part in rows.groupby(WAY, observed=True)]
+    order = ("paper", "ours", "box", "centre", "random")
+    return sorted(found, key=lambda each: (order.index(each[0][0]), order.index(each[0][1]), each[0][2],
+                                           each[0][3] == BASELINE, each[0][3]))  # fmt: skip
+
+
+def _summary(rows: "pd.DataFrame", seed: int) -> list[dict[str, Any]]:
+    found = []
+    for way, part in _ways(rows):
+        cells = [("macro", "all", part)]
+        cells += [(level, str(name), those) for level in _LEVELS for name, those in part.groupby(level, observed=True)]
+        for level, name, those in cells:
+            if not name:  # no diagnosis
+                continue
+            group, source = those["group"].cat.codes.to_numpy(), those["source"].cat.codes.to_numpy()
+            entry: dict[str, Any] = dict(zip(WAY, way, strict=True)) | {"level": level, "name": name}
+            entry |= {"instances": len(those), "groups": len(np.unique(group))}
+            for metric in METRICS:
+                strata = source if level == "macro" else None
+                entry[metric] = bootstrap(those[metric].to_numpy(), group, strata, seed=seed)
+            found.append(entry)
+    return found
+
+
+def _coco(rows: "pd.DataFrame", corpus: Corpus) -> dict[str, Any]:
+    """Average precision of boxes and of masks (COCO's 0.50:0.95, 0.50, 0.75), all categories being one."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    order = np.argsort(corpus.annotations["id"])
+    place = order[np.searchsorted(corpus.annotations["id"], rows["annotation"], sorter=order)]
+    images, truth, found = {}, [], []
+    for n, (row, counts, score) in enumerate(zip(place, rows["rle"], rows["score"], strict=True), 1):
+        annotation = corpus.annotations[row]
+        image = corpus.images[annotation["image"]]
+        size = [int(image["height"]), int(image["width"])]
+        images[int(image["id"])] = {"id": int(image["id"]), "height": size[0], "width": size[1]}
+        one = {"id": n, "image_id": int(image["id"]), "category_id": 1, "iscrowd": 0}
+        truth.append(
+            one | {"bbox": annotation["bbox"].tolist(), "area": int(annotation["area"]),
+                   "segmentation": {"size": size, "counts": corpus.rle(row).decode("ascii")}}
+        )  # fmt: skip
+        found.append(
+            one | {"bbox": _box(counts, size), "score": float(score),
+                   "segmentation": {"size": size, "counts": counts.decode("ascii")}}
+        )  # fmt: skip
+    whole = {"images": list(images.values()), "annotations": truth, "categories": [{"id": 1, "name": "structure"}]}
+    result: dict[str, Any] = {"instances": len(truth)}
+    for kind in ("bbox", "segm"):
+        gold = COCO(whole, use_deepcopy=True)
+        judge = COCOeval_faster(gold, gold.loadRes([dict(each) for each in found]), kind)
+        judge.run()
+        result[kind] = dict(zip(("map", "ap50", "ap75"), (float(v) for v in judge.stats[:3]), strict=True))
+    return result
+
+
+def _box(counts: bytes, size: list[int]) -> list[float]:
+    from pycocotools import mask as coco
+
+    return [float(value) for value in coco.toBbox({"size": size, "counts": counts})]
+
+
+def compare(a: Evaluation, b: Evaluation, first: str, second: str) -> list[dict[str, Any]]:
+    """Paired differences, first minus second: of the weights named `first` in `a` and `second` in `b`.
+
+    Only instances both were evaluated on, prompted alike, count. Each entry: protocol, prompt, clicks, level (macro or
+    source), name, instances, groups, and for each metric the mean difference as Interval. Raises UsageError if there is
+    nothing to pair.
+    """
+    keys = ["annotation", "protocol", "prompt", "clicks"]
+
+    def of(evaluation: Evaluation, name: str) -> "pd.DataFrame":
+        rows = evaluation.rows[evaluation.rows["weights"] == name]
+        return rows.astype({"protocol": str, "prompt": str})
+
+    one, two = of(a, first), of(b, second)
+    pairs = one.merge(two[[*keys, *_COMPARED]], on=keys, suffixes=("", "_second"), validate="one_to_one")
+    if pairs.empty:
+        raise UsageError(f"{first} and {second} have no instance and prompt in common.", next="us43d eval --help")
+    found = []
+    for way, part in pairs.groupby(keys[1:], sort=False):
+        cells = [("macro", "all", part), *(("source", str(n), p) for n, p in part.groupby("source", observed=True))]
+        for level, name, those in cells:
+            group, source = those["group"].cat.codes.to_numpy(), those["source"].cat.codes.to_numpy()
+            entry: dict[str, Any] = dict(zip(keys[1:], way, strict=True)) | {"level": level, "name": name}
+            entry |= {"instances": len(those), "groups": len(np.unique(group))}
+            for metric in _COMPARED:
+                gap = those[metric].to_numpy() - those[f"{metric}_second"].to_numpy()
+                entry[metric] = bootstrap(gap, group, source if level == "macro" else None, seed=a.facts["seed"])
+            found.append(entry)
+    return found
+
+
+def compared(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """(headings, rows) of what `compare` gives."""
+    heads = [
+        "",
+        "protocol",
+        "prompt",
+        "clicks",
+        "instances",
+        "groups",
+        "Dice",
+        "IoU",
+        "HD95 px",
+        "NSD",
+        "clicks to 0.9",
+    ]
+    rows = [
+        ["all sources" if e["level"] == "macro" else e["name"], e["protocol"], e["prompt"], e["clicks"],
+         e["instances"], e["groups"], *(_words(e[metric], metric, signed=True) for metric in _COMPARED)]
+        for e in entries
+    ]  # fmt: skip
+    return heads, rows
+
+
+def _words(found: Interval, metric: str, *, signed: bool = False) -> str | None:
+    """0.912 (0.890–0.931)."""
+    if not found.values:
+        return None
+    form = ".1f" if metric in ("hd95", "clicks_to_90") else ".2f" if metric == "hd95_mm" else ".3f"
+    sign = "+" if signed else ""
+    mean = f"{found.mean:{sign}{form}}"
+    if not np.isfinite(found.low):
+        return f"{mean} (one group)"
+    dash = " to " if signed else "–"
+    return f"{mean} ({found.low:{sign}{form}}{dash}{found.high:{sign}{form}})"
+
+
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """For JSON: intervals as objects, numbers that are not known as None."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Interval):
+            return {name: plain(part) for name, part in value._asdict().items()}
+        if isinstance(value, Mapping):
+            return {name: plain(part) for name, part in value.items()}
+        if isinstance(value, np.generic):
+            value = value.item()
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    return {name: plain(value) for name, value in entry.items()}
