@@ -72,7 +72,11 @@ def unpack_rar(files: Sequence[Path], sink: Sink) -> None:
             raise sink.refuse("it is encrypted", secret, next=_ASK)
         if not ended:
             raise sink.damaged("its end mark is missing; it is truncated", members[-1].filename if members else None)
+        names: set[str] = set()
         for each in members:
+            if each.filename in names and not each.is_dir():  # the library would find the last of them for each
+                raise sink.refuse("the archive holds it twice", each.filename)
+            names.add(each.filename)
             if each.is_symlink() or each.file_redir is not None:
                 raise sink.refuse("it is a link, and no links are unpacked from RAR", each.filename)
             if not each.is_dir() and not each.is_file():
