@@ -183,8 +183,9 @@ def _mask(
             f"{sample.key}: its mask is {sizes[0]} pixels, the image {sizes[1]}, and no rule covers that."
         )
     remarks.append(f"mask resized to its image by nearest neighbour: {sizes[0]} to {sizes[1]}")
-    small = cv2.resize((array != 0).view(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(small)
+    # The pixel whose area holds the new one's centre; in whole numbers, as OpenCV's rounding differs between versions.
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(shape, array.shape, strict=True))
+    return np.asarray(array[np.ix_(rows, columns)])
 
 
 def _annotation(piece: Piece, label: str, number: int, shape: tuple[int, ...]) -> dict[str, Any]:
