@@ -270,10 +270,12 @@ def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
 
 
 def video_length(path: Path) -> int:
-    """How many frames a video says it has."""
+    """How many frames a video says it has. Raises UnreadableFile if none."""
     video = _Video(path)
     length = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT))
     video.capture.release()
+    if length < 1:
+        raise UnreadableFile(f"{path} says that it has no frames.")
     return length
 
 
