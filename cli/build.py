@@ -95,7 +95,6 @@ def build_one(
     session: Session, recipe: Recipe, profile: Profile, *, partial: bool, fixes: bool = True, jobs: int
 ) -> Outcome:
     """Build one source with a bar. Raises what `us43d.harmonize.build.build` raises."""
-    from us43d.fetch.store import receipt
     from us43d.harmonize.build import build as harmonize
 
     raw = session.home.raw(recipe.name)
@@ -110,7 +109,7 @@ def build_one(
             partial=partial,
             fixes=fixes,
             jobs=jobs,
-            receipt=receipt(session.home, recipe.name),
+            receipt=_receipt(session, recipe),
             progress=move,
         )
     counts, splits = result.dataset["counts"], result.dataset["splits"]
@@ -124,6 +123,16 @@ def build_one(
     said += [f"{d['what']}: {d['found']:,}, published {d['published']:,}" for d in counts["differences"]]
     data = {"path": str(result.path), "digest": result.digest, "reused": result.reused, **result.dataset}
     return Outcome(recipe.name, "unchanged" if result.reused else "built", "\n".join(said), data=data)
+
+
+def _receipt(session: Session, recipe: Recipe) -> dict[str, Any]:
+    """What fetch recorded; nothing for a raw tree that was put there by hand."""
+    from us43d.fetch.store import receipt
+
+    try:
+        return receipt(session.home, recipe.name)
+    except MissingRawFile:
+        return {}
 
 
 # -------------------------------------------------------------------------------------------------------------- corpus
