@@ -25,13 +25,16 @@ class TrainConfig(BaseModel):
 
     # Data. splits: those trained on. sources: names, all of them where empty. min_area: instances smaller than so many
     # pixels, or than min_share of their image, are left out. instances: at most so many of an image are drawn at once.
-    # balance: what is drawn evenly; "image" draws every image equally often.
+    # balance: what is drawn evenly; "image" draws every image equally often. by_aspect: a micro-batch has wide images
+    # or others, not both. commercial: refuse data whose licence forbids commercial use or leaves it open.
     splits: tuple[str, ...] = ("train",)
     sources: tuple[str, ...] = ()
     min_area: int = Field(default=16, ge=1)
     min_share: float = Field(default=1e-4, ge=0, lt=1)
     instances: int = Field(default=20, ge=1)
     balance: Literal["image", "source", "organ", "structure"] = "image"
+    by_aspect: bool = False
+    commercial: bool = False
 
     # Augmentation. flip: chance of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
     # instance kept in view. contrast: standard deviation of a change of gain and offset.
@@ -55,7 +58,9 @@ class TrainConfig(BaseModel):
     through_logits: bool = True
 
     # Optimisation. batch: images in one step over all processes. micro_batch: images that go through the model at
-    # once in one process. schedule "steps" multiplies the rate by decay at the milestones, "cosine" lets it fall to decay.
+    # once in one process. schedule "steps" multiplies the rate by decay at the milestones, "cosine" lets it fall to
+    # decay. ema: decay of the average of the weights that is validated and kept. lora: rank of low-rank updates of the image
+    # encoder, whose own weights then stay; 0 trains all weights.
     batch: int = Field(default=32, ge=1)
     micro_batch: int = Field(default=8, ge=1)
     steps: int = Field(default=30_000, ge=1)
@@ -67,6 +72,7 @@ class TrainConfig(BaseModel):
     milestones: tuple[int, ...] = (20_000, 28_888)
     decay: float = Field(default=0.1, ge=0, le=1)
     ema: float = Field(default=0.0, ge=0, lt=1)
+    lora: int = Field(default=0, ge=0)
 
     # How it is computed. workers: loader processes; 0 loads in the training process.
     precision: Literal["bf16", "float32"] = "bf16"
@@ -89,12 +95,23 @@ class TrainConfig(BaseModel):
             raise ValueError(f"milestones {self.milestones} do not rise")
         if unknown := set(self.splits) - {"train", "val", "test"}:
             raise ValueError(f"splits {sorted(unknown)} are not trained on: train, val or test")
+        if self.batch % self.micro_batch:
+            raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+        if self.by_aspect and self.balance != "image":
+            raise ValueError("by_aspect keeps chunks of one sequence together and does not go with a balance")
         return self
+
+    def shortened(self, steps: int) -> "TrainConfig":
+        """The same run in another number of steps; warm-up and milestones keep their share."""
+        share = steps / self.steps
+        milestones = tuple(sorted({round(at * share) for at in self.milestones} - {0}))
+        changes = {"steps": steps, "warm_up": int(self.warm_up * share), "milestones": milestones}
+        return TrainConfig.model_validate(self.model_dump() | changes)
 
 
 #: ultrasam-vitb is the published recipe (docs/training.md); tiny learns on two CPU cores in minutes.
 PRESETS: dict[str, TrainConfig] = {
-    "ultrasam-vitb": TrainConfig(name="ultrasam-vitb", model=MODELS["ultrasam"]),
+    "ultrasam-vitb": TrainConfig(name="ultrasam-vitb", model=MODELS["ultrasam"], by_aspect=True),
     "tiny": TrainConfig(
         name="tiny",
         zoom=0.7,

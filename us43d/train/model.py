@@ -249,7 +249,9 @@ class FourierPositions(nn.Module):
 
     def forward(self, xy: Tensor) -> Tensor:
         """(…, 2) → (…, dim)."""
-        angle = 2 * math.pi * ((2 * xy - 1) @ self.positional_encoding_gaussian_matrix)
+        # In float32 whatever the model's precision: bfloat16 tells no two neighbouring pixels of 1024 apart.
+        with torch.autocast(xy.device.type, enabled=False):
+            angle = 2 * math.pi * ((2 * xy.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 

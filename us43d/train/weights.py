@@ -21,7 +21,7 @@ from torch import Tensor
 from us43d.errors import StorageError, WeightsError, listed
 from us43d.train.model import ModelConfig, UltraSam
 
-__all__ = ["Form", "Loaded", "export", "load", "save"]
+__all__ = ["Form", "Loaded", "adapted", "export", "fit", "load", "save"]
 
 Form: TypeAlias = Literal["us43d", "meta", "ultrasam", "huggingface"]
 State: TypeAlias = dict[str, Tensor]
@@ -427,6 +427,13 @@ def export(loaded: Loaded, path: Path, form: Form) -> tuple[str, ...]:
         content: Any = {"meta": {}, "state_dict": _to_ultrasam(state)} if form == "ultrasam" else dict(state)
         _write(path, lambda temporary: torch.save(content, temporary))
     return notes
+
+
+def adapted(loaded: Loaded, residual: Literal["single", "double"]) -> State:
+    """The state for a decoder of that residual, so that it computes what the weights did where they came from."""
+    if loaded.config.mlp_residual == residual:
+        return loaded.state
+    return _scaled(loaded.state, 2.0 if residual == "double" else 0.5)
 
 
 def _scaled(state: State, factor: float) -> State:

@@ -1,0 +1,143 @@
+"""Saving a run so that it goes on exactly, and never half-written: a folder made beside its place, then renamed.
+
+    checkpoints/step_000500/
+      model.safetensors  config.json     the weights to use (the average where there is one): `us43d predict --weights`
+      state.safetensors  state.json      what resuming needs: parameters, average, optimizer; step, config, log window
+
+Chance has no state of its own: every step seeds itself from the run's seed, and a draw from its place in the sequence,
+so that the step's number is the state of the sampler and of all generators.
+"""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from us43d import atomic
+from us43d.errors import TrainError
+from us43d.train import weights
+from us43d.train.model import UltraSam
+
+__all__ = ["latest", "load", "plain", "save", "tidy"]
+
+_STATE = "state.json"
+_TENSORS = "state.safetensors"
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: UltraSam,
+    average: UltraSam | None,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    meta: dict[str, Any],
+    keep: int,
+) -> Path:
+    """Write folder/step_<step> and remove all but the newest `keep`. state: JSON kept for `load`. meta: kept with the
+    weights. Raises StorageError; what was there before stays."""
+    from safetensors.torch import save_file
+
+    final = folder / f"step_{step:06}"
+    temporary = folder / f".{final.name}.tmp"
+    with atomic.storage_errors(final, "The checkpoints before it are intact."):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        weights.save(plain(average or model), temporary, meta)
+        tensors = _named("model", model.state_dict())
+        if average is not None:
+            tensors |= _named("average", average.state_dict())
+        for number, held in optimizer.state_dict()["state"].items():
+            tensors |= _named(f"optimizer.{number}", held)
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary / _TENSORS)
+        atomic.write_bytes(temporary / _STATE, json.dumps({"step": step} | state, indent=1).encode())
+        for file in temporary.iterdir():
+            _sync(file)
+        if final.exists():
+            _remove(final)
+        temporary.rename(final)
+        _sync(folder)
+        for old in _finished(folder)[:-keep]:
+            _remove(old)
+    return final
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint, None if there is none."""
+    return next(reversed(_finished(folder)), None)
+
+
+def load(path: Path, model: UltraSam, average: UltraSam | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Bring all three to the state of a checkpoint; returns its JSON. Raises TrainError if it cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = dict(json.loads((path / _STATE).read_text("utf-8")))
+        tensors = load_file(path / _TENSORS)
+        model.load_state_dict(_under("model.", tensors))
+        if average is not None:
+            average.load_state_dict(_under("average.", tensors))
+        held = optimizer.state_dict()
+        for name, value in _under("optimizer.", tensors).items():
+            number, _, what = name.partition(".")
+            held["state"].setdefault(int(number), {})[what] = value
+        optimizer.load_state_dict(held)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise TrainError(
+            f"The checkpoint {path} cannot be read: {error}.", next=f"rm -r {path}   and resume from the one before"
+        ) from error
+    return state
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed process left half-written or half-removed."""
+    for path in folder.glob(".step_*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def plain(model: UltraSam) -> UltraSam:
+    """The model with low-rank updates merged into the weights they belong to; itself where there are none."""
+    if not any(parametrize.is_parametrized(module) for module in model.modules()):
+        return model
+    merged = copy.deepcopy(model)
+    for module in merged.modules():
+        if isinstance(module, nn.Linear) and parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight")
+    return merged
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step_*"))
+
+
+def _remove(path: Path) -> None:
+    """First from its name, so that no half-removed checkpoint is ever taken for one."""
+    hidden = path.with_name(f".{path.name}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    path.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _named(prefix: str, state: dict[str, Any]) -> dict[str, Tensor]:
+    # Tensors that share memory are refused by safetensors; clones are cheap beside the disk.
+    return {f"{prefix}.{name}": value.clone() for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,53 @@
+"""How much arithmetic the model needs, and how much a device could do: for the share of it that is used (MFU).
+
+A multiplication and addition count as two. Norms, activations and interpolations are left out (under 1 %).
+"""
+
+from us43d.train.model import ModelConfig
+
+__all__ = ["decoder", "encoder", "peak", "step"]
+
+#: Dense bf16 operations per second: NVIDIA's data sheets, sparsity excepted. The first name that fits counts.
+_PEAK = (
+    ("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("GH200", 989e12), ("H100", 989e12), ("H200", 989e12),
+    ("A100", 312e12), ("L40S", 362e12), ("L4", 121e12), ("B200", 2250e12),
+)  # fmt: skip
+
+
+def peak(device_name: str) -> float | None:
+    """Dense bf16 operations per second of a GPU, None for one that is not in the table."""
+    return next((value for name, value in _PEAK if name in device_name), None)
+
+
+def encoder(config: ModelConfig) -> float:
+    """Of one image's forward pass. Windows are counted with their padding, as they are computed."""
+    grid, dim = config.grid, config.embed_dim
+    cells = grid * grid
+    total = 2.0 * cells * 3 * config.patch_size**2 * dim
+    for block in range(config.depth):
+        side = grid if block in config.global_blocks else config.window
+        tokens = (-(-grid // side) * side) ** 2
+        total += 2 * tokens * dim * 4 * dim  # qkv, proj
+        total += 4 * tokens * side * side * dim + 4 * tokens * side * dim  # attention, relative positions
+        total += 4 * cells * dim * int(dim * config.mlp_ratio)
+    return total + 2 * cells * (dim * config.prompt_dim + 9 * config.prompt_dim**2)
+
+
+def decoder(config: ModelConfig, tokens: int = 7) -> float:
+    """Of one prompt's forward pass: 5 tokens of its own and those of the prompt."""
+    cells, dim = config.grid**2, config.prompt_dim
+    half = dim // 2
+    across = 4.0 * (tokens + cells) * dim * half + 4 * tokens * cells * half
+    layer = 8 * tokens * dim * dim + 4 * tokens**2 * dim + 4 * tokens * dim * config.decoder_mlp + 2 * across
+    up = (
+        2 * cells * dim * (dim // 4) * 4 + 2 * 4 * cells * (dim // 4) * (dim // 8) * 4 + 2 * 16 * cells * 4 * (dim // 8)
+    )
+    heads = 2 * 4 * (2 * dim * dim + dim * (dim // 8)) + 2 * (
+        dim * config.iou_hidden + config.iou_hidden**2 + 4 * config.iou_hidden
+    )
+    return config.decoder_depth * layer + across + up + heads
+
+
+def step(config: ModelConfig, images: int, prompts: int) -> float:
+    """Of a training step, forward and backward: the backward pass costs twice the forward one. Two decoder passes."""
+    return 3 * (images * encoder(config) + 2 * prompts * decoder(config))

@@ -1,0 +1,68 @@
+"""Prompts drawn from a mask, as a person would give them: one point inside, or a box around it.
+
+Coordinates are those of `predict`: pixels of the picture, x to the right, y down, the first pixel's centre at (0, 0); a
+box is (x0, y0, x0 + width, y0 + height), as in COCO.
+"""
+
+import hashlib
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["box", "box_of", "ellipse", "fixed", "jittered", "point"]
+
+Mask = NDArray[np.bool_]
+
+
+def fixed(key: str, seed: int = 0) -> np.random.Generator:
+    """Chance that depends on a key alone: prompts of validation are the same in every run and on every machine."""
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def point(mask: Mask, rng: np.random.Generator) -> tuple[float, float]:
+    """A point of a mask (h, w), every place in it equally likely: a pixel, and a place within that pixel."""
+    x0, y0, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    inside = np.flatnonzero(mask[y0 : y0 + height, x0 : x0 + width])
+    if len(inside) == 0:
+        raise ValueError("an empty mask has no point")
+    y, x = divmod(int(inside[rng.integers(len(inside))]), width)
+    dx, dy = rng.uniform(-0.5, 0.5, 2)
+    return x0 + x + float(dx), y0 + y + float(dy)
+
+
+def box_of(mask: Mask) -> NDArray[np.float64]:
+    """The exact box of a mask that is not empty."""
+    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    if width == 0:
+        raise ValueError("an empty mask has no box")
+    return np.array([x, y, x + width, y + height], np.float64)
+
+
+def jittered(
+    exact: NDArray[Any], shape: tuple[int, ...], rng: np.random.Generator, jitter: float
+) -> NDArray[np.float64]:
+    """The box with each side moved by up to ±jitter of the box's extent, cut at the picture's border.
+
+    shape: (rows, columns) of the picture.
+    """
+    x0, y0, x1, y1 = exact
+    move = rng.uniform(-jitter, jitter, 4) * (x1 - x0, y1 - y0, x1 - x0, y1 - y0)
+    return np.clip(exact + move, 0, (shape[1], shape[0], shape[1], shape[0]))
+
+
+def box(mask: Mask, rng: np.random.Generator, jitter: float) -> NDArray[np.float64]:
+    """A box about a mask, jittered."""
+    return jittered(box_of(mask), mask.shape, rng, jitter)
+
+
+def ellipse(exact: NDArray[Any], shape: tuple[int, ...]) -> Mask:
+    """The ellipse inscribed in a box, as a mask: what one would draw knowing the box alone. The baseline of all."""
+    x0, y0, x1, y1 = (float(value) for value in exact)
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    # In COCO's boxes a pixel reaches from its index to the next.
+    u = (x + 0.5 - (x0 + x1) / 2) / max((x1 - x0) / 2, 0.5)
+    v = (y + 0.5 - (y0 + y1) / 2) / max((y1 - y0) / 2, 0.5)
+    return np.asarray(u * u + v * v <= 1)

@@ -1,0 +1,83 @@
+"""How good a model is on held-out groups while it trains: Dice of exact boxes and of points, beside a baseline.
+
+Prompts, images and post-processing are always the same, so that numbers of different steps and runs compare.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from us43d.errors import TrainError
+from us43d.harmonize.corpus import Corpus
+from us43d.train import prompts
+from us43d.train.config import TrainConfig
+from us43d.train.data import eligible, picture
+from us43d.train.metrics import overlap
+from us43d.train.model import UltraSam
+from us43d.train.predict import Predictor, box_prompts, point_prompts
+
+__all__ = ["COLUMNS", "held_out", "summary", "validate"]
+
+#: What `validate` gives for each instance: row of the source, of the group, and Dice of three ways to a mask.
+COLUMNS = ("source", "group", "box", "point", "ellipse")
+
+
+def held_out(corpus: Corpus, config: TrainConfig) -> list[tuple[int, list[int]]]:
+    """(row of `images`, rows of `annotations`) of the validation split: at most `validation_images` of them.
+
+    Which ones depends on their ids alone. Empty where the split is, or where it is trained on.
+    """
+    if "val" in config.splits or not config.validation_images:
+        return []
+    try:
+        rows = eligible(corpus, config, ("val",))
+    except TrainError:
+        return []
+    of = corpus.annotations["image"][rows]
+    images = np.unique(of).tolist()
+    images.sort(key=lambda image: hashlib.sha256(str(corpus.images["id"][image]).encode()).digest())
+    return [(image, rows[of == image][: config.instances].tolist()) for image in images[: config.validation_images]]
+
+
+@torch.inference_mode()
+def validate(
+    model: UltraSam, corpus: Corpus, images: list[tuple[int, list[int]]], device: torch.device, bf16: bool
+) -> NDArray[np.float64]:
+    """One row of COLUMNS for every instance of `images`. One refinement, masks at the picture's own size."""
+    training = model.training
+    predictor = Predictor(model, device=str(device))
+    found = []
+    for image, rows in images:
+        masks = [corpus.mask(row) for row in rows]
+        boxes = [prompts.box_of(mask) for mask in masks]
+        points = [prompts.point(mask, prompts.fixed(str(corpus.annotations["id"][row]))) for mask, row in
+                  zip(masks, rows, strict=True)]  # fmt: skip
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            encoded = predictor.encode(picture(corpus, image))
+            by = [
+                predictor.segment(encoded, xy.to(device), labels.to(device))
+                for xy, labels in (
+                    box_prompts(torch.tensor(np.stack(boxes)), encoded.scale),
+                    point_prompts(torch.tensor(points), encoded.scale),
+                )
+            ]
+        place = corpus.images["source"][image], corpus.images["group"][image]
+        for mask, box, *predicted in zip(masks, boxes, *by, strict=True):
+            guesses = [each.mask for each in predicted] + [prompts.ellipse(box, mask.shape)]
+            found.append([*place, *(overlap(mask, guess)[0] for guess in guesses)])
+    model.train(training)
+    return np.array(found, np.float64).reshape(-1, len(COLUMNS))
+
+
+def summary(table: NDArray[np.float64], corpus: Corpus) -> dict[str, Any]:
+    """The table's means: over all instances, and of each source."""
+
+    def means(rows: NDArray[np.float64]) -> dict[str, Any]:
+        dice = {f"{name}_dice": round(float(rows[:, COLUMNS.index(name)].mean()), 5) for name in COLUMNS[2:]}
+        return dice | {"instances": len(rows), "groups": len(np.unique(rows[:, 1]))}
+
+    sources = {corpus.sources[int(n)]["name"]: means(table[table[:, 0] == n]) for n in np.unique(table[:, 0])}
+    return means(table) | {"sources": sources}
