@@ -158,7 +158,7 @@ def new(
     session.say(
         "Replace everything marked FILL IN, then:\n"
         f"  pytest tests/unit/recipes/test_{module}.py tests/conformance -k {module}\n"
-        f"  us43d fetch {name} --specimen && us43d build {name} --partial"
+        f"  us43d fetch {name} --specimen && us43d build {name}"
     )
 
 
