@@ -14,7 +14,7 @@ NAME = re.compile(r"(?:.*/)?((\d+)_\d+)\.tif", re.IGNORECASE)
 def read(raw: RawTree) -> Iterator[Sample]:
     for found in raw.glob("**/[0-9]*.tif"):
         if match := NAME.fullmatch(found):
-            mask = f"{found.removesuffix('.tif')}_mask.tif"
+            mask = f"{found[:-4]}_mask{found[-4:]}"
             yield Sample(
                 key=f"train/{match[1]}.tif",
                 image=raw.path(found),
