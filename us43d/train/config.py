@@ -59,8 +59,8 @@ class TrainConfig(BaseModel):
 
     # Optimisation. batch: images in one step over all processes. micro_batch: images that go through the model at
     # once in one process. schedule "steps" multiplies the rate by decay at the milestones, "cosine" lets it fall to
-    # decay. ema: decay of the average of the weights that is validated and kept. lora: rank of low-rank updates of the image
-    # encoder, whose own weights then stay; 0 trains all weights.
+    # decay. ema: decay of the average of the weights that is validated and kept. lora: rank of low-rank updates of the
+    # image encoder, whose own weights then stay; 0 trains all weights.
     batch: int = Field(default=32, ge=1)
     micro_batch: int = Field(default=8, ge=1)
     steps: int = Field(default=30_000, ge=1)

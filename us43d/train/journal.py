@@ -1,0 +1,133 @@
+"""What a run leaves to read: log.jsonl, one record a line, and the same numbers for TensorBoard where it is installed.
+
+The first record says what the run is: config, corpus, licences, versions, device. Then come records of steps and of
+validations. A resumed run goes on in the same log; records after the checkpoint it resumes from are taken back.
+"""
+
+import contextlib
+import json
+import platform
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import torch
+
+import us43d
+from us43d import atomic
+from us43d.errors import LicenceError, listed
+from us43d.harmonize.corpus import Corpus
+from us43d.train.config import TrainConfig
+from us43d.train.team import Team
+
+__all__ = ["Journal", "Record", "began", "licences", "read"]
+
+Record: TypeAlias = dict[str, Any]
+
+
+class Journal:
+    """Writes the log in the process that leads; in the others it only remembers nothing."""
+
+    def __init__(self, folder: Path, team: Team, report: Callable[[Record], None] | None) -> None:
+        self.folder, self.team, self.report = folder, team, report
+        self.file = folder / "log.jsonl"
+        self.records: list[Record] = []
+        self._board: Any = None
+
+    def open(self, first: Record) -> None:
+        """Begin with `first`, or go on after the records up to its step. Raises StorageError."""
+        if not self.team.leads:
+            return
+        with atomic.storage_errors(self.folder, "Nothing was changed on disk."):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            kept = [each for each in read(self.file) if each["step"] <= first["step"]] if self.file.exists() else []
+            kept = kept if first["step"] else []
+            atomic.write_bytes(self.file, "".join(f"{json.dumps(each)}\n" for each in kept).encode())
+        self.records = kept
+        with contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=first["step"] + 1)
+        self.write(first)
+
+    def write(self, record: Record) -> None:
+        """Append a record. Raises StorageError."""
+        if not self.team.leads:
+            return
+        with atomic.storage_errors(self.file, "The run's checkpoints are intact."), self.file.open("a") as file:
+            file.write(f"{json.dumps(record)}\n")
+        self.records.append(record)
+        if self._board is not None:
+            for name, value in record.items():
+                if isinstance(value, int | float) and name != "step":
+                    self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+            self._board.flush()
+        if self.report:
+            self.report(record)
+
+    def of(self, kind: str) -> list[Record]:
+        return [each for each in self.records if each["kind"] == kind]
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def read(log: Path) -> Iterator[Record]:
+    """The records of a log; a last line that was cut off is left out."""
+    for line in log.read_text("utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
+def began(config: TrainConfig, corpus: Corpus, team: Team, step: int, drawn: Record) -> Record:
+    """The record that says what a run is. drawn: what of the corpus takes part."""
+    return {
+        "kind": "resumed" if step else "run",
+        "step": step,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": json.loads(config.model_dump_json()),
+        "corpus": {
+            "release": corpus.facts["release"],
+            "digest": corpus.digest,
+            "images": corpus.facts["images"],
+            "sources": {each["name"]: each["digest"] for each in corpus.sources},
+        },
+        "drawn": drawn,
+        "licences": licences(corpus, config),
+        "versions": {
+            "us43d": us43d.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+            "cuda": torch.version.cuda,
+        },
+        "device": torch.cuda.get_device_name(team.device) if team.on_gpu else f"{platform.machine()} CPU",
+        "processes": team.world,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def licences(corpus: Corpus, config: TrainConfig) -> Record:
+    """The sources trained on by licence, and whether all allow commercial use (None where one leaves it open).
+
+    Raises LicenceError with config.commercial if a source forbids it or leaves it open.
+    """
+    used = [each for each in corpus.sources if not config.sources or each["name"] in config.sources]
+    by_licence: dict[str, list[str]] = {}
+    for each in used:
+        by_licence.setdefault(each["licence"]["title"], []).append(each["name"])
+    answers = {each["name"]: each["licence"]["commercial"] for each in used}
+    forbidden, unknown, allowed = ([n for n, a in answers.items() if a is answer] for answer in (False, None, True))
+    if config.commercial and (forbidden or unknown):
+        raise LicenceError(
+            f"Commercial use is forbidden by {listed(forbidden, 60) or 'none'}, and not settled for "
+            f"{listed(unknown, 60) or 'none'}.",
+            next=f"us43d corpus {' '.join(allowed)} --release commercial" if allowed else "us43d licences --commercial",
+        )
+    commercial = False if forbidden else None if unknown else True
+    return {"by_licence": by_licence, "commercial": commercial, "forbidden": forbidden, "unknown": unknown}

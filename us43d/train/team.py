@@ -1,0 +1,71 @@
+"""The processes that train together under torchrun; one alone elsewhere."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from us43d.errors import ConfigError
+
+__all__ = ["Team", "assembled"]
+
+
+@dataclass(frozen=True)
+class Team:
+    """rank: which process this is, 0 the one that writes. world: how many there are."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def sums(self, values: Sequence[float] | Tensor) -> list[float]:
+        """The values summed over all processes."""
+        total = torch.as_tensor(values, dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            dist.all_reduce(total)
+        return [float(value) for value in total.tolist()]
+
+    def gathered(self, mine: Any) -> list[Any]:
+        """What each process has, in order of rank."""
+        if self.world == 1:
+            return [mine]
+        out = [None] * self.world
+        dist.all_gather_object(out, mine)
+        return out
+
+
+@contextlib.contextmanager
+def assembled(device: str) -> Iterator[Team]:
+    """The team this process belongs to, by torchrun's variables: NCCL between GPUs, Gloo between CPUs.
+
+    device: cpu, cuda, or cuda:n. Raises ConfigError if there is no such device.
+    """
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if device.startswith("cuda"):
+        if device == "cuda" or world > 1:
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        count = torch.cuda.device_count()
+        if int(device.partition(":")[2]) >= count:
+            raise ConfigError(f"There is no device {device}: PyTorch finds {count} GPUs.", next="us43d doctor")
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Team(0, 1, torch.device(device))
+        return
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Team(rank, world, torch.device(device))
+    finally:
+        dist.destroy_process_group()
