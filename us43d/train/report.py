@@ -244,13 +244,24 @@ def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]]
     return f"<div>{svg}{_key(names)}</div>"
 
 
+#: Values of a run's log that are drawn, and under what name.
+_CURVES = (
+    ("loss", (("loss", "loss"),)),
+    ("validation Dice", (("box_dice", "box prompt"), ("point_dice", "point prompt"), ("ellipse_dice", "ellipse"))),
+)
+
+
 def curve(records: Sequence[Mapping[str, Any]]) -> str:
-    """The learning curve of a run's records: loss, and Dice on the validation images."""
+    """The learning curve from the records of a run's log: loss, and Dice on the validation images."""
     panels = []
-    for name, label, floor in (("loss", "loss", None), ("val_dice", "validation Dice", 0.0)):
-        seen = [(float(r["step"]), float(r[name])) for r in records if "step" in r and r.get(name) is not None]
-        if seen:
-            panels.append(lines([Series(label, *zip(*seen, strict=True))], "step", label, floor=floor))
+    for label, names in _CURVES:
+        seen = [
+            (name, [(r["step"], r[key]) for r in records if r.get("kind") in ("step", "validation") and key in r])
+            for key, name in names
+        ]
+        series = [Series(name, *zip(*at, strict=True)) for name, at in seen if at]
+        if series:
+            panels.append(lines(series, "step", label, floor=0.0))
     return f'<div class="grid">{"".join(panels)}</div>' if panels else '<p class="soft">no step was logged</p>'
 
 
@@ -291,4 +302,3 @@ def _key(names: Sequence[str]) -> str:
         for n, name in enumerate(names)
     )
     return f"<p>{''.join(keys)}</p>"
-
