@@ -283,7 +283,7 @@ def test_average_precision_is_pycocotools(corpus: Corpus, model: Predictor) -> N
     found = evaluate({"m": model}, corpus, protocol="paper")
     rows = found.rows
     truth, images, results = [], {}, {"box": [], BASELINE: []}
-    at = {int(id): n for n, id in enumerate(corpus.annotations["id"])}
+    at = {int(one): n for n, one in enumerate(corpus.annotations["id"])}
     for row in rows[rows["prompt"] == "box"].to_dict("records"):
         n = at[row["annotation"]]
         image = corpus.images[corpus.annotations["image"][n]]
@@ -363,7 +363,7 @@ def test_differences_are_paired(corpus: Corpus, tmp_path: Path) -> None:
     assert macro["instances"] == bad.facts["instances"]  # only those both were evaluated on
     a, b = (e.rows[e.rows["weights"] == n].set_index("annotation")["dice"] for e, n in ((good, "good"), (bad, "bad")))
     assert macro["dice"].mean == pytest.approx((a - b).dropna().mean())
-    assert 0 < macro["dice"].low
+    assert macro["dice"].low > 0
     same = compare(good, good, "good", "good")
     assert {e["dice"][:3] for e in same} == {(0, 0, 0)}
     heads, rows = compared(found)
@@ -371,7 +371,7 @@ def test_differences_are_paired(corpus: Corpus, tmp_path: Path) -> None:
     assert rows[0][6].startswith("+0.")
     baseline = compare(good, good, "good", BASELINE)
     assert baseline[0]["dice"].mean != 0
-    with pytest.raises(UsageError, match="nothing|no instance"):
+    with pytest.raises(UsageError, match="no instance and prompt in common"):
         compare(good, bad, "bad", "good")
 
 
