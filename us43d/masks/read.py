@@ -18,6 +18,7 @@ from us43d.errors import MaskMismatch, UnreadableFile
 __all__ = [
     "MAX_PIXELS",
     "Header",
+    "Upright",
     "grey",
     "header",
     "image",
@@ -213,20 +214,31 @@ def nifti_frame(path: Path, frame: int) -> NDArray[Any]:
     return np.ascontiguousarray(_voxels(path, every, every, *(frame, *(0 for _ in shape[3:]))[: len(shape) - 2]).T)
 
 
+class Upright(NamedTuple):
+    """array: axes x, y, z run to the patient's right, front and head (RAS); further axes as stored. Read-only.
+
+    spacing: sizes of a voxel along x, y, z in the header's unit (mm).
+    """
+
+    array: NDArray[Any]
+    spacing: tuple[float, float, float]
+
+
 @lru_cache(maxsize=4)
-def nifti_upright(path: Path) -> NDArray[Any]:
-    """A whole NIfTI volume, small enough for memory, turned by its header to axes that run to the patient's right,
-    front and head (RAS), as far as turns by 90 degrees and mirroring go; further axes stay. Read-only."""
+def nifti_upright(path: Path) -> Upright:
+    """A whole NIfTI volume, small enough for memory, turned as its header says, by right angles and mirroring only."""
     import nibabel
 
-    array = _voxels(path)
+    array, orientations = _voxels(path), nibabel.orientations
     try:
-        codes = nibabel.orientations.io_orientation(_nifti(path).affine)
-        turned = nibabel.orientations.apply_orientation(array, codes)
-    except (ValueError, nibabel.orientations.OrientationError, np.linalg.LinAlgError) as error:
+        axes = orientations.io_orientation(_nifti(path).affine)
+        array = orientations.apply_orientation(array, axes)
+    except (ValueError, IndexError, np.linalg.LinAlgError, orientations.OrientationError) as error:
         raise UnreadableFile(f"{path} has no usable orientation: {error}.") from error
-    turned.setflags(write=False)
-    return np.asarray(turned)
+    array.setflags(write=False)
+    stored = nifti_shape(path)[1]
+    x, y, z = (stored[int(n)] for n in np.argsort(axes[:, 0]))
+    return Upright(array, (x, y, z))
 
 
 class _Video:
