@@ -109,9 +109,28 @@ class TrainConfig(BaseModel):
         return TrainConfig.model_validate(self.model_dump() | changes)
 
 
-#: ultrasam-vitb is the published recipe (docs/training.md); tiny learns on two CPU cores in minutes.
+#: ultrasam-vitb is the published recipe (docs/training.md); finetune is a beginning for data of one's own, to be tuned
+#: there; tiny learns on two CPU cores in minutes.
 PRESETS: dict[str, TrainConfig] = {
     "ultrasam-vitb": TrainConfig(name="ultrasam-vitb", model=MODELS["ultrasam"], by_aspect=True),
+    "finetune": TrainConfig(
+        name="finetune",
+        model=MODELS["ultrasam"],
+        zoom=0.3,
+        contrast=0.1,
+        batch=8,
+        micro_batch=2,
+        steps=1000,
+        learning_rate=2e-5,
+        warm_up=50,
+        schedule="cosine",
+        milestones=(),
+        decay=0.02,
+        ema=0.99,
+        validate_every=100,
+        save_every=200,
+        log_every=10,
+    ),
     "tiny": TrainConfig(
         name="tiny",
         zoom=0.7,

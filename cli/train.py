@@ -1,0 +1,233 @@
+"""The verb that trains."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from us43d.errors import ConfigError, TrainError, UnknownName, UsageError, WeightsError, listed
+
+from .options import Commercial
+from .output import Session
+from .tables import Columns, Table
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.harmonize.corpus import Corpus
+    from us43d.train.config import TrainConfig
+    from us43d.train.loop import Result
+
+PANEL = "Model"
+
+
+@verb(
+    "train",
+    panel=PANEL,
+    kept="The run's checkpoints are intact; --resume goes on from the newest.",
+    examples=(
+        "us43d train --preset tiny",
+        "us43d train --preset ultrasam-vitb --init sam_vit_b --run first",
+        "us43d train --run first --resume",
+        "torchrun --nproc-per-node 4 -m us43d train --preset ultrasam-vitb --init sam_vit_b",
+        "us43d train --init ultrasam --data my_coco.json --set lora=16",
+        "us43d train --preset tiny --set balance=organ --set learning_rate=1e-3 --steps 200",
+    ),
+)
+def train(
+    session: Session,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="tiny, ultrasam-vitb, or finetune, which --init and --data imply.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML or JSON with values of the training configuration.", metavar="FILE")
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Release of the corpus; the only one there is if left out.", metavar="RELEASE")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A COCO file of your own in place of a corpus.", metavar="FILE")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of --data's images; that of the file if left out.", metavar="FOLDER")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Weights to start from: a file, a folder or a name.", metavar="WEIGHTS")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run; the preset's if left out.", metavar="NAME")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint, if any.")] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Train so many steps; warm-up and milestones shrink with them.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:n; a GPU if there is one.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A value of the configuration; may be repeated.", metavar="KEY=VALUE"),
+    ] = None,
+    commercial: Commercial = False,
+) -> None:
+    """Train the promptable model on a corpus, or fine-tune it on a COCO file of your own.
+
+    SIGTERM saves a checkpoint and ends with exit code 0. docs/training.md has every value of the configuration.
+    """
+    import torch
+
+    from us43d.harmonize.corpus import Corpus
+    from us43d.train import coco
+    from us43d.train.loop import train as work
+
+    start = _weights(session, init) if init else None
+    if data and corpus:
+        raise UsageError("--data and --corpus exclude each other.")
+    settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
+    if commercial:
+        settings = settings.model_copy(update={"commercial": True})
+    folder = session.home.runs / (run or settings.name)
+    if data:
+        read = coco.read(data, folder / "data", images)
+    else:
+        read = Corpus.open(_release(session, corpus), session.home.root)
+    leads = os.environ.get("RANK", "0") == "0"
+    with session.progress(f"training {folder.name}", "steps") as move:
+        result = work(
+            settings,
+            read,
+            folder,
+            init=start,
+            resume=resume,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            progress=move,
+            report=lambda record: session.say(line) if (line := _line(record)) else None,
+        )
+    if leads:
+        _tell(session, result, read)
+
+
+def _config(
+    session: Session,
+    preset: str | None,
+    file: Path | None,
+    start: Path | None,
+    resumed: str | None,
+    own: bool,
+    changes: list[str],
+    steps: int | None,
+) -> "TrainConfig":
+    """The configuration meant: that of the run to be resumed, else a preset, the file and --set laid over it."""
+    from us43d.train import config as known
+    from us43d.train import weights
+
+    base = known.preset(preset or ("finetune" if start or own else "ultrasam-vitb"))
+    values = _values(changes)
+    log = session.home.runs / resumed / "log.jsonl" if resumed else None
+    if log and log.is_file() and not preset and not file:
+        base = _resumed(log)
+    elif start and not preset and not file and "model" not in values:
+        base = base.model_copy(update={"model": weights.load(start).config})
+    settings = known.read(base, file, **values)
+    return settings.shortened(steps) if steps and steps != settings.steps else settings
+
+
+def _resumed(log: Path) -> "TrainConfig":
+    from us43d.train import journal
+    from us43d.train.config import TrainConfig
+
+    first = next(journal.read(log), None)
+    if first is None:
+        raise TrainError(f"{log} has no record of how the run was begun.", next="the same with --preset or --config")
+    return TrainConfig.model_validate(first["config"])
+
+
+def _values(changes: list[str]) -> dict[str, Any]:
+    """key=value pairs; values in the words of TOML, what is none of them is text. A dotted key is one of the model."""
+    values: dict[str, Any] = {}
+    for change in changes:
+        key, given, text = change.partition("=")
+        if not given or not key.strip():
+            raise ConfigError(f"--set {change!r} is not of the form key=value.")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        outer, _, inner = key.strip().partition(".")
+        if inner:
+            values.setdefault(outer, {})[inner] = value
+        else:
+            values[outer] = value
+    return values
+
+
+def _release(session: Session, name: str | None) -> Path:
+    """The folder of the corpus meant. Raises UnknownName, and UsageError if several are there and none is named."""
+    found = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
+    if name is None and len(found) > 1:
+        raise UsageError(f"There are several corpora: {listed(found)}.", next=f"us43d train --corpus {found[0]}")
+    if name is not None and name not in found:
+        raise UnknownName(
+            f"There is no corpus {name!r} in {session.home.root}; there is {listed(found) or 'none'}.",
+            next="us43d corpus --all",
+        )
+    if not found:
+        raise UnknownName(f"There is no corpus in {session.home.root}.", next="us43d build --all")
+    return session.home.corpus(name or found[0])
+
+
+def _weights(session: Session, name: str) -> Path:
+    """A file or folder as given, else one of that name among the home's weights, else the result of a run."""
+    places = [Path(name).expanduser(), *(session.home.weights / f"{name}{end}" for end in ("", ".safetensors", ".pth"))]
+    places.append(session.home.runs / name / "weights")
+    for place in places:
+        if place.exists():
+            return place
+    raise WeightsError(f"There are no weights {name!r}, neither here nor in {session.home.weights}.",
+                       next=f"us43d weights get {name}")  # fmt: skip
+
+
+def _line(record: dict[str, Any]) -> str | None:
+    """What a person is told of a record."""
+    if record["kind"] in ("run", "resumed"):
+        drawn = record["drawn"]
+        begun = f"going on from step {record['step']:,}" if record["step"] else "from the beginning"
+        return (
+            f"{drawn['instances']:,} instances in {drawn['images']:,} images, {drawn['validation_images']:,} held out, "
+            f"on {record['device']}, {begun}"
+        )
+    if record["kind"] == "validation":
+        return (
+            f"step {record['step']:,}: Dice of a box {record['box_dice']:.3f}, of a point {record['point_dice']:.3f}; "
+            f"the box's inscribed ellipse {record['ellipse_dice']:.3f}"
+        )
+    parts = [f"step {record['step']:,}: loss {record['loss']:.3f}"]
+    if "images_per_second" in record:
+        parts.append(f"{record['images_per_second']:.1f} images/s")
+        parts += [f"MFU {record['mfu']:.0%}"] if record.get("mfu") else []
+        minutes, seconds = divmod(round(record["seconds_left"]), 60)
+        parts.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
+    return ", ".join(parts)
+
+
+def _tell(session: Session, result: "Result", read: "Corpus") -> None:
+    data = {
+        "weights": result.weights,
+        "run": result.run,
+        "step": result.step,
+        "stopped": result.stopped,
+        "corpus": read.digest,
+        "validation": result.validation,
+        "loss": [{"step": each["step"], "loss": each["loss"]} for each in result.curve],
+    }
+    heads: Columns = (
+        ("step", "right"),
+        ("box Dice", "right"),
+        ("point Dice", "right"),
+        ("ellipse of the box", "right"),
+    )
+    rows = (
+        (each["step"], *(f"{each[f'{way}_dice']:.3f}" for way in ("box", "point", "ellipse")))
+        for each in result.validation
+    )
+    shown: list[str | Table] = [Table(heads, rows)] if result.validation else ["no validation: no image is held out"]
+    last = f"stopped at step {result.step:,}; --resume goes on" if result.stopped else f"weights in {result.weights}"
+    session.answer(data, *shown, last)
