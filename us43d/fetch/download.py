@@ -80,9 +80,9 @@ def download(
             while True:
                 part, fetched = _transfer(part, remote, web, progress)
                 try:
-                    verify.check_type(part.path, remote.name)
+                    verify.check_type(part.path, remote.name, remote.size)
                     found = part.digests()
-                    trust = _check(remote, part.size, found, known)
+                    trust = _trust(remote, found, known)
                 except VerifyError as error:
                     part.delete()
                     if inherited:  # what an earlier run left may be at fault; once more, all of it
@@ -106,18 +106,22 @@ def download(
             )
 
 
-def _check(remote: Remote, size: int, found: dict[str, str], known: str | None) -> str:
+def _trust(remote: Remote, found: dict[str, str], known: str | None) -> str:
     """How far the file is to be trusted. Raises VerifyError."""
-    verify.check(remote.name, size, found, expected_size=remote.size, md5=remote.md5, sha256=remote.sha256)
+    verify.check_digests(remote.name, found, md5=remote.md5, sha256=remote.sha256)
     if remote.generated:
         return "content"
     if known is not None:
-        verify.check(remote.name, size, found, expected_size=None, md5=None, sha256=known, who="first download's")
+        verify.check_digests(remote.name, found, md5=None, sha256=known, who="first download's")
     if remote.sha256 or remote.md5:
         return "published digest"
     if known is not None:
         return "same as before"
     return "published size" if remote.size else "first use"
+
+
+class _Slow(requests.Timeout):
+    pass
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts
@@ -281,7 +285,7 @@ def _transfer(part: _Part, remote: Remote, web: Web, progress: Progress | None) 
                 headers["If-Range"] = part.validator
             with web.open(remote.url, headers=headers, start=start) as answer:
                 part, what = _begun(part, answer, start)
-                before, reason = part.size, "it was changed in between"
+                before, reason, slow = part.size, "it was changed in between", False
                 if what == "bytes":
                     try:
                         for block in _blocks(answer, web):
@@ -292,12 +296,12 @@ def _transfer(part: _Part, remote: Remote, web: Web, progress: Progress | None) 
                                 break
                         what = "complete"
                     except (requests.RequestException, HTTPError) as error:
-                        reason = str(error)[:200]
+                        reason, slow = str(error)[:200], isinstance(error, _Slow)
                 fetched += part.size - before
             if what == "complete" and (part.length is None or part.size >= part.length):
                 part.note["length"] = part.size
                 break
-            failures = 0 if part.size > furthest else failures + 1
+            failures = 0 if part.size > furthest and not slow else failures + 1
             furthest = max(furthest, part.size)
             if failures >= web.attempts:
                 missing = f" of {part.length:,}" if part.length else ""
@@ -340,7 +344,7 @@ def _begun(part: _Part, answer: requests.Response, start: int) -> tuple[_Part, L
 
 
 def _blocks(answer: requests.Response, web: Web) -> Iterator[bytes]:
-    """The answer's bytes as they come. Raises requests.Timeout when they hardly do."""
+    """The answer's bytes as they come. Raises _Slow when they hardly do."""
     window = web.timeout[1]
     since, got = time.monotonic(), 0
     while block := answer.raw.read1(_BLOCK, decode_content=True):
@@ -351,7 +355,7 @@ def _blocks(answer: requests.Response, web: Web) -> Iterator[bytes]:
         passed = time.monotonic() - since
         if passed > window:
             if got < _SLOWEST * passed:
-                raise requests.Timeout(f"only {got:,} bytes came in {passed:.0f} s")
+                raise _Slow(f"only {got:,} bytes came in {passed:.0f} s")
             since, got = time.monotonic(), 0
     if answer.raw.length_remaining:
         raise requests.ConnectionError("the connection ended early")

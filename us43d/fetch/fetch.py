@@ -257,9 +257,9 @@ class _Work:
         if entry and entry["bytes"] == size and not self.force:
             return remote.sha256 in (None, entry["sha256"])
         try:
-            verify.check_type(path, remote.name)
+            verify.check_type(path, remote.name, remote.size)
             found = verify.digests(path, md5=remote.md5 is not None)
-            verify.check(remote.name, size, found, expected_size=remote.size, md5=remote.md5, sha256=remote.sha256)
+            verify.check_digests(remote.name, found, md5=remote.md5, sha256=remote.sha256)
         except VerifyError as error:
             if entry:
                 return False

@@ -86,16 +86,9 @@ def _route(route: Route, files: list[Path], damaged: list[VerifyError]) -> Given
             sized = [path for path in files if path.stat().st_size == wanted.size]
         for path in named + sized:
             try:
-                verify.check_type(path, wanted.name)
+                verify.check_type(path, wanted.name, wanted.size)
                 found = verify.digests(path, md5=wanted.md5 is not None)
-                verify.check(
-                    str(path),
-                    path.stat().st_size,
-                    found,
-                    expected_size=wanted.size,
-                    md5=wanted.md5,
-                    sha256=wanted.sha256,
-                )
+                verify.check_digests(str(path), found, md5=wanted.md5, sha256=wanted.sha256)
             except VerifyError as error:
                 if path in named:
                     damaged.append(error)

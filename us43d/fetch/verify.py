@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from us43d.fetch import store
 from us43d.fetch.http import page_title
 from us43d.paths import Home
 
-__all__ = ["Finding", "check", "check_type", "digests", "verify"]
+__all__ = ["Finding", "check_digests", "check_type", "digests", "verify"]
 
 Progress = Callable[[int, int | None], None]
 
@@ -39,22 +39,27 @@ _PAGE = re.compile(rb"<(!doctype\s+html|html|head|title|body)[\s>]", re.IGNORECA
 _ZIP_END, _ZIP_TAIL = b"PK\x05\x06", 22 + 0xFFFF
 
 
-def check_type(path: Path, name: str) -> None:
-    """Raise VerifyError if the file at `path` cannot be what `name` promises: an HTML page, a truncated zip, …"""
+def check_type(path: Path, name: str, size: int | None = None) -> None:
+    """Raise VerifyError if the file at `path` cannot be what `name` promises: an HTML page, a truncated zip, …
+
+    size: bytes it must have.
+    """
     suffix = Path(name).suffix.lower()
-    size = path.stat().st_size
+    has = path.stat().st_size
     with path.open("rb") as file:
         begin = file.read(4096)
         if suffix not in {".html", ".htm"} and begin.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" and _PAGE.search(begin):
             title = page_title(begin.decode("utf-8", errors="replace"))
-            kind = {".zip": "zip"}.get(suffix) or (_MAGIC[suffix][0] if suffix in _MAGIC else "data file")
+            kind = "zip" if suffix == ".zip" else _MAGIC[suffix][0] if suffix in _MAGIC else "data file"
             called = f", title {title!r}" if title else ""
-            raise VerifyError(f"{name} is an HTML page ({size:,} bytes{called}), not a {kind}.")
+            raise VerifyError(f"{name} is an HTML page ({has:,} bytes{called}), not a {kind}.")
+        if size is not None and has != size:
+            raise VerifyError(f"{name} has {has:,} bytes; the published size is {size:,}.")
         if suffix == ".zip":
-            file.seek(max(0, size - _ZIP_TAIL))
+            file.seek(max(0, has - _ZIP_TAIL))
             if _ZIP_END not in file.read():
                 raise VerifyError(
-                    f"{name} is a truncated zip: its directory at the end is missing ({size:,} bytes are there)."
+                    f"{name} is a truncated zip: its directory at the end is missing ({has:,} bytes are there)."
                     if begin.startswith(b"PK")
                     else f"{name} is no zip: it begins with {begin[:8]!r}."
                 )
@@ -80,19 +85,10 @@ def digests(path: Path, *, md5: bool = False, progress: Progress | None = None) 
     return {name: each.hexdigest() for name, each in hashes.items()}
 
 
-def check(
-    name: str,
-    size: int,
-    found: dict[str, str],
-    *,
-    expected_size: int | None,
-    md5: str | None,
-    sha256: str | None,
-    who: str = "published",
+def check_digests(
+    name: str, found: Mapping[str, str], *, md5: str | None, sha256: str | None, who: str = "published"
 ) -> None:
-    """Raise VerifyError where size or digest is another than `who` gave out."""
-    if expected_size is not None and size != expected_size:
-        raise VerifyError(f"{name} has {size:,} bytes; the {who} size is {expected_size:,}.")
+    """Raise VerifyError where a digest is another than the one that `who` gave out."""
     for kind, expected in (("sha256", sha256), ("md5", md5)):
         if expected is not None and found[kind] != expected:
             raise VerifyError(
