@@ -41,8 +41,9 @@ class Failure(NamedTuple):
 
 #: Module that is missing → the extra that brings it.
 _EXTRAS = {
-    "torch": "train", "safetensors": "train", "faster_coco_eval": "train", "kaggle": "hosts", "gdown": "hosts",
-    "zenodo_get": "hosts", "py7zr": "archives", "rarfile": "archives", "dask": "dask", "distributed": "dask",
+    "torch": "train", "safetensors": "train", "faster_coco_eval": "train", "pydicom": "train", "kaggle": "hosts",
+    "gdown": "hosts", "zenodo_get": "hosts", "py7zr": "archives", "rarfile": "archives", "dask": "dask",
+    "distributed": "dask",
 }  # fmt: skip
 
 

@@ -2,10 +2,8 @@
 
 import base64
 import html
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "COLOURS", "Figure", "Series", "curve", "figures", "forest", "legend", "lines", "markdown", "overlay", "page",
-    "picture", "read_log", "table",
+    "picture", "table",
 ]  # fmt: skip
 
 #: Okabe and Ito's colours, told apart by nearly everyone (RGB).
@@ -263,15 +261,6 @@ def curve(records: Sequence[Mapping[str, Any]]) -> str:
         if series:
             panels.append(lines(series, "step", label, floor=0.0))
     return f'<div class="grid">{"".join(panels)}</div>' if panels else '<p class="soft">no step was logged</p>'
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a run's log.jsonl; a last line that was cut off is left out."""
-    found = []
-    for text in path.read_text("utf-8").splitlines(keepends=True):
-        if text.endswith("\n") and text.strip():
-            found.append(dict(json.loads(text)))
-    return found
 
 
 def _finite(x: Sequence[float], y: Sequence[float]) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from us43d.train.metrics import NSD_MM, NSD_PIXELS, ROUNDS, Interval, bootstrap
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BASELINE", "METRICS", "WAY", "Evaluation", "compare", "compared"]
+__all__ = ["BASELINE", "METRICS", "WAY", "Evaluation", "compare", "compared", "plain"]
 
 #: The baseline in every table: the ellipse inscribed in the box, which looks at no picture.
 BASELINE = "ellipse"
@@ -209,8 +209,8 @@ class Evaluation:
         """All numbers, as in metrics.json; unknown ones are None."""
         return {
             "facts": self.facts,
-            "summary": [_plain(e) for e in self.summary],
-            "coco": [_plain(e) for e in self.coco],
+            "summary": [plain(e) for e in self.summary],
+            "coco": [plain(e) for e in self.coco],
         }
 
     def write(self, folder: Path) -> Path:
@@ -360,16 +360,16 @@ def _words(found: Interval, metric: str, *, signed: bool = False) -> str | None:
     return f"{mean} ({found.low:{sign}{form}}{dash}{found.high:{sign}{form}})"
 
 
-def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
     """For JSON: intervals as objects, numbers that are not known as None."""
 
-    def plain(value: Any) -> Any:
+    def known(value: Any) -> Any:
         if isinstance(value, Interval):
-            return {name: plain(part) for name, part in value._asdict().items()}
+            return {name: known(part) for name, part in value._asdict().items()}
         if isinstance(value, Mapping):
-            return {name: plain(part) for name, part in value.items()}
+            return {name: known(part) for name, part in value.items()}
         if isinstance(value, np.generic):
             value = value.item()
         return None if isinstance(value, float) and not np.isfinite(value) else value
 
-    return {name: plain(value) for name, value in entry.items()}
+    return {name: known(value) for name, value in entry.items()}

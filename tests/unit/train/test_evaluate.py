@@ -14,7 +14,7 @@ from us43d.errors import UnknownName, UnreadableFile, UsageError
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPECK, Corpus, merge
 from us43d.paths import Home
-from us43d.train import report
+from us43d.train import journal, report
 from us43d.train.evaluate import click, evaluate
 from us43d.train.model import PRESETS, UltraSam
 from us43d.train.predict import Encoded, Prediction, Predictor
@@ -394,7 +394,7 @@ def test_the_learning_curve(tmp_path: Path) -> None:
     records = [{"kind": "run", "step": 0}] + [{"kind": "step", "step": n, "loss": 2 / n} for n in range(10, 100, 10)]
     records += [{"kind": "validation", "step": n, "box_dice": 0.5, "ellipse_dice": 0.7} for n in (50, 90)]
     log.write_text("\n".join(json.dumps(r) for r in records) + '\n{"kind": "st')
-    found = report.read_log(log)
+    found = list(journal.read(log))
     assert found == records
     drawn = report.curve(found)
     assert drawn.count("<svg") == 2

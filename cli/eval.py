@@ -1,0 +1,181 @@
+"""The verb that evaluates."""
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from us43d import registry
+from us43d.errors import UsageError
+
+from .models import Device, Dtype, device_of, on_disk, predictor, release, weights_of
+from .output import Session
+from .tables import Columns, Table
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.train.results import Evaluation
+
+PANEL = "Model"
+
+
+@verb(
+    "eval",
+    panel=PANEL,
+    kept="Evaluations written so far are complete.",
+    examples=(
+        "us43d eval --weights tiny --all",
+        "us43d eval --weights ultrasam --on BUS-BRA --on MMOTU-2D --protocol paper",
+        "us43d eval --weights first --all --protocol both --split val",
+        "us43d eval --compare first second --all",
+        "us43d eval --compare evaluations/first evaluations/second",
+    ),
+)
+def eval_(
+    session: Session,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights", help="A run, a file, a folder or a name; several go into one table.", metavar="RUN|FILE|NAME"
+        ),
+    ] = None,
+    on: Annotated[
+        list[str] | None, typer.Option("--on", help="Sources, in any spelling; may be repeated.", metavar="NAME")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every source of the corpus.")] = False,
+    corpus: Annotated[
+        str | None, typer.Option(help="Release of the corpus; the only one there is if left out.", metavar="RELEASE")
+    ] = None,
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which part of the sources.")] = "test",
+    protocol: Annotated[
+        Literal["paper", "ours", "both"],
+        typer.Option(
+            help="paper: one refinement, COCO mAP, as published. ours: Dice, IoU, HD95, NSD and corrective clicks."
+        ),
+    ] = "ours",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt", help="First prompts of ours: box, centre, random; all if left out.", show_default=False
+        ),
+    ] = None,
+    clicks: Annotated[str, typer.Option(help="Numbers of corrective clicks of ours.", metavar="N,N…")] = "0,1,3,5,7",
+    refine: Annotated[
+        int, typer.Option(min=0, max=1, help="Refinements before the first click, of ours; paper has one.")
+    ] = 1,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare",
+            help="Paired differences of two weights (or ellipse), or of two folders of evaluations.",
+            metavar="A B",
+            show_default=False,
+        ),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Public weights on this disk go into the table, too.")
+    ] = True,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Only instances of at least 95 % of their image's largest.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many images, chosen by their ids.", metavar="N")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random points, --limit and the bootstrap.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; evaluations/<weights>-<time> if left out.")
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """How good weights are on held-out data: a table here; metrics, instances and a page with pictures in a folder."""
+    from us43d.train.results import BASELINE, Evaluation
+
+    if compare and all((Path(name) / "instances.parquet").is_file() for name in compare):
+        if weights or on or every:
+            raise UsageError("Two folders of evaluations are compared as they are, without --weights, --on and --all.")
+        one, two = (Evaluation.read(Path(name)) for name in compare)
+        _compared(session, one, two, one.facts["weights"][0], two.facts["weights"][0])
+        return
+    names = [*(weights or ()), *(name for name in compare or () if name != BASELINE)]
+    if not names:
+        raise UsageError("No weights are given.", next="us43d eval --weights RUN|FILE --all")
+    if bool(on) == every:
+        raise UsageError("Give either --on with sources or --all.", next=f"us43d eval --weights {names[0]} --all")
+    found = _evaluated(session, names, {
+        "on": on or (), "corpus": corpus, "split": split, "protocol": protocol, "prompt": prompt, "clicks": clicks,
+        "refine": refine, "baselines": baselines and not compare, "largest": largest, "limit": limit, "seed": seed,
+        "device": device, "dtype": dtype,
+    })  # fmt: skip
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    label = found.facts["weights"][0].replace("/", "-")
+    folder = found.write(out or session.home.root / "evaluations" / f"{label}-{stamp}")
+    if compare:
+        first, second = (_labels(names).get(name, name) for name in compare)
+        _compared(session, found, found, first, second, folder)
+        return
+    heads, rows = found.table()
+    shown: list[str | Table] = ["\n".join(found.described()), "", _table(heads, rows)]
+    if found.coco:
+        shown += ["", "COCO average precision, class-agnostic", _table(*found.coco_table())]
+    session.answer(found.data() | {"folder": folder}, *shown)
+    session.say(f"{folder}: page.html with pictures, table.md, metrics.json, instances.parquet")
+
+
+def _evaluated(session: Session, names: list[str], wanted: dict[str, Any]) -> "Evaluation":
+    from us43d.harmonize.corpus import Corpus
+    from us43d.train.evaluate import evaluate
+
+    opened = Corpus.open(release(session, wanted["corpus"]), session.home.root)
+    sources = [registry.find(name).name for name in wanted["on"]]
+    places = {label: weights_of(session, name) for name, label in _labels(names).items()}
+    if wanted["baselines"]:
+        places |= {name: place for name, place in on_disk(session).items() if place not in places.values()}
+    kind = device_of(wanted["device"])
+    models = {name: predictor(place, kind, wanted["dtype"]) for name, place in places.items()}
+    with session.progress(f"evaluating {', '.join(models)}") as move:
+        return evaluate(
+            models,
+            opened,
+            split=wanted["split"],
+            sources=sources,
+            protocol=wanted["protocol"],
+            prompts=wanted["prompt"] or ("box", "centre", "random"),
+            clicks=_numbers(wanted["clicks"]),
+            refine=wanted["refine"],
+            largest=wanted["largest"],
+            limit=wanted["limit"],
+            seed=wanted["seed"],
+            progress=move,
+        )
+
+
+def _labels(names: list[str]) -> dict[str, str]:
+    """How weights are called in tables: short where that is not ambiguous."""
+    short = {name: Path(name).name.removesuffix(".pth").removesuffix(".safetensors") for name in names}
+    return {name: label if list(short.values()).count(label) == 1 else name for name, label in short.items()}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--clicks {text!r} is no list of numbers such as 0,1,3,5,7.") from error
+
+
+def _table(heads: list[str], rows: list[list[Any]]) -> Table:
+    columns: Columns = [(head, "left" if head in ("protocol", "prompt", "weights", "source", "") else "right")
+                        for head in heads]  # fmt: skip
+    return Table(columns, rows)
+
+
+def _compared(
+    session: Session, one: "Evaluation", two: "Evaluation", first: str, second: str, folder: Path | None = None
+) -> None:
+    from us43d.train.results import compare, compared, plain
+
+    entries = compare(one, two, first, second)
+    data = {"first": first, "second": second, "differences": [plain(entry) for entry in entries], "folder": folder}
+    head = f"{first} minus {second}, paired by instance, with 95 % intervals by the bootstrap over groups"
+    session.answer(data, head, "", _table(*compared(entries)))

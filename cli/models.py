@@ -1,0 +1,92 @@
+"""What the verbs around the model share: which weights, which corpus, which device."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import typer
+
+from us43d.errors import UnknownName, UsageError, WeightsError, listed
+
+from .output import Session
+
+if TYPE_CHECKING:
+    from us43d.train.predict import Predictor
+
+__all__ = ["Device", "Dtype", "device_of", "on_disk", "predictor", "release", "weights_of"]
+
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:n; a GPU if there is one.", show_default=False)]
+Dtype: TypeAlias = Annotated[
+    Literal["float32", "bf16", "fp16"], typer.Option(help="Precision of the model; half precision is for GPUs.")
+]
+_ENDS = ("", ".pth", ".safetensors")
+
+
+def weights_of(session: Session, name: str) -> Path:
+    """A file or folder as given, else one of that name among the home's weights, else the result of a run.
+
+    Of a run that has not ended the newest checkpoint is taken. Raises WeightsError.
+    """
+    from us43d.train import checkpoint
+    from us43d.train.published import PUBLISHED
+
+    given = Path(name).expanduser()
+    for place in (given, *(session.home.weights / f"{name}{end}" for end in _ENDS), session.home.runs / name):
+        if place.is_dir() and (place / "log.jsonl").is_file():
+            result = place / "weights"
+            found = result if result.is_dir() else checkpoint.latest(place / "checkpoints")
+            if found is None:
+                raise WeightsError(f"The run {place} has saved no weights yet.", next="us43d weights show")
+            return found
+        if place.exists():
+            return place
+    raise WeightsError(
+        f"There are no weights {name!r}: no such file, nor are they in {session.home.weights} or {session.home.runs}.",
+        next=f"us43d weights get {name}" if name in PUBLISHED else "us43d weights show",
+    )
+
+
+def on_disk(session: Session) -> dict[str, Path]:
+    """The public weights that lie in the home, by name."""
+    from us43d.train.published import PUBLISHED
+
+    places = ((name, session.home.weights / f"{name}{end}") for name in PUBLISHED for end in reversed(_ENDS))
+    return {name: place for name, place in places if place.exists()}
+
+
+def release(session: Session, name: str | None) -> Path:
+    """The folder of the corpus meant. Raises UnknownName, and UsageError if several are there and none is named."""
+    found = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
+    if not found or (name is not None and name not in found):
+        which = f"no corpus {name!r}" if name else "no corpus"
+        there = f"; there is {listed(found)}" if found else ""
+        raise UnknownName(f"There is {which} in {session.home.root}{there}.", next="us43d build --all")
+    if name is None and len(found) > 1:
+        raise UsageError(f"There are several corpora: {listed(found)}.", next=f"the same with --corpus {found[0]}")
+    return session.home.corpus(name or found[0])
+
+
+def device_of(name: str | None) -> str:
+    """The device meant. Raises UsageError for one that is not there."""
+    import torch
+
+    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        kind = torch.device(chosen)
+    except RuntimeError as error:
+        raise UsageError(f"{chosen!r} is no device: cpu, cuda or cuda:n.") from error
+    there = kind.type == "cpu" or (
+        kind.type == "cuda" and torch.cuda.is_available() and (kind.index or 0) < torch.cuda.device_count()
+    )
+    if not there:
+        raise UsageError(f"The device {chosen!r} is not here.", next="us43d doctor")
+    return chosen
+
+
+def predictor(path: Path, device: str, dtype: str) -> "Predictor":
+    """Weights made ready. Raises WeightsError."""
+    import torch
+
+    from us43d.train.predict import Predictor
+
+    kinds = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return Predictor.from_weights(path, device=device, dtype=kinds[dtype])

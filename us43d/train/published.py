@@ -1,0 +1,66 @@
+"""Public weights: where they are, how large, under which licence. What nobody has published is None."""
+
+from typing import NamedTuple
+
+__all__ = ["PUBLISHED", "Published"]
+
+
+class Published(NamedTuple):
+    """name: how us43d calls it; it lies in weights/<name>.pth. page: where a person reads about it.
+
+    size: bytes. evidence: where address, size and digests are from.
+    """
+
+    name: str
+    title: str
+    url: str
+    page: str
+    licence: str
+    evidence: str
+    size: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+
+
+_META = "https://github.com/facebookresearch/segment-anything"
+_SAM = (
+    "address from the repository's README, whose file name begins the md5; size and sha256 as in the Git LFS pointers "
+    "of copies"
+)
+
+PUBLISHED: dict[str, Published] = {
+    each.name: each
+    for each in (
+        Published(
+            "sam_vit_b", "Segment Anything ViT-B, from which UltraSam was trained",
+            "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth", _META, "Apache-2.0", _SAM,
+            375_042_383, "01ec64d29a2fca3f0661936605ae66f8",
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        ),
+        Published(
+            "sam_vit_l", "Segment Anything ViT-L",
+            "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_l_0b3195.pth", _META, "Apache-2.0", _SAM,
+            1_249_524_607, "0b3195507c641ddb6910d2bb5adee89c",
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        ),
+        Published(
+            "sam_vit_h", "Segment Anything ViT-H",
+            "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth", _META, "Apache-2.0", _SAM,
+            2_564_550_879, "4b8939a88964f0f4ff5f5b2642c598a6",
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        ),
+        Published(
+            "medsam", "MedSAM ViT-B (Ma et al. 2024)",
+            "https://zenodo.org/records/10689643/files/medsam_vit_b.pth?download=1",
+            "https://github.com/bowang-lab/MedSAM", "Apache-2.0",
+            "Zenodo record 10689643; md5 as two projects that download it have it; size not established",
+            md5="3bb6db55bd0c9ca30b61248bca72f8d6",
+        ),
+        Published(
+            "ultrasam", "UltraSam (Meyer et al. 2024), decoder with double residual",
+            "https://s3.unistra.fr/camma_public/github/ultrasam/UltraSam.pth",
+            "https://github.com/CAMMA-public/UltraSam", "CC-BY-NC-SA-4.0",
+            "address as a project that downloads it has it; size and digest not established",
+        ),
+    )
+}  # fmt: skip
