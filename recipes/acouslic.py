@@ -23,6 +23,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         if masks.mha_shape(truth)[0] != shape:
             raise MaskMismatch(f"{truth} has the shape {masks.mha_shape(truth)[0]}, its images {shape}.")
         subject = subjects[uuid]["subject_id"] if uuid in subjects else ""
+        subject = "" if subject.lower() == "nan" else subject
         group = f"subject {subject}" if subject else uuid
         remarks = () if subject else ("no subject is listed for this case, which stands for itself",)
         frames = shape[2] if len(shape) == 3 else 1

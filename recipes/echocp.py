@@ -18,7 +18,9 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
     for key in tree.glob("EchoCP_dataset/*_?_image.nii.gz"):
         patient, action = key.rpartition("/")[2].split("_")[:2]
         image, truth = tree.path(key), tree.path(f"{key[: -len('_image.nii.gz')]}_label.nii.gz")
-        tags = {"action": ACTIONS.get(action.lower(), action), **levels.get((patient, action.lower()), {})}
+        level = levels.get((patient, action.lower()), {})
+        tags = {"action": ACTIONS.get(action.lower(), action), **level}
+        remarks = () if level else ("the table of diagnoses has no row for this video, or is not there",)
         tree.use(truth)
         frames, drop = 0, "no frame of this video is labelled"
         try:
@@ -41,9 +43,10 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
                 frame=n,
                 tags=tags,
                 drop=None if set(values) <= set(CHAMBERS.values()) else "a label value is not described",
+                remarks=remarks,
             )
         if not labelled:
-            yield Sample(key=f"{key}#0000", image=image, group=patient, tags=tags, drop=drop)
+            yield Sample(key=f"{key}#0000", image=image, group=patient, tags=tags, drop=drop, remarks=remarks)
 
 
 def _levels(raw: RawTree) -> dict[tuple[str, str], dict[str, str]]:

@@ -19,6 +19,7 @@ from us43d.contract import (
     Split,
     lazy,
 )  # fmt: skip
+from us43d.errors import UnreadableFile
 
 
 def painted(picture: Any) -> Any:
@@ -28,12 +29,13 @@ def painted(picture: Any) -> Any:
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("OTU_3d", "OTU_CEUS")
-    split: dict[str, Split] = {}
-    for name, part in (("train", "train"), ("val", "test")):
-        for found in tree.glob(f"OTU_3d/{name}.txt"):
-            split |= dict.fromkeys(tree.text(found).split(), part)  # type: ignore[arg-type]
-    for found in tree.glob("OTU_3d/images/*.JPG"):
+    pictures = tree.glob("OTU_3d/images/*.JPG")
+    lists: dict[Split, str] = {"train": "train.txt", "test": "val.txt"} if pictures else {}
+    split = {number: part for part, name in lists.items() for number in tree.text(tree.one(f"OTU_3d/{name}")).split()}
+    for found in pictures:
         folder, number = found.split("/")[0], Path(found).stem
+        if number not in split:
+            raise UnreadableFile(f"{folder}/train.txt and val.txt in {tree.root} do not list {found}.")
         coloured, binary = (f"{folder}/annotations/{number}{ending}.PNG" for ending in ("", "_binary"))
         if tree.has(binary):
             mask = lazy(masks.binary, tree.path(binary))
@@ -41,7 +43,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         else:
             mask = lazy(painted, lazy(masks.rgb, tree.path(coloured)))
         key = f"OTU_3d/images/{number}.JPG"
-        yield Sample(key=key, image=tree.path(found), masks={"ovarian_lesion": mask}, split=split.get(number))
+        yield Sample(key=key, image=tree.path(found), masks={"ovarian_lesion": mask}, split=split[number])
     # The figshare deposit has other folders and no lists.
     for found in tree.glob("OTU_CEUS/image/*.JPG"):
         mask = lazy(painted, lazy(masks.rgb, tree.path(f"{found.split('/')[0]}/label/{Path(found).stem}.PNG")))
