@@ -185,6 +185,7 @@ RECIPE = Recipe(
         "29,283 is a catalogue's count of all slices of the labelled videos, not of labelled frames.",
         "The spacing in the headers is not carried over: whether it is real was not established.",
         "EchoCP is from the same hospital; overlap is not documented.",
+        "A copy at Hugging Face (MedOtter/CardiacUDC) holds frames in parquet files; only its listing was seen, and it is not read.",
     ),
     sources=(
         "github CAMMA-public/UltraSam datasets/datasets/CardiacUDC.py",

@@ -1,0 +1,77 @@
+"""NIfTI files frame by frame and upright."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from us43d import masks
+from us43d.errors import UnreadableFile
+
+VOLUME = np.random.default_rng(0).integers(0, 255, (30, 20, 9), dtype=np.uint8)
+
+
+def save(path: Path, array: NDArray[np.generic]) -> Path:
+    nibabel.save(nibabel.nifti1.Nifti1Image(array, np.diag([0.5, 0.6, 0.7, 1])), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("dtype", ["uint8", ">i2", "float64"])
+def test_every_frame_in_any_order(tmp_path: Path, name: str, dtype: str) -> None:
+    path = save(tmp_path / name, VOLUME.astype(dtype))
+    shape, spacing = masks.nifti_shape(path)
+    assert shape == (30, 20, 9)
+    assert spacing == pytest.approx((0.5, 0.6, 0.7))
+    for frame in (0, 1, 8, 8, 3, 0):
+        found = masks.nifti_frame(path, frame)
+        assert found.dtype == np.dtype(dtype).newbyteorder("=")
+        assert np.array_equal(found, VOLUME[:, :, frame].T)
+    with pytest.raises(UnreadableFile, match="9 frames, no frame 9"):
+        masks.nifti_frame(path, 9)
+
+
+def test_axes_of_length_1_are_passed_over(tmp_path: Path) -> None:
+    for number, array in enumerate((VOLUME[:, :, 4], VOLUME[:, :, 4:5, None, None])):
+        path = save(tmp_path / f"{number}.nii", array)
+        assert np.array_equal(masks.nifti_frame(path, 0), VOLUME[:, :, 4].T)
+    with pytest.raises(UnreadableFile, match="no sequence of pictures"):
+        masks.nifti_frame(save(tmp_path / "b.nii", VOLUME[..., None].repeat(3, 3)), 0)
+
+
+def test_a_cut_file_gives_what_it_has(tmp_path: Path) -> None:
+    data = save(tmp_path / "a.nii.gz", VOLUME).read_bytes()
+    path = tmp_path / "b.nii.gz"
+    path.write_bytes(data[: len(data) // 2])
+    assert np.array_equal(masks.nifti_frame(path, 1), VOLUME[:, :, 1].T)
+    with pytest.raises(UnreadableFile, match=r"b\.nii\.gz is no readable NIfTI file"):
+        masks.nifti_frame(path, 8)
+    assert np.array_equal(masks.nifti_frame(path, 1), VOLUME[:, :, 1].T)
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", b"\x1f\x8b\x08", b"\0" * 400])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_no_nifti_file(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    for read in (masks.nifti_shape, masks.nifti_upright):
+        with pytest.raises(UnreadableFile, match=f"{name} is no readable NIfTI file"):
+            read(tmp_path / name)
+
+
+def test_upright_with_its_spacing(tmp_path: Path) -> None:
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[0, 1], affine[1, 2], affine[3, 3] = -0.5, 0.6, 0.7, 1  # axes: to the feet, right, front
+    nibabel.save(nibabel.nifti1.Nifti1Image(VOLUME, affine), tmp_path / "a.nii")
+    found = masks.nifti_upright(tmp_path / "a.nii")
+    assert np.array_equal(found.array, VOLUME[::-1].transpose(1, 2, 0))
+    assert found.spacing == pytest.approx((0.6, 0.7, 0.5))
+
+
+def test_label_values() -> None:
+    assert masks.label_values(np.zeros((3, 4)), "a") == ()
+    assert masks.label_values(np.array([[0.0, 4.0], [2.0, 4.0]]), "a") == (2, 4)
+    for value in (0.5, np.nan, np.inf):
+        with pytest.raises(UnreadableFile, match="a has label values that are no whole numbers"):
+            masks.label_values(np.array([[0, value]]), "a")
