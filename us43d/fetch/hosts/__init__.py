@@ -1,0 +1,49 @@
+"""Where the files of a route are to be had: one small module a host, each asking that host's API.
+
+    resolve(route, web) -> [Remote, …]      every file, with the size and digest its host publishes
+
+What cannot be scripted raises ManualFileError with numbered steps.
+"""
+
+from collections.abc import Callable, Mapping
+
+from us43d.contract import Route, RouteKind
+from us43d.fetch.hosts import (
+    by_hand,
+    dataverse,
+    figshare,
+    gdrive,
+    girder,
+    github,
+    kaggle,
+    mendeley,
+    onedrive,
+    plain,
+    zenodo,
+)
+from us43d.fetch.http import Remote, Web
+
+__all__ = ["resolve"]
+
+_HOSTS: Mapping[RouteKind, Callable[[Route, Web], list[Remote]]] = {
+    "http": plain.resolve,
+    "tcia": plain.resolve,
+    "zenodo": zenodo.resolve,
+    "mendeley": mendeley.resolve,
+    "kaggle": kaggle.dataset,
+    "kaggle_competition": kaggle.competition,
+    "github": github.resolve,
+    "gdrive": gdrive.resolve,
+    "onedrive": onedrive.resolve,
+    "figshare": figshare.resolve,
+    "girder": girder.resolve,
+    "dataverse": dataverse.resolve,
+    "grand_challenge": by_hand.resolve,
+    "stanford_aimi": by_hand.resolve,
+    "manual": by_hand.resolve,
+}
+
+
+def resolve(route: Route, web: Web) -> list[Remote]:
+    """The files of a route. Raises FetchError, ManualFileError and LoginError."""
+    return _HOSTS[route.kind](route, web)

@@ -1,0 +1,33 @@
+"""Hosts that no script may use: challenges with a sign-up, portals with an agreement, forms, e-mail."""
+
+from us43d.contract import Route
+from us43d.errors import FetchError
+from us43d.fetch.hosts.common import refused
+from us43d.fetch.http import Remote, Web
+
+__all__ = ["resolve"]
+
+
+def resolve(route: Route, web: Web) -> list[Remote]:
+    """Raises ManualFileError, always."""
+    if not (route.url or route.record):
+        raise FetchError("The way by hand names no page.")
+    if route.kind == "grand_challenge":
+        raise refused(
+            route,
+            f"The challenge {route.record or route.url} gives its data to participants only.",
+            "Log in with a free Grand Challenge account, or make one.",
+            "Join the challenge and accept its terms; organisers may take days to answer.",
+            "Follow its link to the data and download them.",
+        )
+    if route.kind == "stanford_aimi":
+        raise refused(
+            route,
+            "Stanford AIMI gives these data to people who agree to its research use agreement.",
+            "Log in (an e-mail address is enough), or make an account.",
+            "Read and accept the agreement shown there.",
+            "Download the data set in the browser; large ones come with an AzCopy command that the page shows.",
+        )
+    raise refused(
+        route, f"A person must get these files from {route.url or route.record}.", "Do what the page asks for."
+    )

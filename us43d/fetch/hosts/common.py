@@ -1,0 +1,87 @@
+"""What the hosts' modules share: laying the facts of a route over what its host lists, and steps for a person."""
+
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from us43d.contract import RawFile, Route
+from us43d.errors import FetchError, LoginError, ManualFileError, VerifyError, listed
+from us43d.fetch import store
+from us43d.fetch.http import Remote
+
+__all__ = ["by_facts", "from_facts", "is_archive", "matched", "refused", "steps"]
+
+_ARCHIVE = re.compile(r"\.(zip|z\d\d|change2zip|rar|r\d\d|7z|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz|lzma|zst))(\.\d{3})?")
+
+
+def is_archive(name: str) -> bool:
+    return re.search(_ARCHIVE.pattern + r"\Z", name.lower()) is not None
+
+
+def by_facts(name: str, url: str, **known: object) -> Remote:
+    """A file that a host lists and no recipe names: an archive is unpacked where it lies, all else is placed.
+
+    Raises FetchError for a name that leads out of the folder, or that fetching keeps for itself.
+    """
+    parts = name.split("/")
+    if name.startswith("/") or {"", ".", ".."} & set(parts) or re.search(r"[\\\x00-\x1f]", name) or store.is_ours(name):
+        raise FetchError(f"{url} is called {name!r} by its host, which is no name to store it under.")
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise FetchError(f"{name} is at {url!r} by its host, which is no web address.")
+    archive = is_archive(name)
+    into = posixpath.dirname(name) if archive else ""
+    return replace(Remote(name, url, unpack=archive, into=into), **known)  # type: ignore[arg-type]
+
+
+def from_facts(file: RawFile, url: str | None = None) -> Remote:
+    """A file as the recipe describes it."""
+    address = url or file.url
+    if address is None:
+        raise FetchError(f"No address is known for {file.name}.")
+    kept = {"size": file.size, "md5": file.md5, "sha256": file.sha256, "generated": file.generated}
+    return Remote(file.name, address, unpack=file.unpack, into=file.into, **kept)  # type: ignore[arg-type]
+
+
+def matched(route: Route, found: Iterable[Remote], where: str) -> list[Remote]:
+    """The files the route names, with what the host says of each; all the host has where it names none.
+
+    Raises FetchError for a file the host does not have, VerifyError where it has another version than the facts.
+    """
+    by_name = {remote.name: remote for remote in found}
+    if not by_name:
+        raise FetchError(f"{where} lists no file.", next=f"open {route.url} in a browser" if route.url else "")
+    if not route.files:
+        return [by_name[name] for name in sorted(by_name)]
+    remotes = []
+    for file in route.files:
+        there = by_name.get(file.name) or by_name.get(posixpath.basename(urlsplit(file.url or "").path))
+        if there is None:
+            there = next((each for name, each in by_name.items() if posixpath.basename(name) == file.name), None)
+        if there is None:
+            raise FetchError(f"{where} holds no {file.name}; it has {listed(sorted(by_name), 8)}.")
+        facts = ((file.md5, there.md5, "md5"), (file.sha256, there.sha256, "sha256"), (file.size, there.size, "size"))
+        for fact, now, what in facts:
+            if fact is not None and now is not None and fact != now and not file.generated:
+                raise VerifyError(
+                    f"{where} now has another {file.name}: its {what} is {now}, where {fact} is known.",
+                    next=f"look at {route.url or where} for what has changed",
+                )
+        known = {"size": there.size or file.size, "md5": there.md5 or file.md5, "sha256": there.sha256 or file.sha256}
+        remotes.append(replace(from_facts(file, there.url), headers=there.headers, **known))  # type: ignore[arg-type]
+    return remotes
+
+
+def steps(what: str, *acts: str, login: bool = False) -> ManualFileError:
+    """An error with numbered steps for a person."""
+    numbered = [f"  {n}. {act}" for n, act in enumerate(filter(None, acts), start=1)]
+    kind = LoginError if login else ManualFileError
+    return kind("\n".join([what, *numbered]), next="the same command, when that is done")
+
+
+def refused(route: Route, what: str, *acts: str) -> ManualFileError:
+    """Steps where a host does not serve scripts: its page in a browser, the files into the downloads folder."""
+    names = listed(file.name for file in route.files) or "the files"
+    put = f"Put {names} into the downloads folder of this source."
+    return steps(what, f"Open {route.url or route.record} in a browser.", *acts, route.note, put)
