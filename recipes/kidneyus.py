@@ -26,14 +26,13 @@ from us43d.rawtree import Row
 REGIONS = {"central_echo_complex": 1, "medulla": 2, "cortex": 3}
 #: Sonographer → what stands before the labels of the masks.
 READERS = {1: "", 2: "sonographer_2_"}
+TABLE = "labels/reviewed_labels_1.csv"
 NAME = re.compile(r"(?:.*/)?((\d+)_(IM-[^/]+)_anon\.png)", re.IGNORECASE)
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("labels/reviewed_masks_1")
-    described = {
-        row["filename"]: row for row in tree.rows("labels/reviewed_labels_1.csv", ("filename", "file_attributes"))
-    }
+    described = {row["filename"]: row for row in tree.rows(TABLE, ("filename", "file_attributes"))}
     spacing = spacings(raw)
     images = {
         match[1]: (key, int(match[2]), match[3])
@@ -44,6 +43,8 @@ def read(raw: RawTree) -> Iterator[Sample]:
     patient: dict[str, int] = {}
     for _, number, rest in images.values():
         patient[rest] = min(number, patient.get(rest, number))
+    if missing := sorted(set(images) - set(described)):
+        raise UnreadableFile(f"{tree.path(TABLE)} has no row of {listed(missing)}.")
     for name, (key, number, rest) in sorted(images.items()):
         drawn: dict[str, Lazy] = {}
         for reader, prefix in READERS.items():
@@ -60,7 +61,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             masks=drawn,
             group=str(patient[rest]),
             spacing_mm=spacing.get(rest),
-            tags=tags(described[name]) if name in described else {},
+            tags=tags(described[name]),
             remarks=(f"copy: of an image numbered {patient[rest]}",) if number != patient[rest] else (),
         )
 
@@ -78,15 +79,14 @@ def tags(row: Row) -> dict[str, str | bool]:
 def spacings(raw: RawTree) -> dict[str, tuple[float, float]]:
     """Name without its number → (x, y) in mm, from the table of transducers, whose cm per pixel are 1 where unknown."""
     found = {}
-    for key in raw.glob("**/OpenKidneyUltrasoundDataSet_TransducerInfo.xlsx"):
-        for row in raw.sheet(key, ("Filename",)):
-            # The headings begin like this; whether they go on, with a unit, was not seen.
-            columns = [name for axis in "XY" for name in row if name.startswith(f"Physical Delta {axis}")]
-            if len(columns) != 2:
-                raise UnreadableFile(f"{row.where}: there is no column Physical Delta X and Y, but {listed(row)}.")
-            x, y = (row.number(name) if row[name] else 1 for name in columns)
-            if x != 1 and y != 1:
-                found[row["Filename"].partition("_")[2]] = (10 * x, 10 * y)
+    for row in raw.sheet(raw.one("**/OpenKidneyUltrasoundDataSet_TransducerInfo.xlsx"), ("Filename",)):
+        # The headings begin like this; whether they go on, with a unit, was not seen.
+        columns = [name for axis in "XY" for name in row if name.startswith(f"Physical Delta {axis}")]
+        if len(columns) != 2:
+            raise UnreadableFile(f"{row.where}: there is no column Physical Delta X and Y, but {listed(row)}.")
+        x, y = (row.number(name) if row[name] else 1 for name in columns)
+        if x != 1 and y != 1:
+            found[row["Filename"].partition("_")[2]] = (10 * x, 10 * y)
     return found
 
 

@@ -6,23 +6,28 @@ import math
 import re
 from collections.abc import Iterator
 
+from us43d import masks
 from us43d.contract import (
     Citation,
     Expect,
     Fix,
+    Lazy,
     Licence,
     PaperProfile,
-    Polygon,
     RawFile,
     RawTree,
     Recipe,
     Route,
     Sample,
+    lazy,
 )  # fmt: skip
 from us43d.errors import UnreadableFile
 
 #: In the copy on GitHub and in the owners' tree.
 IMAGE = re.compile(r"(?:.*/)?(?:images|JPEGImages)/((\d+)(?:_\d+)+)\.jpg", re.IGNORECASE)
+
+#: More than any image here has.
+MAX_PIXELS = 1 << 24
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
@@ -37,17 +42,24 @@ def read(raw: RawTree) -> Iterator[Sample]:
         )
 
 
-def outlines(tree: RawTree, key: str) -> dict[str, list[Polygon]]:
-    """Label → its polygons in a LabelMe file, most of which are UTF-8, some GBK."""
-    found: dict[str, list[Polygon]] = {}
+def outlines(tree: RawTree, key: str) -> dict[str, list[Lazy]]:
+    """Label → its filled polygons in a LabelMe file, most of which are UTF-8, some GBK.
+
+    They are as large as the file says of its image, so that an image of another size is an error.
+    """
+    found: dict[str, list[Lazy]] = {}
     try:
-        for shape in json.loads(tree.text(key, ("utf-8-sig", "gbk")))["shapes"]:
+        content = json.loads(tree.text(key, ("utf-8-sig", "gbk")))
+        size = (int(content["imageHeight"]), int(content["imageWidth"]))
+        if not 0 < size[0] * size[1] <= MAX_PIXELS:
+            raise ValueError(f"its image has {size[1]} × {size[0]} pixels")
+        for shape in content["shapes"]:
             if (kind := shape.get("shape_type") or "polygon") != "polygon":
                 raise ValueError(f"a shape is a {kind}, not a polygon")
             points = tuple((float(x), float(y)) for x, y in shape["points"])
             if len(points) < 3 or not all(map(math.isfinite, sum(points, ()))):
                 raise ValueError(f"a polygon has the points {points}")
-            found.setdefault(str(shape["label"]), []).append(Polygon(points))
+            found.setdefault(str(shape["label"]), []).append(lazy(masks.fill_polygon, points, size))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableFile(f"{tree.path(key)} is no LabelMe file of polygons: {error}.") from error
     if unknown := set(found) - set(RECIPE.labels):

@@ -22,6 +22,15 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def workbook(path: Path, *rows: list[object]) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in rows:
+        sheet.append(row)
+    book.save(path)
+
+
 def read(root: Path) -> dict[str, Sample]:
     return {sample.key: sample for sample in registry.recipe("kidneyus").read(RawTree(root))}
 
@@ -37,7 +46,8 @@ def test_groups_are_the_pinned_ones(tmp_path: Path) -> None:
             path = tmp_path / folder / row.member.key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    (tmp_path / TABLE).write_text("filename,file_attributes\n")
+    (tmp_path / TABLE).write_text("filename,file_attributes\n" + "".join(f"{row.member.key},{{}}\n" for row in rows))
+    workbook(tmp_path / BOOK, ["Filename", "Physical Delta X", "Physical Delta Y"])
     found = {key: sample.group for key, sample in read(tmp_path).items()}
     assert found == {row.member.key: row.member.group for row in rows}
     assert len(set(found.values())) == 501
@@ -68,6 +78,9 @@ def test_damaged_tables(tree: Path) -> None:
     edited(tree, lambda text: text.replace('{""Quality"": ""Fair""', "{Quality: Fair"))
     with pytest.raises(UnreadableFile, match=r"reviewed_labels_1\.csv .*line \d+: file_attributes is"):
         read(tree)
+    edited(tree, lambda text: text.replace("100_IM-0246-0082", "100_IM-0246-0083"))
+    with pytest.raises(UnreadableFile, match=r"no row of 100_IM-0246-0082_anon\.png"):
+        read(tree)
     edited(tree, lambda text: text.replace("file_attributes", "attributes", 1))
     with pytest.raises(UnreadableFile, match="no column file_attributes"):
         read(tree)
@@ -75,12 +88,7 @@ def test_damaged_tables(tree: Path) -> None:
 
 @pytest.mark.parametrize(("heading", "value"), [("Delta X", 0.1), ("Physical Delta X", "nan")])
 def test_damaged_workbooks(tree: Path, heading: str, value: object) -> None:
-    book = openpyxl.Workbook()
-    sheet = book.active
-    assert sheet is not None
-    sheet.append(["Filename", heading, "Physical Delta Y"])
-    sheet.append(["100_IM-0246-0030", value, 0.1])
     (path,) = tree.glob(f"*/{BOOK}")
-    book.save(path)
+    workbook(path, ["Filename", heading, "Physical Delta Y"], ["100_IM-0246-0030", value, 0.1])
     with pytest.raises(RawDataError, match="Physical Delta X"):
         read(tree)
