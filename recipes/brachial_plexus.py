@@ -19,9 +19,13 @@ from us43d.contract import (
     Sample,
     lazy,
 )  # fmt: skip
+from us43d.errors import MissingRawFile
+from us43d.rawtree import Row
 
 #: Folder of a mask → its label. The published conversion knows the second folder, too.
 LABELS = {"ac_masks": "nerve_plexus", "p_021_09_masks": "nerve_plexus", "needle_masks": "needle"}
+#: Devices with a table; eSaote's, if there is one, is of a form nobody has described.
+DESCRIBED = ("Butterfly", "Sonosite")
 MASK = re.compile(rf"data/([^/]+)/(?:.*/)?({'|'.join(LABELS)})/(?:.*/)?([^/]+)_(\d+)\.jpg", re.IGNORECASE)
 
 
@@ -35,13 +39,16 @@ def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
             by_label = drawn.setdefault((device, video), {}).setdefault(int(frame), {})
             mask = lazy(masks.above, lazy(masks.grey, tree.path(key)), threshold)
             by_label.setdefault(LABELS[folder.lower()], []).append(mask)
+    tables = {device: table(tree, f"data/{device}/subjects_data.csv") for device in DESCRIBED}
     for key in tree.glob("data/*/videos/*.mp4"):
         device, video = key.split("/")[1], Path(key).stem
         frames, path = drawn.get((device, video), {}), tree.path(key)
-        table = f"data/{device}/subjects_data.csv"  # eSaote's, if it has one, is of a form nobody has described
-        listed = tree.index(table, "vid_name", ("nerve", "frame_cnt")) if device != "eSaote" and tree.has(table) else {}
+        listed = tables.get(device, {})
+        if device in tables and video not in listed:
+            raise MissingRawFile(f"data/{device}/subjects_data.csv in {raw.root} has no row with vid_name {video!r}.")
         row = listed.get(video)
-        for frame in range(max([row.whole("frame_cnt") if row else 0, *(frame + 1 for frame in frames)])):
+        length = max(masks.video_length(path), row.whole("frame_cnt") if row else 0, *(frame + 1 for frame in frames))
+        for frame in range(length):
             yield Sample(
                 key=f"{key}#{frame:04}",
                 image=lazy(masks.video_frame, path, frame),
@@ -51,6 +58,13 @@ def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
                 tags={"device": device, "nerve": row["nerve"]} if row else {"device": device},
                 drop=None if frame in frames else "no mask is published for this frame",
             )
+
+
+def table(tree: RawTree, key: str) -> dict[str, Row]:
+    """Video → its row; empty for a cut that has no video of the device."""
+    if not tree.glob(f"{key.rpartition('/')[0]}/videos/*"):
+        return {}
+    return {row["vid_name"].removesuffix(".mp4"): row for row in tree.rows(key, ("vid_name", "nerve", "frame_cnt"))}
 
 
 def read_at_100(raw: RawTree) -> Iterator[Sample]:
