@@ -27,6 +27,7 @@ from us43d.errors import (
     listed,
 )
 from us43d.fetch import download, given, ledger, owner, store, verify
+from us43d.fetch.hosts import resolve
 from us43d.fetch.http import Remote, Web
 from us43d.fetch.unpack import unpack
 from us43d.paths import Home
@@ -37,6 +38,10 @@ __all__ = ["Fetched", "Plan", "fetch", "fetch_specimen", "here", "plan", "ways"]
 Progress: TypeAlias = Callable[[int, int | None], None]
 #: Opens a progress bar: what is done, in which unit.
 Bars: TypeAlias = Callable[[str, str], AbstractContextManager[Progress]]
+
+
+#: What the hosts' steps call the folder that they do not know.
+_FOLDER = "the downloads folder of this source"
 
 
 @contextmanager
@@ -219,9 +224,6 @@ class _Work:
         failures: list[tuple[Route, Us43dError]] = []
         for route in ways(self.recipe):
             try:
-                if route.kind == "manual":
-                    missing = listed(file.name for file in route.files if not (self.folder / file.name).is_file())
-                    raise ManualFileError(f"{missing or 'the files'} must be fetched by hand from {route.url}.")
                 remotes = self._by_network(route)
                 said = f"from {_called(route)}, {_trust(self.record, remotes)}{self._mirror(route, remotes)}"
                 return self._raw_from_archives(remotes, "download", route, said, licence)
@@ -276,7 +278,7 @@ class _Work:
         return True
 
     def _by_network(self, route: Route) -> list[Remote]:
-        remotes = _resolve(route, self.web)
+        remotes = resolve(route, self.web)
         if not remotes:
             raise FetchError(f"{_called(route)} lists no file.")
         todo = [remote for remote in remotes if not self._has(remote)]
@@ -406,16 +408,19 @@ class _Work:
         name, recipe = self.recipe.name, self.recipe
         by_hand = [error for _, error in failures if isinstance(error, ManualFileError)]
         if len(by_hand) == len(failures):
-            login = [error for error in by_hand if isinstance(error, LoginError)]
-            kind = LoginError if login else ManualFileError
+            kind = LoginError if any(isinstance(error, LoginError) for error in by_hand) else ManualFileError
+            state = "not available" if recipe.access == "unavailable" else "only to be got by hand"
+            said = f"{name} is {state} (access: {recipe.access}, checked {recipe.access_checked})."
+            steps = [error.what.replace(_FOLDER, f"{self.folder}/") for error in by_hand]
+            if not steps:
+                steps = [f"See {recipe.homepage}. Where you have the files: us43d fetch {name} --from FOLDER"]
             return kind(
-                f"{name} can only be got by hand ({recipe.access}, checked {recipe.access_checked}).\n"
-                + "\n".join([*(f"{error.what}" for error in login), *self._steps()]),
-                disk=f"{self.folder} was made; nothing else changed.",
-                next=f"us43d fetch {name}   (or: us43d fetch {name} --from FOLDER)",
+                "\n".join(filter(None, (said, recipe.access_note, "\nOr:\n".join(steps)))),
+                disk=f"The folder {self.folder} was made; nothing else changed.",
+                next=f"us43d fetch {name}   (or, from any other folder: us43d fetch {name} --from FOLDER)",
             )
         worst = next(error for _, error in failures if not isinstance(error, ManualFileError))
-        reasons = [f"{_called(route)}: {error.what}" for route, error in failures]
+        reasons = [f"{_called(route)}: {error.what.replace(_FOLDER, f'{self.folder}/')}" for route, error in failures]
         if len(failures) == 1:
             what = worst.what if worst.what.startswith(f"{name}:") else f"{name}: {worst.what}"
         else:
@@ -427,32 +432,6 @@ class _Work:
         else:
             next_ = worst.next.replace("the same command", again)
         return type(worst)(what, disk=worst.disk, next=next_)
-
-    def _steps(self) -> list[str]:
-        """Numbered steps for a person with a browser."""
-        recipe, steps = self.recipe, []
-        if recipe.access == "unavailable":
-            steps.append(f"It was not available on {recipe.access_checked}. {recipe.access_note}".strip())
-        routes = [route for route in ways(recipe) if route.kind == "manual"] or ways(recipe)
-        for route in routes[:1]:
-            wish = {"agreement": "agree to the terms there", "request": "ask for the data as it says there"}
-            steps.append(f"Open {route.url or recipe.homepage} and {wish.get(recipe.access, 'log in there')}.")
-            if route.note or recipe.access_note:
-                steps.append(" ".join(filter(None, (route.note, recipe.access_note))))
-            files = listed(file.name for file in route.files) or "the files"
-            steps.append(f"Put {files} into {self.folder}/")
-        if not routes:
-            steps.append(f"Look at {recipe.homepage}. Put what you have into a folder of its own: --from FOLDER")
-        steps.append(f"us43d fetch {recipe.name}")
-        return [f"  {n}. {step}" for n, step in enumerate(steps, start=1)]
-
-
-def _resolve(route: Route, web: Web) -> list[Remote]:
-    try:
-        from us43d.fetch.hosts import resolve
-    except ModuleNotFoundError:
-        return [_remote(file) for file in route.files if file.url]
-    return list(resolve(route, web))
 
 
 def _remote(file: RawFile) -> Remote:
