@@ -9,7 +9,7 @@ import typer
 
 from us43d import __version__
 
-from . import about, build, demo, eval, fetch, new, train  # noqa: A004, F401  (each registers its verbs)
+from . import about, build, demo, eval, fetch, new, predict, train, weights  # noqa: A004, F401  (each registers its verbs)
 from .errors import Interrupted, failure
 from .verb import app
 

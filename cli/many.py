@@ -35,7 +35,7 @@ def attempt(session: Session, recipe: Recipe, work: Callable[[Recipe], Outcome])
     except Us43dError as error:
         outcome = failed(recipe, error)
     said = outcome.said.partition("\n")[0].removeprefix(f"{recipe.name}: ")
-    session.say(f"{outcome.name}: {outcome.state}{f', {said}' if said else ''}")
+    session.say(f"{outcome.name}: {outcome.state}")
     return outcome
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -240,6 +242,38 @@ def test_paper_profile_builds(built: Built, tmp_path: Path) -> None:
         assert {each["us43d"]["label"] for each in sample.annotations} <= allowed
         assert sample.annotations or not built.recipe.paper.skip_empty
     assert check(paper.path) == []
+
+
+STREAMS = tuple(slug for slug in SLUGS if registry.recipe(slug).media != "image2d")
+FRAMES, BOUND_MB = 2000, 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", STREAMS)
+def test_streams_stay_small_in_memory(slug: str, tmp_path: Path) -> None:
+    make(registry.recipe(slug), tmp_path / "one")
+    frames = sum(1 for _ in registry.recipe(slug).read(RawTree(tmp_path / "one")))
+    make(registry.recipe(slug), tmp_path / "raw", scale=-(-FRAMES // frames))
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, slug, str(tmp_path / "raw"), str(tmp_path / "home")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    samples, before, peak = map(float, done.stdout.split())
+    assert samples >= FRAMES
+    assert peak < BOUND_MB, f"{slug}: {peak:.0f} MB at its peak, {before:.0f} MB of them before the first sample"
+
+
+_MEASURED = """
+import resource, sys
+from pathlib import Path
+from us43d import registry
+from us43d.harmonize.build import build
+from us43d.paths import Home
+used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = used()
+result = build(registry.recipe(sys.argv[1]), Path(sys.argv[2]), Home(Path(sys.argv[3])), receipt={"kind": "specimen"})
+print(result.dataset["counts"]["images"], before, used())
+"""
 
 
 # --------------------------------------------------------------------------------------------------------- nothing lost

@@ -1,0 +1,209 @@
+"""The verb that shows everything at once: the main job on specimens, offline and without a GPU, ending in a report."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from us43d import __version__, registry
+from us43d.contract import Recipe
+from us43d.errors import CheckError, TrainError
+
+from .build import build_one
+from .options import Jobs, Names, workers
+from .output import Session
+from .select import chosen
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.harmonize.corpus import Corpus
+    from us43d.train.loop import Result
+    from us43d.train.results import Evaluation
+
+SIMULATED = (
+    "Every picture here is simulated: speckle with shapes drawn into it, in the file formats the sources are published "
+    "in. What the model has learnt is to follow those shapes; the numbers say that the path works, nothing of real "
+    "ultrasound."
+)
+
+
+@verb(
+    "demo",
+    panel="Start here",
+    kept="The demo's folder stays as it is; the same command begins again.",
+    examples=("us43d demo", "us43d demo BUSI CAMUS EchoNet-Dynamic --fast", "us43d demo --folder ~/us43d-demo"),
+)
+def demo(
+    session: Session,
+    names: Names = None,
+    folder: Annotated[Path, typer.Option(help="Where everything goes; --home plays no part.")] = Path("demo"),
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Fewer images and steps: a minute, and a model that shows.")
+    ] = False,
+    jobs: Jobs = None,
+) -> None:
+    """Specimens → fetch → build → check → splits → train → eval → predict, offline; ends in one HTML report."""
+    from us43d.fetch import fetch as fetching
+    from us43d.harmonize.check import check
+    from us43d.harmonize.corpus import merge
+    from us43d.splits.check import prove
+
+    recipes = chosen(names or (), None if names else registry.recipes(), "demo")
+    session.home = type(session.home)((folder / "home").absolute())
+    began = time.monotonic()
+    with _step(session, f"fetch: specimens of {len(recipes)} sources"):
+        for recipe in recipes:
+            make = registry.specimen(recipe.slug)
+            fetching.fetch_specimen(recipe, make, session.home, scale=1 if fast else 3, bars=session.progress)
+    with _step(session, "build: COCO shards, manifests, splits"):
+        outcomes = [build_one(session, recipe, "us43d", partial=False, jobs=workers(jobs)) for recipe in recipes]
+    builds = [Path(outcome.data["path"]) for outcome in outcomes]
+    with _step(session, "check: everything recomputed from the output"):
+        problems = [problem for path in builds for problem in check(path, jobs=workers(jobs))]
+        if problems:
+            raise CheckError(f"{len(problems)} things disagree, first of all {problems[0]}.")
+    with _step(session, "corpus and proof of its splits"):
+        corpus = merge(builds, session.home.root, "demo")
+        proof = prove(_rows(builds))
+        if not proof.sound:
+            raise CheckError(f"The splits are not disjoint: {'; '.join(proof.lines())}.")
+    with _step(session, "train: preset tiny"):
+        result = _train(session, corpus, fast)
+    with _step(session, "eval: held-out groups"):
+        evaluation = _evaluate(session, corpus, result, fast)
+    page = folder / "report.html"
+    with _step(session, "predict and report"):
+        page.write_text(_report(recipes, corpus, proof.lines(), result, evaluation, time.monotonic() - began), "utf-8")
+        evaluation.write(folder / "eval")
+    scores = _dice(evaluation)
+    model, ellipse = scores["model"], scores["ellipse"]
+    said = f"box-prompt Dice on {scores['groups']} held-out groups: model {model:.3f}, inscribed ellipse {ellipse:.3f}"
+    data = {
+        "report": page.absolute(), "images": len(corpus), "annotations": len(corpus.annotations), "steps": result.step,
+        "dice": scores, "seconds": round(time.monotonic() - began, 1), "corpus": corpus.digest,
+    }  # fmt: skip
+    session.answer(data, said, f"report: {page.absolute()}")
+    if model <= ellipse:
+        raise TrainError(
+            f"The model is not better than the inscribed ellipse of the box ({model:.3f} against {ellipse:.3f}).",
+            disk=f"The report is in {page}.",
+            next="us43d demo   (without --fast it trains longer)",
+        )
+
+
+@contextmanager
+def _step(session: Session, what: str) -> Iterator[None]:
+    began = time.monotonic()
+    session.say(f"{what} …")
+    yield
+    session.say(f"  {time.monotonic() - began:.1f} s")
+
+
+def _rows(builds: list[Path]) -> Iterator[dict[str, Any]]:
+    from us43d.harmonize import shards
+
+    for path in builds:
+        for row in shards.read_manifest(path / shards.MANIFEST):
+            yield row | {"source": path.parent.name}
+
+
+def _train(session: Session, corpus: "Corpus", fast: bool) -> "Result":
+    import shutil
+
+    from us43d.train.config import preset
+    from us43d.train.loop import train
+
+    run = session.home.runs / "demo"
+    shutil.rmtree(run, ignore_errors=True)
+    config = preset("tiny")
+    with session.progress("train", "steps") as move:
+        return train(config.shortened(200) if fast else config, corpus, run, progress=move)
+
+
+def _evaluate(session: Session, corpus: "Corpus", result: "Result", fast: bool) -> "Evaluation":
+    from us43d.train.evaluate import evaluate
+    from us43d.train.predict import Predictor
+
+    with session.progress("eval") as move:
+        return evaluate(
+            Predictor.from_weights(result.weights),
+            corpus,
+            prompts=("box", "centre"),
+            clicks=(0, 1, 3),
+            limit=60 if fast else 200,
+            progress=move,
+        )
+
+
+def _dice(evaluation: "Evaluation") -> dict[str, Any]:
+    """Mean Dice over the instances of exact boxes without clicks, of the model and of the baseline."""
+    from us43d.train.results import BASELINE
+
+    rows = evaluation.rows
+    rows = rows[(rows["prompt"] == "box") & (rows["clicks"] == 0)]
+    own = rows["weights"] == BASELINE
+    return {
+        "model": float(rows["dice"][~own].mean()),
+        "ellipse": float(rows["dice"][own].mean()),
+        "instances": int((~own).sum()),
+        "groups": int(rows["group"].nunique()),
+    }
+
+
+def _report(
+    recipes: list[Recipe],
+    corpus: "Corpus",
+    proof: list[str],
+    result: "Result",
+    evaluation: "Evaluation",
+    seconds: float,
+) -> str:
+    from us43d.train import report
+
+    scores = _dice(evaluation)
+    built = {source["name"]: source["counts"] for source in corpus.sources}
+    heads = ("source", "organ", "images", "annotations", "groups", "dropped", "licence of the real data")
+    table = [
+        (r.name, r.organ, *(built[r.name][n] for n in ("images", "annotations", "groups", "dropped")), r.licence.id)
+        for r in recipes
+    ]
+    verdict = [
+        ("the model, one box", scores["model"], scores["instances"], scores["groups"]),
+        ("the box's inscribed ellipse", scores["ellipse"], scores["instances"], scores["groups"]),
+    ]
+    facts = corpus.facts["images"]
+    said = (
+        f"{len(recipes)} sources, {len(corpus):,} images ({facts['train']} train, {facts['val']} val, {facts['test']} "
+        f"test, {facts['excluded']} excluded), {len(corpus.annotations):,} annotations, {result.step} steps"
+    )
+    sections = [
+        ("", f"<p>{SIMULATED}</p><p>{said}, {seconds / 60:.1f} minutes in all.</p>"),
+        ("Does it learn?", report.table(("Dice on held-out groups", "mean", "instances", "groups"), verdict)),
+        ("Learning curve", report.curve([*result.curve, *result.validation])),
+        *((head, report.legend() + report.figures(cases)) for head, cases in evaluation.cases(4)),
+        ("What was built", report.legend(("truth",)) + report.figures(_shown(corpus))),
+        ("Splits", "".join(f"<p>{line}</p>" for line in proof)),
+        ("Dice by structure", report.table(*evaluation.table("structure"))),
+        ("All metrics", report.table(*evaluation.table())),
+        ("Sources", report.table(heads, table)),
+    ]
+    return report.page("us43d demo", sections, f"us43d {__version__}, corpus {corpus.digest[:12]}")
+
+
+def _shown(corpus: "Corpus") -> Iterator[Any]:
+    """One annotated image of every source, with its outlines."""
+    import numpy as np
+
+    from us43d.masks import read
+    from us43d.train import report
+
+    for number, source in enumerate(corpus.sources):
+        rows = np.flatnonzero((corpus.images["source"] == number) & (corpus.images["count"] > 0))
+        if len(rows):
+            image = int(rows[0])
+            truth = np.logical_or.reduce([corpus.mask(row) for row in corpus.of(image)])
+            drawn = report.overlay(read.image(corpus.file(image)), {"truth": truth})
+            yield report.Figure(report.picture(drawn, source["name"]), f"{source['name']}: {corpus.key(image)}")
