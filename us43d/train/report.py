@@ -108,8 +108,8 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """(h, w, 3) RGB uint8: the picture with the outlines of masks and its prompt, the longer side `side` pixels.
 
-    image: (h, w) grey or (h, w, 3) RGB. outlines: a name of COLOURS → mask (h, w). box: x0, y0, x1, y1. points:
-    (x, y, 1 inside or 0 outside). crop: only what lies around outlines and prompt.
+    image: (h, w) grey or (h, w, 3) RGB. outlines: a name of COLOURS → mask (h, w), or several (n, h, w). box: x0, y0,
+    x1, y1. points: (x, y, 1 inside or 0 outside). crop: only what lies around outlines and prompt.
     """
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
@@ -123,7 +123,7 @@ def overlay(
     def place(x: float, y: float) -> tuple[int, int]:
         return round((x - x0 + 0.5) * scale), round((y - y0 + 0.5) * scale)
 
-    for name, mask in outlines.items():
+    for name, mask in ((name, each) for name, masks in outlines.items() for each in _each(masks)):
         part = np.ascontiguousarray(mask[y0:y1, x0:x1]).astype(np.float32)
         large = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) >= 0.5).astype(np.uint8)
         found, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -143,6 +143,10 @@ def picture(drawn: NDArray[np.uint8], alt: str = "") -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
 
 
+def _each(masks: NDArray[np.bool_]) -> Iterable[NDArray[np.bool_]]:
+    return masks if masks.ndim == 3 else (masks,)
+
+
 def _region(
     shape: tuple[int, ...],
     outlines: Mapping[str, NDArray[np.bool_]],
@@ -151,7 +155,7 @@ def _region(
 ) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1) around all that is drawn, half its size wider on each side, at least 64 pixels."""
     corners = [(x, y) for x, y, _ in points] + ([(box[0], box[1]), (box[2], box[3])] if box is not None else [])
-    for mask in outlines.values():
+    for mask in (each for masks in outlines.values() for each in _each(masks)):
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
         corners += [(x, y), (x + width, y + height)] if width else []
     if not corners:

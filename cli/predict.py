@@ -1,0 +1,215 @@
+"""The verb that segments pictures of one's own."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from us43d.errors import SomeFailed, Us43dError, UsageError, listed
+
+from .models import Device, Dtype, device_of, predictor, weights_of
+from .output import Session
+from .tables import Columns, Table
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.train.media import Media
+    from us43d.train.predict import Predictor
+    from us43d.train.segment import Prompt, Segment, Writer
+
+PANEL = "Model"
+
+#: Rows of the table a person is shown; all are in predictions.json.
+_SHOWN = 40
+
+
+@verb(
+    "predict",
+    panel=PANEL,
+    kept="Masks written so far are complete.",
+    examples=(
+        "us43d predict scan.png --weights ultrasam --box 120,80,310,260",
+        "us43d predict scan.dcm --weights ultrasam --point 200,150 --point 260,90,0",
+        "us43d predict scans/ --weights first --prompts prompts.json --out found",
+        "us43d predict sweep.mp4 --weights ultrasam --everything --frame 12",
+    ),
+)
+def predict(
+    session: Session,
+    input: Annotated[Path, typer.Argument(help="An image, folder, video, DICOM or NIfTI file.", metavar="INPUT")],
+    weights: Annotated[
+        str, typer.Option("--weights", help="A run, a file, a folder or a name.", metavar="RUN|FILE|NAME")
+    ],
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", help="What lies in this box; may be repeated.", metavar="X0,Y0,X1,Y1"),
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point", help="A point inside (1) or outside (0) of it; all points show one thing.", metavar="X,Y[,0|1]"
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="COCO file with boxes (bbox) or points (keypoints) per image.", metavar="FILE")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Try a grid of points and keep what differs.")
+    ] = False,
+    grid: Annotated[int, typer.Option(min=1, max=128, help="Points along the longer side, of --everything.")] = 16,
+    min_score: Annotated[float, typer.Option(help="Least predicted IoU, of --everything.")] = 0.5,
+    overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="IoU above which two masks are the same, of --everything.")
+    ] = 0.7,
+    frame: Annotated[
+        int | None, typer.Option(min=0, help="This frame alone, from 0; all if left out.", show_default=False)
+    ] = None,
+    refine: Annotated[int, typer.Option(min=0, max=1, help="Passes that refine the first mask.")] = 1,
+    postprocess: Annotated[
+        Literal["sharp", "paper"],
+        typer.Option(help="sharp: upscale, then threshold. paper: threshold first, as published."),
+    ] = "sharp",
+    out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="FOLDER")] = Path("predictions"),
+    device: Device = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Masks of what a box or points show, on pictures of your own: PNG, COCO RLE, NIfTI, overlays, scores.
+
+    Prompts are in pixels, x to the right, y down. Without --prompts they hold for every frame of every file.
+    """
+    ways = sum((bool(box or point), prompts is not None, everything))
+    if ways != 1:
+        raise UsageError(
+            "Give one of --box and --point, --prompts, or --everything.",
+            next=f"us43d predict {input} --weights {weights} --everything",
+        )
+    from us43d.train import media, segment
+
+    given = _given(box or [], point or [])
+    by_name = segment.read_prompts(prompts) if prompts else {}
+    inputs = media.found(input)
+    if prompts:
+        inputs = _with_prompts(session, inputs, by_name, prompts)
+    model = predictor(weights_of(session, weights), device_of(device), dtype)
+
+    def work(each: "Media") -> list["Segment"]:
+        if everything:
+            return segment.everything(
+                model, grid=grid, min_score=min_score, overlap=overlap, refine=refine, postprocess=postprocess
+            )
+        wanted = by_name[each.path.name] if prompts else given
+        return segment.prompted(model, wanted, refine=refine, postprocess=postprocess)
+
+    writer = segment.Writer(out)
+    failed = _run(session, inputs, frame, model, work, writer)
+    if len(inputs) == 1 and failed:
+        (error,) = failed.values()
+        error.disk = (
+            f"Masks of the {len(writer.images)} frames before it are in {out}." if writer.images else error.disk
+        )
+        raise error
+    _tell(session, writer, writer.close(), failed)
+    if failed:
+        raise SomeFailed(
+            f"{len(failed)} of {len(inputs)} files could not be segmented: {listed(failed)}.",
+            disk=f"The others are in {out}.",
+        )
+
+
+def _run(
+    session: Session, inputs: list["Media"], frame: int | None, model: "Predictor", work: Any, writer: "Writer"
+) -> dict[str, Us43dError]:
+    """Segment file after file; returns what failed, by file name. A failure is told at once."""
+    from us43d.errors import StorageError
+    from us43d.train import media
+
+    failed: dict[str, Us43dError] = {}
+    done = 0
+    with session.progress("segmenting", "frames") as move:
+        for each in inputs:
+            try:
+                for picture in media.frames(each, frame):
+                    model.set_image(picture.picture)
+                    writer.add(each, picture, work(each))
+                    done += 1
+                    move(done, len(inputs) if all(one.kind == "image" for one in inputs) else None)
+                writer.finish(each)
+            except StorageError:
+                raise
+            except Us43dError as error:
+                failed[each.path.name] = error
+                if len(inputs) > 1:
+                    session.warn(f"{each.path.name}: {error.what}")
+    return failed
+
+
+def _given(boxes: list[str], points: list[str]) -> list["Prompt"]:
+    """Each box is a prompt of its own; the points are one, together with the box if there is but one."""
+    from us43d.train.segment import Prompt
+
+    if len(boxes) > 1 and points:
+        raise UsageError("Several boxes and points do not go together; a COCO file with --prompts can hold both.")
+    parsed = [_numbers("--box", text, (4,)) for text in boxes]
+    places = [_numbers("--point", text, (2, 3)) for text in points]
+    if wrong := [text for text, each in zip(points, places, strict=True) if len(each) == 3 and each[2] not in (0, 1)]:
+        raise UsageError(f"The label of --point {wrong[0]!r} is neither 0 (outside) nor 1 (inside).")
+    xy = tuple((each[0], each[1]) for each in places)
+    labels = tuple(int(each[2]) if len(each) == 3 else 1 for each in places)
+    if places and not boxes:
+        return [Prompt(None, xy, labels)]
+    return [Prompt((x0, y0, x1, y1), xy, labels) for x0, y0, x1, y1 in parsed]
+
+
+def _numbers(option: str, text: str, counts: tuple[int, ...]) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) not in counts or not all(abs(value) < 1e9 for value in found):
+        example = "40,60,180,210" if option == "--box" else "120,90 or 120,90,0"
+        raise UsageError(f"{option} {text!r} is not of the form {example}.")
+    return found
+
+
+def _with_prompts(
+    session: Session, inputs: list["Media"], prompts: dict[str, list["Prompt"]], file: Path
+) -> list["Media"]:
+    """The inputs that have prompts. Raises UsageError if a prompt has no input."""
+    names = {each.path.name for each in inputs}
+    wanted = {name for name, those in prompts.items() if those}
+    if missing := sorted(wanted - names):
+        raise UsageError(f"{file} has prompts for {len(missing)} files that are not there: {listed(missing, 5)}.")
+    if not wanted:
+        raise UsageError(f"{file} has no prompt for any file.")
+    if without := sorted(names - wanted):
+        session.say(f"{len(without)} files without a prompt are passed over: {listed(without, 5)}")
+    return [each for each in inputs if each.path.name in wanted]
+
+
+def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43dError]) -> None:
+    content = json.loads(file.read_text("utf-8"))
+    names = {image["id"]: (image["file_name"], image["frame"]) for image in content["images"]}
+    rows = [
+        (names[each["image_id"]][0], names[each["image_id"]][1], _said(each["prompt"]), each["area"], each["score"],
+         each["mask"])
+        for each in content["annotations"]
+    ]  # fmt: skip
+    heads: Columns = (("file", "left"), ("frame", "right"), ("prompt", "fold"), ("pixels", "right"), ("score", "right"),
+                      ("mask", "left"))  # fmt: skip
+    shown: list[str | Table] = [Table(heads, rows[:_SHOWN])] if rows else ["nothing was found"]
+    if len(rows) > _SHOWN:
+        shown.append(f"… and {len(rows) - _SHOWN:,} more in {file}")
+    data = {"folder": writer.folder, "failed": {name: error.what for name, error in failed.items()}}
+    session.answer(data | content, *shown)
+    session.say(f"{writer.folder}: masks, overlays, predictions.json; score is the IoU the model expects")
+
+
+def _said(prompt: dict[str, Any]) -> str:
+    parts = [f"box {','.join(f'{v:g}' for v in prompt['box'])}"] if "box" in prompt else []
+    signs = {1: "+", 0: "−"}
+    parts += (
+        f"{signs[label]}{x:g},{y:g}"
+        for (x, y), label in zip(prompt.get("points", ()), prompt.get("labels", ()), strict=True)
+    )
+    return " ".join(parts)

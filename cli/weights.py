@@ -1,0 +1,201 @@
+"""Verbs around weights: weights show, get, import, export."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from us43d.errors import LicenceError, UnknownName, UsageError
+
+from .models import weights_of
+from .output import Session, plain
+from .tables import Columns, Table
+from .verb import app, verb
+
+if TYPE_CHECKING:
+    from us43d.train.published import Published
+
+PANEL = "Model"
+
+weights = typer.Typer(help="Weights in and out: show, get, import, export.", no_args_is_help=True)
+app.add_typer(weights, name="weights", rich_help_panel=PANEL)
+
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+
+# ---------------------------------------------------------------------------------------------------------------- show
+
+
+@verb("show", of=weights, panel=PANEL, examples=("us43d weights show", "us43d weights show ultrasam"))
+def show(
+    session: Session,
+    name: Annotated[
+        str | None, typer.Argument(help="Weights: a name, run, file or folder.", metavar="WEIGHTS", show_default=False)
+    ] = None,
+) -> None:
+    """All weights there are, public ones and those on this disk; or what one file or folder holds."""
+    if name is None:
+        _listing(session)
+        return
+    from us43d.train.weights import load
+
+    path = weights_of(session, name)
+    held = load(path)
+    count = sum(value.numel() for value in held.state.values())
+    data = {
+        "path": path, "form": held.form, "tensors": len(held.state), "parameters": count, "notes": held.notes,
+        "config": held.config,
+    }  # fmt: skip
+    rows: list[tuple[str, str]] = [
+        ("path", str(path)), ("form", held.form), ("parameters", f"{count:,} in {len(held.state)} tensors"),
+        *(("note", note) for note in held.notes),
+        *((key, str(value)) for key, value in held.config.model_dump().items()),
+    ]  # fmt: skip
+    session.answer(data, Table((("", "left"), ("", "fold")), rows))
+
+
+def _listing(session: Session) -> None:
+    from us43d.train.published import PUBLISHED
+
+    home = session.home
+    data: list[dict[str, Any]] = []
+    for each in PUBLISHED.values():
+        file = home.weights / f"{each.name}.pth"
+        data.append(each._asdict() | {"path": file if file.exists() else None})
+    public = {home.weights / f"{name}.pth" for name in PUBLISHED}
+    own = [p for p in sorted(home.weights.glob("*")) if p not in public and p.suffix != ".json" and p.name[0] != "."]
+    runs = sorted(log.parent for log in home.runs.glob("*/log.jsonl"))
+    data += [{"name": path.name, "title": "on this disk", "path": path} for path in own]
+    data += [{"name": path.name, "title": "a run", "path": path} for path in runs]
+    rows = [
+        (
+            each["name"],
+            each["title"],
+            each.get("licence"),
+            f"{each['size'] / 1e6:,.0f} MB" if each.get("size") else None,
+            "here" if each["path"] else None,
+        )
+        for each in data
+    ]
+    heads: Columns = (("weights", "left"), ("", "fold"), ("licence", "left"), ("size", "right"), ("on disk", "left"))
+    session.answer(data, Table(heads, rows))
+    session.say(f"They lie in {home.weights}; runs in {home.runs}. Get public ones with: us43d weights get NAME")
+
+
+# ----------------------------------------------------------------------------------------------------------------- get
+
+
+@verb(
+    "get",
+    of=weights,
+    panel=PANEL,
+    kept="What has arrived is kept; the same command goes on from there.",
+    examples=("us43d weights get sam_vit_b", "us43d weights get ultrasam --accept-licence"),
+)
+def get(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Public weights.", metavar="NAME")],
+    accept: Annotated[bool, typer.Option("--accept-licence", help="Accept the licence of these weights.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download again what is there.")] = False,
+) -> None:
+    """Download public weights, after showing their licence, and check them."""
+    from us43d import atomic
+    from us43d.fetch.download import download
+    from us43d.fetch.http import Remote, Web
+    from us43d.fetch.store import check_room
+    from us43d.train.published import PUBLISHED
+
+    if name not in PUBLISHED:
+        raise UnknownName(f"There are no public weights {name!r}: one of {', '.join(PUBLISHED)}.")
+    wanted = PUBLISHED[name]
+    folder = session.home.weights
+    file, receipt = folder / f"{name}.pth", folder / f"{name}.json"
+    known = json.loads(receipt.read_text("utf-8")) if receipt.is_file() else {}
+    if file.exists() and not force:
+        session.answer({"path": file, "fetched": False, **known}, f"{file} is there already")
+        return
+    _accepted(session, wanted, accept or known.get("licence") == wanted.licence)
+    if wanted.size:
+        check_room(folder, wanted.size, name)
+    remote = Remote(file.name, wanted.url, wanted.size, wanted.md5, wanted.sha256)
+    with session.progress(name, "B") as move:
+        came = download(remote, folder, Web(), move, known=known.get("sha256"))
+    entry = {"name": name, "licence": wanted.licence, **came.entry()}
+    with atomic.storage_errors(receipt, f"{file} is complete."):
+        atomic.write_bytes(receipt, json.dumps(entry, indent=1).encode())
+    session.answer({"path": file, "fetched": True, **entry}, f"{file}: {came.bytes:,} bytes, checked by {came.trust}")
+
+
+def _accepted(session: Session, wanted: "Published", accepted: bool) -> None:
+    """Show the licence; ask where a person is there. Raises LicenceError."""
+    session.say(f"{wanted.title}, licence {wanted.licence}; see {wanted.page}")
+    if accepted or (session.asks and typer.confirm("Accept this licence?", err=True)):
+        return
+    raise LicenceError(
+        f"The licence of {wanted.name}, {wanted.licence}, was not accepted.",
+        next=f"us43d weights get {wanted.name} --accept-licence",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ import, export
+
+
+@verb(
+    "import",
+    of=weights,
+    panel=PANEL,
+    examples=("us43d weights import UltraSam.pth --name ultrasam", "us43d weights import medsam_vit_b.pth"),
+)
+def import_(
+    session: Session,
+    file: Annotated[Path, typer.Argument(help="A .pth, .safetensors or SamModel folder.", metavar="FILE|FOLDER")],
+    name: Annotated[str | None, typer.Option(help="How to call them; the file's name if left out.")] = None,
+    force: Force = False,
+) -> None:
+    """Read weights of any form, running nothing in them, and keep them as safetensors with their configuration."""
+    from us43d.train.weights import export as write
+    from us43d.train.weights import load
+
+    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
+        raise UsageError(f"--name {name!r} is no plain name.")
+    held = load(file.expanduser())
+    target = session.home.weights / (name or file.name.removesuffix(".pth").removesuffix(".safetensors"))
+    _free(target, force)
+    write(held, target, "us43d")
+    data = {"path": target, "form": held.form, "config": plain(held.config), "notes": held.notes}
+    session.answer(data, f"{target}: {held.config.mlp_residual} residual, from the form {held.form}", *held.notes)
+
+
+@verb(
+    "export",
+    of=weights,
+    panel=PANEL,
+    examples=(
+        "us43d weights export ultrasam ultrasam-hf --to huggingface",
+        "us43d weights export first first.pth --to meta",
+    ),
+)
+def export(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Weights: a name, run, file or folder.", metavar="WEIGHTS")],
+    out: Annotated[Path, typer.Argument(help="File (meta, ultrasam) or folder (us43d, huggingface) to write.")],
+    to: Annotated[
+        Literal["us43d", "meta", "ultrasam", "huggingface"],
+        typer.Option(help="meta: segment_anything .pth. ultrasam: mmengine .pth. huggingface: folder of SamModel."),
+    ],
+    force: Force = False,
+) -> None:
+    """Write weights in another form; UltraSam's decoder goes into plain SAM as an equal one that needs no new code."""
+    from us43d.train.weights import export as write
+    from us43d.train.weights import load
+
+    held = load(weights_of(session, name))
+    _free(out, force)
+    notes = write(held, out, to)
+    session.answer({"path": out, "form": to, "notes": notes}, f"{out}: {to}, from the form {held.form}", *notes)
+
+
+def _free(target: Path, force: bool) -> None:
+    if target.exists() and not force:
+        raise UsageError(f"{target} is there already.", next="the same with --force, or another name")
