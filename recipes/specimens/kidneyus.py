@@ -82,7 +82,6 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             masks,
             group=patient,
             tags={"quality": said["Quality"], "view": said["View"], "transplant": at % 3 == 0},
-            dropped=stem == "169_IM-0885-0035",
         )
     for reader, rows in tables.items():
         with (repository / f"labels/reviewed_labels_{reader}.csv").open("w", encoding="utf-8", newline="") as file:

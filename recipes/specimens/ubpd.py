@@ -65,7 +65,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             ensure_ascii=False,
         )
         (labels / f"{stem}.json").write_bytes(text.encode("gbk" if at % 3 == 1 else "utf-8"))
-        samples[f"images/{stem}.jpg"] = Drawn(drawn, group=stem.partition("_")[0], dropped=stem in {"7_4", "100_110"})
+        samples[f"images/{stem}.jpg"] = Drawn(drawn, group=stem.partition("_")[0])
     (top / "src").mkdir()
     (top / "src/train.py").write_text("# code\n")
     (top / "README.md").write_text("# UBPD\n")

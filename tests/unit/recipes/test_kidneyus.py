@@ -10,6 +10,8 @@ import pytest
 from us43d import registry
 from us43d.contract import RawTree, Sample
 from us43d.errors import RawDataError, UnreadableFile
+from us43d.harmonize.build import build
+from us43d.paths import Home
 from us43d.splits import pinned, twins
 
 BOOK = "OpenKidneyUltrasoundDataSet_TransducerInfo.xlsx"
@@ -92,3 +94,10 @@ def test_damaged_workbooks(tree: Path, heading: str, value: object) -> None:
     workbook(path, ["Filename", heading, "Physical Delta Y"], ["100_IM-0246-0030", value, 0.1])
     with pytest.raises(RawDataError, match="Physical Delta X"):
         read(tree)
+
+
+def test_a_stray_capsule_is_left_out_by_a_fix(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = Home(tmp_path_factory.mktemp("home"))
+    for fixes in (False, True):
+        found = build(registry.recipe("kidneyus"), tree, home, partial=True, fixes=fixes).dataset
+        assert found["counts"]["dropped"] == int(fixes)

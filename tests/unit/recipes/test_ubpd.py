@@ -77,3 +77,13 @@ def test_an_image_of_another_size(tmp_path: Path) -> None:
 def test_an_image_without_outlines(tmp_path: Path) -> None:
     with pytest.raises(MissingRawFile, match=r"4_141\.json is missing"):
         list(registry.recipe("ubpd").read(source(tmp_path, b"{}", name="4_142")))
+
+
+def test_outlines_of_another_image_are_left_out_by_fixes(tmp_path: Path) -> None:
+    registry.specimen("ubpd")(tmp_path / "raw", np.random.default_rng(0))
+    counts = [
+        build(registry.recipe("ubpd"), tmp_path / "raw", Home(tmp_path), partial=True, fixes=fixes).dataset["counts"]
+        for fixes in (False, True)
+    ]
+    assert [found["dropped"] for found in counts] == [0, 2]
+    assert [found["images"] for found in counts] == [25, 25]
