@@ -49,7 +49,10 @@ def matched(route: Route, found: Iterable[Remote], where: str) -> list[Remote]:
 
     Raises FetchError for a file the host does not have, VerifyError where it has another version than the facts.
     """
-    by_name = {remote.name: remote for remote in found}
+    by_name: dict[str, Remote] = {}
+    for remote in found:
+        if by_name.setdefault(remote.name, remote) is not remote:
+            raise FetchError(f"{where} has two files called {remote.name}.")
     if not by_name:
         raise FetchError(f"{where} lists no file.", next=f"open {route.url} in a browser" if route.url else "")
     if not route.files:
