@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,13 +144,11 @@ class _Part:
         self.path = mine or _new_path(parts, token, remote)
         self.note: dict[str, Any] = note or {}
         self.size = 0
-        self._hashes = {"sha256": hashlib.sha256()}
-        if remote.md5:
-            self._hashes["md5"] = hashlib.md5(usedforsecurity=False)
+        self._hashes = _Hashes("sha256", "md5") if remote.md5 else _Hashes("sha256")
         if mine is not None:
             with self.path.open("rb", buffering=0) as file:
                 while block := file.read(_BLOCK):
-                    self._hash(block)
+                    self._count(block)
         self._file = self.path.open("ab", buffering=0)
 
     @classmethod
@@ -209,15 +208,14 @@ class _Part:
         view = memoryview(block)
         while view:
             view = view[self._file.write(view) :]  # a disk that fills up takes a part of it first
-        self._hash(block)
+        self._count(block)
 
-    def _hash(self, block: bytes) -> None:
-        for each in self._hashes.values():
-            each.update(block)
+    def _count(self, block: bytes) -> None:
+        self._hashes.update(block)
         self.size += len(block)
 
     def digests(self) -> dict[str, str]:
-        return {name: each.hexdigest() for name, each in self._hashes.items()}
+        return self._hashes.done()
 
     def finish(self, target: Path) -> None:
         os.fsync(self._file.fileno())
@@ -237,6 +235,44 @@ class _Part:
         self._file.close()
         self.path.unlink(missing_ok=True)
         _note_path(self.path).unlink(missing_ok=True)
+
+
+#: Hashing lets go of the interpreter, so it runs beside the reading and writing of the next bytes.
+_beside = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hash")
+
+
+class _Hashes:
+    """Digests of a stream of blocks."""
+
+    def __init__(self, *names: str) -> None:
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+        self._blocks: list[bytes] = []
+        self._held = 0
+        self._running: list[Future[None]] = []
+
+    def update(self, block: bytes) -> None:
+        self._blocks.append(block)
+        self._held += len(block)
+        if self._held >= _BLOCK:
+            self._wait()
+            blocks, self._blocks, self._held = self._blocks, [], 0
+            self._running = [_beside.submit(_update, each, blocks) for each in self._hashes.values()]
+
+    def _wait(self) -> None:
+        for job in self._running:
+            job.result()
+
+    def done(self) -> dict[str, str]:
+        self._wait()
+        for each in self._hashes.values():
+            _update(each, self._blocks)
+        self._blocks, self._held, self._running = [], 0, []
+        return {name: each.hexdigest() for name, each in self._hashes.items()}
+
+
+def _update(digest: "hashlib._Hash", blocks: list[bytes]) -> None:
+    for block in blocks:
+        digest.update(block)
 
 
 def _stem(remote: Remote) -> str:
