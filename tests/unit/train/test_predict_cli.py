@@ -1,0 +1,391 @@
+"""us43d predict: every kind of input, what is written, and what is refused."""
+
+import importlib
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from us43d.errors import ImageError
+from us43d.specimen import blob, speckle
+from us43d.train import media, weights
+from us43d.train.model import PRESETS, UltraSam
+from us43d.train.predict import Predictor
+from us43d.train.segment import everything
+
+SHAPE = (90, 120)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    small = PRESETS["tiny"].model_copy(update={"depth": 2, "global_blocks": (1,), "image_size": 64})
+    weights.save(UltraSam.random(small, 0), folder / "weights" / "small")
+    return folder
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return speckle(SHAPE, [blob(SHAPE, rng)], rng)
+
+
+@pytest.fixture
+def us43d(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Runs the command in a folder of its own: (exit code, stdout, stderr)."""
+    main = importlib.import_module("us43d.cli.app").main
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["us43d", *map(str, words), "--home", str(home)])
+        code = main()
+        said = capfd.readouterr()
+        return code, said.out, said.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def written(out: Path) -> dict:
+    """predictions.json, after comparing each mask's PNG with its RLE."""
+    content = json.loads((out / "predictions.json").read_text())
+    for each in content["annotations"]:
+        mask = cv2.imread(str(out / each["mask"]), cv2.IMREAD_UNCHANGED)
+        assert set(np.unique(mask)) <= {0, 255}
+        assert (coco.decode(each["segmentation"]) * 255 == mask).all()
+        assert each["area"] == (mask > 0).sum()
+    return content
+
+
+def test_an_image(us43d, picture: np.ndarray, tmp_path: Path) -> None:
+    cv2.imwrite("scan.png", picture)
+    code, out, _ = us43d(
+        "predict", "scan.png", "--weights", "small", "--box", "20,10,80,70", "--box", "5,5,50,50", "--json"
+    )
+    assert code == 0
+    content = written(Path("predictions"))
+    said = json.loads(out)
+    assert [each["score"] for each in said["annotations"]] == [each["score"] for each in content["annotations"]]
+    assert [each["prompt"]["box"] for each in content["annotations"]] == [[20, 10, 80, 70], [5, 5, 50, 50]]
+    assert content["images"] == [{"id": 1, "file_name": "scan.png", "frame": 0, "width": 120, "height": 90}]
+    overlay = cv2.imread("predictions/overlays/scan.png")
+    assert max(overlay.shape) == 640
+
+
+def test_the_same_as_the_library_says(us43d, home: Path, picture: np.ndarray) -> None:
+    cv2.imwrite("scan.png", picture)
+    options = (
+        "--box",
+        "20,10,80,70",
+        "--point",
+        "40,30",
+        "--point",
+        "22.5,12,0",
+        "--postprocess",
+        "paper",
+        "--refine",
+        "0",
+    )
+    assert us43d("predict", "scan.png", "--weights", "small", *options)[0] == 0
+    predictor = Predictor.from_weights(home / "weights" / "small")
+    predictor.set_image(picture)
+    wanted = predictor.predict(
+        box=(20, 10, 80, 70), points=[(40, 30), (22.5, 12)], labels=[1, 0], refine=0, postprocess="paper"
+    )
+    (found,) = written(Path("predictions"))["annotations"]
+    assert found["score"] == pytest.approx(wanted.score, abs=1e-6)
+    assert (coco.decode(found["segmentation"]) == wanted.mask).all()
+
+
+def test_a_folder_goes_on_past_a_corrupt_image(us43d, picture: np.ndarray) -> None:
+    folder = Path("scans")
+    folder.mkdir()
+    for name in ("a.png", "b.jpg", "a.bmp"):
+        cv2.imwrite(str(folder / name), picture)
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 50)
+    (folder / "notes.txt").write_text("nothing")
+    code, _, err = us43d("predict", folder, "--weights", "small", "--point", "40,30", "--out", "found")
+    assert code == 3
+    assert "1 of 4 files could not be segmented: broken.png" in err
+    content = written(Path("found"))
+    assert [image["file_name"] for image in content["images"]] == ["a.bmp", "a.png", "b.jpg"]
+    # Two inputs of one name do not overwrite each other.
+    assert {p.name for p in Path("found/overlays").iterdir()} == {"a.bmp.png", "a.png.png", "b.png"}
+
+
+def test_a_video(us43d, picture: np.ndarray) -> None:
+    writer = cv2.VideoWriter("sweep.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, SHAPE[::-1])
+    for n in range(4):
+        writer.write(cv2.cvtColor(np.roll(picture, 5 * n, 1), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    assert us43d("predict", "sweep.avi", "--weights", "small", "--box", "20,10,80,70")[0] == 0
+    content = written(Path("predictions"))
+    assert [image["frame"] for image in content["images"]] == [0, 1, 2, 3]
+    assert (
+        us43d("predict", "sweep.avi", "--weights", "small", "--box", "20,10,80,70", "--frame", "2", "--out", "one")[0]
+        == 0
+    )
+    (image,) = written(Path("one"))["images"]
+    assert image["frame"] == 2
+    code, _, err = us43d("predict", "sweep.avi", "--weights", "small", "--box", "20,10,80,70", "--frame", "9")
+    assert code == 1
+    assert "sweep.avi has 4 frames, no frame 9." in err
+
+
+def dicom(path: Path, pixels: np.ndarray, photometric: str, bits: int = 8) -> None:
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["one"])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.SamplesPerPixel = 3 if photometric == "RGB" else 1
+    if photometric == "RGB":
+        data.PlanarConfiguration = 0
+    data.PhotometricInterpretation = photometric
+    frames = pixels.reshape(-1, *SHAPE, *pixels.shape[3:]) if pixels.ndim > 2 else pixels[None]
+    data.NumberOfFrames, data.Rows, data.Columns = len(frames), *SHAPE
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = pixels.itemsize * 8, bits, bits - 1, 0
+    data.PixelData = frames.tobytes()
+    data.save_as(path, enforce_file_format=True)
+
+
+def test_a_dicom_file(us43d, picture: np.ndarray) -> None:
+    pytest.importorskip("pydicom", reason="pydicom is not installed: pip install 'us43d[train]'")
+    colour = np.stack([picture, picture // 2, picture // 3], -1)
+    dicom(Path("two.dcm"), np.stack([colour, colour[:, ::-1]]), "RGB")
+    dicom(Path("IM0001"), 255 - picture, "MONOCHROME1")
+    dicom(Path("deep.dcm"), picture.astype(np.uint16) << 4, "MONOCHROME2", bits=12)
+    assert us43d("predict", "two.dcm", "--weights", "small", "--point", "40,30")[0] == 0
+    assert [image["frame"] for image in written(Path("predictions"))["images"]] == [0, 1]
+
+    def pictures(name: str) -> list[np.ndarray]:
+        (one,) = media.found(Path(name))
+        assert one.kind == "dicom"
+        return [frame.picture for frame in media.frames(one)]
+
+    assert (np.stack(pictures("two.dcm")) == np.stack([colour, colour[:, ::-1]])).all()
+    assert (pictures("IM0001")[0] == picture).all()
+    assert (pictures("deep.dcm")[0] == picture).all()
+    Path("cut.dcm").write_bytes(Path("two.dcm").read_bytes()[:5000])
+    code, _, err = us43d("predict", "cut.dcm", "--weights", "small", "--point", "40,30")
+    assert code == 1
+    assert "The pixels of cut.dcm cannot be read" in err
+
+
+def test_a_dicom_file_with_jpeg_inside(picture: np.ndarray, tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed: pip install 'us43d[train]'")
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    smooth = cv2.GaussianBlur(picture, (0, 0), 3)
+    dicom(tmp_path / "plain.dcm", np.stack([smooth, smooth[:, ::-1]]), "MONOCHROME2")
+    data = pydicom.dcmread(tmp_path / "plain.dcm")
+    packed = [cv2.imencode(".jpg", each, [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes() for each in
+              (smooth, smooth[:, ::-1])]  # fmt: skip
+    data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    data.PixelData = encapsulate(packed)
+    data["PixelData"].is_undefined_length = True
+    data.save_as(tmp_path / "jpeg.dcm", enforce_file_format=True)
+    (one,) = media.found(tmp_path / "jpeg.dcm")
+    found = [frame.picture for frame in media.frames(one)]
+    assert len(found) == 2
+    assert np.abs(found[1].astype(int) - smooth[:, ::-1]).max() <= 4
+
+
+def test_a_nifti_volume(us43d, picture: np.ndarray) -> None:
+    import nibabel
+
+    volume = np.stack([picture.T, np.roll(picture.T, 7, 0), picture.T[::-1]], -1)
+    affine = np.diag([0.2, 0.3, 1.5, 1])
+    nibabel.save(nibabel.Nifti1Image(volume, affine), "sweep.nii.gz")
+    boxes = ("--box", "20,10,80,70", "--box", "30,20,60,60")
+    assert us43d("predict", "sweep.nii.gz", "--weights", "small", *boxes)[0] == 0
+    labels = nibabel.load("predictions/sweep_labels.nii.gz")
+    assert np.allclose(labels.affine, affine)
+    assert labels.shape == volume.shape
+    assert np.allclose(labels.header.get_zooms(), (0.2, 0.3, 1.5))
+    content = written(Path("predictions"))
+    for image in content["images"]:
+        own = [each for each in content["annotations"] if each["image_id"] == image["id"]]
+        drawn = np.zeros(SHAPE, np.uint8)
+        for n in sorted(range(2), key=lambda n: own[n]["score"]):
+            drawn[coco.decode(own[n]["segmentation"]) > 0] = n + 1
+        assert (drawn == np.asarray(labels.dataobj)[:, :, image["frame"]].T).all()
+    # A volume of another type is spread over 0–255 as a whole.
+    nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32) * 3 - 100, affine), "float.nii")
+    (one,) = media.found(Path("float.nii"))
+    spread = np.stack([frame.picture for frame in media.frames(one)])
+    wanted = np.stack([picture, np.roll(picture, 7, 1), picture[:, ::-1]])
+    low, high = int(wanted.min()), int(wanted.max())
+    assert np.abs(spread - (wanted.astype(float) - low) * 255 / (high - low)).max() <= 0.51
+
+
+def test_a_coco_file_of_prompts(us43d, picture: np.ndarray) -> None:
+    folder = Path("scans")
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        cv2.imwrite(str(folder / name), picture)
+    content = {
+        "images": [{"id": 7, "file_name": "images/a.png"}, {"id": 8, "file_name": "b.png"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "bbox": [20, 10, 60, 60]},
+            {"id": 2, "image_id": 8, "keypoints": [40, 30, 2, 0, 0, 0, 44, 35, 1]},
+            {"id": 3, "image_id": 7, "bbox": [1, 1, 30, 30], "keypoints": [5, 5, 1]},
+        ],
+    }
+    Path("prompts.json").write_text(json.dumps(content))
+    code, _, err = us43d("predict", folder, "--weights", "small", "--prompts", "prompts.json")
+    assert code == 0
+    assert "1 files without a prompt are passed over: c.png" in err
+    found = written(Path("predictions"))["annotations"]
+    assert [each["prompt"] for each in found] == [
+        {"box": [20, 10, 80, 70]},
+        {"box": [1, 1, 31, 31], "points": [[5, 5]], "labels": [1]},
+        {"points": [[40, 30], [44, 35]], "labels": [1, 1]},
+    ]
+    content["images"][1]["file_name"] = "z.png"
+    Path("prompts.json").write_text(json.dumps(content))
+    code, _, err = us43d("predict", folder, "--weights", "small", "--prompts", "prompts.json")
+    assert code == 2
+    assert "prompts for 1 files that are not there: z.png" in err
+
+
+def test_everything_finds_each_thing_once(us43d, home: Path, picture: np.ndarray) -> None:
+    predictor = Predictor.from_weights(home / "weights" / "small")
+    predictor.set_image(picture)
+    found = everything(predictor, grid=4, min_score=-10, overlap=0.7)
+    assert found
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    for n, one in enumerate(found):
+        for other in found[:n]:
+            both = (one.mask & other.mask).sum()
+            assert both / (one.mask | other.mask).sum() <= 0.7
+    every = everything(predictor, grid=4, min_score=-10, overlap=1.0)
+    assert len(every) == 12  # 4 × 3 points, none suppressed
+    assert everything(predictor, grid=4, min_score=10) == []
+    cv2.imwrite("scan.png", picture)
+    code, out, _ = us43d("predict", "scan.png", "--weights", "small", "--everything", "--min-score", "10")
+    assert code == 0
+    assert "nothing was found" in out
+    assert written(Path("predictions"))["annotations"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "why"),
+    [
+        ((), 2, "Give one of --box and --point, --prompts, or --everything."),
+        (("--box", "1,2,3,4", "--everything"), 2, "Give one of"),
+        (("--box", "1,2,3"), 2, "--box '1,2,3' is not of the form 40,60,180,210"),
+        (("--box", "a,b,c,d"), 2, "is not of the form"),
+        (("--box", "nan,1,5,5"), 2, "is not of the form"),
+        (("--box", "80,10,20,70"), 2, "is empty or outside of the 120 × 90 picture"),
+        (("--box", "500,500,600,600"), 2, "is empty or outside of the 120 × 90 picture"),
+        (("--point", "200,10"), 2, "The point 200,10 lies outside of the picture of 120 × 90 pixels"),
+        (("--point", "20,10,5"), 2, "neither 0 (outside) nor 1 (inside)"),
+        (("--box", "1,2,30,40", "--box", "5,5,9,9", "--point", "3,3"), 2, "Several boxes and points"),
+        (("--prompts", "scan.png"), 2, "scan.png is no COCO file with prompts"),
+        (("--prompts", "none.json"), 2, "none.json is no COCO file with prompts"),
+        (("--box", "1,2,30,40", "--device", "gpu"), 2, "'gpu' is no device"),
+    ],
+)
+def test_prompts_that_are_refused(us43d, picture: np.ndarray, options: tuple[str, ...], code: int, why: str) -> None:
+    cv2.imwrite("scan.png", picture)
+    found, _, err = us43d("predict", "scan.png", "--weights", "small", *options)
+    assert found == code
+    assert why in err
+    assert "Nothing was changed on disk." in err
+    assert not Path("predictions").exists()
+
+
+@pytest.mark.parametrize("name", ["cut.png", "page.jpg", "empty.png", "film.avi", "volume.nii.gz", "IM.dcm"])
+def test_files_that_cannot_be_read(us43d, picture: np.ndarray, name: str) -> None:
+    data = cv2.imencode(".png", picture)[1].tobytes()[:900]
+    contents = {"cut.png": data, "page.jpg": b"<html>no picture</html>", "empty.png": b""}
+    Path(name).write_bytes(contents.get(name, b"nothing of the kind" * 20))
+    code, _, err = us43d("predict", name, "--weights", "small", "--box", "20,10,80,70")
+    assert code == 1
+    assert name in err
+    assert "Traceback" not in err
+    assert not Path("predictions").exists()
+
+
+def test_inputs_and_weights_that_are_not_there(us43d, picture: np.ndarray) -> None:
+    cv2.imwrite("scan.png", picture)
+    Path("empty").mkdir()
+    assert "none.png does not exist" in us43d("predict", "none.png", "--weights", "small", "--point", "1,1")[2]
+    assert (
+        "empty holds no file that ends in .png" in us43d("predict", "empty", "--weights", "small", "--point", "1,1")[2]
+    )
+    code, _, err = us43d("predict", "scan.png", "--weights", "ultrasam", "--point", "1,1")
+    assert code == 1
+    assert "Next: us43d weights get ultrasam" in err
+    Path("bad.pth").write_bytes(b"no weights")
+    code, _, err = us43d("predict", "scan.png", "--weights", "bad.pth", "--point", "1,1")
+    assert (code, "bad.pth" in err) == (1, True)
+
+
+def test_what_was_written_before_a_failure_is_named(
+    us43d, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path):
+        yield picture
+        yield picture
+        raise ImageError(f"{path} ends too early.")
+
+    monkeypatch.setattr(media, "_video", failing)
+    Path("film.avi").write_bytes(b"x")
+    code, _, err = us43d("predict", "film.avi", "--weights", "small", "--box", "20,10,80,70")
+    assert code == 1
+    assert "Masks of the 2 frames before it are in predictions." in err
+    assert len(list(Path("predictions/masks").iterdir())) == 2
+
+
+def test_half_precision_agrees(home: Path, picture: np.ndarray) -> None:
+    import torch
+
+    full, half = (
+        Predictor.from_weights(home / "weights" / "small", dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    for each in (full, half):
+        each.set_image(picture)
+    one, two = (each.predict(box=(20, 10, 80, 70)) for each in (full, half))
+    assert two.score == pytest.approx(one.score, abs=0.03)
+    assert (one.mask == two.mask).mean() > 0.97
+
+
+def test_a_read_only_folder(us43d, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from us43d import atomic
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "predictions/masks")
+
+    cv2.imwrite("scan.png", picture)
+    monkeypatch.setattr(atomic, "write_bytes", full)
+    code, _, err = us43d("predict", "scan.png", "--weights", "small", "--box", "20,10,80,70")
+    assert code == 1
+    assert "the disk is full" in err
+
+
+def test_the_result_of_a_run_and_its_checkpoints(us43d, home: Path, picture: np.ndarray) -> None:
+    cv2.imwrite("scan.png", picture)
+    run = home / "runs" / "first"
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    (run / "log.jsonl").write_text("")
+    assert "has saved no weights yet" in us43d("predict", "scan.png", "--weights", "first", "--point", "9,9")[2]
+    shutil.copytree(home / "weights" / "small", run / "checkpoints" / "step_000010")
+    assert us43d("predict", "scan.png", "--weights", "first", "--point", "9,9")[0] == 0
+    assert us43d("predict", "scan.png", "--weights", run, "--point", "9,9")[0] == 0
+    shutil.rmtree(run)
