@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.us43d-installed
 
-.PHONY: help env demo test test-slow lint format types imports reproduce check clean
+.PHONY: help env demo test test-slow lint format types imports reproduce links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -38,6 +38,9 @@ imports: env     ## who may import whom
 reproduce: env  ## pinned splits recomputed, generated pages compared
 	$(BIN)/us43d splits --reproduce
 	$(BIN)/us43d card --check
+
+links: env       ## whether all addresses in the recipes still answer (needs a network; report in links.json)
+	$(BIN)/us43d links --all --json > links.json
 
 check: lint types imports reproduce test  ## everything CI runs but the demo
 

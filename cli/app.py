@@ -9,7 +9,18 @@ import typer
 
 from us43d import __version__
 
-from . import about, build, demo, eval, fetch, new, predict, train, weights  # noqa: A004, F401  (each registers its verbs)
+from . import (  # noqa: F401  (each registers its verbs)
+    about,
+    build,
+    demo,
+    eval,  # noqa: A004
+    fetch,
+    links,
+    new,
+    predict,
+    train,
+    weights,
+)
 from .errors import Interrupted, failure
 from .verb import app
 

@@ -157,6 +157,12 @@ class Web:
         with self._opened("GET", url, params, sent, None) as answer:
             yield answer
 
+    @contextmanager
+    def head(self, url: str) -> Iterator[requests.Response]:
+        """What a host says of an address without its bytes. Raises HttpError for a refusal."""
+        with self._opened("HEAD", url, None, {"Accept-Encoding": "identity"}, None) as answer:
+            yield answer
+
     def wait(self, seconds: float) -> None:
         """Sleep, unless or until the session is stopped. Raises FetchError then."""
         if self.stopped.wait(max(0.0, seconds)):

@@ -1,0 +1,71 @@
+"""links: whether the addresses in the recipes still lead somewhere. It needs a network, so no test and no build runs it."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from us43d import registry
+from us43d.errors import SomeFailed, UsageError
+
+from .options import Every, Names
+from .output import Session
+from .select import chosen
+from .tables import Table
+from .verb import verb
+
+
+@verb(
+    "links",
+    panel="Contributing",
+    examples=("us43d links BUSI", "us43d links --all --json > links.json", "us43d links --all --update"),
+)
+def links(
+    session: Session,
+    names: Names = None,
+    every: Every = False,
+    delay: Annotated[float, typer.Option("--delay", min=0.0, help="Seconds between two requests to one host.")] = 1.0,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update", help="Write today's date into the recipes of this checkout whose ways in still answer."
+        ),
+    ] = False,
+) -> None:
+    """Ask for every address of the recipes, by HEAD and small ranges; compare what hosts list with the facts."""
+    from us43d.fetch.http import Web
+    from us43d.fetch.links import check, passed, report, stamp
+
+    recipes = chosen(names or (), registry.recipes() if every else None, "links")
+    folder = _modules() if update else None
+    with session.progress("links", "links") as moved:
+        found = check(recipes, Web(attempts=2), delay=delay, moved=moved)
+    today = datetime.datetime.now(datetime.UTC).date()
+    told = report(recipes, found, today)
+    good = [recipe for recipe in recipes if passed(recipe, found)]
+    told["updated"] = [path.name for path in stamp(good, folder, today)] if folder else []
+    bad = [link for link in found if link.state in {"gone", "changed", "failed"}]
+    shown = [link for link in found if link.state != "ok"]
+    rows = [(link.source, link.what, link.state, f"{link.url}\n{link.said}".strip()) for link in shown]
+    counts = ", ".join(f"{count} {state}" for state, count in told["states"].items())
+    parts: list[str | Table] = [f"{told['links']} links: {counts}"]
+    if rows:
+        parts.append(Table((("source", "left"), ("link", "left"), ("state", "left"), ("", "fold")), rows))
+    session.answer(told, *parts)
+    if told["updated"]:
+        session.say(f"{len(told['updated'])} recipes have today's date. The cards show it after: us43d card --write")
+    if bad:
+        raise SomeFailed(
+            f"{len(bad)} of {len(found)} links do not lead where the recipes say.",
+            disk="Nothing was changed on disk." if not told["updated"] else "The dates of the others were written.",
+            next=f"us43d links {' '.join(dict.fromkeys(link.source for link in bad))}",
+        )
+
+
+def _modules() -> Path:
+    """The folder of the recipes' modules in a checkout. Raises UsageError where us43d is installed elsewhere."""
+    folder = Path(__file__).resolve().parent.parent / "recipes"
+    if not (folder.parent / "pyproject.toml").is_file():
+        raise UsageError("--update changes recipes, and these are an installed package's.", next="run it in a checkout")
+    return folder

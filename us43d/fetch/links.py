@@ -1,0 +1,222 @@
+"""Whether the addresses in the recipes still lead somewhere: HEAD, then a small range, one host at a time and slowly.
+
+Nothing is downloaded beyond the first kilobyte of a file; what the hosts' APIs list is compared with the facts.
+"""
+
+import datetime
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from us43d.contract import Recipe, Route
+from us43d.errors import FetchError, LoginError, ManualFileError, RecipeError, VerifyError
+from us43d.fetch.hosts import resolve
+from us43d.fetch.http import HttpError, Web, page_title
+
+__all__ = ["Link", "check", "links_of", "passed", "report", "stamp"]
+
+#: Seconds between two requests to one host.
+DELAY = 1.0
+#: Kinds whose host is asked what it lists.
+_LISTED = {"zenodo", "mendeley", "figshare", "girder", "dataverse", "github", "gdrive", "onedrive", "kaggle"}
+_TODAY = re.compile(r"access_checked=datetime\.date\(\s*\d+,\s*\d+,\s*\d+\s*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One address of one source, and what became of it.
+
+    what: "homepage", "doi", "licence", "route", "file" or "listing". route: number of the route, from 0.
+    state: "ok" · "refuses" (it is there, but gives nothing to a script) · "login" · "by hand" · "changed" (another size
+    or digest, or a page where a file was) · "gone" · "failed" (no answer that says anything); "" before it was asked.
+    """
+
+    source: str
+    what: str
+    url: str
+    route: int | None = None
+    state: str = ""
+    status: int | None = None
+    bytes: int | None = None
+    said: str = ""
+
+
+def links_of(recipe: Recipe) -> Iterator[Link]:
+    """Every address the recipe names, once, and the listings of its hosts."""
+    seen: set[str] = set()
+
+    def new(what: str, url: str | None, route: int | None = None) -> Iterator[Link]:
+        if url and url not in seen:
+            seen.add(url)
+            yield Link(recipe.name, what, url, route)
+
+    yield from new("homepage", recipe.homepage)
+    for doi in (recipe.doi, *(citation.doi for citation in recipe.citations)):
+        yield from new("doi", f"https://doi.org/{quote(doi, safe='/')}" if doi else None)
+    yield from new("licence", recipe.licence.url)
+    for number, route in enumerate(recipe.routes):
+        yield from new("route", route.url, number)
+        if route.kind in _LISTED:
+            yield Link(recipe.name, "listing", f"{route.kind}:{route.record or route.url}", number)
+        for file in route.files:
+            yield from new("file", file.url, number)
+
+
+def check(
+    recipes: Sequence[Recipe],
+    web: Web,
+    *,
+    delay: float = DELAY,
+    jobs: int = 8,
+    moved: Callable[[int, int | None], None] = lambda done, total: None,
+) -> list[Link]:
+    """Ask for every address, in the order of `links_of`. Hosts are asked in parallel, each of them one by one.
+
+    delay: seconds between two requests to a host. moved: told (links done, links in all).
+    """
+    links = [(recipe, link) for recipe in recipes for link in links_of(recipe)]
+    hosts: dict[str, list[int]] = {}
+    for number, (_, link) in enumerate(links):
+        hosts.setdefault(urlsplit(link.url).hostname or link.url.split(":")[0], []).append(number)
+    found: dict[int, Link] = {}
+
+    def one_host(numbers: list[int]) -> None:
+        for n, number in enumerate(numbers):
+            if n:
+                web.wait(delay)
+            recipe, link = links[number]
+            found[number] = _asked(None if link.route is None else recipe.routes[link.route], link, web)
+            moved(len(found), len(links))
+
+    with ThreadPoolExecutor(jobs, thread_name_prefix="links") as pool:
+        try:
+            for future in [pool.submit(one_host, numbers) for numbers in hosts.values()]:
+                future.result()
+        except BaseException:
+            web.stop()
+            raise
+    return [found[number] for number in range(len(links))]
+
+
+def _asked(route: Route | None, link: Link, web: Web) -> Link:
+    files = route.files if route else ()
+    if route is None or link.what != "listing":
+        size = next((file.size for file in files if file.url == link.url and not file.generated), None)
+        return _address(link, web, size)
+    try:
+        remotes = resolve(route, web)
+    except LoginError as error:
+        return _with(link, state="login", said=error.what)
+    except ManualFileError as error:
+        return _with(link, state="by hand", said=error.what)
+    except VerifyError as error:
+        return _with(link, state="changed", said=error.what)
+    except FetchError as error:
+        return _with(link, **_failure(error))
+    sizes = [remote.size for remote in remotes]
+    total = sum(size for size in sizes if size) if sizes and None not in sizes else None
+    return _with(link, state="ok", bytes=total, said=f"{len(remotes)} files")
+
+
+def _address(link: Link, web: Web, size: int | None) -> Link:
+    """HEAD; where the host does not take that, or does not tell the size, the first kilobyte."""
+    try:
+        with web.head(link.url) as answer:
+            status, length, kind = answer.status_code, _length(answer.headers), answer.headers.get("Content-Type", "")
+        if link.what != "file" or (length is not None and "html" not in kind):
+            return _judged(link, status, length, kind, size, "")
+    except HttpError as error:
+        if error.status not in (400, 401, 403, 404, 405, 406, 410, 429, 500, 501, 503):
+            return _with(link, **_failure(error))
+    except FetchError as error:
+        return _with(link, **_failure(error))
+    try:
+        with web.open(link.url, headers={"Range": "bytes=0-1023"}) as answer:
+            title = page_title(next(answer.iter_content(1024), b"").decode("utf-8", "replace"))
+            kind = answer.headers.get("Content-Type", "")
+            return _judged(link, answer.status_code, _length(answer.headers), kind, size, title)
+    except FetchError as error:
+        return _with(link, **_failure(error))
+
+
+def _length(headers: Any) -> int | None:
+    """Bytes of the whole file."""
+    whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
+    if whole:
+        return int(whole[1])
+    told = headers.get("Content-Length", "")
+    return int(told) if told.isdigit() and "Content-Encoding" not in headers else None
+
+
+def _judged(link: Link, status: int, length: int | None, kind: str, size: int | None, title: str) -> Link:
+    state, said = "ok", ""
+    if link.what == "file" and "html" in kind:
+        state, said = "changed", f"a page{f' titled {title!r}' if title else ''} where a file was"
+    elif None not in (size, length) and size != length:
+        state, said = "changed", f"{length:,} bytes, where {size:,} are known"
+    return _with(link, state=state, status=status, bytes=length if link.what == "file" else None, said=said)
+
+
+def _failure(error: FetchError) -> dict[str, Any]:
+    status = error.status if isinstance(error, HttpError) else 0
+    state = "gone" if status in (404, 410) else "refuses" if status in (401, 403, 429, 451) else "failed"
+    return {"state": state, "status": status or None, "said": error.what}
+
+
+def _with(link: Link, **found: Any) -> Link:
+    return Link(**{**asdict(link), **found})
+
+
+def passed(recipe: Recipe, links: Iterable[Link]) -> bool:
+    """Whether a person could still get the source the first way: every address of an origin's route answers.
+
+    A host that refuses scripts or wants a login is there; a mirror or a dead DOI does not matter.
+    """
+    for number, route in enumerate(recipe.routes):
+        mine = [link for link in links if link.source == recipe.name and link.route == number]
+        if not route.mirror and mine and all(link.state in {"ok", "refuses", "login", "by hand"} for link in mine):
+            return True
+    return False
+
+
+def report(recipes: Sequence[Recipe], links: Sequence[Link], date: datetime.date) -> dict[str, Any]:
+    """What was found, for a machine."""
+    states = sorted({link.state for link in links})
+    return {
+        "date": date.isoformat(),
+        "links": len(links),
+        "states": {state: sum(link.state == state for link in links) for state in states},
+        "sources": [
+            {
+                "name": recipe.name,
+                "access": recipe.access,
+                "access_checked": recipe.access_checked.isoformat(),
+                "passed": passed(recipe, links),
+                "links": [asdict(link) for link in links if link.source == recipe.name],
+            }
+            for recipe in recipes
+        ],
+    }
+
+
+def stamp(recipes: Iterable[Recipe], folder: Path, date: datetime.date) -> list[Path]:
+    """Write the date into the recipes' modules below `folder`, as the day their access was checked.
+
+    Raises RecipeError for a module without exactly one such date, before anything is written.
+    """
+    texts: dict[Path, str] = {}
+    for recipe in recipes:
+        path = folder / f"{recipe.slug}.py"
+        old = path.read_text(encoding="utf-8")
+        new, count = _TODAY.subn(f"access_checked=datetime.date({date.year}, {date.month}, {date.day})", old)
+        if count != 1:
+            raise RecipeError(f"{path} has {count} dates of access_checked, where one is expected.")
+        if new != old:
+            texts[path] = new
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return list(texts)
