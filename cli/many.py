@@ -34,7 +34,6 @@ def attempt(session: Session, recipe: Recipe, work: Callable[[Recipe], Outcome])
         outcome = work(recipe)
     except Us43dError as error:
         outcome = failed(recipe, error)
-    said = outcome.said.partition("\n")[0].removeprefix(f"{recipe.name}: ")
     session.say(f"{outcome.name}: {outcome.state}")
     return outcome
 
