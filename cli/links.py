@@ -1,4 +1,4 @@
-"""links: whether the addresses in the recipes still lead somewhere. It needs a network, so no test and no build runs it."""
+"""links: whether the addresses in the recipes still lead somewhere. It needs a network; no test or build runs it."""
 
 import datetime
 from pathlib import Path

@@ -213,6 +213,8 @@ def stamp(recipes: Iterable[Recipe], folder: Path, date: datetime.date) -> list[
         path = folder / f"{recipe.slug}.py"
         old = path.read_text(encoding="utf-8")
         new, count = _TODAY.subn(f"access_checked=datetime.date({date.year}, {date.month}, {date.day})", old)
+        if re.search(r"access_checked=\w+\.access_checked", old):  # the date of another source in the same archive
+            continue
         if count != 1:
             raise RecipeError(f"{path} has {count} dates of access_checked, where one is expected.")
         if new != old:
