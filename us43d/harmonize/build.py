@@ -27,7 +27,7 @@ from us43d.harmonize import blocks, shards
 from us43d.harmonize.ids import Ids
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.paths import Home
-from us43d.splits import group, pinned, twins
+from us43d.splits import audited, group, pinned, twins
 
 __all__ = ["BLOCK", "PROVENANCE", "BuildResult", "build", "version"]
 
@@ -96,7 +96,8 @@ def build(
     final = home.build(recipe.name, kind.version(recipe))
     category = _categories(recipe, profile)
     tree = RawTree(raw)
-    inputs = _inputs(recipe, tree, final.name)
+    links = [link for link in audited.read(home.root) if link.a.source == link.b.source == recipe.slug]
+    inputs = _inputs(recipe, tree, final.name, audited.digest(links))
     with atomic.storage_errors(final, "The finished blocks are kept; the next build goes on from them."):
         if (found := _finished(final, inputs)) is not None:
             return BuildResult(final, found, reused=True)
@@ -116,7 +117,7 @@ def build(
                     disk="The finished blocks are kept.",
                     next=f"add a pattern to `ignore` in recipes/{recipe.slug}.py, or read them",
                 )
-            dataset = _finish(recipe, staging, count, category, kind)
+            dataset = _finish(recipe, staging, count, category, kind, links)
             provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt or {}}
             atomic.write_bytes(staging / PROVENANCE, _json(provenance))
             shutil.rmtree(staging / "blocks")
@@ -140,12 +141,12 @@ def _categories(recipe: Recipe, profile: Profile) -> dict[str, int]:
     return renamed
 
 
-def _inputs(recipe: Recipe, tree: RawTree, name: str) -> str:
-    """A digest of what a build is made from: the raw files' names, sizes and times, and the versions that read them.
+def _inputs(recipe: Recipe, tree: RawTree, name: str, links: str) -> str:
+    """A digest of what a build is made from: raw files' names, sizes and times, the versions that read them, and links.
 
     Times are enough to know that a build can be reused, as raw trees are read-only; `us43d verify` reads the bytes.
     """
-    digest = hashlib.sha256(f"{__version__} {recipe.slug} {name} {taxonomy().version}".encode())
+    digest = hashlib.sha256(f"{__version__} {recipe.slug} {name} {taxonomy().version} {links}".encode())
     for key in tree:
         stat = tree.path(key).stat()
         digest.update(f"\0{key}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
@@ -300,7 +301,9 @@ def _records(staging: Path, count: int) -> Iterator[dict[str, Any]]:
         yield from json.loads(blocks.record_path(staging, number).read_bytes())
 
 
-def _finish(recipe: Recipe, staging: Path, count: int, category: dict[str, int], kind: "_Kind") -> dict[str, Any]:
+def _finish(
+    recipe: Recipe, staging: Path, count: int, category: dict[str, int], kind: "_Kind", links: list[audited.Link]
+) -> dict[str, Any]:
     """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
     members, index = [], []
     found = _Counts()
@@ -321,11 +324,13 @@ def _finish(recipe: Recipe, staging: Path, count: int, category: dict[str, int],
             disk="The finished blocks are kept; no build was written.",
             next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial for a cut)",
         )
+    applied = audited.within(links, recipe.slug, {member.key: member.pixel_hash for member in members})
+    known = twins.known(recipe.slug)
     assignment = group.assign(
         members,
         source=recipe.slug,
         profile=kind.profile,
-        links=twins.known(recipe.slug),
+        links=[*known, *((link.a.key, link.b.key) for link in applied)],
         pinned=None if kind.specimen else pinned.split(recipe.slug, kind.profile),
     )
     rows = _sorted_rows(staging, count, index, assignment)
@@ -358,6 +363,7 @@ def _finish(recipe: Recipe, staging: Path, count: int, category: dict[str, int],
         "counts": found.summary() | {"published": recipe.expect.model_dump(mode="json"), "differences": problems},
         "drops": dict(sorted(found.drops.items())),
         "remarks": dict(sorted(found.remarks.items())),
+        "twins": {"known": len(known), "audited": len(applied), "digest": audited.digest(applied)},
         "splits": {"rule": assignment.rule, **table},
     }
     dataset = facts | {"digest": shards.build_digest(staging, facts, rows_digest)}
