@@ -94,7 +94,7 @@ def _specimen(session: Session, recipe: Recipe, force: bool) -> Outcome:
     from us43d.fetch.fetch import fetch_specimen
 
     found = fetch_specimen(recipe, registry.specimen(recipe.slug), session.home, force=force, bars=session.progress)
-    return Outcome(recipe.name, found.state, found.said, f"us43d build {recipe.name} --partial", found)
+    return Outcome(recipe.name, found.state, found.said, f"us43d build {recipe.name}", found)
 
 
 def _named(accept: list[str]) -> set[str]:

@@ -220,7 +220,14 @@ class _Part:
     def finish(self, target: Path) -> None:
         os.fsync(self._file.fileno())
         self._file.close()
-        self.path.replace(target)
+        try:
+            self.path.replace(target)
+        except FileNotFoundError:
+            raise FetchError(
+                f"The part of {target.name} was removed while it arrived, by another program or a wrong clock.",
+                disk="Nothing of it is left.",
+                next="the same command",
+            ) from None
         _note_path(self.path).unlink(missing_ok=True)
         for old in self.parts.glob(f"{_stem(self.remote)}.*"):
             if owner.abandoned(old):

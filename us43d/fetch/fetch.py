@@ -291,16 +291,20 @@ class _Work:
 
     def _download(self, todo: Sequence[Remote], progress: Progress) -> None:
         """Several files at once. The first failure ends the others after their present block."""
-        sums = {remote.name: (0, remote.size) for remote in todo}
         lock = threading.Lock()
+        done, unsized = 0, sum(remote.size is None for remote in todo)
+        total = sum(remote.size or 0 for remote in todo)
 
         def one(remote: Remote) -> None:
-            def moved(done: int, total: int | None) -> None:
+            mine, size = 0, remote.size
+
+            def moved(now: int, length: int | None) -> None:
+                nonlocal done, unsized, total, mine, size
                 with lock:
-                    sums[remote.name] = (done, total)
-                    sizes = [each[1] for each in sums.values()]
-                    whole = None if None in sizes else sum(size or 0 for size in sizes)
-                    progress(sum(each[0] for each in sums.values()), whole)
+                    if size is None and length is not None:
+                        size, unsized, total = length, unsized - 1, total + length
+                    done, mine = done + now - mine, now
+                    progress(done, None if unsized else total)
 
             entry = self.record.entry(remote.name)
             known = entry["sha256"] if entry and not self.force else None

@@ -9,7 +9,7 @@ from filelock import FileLock
 from us43d import atomic
 from us43d.contract import Recipe
 from us43d.errors import LicenceError, UnreadableFile
-from us43d.fetch.store import now
+from us43d.fetch.store import now, write
 from us43d.paths import Home
 
 __all__ = ["accept", "accepted", "licence_text", "require"]
@@ -64,10 +64,10 @@ def accept(home: Home, recipe: Recipe) -> dict[str, Any]:
     path = home.licence_ledger
     with atomic.storage_errors(path, "The acceptance was not recorded; nothing else changed."):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(".licences.lock")):
+        with FileLock(path.with_name(".licences.lock"), mode=0o666):
             known = _read(home)
             known.setdefault(recipe.name, []).append(entry)
-            atomic.write_bytes(path, json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False).encode())
+            write(path, json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False).encode())
     return entry
 
 

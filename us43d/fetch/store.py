@@ -23,14 +23,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from us43d import atomic
 from us43d.errors import Busy, MissingRawFile, StorageError, UnreadableFile
 from us43d.fetch import owner
 from us43d.paths import Home
 
 __all__ = [
     "PARTS", "RECEIPT", "Receipt", "alone", "check_room", "finish_raw", "is_ours", "listing", "making_raw", "now",
-    "receipt", "remove_tree", "sweep", "walk",
+    "receipt", "remove_tree", "sweep", "walk", "write",
 ]  # fmt: skip
 
 SCHEMA = 1
@@ -47,7 +46,7 @@ def now() -> str:
 
 def is_ours(name: str) -> bool:
     """Whether a path below downloads/<Name>/ is fetch's own."""
-    return name in _OURS or name.startswith((f"{PARTS}/", ".receipt", ".raw"))
+    return name in _OURS or name.startswith((f"{PARTS}/", f".{RECEIPT}.", f".{LISTING}."))
 
 
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -56,6 +55,23 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     for where, _, names in os.walk(folder):
         found += [(Path(where, name).relative_to(folder).as_posix(), Path(where, name)) for name in names]
     return iter(sorted(found))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file under a name of this process and rename it; what killed processes left of it is removed."""
+    sweep(path.parent, f".{path.name}.")
+    with owner.claim() as token:
+        temporary = path.with_name(f".{path.name}.{token}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 # ------------------------------------------------------------------------------------------------------------ receipts
@@ -112,7 +128,7 @@ class Receipt:
     def _save(self) -> None:
         text = json.dumps(self.data, indent=1, sort_keys=True, ensure_ascii=False)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(self._path, text.encode())
+        write(self._path, text.encode())
         self._saved = time.monotonic()
 
 
@@ -181,7 +197,7 @@ def finish_raw(home: Home, name: str, temporary: Path, record: Receipt, **facts:
             remove_tree(old)
     text = "".join(lines).encode()
     home.downloads(name).mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(home.downloads(name) / LISTING, text)
+    write(home.downloads(name) / LISTING, text)
     digest = hashlib.sha256(text).hexdigest()
     record.save(raw={"files": count, "bytes": total, "sha256": digest, "made": now()}, **facts)
     try:
@@ -240,14 +256,14 @@ def alone(home: Home, name: str) -> Iterator[None]:
     """Keep a second process off a source. It saves double work; correctness does not rest on it."""
     folder = home.downloads(name)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / ".lock", mode=0o666)  # as far as the umask lets others of a shared home use it
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise Busy(
             f"{name} is being fetched by another process.", next=f"us43d fetch {name}   (when it has ended)"
         ) from None
-    except NotImplementedError:  # a file system without locks
+    except (NotImplementedError, PermissionError):  # no locks here, or another user's
         yield
         return
     try:

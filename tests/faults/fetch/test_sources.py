@@ -417,3 +417,72 @@ def test_clean(server: Any, source: Any, sources: ModuleType, home: Home) -> Non
     assert "missing" not in states.values()
     store.remove_tree(home.raw("Loopback"))
     assert fetch(source, home, sources.patient()).said.endswith("digest as at the first download")
+
+
+# ------------------------------------------------------------------------------------------------------ and also
+
+
+def test_archive_that_wants_out(server: Any, source: Any, sources: ModuleType, home: Home, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        made.writestr("fine.txt", "fine")
+        made.writestr("../../../../escaped.txt", "out")
+    server.files["/0.zip"].data = buffer.getvalue()
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(ArchiveError, match=r"Loopback: .*escaped\.txt"):
+        fetch(source, home, sources.patient())
+    assert not home.raw("Loopback").exists()
+    assert {path.name for path in set(tmp_path.rglob("*")) - before} == {
+        "home", "downloads", "Loopback", ".lock", store.RECEIPT, "raw",
+    } - {path.name for path in before}  # fmt: skip
+
+
+def test_many_small_files(server: Any, source: Any, loopback: ModuleType, sources: ModuleType, home: Home) -> None:
+    """The bar only grows and ends full; the receipt knows every file."""
+    from contextlib import contextmanager
+
+    files = []
+    for n in range(150):
+        server.files[f"/{n}.txt"] = loopback.Served(b"%d" % n * (n + 1))
+        files.append({"name": f"{n}.txt", "url": f"{server.base}/{n}.txt", "unpack": False})
+    seen: list[tuple[int, int | None]] = []
+
+    @contextmanager
+    def bar(what: str, unit: str) -> Any:
+        yield lambda done, total: seen.append((done, total))
+
+    made = sources.recipe(server.base, files)
+    fetch(made, home, sources.patient(), jobs=8, bars=bar)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    total = sum(len(server.files[f"/{n}.txt"].data) for n in range(150))
+    assert seen[-1] == (total, total)
+    assert len(store.receipt(home, "Loopback")["files"]) == 150
+    assert set(findings(home, made).values()) == {"ok"}
+
+
+@pytest.mark.parametrize("refusal", [NotImplementedError, PermissionError])
+def test_no_lock_is_no_obstacle(
+    source: Any, sources: ModuleType, home: Home, monkeypatch: pytest.MonkeyPatch, refusal: type[Exception]
+) -> None:
+    def refuse(self: Any, **_: Any) -> None:
+        raise refusal
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert fetch(source, home, sources.patient()).state == "done"
+
+
+def test_part_that_vanishes(
+    server: Any, source: Any, sources: ModuleType, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from us43d.fetch import download
+
+    kept = download._Part.digests
+
+    def vanish(self: Any) -> dict[str, str]:
+        self.path.unlink()
+        return kept(self)
+
+    monkeypatch.setattr(download._Part, "digests", vanish)
+    with pytest.raises(FetchError, match=r"part of 0\.zip was removed while it arrived"):
+        fetch(source, home, sources.patient())
+    assert not (home.downloads("Loopback") / "0.zip").exists()
