@@ -161,7 +161,7 @@ def _report(
     evaluation: "Evaluation",
     seconds: float,
 ) -> str:
-    from us43d.train import report
+    from us43d import report
 
     scores = _dice(evaluation)
     built = {source["name"]: source["counts"] for source in corpus.sources}
@@ -197,8 +197,8 @@ def _shown(corpus: "Corpus") -> Iterator[Any]:
     """One annotated image of every source, with its outlines."""
     import numpy as np
 
+    from us43d import report
     from us43d.masks import read
-    from us43d.train import report
 
     for number, source in enumerate(corpus.sources):
         rows = np.flatnonzero((corpus.images["source"] == number) & (corpus.images["count"] > 0))

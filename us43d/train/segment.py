@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from us43d import atomic
+from us43d import atomic, report
 from us43d.errors import UsageError
 from us43d.masks import rle
-from us43d.train import report
 from us43d.train.media import Frame, Media, volume_of
 from us43d.train.predict import BATCH, Postprocess, Predictor, point_prompts
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from us43d import registry
+from us43d import registry, report
 from us43d.errors import UnknownName, UnreadableFile, UsageError
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPECK, Corpus, merge
 from us43d.paths import Home
-from us43d.train import journal, report
+from us43d.train import journal
 from us43d.train.evaluate import click, evaluate
 from us43d.train.model import PRESETS, UltraSam
 from us43d.train.predict import Encoded, Prediction, Predictor
