@@ -97,7 +97,9 @@ def _folder(path: Path) -> Loaded:
                 f"{path / CONFIG} describes no model of this version: {error.error_count()} faults."
             ) from error
     state = _from_huggingface(raw)
-    return Loaded(state, _infer(state, path, "single"), "huggingface")
+    inferred = _infer(state, path, "single")
+    eps = config.get("mask_decoder_config", {}).get("layer_norm_eps", inferred.decoder_eps)
+    return Loaded(state, inferred.model_copy(update={"decoder_eps": eps}), "huggingface")
 
 
 def _safetensors(path: Path) -> State:
@@ -146,6 +148,14 @@ def _parameter(data: Tensor, *rest: object) -> Tensor:
     return data
 
 
+#: Modules that run, open or send something; a file that names one is refused, though nothing of it would be run.
+_HOSTILE = frozenset({
+    "os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "importlib", "runpy", "pty", "ctypes", "code",
+    "codeop", "commands", "webbrowser", "pickle", "_pickle", "marshal", "io", "_io", "tempfile", "urllib",
+})  # fmt: skip
+_HOSTILE_BUILTINS = frozenset({"eval", "exec", "compile", "open", "__import__", "input", "breakpoint", "execfile"})
+
+
 class _Unpickler(pickle.Unpickler):
     """Knows tensors and their containers; every other name becomes _Inert and is never imported."""
 
@@ -160,6 +170,11 @@ class _Unpickler(pickle.Unpickler):
         self.archive, self.root = archive, root
 
     def find_class(self, module: str, name: str) -> Any:
+        builtin = module in ("builtins", "__builtin__") and name in _HOSTILE_BUILTINS
+        if builtin or module in _HOSTILE or module.partition(".")[0] in _HOSTILE:
+            raise WeightsError(
+                f"{self.archive.filename} would run {module}.{name} in a program that trusts it; it is refused."
+            )
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return _DTYPES[name]
         return self.known.get((module, name), _Inert)
@@ -459,8 +474,8 @@ def _huggingface_config(config: ModelConfig) -> dict[str, Any]:
         "mask_decoder_config": {
             "hidden_size": config.prompt_dim, "mlp_dim": config.decoder_mlp, "num_hidden_layers": config.decoder_depth,
             "num_attention_heads": config.decoder_heads, "iou_head_hidden_dim": config.iou_hidden,
-            # Stock SamModel has one epsilon for the whole decoder; Meta's norms have 1e-5, its upscaling 1e-6.
-            "layer_norm_eps": config.encoder_eps,
+            # Of the decoder's blocks; SamModel has fixed ones for its last norm (1e-5) and its upscaling (1e-6).
+            "layer_norm_eps": config.decoder_eps,
         },
     }  # fmt: skip
 

@@ -1,0 +1,334 @@
+"""Weights in and out: every form, stock SamModel on both sides, and files that are hostile or broken."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from us43d.errors import WeightsError
+from us43d.train import weights
+from us43d.train.model import ModelConfig, UltraSam
+from us43d.train.predict import Predictor
+
+SMALL = ModelConfig(
+    image_size=128, patch_size=16, embed_dim=32, depth=3, heads=2, window=5, global_blocks=(1,), prompt_dim=32,
+    decoder_mlp=64, iou_hidden=32,
+)  # fmt: skip
+DOUBLE = SMALL.model_copy(update={"mlp_residual": "double", "decoder_dropout": 0.1})
+FORMS = ("us43d", "meta", "ultrasam", "huggingface")
+
+
+def model(config: ModelConfig, seed: int = 0) -> UltraSam:
+    """Random weights of a trained model's size: the relative positions, which begin at 0, too."""
+    made = UltraSam.random(config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in made.named_parameters():
+            if "rel_pos" in name or value.ndim == 1:
+                value += 0.2 * torch.randn(value.shape, generator=generator)
+    return made.eval()
+
+
+def loaded(config: ModelConfig, form: weights.Form = "us43d") -> weights.Loaded:
+    return weights.Loaded(model(config).state_dict(), config, form)
+
+
+def stock(path: Path) -> Any:
+    """The folder in transformers' own SamModel."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'us43d[dev]'")
+    return transformers.SamModel.from_pretrained(path, attn_implementation="eager").eval()
+
+
+@torch.inference_mode()
+def differences(ours: UltraSam, theirs: Any) -> dict[str, float]:
+    """Largest differences between our model and SamModel: embedding, logits and IoU of point, box and mask prompts."""
+    generator = torch.Generator().manual_seed(3)
+    side, low = ours.config.image_size, ours.config.mask_size
+    image = torch.randn(1, 3, side, side, generator=generator)
+    embedding = ours.encode(image)
+    other = theirs.get_image_embeddings(image)
+    points = torch.rand(3, 2, 2, generator=generator) * side
+    labels = torch.tensor([[1, 0], [1, 1], [0, 1]])
+    corners = torch.tensor([[[0.1, 0.2], [0.6, 0.7]]]) * side
+    mask = torch.randn(1, 1, low, low, generator=generator) * 5
+    gaps: dict[str, list[float]] = {"logits": [], "iou": []}
+    # SamModel adds half a pixel to what it is given; ours takes places in the network's input as they are.
+    for prompt in ("points", "box", "mask"):
+        if prompt == "points":
+            padded = torch.cat([points, torch.zeros(3, 1, 2)], 1), torch.cat([labels, torch.full((3, 1), -1)], 1)
+            found = ours.decode(embedding.expand(3, -1, -1, -1), *padded)
+            them: dict[str, Any] = {"input_points": points[None] - 0.5, "input_labels": labels[None]}
+        else:
+            found = ours.decode(embedding, corners, torch.tensor([[2, 3]]), mask if prompt == "mask" else None)
+            them = {"input_boxes": corners.view(1, 1, 4) - 0.5} | ({"input_masks": mask} if prompt == "mask" else {})
+        single = theirs(image_embeddings=other, multimask_output=False, **them)
+        several = theirs(image_embeddings=other, multimask_output=True, **them)
+        for result, part in ((single, slice(0, 1)), (several, slice(1, 4))):
+            gaps["logits"].append(float((result.pred_masks[0] - found[0][:, part]).abs().max()))
+            gaps["iou"].append(float((result.iou_scores[0] - found[1][:, part]).abs().max()))
+    return {"embedding": float((embedding - other).abs().max())} | {name: max(seen) for name, seen in gaps.items()}
+
+
+def test_a_sam_model_comes_in_as_it_is(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'us43d[dev]'")
+    from transformers.models.sam.configuration_sam import (
+        SamConfig,
+        SamMaskDecoderConfig,
+        SamPromptEncoderConfig,
+        SamVisionConfig,
+    )
+
+    vision = SamVisionConfig(
+        hidden_size=64, output_channels=256, num_hidden_layers=3, num_attention_heads=4, image_size=256, patch_size=16,
+        mlp_dim=128, window_size=7, global_attn_indexes=[1],
+    )  # fmt: skip
+    config = SamConfig(
+        vision_config=vision,
+        prompt_encoder_config=SamPromptEncoderConfig(image_size=256),
+        mask_decoder_config=SamMaskDecoderConfig(),
+    )
+    torch.manual_seed(0)
+    theirs = transformers.SamModel(config).eval()
+    _spread(theirs)
+    theirs.save_pretrained(tmp_path / "sam")
+    held = weights.load(tmp_path / "sam")
+    assert (held.form, held.config.mlp_residual, held.config.window) == ("huggingface", "single", 7)
+    assert held.config.decoder_eps == 1e-6  # SamModel's own default, unlike Meta's 1e-5
+    gaps = differences(held.model(), stock(tmp_path / "sam"))
+    assert gaps["embedding"] <= 1e-5
+    assert gaps["logits"] <= 1e-3
+    assert gaps["iou"] <= 1e-4
+
+
+def _spread(theirs: Any) -> None:
+    """Relative positions and norms begin at constants, which would hide mistakes."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in theirs.named_parameters():
+            if "rel_pos" in name or value.ndim == 1:
+                value += 0.1 * torch.randn(value.shape, generator=generator)
+
+
+@pytest.mark.slow
+def test_vit_b_comes_in_as_it_is(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'us43d[dev]'")
+    torch.manual_seed(0)
+    theirs = transformers.SamModel(transformers.SamConfig()).eval()
+    _spread(theirs)
+    theirs.save_pretrained(tmp_path / "vit_b")
+    held = weights.load(tmp_path / "vit_b")
+    assert held.config == ModelConfig(decoder_eps=1e-6)
+    gaps = differences(held.model(), stock(tmp_path / "vit_b"))
+    assert gaps["embedding"] <= 1e-5
+    assert gaps["logits"] <= 1e-3
+
+
+def test_single_residual_goes_out_exactly(tmp_path: Path) -> None:
+    notes = weights.export(loaded(SMALL), tmp_path / "hf", "huggingface")
+    assert notes == ()
+    gaps = differences(model(SMALL), stock(tmp_path / "hf"))
+    assert gaps["embedding"] <= 1e-5
+    assert gaps["logits"] <= 1e-4
+    assert gaps["iou"] <= 1e-5
+
+
+def test_double_residual_goes_into_stock_sam_as_an_equal_model(tmp_path: Path) -> None:
+    held = loaded(DOUBLE)
+    (note,) = weights.export(held, tmp_path / "hf", "huggingface")
+    assert "halved" in note
+    gaps = differences(model(DOUBLE), stock(tmp_path / "hf"))
+    assert gaps["embedding"] <= 1e-5
+    assert gaps["logits"] <= 2e-3
+    assert gaps["iou"] <= 1e-4
+    # As they stand, the same weights are another model there.
+    plain = weights.Loaded(held.state, held.config.model_copy(update={"mlp_residual": "single"}), "meta")
+    weights.export(plain, tmp_path / "wrong", "huggingface")
+    assert differences(model(DOUBLE), stock(tmp_path / "wrong"))["logits"] > 50 * gaps["logits"]
+
+
+def prediction(held: weights.Loaded) -> tuple[np.ndarray, float]:
+    predictor = Predictor(held.model())
+    rng = np.random.default_rng(0)
+    predictor.set_image(rng.integers(0, 255, (70, 100), np.uint8))
+    found = predictor.predict(box=(10, 10, 60, 50))
+    return found.logits, found.score
+
+
+@pytest.mark.parametrize("config", [SMALL, DOUBLE], ids=["single", "double"])
+@pytest.mark.parametrize("form", FORMS)
+def test_there_and_back(tmp_path: Path, config: ModelConfig, form: weights.Form) -> None:
+    held = loaded(config)
+    path = tmp_path / ("weights.pth" if form in ("meta", "ultrasam") else "weights")
+    weights.export(held, path, form)
+    again = weights.load(path)
+    assert again.form == form
+    if form == "us43d":
+        assert again.config == config
+    # Meta's and Hugging Face's forms cannot say "double", UltraSam's cannot say "single".
+    says = {"us43d": config.mlp_residual, "ultrasam": "double"}.get(form, "single")
+    assert again.config.mlp_residual == says
+    if says == config.mlp_residual:
+        assert all(torch.equal(again.state[name], value) for name, value in held.state.items())
+    one, two = prediction(held), prediction(again)
+    assert np.abs(one[0] - two[0]).max() <= (0 if says == config.mlp_residual else 2e-3)
+    assert one[1] == pytest.approx(two[1], abs=1e-4)
+    assert set(again.state) == set(held.state)
+
+
+def test_through_all_forms_and_back(tmp_path: Path) -> None:
+    held = loaded(DOUBLE)
+    for n, form in enumerate(("huggingface", "meta", "us43d", "ultrasam")):
+        path = tmp_path / f"{n}.pth"
+        weights.export(held, path, form)
+        held = weights.load(path)
+    first = loaded(DOUBLE).state
+    assert held.config.mlp_residual == "double"
+    assert all(torch.equal(held.state[name], value) for name, value in first.items())  # halved, doubled: exact
+
+
+def test_a_safetensors_file_and_a_wrapped_one(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = model(SMALL).state_dict()
+    save_file(state, tmp_path / "plain.safetensors")
+    assert weights.load(tmp_path / "plain.safetensors").form == "meta"
+    torch.save({"model": state, "epoch": 3, "optimizer": {"lr": 1e-4}}, tmp_path / "wrapped.pth")
+    held = weights.load(tmp_path / "wrapped.pth")
+    assert all(torch.equal(held.state[name], value) for name, value in state.items())
+
+
+class History:
+    """What mmengine keeps beside the weights."""
+
+    def __init__(self) -> None:
+        self.values = np.arange(3.0)
+        self.last = np.float64(1.5)
+        self.read = getattr
+
+
+def test_what_mmengine_keeps_beside_weights_is_passed_over(tmp_path: Path) -> None:
+    weights.export(loaded(DOUBLE), tmp_path / "plain.pth", "ultrasam")
+    content = torch.load(tmp_path / "plain.pth", weights_only=True)
+    content["message_hub"] = {"log_scalars": {"loss": History()}, "runtime_info": {"iter": 30000}}
+    torch.save(content, tmp_path / "full.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "full.pth", weights_only=True)
+    held = weights.load(tmp_path / "full.pth")
+    assert all(torch.equal(held.state[name], value) for name, value in loaded(DOUBLE).state.items())
+
+
+class Hostile:
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call[0], tuple(self.call[1:])
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ((os.system, "touch {}"), "system"),
+        ((eval, "__import__('pathlib').Path('{}').touch()"), "eval"),
+        ((exec, "open('{}', 'w')"), "exec"),
+        ((open, "{}", "w"), "open"),
+        ((os.mkdir, "{}"), "mkdir"),
+    ],
+)
+def test_a_file_that_tries_to_run_something_is_refused(tmp_path: Path, call: tuple[Any, ...], named: str) -> None:
+    mark = tmp_path / "ran"
+    state: dict[str, Any] = dict(model(SMALL).state_dict())
+    state["hook"] = Hostile(call[0], *(text.format(mark) for text in call[1:]))
+    torch.save(state, tmp_path / "bad.pth")
+    with pytest.raises(WeightsError, match=rf"bad\.pth would run \w+\.{named} .* it is refused"):
+        weights.load(tmp_path / "bad.pth")
+    assert not mark.exists()
+
+
+def test_a_name_of_its_own_module_is_never_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil_module.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Thing: pass\n")
+    state = model(SMALL).state_dict()
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    source = zipfile.ZipFile(buffer)
+    with zipfile.ZipFile(tmp_path / "odd.pth", "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name.endswith("data.pkl"):
+                # Before the end of the dict: key "extra", an instance of evil_module.Thing.
+                data = data[:-1] + b"X\x05\x00\x00\x00extracevil_module\nThing\n)\x81s."
+            target.writestr(name, data)
+    monkeypatch.syspath_prepend(tmp_path)
+    held = weights.load(tmp_path / "odd.pth")
+    assert not (tmp_path / "ran").exists()
+    assert set(held.state) == set(state)
+
+
+def damaged(path: Path, change: str) -> Path:
+    state: dict[str, Tensor] = dict(model(SMALL).state_dict())
+    if change == "missing":
+        del state["mask_decoder.iou_token.weight"]
+    elif change == "left over":
+        state["image_encoder.extra"] = torch.zeros(3)
+    elif change == "misshapen":
+        state["mask_decoder.iou_token.weight"] = torch.zeros(1, 7)
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("missing", "1 tensors are missing: mask_decoder.iou_token.weight"),
+        ("left over", "1 tensors are left over: image_encoder.extra"),
+        ("misshapen", r"1 tensors are misshapen: mask_decoder.iou_token.weight is \(1, 7\), should be \(1, 32\)"),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path: Path, change: str, why: str) -> None:
+    with pytest.raises(WeightsError, match=why):
+        weights.load(damaged(tmp_path / "w.pth", change)).model()
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    def refuses(data: bytes, why: str, name: str = "w.pth") -> None:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(WeightsError, match=why):
+            weights.load(tmp_path / name)
+
+    refuses(b"<html>Sign in</html>", "no PyTorch checkpoint of 1.6 or later, or is truncated")
+    refuses(b"", "no PyTorch checkpoint of 1.6 or later, or is truncated")
+    refuses(b"\x00" * 100, "no readable safetensors file", "w.safetensors")
+    weights.export(loaded(SMALL), tmp_path / "whole.pth", "meta")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    refuses(whole[: len(whole) // 2], "or is truncated")
+    old = io.BytesIO()
+    torch.save({"a": torch.zeros(2)}, old, _use_new_zipfile_serialization=False)
+    refuses(old.getvalue(), "no PyTorch checkpoint of 1.6 or later")
+    torch.save({"epoch": 3}, tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match="holds no tensors"):
+        weights.load(tmp_path / "none.pth")
+    torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"1 tensors of no model us43d knows, such as conv\.weight"):
+        weights.load(tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="does not exist"):
+        weights.load(tmp_path / "absent.pth")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WeightsError, match=r"no readable config\.json"):
+        weights.load(tmp_path / "folder")
+
+
+def test_a_configuration_of_another_version(tmp_path: Path) -> None:
+    weights.save(model(SMALL), tmp_path / "w")
+    config = json.loads((tmp_path / "w" / "config.json").read_text())
+    config["us43d"]["mlp_residual"] = "triple"
+    (tmp_path / "w" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="describes no model of this version: 1 faults"):
+        weights.load(tmp_path / "w")
