@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from us43d.fetch.place import damaged, refusal
 
-__all__ = ["Parts", "Set", "opened", "sets"]
+__all__ = ["Parts", "Set", "alike", "is_part", "opened", "sets"]
 
 _SPAN = re.compile(r"(?P<stem>.+)\.z(?P<number>\d{2,3})(?:\.zip)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(?P<stem>.+\.\w+)\.(?P<number>\d{3})", re.IGNORECASE)
@@ -84,6 +84,16 @@ class Parts(io.RawIOBase):
 def opened(files: Sequence[Path], on_read: Callable[[int], None] | None = None) -> io.BufferedReader:
     """The files as one stream with a buffer."""
     return io.BufferedReader(Parts(files, on_read), 1 << 17)
+
+
+def is_part(path: Path) -> bool:
+    """Whether the name is that of a part of a spanned zip, but not of its last one."""
+    return _SPAN.fullmatch(path.name) is not None
+
+
+def alike(path: Path, other: Path) -> bool:
+    """Whether two files beside each other may be parts of one archive, by the begin of their names."""
+    return path.name.split(".")[0].lower() == other.name.split(".")[0].lower()
 
 
 def sets(archives: Iterable[Path], disks: Callable[[Path], int | None]) -> list[Set]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from us43d.fetch import foreign, tars, zips
-from us43d.fetch.parts import Set, sets
+from us43d.fetch.parts import Set, alike, is_part, sets
 from us43d.fetch.place import Limits, Progress, Sink, Tree, damaged, refusal
 
 __all__ = ["Limits", "Progress", "unpack"]
@@ -40,20 +40,28 @@ def unpack(
     patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in nested]
     for depth in range(limits.depth + 1):
         fresh, tree.fresh = tree.fresh, []
-        found = sorted(name for name in fresh if any(pattern.match(name.lower()) for pattern in patterns))
+        found = sorted(n for n in fresh if any(pattern.match(n.lower()) for pattern in patterns) and not _forked(n))
         if not found:
             return
         if depth == limits.depth:
             raise refusal(found[0], f"archives lie inside archives more than {limits.depth} levels deep")
-        _inner(found, fresh, tree)
+        _inner(found, tree)
 
 
-def _inner(found: list[str], fresh: list[str], tree: Tree) -> None:
-    """Unpack archives of the tree, and the other parts of theirs, where they lie."""
-    folders = {name.rpartition("/")[0] for name in found}
-    beside = [tree.root / name for name in fresh if name.rpartition("/")[0] in folders]
+def _forked(name: str) -> bool:
+    """Whether it is one of the files macOS puts beside others, of the same name but with other content."""
+    return name.rpartition("/")[2].startswith("._") or "__macosx/" in name.lower()
+
+
+def _inner(found: list[str], tree: Tree) -> None:
+    """Unpack archives of the tree, together with the other parts of theirs, where they lie."""
     wanted = {tree.root / name for name in found}
-    chosen = [each for each in sets(_alike(beside, wanted), zips.disks_before) if wanted & set(each.files)]
+    beside = {path for first in wanted for path in first.parent.iterdir() if path.is_file() and alike(path, first)}
+    # Hosts wrap single files in zips of their own, parts of an archive among them, which nobody asks for by name.
+    whole = {path for path in beside if (path in wanted or is_part(path)) and zips.disks_before(path) == 0}
+    chosen = [Set("single", (path,)) for path in sorted(whole)]
+    if wanted - whole:
+        chosen += [each for each in sets(beside - whole, zips.disks_before) if wanted & set(each.files)]
     for number, each in enumerate(chosen):
         # Moved aside, so that an archive may hold a file of its own name.
         aside = tree.root / f".us43d-inner-{number}"
@@ -66,12 +74,6 @@ def _inner(found: list[str], fresh: list[str], tree: Tree) -> None:
         moved = Set(each.kind, tuple(aside / file.name for file in each.files))
         _one(moved, tree, "" if base == "." else base, "/".join(filter(None, (base.strip("."), each.name))))
         shutil.rmtree(aside)
-
-
-def _alike(beside: list[Path], wanted: set[Path]) -> list[Path]:
-    """The wanted files, and those beside them that share the begin of their names up to the first dot."""
-    stems = {(path.parent, path.name.split(".")[0].lower()) for path in wanted}
-    return [path for path in beside if (path.parent, path.name.split(".")[0].lower()) in stems]
 
 
 def _one(each: Set, tree: Tree, base: str, name: str) -> None:

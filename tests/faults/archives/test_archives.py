@@ -213,20 +213,30 @@ def test_inner_archives_are_unpacked_where_they_lie(place: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_spanned_archives_inside_others(wrapped: bool, place: Path) -> None:
-    """As Kaggle gives CardiacUDC: a zip of the renamed parts; or each part in a zip of its own."""
+@pytest.mark.parametrize("wrapped", ["", "each", "each, in one", "the last, in one"])
+def test_spanned_archives_inside_others(wrapped: str, place: Path) -> None:
+    """As Kaggle gives CardiacUDC: a zip of the renamed parts; or parts that are in zips of their own."""
     parts = {path.name: path.read_bytes() for path in hostile.spanned(place / "archives", last="data.change2zip")}
     for path in list((place / "archives").iterdir()):
         path.unlink()
-    if wrapped:
-        archives = [
-            hostile.written(place / "archives", f"{name}.zip", hostile.zip_bytes(hostile.members({name: data})))
-            for name, data in parts.items()
-        ]
+
+    def zipped(files: dict[str, bytes]) -> bytes:
+        return bytes(hostile.zip_bytes(hostile.members(files)))
+
+    alone = {
+        (name if wrapped.startswith("the last") and "z0" in name else f"{name}.zip"): (
+            data if wrapped.startswith("the last") and "z0" in name else zipped({name: data})
+        )
+        for name, data in parts.items()
+    }
+    if wrapped == "each":
+        archives = [hostile.written(place / "archives", name, data) for name, data in alone.items()]
     else:
-        archives = [hostile.written(place / "archives", "set.zip", hostile.zip_bytes(hostile.members(parts, method=0)))]
-    unpack(archives, place / "into", nested=("*.change2zip",))
+        archives = [hostile.written(place / "archives", "set.zip", zipped(alone if wrapped else parts))]
+    mac = hostile.written(place / "archives", "mac.zip", zipped({"__MACOSX/._data.change2zip": b"\0\5\x16\7"}))
+    unpack([*archives, mac], place / "into", nested=("*data.change2zip", "*data.change2zip.zip"))
+    assert (place / "into" / "__MACOSX" / "._data.change2zip").exists()
+    shutil.rmtree(place / "into" / "__MACOSX")
     assert contents(place / "into") == hostile.TRUTH
 
 
