@@ -84,11 +84,11 @@ def build(
         return outcome
 
     outcomes = each(session, recipes, work)
+    corpora = []
     if (every or release) and built:
-        # Into the table, not after it: with --json one document is printed.
         merged = _merge(session, built, release or profile)
-        outcomes.append(Outcome(f"corpus {merged.path.name}", "merged", _size(merged), data=_facts(merged)))
-    finish(session, "build", outcomes)
+        corpora.append(Outcome(f"corpus {merged.path.name}", "merged", _size(merged), data=_facts(merged)))
+    finish(session, "build", outcomes, corpora)
 
 
 def build_one(

@@ -42,17 +42,20 @@ def failed(recipe: Recipe, error: Us43dError, state: str = "failed") -> Outcome:
     return Outcome(recipe.name, state, error.what, error.next, error=error)
 
 
-def finish(session: Session, verb: str, outcomes: list[Outcome]) -> None:
-    """Answer with the table. Raises the failure if there is but one source, SomeFailed if some of several failed."""
+def finish(session: Session, verb: str, outcomes: list[Outcome], also: Iterable[Outcome] = ()) -> None:
+    """Answer with the table; `also` stands below the sources and is not counted as one.
+
+    Raises the failure if there is but one source, SomeFailed if some of several failed.
+    """
     bad = [outcome for outcome in outcomes if outcome.error]
     if len(outcomes) == 1 and bad and bad[0].error:
         raise bad[0].error
     data = [
         {"name": o.name, "state": o.state, "said": o.said, "next": o.next}
         | ({"error": type(o.error).__name__} if o.error else {"result": o.data})
-        for o in outcomes
+        for o in (*outcomes, *also)
     ]
-    rows = [(o.name, o.state, f"{o.said}\n{o.next}".strip() if o.error else o.said) for o in outcomes]
+    rows = [(o.name, o.state, f"{o.said}\n{o.next}".strip() if o.error else o.said) for o in (*outcomes, *also)]
     session.answer(data, Table((("source", "left"), (verb, "left"), ("", "fold")), rows))
     if bad:
         names = " ".join(outcome.name for outcome in bad)

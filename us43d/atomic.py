@@ -17,6 +17,7 @@ _WHAT = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
+    errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EFBIG: "the file would be too large",
     errno.EIO: "the drive reports an input/output error",
     errno.ESTALE: "the network drive has vanished",

@@ -1,0 +1,248 @@
+"""build, corpus, check, splits and the verbs that only tell, as a person types them; and one mistake of each kind."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from filelock import FileLock
+from typer.testing import CliRunner
+
+from us43d import registry
+from us43d.harmonize.load import latest
+from us43d.paths import Home
+
+app = importlib.import_module("us43d.cli.app").app
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def us43d(home: Home, *words: str) -> Said:
+    result = CliRunner().invoke(app, [*words, "--home", str(home.root)])
+    return Said(result.exit_code, result.stdout, result.stderr)
+
+
+def fetched(home: Home, *names: str) -> None:
+    assert us43d(home, "fetch", *names, "--specimen").code == 0
+
+
+def opened(raw: Path) -> None:
+    """Raw trees are read-only; a test that spoils one is a person with a text editor."""
+    for path in (raw, *raw.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+# ----------------------------------------------------------------------------------------------------------- main job
+
+
+def test_from_specimen_to_proven_splits(home: Home) -> None:
+    fetched(home, "busi", "STU", "ddti")
+    built = us43d(home, "build", "--all", "--jobs", "1")
+    assert built.code == 0, built.err
+    for text in ("BUSI", "STU-Hospital", "DDTI", "corpus us43d", "mask resized to its image"):
+        assert text in built.out
+    again = json.loads(us43d(home, "build", "--all", "--jobs", "1", "--json").out)
+    assert [each["state"] for each in again] == ["unchanged", "unchanged", "unchanged", "merged"]
+    checked = us43d(home, "check", "--all")
+    assert (checked.code, checked.out.count("sound")) == (0, 3)
+    proof = us43d(home, "splits")
+    assert proof.code == 0
+    assert "disjoint: none of" in proof.out
+    corpus = json.loads(us43d(home, "corpus", "busi", "stu", "--release", "breast", "--json").out)
+    assert corpus["sources"] == ["BUSI", "STU-Hospital"]
+    assert (home.corpus("breast") / "corpus.json").is_file()
+    listed = {row["name"]: row for row in json.loads(us43d(home, "list", "--json").out)}
+    assert listed["BUSI"]["builds"] == ["r1s1-us43d-specimen"]
+    assert listed["CAMUS"]["fetched"] is False
+
+
+def test_pinned_splits_are_reproduced(home: Home) -> None:
+    said = us43d(home, "splits", "--reproduce")
+    assert said.code == 0
+    assert "13 pinned splits computed again: 0 differences" in said.out
+
+
+def test_partial_and_paper_are_builds_of_their_own(home: Home) -> None:
+    fetched(home, "stu")
+    assert us43d(home, "build", "stu", "--profile", "paper").code == 0
+    assert us43d(home, "build", "stu").code == 0
+    names = sorted(path.name for path in home.builds("STU-Hospital").glob("r*"))
+    assert names == ["r1s1-paper-specimen", "r1s1-us43d-specimen"]
+    path = latest(home, "STU-Hospital", "paper")
+    assert path is not None
+    assert path.name == "r1s1-paper-specimen"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info", "BUSI"),
+        ("taxonomy",),
+        ("cite", "--all"),
+        ("licences", "--all"),
+        ("card", "busi"),
+        ("doctor",),
+        ("list",),
+    ],
+)
+def test_verbs_that_tell_give_text_and_json(home: Home, words: tuple[str, ...]) -> None:
+    plain = us43d(home, *words)
+    assert plain.code == 0, plain.err
+    assert len(plain.out.splitlines()) > 3
+    assert json.loads(us43d(home, *words, "--json").out)
+    assert not home.root.exists(), "telling makes no folder"
+
+
+def test_every_verb_has_examples_in_its_help(home: Home) -> None:
+    verbs = [command.name for command in app.registered_commands]
+    assert {"list", "info", "fetch", "build", "check", "splits", "train", "eval", "predict", "demo", "doctor"} <= set(
+        verbs
+    )
+    for name in verbs:
+        said = CliRunner().invoke(app, [name, "--help"], env={"TERMINAL_WIDTH": "200"})
+        assert said.exit_code == 0
+        assert "Examples" in said.stdout, name
+        assert f"us43d {name}" in said.stdout, name
+
+
+# ----------------------------------------------------------------------------------------------------------- mistakes
+
+
+def test_unknown_name(home: Home) -> None:
+    said = us43d(home, "build", "BUSY")
+    assert said.code == 2
+    assert "No source is called 'BUSY'. Did you mean" in said.err
+    assert "BUSI" in said.err.partition("\n")[0]
+    assert "Next: us43d list" in said.err
+
+
+def test_nothing_named_and_nothing_there(home: Home) -> None:
+    assert us43d(home, "build").code == 2
+    assert "us43d fetch --all" in us43d(home, "build", "--all").err
+    assert "us43d build --all" in us43d(home, "splits").err
+    said = us43d(home, "build", "BUSI")
+    assert said.code == 1
+    assert "BUSI is not fetched" in said.err
+    assert "Next: us43d fetch BUSI" in said.err
+    assert not home.root.exists()
+
+
+def test_missing_mask(home: Home) -> None:
+    fetched(home, "busi")
+    raw = home.raw("BUSI")
+    opened(raw)
+    (raw / "Dataset_BUSI_with_GT/benign/benign (3)_mask.png").unlink()
+    said = us43d(home, "build", "busi", "--jobs", "1")
+    assert said.code == 1
+    assert "benign (3)_mask.png is missing" in said.err
+    assert latest(home, "BUSI") is None
+
+
+def test_mask_of_another_size_that_no_rule_covers(home: Home) -> None:
+    fetched(home, "busi")
+    opened(home.raw("BUSI"))
+    mask = home.raw("BUSI") / "Dataset_BUSI_with_GT/benign/benign (3)_mask.png"
+    mask.write_bytes(cv2.imencode(".png", np.full((5, 7), 255, np.uint8))[1].tobytes())
+    said = us43d(home, "build", "busi", "--jobs", "2")
+    assert said.code == 1
+    assert "benign (3).png: its mask is 7 × 5 pixels" in said.err
+    assert "no build was written" in said.err
+    assert latest(home, "BUSI") is None
+
+
+def test_unreadable_image_among_several_sources(home: Home) -> None:
+    fetched(home, "busi", "stu")
+    opened(home.raw("BUSI"))
+    image = home.raw("BUSI") / "Dataset_BUSI_with_GT/malignant/malignant (2).png"
+    image.write_bytes(image.read_bytes()[:100])
+    said = us43d(home, "build", "--all", "--jobs", "1", "--json")
+    assert said.code == 3
+    states = {each["name"]: each["state"] for each in json.loads(said.out)}
+    assert states["BUSI"] == "failed"
+    assert states["STU-Hospital"] == "built"
+    assert "1 of 2 sources failed" in said.err
+
+
+def test_edited_build_is_found_by_check(home: Home) -> None:
+    fetched(home, "stu")
+    assert us43d(home, "build", "stu").code == 0
+    path = latest(home, "STU-Hospital")
+    assert path is not None
+    image = next((path / "images").rglob("*.png"))
+    data = bytearray(image.read_bytes())
+    data[-20] ^= 1
+    image.unlink()
+    image.write_bytes(data)
+    said = us43d(home, "check", "stu")
+    assert said.code == 1
+    assert image.name in said.err
+
+
+def test_commercial_refuses_and_names(home: Home) -> None:
+    fetched(home, "stu", "camus")
+    said = us43d(home, "build", "--all", "--commercial")
+    assert said.code == 4
+    assert "CAMUS (non-commercial)" in said.err
+    assert "STU-Hospital (licence unknown or unsettled)" in said.err
+    assert latest(home, "CAMUS") is None
+
+
+def test_second_process_at_work(home: Home) -> None:
+    fetched(home, "stu")
+    home.builds("STU-Hospital").mkdir(parents=True)
+    with FileLock(home.builds("STU-Hospital") / ".lock"):
+        said = us43d(home, "build", "stu")
+    assert said.code == 1
+    assert "STU-Hospital is being built by another process" in said.err
+    assert us43d(home, "build", "stu").code == 0
+
+
+def test_home_that_cannot_be_written(home: Home) -> None:
+    fetched(home, "stu")
+    home.root.joinpath("build").write_text("a file where a folder should be")
+    said = us43d(home, "build", "stu")
+    assert said.code == 1
+    assert str(home.root / "build") in said.err
+    assert "Traceback" not in said.err
+
+
+def test_interrupted_build_goes_on(home: Home, tmp_path: Path) -> None:
+    recipe = registry.recipe("bus_uc")
+    raw = home.raw(recipe.name)
+    raw.mkdir(parents=True)
+    registry.specimen("bus_uc")(raw, np.random.default_rng(1), 30)
+    command = [sys.executable, "-m", "us43d", "build", "bus_uc", "--partial", "--jobs", "1", "--home", str(home.root)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not list(home.builds(recipe.name).glob(".*/blocks/*.json")) and time.monotonic() < until:
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.005)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, (out, err)
+    assert "Interrupted" in err
+    assert "the same command again" in err
+    assert latest(home, recipe.name) is None
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, env=os.environ)
+    whole = Home(tmp_path / "other")
+    whole.raw(recipe.name).parent.mkdir(parents=True)
+    whole.raw(recipe.name).symlink_to(raw)
+    fresh = us43d(whole, "build", "bus_uc", "--partial", "--jobs", "1", "--json")
+    assert json.loads(done.stdout)[0]["result"]["digest"] == json.loads(fresh.out)[0]["result"]["digest"]
