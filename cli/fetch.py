@@ -125,7 +125,9 @@ def _fetch_all(
         try:
             found = fetch(recipe, session.home, web, from_=from_, jobs=jobs, force=force, bars=session.progress)
         except ManualFileError as error:
-            return failed(recipe, error, _state(recipe, error))
+            return _brief(failed(recipe, error, _state(recipe, error)))
+        except Us43dError as error:
+            return _brief(failed(recipe, error))
         return Outcome(recipe.name, found.state, found.said, f"us43d build {recipe.name}", found)
 
     if len(recipes) == 1 or jobs == 1:
@@ -153,6 +155,14 @@ def _state(recipe: Recipe, error: ManualFileError) -> str:
     return {"agreement": "needs agreement", "request": "needs agreement", "unavailable": "unavailable"}.get(
         recipe.access, "manual"
     )
+
+
+def _brief(outcome: Outcome) -> Outcome:
+    """For a table of many: what failed, without the steps, which the next command shows."""
+    lines = [line.strip() for line in outcome.said.split("\n")]
+    ways = [line for line in lines if line.startswith("- ")]
+    said = lines[0].removeprefix(f"{outcome.name}: ").removeprefix(f"{outcome.name} is ")
+    return outcome._replace(said="\n".join([said, *ways]))
 
 
 class _Asking:

@@ -45,7 +45,7 @@ def _file(id: str, route: Route, web: Web) -> str:
             page = b"".join(answer.iter_content(1 << 16)).decode("utf-8", "replace")
             address = answer.url
     except HttpError as error:
-        if error.status == 404:
+        if error.status in (0, 404):  # 0: nobody answered
             raise
         raise _said(error.page, id, route) from error
     if form := re.search(r'<form[^>]*id="download-form"[^>]*action="([^"]+)"(.*?)</form>', page, re.DOTALL):

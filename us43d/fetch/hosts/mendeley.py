@@ -45,6 +45,8 @@ def resolve(route: Route, web: Web) -> list[Remote]:
             raise
         if route.files and not whole and all(file.url for file in route.files):
             return [from_facts(file) for file in route.files]
+        if not error.status:  # nobody answered
+            raise
         raise _browser(route, str(error.what)) from error
     except FetchError as error:
         if "does not answer in JSON" in error.what:
