@@ -209,7 +209,7 @@ def _said(prompt: dict[str, Any]) -> str:
     parts = [f"box {','.join(f'{v:g}' for v in prompt['box'])}"] if "box" in prompt else []
     signs = {1: "+", 0: "−"}
     parts += (
-        f"{signs[label]}{x:g},{y:g}"
+        f"{signs[label]}{round(x, 1):g},{round(y, 1):g}"
         for (x, y), label in zip(prompt.get("points", ()), prompt.get("labels", ()), strict=True)
     )
     return " ".join(parts)

@@ -3,7 +3,7 @@
 import base64
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -32,7 +32,7 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 th { font-weight: 600; } th:first-child, td:first-child, .text { text-align: left; }
 tbody tr:hover { background: var(--soft); }
 .grid { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; width: 17rem; } figure img { width: 100%; border-radius: 4px; display: block; }
+figure { margin: 0; width: 17rem; } .pairs figure { width: 36rem; max-width: 100%; } figure img { width: 100%; border-radius: 4px; display: block; }
 figcaption { font-size: .82rem; overflow-wrap: anywhere; }
 svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 .key { display: inline-block; width: 1.4em; height: .25em; margin: 0 .35em .22em .9em; vertical-align: middle; }
@@ -85,10 +85,10 @@ class Figure(NamedTuple):
     caption: str
 
 
-def figures(items: Iterable[Figure]) -> str:
-    """Pictures with captions, side by side."""
+def figures(items: Iterable[Figure], *, wide: bool = False) -> str:
+    """Pictures with captions, side by side. wide: two in a row, for pictures that are pairs themselves."""
     inside = "\n".join(f"<figure>{f.image}<figcaption>{html.escape(f.caption)}</figcaption></figure>" for f in items)
-    return f'<div class="grid">{inside}</div>'
+    return f'<div class="grid{" pairs" if wide else ""}">{inside}</div>'
 
 
 def legend(names: Iterable[str] = ("truth", "found", "prompt")) -> str:
@@ -113,21 +113,21 @@ def overlay(
     """
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
-    colour = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
-    x0, y0, x1, y1 = _region(colour.shape[:2], outlines, box, points) if crop else (0, 0, *colour.shape[1::-1])
+    full = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+    x0, y0, x1, y1 = _region(full.shape[:2], outlines, box, points) if crop else (0, 0, *full.shape[1::-1])
     scale = side / max(x1 - x0, y1 - y0)
     size = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    canvas = np.ascontiguousarray(cv2.resize(colour[y0:y1, x0:x1], size, interpolation=how)).astype(np.uint8)
+    canvas = np.ascontiguousarray(cv2.resize(full[y0:y1, x0:x1], size, interpolation=how)).astype(np.uint8)
 
     def place(x: float, y: float) -> tuple[int, int]:
         return round((x - x0 + 0.5) * scale), round((y - y0 + 0.5) * scale)
 
-    for name, mask in ((name, each) for name, masks in outlines.items() for each in _each(masks)):
+    for colour, mask in (pair for name, masks in outlines.items() for pair in _coloured(name, masks)):
         part = np.ascontiguousarray(mask[y0:y1, x0:x1]).astype(np.float32)
         large = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) >= 0.5).astype(np.uint8)
         found, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, found, -1, COLOURS[name], 2, cv2.LINE_AA)
+        cv2.drawContours(canvas, found, -1, colour, 2, cv2.LINE_AA)
     if box is not None:
         corners = place(box[0] - 0.5, box[1] - 0.5), place(box[2] - 0.5, box[3] - 0.5)
         cv2.rectangle(canvas, *corners, COLOURS["prompt"], 1, cv2.LINE_AA)
@@ -143,8 +143,14 @@ def picture(drawn: NDArray[np.uint8], alt: str = "") -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
 
 
-def _each(masks: NDArray[np.bool_]) -> Iterable[NDArray[np.bool_]]:
-    return masks if masks.ndim == 3 else (masks,)
+def _coloured(name: str, masks: NDArray[np.bool_]) -> Iterator[tuple[tuple[int, int, int], NDArray[np.bool_]]]:
+    """(RGB, mask): the name's colour, or for several masks one after the other of those of plots."""
+    if masks.ndim == 2 or len(masks) == 1:
+        yield COLOURS[name], masks.reshape(masks.shape[-2:])
+        return
+    for n, mask in enumerate(masks):
+        text = _LINES[n % len(_LINES)]
+        yield (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)), mask
 
 
 def _region(
@@ -155,7 +161,7 @@ def _region(
 ) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1) around all that is drawn, half its size wider on each side, at least 64 pixels."""
     corners = [(x, y) for x, y, _ in points] + ([(box[0], box[1]), (box[2], box[3])] if box is not None else [])
-    for mask in (each for masks in outlines.values() for each in _each(masks)):
+    for _, mask in (pair for name, masks in outlines.items() for pair in _coloured(name, masks)):
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
         corners += [(x, y), (x + width, y + height)] if width else []
     if not corners:
@@ -191,10 +197,10 @@ def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = Non
     y_low, y_high = min(y_ticks[0], ys.min()), max(y_ticks[-1], ys.max())
 
     def across(value: float) -> float:
-        return left + (value - x_low) / (x_high - x_low) * (width - left - right)
+        return float(left + (value - x_low) / (x_high - x_low) * (width - left - right))
 
     def up(value: float) -> float:
-        return height - bottom - (value - y_low) / (y_high - y_low) * (height - top - bottom)
+        return float(height - bottom - (value - y_low) / (y_high - y_low) * (height - top - bottom))
 
     parts = []
     for tick in y_ticks:
