@@ -212,7 +212,8 @@ class _Work:
             self.record.note(file.name, entry)
             remotes.append(_remote(file))
         names = listed((file.name for file, _ in found.files), 3)
-        said = f"from {names} as given, {_trust(self.record, remotes)}"
+        how = _trust(self.record, remotes) if found.route else "UNVERIFIED: under no name that is published"
+        said = f"from {names} as given, {how}"
         return self._raw_from_archives(remotes, "given", found.route, said, licence)
 
     def from_routes(self, licence: dict[str, Any]) -> str:

@@ -334,7 +334,7 @@ def test_given_by_digest(server: Any, source: Any, sources: ModuleType, home: Ho
 
 def test_given_archive_of_another_name(source: Any, sources: ModuleType, home: Home, tmp_path: Path) -> None:
     (tmp_path / "mine.zip").write_bytes(sources.archive(0, SIZE))
-    fetch(source, home, sources.patient(), from_=[tmp_path / "mine.zip"])
+    assert "UNVERIFIED" in fetch(source, home, sources.patient(), from_=[tmp_path / "mine.zip"]).said
     assert (home.raw("Loopback") / "data" / "0_0.bin").is_file()
 
 
