@@ -11,6 +11,7 @@ from us43d import __version__
 
 from . import (  # noqa: F401  (each registers its verbs)
     about,
+    audit,
     build,
     demo,
     eval,  # noqa: A004

@@ -31,20 +31,20 @@ Release = Annotated[
 ]
 
 
-def _fetched(state: State) -> bool:
+def is_fetched(state: State) -> bool:
     return state.fetched
 
 
-def _built(state: State) -> bool:
+def is_built(state: State) -> bool:
     return bool(state.builds)
 
 
-def _sources(session: Session, names: list[str] | None, every: bool, has: Callable[[State], bool], verb: str) -> Any:
+def sources(session: Session, names: list[str] | None, every: bool, has: Callable[[State], bool], verb: str) -> Any:
     """The sources meant; --all stands for those on this disk. Raises UsageError where there are none."""
     if every:
         there = on_disk(session.home, has)
         if not there and not names:
-            what, before = ("fetched", "fetch") if has is _fetched else ("built", "build")
+            what, before = ("fetched", "fetch") if has is is_fetched else ("built", "build")
             raise UsageError(f"No source is {what} in {session.home.root}.", next=f"us43d {before} --all")
         return chosen(names or (), there, verb)
     return chosen(names or (), None, verb)
@@ -73,7 +73,7 @@ def build(
     commercial: Commercial = False,
 ) -> None:
     """Harmonize fetched sources into COCO shards, a manifest and leak-free splits."""
-    recipes = _sources(session, names, every, _fetched, "build")
+    recipes = sources(session, names, every, is_fetched, "build")
     if commercial:
         refuse_uncommercial(recipes, "build")
     built: list[Path] = []
@@ -152,15 +152,15 @@ def corpus(
     commercial: Commercial = False,
 ) -> None:
     """Merge builds into one corpus, which training and evaluation read."""
-    recipes = _sources(session, names, every, _built, "corpus")
+    recipes = sources(session, names, every, is_built, "corpus")
     if commercial:
         refuse_uncommercial(recipes, "corpus")
-    builds = [_newest(session, recipe, profile) for recipe in recipes]
+    builds = [newest(session, recipe, profile) for recipe in recipes]
     merged = _merge(session, builds, release or profile)
     session.answer(_facts(merged), f"corpus {merged.path.name}: {_size(merged)}", f"in {merged.path}")
 
 
-def _newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> Path:
+def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> Path:
     from us43d.harmonize.load import latest
 
     found = latest(session.home, recipe.name, profile)
@@ -217,7 +217,7 @@ def check(session: Session, names: Names = None, every: Every = False, jobs: Job
             )
         return Outcome(recipe.name, "sound", ", ".join(path.name for path in versions))
 
-    finish(session, "check", each(session, _sources(session, names, every, _built, "check"), work))
+    finish(session, "check", each(session, sources(session, names, every, is_built, "check"), work))
 
 
 def _more(count: int) -> str:
@@ -248,11 +248,11 @@ def splits(
     from us43d.splits import pinned
     from us43d.splits.check import prove
 
-    recipes = chosen(names, None, "splits") if names else _sources(session, None, True, _built, "splits")
+    recipes = chosen(names, None, "splits") if names else sources(session, None, True, is_built, "splits")
     data, rows_of, wrong = [], [], []
     lines = []
     for recipe in recipes:
-        path = _newest(session, recipe, profile if not names else None)
+        path = newest(session, recipe, profile if not names else None)
         rows = [row | {"source": recipe.slug} for row in shards.read_manifest(path / shards.MANIFEST)]
         proof = prove(rows)
         differ = [] if "-specimen" in path.name else pinned.compare(recipe.slug, profile, rows)

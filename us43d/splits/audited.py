@@ -1,7 +1,6 @@
 """Twins that `us43d audit` verified on this disk: <home>/audit/twins.json, taken in by builds and corpora.
 
-    {"schema": 1, "links": [{"a": {"source": "<slug>", "key": "…", "picture": "<pixel hash>"}, "b": {…},
-                             "turn": "none", "score": 0.98}, …]}
+    {"schema": 1, "links": [{"a": {"source": "<slug>", "key": "…", "picture": "<pixel hash>"}, "b": {…}}, …]}
 
 A link holds for the pictures that were compared, not for whatever has their keys: it is ignored where a picture has
 changed since (a specimen replaced by the real source, another revision of the recipe).
@@ -32,12 +31,10 @@ class Frame(NamedTuple):
 
 
 class Link(NamedTuple):
-    """Two pictures that show one frame. turn: how `a` is mirrored. score: share of it that is equal."""
+    """Two pictures that show one frame, or two frames that a third ties together."""
 
     a: Frame
     b: Frame
-    turn: str = "none"
-    score: float = 1.0
 
 
 def path(home: Path) -> Path:
@@ -51,9 +48,7 @@ def read(home: Path) -> list[Link]:
         content = json.loads(file.read_text("utf-8"))
         if content["schema"] != _SCHEMA:
             raise ValueError(f"schema {content['schema']}")
-        return sorted(
-            Link(Frame(**each["a"]), Frame(**each["b"]), each["turn"], each["score"]) for each in content["links"]
-        )
+        return sorted(Link(Frame(**each["a"]), Frame(**each["b"])) for each in content["links"])
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -65,10 +60,7 @@ def write(home: Path, links: Iterable[Link], audited: Iterable[str]) -> int:
     covered = set(audited)
     others = [link for link in read(home) if not {link.a.source, link.b.source} <= covered]
     kept = sorted({*others, *links})
-    content = {
-        "schema": _SCHEMA,
-        "links": [link._asdict() | {"a": link.a._asdict(), "b": link.b._asdict()} for link in kept],
-    }
+    content = {"schema": _SCHEMA, "links": [{"a": link.a._asdict(), "b": link.b._asdict()} for link in kept]}
     path(home).parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path(home), json.dumps(content, indent=1, ensure_ascii=False).encode())
     return len(kept)

@@ -1,0 +1,74 @@
+"""Verbs that look for what is wrong with builds, and for what changed between two: audit, diff."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from us43d.errors import SplitError
+
+from .build import PANEL, is_built, newest, sources
+from .options import Jobs, Names, workers
+from .output import Session
+from .tables import Table
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.audit.audit import Audit
+
+
+@verb(
+    "audit",
+    panel=PANEL,
+    kept="The last audit's files stay as they were.",
+    examples=("us43d audit BUSI", "us43d audit --all", "us43d audit --all --strict"),
+)
+def audit(
+    session: Session,
+    names: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="Every built source, and the twins between them.")] = False,
+    jobs: Jobs = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if a twin or a group is in two splits.")] = False,
+) -> None:
+    """Find twins, leaks, contradicting labels, odd masks and burnt-in marks; builds take in the twins found."""
+    from us43d.audit.audit import COLUMNS, counted
+    from us43d.audit.audit import audit as examine
+    from us43d.audit.record import record, write
+
+    builds = [newest(session, recipe) for recipe in sources(session, names, every, is_built, "audit")]
+    with session.progress("audit") as move:
+        found = examine(
+            builds, session.home.root, jobs=workers(jobs), progress=lambda what, done, total: move(done, total)
+        )
+    folder, links = write(found, session.home.root)
+    rows = [[row[key] or ("" if key != "images" else 0) for key in COLUMNS] for row in counted(found)]
+    session.answer(
+        record(found) | {"path": str(folder), "links": links},
+        Table([(head, "left" if key == "name" else "right") for key, head in COLUMNS.items()], rows),
+        "",
+        *_summary(found),
+        f"{links} links between twins are kept for builds and corpora; pictures side by side: {folder / 'index.html'}",
+    )
+    if found.left:
+        said = f"{found.left} leaks are left: {'; '.join(_left(found))}."
+        step = f"us43d build {' '.join(build.name for build in found.builds)}   (then us43d corpus --all)"
+        if strict:
+            raise SplitError(said, disk=f"What was found is in {folder}.", next="us43d build --all" if every else step)
+        session.warn(f"{said}\nNext: {'us43d build --all' if every else step}")
+
+
+def _summary(found: "Audit") -> list[str]:
+    across = sum(len(family) for family in found.across)
+    return [
+        f"{len(found.exact):,} sets of equal pictures, {len(found.near):,} pairs of near duplicates, "
+        f"{len(found.across):,} families ({across:,} images) across sources",
+        f"{len(found.conflicts):,} contradicting labels; {len(found.official_leaks):,} families cross published splits",
+    ]
+
+
+def _left(found: "Audit") -> list[str]:
+    parts = (
+        (len(found.leaks), "families of twins in several splits of a source"),
+        (len(found.across_leaks), "families across sources in several splits"),
+        (len(found.group_leaks), "groups in several splits"),
+    )
+    return [f"{number} {what}" for number, what in parts if number]

@@ -1,0 +1,195 @@
+"""Pairs of pictures that may show the same frame: their windows agree, or their whole pictures do.
+
+Everything here is an index over hashes; no step compares all pictures with all. What is proposed is verified by
+`align` on the pictures themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.audit.index import collisions, distance
+from us43d.audit.prints import MIRRORED, SCALES, SIDE, THUMB, Prints, turned
+
+__all__ = ["Candidate", "candidates", "pixels"]
+
+#: Bits in which windows of one frame may differ: the same frame's stay below it in nine of ten windows after a crop of
+#: a tenth, others' in two of ten thousand pairs of windows (measured on the real cuts).
+_WINDOW_REACH, _WINDOW_TABLES = 10, 10
+_WHOLE_REACH, _WHOLE_TABLES = 10, 24
+#: Windows that must agree on where one picture lies in the other, and how closely (pixels of the reduced picture).
+_VOTES, _NEAR = 3, 10.0
+#: Partners examined for one picture at most, once within its group and once outside of it.
+_PARTNERS = 8
+#: Correlation of the thumbnails' detail below which a pair is not looked at further; twins have 0.8 and more.
+_ALIKE = 0.5
+
+
+class Candidate(NamedTuple):
+    """a, b: places of two pictures, turn: how `a` is mirrored first (`prints.turned`).
+
+    place: (2, 3) float64, from `a` (mirrored) to `b`, in coordinates where the longer side of each picture is 1.
+    """
+
+    a: int
+    b: int
+    turn: int
+    place: NDArray[np.float64]
+
+
+def candidates(
+    found: Sequence[Prints],
+    whole: NDArray[np.uint64],
+    group: NDArray[np.int64],
+) -> Iterator[Candidate]:
+    """Every pair worth verifying, the likeliest place of one in the other first, by (a, b).
+
+    whole: the perceptual hash of each picture. group: the number of its group.
+    """
+    sizes = np.array([each.size for each in found], np.float64)
+    proposed = [*_by_windows(found, sizes, group), *_by_whole(whole, sizes, group)]
+    proposed.sort(key=lambda each: each[:2])  # stable: windows come before the whole
+    for each in proposed:
+        if _alike(each, found):
+            yield each
+
+
+def _limited(
+    a: NDArray[np.int64], b: NDArray[np.int64], score: NDArray[np.int64], group: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which pairs are among the best `_PARTNERS` of one of their two pictures."""
+    keep = np.zeros(len(a), bool)
+    within = group[a] == group[b]
+    for one, other in ((a, b), (b, a)):
+        order = np.lexsort((other, -score, within, one))
+        new = np.ones(len(order), bool)
+        new[1:] = (one[order][1:] != one[order][:-1]) | (within[order][1:] != within[order][:-1])
+        first = np.flatnonzero(new)
+        rank = np.arange(len(order)) - np.repeat(first, np.diff([*first, len(order)]))
+        keep[order[rank < _PARTNERS]] = True
+    return keep
+
+
+def _by_windows(found: Sequence[Prints], sizes: NDArray[np.float64], group: NDArray[np.int64]) -> Iterator[Candidate]:
+    count = [len(each.spots) for each in found]
+    owner = np.repeat(np.arange(len(found)), count)
+    if not len(owner):
+        return
+    spots = np.concatenate([each.spots for each in found]).astype(np.float64)
+    codes = np.concatenate([each.codes for each in found], axis=1)
+    turns = np.concatenate([each.turns for each in found], axis=1)
+    asked, stored, scale = [], [], []
+    for n in range(len(SCALES)):
+        for ask, at in collisions(codes[0], codes[n], _WINDOW_REACH, _WINDOW_TABLES):
+            one, other = owner[ask], owner[at]
+            use = one < other if n == 0 else one != other
+            asked.append(ask[use])
+            stored.append(at[use])
+            scale.append(np.full(int(use.sum()), n, np.uint8))
+    votes = np.unique(np.stack([np.concatenate(asked), np.concatenate(stored), np.concatenate(scale)]), axis=1)
+    ask, at, size = votes
+    turn = turns[size, ask] ^ turns[0, at]
+    # One bin for each pair, size and turn.
+    order = np.lexsort((turn, size, owner[at], owner[ask]))
+    ask, at, size, turn = ask[order], at[order], size[order], turn[order]
+    bins = np.stack([owner[ask], owner[at], size, turn])
+    starts = np.flatnonzero(np.concatenate([[True], (bins[:, 1:] != bins[:, :-1]).any(axis=0)])) if len(ask) else ask
+    many = np.diff([*starts, len(ask)])
+    starts, many = starts[many >= _VOTES], many[many >= _VOTES]
+    keep = _limited(owner[ask[starts]], owner[at[starts]], many, group)
+    best: dict[tuple[int, int], tuple[int, Candidate]] = {}
+    for start, length in zip(starts[keep], many[keep], strict=True):
+        part = slice(start, start + length)
+        placed = _placed(spots[ask[part]], spots[at[part]], sizes, int(owner[ask[start]]), int(owner[at[start]]),
+                         int(turn[start]), 1 / SCALES[size[start]])  # fmt: skip
+        if placed is None:
+            continue
+        agreed, candidate = placed
+        pair = candidate.a, candidate.b
+        if pair not in best or best[pair][0] < agreed:
+            best[pair] = agreed, candidate
+    yield from (candidate for _, candidate in best.values())
+
+
+def _placed(
+    from_: NDArray[np.float64],
+    to: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    a: int,
+    b: int,
+    turn: int,
+    scale: float,
+) -> tuple[int, Candidate] | None:
+    """(how many windows agree, where the picture lies), from windows of `a` and where they were met in `b`."""
+    at = from_.copy()
+    for axis in (0, 1):
+        if turn & (1 << axis):
+            at[:, axis] = sizes[a, axis] - 1 - at[:, axis]
+    moved = to - scale * at
+    agree = (np.abs(moved - np.median(moved, axis=0)) <= _NEAR).all(axis=1)
+    # A window that meets several is one witness.
+    witnesses = min(len(np.unique(at[agree], axis=0)), len(np.unique(to[agree], axis=0)))
+    if witnesses < _VOTES:
+        return None
+    p, q = at[agree] + 0.5, to[agree] + 0.5
+    centred = p - p.mean(axis=0)
+    spread = float((centred**2).sum())
+    fitted = float((centred * (q - q.mean(axis=0))).sum()) / spread if spread > 100 else scale
+    if not 0.9 < fitted / scale < 1.1:
+        fitted = scale
+    shift = (q.mean(axis=0) - fitted * p.mean(axis=0)) / SIDE
+    place = np.array([[fitted, 0, shift[0]], [0, fitted, shift[1]]])
+    if a < b:
+        return witnesses, Candidate(a, b, turn, place)
+    # From b (mirrored) to a: undo a's mirroring after, b's before.
+    back = _mirror(turn, sizes[a]) @ np.linalg.inv(np.vstack([place, [0, 0, 1]])) @ _mirror(turn, sizes[b])
+    return witnesses, Candidate(b, a, turn, back[:2])
+
+
+def _mirror(turn: int, size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3): mirroring a picture of this reduced size, in coordinates where its longer side is 1."""
+    width, height = size / SIDE
+    x, y = (-1.0 if turn & bit else 1.0 for bit in (1, 2))
+    return np.array([[x, 0, width if x < 0 else 0], [0, y, height if y < 0 else 0], [0, 0, 1]])
+
+
+def _by_whole(whole: NDArray[np.uint64], sizes: NDArray[np.float64], group: NDArray[np.int64]) -> Iterator[Candidate]:
+    """Pairs whose perceptual hashes agree; the whole of one lies on the whole of the other, whatever their shapes."""
+    pairs = []
+    for turn in range(4):
+        for ask, at in collisions(whole, whole ^ MIRRORED[turn], _WHOLE_REACH, _WHOLE_TABLES):
+            use = ask < at
+            pairs.append(np.stack([ask[use], at[use], np.full(int(use.sum()), turn)]))
+    a, b, turn = np.unique(np.concatenate(pairs, axis=1), axis=1)
+    far = distance(whole[a] ^ MIRRORED[turn], whole[b]).astype(np.int64)
+    keep = _limited(a, b, -far, group)
+    for one, other, way in zip(a[keep], b[keep], turn[keep], strict=True):
+        ratio = sizes[other] / sizes[one]
+        yield Candidate(int(one), int(other), int(way), np.array([[ratio[0], 0, 0], [0, ratio[1], 0]]))
+
+
+def _alike(pair: Candidate, found: Sequence[Prints]) -> bool:
+    """Whether the thumbnails' detail correlates where they overlap."""
+    one = turned(found[pair.a].thumb, pair.turn).astype(np.float32)
+    other = found[pair.b].thumb.astype(np.float32)
+    place = pixels(pair.place, THUMB)
+    moved = cv2.warpAffine(one, place, other.shape[::-1], borderValue=-1000)
+    seen = moved >= 0
+    if seen.sum() < 0.3 * seen.size:
+        return False
+    moved = np.where(seen, moved, other)
+    x, y = (_detail(each.astype(np.float32))[seen] for each in (moved, other))
+    return float(x @ y) >= _ALIKE * float(np.sqrt((x @ x) * (y @ y))) > 0
+
+
+def _detail(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(picture - cv2.GaussianBlur(picture, (0, 0), 4), np.float32)
+
+
+def pixels(place: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """A placement in coordinates where the longer side is 1, for pictures of `side` pixels, by pixel centres."""
+    linear = place[:, :2]
+    return np.concatenate([linear, (place[:, 2] * side + linear @ [0.5, 0.5] - 0.5)[:, None]], axis=1)
