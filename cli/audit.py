@@ -15,6 +15,9 @@ from .verb import verb
 if TYPE_CHECKING:
     from us43d.audit.audit import Audit
 
+#: Columns that are shown even where they hold nothing but zeros.
+_ALWAYS = ("name", "images", "exact", "near", "leaks")
+
 
 @verb(
     "audit",
@@ -40,10 +43,12 @@ def audit(
             builds, session.home.root, jobs=workers(jobs), progress=lambda what, done, total: move(done, total)
         )
     folder, links = write(found, session.home.root)
-    rows = [[row[key] or ("" if key != "images" else 0) for key in COLUMNS] for row in counted(found)]
+    counts = counted(found)
+    shown = {key: head for key, head in COLUMNS.items() if key in _ALWAYS or any(row[key] for row in counts)}
+    rows = [[row[key] for key in shown] for row in counts]
     session.answer(
         record(found) | {"path": str(folder), "links": links},
-        Table([(head, "left" if key == "name" else "right") for key, head in COLUMNS.items()], rows),
+        Table([(head, "left" if key == "name" else "right") for key, head in shown.items()], rows),
         "",
         *_summary(found),
         f"{links} links between twins are kept for builds and corpora; pictures side by side: {folder / 'index.html'}",

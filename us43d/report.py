@@ -32,7 +32,8 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 th { font-weight: 600; } th:first-child, td:first-child, .text { text-align: left; }
 tbody tr:hover { background: var(--soft); }
 .grid { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; width: 17rem; } .pairs figure { width: 36rem; max-width: 100%; } figure img { width: 100%; border-radius: 4px; display: block; }
+figure { margin: 0; width: 17rem; } .pairs figure { width: 36rem; max-width: 100%; }
+figure img { width: 100%; border-radius: 4px; display: block; }
 figcaption { font-size: .82rem; overflow-wrap: anywhere; }
 svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 .key { display: inline-block; width: 1.4em; height: .25em; margin: 0 .35em .22em .9em; vertical-align: middle; }
