@@ -19,7 +19,11 @@ _OLD_VOLUME = re.compile(r"(?P<stem>.+)\.r(?P<number>\d{2})", re.IGNORECASE)
 
 
 class Set(NamedTuple):
-    """The files of one archive in order. kind "spanned": a zip in disks; "volumes": RAR; "split": bytes cut through."""
+    """The files of one archive in order.
+
+    kind "spanned": a zip in disks; "volumes": RAR; "split": bytes cut through; "headless": disks of a zip whose last one is
+    inside a zip of its own beside them; "single": one file.
+    """
 
     kind: str
     files: tuple[Path, ...]
@@ -106,13 +110,15 @@ def sets(archives: Iterable[Path], disks: Callable[[Path], int | None]) -> list[
     found: list[Set] = []
     for kind, pattern, first in (("spanned", _SPAN, 1), ("split", _NUMBERED, 1), ("volumes", _VOLUME, 1)):
         for (folder, stem), parts in _grouped(left, pattern).items():
-            files = _complete(stem, parts, first)
+            files, last = _complete(stem, parts, first), None
             if kind == "spanned":
                 if disks(files[0]) == 0:  # each is a whole zip around one part
                     continue
-                files.append(_last(folder, stem, files, left, disks))
-            found.append(Set(kind, tuple(files)))
-            left = [path for path in left if path not in files]
+                last = _last(folder, stem, files, left, disks)
+                found.append(Set("spanned", (*files, last)) if last else Set("headless", tuple(files)))
+            else:
+                found.append(Set(kind, tuple(files)))
+            left = [path for path in left if path not in (*files, last)]
     for (folder, stem), parts in _grouped(left, _OLD_VOLUME).items():
         main = next((p for p in left if p.parent == folder and p.name.lower() == f"{stem}.rar"), None)
         if main is None:
@@ -143,8 +149,10 @@ def _complete(stem: str, parts: dict[int, Path], first: int) -> list[Path]:
     return [parts[number] for number in sorted(parts)]
 
 
-def _last(folder: Path, stem: str, parts: list[Path], left: list[Path], disks: Callable[[Path], int | None]) -> Path:
-    """The last part of a spanned zip, whatever it was renamed to."""
+def _last(
+    folder: Path, stem: str, parts: list[Path], left: list[Path], disks: Callable[[Path], int | None]
+) -> Path | None:
+    """The last part of a spanned zip, whatever it was renamed to. None: a zip beside it may hold it."""
     beside = [
         path
         for path in left
@@ -154,6 +162,8 @@ def _last(folder: Path, stem: str, parts: list[Path], left: list[Path], disks: C
         count = disks(path)
         if count == len(parts):
             return path
+        if count == 0:
+            return None
         if count:
             raise refusal(path.name, f"it is the last of a zip in {count + 1} parts, but {len(parts)} parts are here")
     if beside:

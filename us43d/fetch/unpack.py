@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from us43d.atomic import link_or_copy
 from us43d.fetch import foreign, tars, zips
 from us43d.fetch.parts import Set, alike, is_part, sets
 from us43d.fetch.place import Limits, Progress, Sink, Tree, damaged, refusal
@@ -36,7 +37,11 @@ def unpack(
     packed = sum(path.stat().st_size for path in set(archives))
     tree = Tree(into, limits, packed, progress)
     for each in sets(archives, zips.disks_before):
-        _one(each, tree, "", each.name)
+        if each.kind == "headless":  # their last part comes out of another archive, and is found by `nested`
+            for file in each.files:
+                link_or_copy(file, into / file.name)
+        else:
+            _one(each, tree, "", each.name)
     patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in nested]
     for depth in range(limits.depth + 1):
         fresh, tree.fresh = tree.fresh, []

@@ -213,7 +213,7 @@ def test_inner_archives_are_unpacked_where_they_lie(place: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrapped", ["", "each", "each, in one", "the last, in one"])
+@pytest.mark.parametrize("wrapped", ["", "each", "each, in one", "the last", "the last, in one"])
 def test_spanned_archives_inside_others(wrapped: str, place: Path) -> None:
     """As Kaggle gives CardiacUDC: a zip of the renamed parts; or parts that are in zips of their own."""
     parts = {path.name: path.read_bytes() for path in hostile.spanned(place / "archives", last="data.change2zip")}
@@ -229,7 +229,7 @@ def test_spanned_archives_inside_others(wrapped: str, place: Path) -> None:
         )
         for name, data in parts.items()
     }
-    if wrapped == "each":
+    if wrapped in ("each", "the last"):
         archives = [hostile.written(place / "archives", name, data) for name, data in alone.items()]
     else:
         archives = [hostile.written(place / "archives", "set.zip", zipped(alone if wrapped else parts))]
