@@ -21,8 +21,8 @@ _OLD_VOLUME = re.compile(r"(?P<stem>.+)\.r(?P<number>\d{2})", re.IGNORECASE)
 class Set(NamedTuple):
     """The files of one archive in order.
 
-    kind "spanned": a zip in disks; "volumes": RAR; "split": bytes cut through; "headless": disks of a zip whose last one is
-    inside a zip of its own beside them; "single": one file.
+    kind "spanned": a zip in disks; "headless": the disks of one whose last is inside a zip of its own beside them;
+    "volumes": RAR; "split": bytes cut through; "single": one file.
     """
 
     kind: str
