@@ -18,7 +18,8 @@ _MODULES = ("read", "convert", "metaimage", "pickled", "hdf5")
 
 
 def __getattr__(name: str) -> Any:
-    if not name.startswith("_"):
+    # A module of its own is for the import system to find: training imports `rle` where h5py is not installed.
+    if not name.startswith("_") and name not in (*_MODULES, "rle", "components"):
         for module in _MODULES:
             loaded = importlib.import_module(f"{__name__}.{module}")
             if name in loaded.__all__:
