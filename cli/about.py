@@ -330,7 +330,7 @@ _PACKAGES = {
     "needed": ("numpy", "opencv-python-headless", "pandas", "pyarrow", "pycocotools", "pydantic", "requests", "rich",
                "typer", "filelock", "nibabel", "SimpleITK", "openpyxl", "h5py"),
     "train": ("torch", "safetensors", "faster-coco-eval"),
-    "hosts": ("kaggle", "gdown", "zenodo-get"),
+    "hosts": ("kaggle",),
     "archives": ("py7zr", "rarfile"),
     "dask": ("dask", "distributed"),
 }  # fmt: skip

@@ -42,7 +42,7 @@ class Failure(NamedTuple):
 #: Module that is missing → the extra that brings it.
 _EXTRAS = {
     "torch": "train", "safetensors": "train", "faster_coco_eval": "train", "pydicom": "train", "kaggle": "hosts",
-    "gdown": "hosts", "zenodo_get": "hosts", "py7zr": "archives", "rarfile": "archives", "dask": "dask",
+    "py7zr": "archives", "rarfile": "archives", "dask": "dask",
     "distributed": "dask",
 }  # fmt: skip
 
