@@ -21,7 +21,7 @@ from us43d.errors import BuildError, MaskMismatch, RawDataError
 from us43d.harmonize import pixels
 from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import fill_polygon
-from us43d.masks.read import decode, header
+from us43d.masks.read import header, picture
 
 __all__ = ["Block", "Options", "record_path", "run"]
 
@@ -116,10 +116,7 @@ def _image(sample: Sample, memo: dict[Lazy, Any], remarks: list[str]) -> tuple[b
         except OSError as error:
             raise RawDataError(f"{sample.image} cannot be read: {error.strerror}.") from error
         found = header(data, sample.image)
-        array = decode(data, sample.image)
-        if array.ndim == 3:
-            array = array[:, :, 2::-1] if array.shape[2] >= 3 else array[:, :, 0]
-        array = pixels.canonical(array)
+        array = pixels.canonical(picture(data, sample.image, found))
         if found and found.plain:
             return data, array, {"png": "png", "jpeg": "jpg"}[found.kind]
     else:

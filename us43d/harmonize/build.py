@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -247,11 +248,12 @@ def _run_blocks(
             progress(done, None)
 
     todo = (block for block in tasks() if not finished(block))
-    if jobs <= 1:
-        for block in todo:
+    first = list(islice(todo, 2))
+    if jobs <= 1 or len(first) < 2:  # one block alone is run sooner than a worker has started
+        for block in chain(first, todo):
             note(len(block.samples), blocks.run(block))
     else:
-        _pool(todo, jobs, note)
+        _pool(chain(first, todo), jobs, note)
     if number == 0:
         raise RawDataError(
             f"{recipe.name}: the reader found no sample in {tree.root}.", next=f"us43d fetch {recipe.name}"
@@ -269,6 +271,7 @@ def _run_blocks(
 def _pool(todo: Iterator[blocks.Block], jobs: int, note: Callable[[int, list[str]], None]) -> None:
     """Blocks in worker processes, at most two waiting for each, so that a long stream stays short in memory."""
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([blocks.__name__])  # imported once; workers are forked from there
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         waiting: dict[Future[list[str]], int] = {}
 

@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d.masks.read import alike
+
 __all__ = ["canonical", "perceptual_hash", "pixel_hash"]
 
 
 def canonical(array: NDArray[Any]) -> NDArray[Any]:
     """(h, w) where all channels are equal, else (h, w, 3) RGB, contiguous; so re-encodings of one picture agree."""
-    if array.ndim == 3:
-        first = array[:, :, 0]
-        if np.array_equal(first, array[:, :, 1]) and np.array_equal(first, array[:, :, 2]):
-            array = first
+    if array.ndim == 3 and alike(array):
+        array = array[:, :, 0]
     return np.ascontiguousarray(array)
 
 
@@ -33,10 +33,14 @@ def perceptual_hash(array: NDArray[Any]) -> int:
 
     The picture is reduced to 32 × 32 grey by area averaging and transformed by a DCT; bit i, from the highest, says
     whether coefficient i of the block [0:8, 0:8], row by row, exceeds the median of all but the first (Zauner 2010).
+    A large picture is halved first, by means of 2 × 2 pixels, which is much cheaper and moves no bit that matters.
     """
+    while min(rows := array.shape[0] // 2, columns := array.shape[1] // 2) >= 64:
+        even = array[: 2 * rows, : 2 * columns]
+        array = cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA)
     small = cv2.resize(array, (32, 32), interpolation=cv2.INTER_AREA)
     if small.ndim == 3:
         small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     low = cv2.dct(small.astype(np.float32))[:8, :8].ravel()
-    bits = low > np.median(low[1:])
+    bits = low > np.sort(low[1:])[31]  # the middle of 63
     return int.from_bytes(np.packbits(bits).tobytes(), "big")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -101,11 +102,12 @@ def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str) -> str
     """Write manifest.parquet (docs/format.md), one row per sample, in the order given; return its rows' digest."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from pyarrow import json as lines
 
     schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _COLUMNS.items()])
     digest = hashlib.sha256()
 
-    def flat(row: dict[str, Any]) -> dict[str, Any]:
+    def flat(row: dict[str, Any]) -> bytes:
         written = {
             **{name: row.get(name) for name in _COLUMNS},
             "group_kind": group_kind,
@@ -114,15 +116,24 @@ def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str) -> str
             "tags": canonical_json(row["tags"]).decode(),
             "remarks": canonical_json(row["remarks"]).decode(),
         }
-        digest.update(canonical_json(written))
-        return written
+        line = canonical_json(written)
+        digest.update(line)
+        return line
 
     temporary = path.with_name(f".{path.name}.tmp")
     # The file names the version of pyarrow that wrote it, so a build's digest is taken over the rows instead.
     with pq.ParquetWriter(temporary, schema, compression="zstd", store_schema=False) as writer:
         stream = iter(rows)
-        while batch := [flat(row) for row in islice(stream, SHARD)]:
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema), row_group_size=SHARD)
+        while batch := b"\n".join(flat(row) for row in islice(stream, SHARD)):
+            # Read back from JSON, as turning Python objects into columns would import pandas.
+            table = lines.read_json(
+                pa.BufferReader(batch),
+                lines.ReadOptions(use_threads=False, block_size=len(batch) + 1),
+                lines.ParseOptions(explicit_schema=schema),
+            )
+            writer.write_table(table.select(schema.names), row_group_size=SHARD)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)
     return digest.hexdigest()
 

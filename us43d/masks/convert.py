@@ -78,7 +78,7 @@ def binary(path: Path) -> NDArray[np.bool_] | Remarked:
     array = grey(path)
     if int(array.max(initial=0)) <= 1:
         return array > 0
-    between = int(np.count_nonzero((array > 0) & (array < 255)))
+    between = cv2.countNonZero(cv2.inRange(array, 1, 254))
     mask = array > 127
     return Remarked(mask, (f"grey mask edge: {between} pixels between 0 and 255",)) if between else mask
 
