@@ -37,10 +37,13 @@ class TrainConfig(BaseModel):
     commercial: bool = False
 
     # Augmentation. flip: chance of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
-    # instance kept in view. contrast: standard deviation of a change of gain and offset.
+    # instance kept in view. contrast: standard deviation of a change of gain and offset. mosaic: chance that an image
+    # is shown with three others in one, so that the prompt alone tells which object is meant; it rises from 0 to this
+    # in the first half of the run.
     flip: float = Field(default=0.5, ge=0, le=1)
     zoom: float = Field(default=0.0, ge=0, le=2)
     contrast: float = Field(default=0.0, ge=0, le=1)
+    mosaic: float = Field(default=0.0, ge=0, le=1)
 
     # Prompts. repeats: prompts drawn for each instance. box_share: how many are boxes, the others one point in the
     # mask. box_jitter: how far a corner moves, as a fraction of the box's side.
@@ -133,8 +136,10 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "tiny": TrainConfig(
         name="tiny",
+        balance="structure",
         zoom=0.7,
         contrast=0.1,
+        mosaic=0.5,
         instances=4,
         repeats=4,
         box_share=0.7,

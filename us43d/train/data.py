@@ -233,6 +233,11 @@ class Draws(Dataset[Draw | Us43dError]):
         rng = np.random.default_rng([config.seed, _LOOK, place])
         wanted, image = self.order(place)
         shown, masks = self._looked(image, wanted, rng)
+        if rng.random() < config.mosaic * min(1, 2 * place / len(self)):
+            others = rng.choice(self.order.classes[int(rng.integers(len(self.order.classes)))], 3)
+            parts = [(shown, masks), *(self._looked(int(other), None, rng) for other in others)]
+            shown, masks = _mosaic([parts[n] for n in rng.permutation(4)], config.model.image_size)
+            masks = [masks[n] for n in rng.permutation(len(masks))[: config.instances]]
         size = fitted(shown.shape[:2], config.model.image_size)
         scale = np.array([size[1] / shown.shape[1], size[0] / shown.shape[0]])
         points, labels = zip(
@@ -263,16 +268,17 @@ class Draws(Dataset[Draw | Us43dError]):
         if config.zoom:
             shown, masks = self._zoomed(shown, masks, rng)
         if rng.random() < config.flip:
-            shown, masks = shown[:, ::-1], [mask[:, ::-1] for mask in masks]
+            shown, masks = _flipped(shown), [_flipped(mask.view(np.uint8)).view(bool) for mask in masks]
         if config.contrast:
             gain, offset = math.exp(rng.normal(0, config.contrast)), 255 * rng.normal(0, config.contrast)
             table = np.clip(gain * np.arange(256) + offset, 0, 255).astype(np.uint8)
-            shown = table[shown]
-        return np.ascontiguousarray(shown), masks
+            shown = cv2.LUT(shown, table).astype(np.uint8, copy=False)
+        return shown, masks
 
     def _mask(self, row: int, image: int) -> NDArray[np.bool_]:
         try:
-            return self.corpus.mask(row)
+            columns = self.corpus.mask(row).T  # in memory the mask lies column by column
+            return cv2.transpose(columns.view(np.uint8)).view(bool)
         except ValueError as error:
             raise TrainError(
                 f"A mask of image {self.corpus.key(image)!r} in {self.corpus.path} cannot be decoded: {error}.",
@@ -338,12 +344,38 @@ def _window(array: NDArray[Any], top: int, left: int, rows: int, columns: int) -
     return out
 
 
+def _mosaic(
+    parts: list[tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]], side: int
+) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
+    """Four pictures with their masks as one of side × side pixels, each in a quarter; masks that vanish are dropped."""
+    whole = np.zeros((side, side, 3), np.uint8)
+    half, masks = side // 2, []
+    for quarter, (shown, own) in enumerate(parts):
+        rows, columns = fitted(shown.shape[:2], half)
+        top, left = half * (quarter // 2), half * (quarter % 2)
+        part = np.s_[top : top + rows, left : left + columns]
+        whole[part] = _coloured(cv2.resize(shown, (columns, rows), interpolation=cv2.INTER_AREA))
+        for mask in own:
+            moved = np.zeros((side, side), bool)
+            moved[part] = cv2.resize(255 * mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_AREA) >= 128
+            masks += [moved] if moved.any() else []
+    return whole, masks
+
+
 def _canvas(shown: NDArray[np.uint8], size: tuple[int, int], side: int) -> NDArray[np.uint8]:
     """(side, side, 3): the picture resized as `predict.normalised` does, zeros right and below."""
     small = cv2.resize(shown, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     out = np.zeros((side, side, 3), np.uint8)
-    out[: size[0], : size[1]] = small[:, :, None] if small.ndim == 2 else small
+    out[: size[0], : size[1]] = _coloured(small)
     return out
+
+
+def _coloured(shown: NDArray[Any]) -> NDArray[Any]:
+    return cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB) if shown.ndim == 2 else shown
+
+
+def _flipped(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return cv2.flip(array, 1).astype(np.uint8, copy=False)
 
 
 # ------------------------------------------------------------------------------------------------------------ loading

@@ -89,6 +89,7 @@ PRESETS: dict[str, ModelConfig] = {
         window=8,
         global_blocks=(1, 3),
         prompt_dim=64,
+        decoder_heads=2,
         decoder_mlp=256,
         iou_hidden=64,
         fourier_scale=0.5,
@@ -394,17 +395,20 @@ class UltraSam(nn.Module):
     def random(cls, config: ModelConfig, seed: int) -> "UltraSam":
         """Random weights to train from scratch, always the same for a seed.
 
-        PyTorch's own initialisation, but the decoder's cross-attention starts with equal, orthogonal projections of
-        queries and keys: a token then looks where its position code points, which a small model otherwise spends most
-        of its training to find.
+        PyTorch's own initialisation, but for what a small model would otherwise spend most of its training to find: the
+        decoder's cross-attention starts with equal, orthogonal projections of queries and keys, so that a token looks
+        where its position code points; and the encoder's position embedding starts as that same code, so that the
+        features of a place tell where it is.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(config)
-            nn.init.trunc_normal_(model.image_encoder.pos_embed, std=0.02)
+            turn = nn.init.orthogonal_(torch.empty(config.prompt_dim, config.embed_dim))
+            embedding = model.image_encoder.pos_embed
+            embedding.data.copy_((model.prompt_encoder.grid() @ turn).view_as(embedding))
             for name, module in model.mask_decoder.named_modules():
                 if isinstance(module, DecoderAttention) and "self_attn" not in name:
-                    nn.init.orthogonal_(module.q_proj.weight)
+                    nn.init.orthogonal_(module.q_proj.weight, gain=2.0)
                     module.k_proj.weight.data.copy_(module.q_proj.weight)
         return model
 

@@ -1,0 +1,465 @@
+"""The loop: learns, resumes exactly, divides work without changing it, stops cleanly, and never breaks a checkpoint."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from us43d.errors import BuildError, ConfigError, LicenceError, TrainError, UnknownName, WeightsError
+from us43d.harmonize.corpus import Corpus
+from us43d.train import checkpoint, config, data, flops, journal, loop, losses, weights
+from us43d.train.config import PRESETS, TrainConfig
+from us43d.train.loop import rate, train
+from us43d.train.model import UltraSam
+from us43d.train.predict import Predictor
+
+
+def _changed(base: TrainConfig, **changes: object) -> TrainConfig:
+    return TrainConfig.model_validate(base.model_dump() | changes)
+
+
+def _weights(result: loop.Result) -> dict[str, torch.Tensor]:
+    return load_file(result.weights / "model.safetensors")
+
+
+def _equal(one: loop.Result, two: loop.Result) -> bool:
+    a, b = _weights(one), _weights(two)
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _curve(result: loop.Result) -> list[tuple]:
+    return [(each["step"], *(each[part] for part in losses.PARTS)) for each in result.curve]
+
+
+# ---------------------------------------------------------------------------------------------------------- it learns
+
+
+def test_one_batch_is_learned_by_heart(blobs: Corpus, small: TrainConfig) -> None:
+    """The loss of one batch falls to a small part, and its masks become right."""
+    settings = _changed(small, zoom=0.0, contrast=0.0, flip=0.0, box_share=1.0, repeats=1, instances=1)
+    draws = data.Draws(blobs, settings)
+    batch = data.collate([draws[n] for n in range(4)])
+    model = UltraSam.random(settings.model, 0).train()
+    objective = losses.Objective(model, settings)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    history = []
+    for _ in range(250):
+        loss, sums = objective(batch)
+        optimizer.zero_grad()
+        (loss / len(batch.labels)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        history.append([float(value) / len(batch.labels) for value in sums])
+    assert history[-1][0] < 0.2 * history[0][0]
+    assert history[-1][losses.PARTS.index("iou")] > 0.85
+
+
+def test_a_run_leaves_all_it_should(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    told: list[dict] = []
+    result = train(_changed(small, validate_every=6), blobs, tmp_path / "run", report=told.append)
+    assert (result.step, result.stopped) == (12, False)
+    assert told == list(journal.read(tmp_path / "run" / "log.jsonl"))
+    first = told[0]
+    assert first["kind"] == "run"
+    assert TrainConfig.model_validate(first["config"]) == _changed(small, validate_every=6)
+    assert first["corpus"]["digest"] == blobs.digest
+    assert first["licences"]["commercial"] is None
+    assert {"us43d", "torch", "python", "numpy", "opencv"} <= first["versions"].keys()
+    assert first["device"]
+    assert [each["step"] for each in result.curve] == list(range(1, 13))
+    assert [each["step"] for each in result.validation] == [6, 12]
+    assert 0.5 < result.validation[-1]["ellipse_dice"] < 1
+    assert all(each["images_per_second"] > 0 for each in result.curve)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step_000004", "step_000008", "step_000012"]
+    predictor = Predictor.from_weights(result.weights)
+    predictor.set_image(data.picture(blobs, 0))
+    assert predictor.predict(box=(5, 5, 40, 40)).mask.shape == data.picture(blobs, 0).shape[:2]
+    # A checkpoint is a folder of weights, too: the same as the final ones.
+    last = weights.load(tmp_path / "run" / "checkpoints" / "step_000012").state
+    assert all(torch.equal(last[name], value) for name, value in _weights(result).items())
+    kept = json.loads((result.weights / "config.json").read_text())["meta"]
+    assert kept["corpus"] == blobs.digest
+    assert kept["validation"]["step"] == 12
+
+
+def test_only_so_many_checkpoints_are_kept(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    train(_changed(small, save_every=2, keep=2), blobs, tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step_000010", "step_000012"]
+
+
+# ------------------------------------------------------------------------------------------------- same whatever the way
+
+
+@pytest.mark.parametrize("log_every", [1, 5])
+def test_resuming_equals_not_stopping(blobs: Corpus, small: TrainConfig, tmp_path: Path, log_every: int) -> None:
+    """Weights, loss curve and the next 8 batches; with dropout, average and decay of the rate."""
+    model = small.model.model_copy(update={"decoder_dropout": 0.1})
+    settings = _changed(small, model=model.model_dump(), log_every=log_every, save_every=4)
+    whole = train(settings, blobs, tmp_path / "whole")
+
+    seen: list[data.Batch] = []
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, 4)
+        train(settings, blobs, tmp_path / "parts")
+    with pytest.MonkeyPatch.context() as patch:
+        original = loop._Run._learn
+
+        def watched(self: loop._Run, micro: list[data.Batch], prompts: int) -> None:
+            seen.extend(micro)
+            original(self, micro, prompts)
+
+        patch.setattr(loop._Run, "_learn", watched)
+        parts = train(settings, blobs, tmp_path / "parts", resume=True)
+    expected = list(data.batches(data.Draws(blobs, settings), 4, 0, 1))
+    assert len(seen) == 8
+    assert all(torch.equal(a, b) for x, y in zip(seen, expected, strict=True) for a, b in zip(x, y, strict=True))
+    assert _curve(parts) == _curve(whole)
+    assert _equal(parts, whole)
+    kinds = [each["kind"] for each in journal.read(tmp_path / "parts" / "log.jsonl")]
+    assert kinds.count("run") == kinds.count("resumed") == 1
+
+
+def _stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """SIGTERM reaches this process during a step."""
+    original = loop._Run._learn
+
+    def signalled(self: loop._Run, micro: list[data.Batch], prompts: int) -> None:
+        original(self, micro, prompts)
+        if self.step + 1 == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    patch.setattr(loop._Run, "_learn", signalled)
+
+
+def test_a_signal_stops_between_steps(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, 3)
+        result = train(_changed(small, save_every=100), blobs, tmp_path / "run")
+    assert (result.step, result.stopped) == (3, True)
+    assert result.weights == tmp_path / "run" / "checkpoints" / "step_000003"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_resuming_without_a_checkpoint_begins(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    result = train(_changed(small, steps=4), blobs, tmp_path / "run", resume=True)
+    assert [each["step"] for each in result.curve] == [1, 2, 3, 4]
+
+
+def test_accumulation_changes_nothing(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    one = train(_changed(small, steps=4), blobs, tmp_path / "one")
+    parts = train(_changed(small, steps=4, micro_batch=1), blobs, tmp_path / "parts")
+    assert np.allclose(_curve(one), _curve(parts), rtol=1e-4)
+    a, b = _weights(one), _weights(parts)
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-4
+
+
+@pytest.mark.parametrize("changes", [{"checkpointing": True}, {"workers": 1}])
+def test_how_it_is_computed_changes_nothing(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    one = train(_changed(small, steps=4), blobs, tmp_path / "one")
+    other = train(_changed(small, steps=4, **changes), blobs, tmp_path / "other")
+    assert _equal(one, other)
+
+
+def test_two_processes_do_what_one_does(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    settings = _changed(small, steps=4, micro_batch=2, validate_every=4)
+    one = train(settings, blobs, tmp_path / "one")
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    (tmp_path / "config.json").write_text(settings.model_dump_json())
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    arguments = [str(tmp_path / "config.json"), str(blobs.path), str(blobs.home), str(tmp_path / "two")]
+    done = subprocess.run(
+        [sys.executable, *command, *arguments], capture_output=True, text=True, timeout=120, env=_environment()
+    )
+    assert done.returncode == 0, done.stderr
+    curve = [each for each in journal.read(tmp_path / "two" / "log.jsonl") if each["kind"] == "step"]
+    assert np.allclose([[each[part] for part in losses.PARTS] for each in curve],
+                       [each[1:] for each in _curve(one)], rtol=1e-4)  # fmt: skip
+    a, b = _weights(one), load_file(tmp_path / "two" / "weights" / "model.safetensors")
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-4
+    (tested,) = (e for e in journal.read(tmp_path / "two" / "log.jsonl") if e["kind"] == "validation")
+    assert tested["instances"] == one.validation[0]["instances"]
+    assert tested["ellipse_dice"] == one.validation[0]["ellipse_dice"]
+    assert next(journal.read(tmp_path / "two" / "log.jsonl"))["processes"] == 2
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from us43d.harmonize.corpus import Corpus
+from us43d.train.config import TrainConfig
+from us43d.train.loop import train
+
+settings, corpus, home, run = map(Path, sys.argv[1:5])
+result = train(
+    TrainConfig.model_validate_json(settings.read_text()), Corpus.open(corpus, home), run, resume=len(sys.argv) > 5
+)
+print("stopped" if result.stopped else "finished", result.step)
+"""
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(loop.__file__).parents[2])
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+
+
+# ------------------------------------------------------------------------------------------------------------- killed
+
+
+@contextlib.contextmanager
+def _started(settings: TrainConfig, corpus: Corpus, folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    (folder / "script.py").write_text(_SCRIPT)
+    (folder / "config.json").write_text(settings.model_dump_json())
+    places = [str(folder / "script.py"), str(folder / "config.json"), str(corpus.path), str(corpus.home)]
+    command = [sys.executable, *places, str(folder / "run"), *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _wait_for(done: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 120
+    while not done() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    assert done()
+
+
+def test_sigterm_saves_and_ends_well(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with _started(_changed(small, steps=5000, save_every=5000, workers=1), blobs, tmp_path) as process:
+        _wait_for(lambda: (run / "log.jsonl").exists() and '"step"' in (run / "log.jsonl").read_text(), process)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    word, step = out.split()
+    assert word == "stopped"
+    assert checkpoint.latest(run / "checkpoints") == run / "checkpoints" / f"step_{int(step):06}"
+
+
+def test_sigkill_never_breaks_a_checkpoint(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    """Killed at chance moments of a run that saves in every step: each time the newest checkpoint is whole, the run
+    on from it, and the log has every step once."""
+    settings = _changed(small, steps=5000, save_every=1, keep=2)
+    place = tmp_path / "run" / "checkpoints"
+    rng = np.random.default_rng(0)
+    reached = 0
+    for attempt in range(3):
+        with _started(settings, blobs, tmp_path, *(["resume"] if attempt else [])) as process:
+            _wait_for(functools.partial(_beyond, place, reached), process)
+            time.sleep(rng.uniform(0, 0.3))
+            process.kill()
+        newest = checkpoint.latest(place)
+        assert newest is not None
+        assert _step(newest) > reached
+        model = UltraSam(settings.model)
+        state = checkpoint.load(newest, model, UltraSam(settings.model), torch.optim.AdamW(model.parameters()))
+        assert state["step"] == _step(newest)
+        weights.load(newest).model()
+        reached = _step(newest)
+    train(_changed(settings, steps=5000), blobs, tmp_path / "run", resume=True, report=_Stop())
+    steps = [e["step"] for e in journal.read(tmp_path / "run" / "log.jsonl") if e["kind"] == "step"]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) > reached
+    assert not list(place.glob(".*"))
+
+
+def _beyond(place: Path, step: int) -> bool:
+    newest = checkpoint.latest(place)
+    return newest is not None and _step(newest) > step
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
+
+
+class _Stop:
+    """Asks for the end at the second record of a step."""
+
+    def __init__(self) -> None:
+        self.left = 2
+
+    def __call__(self, record: dict) -> None:
+        self.left -= record["kind"] == "step"
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+# ------------------------------------------------------------------------------------------------------- bad beginnings
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = losses.focal_loss
+    calls = iter(range(1000))
+
+    def poisoned(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return original(logits, target) * (float("nan") if next(calls) >= 18 else 1)  # three a step: in the seventh
+
+    monkeypatch.setattr(losses, "focal_loss", poisoned)
+    with pytest.raises(TrainError, match=r"The loss became nan.* in step 7") as caught:
+        train(small, blobs, tmp_path / "run")
+    assert "are intact" in caught.value.disk
+    monkeypatch.undo()
+    newest = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step_000004"
+    assert all(torch.isfinite(value).all() for value in weights.load(newest).state.values())
+    result = train(small, blobs, tmp_path / "run", resume=True)
+    assert [each["step"] for each in result.curve] == list(range(1, 13))
+
+
+def test_a_run_is_not_written_over(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    settings = _changed(small, steps=4)
+    train(settings, blobs, tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(settings, blobs, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"another configuration: learning_rate was 0.001"):
+        train(_changed(settings, learning_rate=1e-4), blobs, tmp_path / "run", resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    settings = _changed(small, steps=4)
+    train(settings, blobs, tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "step_000004" / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(TrainError, match="step_000004 cannot be read"):
+        train(settings, blobs, tmp_path / "run", resume=True)
+
+
+def test_another_corpus_is_refused(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    settings = _changed(small, steps=4)
+    train(settings, blobs, tmp_path / "run")
+    other = Corpus.open(blobs.path, blobs.home)
+    other.facts["digest"] = "0" * 64
+    with pytest.raises(TrainError, match="another corpus"):
+        train(settings, other, tmp_path / "run", resume=True)
+
+
+def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('steps = -1\nbalance = "patient"\nlr = 3')
+    with pytest.raises(ConfigError, match=r"c.toml: .*steps: .*balance: .*lr: "):
+        config.read(PRESETS["tiny"], tmp_path / "c.toml")
+    with pytest.raises(ConfigError, match="batch 4 is no multiple of micro_batch 3"):
+        config.read(small, micro_batch=3)
+    with pytest.raises(UnknownName, match="no training preset 'huge'"):
+        config.preset("huge")
+    with pytest.raises(UnknownName, match="no source 'BUSI'"):
+        train(_changed(small, sources=("BUSI",)), blobs, tmp_path / "run")
+    with pytest.raises(LicenceError, match="not settled for data"):
+        train(_changed(small, commercial=True), blobs, tmp_path / "run")
+    with pytest.raises(BuildError, match="no readable corpus"):
+        Corpus.open(tmp_path / "nothing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 0)
+        with pytest.raises(ConfigError, match="There is no device cuda:0: PyTorch finds 0 GPUs"):
+            train(small, blobs, tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+# ------------------------------------------------------------------------------------------------------- weights, LoRA
+
+
+def test_starting_from_weights(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    begun = train(_changed(small, steps=4), blobs, tmp_path / "one")
+    gentle = _changed(small, steps=1, warm_up=0, learning_rate=1e-9, weight_decay=0.0, ema=0.0, milestones=())
+    gone_on = train(gentle, blobs, tmp_path / "two", init=begun.weights)
+    a, b = _weights(begun), _weights(gone_on)
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-6
+    wider = small.model.model_dump() | {"embed_dim": 32}
+    with pytest.raises(WeightsError, match=r"does not fit the model of the configuration: .* misshapen"):
+        train(_changed(small, model=wider), blobs, tmp_path / "three", init=begun.weights)
+
+
+def test_a_decoder_of_another_residual_starts_as_the_same_function(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path
+) -> None:
+    single = UltraSam.random(small.model, 0).eval()
+    weights.save(single, tmp_path / "single")
+    double = _changed(small, model=small.model.model_dump() | {"mlp_residual": "double"})
+    model = loop._initial(double, tmp_path / "single").eval()
+    points, labels = torch.tensor([[[9.0, 9.0], [40.0, 50.0]]]), torch.tensor([[2, 3]])
+    embedding = torch.randn(1, 16, 8, 8)
+    with torch.inference_mode():
+        assert torch.allclose(
+            model.decode(embedding, points, labels)[0], single.decode(embedding, points, labels)[0], atol=1e-3
+        )
+
+
+def test_low_rank_updates(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    begun = train(_changed(small, steps=4), blobs, tmp_path / "one")
+    settings = _changed(small, steps=8, lora=2, learning_rate=1e-2, save_every=4)
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, 4)
+        train(settings, blobs, tmp_path / "parts", init=begun.weights)
+    parts = train(settings, blobs, tmp_path / "parts", init=begun.weights, resume=True)
+    whole = train(settings, blobs, tmp_path / "whole", init=begun.weights)
+    assert _equal(parts, whole)
+    before, after = _weights(begun), _weights(whole)
+    assert before.keys() == after.keys()
+    encoder = {name for name in before if name.startswith("image_encoder.")}
+    changed = {name for name in encoder if not torch.equal(before[name], after[name])}
+    assert changed == {f"image_encoder.blocks.{n}.attn.qkv.weight" for n in range(2)}
+    for name in changed:
+        assert torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3) <= 2
+
+
+# ------------------------------------------------------------------------------------------------------------- schedule
+
+
+def test_the_published_schedule() -> None:
+    paper = PRESETS["ultrasam-vitb"]
+    factors = {step: rate(paper, step) for step in (0, 250, 500, 19_999, 20_000, 28_887, 28_888, 29_999)}
+    assert factors == pytest.approx(
+        {0: 0.001, 250: 0.5005, 500: 1, 19_999: 1, 20_000: 0.1, 28_887: 0.1, 28_888: 0.01, 29_999: 0.01}
+    )
+    assert (paper.learning_rate, paper.weight_decay, paper.clip, paper.batch) == (1e-4, 1e-4, 0.1, 32)
+    assert (paper.flip, paper.zoom, paper.contrast, paper.box_share, paper.box_jitter) == (0.5, 0, 0, 0.5, 0.05)
+    assert (paper.focal, paper.dice, paper.iou, paper.repeats, paper.balance) == (20, 1, 1, 1, "image")
+    assert paper.model.mlp_residual == "double"
+    cosine = PRESETS["tiny"]
+    assert rate(cosine, cosine.warm_up) == 1
+    assert rate(cosine, cosine.steps) == pytest.approx(cosine.decay)
+
+
+def test_a_shortened_run_keeps_its_shape() -> None:
+    short = PRESETS["ultrasam-vitb"].shortened(300)
+    assert (short.steps, short.warm_up, short.milestones) == (300, 5, (200, 289))
+
+
+@pytest.mark.parametrize("name", ["tiny", "ultrasam-vitb"])
+def test_arithmetic_is_counted_right(name: str) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape = PRESETS[name].model
+    with torch.device("meta"):
+        model = UltraSam(shape)
+        images = torch.zeros(1, 3, shape.image_size, shape.image_size)
+        counter = FlopCounterMode(display=False)
+        with counter:
+            embedding = model.encode(images)
+        # The one-hot form of the attention does more than is asked for; ours counts what is asked for.
+        assert flops.encoder(shape) == pytest.approx(counter.get_total_flops(), rel=0.15)
+        assert flops.encoder(shape) < counter.get_total_flops()
+        with counter:
+            model.decode(embedding, torch.zeros(1, 2, 2), torch.zeros(1, 2, dtype=torch.long))
+        assert flops.decoder(shape) == pytest.approx(counter.get_total_flops(), rel=0.03)
+    assert flops.peak("NVIDIA H100 80GB HBM3") == 989e12
+    assert flops.peak("GeForce RTX 4090") is None

@@ -1,0 +1,78 @@
+"""Prompts: in the mask, about the mask, and always the same for a key."""
+
+import numpy as np
+import pytest
+
+from us43d import specimen
+from us43d.train import prompts
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    return specimen.blob((70, 90), np.random.default_rng(3), 0.3)
+
+
+def test_points_lie_in_pixels_of_the_mask_and_reach_all_of_it(mask: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    points = np.array([prompts.point(mask, rng) for _ in range(4000)])
+    pixel = np.floor(points + 0.5).astype(int)
+    assert mask[pixel[:, 1], pixel[:, 0]].all()
+    assert np.abs(points - pixel).max() <= 0.5
+    # As often as not in the left half of the mask's pixels: every place is equally likely.
+    xs = np.nonzero(mask)[1]
+    left = (pixel[:, 0] < np.median(xs)).mean()
+    assert abs(left - (xs < np.median(xs)).mean()) < 0.04
+    # The place within the pixel is spread over it.
+    assert np.std(points - pixel) == pytest.approx(12**-0.5, abs=0.02)
+
+
+def test_a_point_of_one_pixel() -> None:
+    mask = np.zeros((5, 7), bool)
+    mask[4, 6] = True
+    x, y = prompts.point(mask, np.random.default_rng(1))
+    assert 5.5 <= x <= 6.5
+    assert 3.5 <= y <= 4.5
+
+
+def test_the_exact_box(mask: np.ndarray) -> None:
+    ys, xs = np.nonzero(mask)
+    assert prompts.box_of(mask).tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+def test_jitter_stays_in_its_bounds_and_uses_them(mask: np.ndarray) -> None:
+    exact = prompts.box_of(mask)
+    extent = np.tile(exact[2:] - exact[:2], 2)
+    rng = np.random.default_rng(2)
+    moved = np.array([prompts.box(mask, rng, 0.05) - exact for _ in range(1000)]) / extent
+    assert np.abs(moved).max() <= 0.05
+    assert (np.abs(moved).max(0) > 0.045).all()
+    assert (prompts.box(mask, rng, 0.0) == exact).all()
+
+
+def test_a_box_never_leaves_the_picture() -> None:
+    full = np.ones((20, 30), bool)
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        x0, y0, x1, y1 = prompts.box(full, rng, 0.4)
+        assert 0 <= x0 < x1 <= 30
+        assert 0 <= y0 < y1 <= 20
+
+
+def test_an_empty_mask_has_neither() -> None:
+    with pytest.raises(ValueError, match="no point"):
+        prompts.point(np.zeros((4, 4), bool), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="no box"):
+        prompts.box_of(np.zeros((4, 4), bool))
+
+
+def test_prompts_fixed_by_a_key(mask: np.ndarray) -> None:
+    assert prompts.point(mask, prompts.fixed("17")) == prompts.point(mask, prompts.fixed("17"))
+    assert prompts.point(mask, prompts.fixed("17")) != prompts.point(mask, prompts.fixed("18"))
+    assert prompts.point(mask, prompts.fixed("17")) != prompts.point(mask, prompts.fixed("17", seed=1))
+
+
+def test_the_inscribed_ellipse() -> None:
+    ellipse = prompts.ellipse(np.array([10, 20, 50, 80]), (100, 120))
+    assert prompts.box_of(ellipse).tolist() == [10, 20, 50, 80]
+    assert ellipse.sum() == pytest.approx(np.pi * 20 * 30, rel=0.01)
+    assert prompts.ellipse(np.array([3, 4, 4, 5]), (9, 9)).sum() == 1
