@@ -1,4 +1,4 @@
-"""Does the small model learn on real pictures? Trained on cuts of STU-Hospital and BUS-BRA, judged on held-out patients.
+"""Does the small model learn on real pictures? Trained on cuts of STU-Hospital and BUS-BRA, judged on other patients.
 
     python benchmarks/learn_real.py                       # the tiny preset, all cores, some minutes
     python benchmarks/learn_real.py --steps 300 --seed 1
