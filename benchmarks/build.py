@@ -5,8 +5,8 @@
 
 The reference is what published converters do: one process, decode each image, write it again as PNG, separate the
 components of its mask with scikit-image, encode each with pycocotools, one JSON file at the end; no digests, hashes,
-splits or manifest. It is given here with Pillow and with OpenCV as the library that decodes and writes. Ours writes the full
-output. All take turns in one run; a row has medians, and the median of the ratios of each round.
+splits or manifest. It is given here with Pillow and with OpenCV as the library that decodes and writes. Ours writes the
+full output. All take turns in one run; a row has medians, and the median of the ratios of each round.
 
 Sets: busi (600 × 500 RGB PNG, RGB masks), busbra (276 × 354 grey PNG, 1-bit masks), video (112 × 112, two frames of
 each), volume (NIfTI slices) and polygon (COCO polygons); the last three are the specimens of EchoNet-Dynamic, MicroSeg
