@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import us43d
 from us43d.errors import UnknownName, UsageError, listed
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.masks import read
@@ -131,7 +132,7 @@ def evaluate(
         "corpus": {"release": corpus.facts["release"], "digest": corpus.digest},
         "protocol": protocol, "prompts": list(prompts), "clicks": sorted(clicks), "refine": refine,
         "weights": names[1:], "largest": largest, "seed": seed, "done_at": DONE,
-        "nsd_tolerance": {"pixels": NSD_PIXELS, "mm": NSD_MM},
+        "nsd_tolerance": {"pixels": NSD_PIXELS, "mm": NSD_MM}, "us43d": us43d.__version__,
     }  # fmt: skip
     return Evaluation(_frame(corpus, np.concatenate(numbers), masks, names, ways), facts, corpus)
 
@@ -189,6 +190,7 @@ def _chosen(
     return kept, {
         "split": split,
         "sources": [names[n] for n in wanted],
+        "licences": {names[n]: corpus.sources[n]["licence"]["id"] for n in wanted},
         "images": len(kept),
         "images_in_reach": of,
         "instances": sum(len(annotations) for _, annotations in kept),

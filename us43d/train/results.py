@@ -117,6 +117,7 @@ class Evaluation:
             "Means of the sources' means, each over its instances, with 95 % intervals by the bootstrap over groups "
             f"({ROUNDS:,} rounds, seed {facts['seed']}). HD95 of an empty mask is the image's diagonal, its NSD 0. "
             f"Where Dice {facts['done_at']:g} was never reached, one click more than were made is counted.",
+            "Licences of the data: " + ", ".join(f"{name} {licence}" for name, licence in facts["licences"].items()) + ".",
         ]
 
     def markdown(self) -> str:
@@ -297,7 +298,7 @@ def compare(a: Evaluation, b: Evaluation, first: str, second: str) -> list[dict[
 
     Only instances both were evaluated on, prompted alike, count. Each entry: protocol, prompt, clicks, level (macro or
     source), name, instances, groups, and for each metric the mean difference as Interval. Raises UsageError if there is
-    nothing to pair.
+    nothing to pair, or if random points were drawn by other seeds.
     """
     keys = ["annotation", "protocol", "prompt", "clicks"]
 
@@ -307,6 +308,12 @@ def compare(a: Evaluation, b: Evaluation, first: str, second: str) -> list[dict[
 
     one, two = of(a, first), of(b, second)
     pairs = one.merge(two[[*keys, *_COMPARED]], on=keys, suffixes=("", "_second"), validate="one_to_one")
+    if a.facts["seed"] != b.facts["seed"] and (pairs["prompt"] == "random").any():
+        raise UsageError(
+            f"The evaluations drew other random points (seeds {a.facts['seed']} and {b.facts['seed']}), so that their "
+            "instances cannot be paired.",
+            next="us43d eval with the same --seed for both",
+        )
     if pairs.empty:
         raise UsageError(f"{first} and {second} have no instance and prompt in common.", next="us43d eval --help")
     found = []

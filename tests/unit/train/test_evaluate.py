@@ -339,6 +339,7 @@ def test_what_is_written(corpus: Corpus, model: Predictor, tmp_path: Path) -> No
     assert {p.name for p in folder.iterdir()} == {"metrics.json", "instances.parquet", "table.md", "page.html"}
     data = json.loads((folder / "metrics.json").read_text())
     assert data["facts"]["corpus"]["digest"] == corpus.digest
+    assert set(data["facts"]["licences"]) == {"BUSI", "STU-Hospital"}
     assert len(data["summary"]) == len(found.summary)
     text = (folder / "page.html").read_text()
     page = Balanced()
@@ -373,6 +374,14 @@ def test_differences_are_paired(corpus: Corpus, tmp_path: Path) -> None:
     assert baseline[0]["dice"].mean != 0
     with pytest.raises(UsageError, match="no instance and prompt in common"):
         compare(good, bad, "bad", "good")
+
+
+def test_other_random_points_are_not_paired(corpus: Corpus) -> None:
+    one, two = (
+        evaluate(Oracle(corpus), corpus, clicks=(0,), limit=9, seed=seed, prompts=("random",)) for seed in (0, 1)
+    )
+    with pytest.raises(UsageError, match="seeds 0 and 1"):
+        compare(one, two, "model", "model")
 
 
 def test_results_do_not_depend_on_batches(corpus: Corpus, model: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
