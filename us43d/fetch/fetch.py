@@ -333,8 +333,8 @@ class _Work:
             return ""
         origin = {digest for each in ways(self.recipe) if not each.mirror for file in each.files
                   for digest in (file.sha256, file.md5) if digest}  # fmt: skip
-        got = [self.record.entry(remote.name) or {} for remote in remotes]
-        agree = all(origin & {entry.get("sha256"), entry.get("md5")} for entry in got)
+        got = [verify.digests(self.folder / remote.name, md5=True) for remote in remotes] if origin else []
+        agree = bool(got) and all(origin & set(found.values()) for found in got)
         return ", the same as the origin's" if agree else "; UNVERIFIED: not known to be what the origin has"
 
     # ------------------------------------------------------------------------------------------------- to the raw tree
@@ -353,7 +353,7 @@ class _Work:
                     target = tree / into
                     target.mkdir(parents=True, exist_ok=True)
                     with self.bars(f"{self.recipe.name}: unpacking", "B") as progress:
-                        unpack(paths, target, nested=self.recipe.nested, progress=progress)
+                        unpack(paths, target, nested=self.recipe.nested, progress=self._stoppable(progress))
             except ArchiveError as error:
                 self._distrust(remotes)
                 error.what = f"{self.recipe.name}: {error.what}"
@@ -373,6 +373,16 @@ class _Work:
                 self.home, self.recipe.name, tree, self.record, kind=kind, said=said, licence=licence, route=way
             )
         return said + self._changes(before, remotes)
+
+    def _stoppable(self, progress: Progress) -> Progress:
+        """A bar whose work ends when the session is stopped."""
+
+        def moved(done: int, total: int | None) -> None:
+            if self.web.stopped.is_set():
+                self.web.wait(0)  # raises
+            progress(done, total)
+
+        return moved
 
     def _raw_from_tree(self, files: Sequence[tuple[str, Path]], licence: dict[str, Any]) -> str:
         said = f"from {len(files):,} files of an unpacked tree as given, not verified against anything published"

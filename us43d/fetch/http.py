@@ -35,6 +35,8 @@ __all__ = ["HttpError", "Remote", "Web", "page_title"]
 _LONGEST_TEXT = 64 << 20
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: No part of a file's path may be one of these; the last ones are what fetch keeps beside the files.
+_UNFIT = frozenset({"", ".", "..", ".parts", ".lock", "receipt.json", "raw.sha256"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -56,6 +58,16 @@ class Remote:
     generated: bool = False
     unpack: bool = True
     into: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises FetchError for a name that would leave the folder, or is one of fetch's own: hosts are not trusted."""
+        for path in (self.name, self.into or "-"):
+            if (
+                "\\" in path
+                or any(ord(letter) < 32 for letter in path)
+                or any(part in _UNFIT for part in path.split("/"))
+            ):
+                raise FetchError(f"A host gives a file the name {path!r}, which cannot be used.")
 
 
 class HttpError(FetchError):

@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,28 +34,31 @@ def _machine() -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
 
-def _start(pid: int) -> int | None:
-    """When a process was started, in the kernel's ticks; 0 where the system does not say, None if there is none."""
+def _start(pid: int) -> int:
+    """When a process was started, in the kernel's ticks; 0 where the system does not say, -1 if it is dead already."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except FileNotFoundError:
-        if sys.platform == "linux":
-            return None
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return -1 if fields[0] == "Z" else int(fields[19])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def _lives(pid: int, start: int) -> bool:
+    """Whether the process that was started then still runs; in doubt, it does."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return None
-    except OSError:
-        return 0
-    return 0
+        return False
+    except OSError:  # another user's
+        pass
+    now = _start(pid)
+    return now != -1 and (0 in (now, start) or now == start)
 
 
 @contextmanager
 def claim() -> Iterator[str]:
     """A token for the names of temporary files, in use until the end of the block."""
-    token = f"{_machine()}-{os.getpid()}-{_start(os.getpid()) or 0}-{secrets.token_hex(3)}"
+    token = f"{_machine()}-{os.getpid()}-{_start(os.getpid())}-{secrets.token_hex(3)}"
     _claimed.add(token)
     try:
         yield token
@@ -70,9 +72,9 @@ def ended(name: str) -> bool | None:
     if found is None or found["machine"] != _machine():
         return None
     pid, start = int(found["pid"]), int(found["start"])
-    if pid == os.getpid() and start == (_start(pid) or 0):
+    if pid == os.getpid() and _lives(pid, start):
         return found[0] not in _claimed
-    return _start(pid) != start
+    return not _lives(pid, start)
 
 
 def abandoned(path: Path) -> bool:

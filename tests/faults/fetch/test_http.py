@@ -445,3 +445,33 @@ def test_parts_of_others(server: Any, served: Any, sources: ModuleType, tmp_path
         assert (tmp_path / "a.zip").read_bytes() == served.data
         assert [each.start for each in server.asked("/a.zip")] == [begins], owner
         assert part.exists() == stays
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.zip", "/etc/passwd", "a/../../b", "a\\b", "", "a//b", "a\nb", ".parts/x", "receipt.json", "b/.lock"]
+)
+def test_names_hosts_may_not_give(name: str) -> None:
+    with pytest.raises(FetchError, match="cannot be used"):
+        Remote(name, "http://127.0.0.1/")
+    if name:
+        with pytest.raises(FetchError, match="cannot be used"):
+            Remote("a.zip", "http://127.0.0.1/", into=name)
+
+
+def test_owners() -> None:
+    from us43d.fetch import owner
+
+    with owner.claim() as token:
+        assert owner.ended(token) is False
+        machine, pid, start, lot = token.split("-")
+    assert owner.ended(token) is True
+    ended = subprocess.Popen(["true"])
+    while Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert owner.ended(f"{machine}-{ended.pid}-{start}-{lot}") is True  # dead, though its parent has not looked
+    ended.wait()
+    assert owner.ended(f"{machine}-{ended.pid}-{start}-{lot}") is True
+    assert owner.ended(f"{machine}-{os.getppid()}-0-{lot}") is False  # nobody knows when it was started
+    assert owner.ended(f"{machine}-{pid}-{int(start) + 1}-{lot}") is True  # its number was given out again
+    assert owner.ended(f"00000000-{pid}-{start}-{lot}") is None
+    assert owner.ended("a.zip") is None
