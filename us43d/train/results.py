@@ -117,7 +117,7 @@ class Evaluation:
             "Means of the sources' means, each over its instances, with 95 % intervals by the bootstrap over groups "
             f"({ROUNDS:,} rounds, seed {facts['seed']}). HD95 of an empty mask is the image's diagonal, its NSD 0. "
             f"Where Dice {facts['done_at']:g} was never reached, one click more than were made is counted.",
-            "Licences of the data: " + ", ".join(f"{name} {licence}" for name, licence in facts["licences"].items()) + ".",
+            "Licences of the data: " + ", ".join(map(" ".join, facts["licences"].items())) + ".",
         ]
 
     def markdown(self) -> str:
