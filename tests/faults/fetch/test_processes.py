@@ -176,16 +176,19 @@ def test_two_processes_without_locks(
     assert states(home, source) == {"ok"}
 
 
-def test_sigterm_and_ctrl_c(server: Any, served: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("BUSI",), ("BUSI", "BUID")], ids=["one source", "two side by side"])
+def test_sigterm_and_ctrl_c(server: Any, served: dict[str, bytes], tmp_path: Path, names: tuple[str, ...]) -> None:
     """The command itself, interrupted: exit code 130, one message, and what arrived is kept."""
     whole = served["0.zip"]
-    server.files["/Dataset_BUSI.zip"] = server.files["/0.zip"]
-    server.files["/Dataset_BUSI.zip"].drip = (1 << 12, 0.05)
-    environment = os.environ | {"US43D_HOME": str(tmp_path / "home"), "US43D_HOSTS": f"scholar.cu.edu.eg={server.base}"}
-    command = [sys.executable, "-m", "us43d", "fetch", "BUSI", "--accept-licence", "all"]
+    server.files["/0.zip"].drip = (1 << 12, 0.05)
+    for path in ("/Dataset_BUSI.zip", *(f"/wp-content/uploads/2022/11/{n}.zip" for n in ("Benign", "Malignant"))):
+        server.files[path] = server.files["/0.zip"]
+    hosts = ",".join(f"{host}={server.base}" for host in ("scholar.cu.edu.eg", "qamebi.com"))
+    environment = os.environ | {"US43D_HOME": str(tmp_path / "home"), "US43D_HOSTS": hosts}
+    command = [sys.executable, "-m", "us43d", "fetch", *names, "--accept-licence", "all"]
+    parts = tmp_path / "home" / "downloads" / "BUSI" / store.PARTS
     for number in (signal.SIGTERM, signal.SIGINT):
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        parts = tmp_path / "home" / "downloads" / "BUSI" / store.PARTS
         before = server.sent("/Dataset_BUSI.zip")
         while server.sent("/Dataset_BUSI.zip") < before + 30_000:
             time.sleep(0.01)
