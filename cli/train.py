@@ -1,14 +1,16 @@
 """The verb that trains."""
 
 import os
+import time
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from us43d.errors import ConfigError, TrainError, UnknownName, UsageError, WeightsError, listed
+from us43d.errors import ConfigError, TrainError, UsageError
 
+from .models import Device, device_of, release, weights_of
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
@@ -61,7 +63,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Train so many steps; warm-up and milestones shrink with them.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:n; a GPU if there is one.")] = None,
+    device: Device = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="A value of the configuration; may be repeated.", metavar="KEY=VALUE"),
@@ -72,37 +74,38 @@ def train(
 
     SIGTERM saves a checkpoint and ends with exit code 0. docs/training.md has every value of the configuration.
     """
-    import torch
-
     from us43d.harmonize.corpus import Corpus
-    from us43d.train import coco
     from us43d.train.loop import train as work
 
-    start = _weights(session, init) if init else None
+    leads = os.environ.get("RANK", "0") == "0"
+    session.quiet = session.quiet or not leads
+    start = weights_of(session, init) if init else None
     if data and corpus:
         raise UsageError("--data and --corpus exclude each other.")
     settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
     if commercial:
         settings = settings.model_copy(update={"commercial": True})
-    folder = session.home.runs / (run or settings.name)
-    if data:
-        read = coco.read(data, folder / "data", images)
-    else:
-        read = Corpus.open(_release(session, corpus), session.home.root)
-    leads = os.environ.get("RANK", "0") == "0"
-    with session.progress(f"training {folder.name}", "steps") as move:
-        result = work(
-            settings,
-            read,
-            folder,
-            init=start,
-            resume=resume,
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            progress=move,
-            report=lambda record: session.say(line) if (line := _line(record)) else None,
-        )
+    place, chosen = session.home.runs / (run or settings.name), device_of(device)
+    if chosen == "cpu" and settings.model.image_size >= 1024:
+        session.warn("On a CPU this model takes months; --preset tiny learns in minutes.")
+    read = _own(data, place, images, leads) if data else Corpus.open(release(session, corpus), session.home.root)
+
+    def report(record: dict[str, Any]) -> None:
+        session.say(_line(record))
+
+    with session.progress(f"training {place.name}", "steps") as move:
+        result = work(settings, read, place, init=start, resume=resume, device=chosen, progress=move, report=report)
     if leads:
         _tell(session, result, read)
+
+
+def _own(file: Path, run: Path, images: Path | None, leads: bool) -> "Corpus":
+    """The corpus made of a COCO file; one process makes it, the others wait."""
+    from us43d.train import coco
+
+    while not leads and not coco.made(file, run / "data", images):
+        time.sleep(0.2)
+    return coco.read(file, run / "data", images)
 
 
 def _config(
@@ -159,33 +162,7 @@ def _values(changes: list[str]) -> dict[str, Any]:
     return values
 
 
-def _release(session: Session, name: str | None) -> Path:
-    """The folder of the corpus meant. Raises UnknownName, and UsageError if several are there and none is named."""
-    found = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
-    if name is None and len(found) > 1:
-        raise UsageError(f"There are several corpora: {listed(found)}.", next=f"us43d train --corpus {found[0]}")
-    if name is not None and name not in found:
-        raise UnknownName(
-            f"There is no corpus {name!r} in {session.home.root}; there is {listed(found) or 'none'}.",
-            next="us43d corpus --all",
-        )
-    if not found:
-        raise UnknownName(f"There is no corpus in {session.home.root}.", next="us43d build --all")
-    return session.home.corpus(name or found[0])
-
-
-def _weights(session: Session, name: str) -> Path:
-    """A file or folder as given, else one of that name among the home's weights, else the result of a run."""
-    places = [Path(name).expanduser(), *(session.home.weights / f"{name}{end}" for end in ("", ".safetensors", ".pth"))]
-    places.append(session.home.runs / name / "weights")
-    for place in places:
-        if place.exists():
-            return place
-    raise WeightsError(f"There are no weights {name!r}, neither here nor in {session.home.weights}.",
-                       next=f"us43d weights get {name}")  # fmt: skip
-
-
-def _line(record: dict[str, Any]) -> str | None:
+def _line(record: dict[str, Any]) -> str:
     """What a person is told of a record."""
     if record["kind"] in ("run", "resumed"):
         drawn = record["drawn"]

@@ -8,7 +8,6 @@ Chance has no state of its own: every step seeds itself from the run's seed, and
 so that the step's number is the state of the sampler and of all generators.
 """
 
-import copy
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from us43d import atomic
@@ -105,12 +104,13 @@ def tidy(folder: Path) -> None:
 
 def plain(model: UltraSam) -> UltraSam:
     """The model with low-rank updates merged into the weights they belong to; itself where there are none."""
-    if not any(parametrize.is_parametrized(module) for module in model.modules()):
+    adapted = {name: each for name, each in model.named_modules() if parametrize.is_parametrized(each)}
+    if not adapted:
         return model
-    merged = copy.deepcopy(model)
-    for module in merged.modules():
-        if isinstance(module, nn.Linear) and parametrize.is_parametrized(module):
-            parametrize.remove_parametrizations(module, "weight")
+    state = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in name}
+    state |= {f"{name}.weight": each.weight.detach() for name, each in adapted.items()}
+    merged = UltraSam(model.config)
+    weights.fit(merged, state)
     return merged
 
 

@@ -20,7 +20,7 @@ from us43d.errors import TrainError, listed
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPLITS, Corpus
 from us43d.masks import rle
 
-__all__ = ["encode", "filled", "read"]
+__all__ = ["encode", "filled", "made", "read"]
 
 #: The share of images held out for validation; whole groups, at least one where there are two.
 HELD_OUT = 0.15
@@ -32,17 +32,15 @@ def read(file: Path, folder: Path, images: Path | None = None) -> Corpus:
     images: where file names begin, the file's own folder if None. Raises TrainError if the file is none, an image is
     missing, or nothing can be trained on.
     """
-    file, images = Path(file).absolute(), Path(images or file.parent).absolute()
+    file, images, digest = _identity(file, images)
+    if made(file, folder, images):
+        return Corpus.open(folder, images)
     try:
-        data = file.read_bytes()
-        content = json.loads(data)
+        content = json.loads(file.read_bytes())
         listing, found = list(content["images"]), list(content["annotations"])
         categories = sorted(content["categories"], key=lambda each: int(each["id"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{file} is no readable COCO file: {error!r}.") from error
-    digest = hashlib.sha256(data + str(images).encode()).hexdigest()
-    if (folder / "corpus.json").is_file() and (made := Corpus.open(folder, images)).facts["file_sha256"] == digest:
-        return made
     _all_there(images, listing, file)
     with atomic.storage_errors(folder, "Nothing was changed on disk."):
         temporary = folder.with_name(f".{folder.name}.tmp")
@@ -51,6 +49,26 @@ def read(file: Path, folder: Path, images: Path | None = None) -> Corpus:
         _write(temporary, file, listing, found, categories, digest)
         atomic.replace_dir(temporary, folder)
     return Corpus.open(folder, images)
+
+
+def made(file: Path, folder: Path, images: Path | None = None) -> bool:
+    """Whether `folder` holds the corpus of this very file and folder of images. Raises TrainError as `read` does."""
+    _, _, digest = _identity(file, images)
+    try:
+        return bool(json.loads((folder / "corpus.json").read_text("utf-8"))["digest"] == digest)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
+    """Both paths in full, and the digest of what is read."""
+    file = Path(file).expanduser().absolute()
+    images = Path(images).expanduser().absolute() if images else file.parent
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise TrainError(f"{file} cannot be read: {error.strerror}.") from error
+    return file, images, hashlib.sha256(data + str(images).encode()).hexdigest()
 
 
 def _all_there(images: Path, listing: Sequence[Mapping[str, Any]], file: Path) -> None:
@@ -138,7 +156,6 @@ def _facts(
         "annotations": annotations,
         "groups": groups,
         "digest": digest,
-        "file_sha256": digest,
     }
 
 
