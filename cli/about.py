@@ -329,7 +329,7 @@ def doctor(session: Session) -> None:
 _PACKAGES = {
     "needed": ("numpy", "opencv-python-headless", "pandas", "pyarrow", "pycocotools", "pydantic", "requests", "rich",
                "typer", "filelock", "nibabel", "SimpleITK", "openpyxl", "h5py"),
-    "train": ("torch", "safetensors", "faster-coco-eval"),
+    "train": ("torch", "safetensors", "faster-coco-eval", "pydicom", "pillow"),
     "hosts": ("kaggle",),
     "archives": ("py7zr", "rarfile"),
     "dask": ("dask", "distributed"),

@@ -10,6 +10,7 @@ from us43d import registry
 from us43d.errors import UsageError
 
 from .models import Device, Dtype, device_of, on_disk, predictor, release, weights_of
+from .options import Commercial, refuse_uncommercial
 from .output import Session
 from .tables import Columns, Table
 from .verb import verb
@@ -88,6 +89,7 @@ def eval_(
     ] = None,
     device: Device = None,
     dtype: Dtype = "float32",
+    commercial: Commercial = False,
 ) -> None:
     """How good weights are on held-out data: a table here; metrics, instances and a page with pictures in a folder."""
     from us43d.train.results import BASELINE, Evaluation
@@ -106,7 +108,7 @@ def eval_(
     found = _evaluated(session, names, {
         "on": on or (), "corpus": corpus, "split": split, "protocol": protocol, "prompt": prompt, "clicks": clicks,
         "refine": refine, "baselines": baselines and not compare, "largest": largest, "limit": limit, "seed": seed,
-        "device": device, "dtype": dtype,
+        "device": device, "dtype": dtype, "commercial": commercial,
     })  # fmt: skip
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     label = found.facts["weights"][0].replace("/", "-")
@@ -129,6 +131,9 @@ def _evaluated(session: Session, names: list[str], wanted: dict[str, Any]) -> "E
 
     opened = Corpus.open(release(session, wanted["corpus"]), session.home.root)
     sources = [registry.find(name).name for name in wanted["on"]]
+    if wanted["commercial"]:
+        meant = sources or [source["name"] for source in opened.sources]
+        refuse_uncommercial(map(registry.find, meant), "licences")
     places = {label: weights_of(session, name) for name, label in _labels(names).items()}
     if wanted["baselines"]:
         places |= {name: place for name, place in on_disk(session).items() if place not in places.values()}
