@@ -143,7 +143,7 @@ RECIPE = Recipe(
         read=read_lit,
     ),
     known_issues=(
-        "MicroSeg and MUP in the US-43d table are one Zenodo record and one archive, converted twice (UltraSam issue 5). Build one of them; if both are built, their images have equal pixels and are found as twins.",
+        "MicroSeg and MUP in the US-43d table are one Zenodo record and one archive, converted twice (UltraSam issue 5). Build one of them; a corpus of both keeps a patient's slices of both in one split, as the list of twins says that one is a copy.",
         "The volumes are stored upside down; slices are turned by 180 degrees, as the converter of MicroSeg does. That of MUP flips rows only, which mirrors left and right; which is right anatomically was not checked.",
         "OpenUS reports 1,931 images, probably the slices with prostate of the 55 patients that survive the converter's keys.",
         "Slices without prostate are kept as negatives.",
