@@ -7,18 +7,24 @@ from us43d import masks
 from us43d.contract import Citation, Expect, Licence, PaperProfile, RawFile, RawTree, Recipe, Route, Sample, lazy
 
 
-def read(raw: RawTree) -> Iterator[Sample]:
+def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
+    """solid: count pure white only, not the grey above half range."""
     tree = raw.at("Benign/images")
     for folder in ("Benign", "Malignant"):
         for key in tree.glob(f"{folder}/images/*.png"):
             mask = tree.path(f"{folder}/masks/{key.rpartition('/')[2]}")
+            drawn = lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)
             yield Sample(
                 key=key,
                 image=tree.path(key),
-                masks={folder.lower(): lazy(masks.binary, mask)},
+                masks={folder.lower(): drawn},
                 fit="nearest",  # 0319.png: mask and image differ by one pixel
                 tags={"diagnosis": folder.lower()},
             )
+
+
+def read_solid(raw: RawTree) -> Iterator[Sample]:
+    return read(raw, solid=True)
 
 
 RECIPE = Recipe(
@@ -79,16 +85,19 @@ RECIPE = Recipe(
     diagnoses={"benign": "benign", "malignant": "malignant"},
     group_kind="image",
     group_rule="No case is published, though the site shows several images of one lesion: every image is its own group, and twins found by the audit are joined.",
-    expect=Expect(images=811, annotated=811, masks=811, tags={"diagnosis=benign": 358, "diagnosis=malignant": 453}),
+    # 811 mask files; the published conversion has 810 images with annotation, and one mask may be empty.
+    expect=Expect(images=811, annotated=810, masks=810, tags={"diagnosis=benign": 358, "diagnosis=malignant": 453}),
     ignore={"*all/images/*": "the union of Benign and Malignant", "*all/masks/*": "the union of Benign and Malignant"},
     paper=PaperProfile(
-        note="Only pixels of exactly 255 count, empty masks are skipped, and images are keyed by number alone, so that one of 811 is lost; only the names are reproduced.",
+        note="Only pixels of exactly 255 count, and images whose mask is then empty are left out. The converter keys by file name alone, so that a name in both classes would lose an image; that is not repeated.",
         skip_empty=True,
         labels={"benign": "breast_benign", "malignant": "breast_malignant"},
+        read=read_solid,
     ),
     known_issues=(
         "Several images of one lesion are not identified as such: image-level splits leak.",
         "The mask of 0319.png differs from its image by one pixel in size (seen in a mirror) and is resized by nearest neighbour.",
+        "811 images have a mask file, the published conversion has 810 with annotation: a mask without pure white or a name in both classes would explain it, so one more or less is not enforced.",
         "UC means Ultrasound Cases, not University of Chile as one converter has it.",
         "Overlap with other collections from ultrasoundcases.info is possible; none of those is in US-43d.",
     ),

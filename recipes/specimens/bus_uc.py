@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from us43d.specimen import Drawn, Truth, blob, speckle, write_image
@@ -17,9 +18,11 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             shape = (int(rng.integers(150, 180)), int(rng.integers(180, 220)))
             tumour = blob(shape, rng)
             mask = tumour.astype(np.uint8) * 255
-            if n == 3 and folder == "Malignant":  # one column more than its image, which nearest-resizing drops again
+            if n == 3 and folder == "Malignant":  # one column more than its image
                 mask = np.insert(mask, shape[1], 0, axis=1)
-                tumour = mask[:, (np.arange(shape[1]) * mask.shape[1]) // shape[1]] != 0
+                tumour = cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) != 0
+            if n == 4:  # no pure white, which the published conversion takes for empty
+                mask = np.minimum(mask, 250)
             picture = np.stack([speckle(shape, [tumour], rng)] * 3, axis=2)
             for place in (folder, "All"):
                 write_image(top / place / "images" / name, picture)
