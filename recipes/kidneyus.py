@@ -37,7 +37,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     images = {
         match[1]: (key, int(match[2]), match[3])
         for key in raw
-        if "reviewed_masks_" not in key and (match := NAME.fullmatch(key))
+        if not key.startswith(f"{tree.prefix}labels/") and (match := NAME.fullmatch(key))
     }
     # A copy of an image has another number before the same rest of the name; the original's is the smallest.
     patient: dict[str, int] = {}
@@ -163,8 +163,11 @@ RECIPE = Recipe(
         "*kidneyus_images_*.csv": "the repository's tables again, in the later delivery",
         "*.docx": "guidelines for the sonographers",
         "*.pdf": "datasheet",
+        "*labels/images/*": "pictures that an older state of the repository has; the images come by request",
         "*/src/*": "the owners' code",
         "*.md": "text of the repository",
+        "*labels/readme_labels": "text of the repository",
+        "*kidneyuslogo.png": "picture of the README",
         "*.gitignore": "settings of the repository",
         "*requirements*.txt": "settings of the repository",
     },

@@ -89,6 +89,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     book.save(repository / "OpenKidneyUltrasoundDataSet_TransducerInfo.xlsx")
     (repository / "src/annotation_analysis").mkdir(parents=True)
     (repository / "src/annotation_analysis/create_masks.py").write_text("# code\n")
-    for name in ("README.md", "annotation_guidelines.docx", "Datasheet for Data Set.pdf"):
+    for name in (
+        "README.md", "index.md", "requirements.txt", "labels/README_labels", "annotation_guidelines.docx",
+        "labels/Kidney Ultrasound Tracing Annotation Instructions (1).docx", "Datasheet for Data Set.pdf",
+    ):  # fmt: skip
         (repository / name).write_text("Text.\n")
+    write_image(repository / "kidneyUSlogo.png", np.zeros((24, 32), np.uint8))
     return Truth(samples)
