@@ -126,9 +126,13 @@ RECIPE = Recipe(
     group_rule="The number before the first underscore of the file name (88 of them; that it is the patient is inferred).",
     expect=Expect(images=955, annotated=953, groups=88),
     ignore={
-        "*/src/*": "code of the repository on GitHub",
+        "*.py": "code of the repository on GitHub",
+        "*.ipynb": "code of the repository on GitHub",
+        "*wandb/*": "training logs of the repository on GitHub",
+        "*output.png": "picture of the repository on GitHub",
         "*readme*": "text of the repository on GitHub",
         "*.gitignore": "settings of the repository on GitHub",
+        "*.placeholder": "settings of the repository on GitHub",
         "*requirements*.txt": "settings of the repository on GitHub",
     },
     fixes=(

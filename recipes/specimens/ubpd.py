@@ -66,7 +66,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         )
         (labels / f"{stem}.json").write_bytes(text.encode("gbk" if at % 3 == 1 else "utf-8"))
         samples[f"images/{stem}.jpg"] = Drawn(drawn, group=stem.partition("_")[0])
-    (top / "src").mkdir()
-    (top / "src/train.py").write_text("# code\n")
-    (top / "README.md").write_text("# UBPD\n")
+    for name in (
+        "src/train.py", "src/notebooks/main.ipynb", "main.py", "tests/test_helper.py", "output.png", ".gitignore",
+        ".placeholder", "README.md", "wandb/debug.log", "wandb/run-20251007_175613-4fh2q3pi/files/wandb-summary.json",
+    ):  # fmt: skip
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text("{}\n")
     return Truth(samples)
