@@ -131,6 +131,7 @@ RECIPE = Recipe(
         "*esaote/*.csv": "data of the patients; its columns were not seen",
         "*esaote/*.xlsx": "data of the patients; its columns were not seen",
         "*readme.md": "text",
+        "*manuscript*.pdf": "an article that the history has",
         "*other/*.gif": "pictures of the README",
         "*.git/*": "history of a clone",
     },

@@ -56,7 +56,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             if needles:
                 (folder / "needle/needle_coordinates").mkdir(exist_ok=True)
                 (folder / f"needle/needle_coordinates/{video}.txt").write_text(json.dumps(needles))
-                (folder / "needle/readme.md").write_text("Needle annotations.\n")
+                for place in ("", "/needle_masks", "/needle_coordinates"):
+                    (folder / f"needle{place}/readme.md").write_text("Needle annotations.\n")
     rows = [f"{video},supraclavicular,{frames},200" for video in VIDEOS["Butterfly"]]
     (top / "data/Butterfly/subjects_data.csv").write_text(
         "\n".join(["vid_name,nerve,frame_cnt,gac_iter", *rows]) + "\n"
@@ -68,4 +69,6 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     (top / "README.md").write_text("# Brachial plexus\n")
     (top / "other").mkdir()
     (top / "other/b240.gif").write_bytes(b"GIF89a")
+    (top / "other/Readme.md").write_text("Pictures.\n")
+    (top / "Manuscript_v2_wo_names.pdf").write_bytes(b"%PDF-1.5")
     return Truth(samples, lossless=False)
