@@ -9,7 +9,7 @@ from pathlib import PurePath
 from us43d.contract import Citation, Expect, Licence, PaperProfile, Polygon, RawFile, RawTree, Recipe, Route, Sample
 from us43d.errors import UnreadableFile
 
-#: Their outline/ holds the polygon of the liver (UltraBench); they have no file in liver/.
+#: Their outline/ holds the polygon of the liver (UltraBench).
 OUTLINE_IS_LIVER = {"Malignant/229", "Malignant/306"}
 
 
@@ -21,8 +21,8 @@ def read(raw: RawTree) -> Iterator[Sample]:
         drawn = {part: f"{folder}/{part}/{number}.json" for part in ("liver", "mass", "outline")}
         shapes = {part: polygon(raw, file) for part, file in drawn.items() if raw.has(file)}
         view, remarks = shapes.pop("outline", None), []
-        if f"{kind}/{number}" in OUTLINE_IS_LIVER and view and "liver" not in shapes:
-            shapes["liver"], view = view, None
+        if f"{kind}/{number}" in OUTLINE_IS_LIVER and view:
+            shapes["liver"], view = shapes.get("liver", view), None
             remarks.append("the liver was filed as the field of view")
         if view:
             remarks.append(f"field of view outlined: {len(view.points)} points, no structure")
