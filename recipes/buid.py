@@ -7,12 +7,17 @@ from us43d import masks
 from us43d.contract import Citation, Expect, Licence, PaperProfile, RawFile, RawTree, Recipe, Route, Sample, lazy
 
 
-def read(raw: RawTree) -> Iterator[Sample]:
+def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     tree = raw.at("Benign", "Malignant")
     for key in tree.glob("*/* image.bmp"):
         mask = tree.path(f"{key[: -len('Image.bmp')]}Mask.tif")
         kind = key.partition("/")[0].lower()
-        yield Sample(key=key, image=tree.path(key), masks={kind: lazy(masks.binary, mask)}, tags={"diagnosis": kind})
+        drawn = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
+        yield Sample(key=key, image=tree.path(key), masks={kind: drawn}, tags={"diagnosis": kind})
+
+
+def read_at_150(raw: RawTree) -> Iterator[Sample]:
+    return read(raw, cut_at_150=True)
 
 
 _FILES = "https://qamebi.com/wp-content/uploads/2022/11"
@@ -68,6 +73,7 @@ RECIPE = Recipe(
     paper=PaperProfile(
         note="Benign and malignant are merged into breast_nodule; masks are cut at 150.",
         labels={"benign": "breast_nodule", "malignant": "breast_nodule"},
+        read=read_at_150,
     ),
     known_issues=(
         "Numbers restart per class: the key holds both.",

@@ -7,7 +7,7 @@ from us43d import masks
 from us43d.contract import Citation, Expect, Licence, PaperProfile, RawFile, RawTree, Recipe, Route, Sample, lazy
 
 
-def read(raw: RawTree) -> Iterator[Sample]:
+def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     tree = raw.at("original")
     table = raw.glob("**/datasetb.xlsx")
     rows = raw.sheet(table[0], ("Image", "Type")) if table else []
@@ -16,13 +16,19 @@ def read(raw: RawTree) -> Iterator[Sample]:
         name = key.rpartition("/")[2]
         stem = name.removesuffix(".png")
         kind = kinds.get(int(stem)) if stem.isdigit() else None
+        mask = tree.path(f"GT/{name}")
+        drawn = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
         yield Sample(
             key=key,
             image=tree.path(key),
-            masks={"breast_lesion": lazy(masks.binary, tree.path(f"GT/{name}"))},
+            masks={"breast_lesion": drawn},
             group=stem,
             tags={"diagnosis": kind} if kind else {},
         )
+
+
+def read_at_150(raw: RawTree) -> Iterator[Sample]:
+    return read(raw, cut_at_150=True)
 
 
 RECIPE = Recipe(
@@ -73,10 +79,13 @@ RECIPE = Recipe(
     group_rule="Each image is from a different woman, so the file name is the patient.",
     expect=Expect(images=163, annotated=163, masks=163, groups=163),
     paper=PaperProfile(
-        note="Masks are cut at 150; the workbook is not read.", labels={"breast_lesion": "breast_nodule"}
+        note="Masks are cut at 150; the workbook, which it does not read, gives the tag here as well.",
+        labels={"breast_lesion": "breast_nodule"},
+        read=read_at_150,
     ),
     known_issues=(
         "Sources disagree on the classes: 110 benign and 53 malignant in the paper, 109 and 54 in a counted copy; the workbook decides, and neither is enforced.",
+        "Masks are expected to have grey edges, as other readers cut them at 127 or 150; they are cut at half range.",
         "Often mistaken for BUSI. BUS-UC, BUS-UCLM, BUSC, BUSIS and BUSI are different data.",
         "A copy lies in the history of the STU-Hospital repository against the owners' terms: it is not used.",
     ),

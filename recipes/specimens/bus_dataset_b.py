@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import openpyxl
 
@@ -19,7 +20,11 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         lesion = blob(shape, rng)
         picture = speckle(shape, [lesion], rng)
         write_image(top / "original" / name, picture if n % 3 else np.stack([picture] * 3, axis=2))
-        write_image(top / "GT" / name, lesion.astype(np.uint8) * 255)
+        mask = lesion.astype(np.uint8) * 255
+        if n % 4 == 0:  # a grey edge
+            soft = cv2.GaussianBlur(mask, (5, 5), 0)
+            mask = np.where(lesion, np.maximum(soft, 128), np.minimum(soft, 127)).astype(np.uint8)
+        write_image(top / "GT" / name, mask)
         kind = ("Benign", "Malignant")[n % 2]
         sheet.append([n, kind])
         samples[f"original/{name}"] = Drawn(
