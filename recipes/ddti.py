@@ -137,7 +137,7 @@ RECIPE = Recipe(
             url="https://www.kaggle.com/datasets/dasmehdixtr/ddti-thyroid-ultrasound-images",
             files=(RawFile(name="ddti-thyroid-ultrasound-images.zip"),),
             mirror=True,
-            note="The original form with XML contours, the only one with case numbers.",
+            note="The original form with XML contours, the only one with case numbers. It has fewer images than the counts enforced, which are the processed form's: build it with --partial.",
         ),
     ),
     labels={"thyroid_nodule": "thyroid_nodule"},
@@ -159,6 +159,7 @@ RECIPE = Recipe(
     ),
     known_issues=(
         "Counts differ by what is counted: 389 cases in the paper, 480 images in the later public version, 637 in the processed release, where frames with two views were cut apart.",
+        "The counts enforced (637) are those of the processed form; a tree of the original form needs --partial.",
         "Burnt-in text and calipers in many images.",
         "TRFE-Net uses all of DDTI as an external test set.",
     ),
