@@ -80,6 +80,19 @@ RECIPE = Recipe(
                 ),
             ),
         ),
+        Route(
+            kind="http",
+            record="PMC8205136",
+            url="https://europepmc.org/article/PMC/PMC8205136",
+            files=(
+                RawFile(
+                    name="PMC8205136.zip",
+                    url="https://www.ebi.ac.uk/europepmc/webservices/rest/PMC8205136/supplementaryFiles",
+                    generated=True,
+                ),
+            ),
+            note="All supporting files of the article in one zip, with this one's inside.",
+        ),
     ),
     labels={"benign": "breast_lesion", "malignant": "breast_lesion"},
     diagnoses={"benign": "benign", "malignant": "malignant"},
@@ -93,6 +106,7 @@ RECIPE = Recipe(
         "*general-1-channel-labels/*": "the same tumours without their class",
         "*test-general-1-*": "a second test folder; whether it shows the same patients is not known",
     },
+    nested=("*pone.0253202.s001.zip",),
     paper=PaperProfile(
         note="The converter files all folders in one table by number, so that images of one folder meet masks of another; that error is not reproduced. Its labels are benign_tumour and malignant_tumour.",
         labels={"benign": "benign_tumour", "malignant": "malignant_tumour"},
