@@ -10,7 +10,7 @@ from us43d.contract import Citation, Expect, Licence, PaperProfile, RawFile, Raw
 from us43d.errors import UnreadableFile
 
 
-def read(raw: RawTree) -> Iterator[Sample]:
+def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     tree = raw.at("tg3k/thyroid-image")
     keys = tree.glob("tg3k/thyroid-image/*.jpg")
     lists = "tg3k/tg3k-trainval.json"
@@ -19,13 +19,19 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for run, (_, frames) in enumerate(groupby(keys, key=lambda key: masks.image_size(tree.path(key)))):
         for key in frames:
             name = key.rpartition("/")[2]
+            mask = tree.path(f"tg3k/thyroid-mask/{name}")
+            drawn = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
             yield Sample(
                 key=key,
                 image=tree.path(key),
-                masks={"thyroid_gland": lazy(masks.binary, tree.path(f"tg3k/thyroid-mask/{name}"))},
+                masks={"thyroid_gland": drawn},
                 group=f"run{run:02}",
                 tags={"official_val": int(name.removesuffix(".jpg")) in validation},
             )
+
+
+def read_at_150(raw: RawTree) -> Iterator[Sample]:
+    return read(raw, cut_at_150=True)
 
 
 def _numbers(tree: RawTree, key: str, part: str) -> set[int]:
@@ -99,7 +105,8 @@ RECIPE = Recipe(
         "*ddti dataset/*": "the same archive's DDTI, a source of its own",
     },
     paper=PaperProfile(
-        note="The masks are cut at 150 instead of 128 and split at random, frames of one video on both sides."
+        note="The masks are cut at 150 instead of 128 and split at random, frames of one video on both sides; the split is not repeated.",
+        read=read_at_150,
     ),
     known_issues=(
         "Neighbouring frames are nearly identical, and the published validation list is the tail of the numbering, so a video may lie on both sides: it is kept as the tag official_val and not used.",
