@@ -15,11 +15,12 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("tn3k/test-image", "tn3k/trainval-image")
     fold = "tn3k/tn3k-trainval-fold0.json"
     validation = set(_validation(tree, fold)) if tree.has(fold) else set()
+    labels = {part: _labels(tree, part) for part in ("test", "trainval")}
     for key in tree.glob("tn3k/*-image/*.jpg"):
         part, name = key.split("/")[1].removesuffix("-image"), key.rpartition("/")[2]
         number = name.removesuffix(".jpg")
         held_out = number.isdecimal() and int(number) in validation
-        label = _labels(tree, part).get(name)
+        label = labels.get(part, {}).get(name)
         yield Sample(
             key=key,
             image=tree.path(key),
