@@ -10,7 +10,7 @@ _VOC = "JPEGImages"  # the re-packaging UltraSam read; the official tree has ima
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    tree = raw.at("image", _VOC)
+    tree = raw.at("mask", "SegmentationClass")  # images alone are found in the test set, too
     if tree.has("train.csv"):
         rows = tree.table("train.csv", ("ID", "CATE"))  # carriage returns only, which csv takes as line ends
         classes = {row["ID"].removesuffix(".PNG"): row["CATE"] for row in rows}
@@ -61,7 +61,7 @@ RECIPE = Recipe(
     ),
     access="agreement",
     access_checked=datetime.date(2026, 11, 1),
-    access_note="Registration and the organisers' approval; reported as suspended, whether the links still work could not be tested.",
+    access_note="Registration and the organisers' approval in the browser; whether the links still work could not be tested.",
     routes=(
         Route(
             kind="grand_challenge",
