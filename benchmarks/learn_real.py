@@ -23,7 +23,8 @@ import torch
 
 from us43d import registry
 from us43d.harmonize.build import build
-from us43d.harmonize.corpus import SPLITS, Corpus, merge
+from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.harmonize.merge import merge
 from us43d.paths import Home
 from us43d.train import weights
 from us43d.train.config import preset, read
@@ -63,7 +64,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         corpus = corpus_of(arguments.real, Home(folder))
-        settings = read(preset("tiny"), seed=arguments.seed, validation_images=1000)
+        # One lesion an image, so that more than two prompts of it say little more.
+        settings = read(preset("tiny"), seed=arguments.seed, validation_images=1000, repeats=2)
         settings = settings.shortened(arguments.steps) if arguments.steps else settings
         begun, used = time.perf_counter(), time.process_time()
 

@@ -38,6 +38,13 @@ def _equal(one: loop.Result, two: loop.Result) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
+def _apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """The largest difference of two sets of weights. Biases of keys are left out: softmax does not see them, so their
+    gradient is rounding alone, and Adam makes steps of full size of it."""
+    seen = [name for name in a if not name.endswith(("k_proj.bias", "qkv.bias"))]
+    return max(float((a[name] - b[name]).abs().max()) for name in seen)
+
+
 def _curve(result: loop.Result) -> list[tuple]:
     return [(each["step"], *(each[part] for part in losses.PARTS)) for each in result.curve]
 
@@ -99,7 +106,7 @@ def test_only_so_many_checkpoints_are_kept(blobs: Corpus, small: TrainConfig, tm
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step_000010", "step_000012"]
 
 
-# ------------------------------------------------------------------------------------------------- same whatever the way
+# ------------------------------------------------------------------------------------------------ same whatever the way
 
 
 @pytest.mark.parametrize("log_every", [1, 5])
@@ -162,8 +169,7 @@ def test_accumulation_changes_nothing(blobs: Corpus, small: TrainConfig, tmp_pat
     one = train(_changed(small, steps=4), blobs, tmp_path / "one")
     parts = train(_changed(small, steps=4, micro_batch=1), blobs, tmp_path / "parts")
     assert np.allclose(_curve(one), _curve(parts), rtol=1e-4)
-    a, b = _weights(one), _weights(parts)
-    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-4
+    assert _apart(_weights(one), _weights(parts)) < 1e-5
 
 
 @pytest.mark.parametrize("changes", [{"checkpointing": True}, {"workers": 1}])
@@ -173,6 +179,13 @@ def test_how_it_is_computed_changes_nothing(
     one = train(_changed(small, steps=4), blobs, tmp_path / "one")
     other = train(_changed(small, steps=4, **changes), blobs, tmp_path / "other")
     assert _equal(one, other)
+
+
+def test_half_precision_learns_the_same(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    one = train(_changed(small, steps=4), blobs, tmp_path / "one")
+    half = train(_changed(small, steps=4, precision="bf16"), blobs, tmp_path / "half")
+    assert [each["loss"] for each in half.curve] == pytest.approx([each["loss"] for each in one.curve], rel=5e-3)
+    assert all(value.dtype == torch.float32 for value in _weights(half).values())
 
 
 def test_two_processes_do_what_one_does(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
@@ -190,8 +203,7 @@ def test_two_processes_do_what_one_does(blobs: Corpus, small: TrainConfig, tmp_p
     curve = [each for each in journal.read(tmp_path / "two" / "log.jsonl") if each["kind"] == "step"]
     assert np.allclose([[each[part] for part in losses.PARTS] for each in curve],
                        [each[1:] for each in _curve(one)], rtol=1e-4)  # fmt: skip
-    a, b = _weights(one), load_file(tmp_path / "two" / "weights" / "model.safetensors")
-    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-4
+    assert _apart(_weights(one), load_file(tmp_path / "two" / "weights" / "model.safetensors")) < 1e-5
     (tested,) = (e for e in journal.read(tmp_path / "two" / "log.jsonl") if e["kind"] == "validation")
     assert tested["instances"] == one.validation[0]["instances"]
     assert tested["ellipse_dice"] == one.validation[0]["ellipse_dice"]
@@ -381,8 +393,7 @@ def test_starting_from_weights(blobs: Corpus, small: TrainConfig, tmp_path: Path
     begun = train(_changed(small, steps=4), blobs, tmp_path / "one")
     gentle = _changed(small, steps=1, warm_up=0, learning_rate=1e-9, weight_decay=0.0, ema=0.0, milestones=())
     gone_on = train(gentle, blobs, tmp_path / "two", init=begun.weights)
-    a, b = _weights(begun), _weights(gone_on)
-    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-6
+    assert _apart(_weights(begun), _weights(gone_on)) < 1e-6
     wider = small.model.model_dump() | {"embed_dim": 32}
     with pytest.raises(WeightsError, match=r"does not fit the model of the configuration: .* misshapen"):
         train(_changed(small, model=wider), blobs, tmp_path / "three", init=begun.weights)
