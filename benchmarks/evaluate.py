@@ -21,7 +21,8 @@ from torch import Tensor
 
 from us43d import registry
 from us43d.harmonize.build import build
-from us43d.harmonize.corpus import Corpus, merge
+from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.merge import merge
 from us43d.paths import Home
 from us43d.train.evaluate import evaluate
 from us43d.train.model import PRESETS, UltraSam

@@ -71,6 +71,10 @@ def build(
     fixes: Annotated[bool, typer.Option("--fixes/--no-fixes", help="Apply the recipe's label corrections.")] = True,
     release: Release = None,
     commercial: Commercial = False,
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", help="A Dask cluster: dask://host:port, or dask://local.", metavar="ADDRESS"),
+    ] = None,
 ) -> None:
     """Harmonize fetched sources into COCO shards, a manifest and leak-free splits."""
     recipes = sources(session, names, every, is_fetched, "build")
@@ -79,20 +83,29 @@ def build(
     built: list[Path] = []
 
     def work(recipe: Recipe) -> Outcome:
-        outcome = build_one(session, recipe, profile, partial=partial, fixes=fixes, jobs=workers(jobs))
+        outcome = build_one(
+            session, recipe, profile, partial=partial, fixes=fixes, jobs=workers(jobs), executor=executor
+        )
         built.append(Path(outcome.data["path"]))
         return outcome
 
     outcomes = each(session, recipes, work)
     corpora = []
     if (every or release) and built:
-        merged = _merge(session, built, release or profile)
+        merged = _merge(session, built, release or profile, commercial)
         corpora.append(Outcome(f"corpus {merged.path.name}", "merged", _size(merged), data=_facts(merged)))
     finish(session, "build", outcomes, corpora)
 
 
 def build_one(
-    session: Session, recipe: Recipe, profile: Profile, *, partial: bool, fixes: bool = True, jobs: int
+    session: Session,
+    recipe: Recipe,
+    profile: Profile,
+    *,
+    partial: bool,
+    fixes: bool = True,
+    jobs: int,
+    executor: str | None = None,
 ) -> Outcome:
     """Build one source with a bar. Raises what `us43d.harmonize.build.build` raises."""
     from us43d.harmonize.build import build as harmonize
@@ -109,6 +122,7 @@ def build_one(
             partial=partial,
             fixes=fixes,
             jobs=jobs,
+            executor=executor,
             receipt=_receipt(session, recipe),
             progress=move,
         )
@@ -156,7 +170,7 @@ def corpus(
     if commercial:
         refuse_uncommercial(recipes, "corpus")
     builds = [newest(session, recipe, profile) for recipe in recipes]
-    merged = _merge(session, builds, release or profile)
+    merged = _merge(session, builds, release or profile, commercial)
     session.answer(_facts(merged), f"corpus {merged.path.name}: {_size(merged)}", f"in {merged.path}")
 
 
@@ -170,10 +184,10 @@ def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> 
     return found
 
 
-def _merge(session: Session, builds: Iterable[Path], release: str) -> "Corpus":
-    from us43d.harmonize.corpus import merge
+def _merge(session: Session, builds: Iterable[Path], release: str, commercial: bool) -> "Corpus":
+    from us43d.harmonize.merge import merge
 
-    return merge(list(builds), session.home.root, release)
+    return merge(list(builds), session.home.root, release, commercial=commercial)
 
 
 def _size(corpus: "Corpus") -> str:

@@ -48,7 +48,7 @@ def demo(
     """Specimens → fetch → build → check → splits → train → eval → predict, offline; ends in one HTML report."""
     from us43d.fetch import fetch as fetching
     from us43d.harmonize.check import check
-    from us43d.harmonize.corpus import merge
+    from us43d.harmonize.merge import merge
     from us43d.splits.check import prove
 
     recipes = chosen(names or (), None if names else registry.recipes(), "demo")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,9 +37,13 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
         raise StorageError(f"{where} cannot be written: {_WHAT[error.errno]}.", disk=disk, next="df -h") from error
 
 
-def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file under a temporary name and rename it. durable: wait until the disk has it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_bytes(path: Path, data: bytes, *, durable: bool = True, parts: Path | None = None) -> None:
+    """Write a file under a temporary name and rename it.
+
+    durable: wait until the disk has it. parts: a folder of the same file system for the temporary file, so that a
+    process that is killed leaves nothing beside `path`.
+    """
+    temporary = _temporary(path, parts)
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -52,15 +57,23 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same bytes as `source`: a hard link where the file system allows it, else a copy."""
+def _temporary(path: Path, parts: Path | None) -> Path:
+    # The machine's name, as processes of several may write one shared folder.
+    return (parts or path.parent) / f".{path.name}.{platform.node()}.{os.getpid()}.tmp"
+
+
+def link_or_copy(source: Path, target: Path, *, parts: Path | None = None) -> None:
+    """Make `target` the same bytes as `source`: a hard link where the file system allows it, else a copy.
+
+    A `target` that is there already stays. parts: as in `write_bytes`.
+    """
     with suppress(FileExistsError):
         try:
             os.link(source, target)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
                 raise
-            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            temporary = _temporary(target, parts)
             try:
                 shutil.copy2(source, temporary)
                 temporary.replace(target)

@@ -23,7 +23,10 @@ from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import fill_polygon
 from us43d.masks.read import header, picture
 
-__all__ = ["Block", "Options", "record_path", "run"]
+__all__ = ["OUTPUT", "PARTS", "RECORDS", "Block", "Options", "record_path", "run"]
+
+#: In the staging folder: what becomes the build, the blocks' records, and files that are being written.
+OUTPUT, RECORDS, PARTS = "output", "blocks", "parts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Options:
 
 
 class Block(NamedTuple):
-    """number: place in the reader's order. samples: (image id, sample)."""
+    """number: place in the reader's order. folder: the staging folder. samples: (image id, sample)."""
 
     number: int
     folder: Path
@@ -44,7 +47,7 @@ class Block(NamedTuple):
 
 
 def record_path(folder: Path, number: int) -> Path:
-    return folder / "blocks" / f"{number:05}.json"
+    return folder / RECORDS / f"{number:05}.json"
 
 
 def run(block: Block) -> list[str]:
@@ -54,21 +57,22 @@ def run(block: Block) -> list[str]:
     """
     records, errors = [], []
     with atomic.storage_errors(block.folder, "The finished blocks are kept; the next build goes on from them."):
-        images = block.folder / "images" / f"{block.number:05}"
-        images.mkdir(parents=True, exist_ok=True)
+        images = block.folder / OUTPUT / "images" / f"{block.number:05}"
+        parts = block.folder / PARTS
+        for folder in (images, parts, block.folder / RECORDS):
+            folder.mkdir(parents=True, exist_ok=True)
         for number, sample in block.samples:
             try:
-                records.append(_record(number, sample, images, block.options))
+                records.append(_record(number, sample, images, parts, block.options))
             except RawDataError as error:
                 errors.append(error.what if sample.key in error.what else f"{sample.key}: {error.what}")
         if not errors:
-            path = record_path(block.folder, block.number)
-            path.parent.mkdir(exist_ok=True)
-            atomic.write_bytes(path, json.dumps(records, separators=(",", ":")).encode())
+            record = json.dumps(records, separators=(",", ":")).encode()
+            atomic.write_bytes(record_path(block.folder, block.number), record, parts=parts)
     return errors
 
 
-def _record(id: int, sample: Sample, images: Path, options: Options) -> dict[str, Any]:
+def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options) -> dict[str, Any]:
     base: dict[str, Any] = {
         "id": id,
         "key": sample.key,
@@ -92,9 +96,9 @@ def _record(id: int, sample: Sample, images: Path, options: Options) -> dict[str
         return base | {"drop": "no annotation (left out by the paper profile)"}
     name = f"{id}.{kept or 'png'}"
     if kept and isinstance(sample.image, Path):
-        atomic.link_or_copy(sample.image, images / name)
+        atomic.link_or_copy(sample.image, images / name, parts=parts)
     else:
-        atomic.write_bytes(images / name, data, durable=False)
+        atomic.write_bytes(images / name, data, durable=False, parts=parts)
     return base | {
         "file": f"images/{images.name}/{name}",
         "sha256": hashlib.sha256(data).hexdigest(),

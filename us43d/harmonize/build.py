@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from us43d import __version__, atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
 from us43d.errors import BuildError, Busy, CountError, RawDataError, RecipeError, listed
-from us43d.harmonize import blocks, shards
+from us43d.harmonize import blocks, cluster, shards
 from us43d.harmonize.ids import Ids
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.paths import Home
@@ -39,6 +39,10 @@ BLOCK = 256
 PROVENANCE = "provenance.json"
 
 Progress = Callable[[int, int | None], None]
+#: Called with the size of a finished block and what was wrong in it.
+Note = Callable[[int, list[str]], None]
+#: Runs blocks wherever it runs them, and notes each.
+Work = Callable[[Iterator[blocks.Block], Note], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +87,20 @@ def build(
     partial: bool = False,
     fixes: bool = True,
     jobs: int = 1,
+    executor: str | None = None,
     receipt: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Harmonize one source.
 
     raw: its unpacked tree. partial: published counts are reported, not enforced. fixes: the recipe's corrections are
-    applied. jobs: worker processes; 1 works in this one. receipt: what fetch recorded, carried into provenance.json;
-    where its kind is "specimen", no published count or pinned split applies, and the build is named so.
-    Raises CountError, RawDataError, BuildError, RecipeError, StorageError, Busy.
+    applied. jobs: worker processes; 1 works in this one. executor: a Dask cluster instead, "dask://host:port", or
+    "dask://local" for one of `jobs` processes here; its workers see `raw` and `home` under the same paths. receipt:
+    what fetch recorded, carried into provenance.json; where its kind is "specimen", no published count or pinned split
+    applies, and the build is named so.
+    Raises CountError, RawDataError, BuildError, RecipeError, StorageError, Busy, ConfigError.
     """
+    work = cluster.runner(executor, jobs) if executor else _runner(jobs)
     kind = _Kind(profile, partial, fixes, (receipt or {}).get("kind") == "specimen")
     final = home.build(recipe.name, kind.version(recipe))
     category = _categories(recipe, profile)
@@ -100,16 +108,19 @@ def build(
     links = [link for link in audited.read(home.root) if link.a.source == link.b.source == recipe.slug]
     inputs = _inputs(recipe, tree, final.name, audited.digest(links))
     with atomic.storage_errors(final, "The finished blocks are kept; the next build goes on from them."):
+        staging = final.parent / f".{final.name}.{inputs[:16]}"
         if (found := _finished(final, inputs)) is not None:
+            shutil.rmtree(staging, ignore_errors=True)  # left by a process killed right after its last step
             return BuildResult(final, found, reused=True)
         final.parent.mkdir(parents=True, exist_ok=True)
         with _alone(final.parent / ".lock", recipe.name):
-            staging = final.parent / f".{final.name}.{inputs[:16]}"
             for old in final.parent.glob(f".{final.name}.*"):
                 if old != staging:
                     shutil.rmtree(old, ignore_errors=True)
-            staging.mkdir(exist_ok=True)
-            count = _run_blocks(recipe, tree, staging, profile, fixes, jobs, progress)
+            shutil.rmtree(staging / blocks.PARTS, ignore_errors=True)
+            output = staging / blocks.OUTPUT
+            output.mkdir(parents=True, exist_ok=True)
+            count = _run_blocks(recipe, tree, staging, profile, fixes, work, progress)
             unread = tree.unread(recipe.ignore)
             if unread:
                 raise BuildError(
@@ -120,9 +131,9 @@ def build(
                 )
             dataset = _finish(recipe, staging, count, category, kind, links)
             provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt or {}}
-            atomic.write_bytes(staging / PROVENANCE, _json(provenance))
-            shutil.rmtree(staging / "blocks")
-            atomic.replace_dir(staging, final)
+            atomic.write_bytes(output / PROVENANCE, _json(provenance), parts=staging / blocks.PARTS)
+            atomic.replace_dir(output, final)
+            shutil.rmtree(staging, ignore_errors=True)  # the records last, so that a kill costs no block its work
     return BuildResult(final, dataset)
 
 
@@ -209,7 +220,7 @@ def _fixed(sample: Sample, fix: Fix) -> Sample:
 
 
 def _run_blocks(
-    recipe: Recipe, tree: RawTree, staging: Path, profile: Profile, fixes: bool, jobs: int, progress: Progress | None
+    recipe: Recipe, tree: RawTree, staging: Path, profile: Profile, fixes: bool, work: Work, progress: Progress | None
 ) -> int:
     """Run every block that has no record yet; return how many blocks there are."""
     relabel = dict(recipe.paper.labels) if profile == "paper" else {}
@@ -247,13 +258,7 @@ def _run_blocks(
         if progress:
             progress(done, None)
 
-    todo = (block for block in tasks() if not finished(block))
-    first = list(islice(todo, 2))
-    if jobs <= 1 or len(first) < 2:  # one block alone is run sooner than a worker has started
-        for block in chain(first, todo):
-            note(len(block.samples), blocks.run(block))
-    else:
-        _pool(chain(first, todo), jobs, note)
+    work((block for block in tasks() if not finished(block)), note)
     if number == 0:
         raise RawDataError(
             f"{recipe.name}: the reader found no sample in {tree.root}.", next=f"us43d fetch {recipe.name}"
@@ -268,7 +273,21 @@ def _run_blocks(
     return number
 
 
-def _pool(todo: Iterator[blocks.Block], jobs: int, note: Callable[[int, list[str]], None]) -> None:
+def _runner(jobs: int) -> Work:
+    """Blocks in this process, or in `jobs` workers where there are several of both."""
+
+    def work(todo: Iterator[blocks.Block], note: Note) -> None:
+        first = list(islice(todo, 2))
+        if jobs <= 1 or len(first) < 2:  # one block alone is run sooner than a worker has started
+            for block in chain(first, todo):
+                note(len(block.samples), blocks.run(block))
+        else:
+            _pool(chain(first, todo), jobs, note)
+
+    return work
+
+
+def _pool(todo: Iterator[blocks.Block], jobs: int, note: Note) -> None:
     """Blocks in worker processes, at most two waiting for each, so that a long stream stays short in memory."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([blocks.__name__])  # imported once; workers are forked from there
@@ -334,8 +353,9 @@ def _finish(
         source=recipe.slug,
         profile=kind.profile,
         links=[*known, *((link.a.key, link.b.key) for link in applied)],
-        pinned=None if kind.specimen else pinned.split(recipe.slug, kind.profile),
+        pinned=pinned.decided(recipe.slug, kind.profile, members, listed=not kind.specimen),
     )
+    output, parts = staging / blocks.OUTPUT, staging / blocks.PARTS
     rows = _sorted_rows(staging, count, index, assignment)
     info = {
         "description": recipe.title,
@@ -343,8 +363,7 @@ def _finish(
         "version": kind.version(recipe),
         "contributor": "; ".join(citation.title for citation in recipe.citations),
     }
-    table, rows_digest = _write(recipe, staging, rows, category, assignment, info)
-    (staging / "rows.jsonl").unlink()
+    table, rows_digest = _write(recipe, output, parts, rows, category, assignment, info)
     facts = {
         "name": recipe.name,
         "slug": recipe.slug,
@@ -369,8 +388,8 @@ def _finish(
         "twins": {"known": len(known), "audited": len(applied), "digest": audited.digest(applied)},
         "splits": {"rule": assignment.rule, **table},
     }
-    dataset = facts | {"digest": shards.build_digest(staging, facts, rows_digest)}
-    atomic.write_bytes(staging / "dataset.json", _json(dataset))
+    dataset = facts | {"digest": shards.build_digest(output, facts, rows_digest)}
+    atomic.write_bytes(output / "dataset.json", _json(dataset), parts=parts)
     return dataset
 
 
@@ -378,10 +397,12 @@ def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
 
 
-def _sorted_rows(
-    staging: Path, count: int, index: list[tuple[str, int]], assignment: group.Assignment
-) -> Callable[[], Iterator[dict[str, Any]]]:
-    """Rows by key with their final group and split, re-read from a file as often as asked.
+#: Rows by key, all or those of one split.
+Rows = Callable[[str | None], Iterator[dict[str, Any]]]
+
+
+def _sorted_rows(staging: Path, count: int, index: list[tuple[str, int]], assignment: group.Assignment) -> Rows:
+    """Rows with their final group and split, re-read from a file as often as asked.
 
     Readers yield in sorted order nearly always, so the rows are written once by offset and read back in key order.
     """
@@ -393,27 +414,29 @@ def _sorted_rows(
             row["split"] = assignment.split.get(row["key"])
             row["group"] = assignment.group.get(row["key"], row["group"])
             file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-    order = [place for _, place in sorted(index)]
+    index.sort()
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows(split: str | None) -> Iterator[dict[str, Any]]:
         with path.open("rb") as file:
-            for place in order:
-                file.seek(offsets[place])
-                yield json.loads(file.readline())
+            for key, place in index:
+                if split is None or assignment.split.get(key) == split:
+                    file.seek(offsets[place])
+                    yield json.loads(file.readline())
 
     return rows
 
 
 def _write(
     recipe: Recipe,
-    staging: Path,
-    rows: Callable[[], Iterator[dict[str, Any]]],
+    output: Path,
+    parts: Path,
+    rows: Rows,
     category: dict[str, int],
     assignment: group.Assignment,
     info: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
     """COCO shards and manifest; returns per split images, groups and annotations, and the digest of the rows."""
-    shutil.rmtree(staging / "annotations", ignore_errors=True)
+    shutil.rmtree(output / "annotations", ignore_errors=True)
     sizes = Counter(assignment.split.values())
     table: dict[str, dict[str, int]] = {}
     for split in ("train", "val", "test", "excluded"):
@@ -424,21 +447,20 @@ def _write(
 
         def flush(split: str = split, of: int = of) -> None:
             nonlocal chunk, number, annotations
-            path = staging / "annotations" / f"{split}-{number:05}-of-{of:05}.json"
-            annotations += shards.write_shard(path, chunk, recipe, category, info)
+            path = output / "annotations" / f"{split}-{number:05}-of-{of:05}.json"
+            annotations += shards.write_shard(path, chunk, recipe, category, info, parts)
             chunk, number = [], number + 1
 
-        for row in rows() if of else ():
-            if row["split"] == split:
-                chunk.append(row)
-                groups.add(row["group"])
-                if len(chunk) == shards.SHARD:
-                    flush()
+        for row in rows(split) if of else ():
+            chunk.append(row)
+            groups.add(row["group"])
+            if len(chunk) == shards.SHARD:
+                flush()
         if chunk:
             flush()
         if of:
             table[split] = {"images": sizes[split], "groups": len(groups), "annotations": annotations}
-    return table, shards.manifest(staging / shards.MANIFEST, rows(), recipe.group_kind)
+    return table, shards.manifest(output / shards.MANIFEST, rows(None), recipe.group_kind, parts)
 
 
 class _Counts:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from us43d.harmonize.ids import annotation_id
 from us43d.harmonize.taxonomy import taxonomy
 
 __all__ = [
-    "MANIFEST", "SCHEMA", "SHARD", "build_digest", "canonical_json", "manifest", "read_manifest", "rows_digest",
-    "write_shard",
+    "MANIFEST", "SCHEMA", "SHARD", "build_digest", "canonical_json", "manifest", "read_columns", "read_manifest",
+    "rows_digest", "write_shard",
 ]  # fmt: skip
 
 #: Version of the COCO dialect and of the manifest's columns.
@@ -74,9 +74,9 @@ def _annotations(row: dict[str, Any], recipe: Recipe, category: dict[str, int]) 
 
 
 def write_shard(
-    path: Path, rows: list[dict[str, Any]], recipe: Recipe, category: dict[str, int], info: dict[str, Any]
+    path: Path, rows: list[dict[str, Any]], recipe: Recipe, category: dict[str, int], info: dict[str, Any], parts: Path
 ) -> int:
-    """Write one COCO file; return how many annotations it holds."""
+    """Write one COCO file by way of the folder `parts`; return how many annotations it holds."""
     terms = recipe.licence.terms
     annotations = [each for row in rows for each in _annotations(row, recipe, category)]
     content = {
@@ -87,7 +87,7 @@ def write_shard(
         "categories": taxonomy().coco(),
     }
     path.parent.mkdir(exist_ok=True)
-    atomic.write_bytes(path, canonical_json(content))
+    atomic.write_bytes(path, canonical_json(content), parts=parts)
     return len(annotations)
 
 
@@ -98,8 +98,11 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str) -> str:
-    """Write manifest.parquet (docs/format.md), one row per sample, in the order given; return its rows' digest."""
+def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str, parts: Path) -> str:
+    """Write manifest.parquet (docs/format.md), one row per sample, in the order given, by way of the folder `parts`.
+
+    Returns the digest of its rows.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
     from pyarrow import json as lines
@@ -120,7 +123,7 @@ def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str) -> str
         digest.update(line)
         return line
 
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = parts / path.name
     # The file names the version of pyarrow that wrote it, so a build's digest is taken over the rows instead.
     with pq.ParquetWriter(temporary, schema, compression="zstd", store_schema=False) as writer:
         stream = iter(rows)
@@ -140,6 +143,15 @@ def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str) -> str
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
     """The rows of a manifest. Raises CheckError if it cannot be read or has other columns."""
+    return list(_table(path).to_pylist())
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a manifest, of these columns only. Raises CheckError as `read_manifest` does."""
+    return list(_table(path).select(columns).to_pylist())
+
+
+def _table(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -151,7 +163,7 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
         raise CheckError(
             f"{path} has other columns than this version of us43d writes: {', '.join(table.column_names)}."
         )
-    return list(table.to_pylist())
+    return table
 
 
 def rows_digest(rows: Iterable[dict[str, Any]]) -> str:

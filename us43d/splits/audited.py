@@ -9,7 +9,7 @@ changed since (a specimen replaced by the real source, another revision of the r
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from us43d import atomic
 from us43d.errors import BuildError
 from us43d.splits import twins
 
-__all__ = ["Frame", "Link", "digest", "excluded", "path", "read", "within", "write"]
+__all__ = ["Across", "Frame", "Link", "across", "digest", "path", "read", "within", "write"]
 
 _SCHEMA = 1
 
@@ -82,25 +82,58 @@ def within(links: Iterable[Link], source: str, pictures: Mapping[str, str | None
     ]
 
 
-def excluded(builds: Mapping[str, Sequence[Mapping[str, Any]]], links: Iterable[Link]) -> dict[str, list[str]]:
-    """Which images a corpus must leave out, by source, so that no twin crosses its splits.
+class Across(NamedTuple):
+    """excluded: slug → keys that a corpus must not train on. shared: groups (slug, name) that show one thing, each in
+    several sources, whether they lie in one split or not."""
+
+    excluded: dict[str, list[str]]
+    shared: list[tuple[tuple[str, str], ...]]
+
+
+def across(builds: Mapping[str, Sequence[Mapping[str, Any]]], links: Iterable[Link]) -> Across:
+    """Which images a corpus must leave out, so that no twin crosses its splits.
 
     builds: slug → manifest rows (key, group, split, pixel_hash; rows without a split are passed over). Groups of
     different sources are united by equal pictures, by verified links and by the copies that are known
     (`us43d.splits.twins`). Of such a group, images outside its strongest split (test, then val, then train) are left
     out, as a build does with twins inside a source.
     """
+    root = _united(builds, links)
+    claims: dict[tuple[str, str], set[str]] = defaultdict(set)
+    members: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+    for slug, rows in builds.items():
+        for row in rows:
+            if row["split"] is not None:
+                top = root(slug, row["group"])
+                members[top].add((slug, row["group"]))
+                claims[top].add(row["split"])
+    out: dict[str, list[str]] = {}
+    for slug, rows in builds.items():
+        for row in rows:
+            if row["split"] in _STRONGEST:
+                claimed = claims[root(slug, row["group"])]
+                if row["split"] != next(part for part in _STRONGEST if part in claimed):
+                    out.setdefault(slug, []).append(row["key"])
+    several = (tuple(sorted(each)) for each in members.values() if len({slug for slug, _ in each}) > 1)
+    return Across(out, sorted(several))
+
+
+def _united(
+    builds: Mapping[str, Sequence[Mapping[str, Any]]], links: Iterable[Link]
+) -> Callable[[str, str], tuple[str, str]]:
+    """(slug, group) → the group that stands for all united with it."""
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
-    def root(node: tuple[str, str]) -> tuple[str, str]:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
+    def root(*node: str) -> tuple[str, str]:
+        top = node[0], node[1]
+        parent.setdefault(top, top)
+        while parent[top] != top:
+            parent[top] = parent[parent[top]]
+            top = parent[top]
+        return top
 
     def unite(one: tuple[str, str], other: tuple[str, str]) -> None:
-        low, high = sorted((root(one), root(other)))
+        low, high = sorted((root(*one), root(*other)))
         parent[high] = low
 
     first: dict[str, tuple[str, str]] = {}
@@ -122,19 +155,7 @@ def excluded(builds: Mapping[str, Sequence[Mapping[str, Any]]], links: Iterable[
             original = twins.original(slug, row["key"])
             if of and original and (slug, row["key"]) in group and (of, original) in group:
                 unite(group[slug, row["key"]][0], group[of, original][0])
-    claims: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for slug, rows in builds.items():
-        for row in rows:
-            if row["split"] in _STRONGEST:
-                claims[root((slug, row["group"]))].add(row["split"])
-    out: dict[str, list[str]] = {}
-    for slug, rows in builds.items():
-        for row in rows:
-            if row["split"] in _STRONGEST:
-                claimed = claims[root((slug, row["group"]))]
-                if row["split"] != next(part for part in _STRONGEST if part in claimed):
-                    out.setdefault(slug, []).append(row["key"])
-    return out
+    return root
 
 
 _STRONGEST = ("test", "val", "train")

@@ -96,7 +96,7 @@ def assign(
     shares: dict[Assigned, float] = {"train": train, "val": 0.0 if has_val else val, "test": 0.0 if has_test else test}
     for name, part in _cut({name: len(keys) for name, keys in free.items()}, shares, source).items():
         split.update(dict.fromkeys(free[name], part))
-    rule = _rule(shares, has_test, has_val) if free or not pinned else "as pinned"
+    rule = _rule(shares, has_test, has_val) if free or not pinned else "as pinned, or as the originals of copies"
     return Assignment(dict(sorted(split.items())), dict(sorted(group.items())), rule)
 
 

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -25,7 +25,7 @@ from us43d.errors import SplitError
 from us43d.splits import twins
 from us43d.splits.group import SEED, Assigned, Assignment, Member, assign
 
-__all__ = ["Pinned", "compare", "from_lists", "index", "reproduce", "rows", "slugs", "split", "write"]
+__all__ = ["Pinned", "compare", "decided", "from_lists", "index", "reproduce", "rows", "slugs", "split", "write"]
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 COLUMNS = ("key", "group", "official", *PROFILES)
@@ -80,6 +80,29 @@ def rows(slug: str) -> tuple[Pinned, ...]:
 def split(slug: str, profile: Profile) -> Mapping[str, Assigned]:
     """Key (or group, for GROUPS_ONLY) → split; empty where nothing is pinned. For `assign(…, pinned=…)`."""
     return {row.member.key: row.split[profile] for row in rows(slug)}
+
+
+def decided(slug: str, profile: Profile, members: Sequence[Member], *, listed: bool) -> Mapping[str, Assigned]:
+    """What is decided of these members before the rule is asked. For `assign(…, pinned=…)`.
+
+    The pinned list of the source itself; else, for copies of another source's images, where their originals are: in
+    the list of that source, or by its rule, so that it need not be there. listed: whether pinned lists apply.
+    """
+    if listed and (own := split(slug, profile)):
+        return own
+    of = twins.copied_from(slug)
+    originals = {m.key: o for m in members if of and (o := twins.original(slug, m.key)) is not None}
+    if of is None or not originals:
+        return {}
+    if listed and (theirs := split(of, profile)):
+        return {key: theirs[original] for key, original in originals.items() if original in theirs}
+    copied = [
+        Member(originals[m.key], m.group if m.group != m.key else "", m.official, m.pixel_hash)
+        for m in members
+        if m.key in originals
+    ]
+    by_rule = assign(copied, source=of, profile=profile, links=twins.known(of)).split
+    return {key: by_rule[original] for key, original in originals.items()}
 
 
 def compare(slug: str, profile: Profile, found: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -18,7 +18,8 @@ from us43d.harmonize import build as building
 from us43d.harmonize import shards
 from us43d.harmonize.build import PROVENANCE, build
 from us43d.harmonize.check import check
-from us43d.harmonize.corpus import Corpus, merge
+from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.merge import merge
 from us43d.paths import Home
 from us43d.splits import pinned
 

@@ -169,7 +169,7 @@ def test_what_is_pinned_stays_and_twins_found_later_are_excluded():
     pinned = dict.fromkeys((str(n) for n in range(10)), "train") | {"10": "test", "11": "val", "12": "excluded"}
     found = assign(members[:13], source="s", profile="us43d", pinned=pinned)
     assert found.split == dict(sorted(pinned.items()))
-    assert found.rule == "as pinned"
+    assert found.rule == "as pinned, or as the originals of copies"
     later = assign(members[:14], source="s", profile="us43d", pinned=pinned, links=[("0", "10"), ("1", "13")])
     assert later.split == dict(sorted((pinned | {"0": "excluded", "13": "train"}).items()))
     by_group = assign([Member("p/1", "p"), Member("q/1", "q")], source="s", profile="us43d", pinned={"p": "test"})

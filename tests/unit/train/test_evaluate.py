@@ -12,7 +12,8 @@ import torch
 from us43d import registry, report
 from us43d.errors import UnknownName, UnreadableFile, UsageError
 from us43d.harmonize.build import build
-from us43d.harmonize.corpus import SPECK, Corpus, merge
+from us43d.harmonize.corpus import SPECK, Corpus
+from us43d.harmonize.merge import merge
 from us43d.paths import Home
 from us43d.train import journal
 from us43d.train.evaluate import click, evaluate

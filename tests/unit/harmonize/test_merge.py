@@ -1,0 +1,122 @@
+"""Corpora: what crosses sources is excluded, what is one archive stays together, terms and references are carried."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from us43d import atomic, registry
+from us43d.errors import LicenceError
+from us43d.harmonize import shards
+from us43d.harmonize.build import build
+from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.harmonize.merge import merge
+from us43d.paths import Home
+
+SPECIMEN = {"kind": "specimen"}
+
+
+def built(slug: str, folder: Path, home: Home) -> Path:
+    raw = folder / slug
+    if not raw.is_dir():
+        raw.mkdir()
+        registry.specimen(slug)(raw, np.random.default_rng(0))
+    return build(registry.recipe(slug), raw, home, receipt=SPECIMEN).path
+
+
+def splits(corpus: Corpus, source: str) -> dict[str, str]:
+    slugs = [each["slug"] for each in corpus.sources]
+    rows = [row for row in range(len(corpus)) if slugs[corpus.images["source"][row]] == source]
+    return {corpus.key(row): SPLITS[corpus.images["split"][row]] for row in rows}
+
+
+def manifest(build: Path) -> dict[str, dict]:
+    return {row["key"]: row for row in shards.read_manifest(build / shards.MANIFEST)}
+
+
+def test_a_picture_that_another_source_tests_on_is_never_trained_on(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    one = built("stu_hospital", tmp_path, home)
+    rows = manifest(one)
+    tested = next(row for row in rows.values() if row["split"] == "test")
+    trained = next(row for row in rows.values() if row["split"] == "train")
+    # BUSI comes to hold both pictures under other names, written anew.
+    busi = tmp_path / "busi"
+    busi.mkdir()
+    registry.specimen("busi")(busi, np.random.default_rng(0))
+    places = manifest(built("busi", tmp_path, home))
+    keys = [key for key, row in places.items() if row["split"] == "train" and "normal" in key][:2]
+    for key, row in zip(keys, (tested, trained), strict=True):
+        picture = cv2.imread(str(one / row["file"]))
+        cv2.imwrite(str(busi / key), picture)
+        cv2.imwrite(str(busi / key.replace(".png", "_mask.png")), np.zeros(picture.shape[:2], np.uint8))
+    other = built("busi", tmp_path, home)
+    alone = splits(merge([other], home.root, "alone"), "busi")
+    assert [alone[key] for key in keys] == ["train", "train"]
+    corpus = merge([one, other], home.root, "both")
+    both = splits(corpus, "busi")
+    assert [both[key] for key in keys] == ["excluded", "train"]
+    assert both == alone | {keys[0]: "excluded"}
+    assert splits(corpus, "stu_hospital") == {key: row["split"] for key, row in rows.items()}
+    said = corpus.facts["across_sources"]
+    assert said["excluded"] == {"BUSI": 1}
+    assert said["shared"] == [
+        [
+            {"source": "BUSI", "group": key, "images": {place: 1}},
+            {"source": "STU-Hospital", "group": row["group"], "images": {row["split"]: 1}},
+        ]
+        for key, place, row in zip(keys, ("excluded", "train"), (tested, trained), strict=True)
+    ]
+
+
+def test_one_archive_is_split_once_whether_or_not_its_twin_is_there(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (tmp_path / "microseg").mkdir()
+    registry.specimen("microseg")(tmp_path / "microseg", np.random.default_rng(0), 4)
+    shutil.copytree(tmp_path / "microseg", tmp_path / "mup")
+    mup, microseg = built("mup", tmp_path, home), built("microseg", tmp_path, home)
+    assert {k: r["split"] for k, r in manifest(mup).items()} == {k: r["split"] for k, r in manifest(microseg).items()}
+    corpus = merge([mup, microseg], home.root, "both")
+    said = corpus.facts["across_sources"]
+    assert said["excluded"] == {}
+    assert len(said["shared"]) == json.loads((mup / "dataset.json").read_text())["counts"]["groups"]
+
+
+def test_a_corpus_carries_terms_and_references_of_its_sources(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    builds = [built(slug, tmp_path, home) for slug in ("stu_hospital", "busbra")]
+    facts = merge(builds, home.root, "two").facts
+    assert facts["licences"]["commercial"] is False
+    uses = facts["licences"]["uses"]["research"]
+    assert sorted(uses["allowed"] + uses["forbidden"] + uses["unknown"]) == ["BUS-BRA", "STU-Hospital"]
+    for slug in ("stu_hospital", "busbra"):
+        for citation in registry.recipe(slug).citations:
+            assert citation.bibtex.strip() in facts["bibliography"]
+    assert "echonet" not in facts["bibliography"].lower()
+    with pytest.raises(LicenceError, match="--commercial refuses"):
+        merge(builds, home.root, "two", commercial=True)
+    assert Corpus.open(home.corpus("two")).facts == facts
+
+
+def test_a_merge_that_fails_leaves_the_corpus_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "home")
+    path = built("stu_hospital", tmp_path, home)
+    before = merge([path], home.root, "local").digest
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28), "images.npy")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(Exception, match="the disk is full"):
+        merge([path], home.root, "local")
+    assert Corpus.open(home.corpus("local")).digest == before
+    assert [each.name for each in (home.root / "corpora").iterdir()] == ["local"]
+    monkeypatch.undo()
+    monkeypatch.setattr(atomic, "replace_dir", full)
+    with pytest.raises(Exception, match="the disk is full"):
+        merge([path], home.root, "local")
+    assert Corpus.open(home.corpus("local")).digest == before

@@ -1,0 +1,237 @@
+"""Merging builds into one corpus (docs/format.md): streams the builds' COCO shards one at a time, in bounded memory.
+
+Images that show what another source evaluates on are excluded, so that no twin crosses the splits of the corpus.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d import atomic
+from us43d.cards.bibliography import ULTRASAM, bibtex
+from us43d.cards.licences import CAVEAT, allows, summary, terms_of
+from us43d.contract import Citation
+from us43d.errors import BuildError, LicenceError, listed
+from us43d.harmonize import shards
+from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus
+from us43d.splits import audited
+
+__all__ = ["merge"]
+
+#: What corpus.json keeps of a build's dataset.json.
+_KEPT = (
+    "name", "slug", "version", "digest", "organ", "licence", "citations", "profile", "partial", "specimen", "counts",
+)  # fmt: skip
+_FILES = ("images.npy", "annotations.npy", "strings.bin", "rle.bin")
+
+Row = Mapping[str, Any]
+
+
+def merge(builds: Sequence[Path], home: Path, release: str, *, commercial: bool = False) -> Corpus:
+    """Make corpora/<release> of builds (folders below `home`), in the order of their slugs; replaces one of that name.
+
+    commercial: refuse sources that are not known to allow commercial use. What `us43d audit` found in `home` counts.
+    Raises BuildError if a build is unreadable, two have one source, or ids collide; LicenceError; StorageError.
+    """
+    final = home / "corpora" / release
+    temporary = final.with_name(f".{release}.{os.getpid()}.tmp")
+    with atomic.storage_errors(final, "The corpus that was there, if any, is unchanged."):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            _write(temporary, builds, home, release, commercial)
+            atomic.replace_dir(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Corpus.open(final, home)
+
+
+def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, commercial: bool) -> None:
+    datasets = sorted(((_dataset(path), path) for path in builds), key=lambda pair: str(pair[0]["slug"]))
+    slugs = [dataset["slug"] for dataset, _ in datasets]
+    if twice := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
+        raise BuildError(f"A corpus takes one build of a source; several were given of {listed(twice)}.")
+    if not datasets:
+        raise BuildError("A corpus needs at least one build.", next="us43d build --all")
+    licences = _licences([dataset for dataset, _ in datasets], commercial)
+    names = {dataset["slug"]: dataset["name"] for dataset, _ in datasets}
+    excluded, across = _across({dataset["slug"]: path for dataset, path in datasets}, names, home)
+    tables = _Tables(folder)
+    categories: list[dict[str, Any]] = []
+    for number, (dataset, path) in enumerate(datasets):
+        out = excluded.get(dataset["slug"], frozenset())
+        for shard in sorted((path / "annotations").glob("*.json")):
+            content = json.loads(shard.read_bytes())
+            categories = content["categories"]
+            tables.add(content, number, SPLITS.index(shard.name.partition("-")[0]), out)
+    facts = tables.finish()
+    citations = (Citation(**each) for dataset, _ in datasets for each in dataset["citations"])
+    facts |= {
+        "release": release,
+        "sources": [
+            {name: dataset[name] for name in _KEPT} | {"path": path.relative_to(home).as_posix()}
+            for dataset, path in datasets
+        ],
+        "categories": categories,
+        "across_sources": across,
+        "licences": licences,
+        "bibliography": f"{ULTRASAM}\n\n{bibtex(citations)}",
+    }
+    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False)
+    atomic.write_bytes(folder / "corpus.json", text.encode())
+
+
+def _dataset(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((path / "dataset.json").read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{path} is no build: {error}.", next="us43d build --all") from error
+
+
+def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str, Any]:
+    """What the whole may be used for. Raises LicenceError where commercial use was asked for and is not allowed."""
+    terms = {dataset["name"]: terms_of(dataset["licence"]) for dataset in datasets}
+    if commercial and (refused := [name for name in terms if allows(terms[name], "commercial") is not True]):
+        raise LicenceError(
+            f"--commercial refuses {listed(refused)}: their licences forbid commercial use, or leave it open.",
+            next="us43d licences --all --commercial",
+        )
+    said = summary(terms)
+    return {
+        "commercial": commercial,
+        "uses": {verdict.use: verdict._asdict() for verdict in said.verdicts},
+        "attribution": said.attribution,
+        "share_alike": said.share_alike,
+        "by_licence": said.by_licence,
+        "caveat": CAVEAT,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ across sources
+
+
+def _across(
+    builds: Mapping[str, Path], names: Mapping[str, str], home: Path
+) -> tuple[dict[str, frozenset[str]], dict[str, Any]]:
+    """(slug → keys to exclude; what corpus.json says of groups that lie in several sources)."""
+    rows = {slug: shards.read_columns(path / shards.MANIFEST, _COLUMNS) for slug, path in builds.items()}
+    found = audited.across(rows, audited.read(home))
+    excluded = {slug: frozenset(keys) for slug, keys in found.excluded.items()}
+    images: Counter[tuple[str, str, str]] = Counter()
+    wanted = {place for shared in found.shared for place in shared}
+    for slug, each in rows.items():
+        for row in each:
+            if row["split"] is not None and (slug, row["group"]) in wanted:
+                split = "excluded" if row["key"] in excluded.get(slug, ()) else row["split"]
+                images[slug, row["group"], split] += 1
+    by_place: dict[tuple[str, str], dict[str, int]] = {}
+    for (slug, group, split), number in sorted(images.items()):
+        by_place.setdefault((slug, group), {})[split] = number
+    return excluded, {
+        "excluded": {names[slug]: len(keys) for slug, keys in sorted(excluded.items())},
+        "shared": [
+            [{"source": names[slug], "group": group, "images": by_place[slug, group]} for slug, group in shared]
+            for shared in found.shared
+        ],
+    }
+
+
+_COLUMNS = ("key", "group", "split", "pixel_hash")
+
+
+# ---------------------------------------------------------------------------------------------------------- the arrays
+
+
+class _Tables:
+    """The four files, shard by shard; what is in memory is the arrays' records alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, BinaryIO] = {name: (folder / name).open("wb") for name in ("strings.bin", "rle.bin")}
+        self._images: list[NDArray[Any]] = []
+        self._annotations: list[NDArray[Any]] = []
+        self._image_rows = self._annotation_rows = 0
+        self._diagnoses: dict[str, int] = {"": 0}
+        self._groups: dict[tuple[int, str], int] = {}
+
+    def add(self, content: dict[str, Any], source: int, split: int, excluded: frozenset[str]) -> None:
+        """One COCO shard. Raises BuildError if its annotations are not in the order of its images."""
+        found, pieces = content["images"], content["annotations"]
+        own = [each["us43d"] for each in found]
+        images, annotations = np.zeros(len(found), IMAGE), np.zeros(len(pieces), ANNOTATION)
+        images["id"] = [each["id"] for each in found]
+        images["source"] = source
+        images["split"] = [SPLITS.index("excluded") if each["key"] in excluded else split for each in own]
+        images["height"], images["width"] = [e["height"] for e in found], [e["width"] for e in found]
+        images["group"] = [self._groups.setdefault((source, each["group"]), len(self._groups)) for each in own]
+        images["spacing"] = [each["spacing_mm"] or (np.nan, np.nan) for each in own] or np.empty((0, 2))
+        for name, texts in (
+            ("file", [each["file_name"] for each in found]),
+            ("key", [each["key"] for each in own]),
+            ("group", [each["group"] for each in own]),
+        ):
+            images[f"{name}_at"], images[f"{name}_len"] = self._append("strings.bin", texts)
+        place = {each["id"]: row for row, each in enumerate(found)}
+        rows = np.array([place[each["image_id"]] for each in pieces], np.int64)
+        if (rows[1:] < rows[:-1]).any():
+            raise BuildError(f"The annotations of a shard of {own[0]['source']} are not ordered as its images.")
+        images["count"] = np.bincount(rows, minlength=len(found))
+        images["first"] = self._annotation_rows + np.concatenate(([0], np.cumsum(images["count"][:-1])))[: len(found)]
+        annotations["id"] = [each["id"] for each in pieces]
+        annotations["image"] = self._image_rows + rows
+        annotations["category"] = [each["category_id"] for each in pieces]
+        annotations["area"] = [each["area"] for each in pieces]
+        annotations["bbox"] = [each["bbox"] for each in pieces] or np.empty((0, 4))
+        annotations["flags"] = [SPECK if each["us43d"]["speck"] else 0 for each in pieces]
+        said = [each["us43d"]["diagnosis"] or "" for each in pieces]
+        annotations["diagnosis"] = [self._diagnoses.setdefault(text, len(self._diagnoses)) for text in said]
+        counts = [each["segmentation"]["counts"] for each in pieces]
+        annotations["rle_at"], annotations["rle_len"] = self._append("rle.bin", counts)
+        self._images.append(images)
+        self._annotations.append(annotations)
+        self._image_rows += len(images)
+        self._annotation_rows += len(annotations)
+
+    def _append(self, name: str, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Write texts one after the other; returns where each begins and how long it is."""
+        data = [text.encode() for text in texts]
+        sizes = np.array([len(each) for each in data], np.int64)
+        begin = self._files[name].tell() + np.cumsum(sizes) - sizes
+        self._files[name].write(b"".join(data))
+        return begin, sizes
+
+    def finish(self) -> dict[str, Any]:
+        """Write the arrays; returns counts and digest for corpus.json."""
+        for file in self._files.values():
+            file.close()
+        images, annotations = np.concatenate(self._images), np.concatenate(self._annotations)
+        _unique(images["id"], "image")
+        _unique(annotations["id"], "annotation")
+        np.save(self.folder / "images.npy", images, allow_pickle=False)
+        np.save(self.folder / "annotations.npy", annotations, allow_pickle=False)
+        digest = hashlib.sha256()
+        for name in _FILES:
+            with (self.folder / name).open("rb") as file:
+                os.fsync(file.fileno())
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return {
+            "images": {name: int((images["split"] == n).sum()) for n, name in enumerate(SPLITS)},
+            "annotations": len(annotations),
+            "groups": len(self._groups),
+            "diagnoses": list(self._diagnoses),
+            "digest": digest.hexdigest(),
+        }
+
+
+def _unique(ids: NDArray[np.int64], what: str) -> None:
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise BuildError(f"Two {what}s of the corpus have the id {int(values[counts > 1][0])}; leave one source out.")
