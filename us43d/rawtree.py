@@ -18,7 +18,7 @@ from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, listed
 
 __all__ = ["ALWAYS_IGNORED", "RawTree", "Row"]
 
-#: Left by desktops and archivers, in any source.
+#: Left by desktops and archivers, or about the data, in any source: nobody has seen all archives.
 ALWAYS_IGNORED: Mapping[str, str] = {
     "__macosx/*": "resource forks written by macOS",
     "*/__macosx/*": "resource forks written by macOS",
@@ -30,6 +30,16 @@ ALWAYS_IGNORED: Mapping[str, str] = {
     "*/thumbs.db": "written by Windows",
     "desktop.ini": "written by Windows",
     "*/desktop.ini": "written by Windows",
+    **{
+        f"{folder}{name}{ending}": "text about the data"
+        for folder in ("", "*/")
+        for name in ("readme", "license", "licence")
+        for ending in ("", ".txt", ".md", ".pdf", ".docx", ".html")
+    },
+    ".gitattributes": "settings of a repository",
+    "*/.gitattributes": "settings of a repository",
+    ".gitignore": "settings of a repository",
+    "*/.gitignore": "settings of a repository",
 }
 
 

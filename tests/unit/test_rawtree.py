@@ -30,12 +30,12 @@ def test_glob_stays_in_its_folder_and_ignores_case(tmp_path: Path) -> None:
 
 
 def test_at_finds_a_folder_at_any_depth(tmp_path: Path) -> None:
-    tree = plant(tmp_path, "repo-1/Data/a.png", "repo-1/readme.md")
+    tree = plant(tmp_path, "repo-1/Data/a.png", "repo-1/notes.csv")
     seen = tree.at("missing", "data")
-    assert list(seen) == ["Data/a.png", "readme.md"]
+    assert list(seen) == ["Data/a.png", "notes.csv"]
     seen.use(seen.path("Data/a.png"))
-    assert tree.unread({}) == ["repo-1/readme.md"]
-    assert tree.unread({"*/readme.md": "prose"}) == []
+    assert tree.unread({}) == ["repo-1/notes.csv"]
+    assert tree.unread({"*/notes.csv": "prose"}) == []
 
 
 def test_at_refuses_what_is_ambiguous_or_missing(tmp_path: Path) -> None:
@@ -89,3 +89,9 @@ def test_names_and_links_that_cannot_be_used(tmp_path: Path) -> None:
 def test_desktop_litter_is_ignored(tmp_path: Path) -> None:
     tree = plant(tmp_path, "__MACOSX/._a", "x/.DS_Store", "Thumbs.db", "x/._1.png", "x/1.png")
     assert tree.unread({}) == ["x/1.png"]
+
+
+def test_texts_about_the_data_are_ignored(tmp_path: Path) -> None:
+    texts = ("README.md", "x/readme.txt", "x/LICENSE", "x/Licence.pdf", "x/.gitignore", ".gitattributes")
+    tree = plant(tmp_path, *texts, "readme/1.png", "x/license_masks.csv", "x/readme_1.txt")
+    assert tree.unread({}) == ["readme/1.png", "x/license_masks.csv", "x/readme_1.txt"]
