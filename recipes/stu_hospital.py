@@ -18,12 +18,18 @@ from us43d.contract import (
 )  # fmt: skip
 
 
-def read(raw: RawTree) -> Iterator[Sample]:
+def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
+    """solid: count pure white only, not the grey edge above half range."""
     tree = raw.at("Hospital")
     for key in tree.glob("Hospital/Test_Image_*.png"):
         number = key.removesuffix(".png").rpartition("_")[2]
         mask = tree.path(f"Hospital/mask_{number}.png")
-        yield Sample(key=key, image=tree.path(key), masks={"breast_lesion": lazy(masks.binary, mask)}, fit="nearest")
+        drawn = lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)
+        yield Sample(key=key, image=tree.path(key), masks={"breast_lesion": drawn}, fit="nearest")
+
+
+def read_solid(raw: RawTree) -> Iterator[Sample]:
+    return read(raw, solid=True)
 
 
 RECIPE = Recipe(
@@ -72,9 +78,9 @@ RECIPE = Recipe(
     group_rule="No patient is published; every image is its own group.",
     expect=Expect(images=42, annotated=42, masks=42),
     paper=PaperProfile(
-        note="The converter keeps only pixels of exactly 255, so its masks are a little smaller, and calls every lesion a "
-        "benign tumour, for which there is no basis; both are taken for errors and not reproduced beyond the name.",
+        note="Only pixels of exactly 255 count, so that masks are a little smaller, and every lesion is called a benign tumour, for which there is no basis. The converter also takes the few pixels of value 1 for lesion; those specks are not repeated.",
         labels={"breast_lesion": "benign_tumour"},
+        read=read_solid,
     ),
     known_issues=(
         "36 of 42 masks are larger than their 128 × 128 image (up to 512); they are resized to it by nearest neighbour.",
