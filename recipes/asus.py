@@ -113,7 +113,8 @@ RECIPE = Recipe(
     expect=Expect(images=3290, annotated=2865, groups=8),
     nested=("*.zip", "*/*.zip"),
     paper=PaperProfile(
-        note="Frames with an empty mask are left out; images are cut, not rounded, to uint8.", skip_empty=True
+        note="Frames with an empty mask are left out; the converter cuts grey values to whole numbers, here they are rounded in both profiles.",
+        skip_empty=True,
     ),
     known_issues=(
         "128 × 128 pixels by construction; the original aspect ratio is lost.",

@@ -123,6 +123,7 @@ RECIPE = Recipe(
         "A letter to the journal (10.1016/j.dib.2023.109247) reports duplicates, axilla images counted as breast and burnt-in marks.",
         "17 images have more than one mask; benign (195) has three. Conversions that read *_mask.png alone lose the others.",
         "The article's table of classes contradicts the files; 437, 210 and 133 is what the archive holds.",
+        "Copies on Hugging Face (Angelou0516/BUSI, MedOtter/BUSI, SamIndia/BUSI) merge the masks of an image into one and are not used; other copies on Kaggle were not compared.",
         "A mask of a normal image is black; were one not, its region would be kept without a diagnosis.",
     ),
     sources=(

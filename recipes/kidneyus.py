@@ -142,7 +142,7 @@ RECIPE = Recipe(
                     generated=True,
                 ),
             ),
-            note="Images by request, masks from the repository. A later delivery of the images is a folder kidneyUS_images_25_june_2025.",
+            note="Images by request, masks from the repository. A later delivery of the images is a folder kidneyUS_images_25_june_2025. sha256 of the tables in the repository: reviewed_labels_1.csv 81ada086a1ad38e865c8d99629385c4f3b3849ba2425cbf07516ada15b991251, reviewed_labels_2.csv 7682645a6ff25333bc378be0e420977d6999e4813b76771467364fef7c1088e8.",
         ),
     ),
     labels={

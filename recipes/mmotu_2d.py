@@ -178,6 +178,7 @@ RECIPE = Recipe(
         labels={"theca_cell_tumour": "thera_cell_tumor"},
     ),
     known_issues=(
+        "daothanhphuc/MMOTU on GitHub has the same images in class folders, with files derived from them; it is not read.",
         "Callipers, letters, body marks and 216 colour Doppler images are burnt in.",
         "1,489 connected components: 1,450 images with one, 18 with two, one with three.",
         "At 64 × 64, 42 pairs correlate above 0.99, 21 of them between the official train and validation lists.",

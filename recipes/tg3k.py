@@ -109,6 +109,7 @@ RECIPE = Recipe(
         read=read_at_150,
     ),
     known_issues=(
+        "A copy on Hugging Face (us-segmentator/us-segmentation-dataset) is a third party's, its equality not checked; it is not used.",
         "Neighbouring frames are nearly identical, and the published validation list is the tail of the numbering, so a video may lie on both sides: it is kept as the tag official_val and not used.",
         "3,585 files in the archive, 3,583 in the README.",
         "The run rule comes from one third-party script and was not checked on the files.",

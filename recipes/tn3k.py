@@ -159,6 +159,7 @@ RECIPE = Recipe(
         note="Trainval and test are merged and split at random; masks are cut at 150 instead of 128, which no pixel of the measured test masks tells apart (values lie in 0–18 and 239–255)."
     ),
     known_issues=(
+        "A copy on Hugging Face (us-segmentator/us-segmentation-dataset) is a third party's, its equality not checked; it is not used.",
         "3,493 images of 2,421 patients without patient ids: some patients have several images, and the official folds ignore this.",
         "690 components in the 614 test masks; images with several nodules are normal.",
         "Overlap with TNSCUI or DDTI was not checked.",
