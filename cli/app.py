@@ -19,6 +19,7 @@ from . import (  # noqa: F401  (each registers its verbs)
     links,
     new,
     predict,
+    stats,
     train,
     weights,
 )

@@ -1,10 +1,12 @@
 """Verbs that look for what is wrong with builds, and for what changed between two: audit, diff."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from us43d.errors import SplitError
+from us43d import registry
+from us43d.errors import SplitError, listed
 
 from .build import PANEL, is_built, newest, sources
 from .options import Jobs, Names, workers
@@ -77,3 +79,42 @@ def _left(found: "Audit") -> list[str]:
         (len(found.group_leaks), "groups in several splits"),
     )
     return [f"{number} {what}" for number, what in parts if number]
+
+
+# ---------------------------------------------------------------------------------------------------------------- diff
+
+
+@verb(
+    "diff",
+    panel=PANEL,
+    examples=("us43d diff BUSI/r1s1-us43d BUSI/r1s1-paper", "us43d diff old/build/BUSI/r1s1-us43d BUSI/r1s1-us43d"),
+)
+def diff(
+    session: Session,
+    old: Annotated[str, typer.Argument(help="A build: its folder, or NAME/VERSION below build/.", metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="The build to compare with it.", metavar="NEW")],
+    keys: Annotated[int, typer.Option("--keys", min=0, help="Keys shown of each change; --json has all.")] = 5,
+) -> None:
+    """Say what changed between two builds of a source: images, annotations, splits, labels."""
+    from us43d.harmonize.diff import diff as compare
+
+    found = compare(_folder(session, old), _folder(session, new))
+    if found.same:
+        session.answer(found, f"{found.name}: nothing changed (digest {found.new[:12]})")
+        return
+    counts = [(what, was, now, f"{now - was:+,}" if now != was else "") for what, (was, now) in found.counts.items()]
+    changes = [(c.kind, c.what, len(c.keys), listed(c.keys, keys) if keys else "") for c in found.changes]
+    session.answer(
+        found,
+        Table((("count", "left"), ("old", "right"), ("new", "right"), ("", "right")), counts),
+        "",
+        Table((("change", "left"), ("", "fold"), ("number", "right"), ("of", "fold")), changes),
+    )
+
+
+def _folder(session: Session, build: str) -> Path:
+    """A folder as it is, else one below the home's build/, its source in any spelling."""
+    if Path(build).is_dir():
+        return Path(build)
+    name, _, version = build.partition("/")
+    return session.home.build(registry.find(name).name, version) if version else newest(session, registry.find(name))

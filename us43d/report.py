@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "COLOURS", "Figure", "Series", "curve", "figures", "forest", "legend", "lines", "markdown", "overlay", "page",
-    "picture", "table",
+    "COLOURS", "Figure", "Series", "bars", "bubbles", "curve", "figures", "forest", "legend", "lines", "markdown",
+    "overlay", "page", "picture", "ranges", "table",
 ]  # fmt: skip
 
 #: Okabe and Ito's colours, told apart by nearly everyone (RGB).
@@ -296,9 +296,108 @@ def _line(x0: float, y0: float, x1: float, y1: float, colour: str, opacity: floa
     )
 
 
-def _key(names: Sequence[str]) -> str:
+def _key(names: Sequence[str], colours: Sequence[str] = _LINES) -> str:
     keys = (
-        f'<span class="key" style="background:{_LINES[n % len(_LINES)]}"></span>{html.escape(name)}'
+        f'<span class="key" style="background:{colours[n % len(colours)]}"></span>{html.escape(name)}'
         for n, name in enumerate(names)
     )
     return f"<p>{''.join(keys)}</p>"
+
+
+def bars(rows: Sequence[tuple[str, Sequence[float]]], x: str, names: Sequence[str] = ()) -> str:
+    """Horizontal bars as SVG, each stacked of the values of one row. x: what they count. names: of the parts."""
+    if not rows:
+        return '<p class="soft">nothing to draw yet</p>'
+    left, right, width, step, top = 190, 80, 760, 20, 8
+    most = max(sum(values) for _, values in rows) or 1
+    ticks = [tick for tick in _ticks(0, most) if tick <= most * 1.001]
+    height = top + step * len(rows) + 42
+    unit = (width - left - right) / most
+    parts = [_line(left + t * unit, top, left + t * unit, height - 38, "currentColor", 0.15) for t in ticks]
+    parts += [_label(left + t * unit, height - 22, f"{t:,g}", "middle") for t in ticks]
+    for n, (label, values) in enumerate(rows):
+        y, at = top + n * step, float(left)
+        parts.append(_label(left - 8, y + 14, label[:28], "end"))
+        for m, value in enumerate(values):
+            parts.append(
+                f'<rect x="{at:.1f}" y="{y + 3}" width="{value * unit:.1f}" height="{step - 6}" fill="{_part(m)}">'
+                f"<title>{html.escape(label)}: {value:,g}{' ' + html.escape(names[m]) if names else ''}</title></rect>"
+            )
+            at += value * unit
+        parts.append(_label(at + 6, y + 14, f"{sum(values):,g}"))
+    parts.append(_label((left + width - right) / 2, height - 4, x, "middle"))
+    return f"<div>{_svg(parts, width, height)}{_key(names, _BARS) if names else ''}</div>"
+
+
+def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:
+    """Distributions on a logarithmic axis as SVG. rows: (label, five quantiles from low to high). x: what they are."""
+    rows = [(label, values) for label, values in rows if values and min(values) > 0]
+    if not rows:
+        return '<p class="soft">nothing to draw yet</p>'
+    left, right, width, step, top = 190, 30, 760, 20, 8
+    low, high = min(v[0] for _, v in rows), max(v[-1] for _, v in rows)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    height = top + step * len(rows) + 42
+
+    def across(value: float) -> float:
+        return left + (math.log10(value) - first) / max(1, last - first) * (width - left - right)
+
+    parts = []
+    for power in range(first, last + 1):
+        at = across(10.0**power)
+        parts.append(_line(at, top, at, height - 38, "currentColor", 0.15))
+        parts.append(_label(at, height - 22, f"{10.0**power:g}", "middle"))
+    for n, (label, values) in enumerate(rows):
+        y = top + n * step + step / 2
+        parts.append(_label(left - 8, y + 4, label[:28], "end"))
+        parts.append(_line(across(values[0]), y, across(values[4]), y, _LINES[1], 0.7, 1.5))
+        parts.append(_line(across(values[1]), y, across(values[3]), y, _LINES[1], 0.45, 9))
+        parts.append(f'<circle cx="{across(values[2]):.1f}" cy="{y:.1f}" r="3.5" fill="{_LINES[0]}"/>')
+    parts.append(_label((left + width - right) / 2, height - 4, x, "middle"))
+    return f"<div>{_svg(parts, width, height)}</div>"
+
+
+def bubbles(groups: Sequence[tuple[str, Sequence[tuple[float, float, float]]]], x: str, y: str) -> str:
+    """Circles at (x, y) whose areas show a number, as SVG. groups: (label, ((x, y, number), …)), shown on hovering."""
+    points = [(label, *point) for label, of in groups for point in of]
+    if not points:
+        return '<p class="soft">nothing to draw yet</p>'
+    width, height, left, right, top, bottom = 760, 460, 58, 20, 14, 42
+    x_ticks, y_ticks = _ticks(0, max(p[1] for p in points)), _ticks(0, max(p[2] for p in points))
+    most = max(p[3] for p in points)
+
+    def across(value: float) -> float:
+        return left + value / x_ticks[-1] * (width - left - right)
+
+    def up(value: float) -> float:
+        return height - bottom - value / y_ticks[-1] * (height - top - bottom)
+
+    parts = [_line(left, up(t), width - right, up(t), "currentColor", 0.15) for t in y_ticks]
+    parts += [_label(left - 6, up(t) + 4, f"{t:g}", "end") for t in y_ticks]
+    parts += [_label(across(t), height - bottom + 16, f"{t:g}", "middle") for t in x_ticks]
+    for label, at, high, number in sorted(points, key=lambda p: -p[3]):
+        parts.append(
+            f'<circle cx="{across(at):.1f}" cy="{up(high):.1f}" r="{3 + 17 * math.sqrt(number / most):.1f}" '
+            f'fill="{_LINES[1]}" fill-opacity="0.35" stroke="{_LINES[1]}">'
+            f"<title>{html.escape(label)}: {at:g} × {high:g}, {number:,g}</title></circle>"
+        )
+    parts.append(_label((left + width) / 2, height - 6, x, "middle"))
+    middle = (top + height - bottom) / 2
+    parts.append(f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{y}</text>')
+    return f"<div>{_svg(parts, width, height)}</div>"
+
+
+#: Fills of stacked bars, in the order of the parts.
+_BARS = ("#0072b2", "#e69f00", "#009e73", "#999999")
+
+
+def _part(number: int) -> str:
+    return _BARS[number % len(_BARS)]
+
+
+def _label(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+
+
+def _svg(parts: Iterable[str], width: float, height: float) -> str:
+    return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">{"".join(parts)}</svg>'

@@ -8,6 +8,7 @@ import json
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
@@ -18,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.audit.align import DETAIL, Alignment, align
-from us43d.audit.candidates import Candidate, candidates, pixels
+from us43d.audit.align import DETAIL, Alignment, Candidate, align, pixels
+from us43d.audit.candidates import candidates
 from us43d.audit.look import Annotation, Look, grey, look, picture
 from us43d.audit.prints import Prints, reduced, turned
 from us43d.errors import BuildError
@@ -226,7 +227,7 @@ def audit(builds: Iterable[Path], home: Path, *, jobs: int = 1, progress: Progre
     exact: dict[str, list[Image]] = defaultdict(list)
     for image in images:
         exact[image.picture].append(image)
-    with ThreadPoolExecutor(jobs) as pool:
+    with _one_thread_each(), ThreadPoolExecutor(jobs) as pool:
         looks = list(_mapped(pool, lambda i: look(i.file, i.annotations), images, "looking", step))
         seen = {image.picture: n for n, image in reversed(list(enumerate(images)))}
         chosen = sorted(seen.values())
@@ -235,6 +236,17 @@ def audit(builds: Iterable[Path], home: Path, *, jobs: int = 1, progress: Progre
     marks = [(image, *mark) for image, each in zip(images, looks, strict=True) for mark in each.marks.items()]
     conflicts, faults = list(_conflicts(same, near)), list(_faults(images, looks))
     return Audit(opened, images, same, near, conflicts, faults, marks, _corpora(opened, home))
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """OpenCV's own threads would fight with ours over the processors."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

@@ -5,39 +5,24 @@ Everything here is an index over hashes; no step compares all pictures with all.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d.audit.align import Candidate, glance
 from us43d.audit.index import collisions, distance
-from us43d.audit.prints import MIRRORED, SCALES, SIDE, THUMB, Prints, turned
+from us43d.audit.prints import MIRRORED, SCALES, SIDE, Prints
 
-__all__ = ["Candidate", "candidates", "pixels"]
+__all__ = ["candidates"]
 
 #: Bits in which windows of one frame may differ: the same frame's stay below it in nine of ten windows after a crop of
 #: a tenth, others' in two of ten thousand pairs of windows (measured on the real cuts).
 _WINDOW_REACH, _WINDOW_TABLES = 10, 10
 _WHOLE_REACH, _WHOLE_TABLES = 10, 24
 #: Windows that must agree on where one picture lies in the other, and how closely (pixels of the reduced picture).
-_VOTES, _NEAR = 3, 10.0
+_VOTES, _NEAR = 4, 10.0
 #: Partners examined for one picture at most, once within its group and once outside of it.
-_PARTNERS = 8
-#: Correlation of the thumbnails' detail below which a pair is not looked at further; twins have 0.8 and more.
-_ALIKE = 0.5
-
-
-class Candidate(NamedTuple):
-    """a, b: places of two pictures, turn: how `a` is mirrored first (`prints.turned`).
-
-    place: (2, 3) float64, from `a` (mirrored) to `b`, in coordinates where the longer side of each picture is 1.
-    """
-
-    a: int
-    b: int
-    turn: int
-    place: NDArray[np.float64]
+_PARTNERS = 4
 
 
 def candidates(
@@ -50,11 +35,13 @@ def candidates(
     whole: the perceptual hash of each picture. group: the number of its group.
     """
     sizes = np.array([each.size for each in found], np.float64)
-    proposed = [*_by_windows(found, sizes, group), *_by_whole(whole, sizes, group)]
-    proposed.sort(key=lambda each: each[:2])  # stable: windows come before the whole
-    for each in proposed:
-        if _alike(each, found):
-            yield each
+    proposed = [(each, True) for each in _by_windows(found, sizes, group)]
+    proposed += [(each, False) for each in _by_whole(whole, sizes, group)]
+    proposed.sort(key=lambda each: each[0][:2])  # stable: windows come before the whole
+    for each, refine in proposed:
+        seen = glance(found[each.a].thumb, found[each.b].thumb, each, refine=refine)
+        if seen is not None:
+            yield seen
 
 
 def _limited(
@@ -169,27 +156,3 @@ def _by_whole(whole: NDArray[np.uint64], sizes: NDArray[np.float64], group: NDAr
     for one, other, way in zip(a[keep], b[keep], turn[keep], strict=True):
         ratio = sizes[other] / sizes[one]
         yield Candidate(int(one), int(other), int(way), np.array([[ratio[0], 0, 0], [0, ratio[1], 0]]))
-
-
-def _alike(pair: Candidate, found: Sequence[Prints]) -> bool:
-    """Whether the thumbnails' detail correlates where they overlap."""
-    one = turned(found[pair.a].thumb, pair.turn).astype(np.float32)
-    other = found[pair.b].thumb.astype(np.float32)
-    place = pixels(pair.place, THUMB)
-    moved = cv2.warpAffine(one, place, other.shape[::-1], borderValue=-1000)
-    seen = moved >= 0
-    if seen.sum() < 0.3 * seen.size:
-        return False
-    moved = np.where(seen, moved, other)
-    x, y = (_detail(each.astype(np.float32))[seen] for each in (moved, other))
-    return float(x @ y) >= _ALIKE * float(np.sqrt((x @ x) * (y @ y))) > 0
-
-
-def _detail(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(picture - cv2.GaussianBlur(picture, (0, 0), 4), np.float32)
-
-
-def pixels(place: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """A placement in coordinates where the longer side is 1, for pictures of `side` pixels, by pixel centres."""
-    linear = place[:, :2]
-    return np.concatenate([linear, (place[:, 2] * side + linear @ [0.5, 0.5] - 0.5)[:, None]], axis=1)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import report
+from us43d.audit.align import pixels
 from us43d.audit.audit import COLUMNS, TURNS, Audit, Fault, Image, Near, counted
-from us43d.audit.candidates import pixels
 from us43d.audit.look import picture
 from us43d.audit.prints import turned
 from us43d.masks import rle

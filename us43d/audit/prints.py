@@ -18,7 +18,7 @@ __all__ = ["MIRRORED", "SCALES", "SIDE", "THUMB", "Prints", "prints", "reduced",
 #: Longer side of the reduced picture, pixels.
 SIDE = 128
 #: Longer side of the thumbnail kept of every picture, pixels.
-THUMB = 48
+THUMB = 96
 #: Windows are described at these sizes: a picture cropped by a fifth shows the rest a quarter larger.
 SCALES = (1.0, 0.89, 0.8)
 #: Windows of one picture at most. Twins share half of them or more, so 32 leave enough.

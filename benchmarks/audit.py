@@ -1,0 +1,201 @@
+"""How fast the audit finds twins, and how many, against comparing all pictures with all. Prints Markdown tables.
+
+    python benchmarks/audit.py [--images 2000] [--jobs 2]      # against the alternatives
+    python benchmarks/audit.py --growth 2000 10000 [--jobs 2]  # the audit alone, by size
+    python benchmarks/audit.py --index 100000                  # its index alone (no files, no verification)
+
+The set: sectors of speckle, 300 × 400 grey PNG, forty different frames to each anatomy; one in ten is a twin of another
+frame: encoded as JPEG, halved, cropped by a tenth, mirrored or of another gamma. Alternatives, each on decoded grey
+pictures: the 64-bit pHash of the ImageHash library's kind with every pair compared, at its usual distances; and ORB
+features with every pair matched and fitted (RANSAC), of which a sample of pairs is timed and the rest reckoned, as it
+would take hours.
+"""
+
+import argparse
+import hashlib
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.audit.audit import audit
+from us43d.audit.candidates import candidates
+from us43d.audit.index import distance
+from us43d.audit.prints import prints
+from us43d.harmonize import pixels, shards
+from us43d.harmonize.ids import Ids
+
+Picture = NDArray[np.uint8]
+FRAMES = 40
+
+
+def frame(number: int, shape: tuple[int, int] = (300, 400)) -> Picture:
+    """Frame `number`: an anatomy shared by `FRAMES` frames, speckle of its own."""
+    tissue = np.random.default_rng(number // FRAMES).uniform(20, 180, (7, 9)).astype(np.float32)
+    own = np.random.default_rng((1, number))
+    smooth = cv2.resize(
+        tissue + own.normal(0, 6, (7, 9)).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC
+    )
+    cv2.setRNGSeed(number)
+    noise = np.zeros((2, *shape), np.float32)
+    cv2.randn(noise, 0, 1)
+    speckle = cv2.GaussianBlur(np.hypot(*noise), (0, 0), 1.2)
+    picture = np.clip(smooth * (0.3 + 0.6 * speckle), 0, 255).astype(np.uint8)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    picture[abs(x - shape[1] / 2) > 0.15 * shape[1] + 0.55 * y] = 0
+    return picture
+
+
+def twin(picture: Picture, how: int) -> Picture:
+    height, width = picture.shape
+    if how == 0:
+        return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_GRAYSCALE)
+    if how == 1:
+        return cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    if how == 2:
+        return np.ascontiguousarray(picture[height // 10 :, width // 20 : width - width // 20])
+    if how == 3:
+        return np.ascontiguousarray(picture[:, ::-1])
+    return (255 * (picture / 255) ** 0.7).astype(np.uint8)
+
+
+def picture_of(number: int) -> Picture:
+    """One in ten is a twin of the frame five before it."""
+    return twin(frame(number - 5), number // 10 % 5) if number % 10 == 9 else frame(number)
+
+
+def made(folder: Path, count: int) -> set[tuple[int, int]]:
+    """A build of `count` pictures in `folder`, as `us43d build` writes it; returns the true pairs."""
+    (folder / "images").mkdir(parents=True)
+    ids, rows = Ids("made"), []
+    for number in range(count):
+        picture, key = picture_of(number), f"{number:06}.png"
+        data = cv2.imencode(".png", picture)[1].tobytes()
+        (folder / "images" / key).write_bytes(data)
+        rows.append(
+            {
+                "id": ids.image(key), "key": key, "file": f"images/{key}", "sha256": hashlib.sha256(data).hexdigest(),
+                "pixel_hash": pixels.pixel_hash(picture), "phash": pixels.perceptual_hash(picture), "group": key,
+                "split": "train", "official": None, "height": picture.shape[0], "width": picture.shape[1],
+                "annotations": [], "tags": {}, "remarks": [], "drop": None,
+            }
+        )  # fmt: skip
+    shards.manifest(folder / shards.MANIFEST, rows, "image")
+    (folder / "dataset.json").write_text(json.dumps({"name": "made", "slug": "made", "digest": ""}))
+    return {(number - 5, number) for number in range(9, count, 10)}
+
+
+def scored(name: str, count: int, seconds: float, found: set[tuple[int, int]], true: set[tuple[int, int]]) -> str:
+    good = len(found & true)
+    recall, precision = good / len(true), good / max(1, len(found))
+    return f"| {name} | {count:,} | {seconds:,.1f} | {count / seconds:,.1f} | {recall:.3f} | {precision:.3f} |"
+
+
+HEAD = "| | images | s | images/s | recall | precision |\n|---|---|---|---|---|---|"
+
+
+def ours(folder: Path, jobs: int) -> tuple[float, set[tuple[int, int]]]:
+    start = time.perf_counter()
+    found = audit([folder], folder.parent, jobs=jobs)
+    seconds = time.perf_counter() - start
+    return seconds, {(int(n.a.key[:6]), int(n.b.key[:6])) for n in found.near}
+
+
+def all_hashes(folder: Path, reach: tuple[int, ...]) -> list[tuple[int, float, set[tuple[int, int]]]]:
+    """(distance, seconds, pairs): every hash compared with every later one."""
+    results = []
+    for most in reach:
+        start = time.perf_counter()
+        files = sorted((folder / "images").iterdir())
+        hashes = np.array([pixels.perceptual_hash(cv2.imread(str(f), cv2.IMREAD_GRAYSCALE)) for f in files], np.uint64)
+        pairs = set()
+        for n in range(len(hashes)):
+            near = np.flatnonzero(distance(hashes[n + 1 :], hashes[n]) <= most)
+            pairs |= {(n, n + 1 + int(m)) for m in near}
+        results.append((most, time.perf_counter() - start, pairs))
+    return results
+
+
+def all_features(folder: Path, sample: int, true: set[tuple[int, int]]) -> tuple[float, float, int]:
+    """(seconds for all pairs, reckoned; recall on the true pairs; wrong among `sample` other pairs)."""
+    orb = cv2.ORB_create(500)
+    start = time.perf_counter()
+    features = [
+        orb.detectAndCompute(cv2.imread(str(f), cv2.IMREAD_GRAYSCALE), None)
+        for f in sorted((folder / "images").iterdir())
+    ]
+    described = time.perf_counter() - start
+
+    def same(a: int, b: int) -> bool:
+        (points_a, codes_a), (points_b, codes_b) = features[a], features[b]
+        found = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(codes_a, codes_b)
+        if len(found) < 8:
+            return False
+        x = np.array([points_a[m.queryIdx].pt for m in found])
+        y = np.array([points_b[m.trainIdx].pt for m in found])
+        _, fits = cv2.estimateAffine2D(x, y)
+        return fits is not None and int(fits.sum()) >= 25
+
+    recall = sum(same(a, b) for a, b in sorted(true)) / len(true)
+    rng = np.random.default_rng(0)
+    others = [tuple(sorted(rng.choice(len(features), 2, replace=False))) for _ in range(sample)]
+    start = time.perf_counter()
+    wrong = sum(same(a, b) for a, b in others if (a, b) not in true)
+    each = (time.perf_counter() - start) / len(others)
+    return described + each * len(features) * (len(features) - 1) / 2, recall, wrong
+
+
+def index_alone(count: int) -> None:
+    start = time.perf_counter()
+    found, hashes = [], np.zeros(count, np.uint64)
+    for number in range(count):
+        small = cv2.resize(picture_of(number), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        found.append(prints(small))
+        hashes[number] = pixels.perceptual_hash(small)
+    made_in = time.perf_counter() - start
+    start = time.perf_counter()
+    proposed = {(each.a, each.b) for each in candidates(found, hashes, np.arange(count))}
+    seconds = time.perf_counter() - start
+    true = {(number - 5, number) for number in range(9, count, 10)}
+    found_share = len(proposed & true) / len(true)
+    print(
+        f"{count:,} pictures: index {seconds:.1f} s, {len(proposed):,} pairs proposed, {found_share:.4f} of the twins "
+        f"among them (pictures drawn and described in {made_in:.0f} s, not counted)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--growth", type=int, nargs="*")
+    parser.add_argument("--index", type=int)
+    parser.add_argument("--jobs", type=int, default=2)
+    options: Any = parser.parse_args()
+    if options.index:
+        index_alone(options.index)
+        return
+    print(HEAD)
+    for count in options.growth or [options.images]:
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / "build"
+            true = made(place, count)
+            print(scored(f"us43d audit, {options.jobs} threads", count, *ours(place, options.jobs), true), flush=True)
+            if options.growth:
+                continue
+            for most, seconds, pairs in all_hashes(place, (4, 10)):
+                print(scored(f"pHash, all pairs, distance ≤ {most}", count, seconds, pairs, true), flush=True)
+            sample = 2000
+            seconds, recall, wrong = all_features(place, sample, true)
+            print(
+                f"| ORB and RANSAC, all pairs (reckoned from {sample:,}) | {count:,} | {seconds:,.0f} | "
+                f"{count / seconds:,.2f} | {recall:.3f} | {wrong} of {sample:,} wrong |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The verb that counts: stats."""
+
+from typing import Annotated
+
+import typer
+
+from us43d import atomic
+
+from .build import PANEL, is_built, newest, sources
+from .options import Names
+from .output import Session
+from .tables import Columns, Table
+from .verb import verb
+
+
+@verb(
+    "stats",
+    panel=PANEL,
+    examples=("us43d stats BUSI", "us43d stats --all", "us43d stats --all --json"),
+)
+def stats(
+    session: Session,
+    names: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="Every built source.")] = False,
+) -> None:
+    """Count images, groups and annotations by source, organ, structure and split; draw sizes and areas."""
+    from us43d.cards.stats import page, statistics
+
+    builds = [newest(session, recipe) for recipe in sources(session, names, every, is_built, "stats")]
+    found = statistics(builds)
+    file = session.home.root / "stats" / "index.html"
+    with atomic.storage_errors(file, "The last page stays."):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(file, page(found).encode())
+    data = found.data()
+    heads: Columns = (
+        ("source", "left"), ("images", "right"), ("groups", "right"), ("annotations", "right"), ("train", "right"),
+        ("val", "right"), ("test", "right"), ("excluded", "right"), ("dropped", "fold"),
+    )  # fmt: skip
+    rows = []
+    for name, held in data["sources"].items():
+        parts = [held["splits"].get(part, {}).get("images") for part in ("train", "val", "test", "excluded")]
+        drops = "\n".join(f"{number:,}: {reason}" for reason, number in held["drops"].items())
+        rows.append((name, held["images"], held["groups"], held["annotations"], *parts, drops))
+    shares: Columns = (
+        ("structure", "left"), ("organ", "left"), ("images", "right"), ("annotations", "right"),
+        ("median share", "right"),
+    )  # fmt: skip
+    structures = [
+        (name, held["organ"], held["images"], held["annotations"], held["area_share"]["p50"])
+        for name, held in data["structures"].items()
+    ]
+    total = data["total"]
+    session.answer(
+        data | {"page": str(file)},
+        Table(heads, rows),
+        "",
+        Table(shares, structures),
+        "",
+        f"{total['images']:,} images, {total['annotations']:,} annotations, {total['groups']:,} groups of "
+        f"{total['sources']} sources; plots: {file}",
+    )

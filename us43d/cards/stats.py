@@ -1,0 +1,219 @@
+"""How much of what the built sources hold: by source, organ, structure and split; sizes, areas, drops."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from us43d import report
+from us43d.errors import BuildError
+from us43d.harmonize import shards
+
+__all__ = ["Holding", "Stats", "page", "statistics"]
+
+_PARTS = ("train", "val", "test", "excluded")
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass
+class Holding:
+    """What some images hold. areas: share of its image for every annotation. sizes: (width, height) → images."""
+
+    images: set[int] = field(default_factory=set)
+    groups: set[tuple[str, str]] = field(default_factory=set)
+    areas: list[float] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def data(self) -> dict[str, Any]:
+        """Counts and quantiles, in the words of JSON."""
+        said: dict[str, Any] = {
+            "images": len(self.images), "groups": len(self.groups), "annotations": len(self.areas),
+            "area_share": _quantiles(self.areas),
+        }  # fmt: skip
+        if self.sizes:
+            said["width"], said["height"] = (
+                _quantiles(np.repeat([size[n] for size in self.sizes], list(self.sizes.values()))) for n in (0, 1)
+            )
+        return said
+
+
+def _quantiles(values: Sequence[float] | Any) -> dict[str, float] | None:
+    if not len(values):
+        return None
+    found = np.quantile(np.asarray(values, np.float64), _QUANTILES)
+    return {f"p{round(100 * q)}": float(f"{value:.4g}") for q, value in zip(_QUANTILES, found, strict=True)}
+
+
+@dataclass
+class Stats:
+    """sources, organs, structures, splits: name → holding. by_split: (source, split) → holding.
+
+    organ_of: structure or source → organ. drops: source → reason → images. versions: source → build.
+    """
+
+    versions: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, Holding] = field(default_factory=lambda: defaultdict(Holding))
+    organs: dict[str, Holding] = field(default_factory=lambda: defaultdict(Holding))
+    structures: dict[str, Holding] = field(default_factory=lambda: defaultdict(Holding))
+    splits: dict[str, Holding] = field(default_factory=lambda: defaultdict(Holding))
+    by_split: dict[tuple[str, str], Holding] = field(default_factory=lambda: defaultdict(Holding))
+    organ_of: dict[str, str] = field(default_factory=dict)
+    drops: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> dict[str, int]:
+        every = self.sources.values()
+        return {
+            "sources": len(self.sources), "images": sum(len(h.images) for h in every),
+            "groups": sum(len(h.groups) for h in every), "annotations": sum(len(h.areas) for h in every),
+            "dropped": sum(sum(reasons.values()) for reasons in self.drops.values()),
+        }  # fmt: skip
+
+    def data(self) -> dict[str, Any]:
+        """Everything as JSON."""
+        sources = {
+            name: {
+                "version": self.versions[name], "organ": self.organ_of[name], **held.data(),
+                "splits": {p: self.by_split[name, p].data() for p in _PARTS if (name, p) in self.by_split},
+                "drops": self.drops[name],
+            }
+            for name, held in self.sources.items()
+        }  # fmt: skip
+        return {
+            "total": self.total,
+            "sources": sources,
+            "organs": {name: held.data() for name, held in sorted(self.organs.items())},
+            "structures": {
+                name: {"organ": self.organ_of[name], **held.data()} for name, held in sorted(self.structures.items())
+            },
+            "splits": {part: self.splits[part].data() for part in _PARTS if part in self.splits},
+        }
+
+
+def statistics(builds: Iterable[Path]) -> Stats:
+    """Count builds. Organs are those of the structures annotated; images without annotation count under their source's.
+
+    Raises BuildError, CheckError.
+    """
+    found = Stats()
+    for path in builds:
+        try:
+            dataset = json.loads((path / "dataset.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BuildError(f"{path} is no build: {error}.", next="us43d build --all") from error
+        name, organ = dataset["name"], dataset["organ"]
+        found.versions[name], found.organ_of[name] = path.name, organ
+        rows = shards.read_manifest(path / shards.MANIFEST)
+        found.drops[name] = dict(Counter(row["drop"] for row in rows if row["drop"]).most_common())
+        area = {row["id"]: row["width"] * row["height"] for row in rows if row["split"]}
+        group = {row["id"]: (name, row["group"]) for row in rows if row["split"]}
+        split = {row["id"]: row["split"] for row in rows if row["split"]}
+        seen = defaultdict(set)
+        for image, category, pixels in _annotations(path):
+            seen[image].add(category["supercategory"])
+            found.organ_of.setdefault(category["name"], category["supercategory"])
+            for held in (
+                found.sources[name], found.by_split[name, split[image]], found.splits[split[image]],
+                found.organs[category["supercategory"]], found.structures[category["name"]],
+            ):  # fmt: skip
+                held.areas.append(pixels / area[image])
+            found.structures[category["name"]].images.add(image)
+            found.structures[category["name"]].groups.add(group[image])
+        for row in rows:
+            if row["split"]:
+                organs = seen.get(row["id"], {organ})
+                for held in (
+                    found.sources[name], found.by_split[name, row["split"]], found.splits[row["split"]],
+                    *(found.organs[each] for each in sorted(organs)),
+                ):  # fmt: skip
+                    held.images.add(row["id"])
+                    held.groups.add(group[row["id"]])
+                    held.sizes[row["width"], row["height"]] += 1
+    return found
+
+
+def _annotations(path: Path) -> Iterator[tuple[int, dict[str, Any], int]]:
+    """(image id, category, area)."""
+    for shard in sorted((path / "annotations").glob("*.json")):
+        content = json.loads(shard.read_bytes())
+        categories = {each["id"]: each for each in content["categories"]}
+        for each in content["annotations"]:
+            yield each["image_id"], categories[each["category_id"]], each["area"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- page
+
+
+def page(found: Stats) -> str:
+    """A whole HTML page of plots and tables."""
+    total = found.total
+    sections = [
+        ("Images by source and split", _stacked(found)),
+        ("Images by organ", report.bars(_ranked(found.organs), "images")),
+        ("Annotations by structure", report.bars(_ranked(found.structures, annotations=True), "annotations")),
+        (
+            "How large structures are",
+            "<p>Share of the image that one annotation covers: the line from the 5th to the 95th percentile, the bar "
+            "from the 25th to the 75th, the median as a dot.</p>" + report.ranges(_shares(found), "share of the image"),
+        ),
+        (
+            "Image sizes",
+            "<p>One circle for each size of each source; its area grows with the number of images.</p>"
+            + report.bubbles(_sizes(found), "width", "height"),
+        ),
+        ("Splits", report.table(_HEADS[:4], [_counts(p, found.splits[p]) for p in _PARTS if p in found.splits])),
+        ("Sources", report.table([*_HEADS, "dropped"], [_source(found, name) for name in found.sources])),
+        ("Structures", report.table(["structure", "organ", *_HEADS[1:4], "median share"], _structures(found))),
+    ]
+    drops = [(name, reason, n) for name, reasons in found.drops.items() for reason, n in reasons.items()]
+    if drops:
+        sections.append(("Dropped", report.table(["source", "reason", "images"], drops)))
+    return report.page(
+        "What is here", sections,
+        f"{total['images']:,} images, {total['annotations']:,} annotations and {total['groups']:,} groups of "
+        f"{total['sources']} sources; {total['dropped']:,} samples dropped",
+    )  # fmt: skip
+
+
+_HEADS = ["", "images", "groups", "annotations", *_PARTS]
+
+
+def _counts(name: str, held: Holding) -> list[Any]:
+    return [name, len(held.images), len(held.groups), len(held.areas)]
+
+
+def _source(found: Stats, name: str) -> list[Any]:
+    parts = [len(found.by_split[name, p].images) if (name, p) in found.by_split else 0 for p in _PARTS]
+    return [*_counts(name, found.sources[name]), *parts, sum(found.drops[name].values())]
+
+
+def _structures(found: Stats) -> list[list[Any]]:
+    return [
+        [name, found.organ_of[name], *_counts(name, held)[1:], float(np.median(held.areas))]
+        for name, held in sorted(found.structures.items(), key=lambda item: (found.organ_of[item[0]], item[0]))
+    ]
+
+
+def _stacked(found: Stats) -> str:
+    order = sorted(found.sources, key=lambda name: -len(found.sources[name].images))
+    rows = [(n, [len(found.by_split[n, p].images) if (n, p) in found.by_split else 0 for p in _PARTS]) for n in order]
+    return report.bars(rows, "images", _PARTS)
+
+
+def _ranked(held: dict[str, Holding], *, annotations: bool = False) -> list[tuple[str, list[float]]]:
+    sizes = {name: len(each.areas if annotations else each.images) for name, each in held.items()}
+    return [(name, [size]) for name, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _shares(found: Stats) -> list[tuple[str, list[float]]]:
+    """Quantiles by structure, the smallest median first."""
+    rows = [(name, [*(_quantiles(held.areas) or {}).values()]) for name, held in found.structures.items()]
+    return sorted((row for row in rows if row[1]), key=lambda row: row[1][2])
+
+
+def _sizes(found: Stats) -> list[tuple[str, list[tuple[float, float, float]]]]:
+    return [(name, [(*size, n) for size, n in held.sizes.items()]) for name, held in found.sources.items()]
