@@ -1,0 +1,151 @@
+"""How fast and in how little memory builds become a corpus, and a corpus opens. Prints a Markdown table.
+
+    python benchmarks/corpus.py [--images 30000 300000] [--folder FOLDER]
+
+The builds are generated: COCO shards, manifests and facts as `us43d build` writes them, of 20 sources, three
+annotations to two images, with RLE of lesions at 600 × 500; the images are not there, as merging does not read them.
+Opening is followed by what training does first: 1,000 random images with all their masks decoded.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from us43d import registry
+from us43d.contract import Recipe
+from us43d.harmonize import shards
+from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.ids import Ids
+from us43d.harmonize.merge import merge
+from us43d.harmonize.taxonomy import mapping
+from us43d.masks.components import Piece, components
+from us43d.specimen import blob
+
+SOURCES = 20
+SPLITS = (("train", 0.85), ("val", 0.05), ("test", 0.10))
+
+
+@cache
+def lesions() -> list[Piece]:
+    return [components(blob((500, 600), np.random.default_rng(n)))[0] for n in range(50)]
+
+
+def rows(recipe: Recipe, label: str, count: int) -> Iterator[dict[str, Any]]:
+    """What a build's blocks record, in the order of keys, without the images."""
+    masks = lesions()
+    ids = Ids(recipe.slug)
+    for n in range(count):
+        key = f"images/patient_{n // 4:06}/frame_{n:07}.png"
+        number = ids.image(key)
+        pieces = [masks[(n + k) % len(masks)] for k in range(1 + n % 2)]
+        yield {
+            "id": number, "key": key, "group": f"patient_{n // 4:06}", "official": None, "frame": None,
+            "spacing": [0.1, 0.1], "tags": {"device": "simulated"}, "remarks": [], "drop": None,
+            "file": f"images/{n // 256:05}/{number}.png",
+            "sha256": f"{number:064x}", "pixel_hash": f"{number:064x}", "phash": number, "height": 500, "width": 600,
+            "annotations": [
+                {"label": label, "instance": k, "counts": p.counts, "area": p.area, "box": list(p.box), "speck": False}
+                for k, p in enumerate(pieces)
+            ],
+        }  # fmt: skip
+
+
+def generate(home: Path, images: int) -> list[Path]:
+    """Builds of `SOURCES` sources below `home`, together `images` images."""
+    made = []
+    for slug in registry.slugs()[:SOURCES]:
+        recipe = registry.recipe(slug)
+        folder = home / "build" / recipe.name / "generated"
+        parts = folder / "parts"
+        for each in (folder / "annotations", parts):
+            each.mkdir(parents=True)
+        category = mapping(recipe)
+        label = sorted(category)[0]
+        whole = list(rows(recipe, label, images // SOURCES))
+        start = 0
+        for split, share in SPLITS:
+            own = whole[start : start + round(share * len(whole))]
+            start += len(own)
+            for row in own:
+                row["split"] = split
+            cut = [own[at : at + shards.SHARD] for at in range(0, len(own), shards.SHARD)]
+            for n, chunk in enumerate(cut):
+                path = folder / "annotations" / f"{split}-{n:05}-of-{len(cut):05}.json"
+                shards.write_shard(path, chunk, recipe, category, {"description": recipe.title}, parts)
+        for row in whole[start:]:
+            row["split"] = "train"
+        shards.manifest(folder / shards.MANIFEST, whole, recipe.group_kind, parts)
+        parts.rmdir()
+        facts = {
+            "name": recipe.name, "slug": slug, "version": "generated", "digest": "", "organ": recipe.organ,
+            "licence": asdict(recipe.licence.terms),
+            "citations": [each.model_dump(mode="json") for each in recipe.citations],
+            "profile": "us43d", "partial": False, "specimen": False, "counts": {},
+        }  # fmt: skip
+        (folder / "dataset.json").write_text(json.dumps(facts))
+        made.append(folder)
+    return made
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def one_merge(home: Path) -> None:
+    begun = time.perf_counter()
+    corpus = merge([path.parent for path in home.glob("build/*/*/dataset.json")], home, "all")
+    print(len(corpus), len(corpus.annotations), time.perf_counter() - begun, peak())
+
+
+def one_open(home: Path) -> None:
+    begun = time.perf_counter()
+    corpus = Corpus.open(home / "corpora" / "all")
+    rng = np.random.default_rng(0)
+    train = corpus.split("train")
+    opened = time.perf_counter() - begun
+    for image in rng.choice(train, min(1000, len(train)), replace=False):
+        corpus.file(image)
+        for annotation in corpus.of(image):
+            corpus.mask(annotation)
+    print(opened, time.perf_counter() - begun, peak())
+
+
+def run(what: str, home: Path) -> list[float]:
+    done = subprocess.run([sys.executable, __file__, what, str(home)], capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def main() -> None:
+    if len(sys.argv) == 3 and sys.argv[1] in ("merge", "open"):
+        {"merge": one_merge, "open": one_open}[sys.argv[1]](Path(sys.argv[2]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[30_000, 300_000])
+    parser.add_argument("--folder", help="where to write; without it the system's folder for temporary files")
+    options = parser.parse_args()
+    print("| images | annotations | merge | its peak memory | open | open and 1,000 images | its peak memory |")
+    print("|---|---|---|---|---|---|---|")
+    for images in options.images:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            generate(Path(folder), images)
+            merged, opened = run("merge", Path(folder)), run("open", Path(folder))
+            print(
+                f"| {merged[0]:,.0f} | {merged[1]:,.0f} | {merged[2]:.1f} s | {merged[3]:.0f} MB | {opened[0]:.2f} s | "
+                f"{opened[1]:.2f} s | {opened[2]:.0f} MB |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
