@@ -48,7 +48,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 samples[f"{key}#{frame:04}"] = Drawn(
                     found,
                     group=f"{device}/{video}",
-                    tags={"device": device} | ({} if device == "eSaote" else {"nerve": "supraclavicular"}),
+                    tags={"device": device} | ({} if device == "eSaote" else {"nerve": "sc"}),
                     dropped=(video, frame) == ("1040", 4),
                 )
             writer.release()
@@ -58,11 +58,11 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 (folder / f"needle/needle_coordinates/{video}.txt").write_text(json.dumps(needles))
                 for place in ("", "/needle_masks", "/needle_coordinates"):
                     (folder / f"needle{place}/readme.md").write_text("Needle annotations.\n")
-    rows = [f"{video},supraclavicular,{frames},200" for video in VIDEOS["Butterfly"]]
+    rows = [f"{video},sc,{frames},3" for video in VIDEOS["Butterfly"]]
     (top / "data/Butterfly/subjects_data.csv").write_text(
         "\n".join(["vid_name,nerve,frame_cnt,gac_iter", *rows]) + "\n"
     )
-    rows = [f"{video},supraclavicular,{frames},{int(video != 's005')},200" for video in VIDEOS["Sonosite"]]
+    rows = [f"{video},sc,{frames},{'' if video == 's005' else 'yes'},2" for video in VIDEOS["Sonosite"]]
     head = "vid_name,nerve,frame_cnt,needle,gac_iter"
     (top / "data/Sonosite/subjects_data.csv").write_text("\n".join([head, *rows]) + "\n")
     (top / "data/eSaote/metadata.csv").write_text("video,age,BMI\n1032,50,24\n")
