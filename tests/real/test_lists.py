@@ -79,17 +79,16 @@ def busi(root: Path, rows: Listed) -> None:
 
 
 def camus(root: Path, rows: Listed) -> None:
-    """One volume for all patients, as the reader asks for its size."""
+    """One volume for all patients, as the reader asks for its size, and one view of each."""
     top, volume = root / "CAMUS_public", root / "volume.nii.gz"
     nibabel.save(nibabel.nifti1.Nifti1Image(np.zeros((2, 2, 1), np.uint8), np.eye(4)), volume)
     for patient in rows:
         folder = top / "database_nifti" / patient
         folder.mkdir(parents=True)
-        for view in ("2CH", "4CH"):
-            text(folder / f"Info_{view}.cfg", ["ED: 1", "ES: 1", "NbFrame: 1", "Sex: F"])
-            for name in ("ED", "ES", "half_sequence"):
-                for ending in ("", "_gt"):
-                    os.link(volume, folder / f"{patient}_{view}_{name}{ending}.nii.gz")
+        text(folder / "Info_4CH.cfg", ["ED: 1", "ES: 1", "NbFrame: 1", "Sex: F"])
+        for name in ("ED", "ES", "half_sequence"):
+            for ending in ("", "_gt"):
+                os.link(volume, folder / f"{patient}_4CH_{name}{ending}.nii.gz")
     volume.unlink()
     for part, name in PARTS.items():
         patients = (patient for patient, row in rows.items() if row["official_split"] == part)
