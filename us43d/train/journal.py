@@ -60,7 +60,7 @@ class Journal:
         with atomic.storage_errors(self.file, "The run's checkpoints are intact."), self.file.open("a") as file:
             file.write(f"{json.dumps(record)}\n")
         self.records.append(record)
-        if self._board is not None:
+        if self._board is not None and record["kind"] in ("step", "validation"):
             for name, value in record.items():
                 if isinstance(value, int | float) and name != "step":
                     self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])

@@ -250,9 +250,11 @@ class FourierPositions(nn.Module):
 
     def forward(self, xy: Tensor) -> Tensor:
         """(…, 2) → (…, dim)."""
-        # In float32 whatever the model's precision: bfloat16 tells no two neighbouring pixels of 1024 apart.
-        with torch.autocast(xy.device.type, enabled=False):
-            angle = 2 * math.pi * ((2 * xy.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
+        # In float32 whatever the model's precision, as bfloat16 tells no two neighbouring pixels of 1024 apart; written
+        # out, because autocast would compute a matrix product in bfloat16.
+        x, y = (2 * xy.float() - 1).unsqueeze(-1).unbind(-2)
+        across, down = self.positional_encoding_gaussian_matrix.float()
+        angle = 2 * math.pi * (x * across + y * down)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 

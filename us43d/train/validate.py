@@ -73,11 +73,13 @@ def validate(
 
 
 def summary(table: NDArray[np.float64], corpus: Corpus) -> dict[str, Any]:
-    """The table's means: over all instances, and of each source."""
+    """The table's means: over all instances, of each source, and over the sources (macro)."""
 
     def means(rows: NDArray[np.float64]) -> dict[str, Any]:
         dice = {f"{name}_dice": round(float(rows[:, COLUMNS.index(name)].mean()), 5) for name in COLUMNS[2:]}
         return dice | {"instances": len(rows), "groups": len(np.unique(rows[:, 1]))}
 
     sources = {corpus.sources[int(n)]["name"]: means(table[table[:, 0] == n]) for n in np.unique(table[:, 0])}
-    return means(table) | {"sources": sources}
+    ways = [f"{name}_dice" for name in COLUMNS[2:]]
+    macro = {way: round(sum(each[way] for each in sources.values()) / len(sources), 5) for way in ways}
+    return means(table) | {"macro": macro, "sources": sources}
