@@ -98,7 +98,7 @@ def main() -> None:
     slow = statistics.median(seconds["encoded anew for every prompt"])
     for name, taken in seconds.items():
         middle = statistics.median(taken)
-        print(f"| {name} | {middle:.2f} | {images / middle:.2f} | {prompts / middle:.1f} | {slow / middle:.2f} |")
+        print(f"| {name} | {middle:.2f} | {images / middle:.3g} | {prompts / middle:.3g} | {slow / middle:.2f} |")
 
 
 if __name__ == "__main__":
