@@ -107,7 +107,7 @@ RECIPE = Recipe(
     group_rule="Each image is described as one of another patient (UltraBench), so class and number are the patient.",
     expect=Expect(
         images=735,
-        annotated=735,
+        annotated=734,  # with a liver; 735 are published, but the field of view counts there
         groups=735,
         tags={"diagnosis=benign": 200, "diagnosis=malignant": 435, "diagnosis=normal": 100},
     ),
@@ -124,7 +124,7 @@ RECIPE = Recipe(
     known_issues=(
         "The polygon in outline/ is the field of view, no structure: it gets no label, and a remark.",
         "Malignant/229 and Malignant/306: outline/ holds the liver, and the true outline is missing; it is read as the liver.",
-        "Malignant/374 has no liver polygon.",
+        "Malignant/374 has no liver polygon; all 734 others are read to have one. Whether it has a mass was not read.",
         "The liver polygon encloses the mass; both are kept as drawn.",
         "Text may be burnt in outside the fan; the outline polygon could blank it.",
     ),
