@@ -124,7 +124,7 @@ RECIPE = Recipe(
     known_issues=(
         "The polygon in outline/ is the field of view, no structure: it gets no label, and a remark.",
         "Malignant/229 and Malignant/306: outline/ holds the liver, and the true outline is missing; it is read as the liver.",
-        "Malignant/374 has no liver polygon; all 734 others are read to have one. Whether it has a mass was not read.",
+        "Malignant/374 has no liver polygon, the only one by UltraBench; whether it has a mass was not read.",
         "The liver polygon encloses the mass; both are kept as drawn.",
         "Text may be burnt in outside the fan; the outline polygon could blank it.",
     ),
