@@ -201,7 +201,7 @@ def main() -> None:
                 continue
             for most, seconds, pairs in all_hashes(place, (4, 10)):
                 print(scored(f"pHash, all pairs, distance ≤ {most}", count, seconds, pairs, true), flush=True)
-            sample = 2000
+            sample = 1000
             seconds, recall, wrong = all_features(place, sample, true)
             print(
                 f"| ORB and RANSAC, all pairs (reckoned from {sample:,}) | {count:,} | {seconds:,.0f} | "

@@ -31,12 +31,14 @@ class Candidate(NamedTuple):
     """a, b: places of two pictures in a list. turn: how `a` is mirrored first (`prints.turned`).
 
     place: (2, 3) float64, from `a` (mirrored) to `b`, in coordinates where the longer side of each picture is 1.
+    exact: the place needs no refinement before the thumbnails are compared.
     """
 
     a: int
     b: int
     turn: int
     place: NDArray[np.float64]
+    exact: bool = False
 
 
 class Alignment(NamedTuple):
@@ -61,10 +63,10 @@ def pixels(place: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return np.concatenate([linear, (place[:, 2] * side + linear @ [0.5, 0.5] - 0.5)[:, None]], axis=1)
 
 
-def glance(a: NDArray[np.uint8], b: NDArray[np.uint8], start: Candidate, *, refine: bool) -> Candidate | None:
-    """The candidate, its place refined if asked for, or None if the two thumbnails say that it is none."""
+def glance(a: NDArray[np.uint8], b: NDArray[np.uint8], start: Candidate) -> Candidate | None:
+    """The candidate, its place refined where that is needed, or None if the two thumbnails say that it is none."""
     one, place = turned(a, start.turn), start.place
-    if refine:
+    if not start.exact:
         place = _refined(one, b, place, THUMB, 20)
     found = _compared(one, b, place, THUMB, False)
     return start._replace(place=place) if found.score >= _GLANCE and found.overlap >= _OVERLAP else None

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.audit.align import DETAIL, Alignment, Candidate, align, pixels
+from us43d.audit.align import DETAIL, Alignment, Candidate, align, glance, pixels
 from us43d.audit.candidates import candidates
 from us43d.audit.look import Annotation, Look, grey, look, picture
 from us43d.audit.prints import Prints, reduced, turned
@@ -334,12 +334,13 @@ def _near(images: list[Image], prints: list[Prints], pool: ThreadPoolExecutor, s
         return found
 
     def verified(pair: list[Candidate]) -> Near | None:
-        best = None
         for each in pair:
-            found = align(opened(each.a), opened(each.b), each)
-            if found.same and (best is None or best.alignment.score < found.score):
-                best = Near(images[each.a], images[each.b], each, found)
-        return best
+            seen = glance(prints[each.a].thumb, prints[each.b].thumb, each)
+            if seen is not None:
+                found = align(opened(seen.a), opened(seen.b), seen)
+                if found.same:
+                    return Near(images[seen.a], images[seen.b], seen, found)
+        return None
 
     return [each for each in _mapped(pool, verified, list(proposed.values()), "verifying", step) if each]
 
