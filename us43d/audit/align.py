@@ -23,6 +23,8 @@ DETAIL = 256
 _EQUAL = 0.5
 #: Share of blocks that must be equal, in the thumbnails (where other frames have up to 0.42) and in the pictures.
 _GLANCE, _SHARE = 0.5, 0.6
+#: Longer side at which a place is refined for a glance, pixels.
+_COARSE = 64
 #: Share of the larger picture that the other must show.
 _OVERLAP = 0.5
 
@@ -67,7 +69,7 @@ def glance(a: NDArray[np.uint8], b: NDArray[np.uint8], start: Candidate) -> Cand
     """The candidate, its place refined where that is needed, or None if the two thumbnails say that it is none."""
     one, place = turned(a, start.turn), start.place
     if not start.exact:
-        place = _refined(one, b, place, THUMB, 20)
+        place = _refined(reduced(one, _COARSE), reduced(b, _COARSE), place, _COARSE, 20)
     found = _compared(one, b, place, THUMB, False)
     return start._replace(place=place) if found.score >= _GLANCE and found.overlap >= _OVERLAP else None
 

@@ -21,8 +21,8 @@ _WINDOW_REACH, _WINDOW_TABLES = 10, 10
 _WHOLE_REACH, _WHOLE_TABLES = 10, 24
 #: Windows that must agree on where one picture lies in the other, and how closely (pixels of the reduced picture).
 _VOTES, _NEAR = 4, 10.0
-#: Partners examined for one picture at most, once within its group and once outside of it.
-_PARTNERS = 4
+#: Partners examined for one picture at most, within its group and as many outside of it: by windows, by the whole.
+_PARTNERS, _WHOLE_PARTNERS = 4, 2
 
 
 def candidates(
@@ -40,9 +40,9 @@ def candidates(
 
 
 def _limited(
-    a: NDArray[np.int64], b: NDArray[np.int64], score: NDArray[np.int64], group: NDArray[np.int64]
+    a: NDArray[np.int64], b: NDArray[np.int64], score: NDArray[np.int64], group: NDArray[np.int64], most: int
 ) -> NDArray[np.bool_]:
-    """Which pairs are among the best `_PARTNERS` of one of their two pictures."""
+    """Which pairs are among the `most` best of one of their two pictures."""
     keep = np.zeros(len(a), bool)
     within = group[a] == group[b]
     for one, other in ((a, b), (b, a)):
@@ -51,7 +51,7 @@ def _limited(
         new[1:] = (one[order][1:] != one[order][:-1]) | (within[order][1:] != within[order][:-1])
         first = np.flatnonzero(new)
         rank = np.arange(len(order)) - np.repeat(first, np.diff([*first, len(order)]))
-        keep[order[rank < _PARTNERS]] = True
+        keep[order[rank < most]] = True
     return keep
 
 
@@ -81,7 +81,7 @@ def _by_windows(found: Sequence[Prints], sizes: NDArray[np.float64], group: NDAr
     starts = np.flatnonzero(np.concatenate([[True], (bins[:, 1:] != bins[:, :-1]).any(axis=0)])) if len(ask) else ask
     many = np.diff([*starts, len(ask)])
     starts, many = starts[many >= _VOTES], many[many >= _VOTES]
-    keep = _limited(owner[ask[starts]], owner[at[starts]], many, group)
+    keep = _limited(owner[ask[starts]], owner[at[starts]], many, group, _PARTNERS)
     best: dict[tuple[int, int], tuple[int, Candidate]] = {}
     for start, length in zip(starts[keep], many[keep], strict=True):
         part = slice(start, start + length)
@@ -147,7 +147,7 @@ def _by_whole(whole: NDArray[np.uint64], sizes: NDArray[np.float64], group: NDAr
             pairs.append(np.stack([ask[use], at[use], np.full(int(use.sum()), turn)]))
     a, b, turn = np.unique(np.concatenate(pairs, axis=1), axis=1)
     far = distance(whole[a] ^ MIRRORED[turn], whole[b]).astype(np.int64)
-    keep = _limited(a, b, -far, group)
+    keep = _limited(a, b, -far, group, _WHOLE_PARTNERS)
     for one, other, way in zip(a[keep], b[keep], turn[keep], strict=True):
         ratio = sizes[other] / sizes[one]
         yield Candidate(int(one), int(other), int(way), np.array([[ratio[0], 0, 0], [0, ratio[1], 0]]), exact=True)
