@@ -34,8 +34,8 @@ _INTRO = {
     "build again, and this section is empty.",
     "Leaks in the published splits": "Twins in more than one published set. Our split keeps the published test set and "
     "excludes their twins from training.",
-    "Near duplicates": "The second picture is drawn as the first lies on it; on the right, where they differ. Those "
-    "that cross a split come first, then the least alike.",
+    "Near duplicates": "Two pictures of one frame and, on the right, where they differ once the first is laid on the "
+    "second. Those that cross a split come first, then the least alike.",
     "Equal pictures": "The same pixels under several names.",
     "Contradicting labels": "One frame, labelled differently.",
     "Masks outside the field of view": "More than a tenth of the mask lies where the picture is black.",
@@ -56,8 +56,7 @@ def page(found: Audit) -> str:
                 (f"{head} ({total:,})", f"<p>{_INTRO[head]}{more}</p>" + report.figures(drawn, wide=head in _PAIRS))
             )
     sources = f"{len(found.builds)} sources" if len(found.builds) > 1 else found.builds[0].name
-    images = sum(len(build.rows) for build in found.builds)
-    return report.page(f"Audit of {sources}", sections, f"{images:,} images; {found.left} leaks left")
+    return report.page(f"Audit of {sources}", sections, f"{len(found.images):,} images; {found.left} leaks left")
 
 
 def _parts(found: Audit) -> Iterator[tuple[str, Iterable[report.Figure], int]]:
