@@ -63,16 +63,14 @@ def _by_windows(found: Sequence[Prints], sizes: NDArray[np.float64], group: NDAr
     spots = np.concatenate([each.spots for each in found]).astype(np.float64)
     codes = np.concatenate([each.codes for each in found], axis=1)
     turns = np.concatenate([each.turns for each in found], axis=1)
-    asked, stored, scale = [], [], []
+    votes = []  # (asked, scale, stored) in one number, so that sorting is fast
     for n in range(len(SCALES)):
         for ask, at in collisions(codes[0], codes[n], _WINDOW_REACH, _WINDOW_TABLES):
             one, other = owner[ask], owner[at]
             use = one < other if n == 0 else one != other
-            asked.append(ask[use])
-            stored.append(at[use])
-            scale.append(np.full(int(use.sum()), n, np.uint8))
-    votes = np.unique(np.stack([np.concatenate(asked), np.concatenate(stored), np.concatenate(scale)]), axis=1)
-    ask, at, size = votes
+            votes.append((ask[use] * len(SCALES) + n) * len(owner) + at[use])
+    ask, at = np.divmod(np.unique(np.concatenate(votes)), len(owner))
+    ask, size = np.divmod(ask, len(SCALES))
     turn = turns[size, ask] ^ turns[0, at]
     # One bin for each pair, size and turn.
     order = np.lexsort((turn, size, owner[at], owner[ask]))
@@ -144,10 +142,11 @@ def _by_whole(whole: NDArray[np.uint64], sizes: NDArray[np.float64], group: NDAr
     for turn in range(4):
         for ask, at in collisions(whole, whole ^ MIRRORED[turn], _WHOLE_REACH, _WHOLE_TABLES):
             use = ask < at
-            pairs.append(np.stack([ask[use], at[use], np.full(int(use.sum()), turn)]))
-    a, b, turn = np.unique(np.concatenate(pairs, axis=1), axis=1)
-    far = distance(whole[a] ^ MIRRORED[turn], whole[b]).astype(np.int64)
+            pairs.append((ask[use] * len(whole) + at[use]) * 4 + turn)
+    a, turns = np.divmod(np.unique(np.concatenate(pairs)), 4)
+    a, b = np.divmod(a, len(whole))
+    far = distance(whole[a] ^ MIRRORED[turns], whole[b]).astype(np.int64)
     keep = _limited(a, b, -far, group, _WHOLE_PARTNERS)
-    for one, other, way in zip(a[keep], b[keep], turn[keep], strict=True):
+    for one, other, way in zip(a[keep], b[keep], turns[keep], strict=True):
         ratio = sizes[other] / sizes[one]
         yield Candidate(int(one), int(other), int(way), np.array([[ratio[0], 0, 0], [0, ratio[1], 0]]), exact=True)
