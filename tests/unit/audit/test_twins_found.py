@@ -189,6 +189,26 @@ def test_twins_across_sources_stay_out_of_the_corpus(tmp_path: Path) -> None:
     assert audit(builds, home.root).left == 0
 
 
+def test_a_published_split_that_leaks(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    registry.specimen("mmotu_2d")(raw, np.random.default_rng(0))
+    images = raw / "OTU_2d" / "images"
+    tested = cv2.imread(str(images / "3.JPG"))
+    trained = cv2.imread(str(images / "4.JPG")).shape
+    assert cv2.imwrite(str(images / "4.JPG"), cv2.resize(tested, trained[1::-1], interpolation=cv2.INTER_AREA))
+    home = Home(tmp_path / "home")
+    result = build(registry.recipe("mmotu_2d"), raw, home, partial=True)
+    found = audit([result.path], home.root)
+    assert [{Path(i.key).stem for i in family} for family in found.official_leaks] == [{"3", "4"}]
+    assert {i.official for i in found.official_leaks[0]} == {"train", "test"}
+    write(found, home.root)
+    again = build(registry.recipe("mmotu_2d"), raw, home, partial=True)
+    clean = audit([again.path], home.root)
+    assert {Path(i.key).stem: i.split for i in clean.official_leaks[0]} == {"3": "test", "4": "excluded"}
+    assert clean.left == 0
+
+
 def test_contradicting_labels_of_one_frame(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     raw = tmp_path / "Dataset_BUSI_with_GT"
