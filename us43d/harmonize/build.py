@@ -8,7 +8,9 @@ final one; a build that was killed goes on from the blocks that are complete.
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -119,7 +121,8 @@ def build(
                     shutil.rmtree(old, ignore_errors=True)
             shutil.rmtree(staging / blocks.PARTS, ignore_errors=True)
             output = staging / blocks.OUTPUT
-            output.mkdir(parents=True, exist_ok=True)
+            for folder in (output, staging / blocks.PARTS):
+                folder.mkdir(parents=True, exist_ok=True)
             count = _run_blocks(recipe, tree, staging, profile, fixes, work, progress)
             unread = tree.unread(recipe.ignore)
             if unread:
@@ -287,11 +290,23 @@ def _runner(jobs: int) -> Work:
     return work
 
 
+def _end_with_parent() -> None:
+    """In a worker: end when the process that started it has, even if that was killed; else it would wait for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _pool(todo: Iterator[blocks.Block], jobs: int, note: Note) -> None:
     """Blocks in worker processes, at most two waiting for each, so that a long stream stays short in memory."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([blocks.__name__])  # imported once; workers are forked from there
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         waiting: dict[Future[list[str]], int] = {}
 
         def collect(until: int) -> None:
