@@ -36,10 +36,10 @@ def runner(executor: str, jobs: int) -> Callable[[Iterator[blocks.Block], Callab
         with ExitStack() as stack:
             try:
                 if address == "local":
-                    cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+                    cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=":0")
                     client = stack.enter_context(Client(stack.enter_context(cluster)))
                 else:
-                    client = stack.enter_context(Client(f"tcp://{address}", timeout="10s"))
+                    client = stack.enter_context(Client(f"tcp://{address}", timeout="5s"))
             except OSError as error:
                 raise BuildError(f"No Dask scheduler answers at {address}.", disk=kept) from error
             sizes: dict[Any, int] = {}

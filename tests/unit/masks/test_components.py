@@ -70,20 +70,33 @@ def test_touching_at_a_corner_is_one_instance() -> None:
 
 
 def test_thousands_of_specks() -> None:
-    mask = np.zeros((200, 200), bool)
-    mask[::3, ::3] = True
+    mask = np.zeros((130, 130), bool)
+    mask[::2, ::2] = True
+    mask[1, 1] = True  # touches four of them at their corners
+    assert len(components(mask)) == 65 * 65 - 3
+    check(mask)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "pieces"), [("full", 1), ("rows", 4096), ("columns", 4096), ("lesion", 1)], ids=lambda value: str(value)
+)
+def test_8192_pixels_square(kind: str, pieces: int) -> None:
+    mask = np.zeros((8192, 8192), bool)
+    if kind == "lesion":
+        y, x = np.mgrid[:8192, :8192].astype(np.float32)
+        mask |= np.hypot(x - 4000, y - 5000) < 2500
+    else:
+        mask[{"full": np.s_[:], "rows": np.s_[::2], "columns": np.s_[:, ::2]}[kind]] = True
+    agrees(whole(mask), mask)
     found = components(mask)
-    assert len(found) == 67 * 67
-    assert all(piece.area == 1 for piece in found)
-
-
-def test_a_large_mask() -> None:
-    y, x = np.mgrid[:8192, :8192]
-    mask = np.hypot(x - 4000, y - 5000) < 2500
-    (piece,) = components(mask)
-    encoded = {"size": [8192, 8192], "counts": piece.counts}
-    assert piece.area == coco.area(encoded) == mask.sum()
-    assert list(piece.box) == coco.toBbox(encoded).tolist()
+    assert len(found) == pieces
+    assert sum(piece.area for piece in found) == mask.sum()
+    for piece in (found[0], found[-1]):
+        x, y, width, height = piece.box
+        own = np.zeros_like(mask)
+        own[y : y + height, x : x + width] = mask[y : y + height, x : x + width]
+        agrees(piece, own)
 
 
 @pytest.mark.parametrize("text", [b"\x00", b"P", b"zzzz~", b"0PPPPPPPPPPPPPPPPPPPPP0"])
