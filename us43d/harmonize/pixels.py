@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.masks.read import alike
+from us43d.masks.read import common_channel
 
 __all__ = ["canonical", "perceptual_hash", "pixel_hash"]
 
 
 def canonical(array: NDArray[Any]) -> NDArray[Any]:
     """(h, w) where all channels are equal, else (h, w, 3) RGB, contiguous; so re-encodings of one picture agree."""
-    if array.ndim == 3 and alike(array):
-        array = array[:, :, 0]
+    if array.ndim == 3 and (single := common_channel(array)) is not None:
+        return single
     return np.ascontiguousarray(array)
 
 

@@ -20,7 +20,7 @@ __all__ = [
     "MAX_PIXELS",
     "Header",
     "Upright",
-    "alike",
+    "common_channel",
     "grey",
     "header",
     "image",
@@ -173,19 +173,24 @@ def grey(path: Path) -> NDArray[np.uint8]:
     """(h, w) uint8. Colour is turned to luma; a 1-bit file gives 0 and 255."""
     data = _bytes(path)
     array = _fast_png(data, header(data, path))
-    if array is not None and array.ndim == 3 and alike(array):
-        array = np.ascontiguousarray(array[:, :, 0])
-    if array is not None and array.ndim == 2:
-        return array
-    return decode(data, path, cv2.IMREAD_GRAYSCALE).astype(np.uint8, copy=False)
+    single = array if array is None or array.ndim == 2 else common_channel(array)
+    return decode(data, path, cv2.IMREAD_GRAYSCALE).astype(np.uint8, copy=False) if single is None else single
 
 
-def alike(array: NDArray[Any]) -> bool:
-    """Whether the three channels of (h, w, 3) are equal."""
-    if array.dtype == np.uint8:  # twice as fast as comparing strided channels
-        return cv2.norm(cv2.merge([cv2.extractChannel(array, 0)] * 3), array, cv2.NORM_INF) == 0
+def common_channel(array: NDArray[Any]) -> NDArray[Any] | None:
+    """The channel (h, w) that all three of (h, w, 3) are equal to; None if they differ."""
+    if array.dtype == np.uint8:  # far cheaper than comparing strided channels, strip by strip within the cache
+        single = np.empty(array.shape[:2], np.uint8)
+        for at in range(0, len(array), 64):
+            strip = array[at : at + 64]
+            first = cv2.extractChannel(strip, 0)
+            if cv2.norm(cv2.merge([first] * 3), strip, cv2.NORM_INF) != 0:
+                return None
+            single[at : at + 64] = first
+        return single
     first = array[:, :, 0]
-    return np.array_equal(first, array[:, :, 1]) and np.array_equal(first, array[:, :, 2])
+    same = np.array_equal(first, array[:, :, 1]) and np.array_equal(first, array[:, :, 2])
+    return np.ascontiguousarray(first) if same else None
 
 
 #: What nibabel raises for a file that is cut, damaged or something else.
