@@ -82,8 +82,8 @@ def ring(
 ) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":
     """(what an ellipse's outline encloses, with it; the one-pixel outline), both (h, w) bool.
 
-    centre and axes (full lengths) in (x, y) pixels, angle in degrees, OpenCV's conventions. Where the outline leaves the
-    picture, and so encloses nothing, OpenCV's filled ellipse stands for it.
+    centre and axes (full lengths) in (x, y) pixels, angle in degrees, OpenCV's conventions. Where the outline leaves
+    the picture, and so encloses nothing, OpenCV's filled ellipse stands for it.
     """
     import cv2
     import numpy as np

@@ -53,7 +53,11 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     named = [path for path in paths if path.is_file()]
     if named:
         for path in named:
-            verify.check_type(path, path.name)
+            try:
+                verify.check_type(path, path.name)
+            except VerifyError as error:
+                error.next = f"us43d fetch {recipe.name}   (or --from with a good copy)"
+                raise
         return Given(None, files=tuple((RawFile(name=path.name), path) for path in named))
     wanted = " or ".join(listed(file.name for file in route.files) for route in recipe.routes if route.files)
     raise MissingRawFile(

@@ -169,7 +169,9 @@ PRESETS: dict[str, TrainConfig] = {
 def preset(name: str) -> TrainConfig:
     """The preset of that name. Raises UnknownName."""
     if name not in PRESETS:
-        raise UnknownName(f"There is no training preset {name!r}: one of {', '.join(PRESETS)}.")
+        raise UnknownName(
+            f"There is no training preset {name!r}: one of {', '.join(PRESETS)}.", next="us43d train --help"
+        )
     return PRESETS[name]
 
 

@@ -53,7 +53,7 @@ def found(path: Path) -> list[Media]:
         names = [media.name for media in inside]
         return [each if names.count(each.name) == 1 else each._replace(name=each.path.name) for each in inside]
     if not path.is_file():
-        raise ImageError(f"{path} does not exist.")
+        raise ImageError(f"{path} does not exist.", next="us43d predict --help")
     return [_kind(path) or Media(path, "dicom" if _is_dicom(path) else "image", path.stem)]
 
 
