@@ -197,9 +197,11 @@ def test_permission_removed(slug: str) -> None:
         home.mkdir(mode=0o777)
         home.chmod(0o777)
         registry.specimen(slug)(raw, np.random.default_rng(5))
-        victim = next(paths_in(next(sample for sample in recipe.read(RawTree(raw)) if sample.drop is None)))
-        # Elsewhere first, as that imports what another user may not.
-        build(recipe, copied(raw, root / "copy"), Home(root / "before"), receipt={"kind": "specimen"})
+        # All that a first build imports or keeps open is of a copy, so that the other user has everything to do.
+        copy = copied(raw, root / "copy")
+        build(recipe, copy, Home(root / "before"), receipt={"kind": "specimen"})
+        seen = next(paths_in(next(sample for sample in recipe.read(RawTree(copy)) if sample.drop is None)))
+        victim = raw / seen.relative_to(copy)
         victim.chmod(0)
         try:
             if os.geteuid() == 0:
