@@ -259,7 +259,9 @@ def test_streams_stay_small_in_memory(slug: str, tmp_path: Path) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     samples, before, peak = map(float, done.stdout.split())
-    assert samples >= FRAMES
+    # Where only few frames of a stack or video are drawn on, scale lengthens those, not the list of samples.
+    large, small = (sum(p.stat().st_size for p in (tmp_path / d).rglob("*") if p.is_file()) for d in ("raw", "one"))
+    assert samples >= FRAMES or large > 10 * small
     assert peak < BOUND_MB, f"{slug}: {peak:.0f} MB at its peak, {before:.0f} MB of them before the first sample"
 
 
