@@ -30,7 +30,7 @@ from torch.nn.parallel import DistributedDataParallel
 import us43d
 from us43d.errors import ConfigError, TrainError, WeightsError, listed
 from us43d.harmonize.corpus import Corpus
-from us43d.train import checkpoint, flops, lora, weights
+from us43d.train import card, checkpoint, flops, lora, weights
 from us43d.train.config import TrainConfig
 from us43d.train.data import Batch, Draws, batches
 from us43d.train.journal import Journal, Record, began, licences
@@ -154,7 +154,9 @@ class _Run:
                     self._save()
         place = self.folder / "weights"
         if team.leads:
-            weights.save(checkpoint.plain(self.average or self.model), place, self._meta())
+            meta = self._meta()
+            weights.save(checkpoint.plain(self.average or self.model), place, meta)
+            card.write(place, meta, self.corpus, config)
         return self._result(place)
 
     def _learn(self, micro: list[Batch], prompts: int) -> None:

@@ -1,0 +1,35 @@
+"""The card beside a run's weights names exactly the sources trained on, and what they allow."""
+
+from pathlib import Path
+
+import numpy as np
+
+from us43d import registry
+from us43d.harmonize.build import build
+from us43d.harmonize.merge import merge
+from us43d.paths import Home
+from us43d.train import card, journal
+from us43d.train.config import PRESETS
+
+
+def test_card_and_references(tmp_path: Path) -> None:
+    home, builds = Home(tmp_path / "home"), []
+    for slug in ("stu_hospital", "camus"):
+        raw = tmp_path / slug
+        raw.mkdir()
+        registry.specimen(slug)(raw, np.random.default_rng(0))
+        builds.append(build(registry.recipe(slug), raw, home, receipt={"kind": "specimen"}).path)
+    corpus = merge(builds, home.root, "two")
+    config = PRESETS["tiny"].model_copy(update={"sources": ("CAMUS",)})
+    meta = {
+        "run": "r", "preset": "tiny", "step": 3, "corpus": corpus.digest, "us43d": "0", "validation": None,
+        "licences": journal.licences(corpus, config),
+    }  # fmt: skip
+    card.write(tmp_path, meta, corpus, config)
+    page, entries = (tmp_path / "README.md").read_text(), (tmp_path / "references.bib").read_text()
+    assert "CAMUS" in page
+    assert "STU-Hospital" not in page
+    assert "Commercial use: forbidden by some" in page
+    assert "Simulated specimens, no real data: CAMUS" in page
+    assert {c.bibtex.strip() in entries for c in registry.recipe("camus").citations} == {True}
+    assert registry.recipe("stu_hospital").citations[0].bibtex.strip() not in entries

@@ -1,0 +1,56 @@
+"""The card that goes with a run's weights: what they were trained on, what that allows, whom to cite."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from us43d import atomic
+from us43d.harmonize.corpus import Corpus
+from us43d.train.config import TrainConfig
+
+__all__ = ["model_card", "references", "write"]
+
+_USE = {True: "allowed by every source", False: "forbidden by some", None: "not settled for some"}
+
+
+def _used(corpus: Corpus, config: TrainConfig) -> list[dict[str, Any]]:
+    return [each for each in corpus.sources if not config.sources or each["name"] in config.sources]
+
+
+def references(corpus: Corpus, config: TrainConfig) -> str:
+    """BibTeX of exactly the sources trained on, each entry once, in the order of the entries' text."""
+    entries = {citation["bibtex"].strip() for source in _used(corpus, config) for citation in source["citations"]}
+    return "\n\n".join(sorted(entries)) + "\n"
+
+
+def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig) -> str:
+    """Markdown. meta: what is kept with the weights (run, preset, step, corpus, licences, validation)."""
+    licences, validation = meta["licences"], meta["validation"]
+    made_up = [each["name"] for each in _used(corpus, config) if each.get("specimen")]
+    parts = [
+        f"# {meta['run']}",
+        f"Promptable ultrasound segmentation, preset `{meta['preset']}`, {meta['step']:,} steps, us43d "
+        f"{meta['us43d']}, corpus `{meta['corpus'][:12]}`. For research; not a medical device.",
+        "## Trained on",
+        "\n".join(f"- {title}: {', '.join(names)}" for title, names in sorted(licences["by_licence"].items())),
+        f"Commercial use: {_USE[licences['commercial']]}. Whether weights are derived from their data is not settled in "
+        "law. Entries to cite are in references.bib.",
+    ]
+    if made_up:
+        parts.append(f"Simulated specimens, no real data: {', '.join(made_up)}.")
+    parts.append("## Held-out groups")
+    if validation is None:
+        parts.append("No image was held out.")
+    else:
+        parts.append(
+            f"Mean Dice of {validation['instances']:,} instances of {validation['groups']:,} groups of the validation "
+            f"split at step {validation['step']:,}: exact box {validation['box_dice']:.3f}, one point "
+            f"{validation['point_dice']:.3f}; the box's inscribed ellipse {validation['ellipse_dice']:.3f}."
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def write(folder: Path, meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig) -> None:
+    """Write README.md and references.bib beside the weights."""
+    atomic.write_bytes(folder / "README.md", model_card(meta, corpus, config).encode())
+    atomic.write_bytes(folder / "references.bib", references(corpus, config).encode())
