@@ -33,7 +33,7 @@ def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig) -> 
         f"{meta['us43d']}, corpus `{meta['corpus'][:12]}`. For research; not a medical device.",
         "## Trained on",
         "\n".join(f"- {title}: {', '.join(names)}" for title, names in sorted(licences["by_licence"].items())),
-        f"Commercial use: {_USE[licences['commercial']]}. Whether weights are derived from their data is not settled in "
+        f"Commercial use: {_USE[licences['commercial']]}. Whether weights are derived from data is not settled in "
         "law. Entries to cite are in references.bib.",
     ]
     if made_up:
