@@ -94,7 +94,7 @@ RECIPE = Recipe(
         id="UNSTATED",
         evidence="No licence text was found: the owners' site could not be read, and the copy on GitHub has none.",
     ),
-    access="request",
+    access="unknown",
     access_checked=datetime.date(2026, 11, 1),
     access_note="Unknown: whether the owners' site (port 9443) still answers, and whether it asks for registration. The copy on GitHub is a third party's; that it may be passed on is not shown.",
     routes=(

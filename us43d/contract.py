@@ -33,7 +33,7 @@ Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Slug: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
-Access: TypeAlias = Literal["open", "login", "agreement", "request", "unavailable"]
+Access: TypeAlias = Literal["open", "login", "agreement", "request", "unavailable", "unknown"]
 Split: TypeAlias = Literal["train", "val", "test"]
 Profile: TypeAlias = Literal["us43d", "paper"]
 RouteKind: TypeAlias = Literal[

@@ -15,6 +15,7 @@ ACCESS = {
     "agreement": "agreement: registration or signed terms at the source",
     "request": "request: the owners decide on each request",
     "unavailable": "unavailable: no working way is known",
+    "unknown": "unknown: whether and how the owners give it out could not be established",
 }
 
 
