@@ -1,21 +1,26 @@
 """The verb that evaluates."""
 
+import contextlib
 import datetime
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from us43d import registry
+from us43d.contract import normalised
 from us43d.errors import UsageError
 
 from .models import Device, Dtype, device_of, on_disk, predictor, release, weights_of
-from .options import Commercial, refuse_uncommercial
+from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
 from .verb import verb
 
 if TYPE_CHECKING:
+    from us43d.harmonize.corpus import Corpus
     from us43d.train.results import Evaluation
 
 PANEL = "Model"
@@ -29,6 +34,7 @@ PANEL = "Model"
         "us43d eval --weights tiny --all",
         "us43d eval --weights ultrasam --on BUS-BRA --on MMOTU-2D --protocol paper",
         "us43d eval --weights first --all --protocol both --split val",
+        "us43d eval --weights mine --data my_coco.json --images scans/",
         "us43d eval --compare first second --all",
         "us43d eval --compare evaluations/first evaluations/second",
     ),
@@ -48,7 +54,19 @@ def eval_(
     corpus: Annotated[
         str | None, typer.Option(help="Release of the corpus; the only one there is if left out.", metavar="RELEASE")
     ] = None,
-    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which part of the sources.")] = "test",
+    data: Annotated[
+        Path | None, typer.Option(help="A COCO file of your own in place of a corpus.", metavar="FILE")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of --data's images; that of the file if left out.", metavar="FOLDER")
+    ] = None,
+    split: Annotated[
+        Literal["train", "val", "test", "all"] | None,
+        typer.Option(
+            help="Which part of the images; test if left out, of --data val: what fine-tuning on it holds out.",
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         Literal["paper", "ours", "both"],
         typer.Option(
@@ -103,13 +121,36 @@ def eval_(
     names = [*(weights or ()), *(name for name in compare or () if name != BASELINE)]
     if not names:
         raise UsageError("No weights are given.", next="us43d eval --weights RUN|FILE --all")
-    if bool(on) == every:
+    if data and (on or corpus):
+        raise UsageError("--data is evaluated as a whole, without --on and --corpus.")
+    if not data and bool(on) == every:
         raise UsageError("Give either --on with sources or --all.", next=f"us43d eval --weights {names[0]} --all")
-    found = _evaluated(session, names, {
-        "on": on or (), "corpus": corpus, "split": split, "protocol": protocol, "prompt": prompt, "clicks": clicks,
-        "refine": refine, "baselines": baselines and not compare, "largest": largest, "limit": limit, "seed": seed,
-        "device": device, "dtype": dtype, "commercial": commercial,
-    })  # fmt: skip
+    with _opened(session, corpus, data, images) as read:
+        found = _evaluated(session, names, read, {
+            "on": on or (), "split": split or ("val" if data else "test"), "protocol": protocol, "prompt": prompt,
+            "clicks": clicks, "refine": refine, "baselines": baselines and not compare, "largest": largest,
+            "limit": limit, "seed": seed, "device": device, "dtype": dtype, "commercial": commercial,
+        })  # fmt: skip
+        _written(session, found, names, compare, out)
+
+
+@contextlib.contextmanager
+def _opened(session: Session, corpus: str | None, data: Path | None, images: Path | None) -> Iterator["Corpus"]:
+    """The corpus meant, or one made for the time being of a COCO file."""
+    from us43d.harmonize.corpus import Corpus
+    from us43d.train import coco
+
+    if data is None:
+        yield Corpus.open(release(session, corpus), session.home.root)
+        return
+    with tempfile.TemporaryDirectory(prefix="us43d-", ignore_cleanup_errors=True) as scratch:
+        yield coco.read(data, Path(scratch) / "data", images)
+
+
+def _written(
+    session: Session, found: "Evaluation", names: list[str], compare: tuple[str, str] | None, out: Path | None
+) -> None:
+    """Write the results and tell them; with `compare`, the differences alone."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     label = found.facts["weights"][0].replace("/", "-")
     folder = found.write(out or session.home.root / "evaluations" / f"{label}-{stamp}")
@@ -125,15 +166,14 @@ def eval_(
     session.say(f"{folder}: page.html with pictures, table.md, metrics.json, instances.parquet")
 
 
-def _evaluated(session: Session, names: list[str], wanted: dict[str, Any]) -> "Evaluation":
-    from us43d.harmonize.corpus import Corpus
+def _evaluated(session: Session, names: list[str], opened: "Corpus", wanted: dict[str, Any]) -> "Evaluation":
     from us43d.train.evaluate import evaluate
+    from us43d.train.journal import licences
 
-    opened = Corpus.open(release(session, wanted["corpus"]), session.home.root)
-    sources = [registry.find(name).name for name in wanted["on"]]
-    if wanted["commercial"]:
-        meant = sources or [source["name"] for source in opened.sources]
-        refuse_uncommercial(map(registry.find, meant), "licences")
+    # A corpus may hold sources that no recipe makes, so its own names and licences come first.
+    own = {normalised(source["name"]): source["name"] for source in opened.sources}
+    sources = [own.get(normalised(name)) or registry.find(name).name for name in wanted["on"]]
+    licences(opened, sources, wanted["commercial"])
     places = {label: weights_of(session, name) for name, label in _labels(names).items()}
     if wanted["baselines"]:
         places |= {name: place for name, place in on_disk(session).items() if place not in places.values()}

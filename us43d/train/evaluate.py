@@ -94,10 +94,10 @@ def evaluate(
 ) -> "Evaluation":
     """Evaluate weights, or several under names, on the instances of a split.
 
-    sources: names; all of the corpus if empty. prompts, clicks, refine: of protocol `ours`; `paper` has its own.
-    largest: leave out instances smaller than 95 % of their picture's largest, as the published MMOTU test list at one
-    time did. limit: at most so many pictures, chosen by their ids alone. seed: of the random points, of `limit` and of
-    the bootstrap. Specks are left out, as in training; the result says how many.
+    split: train, val, test, or all of these. sources: names; all of the corpus if empty. prompts, clicks, refine: of
+    protocol `ours`; `paper` has its own. largest: leave out instances smaller than 95 % of their picture's largest, as
+    the published MMOTU test list at one time did. limit: at most so many pictures, chosen by their ids alone. seed: of
+    the random points, of `limit` and of the bootstrap. Specks are left out, as in training; the result says how many.
 
     Raises UnknownName for a source that is not in the corpus, UsageError where nothing is left to evaluate,
     UnreadableFile for a picture that cannot be read.
@@ -155,8 +155,8 @@ def _chosen(
     corpus: Corpus, split: str, sources: Sequence[str], largest: bool, limit: int | None, seed: int
 ) -> tuple[list[tuple[int, list[int]]], dict[str, Any]]:
     """[(row of images, rows of annotations)] to evaluate, and what was left out."""
-    if split not in SPLITS:
-        raise UsageError(f"{split!r} is no split: one of {', '.join(SPLITS)}.")
+    if split not in (*SPLITS, "all"):
+        raise UsageError(f"{split!r} is no split: one of {', '.join(SPLITS)}, all.")
     names = [source["name"] for source in corpus.sources]
     wanted = list(range(len(names)))
     if sources:
@@ -164,7 +164,7 @@ def _chosen(
         if unknown := [name for name in sources if name.lower() not in known]:
             raise UnknownName(f"The corpus has no source {listed(unknown)}; it has {listed(names, 50)}.")
         wanted = sorted({known[name.lower()] for name in sources})
-    rows = corpus.split(split)
+    rows = corpus.split(split) if split != "all" else np.flatnonzero(corpus.images["split"] < SPLITS.index("excluded"))
     rows = rows[np.isin(corpus.images["source"][rows], wanted)]
     inside = [(int(row), list(corpus.of(int(row)))) for row in rows]
     with_some = [(image, annotations) for image, annotations in inside if annotations]
@@ -181,7 +181,7 @@ def _chosen(
     if not kept:
         raise UsageError(
             f"There is no instance to evaluate in the split {split!r} of {listed(names[n] for n in wanted)}.",
-            next="us43d eval --split val",
+            next="us43d eval --split all",
         )
     of = len(kept)
     if limit is not None and limit < of:

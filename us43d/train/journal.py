@@ -7,7 +7,7 @@ validations. A resumed run goes on in the same log; records after the checkpoint
 import contextlib
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -97,7 +97,7 @@ def began(config: TrainConfig, corpus: Corpus, team: Team, step: int, drawn: Rec
             "sources": {each["name"]: each["digest"] for each in corpus.sources},
         },
         "drawn": drawn,
-        "licences": licences(corpus, config),
+        "licences": licences(corpus, config.sources, config.commercial),
         "versions": {
             "us43d": us43d.__version__,
             "python": platform.python_version(),
@@ -112,22 +112,23 @@ def began(config: TrainConfig, corpus: Corpus, team: Team, step: int, drawn: Rec
     }
 
 
-def licences(corpus: Corpus, config: TrainConfig) -> Record:
-    """The sources trained on by licence, and whether all allow commercial use (None where one leaves it open).
+def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record:
+    """The sources used by licence, and whether all allow commercial use (None where one leaves it open).
 
-    Raises LicenceError with config.commercial if a source forbids it or leaves it open.
+    sources: names; all of the corpus if empty. Raises LicenceError with `commercial` if one forbids it or leaves it
+    open, as data of one's own does.
     """
-    used = [each for each in corpus.sources if not config.sources or each["name"] in config.sources]
+    used = [each for each in corpus.sources if not sources or each["name"] in sources]
     by_licence: dict[str, list[str]] = {}
     for each in used:
         by_licence.setdefault(each["licence"]["title"], []).append(each["name"])
     answers = {each["name"]: each["licence"]["commercial"] for each in used}
     forbidden, unknown, allowed = ([n for n, a in answers.items() if a is answer] for answer in (False, None, True))
-    if config.commercial and (forbidden or unknown):
+    if commercial and (forbidden or unknown):
         raise LicenceError(
             f"Commercial use is forbidden by {listed(forbidden, 60) or 'none'}, and not settled for "
             f"{listed(unknown, 60) or 'none'}.",
             next=f"us43d corpus {' '.join(allowed)} --release commercial" if allowed else "us43d licences --commercial",
         )
-    commercial = False if forbidden else None if unknown else True
-    return {"by_licence": by_licence, "commercial": commercial, "forbidden": forbidden, "unknown": unknown}
+    verdict = False if forbidden else None if unknown else True
+    return {"by_licence": by_licence, "commercial": verdict, "forbidden": forbidden, "unknown": unknown}

@@ -99,7 +99,7 @@ class _Run:
     ) -> None:
         self.config, self.corpus, self.folder, self.team, self.journal = config, corpus, folder, team, journal
         self.checkpoints = folder / "checkpoints"
-        self.licences = licences(corpus, config)
+        self.licences = licences(corpus, config.sources, config.commercial)
         self.draws = Draws(corpus, config)
         self.held_out = held_out(corpus, config)
 

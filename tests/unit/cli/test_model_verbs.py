@@ -141,7 +141,7 @@ def test_public_weights_on_disk_are_in_the_table(run: Run, corpus: Path, tmp_pat
         (("--weights", "one", "--all", "--clicks", "one"), 2, "--clicks 'one' is no list of numbers"),
         (("--weights", "one", "--all", "--prompt", "line"), 2, "line is no first prompt"),
         (("--weights", "one", "--all", "--device", "cuda:99"), 2, "The device 'cuda:99' is not here."),
-        (("--weights", "one", "--all", "--commercial"), 4, "--commercial refuses"),
+        (("--weights", "one", "--all", "--commercial"), 4, "forbidden by none, and not settled for BUSI, STU-Hospital"),
         (("--compare", "one", "nowhere", "--all"), 1, "There are no weights 'nowhere'"),
     ],
 )

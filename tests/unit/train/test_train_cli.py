@@ -2,18 +2,22 @@
 
 import importlib
 import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from us43d.harmonize.corpus import Corpus
+from us43d.train import coco, weights
+from us43d.train.model import PRESETS, UltraSam
 
 #: Small enough for a second.
 SMALL = (
     "--preset", "tiny", "--steps", "4", "--set", "model.image_size=64", "--set", "model.depth=2",
     "--set", "model.global_blocks=[1]", "--set", "save_every=2", "--set", "validation_images=2",
 )  # fmt: skip
+SMALL_MODEL = PRESETS["tiny"].model_copy(update={"depth": 2, "global_blocks": (1,), "image_size": 64})
 
 
 @pytest.fixture
@@ -87,6 +91,44 @@ def test_what_is_refused(us43d, words: tuple[str, ...], code: int, said: str, tm
     assert (found, said in err) == (code, True), err
     assert "Traceback" not in err
     assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_what_was_held_out_is_evaluated(us43d, data: Path, blobs: Corpus, tmp_path: Path) -> None:
+    assert us43d("train", "--data", data, *SMALL, "--run", "mine")[0] == 0
+    words = ("eval", "--weights", "mine", "--data", data, "--prompt", "box", "--clicks", "0", "--json")
+    code, out, err = us43d(*words, "--out", tmp_path / "held")
+    assert code == 0, err
+    held = json.loads(out)["facts"]
+    assert (held["split"], held["sources"], held["images"]) == ("val", ["data"], len(blobs.split("val")))
+    assert (tmp_path / "held" / "page.html").is_file()
+    code, out, err = us43d(*words, "--split", "all", "--out", tmp_path / "all")
+    assert json.loads(out)["facts"]["images"] == len(blobs)
+    code, _, err = us43d(*words, "--commercial", "--out", tmp_path / "none")
+    assert (code, "not settled for data" in err, "Traceback" in err) == (4, True, False)
+    assert not (tmp_path / "none").exists()
+    code, _, err = us43d(*words, "--corpus", "one")
+    assert (code, "evaluated as a whole" in err) == (2, True)
+
+
+def test_a_corpus_of_sources_without_recipe_is_evaluated(us43d, blobs: Corpus, tmp_path: Path) -> None:
+    """Its own names and licences count: --on finds them, and --commercial asks the corpus, not the registry."""
+    home = tmp_path / "home"
+    shutil.copytree(blobs.home, home)
+    made = coco.read(home / "data.json", home / "corpora" / "own")
+    weights.save(UltraSam.random(SMALL_MODEL, 0), home / "weights" / "w")
+    words = ("eval", "--weights", "w", "--split", "val", "--prompt", "box", "--clicks", "0", "--json")
+    code, out, err = us43d(*words, "--on", "DATA", "--out", tmp_path / "a")
+    assert code == 0, err
+    assert json.loads(out)["facts"]["sources"] == ["data"]
+    code, _, err = us43d(*words, "--all", "--commercial", "--out", tmp_path / "b")
+    assert (code, "not settled for data" in err) == (4, True), err
+    facts = made.facts
+    facts["sources"][0]["licence"]["commercial"] = True
+    (made.path / "corpus.json").write_text(json.dumps(facts))
+    code, _, err = us43d(*words, "--all", "--commercial", "--out", tmp_path / "b")
+    assert code == 0, err
+    code, _, err = us43d(*words, "--on", "nothing", "--out", tmp_path / "c")
+    assert (code, "No source is called 'nothing'" in err) == (2, True)
 
 
 def test_commercial_use_of_unknown_data_is_refused(us43d, data: Path, tmp_path: Path) -> None:
