@@ -1,6 +1,7 @@
 """Attention with relative positions against float64, its memory, and the Triton kernels in Triton's interpreter."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from us43d.train import attention
 from us43d.train.attention import biased_attention
-from us43d.train.model import EncoderAttention
+from us43d.train.model import PRESETS, EncoderAttention, UltraSam
 
 #: batch, heads, H, W, d
 GRIDS = [(2, 3, 5, 7, 24), (3, 2, 14, 14, 64), (1, 1, 64, 64, 16), (1, 2, 2, 9, 16)]
@@ -121,6 +122,33 @@ def test_it_compiles(learning: bool) -> None:
         parameters = list(module.parameters())
         for a, b in zip(*(torch.autograd.grad(each.sum(), parameters) for each in (found, expected)), strict=True):
             assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_the_image_encoder_compiles(backend: str, checkpointing: bool) -> None:
+    """As one graph, for learning and for looking, with windows that are padded and without."""
+    if backend == "inductor" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        pytest.skip("no C++ compiler is here, which Inductor needs on a CPU")
+    draw = torch.Generator().manual_seed(0)
+    shape = PRESETS["tiny"].model_copy(update={"depth": 2, "global_blocks": (1,), "image_size": 64, "window": 5})
+    encoder = UltraSam.random(shape, 0).image_encoder.train()
+    encoder.checkpointing = checkpointing
+    for name, parameter in encoder.named_parameters():
+        if "rel_pos" in name:
+            torch.nn.init.normal_(parameter, std=0.3, generator=draw)
+    x = torch.randn(2, 3, 64, 64, generator=draw)
+    grad = torch.randn(2, shape.prompt_dim, 8, 8, generator=draw)
+    torch._dynamo.reset()  # what other tests compiled counts against a limit
+    compiled = torch.compile(encoder, fullgraph=True, backend=backend)
+    learnt = []
+    for each in (encoder, compiled):
+        out = each(x)
+        learnt.append([out.detach(), *torch.autograd.grad(out, list(encoder.parameters()), grad)])
+    assert max(off(found, truth) for truth, found in zip(*learnt, strict=True)) < 1e-5
+    encoder.eval()
+    with torch.inference_mode():
+        assert torch.allclose(compiled(x), encoder(x), atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels

@@ -21,7 +21,7 @@ from us43d.harmonize.corpus import Corpus
 from us43d.train import checkpoint, config, data, flops, journal, loop, losses, weights
 from us43d.train.config import PRESETS, TrainConfig
 from us43d.train.loop import rate, train
-from us43d.train.model import UltraSam
+from us43d.train.model import ImageEncoder, UltraSam
 from us43d.train.predict import Predictor
 
 
@@ -179,6 +179,25 @@ def test_how_it_is_computed_changes_nothing(
     one = train(_changed(small, steps=4), blobs, tmp_path / "one")
     other = train(_changed(small, steps=4, **changes), blobs, tmp_path / "other")
     assert _equal(one, other)
+
+
+def test_a_compiled_run_learns_the_same(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    """With validation between, and weights that anything reads."""
+    torch._dynamo.reset()
+    one = train(_changed(small, steps=4, validate_every=2), blobs, tmp_path / "one")
+    compiled = []
+
+    def whole(self: ImageEncoder) -> None:  # Inductor's own compiler would take a minute
+        compiled.append(self)
+        torch.nn.Module.compile(self, backend="aot_eager", fullgraph=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageEncoder, "compile", whole)
+        other = train(_changed(small, steps=4, validate_every=2, compile=True), blobs, tmp_path / "other")
+    assert len(compiled) == 1
+    assert np.allclose(_curve(one), _curve(other), rtol=1e-5)
+    assert _weights(one).keys() == _weights(other).keys()
+    assert _apart(_weights(one), _weights(other)) < 1e-5
 
 
 def test_half_precision_learns_the_same(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
