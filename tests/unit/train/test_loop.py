@@ -101,6 +101,34 @@ def test_a_run_leaves_all_it_should(blobs: Corpus, small: TrainConfig, tmp_path:
     assert kept["validation"]["step"] == 12
 
 
+def test_curves_for_tensorboard(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    """The numbers of the log, each step once although the run was stopped after a checkpoint and went on from it."""
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed: pip install 'us43d[train]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = _changed(small, steps=8, save_every=4, validate_every=8)
+    original = loop._Run._learn
+
+    def fails(self: loop._Run, micro: list[data.Batch], prompts: int) -> None:
+        if self.step == 6:
+            raise TrainError("The plug was pulled.")
+        original(self, micro, prompts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Run, "_learn", fails)
+        with pytest.raises(TrainError, match="plug"):
+            train(settings, blobs, tmp_path / "run")
+    result = train(settings, blobs, tmp_path / "run", resume=True)
+    drawn = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    drawn.Reload()
+    for name in ("loss", "learning_rate"):
+        curve = drawn.Scalars(f"step/{name}")
+        assert [each.step for each in curve] == list(range(1, 9))
+        assert [each.value for each in curve] == pytest.approx([each[name] for each in result.curve])
+    (tested,) = drawn.Scalars("validation/box_dice")
+    assert (tested.step, tested.value) == (8, pytest.approx(result.validation[0]["box_dice"]))
+
+
 def test_only_so_many_checkpoints_are_kept(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
     train(_changed(small, save_every=2, keep=2), blobs, tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step_000010", "step_000012"]
