@@ -5,6 +5,7 @@ whole state of the sampler is one number.
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,8 @@ from us43d.train.model import LOWER_RIGHT, PADDING, POSITIVE, UPPER_LEFT
 from us43d.train.predict import MEAN, STD, fitted
 
 __all__ = [
-    "Batch", "CorpusDataset", "Draw", "Draws", "Order", "batches", "collate", "eligible", "normalise", "picture",
+    "Batch", "CorpusDataset", "Draw", "Draws", "Order", "batches", "collate", "eligible", "mask_of", "normalise",
+    "picture", "processors",
 ]  # fmt: skip
 
 #: Kinds of chance, so that the order and the look of a draw are independent of each other.
@@ -122,6 +124,18 @@ def picture(corpus: Corpus, image: int) -> NDArray[np.uint8]:
             next=again,
         )
     return found
+
+
+def mask_of(corpus: Corpus, row: int) -> NDArray[np.bool_]:
+    """The mask (h, w) of a row of `annotations`, in memory row by row. Raises TrainError if it cannot be decoded."""
+    try:
+        columns = corpus.mask(row).T  # decoded column by column
+        return cv2.transpose(columns.view(np.uint8)).view(bool)
+    except ValueError as error:
+        image = corpus.key(int(corpus.annotations["image"][row]))
+        raise TrainError(
+            f"A mask of image {image!r} in {corpus.path} cannot be decoded: {error}.", next="us43d corpus --all"
+        ) from error
 
 
 # -------------------------------------------------------------------------------------------------------------- order
@@ -264,7 +278,7 @@ class Draws(Dataset[Draw | Us43dError]):
         if config.balance == "structure":  # one of the structure the draw is for comes first
             rows = rows[np.argsort(corpus.annotations["category"][rows] != wanted, kind="stable")]
         rows = rows[: config.instances]
-        masks = [self._mask(int(row), image) for row in rows]
+        masks = [mask_of(corpus, int(row)) for row in rows]
         if config.zoom:
             shown, masks = self._zoomed(shown, masks, rng)
         if rng.random() < config.flip:
@@ -274,16 +288,6 @@ class Draws(Dataset[Draw | Us43dError]):
             table = np.clip(gain * np.arange(256) + offset, 0, 255).astype(np.uint8)
             shown = cv2.LUT(shown, table).astype(np.uint8, copy=False)
         return shown, masks
-
-    def _mask(self, row: int, image: int) -> NDArray[np.bool_]:
-        try:
-            columns = self.corpus.mask(row).T  # in memory the mask lies column by column
-            return cv2.transpose(columns.view(np.uint8)).view(bool)
-        except ValueError as error:
-            raise TrainError(
-                f"A mask of image {self.corpus.key(image)!r} in {self.corpus.path} cannot be decoded: {error}.",
-                next="us43d corpus --all",
-            ) from error
 
     def _zoomed(
         self, shown: NDArray[np.uint8], masks: list[NDArray[np.bool_]], rng: np.random.Generator
@@ -418,7 +422,7 @@ def batches(draws: Draws, first: int, rank: int, world: int, *, pin: bool = Fals
         draws,
         batch_sampler=places,
         collate_fn=collate,
-        num_workers=config.workers,
+        num_workers=min(config.workers, processors()),
         pin_memory=pin,
         worker_init_fn=_quiet,
     )
@@ -426,6 +430,11 @@ def batches(draws: Draws, first: int, rank: int, world: int, *, pin: bool = Fals
         if isinstance(batch, Us43dError):
             raise batch
         yield batch
+
+
+def processors() -> int:
+    """How many this process may use. More loader processes than that only get in each other's way."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quiet(worker: int) -> None:
@@ -484,7 +493,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         colour = shown if shown.ndim == 3 else np.repeat(shown[:, :, None], 3, axis=2)
         own = [n for n in corpus.of(image) if self.specks or not corpus.annotations[n]["flags"]]
         found = corpus.annotations[own]
-        masks = np.stack([corpus.mask(n) for n in own]) if own else np.zeros((0, *shown.shape[:2]), bool)
+        masks = np.stack([mask_of(corpus, n) for n in own]) if own else np.zeros((0, *shown.shape[:2]), bool)
         boxes = found["bbox"].astype(np.float32)
         boxes[:, 2:] += boxes[:, :2]
         return {

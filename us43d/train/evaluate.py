@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import us43d
 from us43d.errors import UnknownName, UsageError, listed
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
-from us43d.masks import read
+from us43d.train import data
 from us43d.train import prompts as drawing
 from us43d.train.metrics import NSD_MM, NSD_PIXELS, Scores, scores
 from us43d.train.predict import Encoded, Postprocess, Predictor, box_prompts, point_prompts
@@ -100,7 +100,7 @@ def evaluate(
     the random points, of `limit` and of the bootstrap. Specks are left out, as in training; the result says how many.
 
     Raises UnknownName for a source that is not in the corpus, UsageError where nothing is left to evaluate,
-    UnreadableFile for a picture that cannot be read.
+    TrainError for a picture or a mask that cannot be read.
     """
     models = {"model": predictor} if isinstance(predictor, Predictor) else dict(predictor)
     if BASELINE in models or not models:
@@ -110,7 +110,7 @@ def evaluate(
     numbers: list[NDArray[Any]] = []
     masks: list[bytes] = []
     for done, (image, rows) in enumerate(chosen, 1):
-        picture = read.image(corpus.file(image))
+        picture = data.picture(corpus, image)
         x, y = corpus.images["spacing"][image]
         for m, each in enumerate(models.values(), 1):
             encoded = each.encode(picture)
@@ -204,7 +204,7 @@ def _chosen(
 
 
 def _instance(corpus: Corpus, row: int, seed: int) -> Instance:
-    mask = corpus.mask(row)
+    mask = data.mask_of(corpus, row)
     random = drawing.point(mask, drawing.fixed(str(corpus.annotations["id"][row]), seed))
     box = drawing.box_of(mask)
     x, y = int(box[0]), int(box[1])

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from us43d.errors import TrainError
 from us43d.harmonize.corpus import Corpus
-from us43d.train import prompts
+from us43d.train import data, prompts
 from us43d.train.config import TrainConfig
-from us43d.train.data import eligible, picture
 from us43d.train.metrics import overlap
 from us43d.train.model import UltraSam
 from us43d.train.predict import Predictor, box_prompts, point_prompts
@@ -33,7 +32,7 @@ def held_out(corpus: Corpus, config: TrainConfig) -> list[tuple[int, list[int]]]
     if "val" in config.splits or not config.validation_images:
         return []
     try:
-        rows = eligible(corpus, config, ("val",))
+        rows = data.eligible(corpus, config, ("val",))
     except TrainError:
         return []
     of = corpus.annotations["image"][rows]
@@ -51,12 +50,12 @@ def validate(
     predictor = Predictor(model, device=str(device))
     found = []
     for image, rows in images:
-        masks = [corpus.mask(row) for row in rows]
+        masks = [data.mask_of(corpus, row) for row in rows]
         boxes = [prompts.box_of(mask) for mask in masks]
         points = [prompts.point(mask, prompts.fixed(str(corpus.annotations["id"][row]))) for mask, row in
                   zip(masks, rows, strict=True)]  # fmt: skip
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            encoded = predictor.encode(picture(corpus, image))
+            encoded = predictor.encode(data.picture(corpus, image))
             by = [
                 predictor.segment(encoded, xy.to(device), labels.to(device))
                 for xy, labels in (

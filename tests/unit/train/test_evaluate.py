@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from us43d import registry, report
-from us43d.errors import UnknownName, UnreadableFile, UsageError
+from us43d.errors import TrainError, UnknownName, UsageError
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.harmonize.merge import merge
@@ -252,8 +252,12 @@ def test_a_corrupt_image_is_named(corpus: Corpus, tmp_path: Path) -> None:
     victim = other.file(3)
     victim.unlink()
     victim.write_bytes(b"\x89PNG\r\n\x1a\n not a picture")
-    with pytest.raises(UnreadableFile, match=victim.name):
+    with pytest.raises(TrainError, match=victim.name):
         evaluate(Oracle(corpus), other, prompts=("box",), clicks=(0,))
+    (other.path / "rle.bin").write_bytes((other.path / "rle.bin").read_bytes()[:-5])
+    shutil.copy(corpus.file(3), victim)
+    with pytest.raises(TrainError, match=r"A mask of image .* cannot be decoded"):
+        evaluate(Oracle(corpus), Corpus.open(other.path), prompts=("box",), clicks=(0,))
 
 
 def test_intervals_are_over_groups_and_means_over_sources(corpus: Corpus) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -327,6 +328,8 @@ def test_sigkill_never_breaks_a_checkpoint(blobs: Corpus, small: TrainConfig, tm
         newest = checkpoint.latest(place)
         assert newest is not None
         assert _step(newest) > reached
+        logged = [each["step"] for each in journal.read(tmp_path / "run" / "log.jsonl") if each["kind"] == "step"]
+        assert logged[-1] - _step(newest) <= settings.save_every
         model = UltraSam(settings.model)
         state = checkpoint.load(newest, model, UltraSam(settings.model), torch.optim.AdamW(model.parameters()))
         assert state["step"] == _step(newest)
@@ -383,6 +386,65 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert all(torch.isfinite(value).all() for value in weights.load(newest).state.values())
     result = train(small, blobs, tmp_path / "run", resume=True)
     assert [each["step"] for each in result.curve] == list(range(1, 13))
+
+
+@pytest.fixture
+def copied(blobs: Corpus, tmp_path: Path) -> Corpus:
+    """The corpus with images of its own, to be damaged."""
+    shutil.copytree(blobs.home, tmp_path / "images")
+    shutil.copytree(blobs.path, tmp_path / "corpus")
+    return Corpus.open(tmp_path / "corpus", tmp_path / "images")
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_an_image_that_is_damaged_meanwhile(
+    copied: Corpus, small: TrainConfig, tmp_path: Path, damage: str, workers: int
+) -> None:
+    """It is named, the checkpoints stay, and the repaired run ends as one that was never disturbed."""
+    settings = _changed(small, steps=8, save_every=4, workers=workers)
+    whole = train(settings, copied, tmp_path / "whole")
+    draws = data.Draws(copied, settings)
+    places = [draws.order(n)[1] for n in range(settings.batch * settings.steps)]
+    late = next(image for n, image in enumerate(places) if n >= 4 * settings.batch and image not in places[:n])
+    victim = copied.file(late)
+    content = victim.read_bytes()
+    victim.unlink()
+    if damage == "cut":
+        victim.write_bytes(content[:200])
+    with pytest.raises(TrainError, match=rf"{victim.stem}\.png") as caught:
+        train(settings, copied, tmp_path / "run")
+    assert caught.value.next
+    kept = _content(tmp_path / "run" / "checkpoints")
+    assert {Path(name).parts[0] for name in kept} == {"step_000004"}
+    with pytest.raises(TrainError, match=victim.name):
+        train(settings, copied, tmp_path / "run", resume=True)
+    assert _content(tmp_path / "run" / "checkpoints") == kept
+    victim.write_bytes(content)
+    assert _equal(train(settings, copied, tmp_path / "run", resume=True), whole)
+
+
+@pytest.mark.parametrize("file", ["corpus.json", "images.npy", "annotations.npy", "rle.bin", "strings.bin"])
+def test_a_corpus_of_which_a_file_is_missing(copied: Corpus, file: str) -> None:
+    (copied.path / file).unlink()
+    with pytest.raises(BuildError, match=rf"no readable corpus.*{file}") as caught:
+        Corpus.open(copied.path, copied.home)
+    assert caught.value.next == "us43d build --all"
+
+
+def test_a_corpus_of_which_masks_are_cut_off(copied: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    settings = _changed(small, steps=4)
+    train(settings, copied, tmp_path / "run")
+    kept = _content(tmp_path / "run")
+    (copied.path / "rle.bin").write_bytes(b"")
+    with pytest.raises(TrainError, match=r"A mask of image .* cannot be decoded"):
+        train(settings, Corpus.open(copied.path, copied.home), tmp_path / "other")
+    assert not checkpoint.latest(tmp_path / "other" / "checkpoints")
+    assert _content(tmp_path / "run") == kept
 
 
 def test_a_run_is_not_written_over(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
