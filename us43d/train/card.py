@@ -11,6 +11,7 @@ from us43d.train.config import TrainConfig
 __all__ = ["model_card", "references", "write"]
 
 _USE = {True: "allowed by every source", False: "forbidden by some", None: "not settled for some"}
+_ALLOWED = {True: "allowed", False: "forbidden", None: "not settled"}
 
 
 def _used(corpus: Corpus, config: TrainConfig) -> list[dict[str, Any]]:
@@ -24,7 +25,7 @@ def references(corpus: Corpus, config: TrainConfig) -> str:
 
 
 def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig) -> str:
-    """Markdown. meta: what is kept with the weights (run, preset, step, corpus, licences, validation)."""
+    """Markdown. meta: what is kept with the weights (run, preset, step, corpus, init, licences, validation)."""
     licences, validation = meta["licences"], meta["validation"]
     made_up = [each["name"] for each in _used(corpus, config) if each.get("specimen")]
     parts = [
@@ -36,6 +37,11 @@ def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig) -> 
         f"Commercial use: {_USE[licences['commercial']]}. Whether weights are derived from data is not settled in "
         "law. Entries to cite are in references.bib.",
     ]
+    if init := meta["init"]:
+        parts.append(
+            f"Training began with the weights {init['name']} (sha256 {init['sha256'][:12]}). Licence: "
+            f"{init['licence'] or 'not known'}. Commercial use: {_ALLOWED[init['commercial']]}."
+        )
     if made_up:
         parts.append(f"Simulated specimens, no real data: {', '.join(made_up)}.")
     parts.append("## Held-out groups")

@@ -5,6 +5,7 @@ validations. A resumed run goes on in the same log; records after the checkpoint
 """
 
 import contextlib
+import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,13 @@ import us43d
 from us43d import atomic
 from us43d.errors import LicenceError, listed
 from us43d.harmonize.corpus import Corpus
+from us43d.licences import terms
+from us43d.train import weights
 from us43d.train.config import TrainConfig
+from us43d.train.published import PUBLISHED
 from us43d.train.team import Team
 
-__all__ = ["Journal", "Record", "began", "licences", "read"]
+__all__ = ["Journal", "Record", "began", "licences", "origin", "read"]
 
 Record: TypeAlias = dict[str, Any]
 
@@ -83,8 +87,10 @@ def read(log: Path) -> Iterator[Record]:
             yield json.loads(line)
 
 
-def began(config: TrainConfig, corpus: Corpus, team: Team, step: int, drawn: Record) -> Record:
-    """The record that says what a run is. drawn: what of the corpus takes part."""
+def began(
+    config: TrainConfig, corpus: Corpus, team: Team, step: int, drawn: Record, init: Record | None = None
+) -> Record:
+    """The record that says what a run is. drawn: what of the corpus takes part. init: `origin` of the first weights."""
     return {
         "kind": "resumed" if step else "run",
         "step": step,
@@ -97,6 +103,7 @@ def began(config: TrainConfig, corpus: Corpus, team: Team, step: int, drawn: Rec
             "sources": {each["name"]: each["digest"] for each in corpus.sources},
         },
         "drawn": drawn,
+        "init": init,
         "licences": licences(corpus, config.sources, config.commercial),
         "versions": {
             "us43d": us43d.__version__,
@@ -132,3 +139,27 @@ def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record
         )
     verdict = False if forbidden else None if unknown else True
     return {"by_licence": by_licence, "commercial": verdict, "forbidden": forbidden, "unknown": unknown}
+
+
+def origin(init: Path) -> Record:
+    """What is known of weights: name, digest of the tensors' file, licence, and whether it allows commercial use.
+
+    Runs keep it with their weights; public weights are known by their name. What is not known is None.
+    """
+    file = init / weights.TENSORS if init.is_dir() else init
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    meta = json.loads((init / weights.CONFIG).read_text("utf-8")).get("meta") if init.is_dir() else None
+    if meta and "licences" in meta:
+        data, before = meta["licences"], meta.get("init")
+        answers = {data["commercial"], before["commercial"] if before else True}
+        commercial = False if False in answers else None if None in answers else True
+        titles = [*data["by_licence"], *([before["licence"] or "unknown"] if before else [])]
+        return {"name": meta["run"], "sha256": digest, "licence": listed(titles, 60), "commercial": commercial}
+    public = PUBLISHED.get(init.stem)
+    return {
+        "name": init.stem,
+        "sha256": digest,
+        "licence": public.licence if public else None,
+        "commercial": terms(public.licence).commercial if public else None,
+    }

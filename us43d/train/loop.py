@@ -28,12 +28,12 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 import us43d
-from us43d.errors import ConfigError, TrainError, WeightsError, listed
+from us43d.errors import ConfigError, LicenceError, TrainError, WeightsError, listed
 from us43d.harmonize.corpus import Corpus
 from us43d.train import card, checkpoint, flops, lora, weights
 from us43d.train.config import TrainConfig
 from us43d.train.data import Batch, Draws, batches
-from us43d.train.journal import Journal, Record, began, licences
+from us43d.train.journal import Journal, Record, began, licences, origin
 from us43d.train.losses import PARTS, Objective
 from us43d.train.model import UltraSam
 from us43d.train.team import Team, assembled
@@ -104,6 +104,13 @@ class _Run:
         self.held_out = held_out(corpus, config)
 
         self.model = _initial(config, init).to(team.device).train()
+        self.init = origin(init) if init else None
+        if config.commercial and self.init and not self.init["commercial"]:
+            raise LicenceError(
+                f"Commercial use of the weights {self.init['name']} is forbidden or not settled: "
+                f"{self.init['licence'] or 'their licence is not known'}.",
+                next="us43d weights show",
+            )
         self.model.image_encoder.checkpointing = config.checkpointing
         # The average of the weights over the last steps; the model itself where none is wanted.
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.ema else None
@@ -124,7 +131,7 @@ class _Run:
             checkpoint.tidy(self.checkpoints)
         of = self.corpus.annotations["image"][self.draws.annotations]
         drawn = {"images": len(np.unique(of)), "instances": len(of), "validation_images": len(self.held_out)}
-        self.journal.open(began(config, self.corpus, team, self.step, drawn))
+        self.journal.open(began(config, self.corpus, team, self.step, drawn, self.init))
         if config.compile:
             self.model.image_encoder.compile()
         self.objective: Any = Objective(self.model, config)
@@ -210,12 +217,12 @@ class _Run:
             raise ConfigError(f"The run in {self.folder} was begun with another configuration: {was}.")
         if state["corpus"] != self.corpus.digest:
             raise TrainError(f"The run in {self.folder} was begun on another corpus, of digest {state['corpus']}.")
-        self.step, self.window = state["step"], state["window"]
+        self.step, self.window, self.init = state["step"], state["window"], state.get("init")
 
     def _save(self) -> None:
         if self.team.leads:
             config = json.loads(self.config.model_dump_json())
-            state = {"config": config, "corpus": self.corpus.digest, "window": self.window}
+            state = {"config": config, "corpus": self.corpus.digest, "window": self.window, "init": self.init}
             checkpoint.save(
                 self.checkpoints, self.step, self.model, self.average, self.optimizer, state, self._meta(),
                 self.config.keep,
@@ -229,6 +236,7 @@ class _Run:
             "preset": self.config.name,
             "step": self.step,
             "corpus": self.corpus.digest,
+            "init": self.init,
             "licences": self.licences,
             "validation": next(reversed(self.journal.of("validation")), None),
             "us43d": us43d.__version__,

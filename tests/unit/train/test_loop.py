@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -506,6 +507,35 @@ def test_starting_from_weights(blobs: Corpus, small: TrainConfig, tmp_path: Path
     wider = small.model.model_dump() | {"embed_dim": 32}
     with pytest.raises(WeightsError, match=r"does not fit the model of the configuration: .* misshapen"):
         train(_changed(small, model=wider), blobs, tmp_path / "three", init=begun.weights)
+
+
+def test_where_the_first_weights_are_from(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    """It is in the log, with the weights and on their card, also after going on; --commercial asks for it, too."""
+    held = weights.Loaded(UltraSam.random(small.model, 0).state_dict(), small.model, "us43d")
+    weights.export(held, tmp_path / "ultrasam", "us43d")
+    digest = hashlib.sha256((tmp_path / "ultrasam" / "model.safetensors").read_bytes()).hexdigest()
+    known = {"name": "ultrasam", "sha256": digest, "licence": "CC-BY-NC-SA-4.0", "commercial": False}
+    settings = _changed(small, steps=6)
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, 3)
+        train(settings, blobs, tmp_path / "run", init=tmp_path / "ultrasam")
+    result = train(settings, blobs, tmp_path / "run", resume=True)
+    begun = [e["init"] for e in journal.read(tmp_path / "run" / "log.jsonl") if e["kind"] in ("run", "resumed")]
+    assert begun == [known, known]
+    assert json.loads((result.weights / "config.json").read_text())["meta"]["init"] == known
+    assert "weights ultrasam" in (result.weights / "README.md").read_text()
+    # What is made of it inherits the answer.
+    assert journal.origin(result.weights)["commercial"] is False
+    assert "CC-BY-NC-SA-4.0" in journal.origin(result.weights)["licence"]
+    free = Corpus.open(blobs.path, blobs.home)
+    free.facts["sources"][0]["licence"]["commercial"] = True
+    wanted = _changed(settings, commercial=True)
+    for start in (tmp_path / "ultrasam", result.weights):
+        with pytest.raises(LicenceError, match=r"Commercial use of the weights .* is forbidden"):
+            train(wanted, free, tmp_path / "other", init=start)
+    assert not (tmp_path / "other").exists()
+    weights.export(held, tmp_path / "sam_vit_b.pth", "meta")
+    assert train(wanted, free, tmp_path / "other", init=tmp_path / "sam_vit_b.pth").step == 6
 
 
 def test_a_decoder_of_another_residual_starts_as_the_same_function(
