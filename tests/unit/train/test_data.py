@@ -1,5 +1,6 @@
 """Draws: determined by their place alone, geometry that agrees with prediction, balance, what cannot be used."""
 
+import json
 import pickle
 import shutil
 from collections import Counter
@@ -137,6 +138,41 @@ def test_balance_draws_classes_evenly(blobs: Corpus, small: TrainConfig) -> None
         (row,) = (n for n in blobs.of(image) if blobs.annotations["category"][n] == category)
         size = tuple(one.draw(place).inner.tolist())
         assert np.abs(_reduced(blobs.mask(row), size, side, low) - one.draw(place).targets[0].numpy()).mean() < 6
+
+
+@pytest.mark.parametrize(("balance", "even"), [("source", 3), ("organ", 2), ("image", 1)])
+def test_balance_between_sources_and_organs(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path, balance: str, even: int
+) -> None:
+    """Three sources of very different sizes, two of them of one organ."""
+    shutil.copytree(blobs.path, tmp_path / "corpus")
+    images = np.array(blobs.images)
+    images["source"] = [0, 1, 1, *([2] * (len(images) - 3))]
+    images["split"] = 0
+    np.save(tmp_path / "corpus" / "images.npy", images)
+    (source,) = blobs.facts["sources"]
+    organs = {"a": "breast", "b": "thyroid", "c": "thyroid"}
+    facts = blobs.facts | {"sources": [source | {"name": name, "organ": organ} for name, organ in organs.items()]}
+    (tmp_path / "corpus" / "corpus.json").write_text(json.dumps(facts))
+    corpus = Corpus.open(tmp_path / "corpus", blobs.home)
+    config = small.model_copy(update={"balance": balance})
+    order = Order(corpus, config, eligible(corpus, config, ("train",)))
+    count = 2 * 3 * len(images)
+    drawn = Counter(images["source"][order(n)[1]] for n in range(count))
+    sizes = Counter(images["source"].tolist())
+    share = {"source": dict.fromkeys(range(3), 1 / 3),
+             "organ": {0: 1 / 2} | {n: sizes[n] / (sizes[1] + sizes[2]) / 2 for n in (1, 2)},
+             "image": {n: sizes[n] / len(images) for n in range(3)}}[balance]  # fmt: skip
+    assert len(order.classes) == even
+    for n in range(3):
+        assert drawn[n] == pytest.approx(share[n] * count, abs=len(images) / 4)
+
+
+def test_so_many_instances_at_most(blobs: Corpus, small: TrainConfig) -> None:
+    for most in (1, 2):
+        draws = Draws(blobs, small.model_copy(update={"instances": most, "zoom": 0.0}))
+        counts = {len(draws.draw(n).targets) for n in range(12)}
+        assert counts == ({1} if most == 1 else {1, 2})
 
 
 def test_chunks_of_one_aspect(blobs: Corpus, small: TrainConfig) -> None:

@@ -230,6 +230,22 @@ def test_a_compiled_run_learns_the_same(blobs: Corpus, small: TrainConfig, tmp_p
     assert _apart(_weights(one), _weights(other)) < 1e-5
 
 
+def test_the_average_of_the_weights_is_kept(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    """The moving average by its formula, from the weights after every step; without ema, the last weights."""
+    settings = _changed(small, steps=5, save_every=1, keep=5, ema=0.5)
+    result = train(settings, blobs, tmp_path / "run")
+    states = [load_file(tmp_path / "run" / "checkpoints" / f"step_{n:06}" / "state.safetensors") for n in range(1, 6)]
+    names = [name for name, _ in UltraSam(settings.model).named_parameters()]
+    expected = dict(UltraSam.random(settings.model, settings.seed).requires_grad_(False).named_parameters())
+    for step, state in enumerate(states):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = {name: decay * expected[name] + (1 - decay) * state[f"model.{name}"] for name in names}
+    kept = _weights(result)
+    assert max(float((kept[name] - expected[name]).abs().max()) for name in names) < 1e-6
+    plain = train(_changed(settings, ema=0.0), blobs, tmp_path / "plain")
+    assert all(torch.equal(_weights(plain)[name], states[-1][f"model.{name}"]) for name in names)
+
+
 def test_half_precision_learns_the_same(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
     one = train(_changed(small, steps=4), blobs, tmp_path / "one")
     half = train(_changed(small, steps=4, precision="bf16"), blobs, tmp_path / "half")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from us43d.errors import WeightsError
 from us43d.train import weights
-from us43d.train.model import ModelConfig, UltraSam
+from us43d.train.model import PRESETS, ModelConfig, UltraSam
 from us43d.train.predict import Predictor
 
 SMALL = ModelConfig(
@@ -129,6 +129,32 @@ def test_vit_b_comes_in_as_it_is(tmp_path: Path) -> None:
     gaps = differences(held.model(), stock(tmp_path / "vit_b"))
     assert gaps["embedding"] <= 1e-5
     assert gaps["logits"] <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("preset", "shape"),
+    [
+        ("vit_l", {"hidden_size": 1024, "num_hidden_layers": 24, "global_attn_indexes": [5, 11, 17, 23]}),
+        ("vit_h", {"hidden_size": 1280, "num_hidden_layers": 32, "global_attn_indexes": [7, 15, 23, 31]}),
+    ],
+)
+def test_the_larger_models_have_the_parts_of_stock_sam(preset: str, shape: dict[str, Any]) -> None:
+    """Names and shapes of Meta's ViT-L and ViT-H as transformers has them, without any memory for them; and from the
+    shapes alone the configuration comes back."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'us43d[dev]'")
+    config = transformers.SamConfig()
+    vision = {"num_attention_heads": 16, "mlp_dim": 4 * shape["hidden_size"]} | shape
+    config.vision_config = type(config.vision_config)(**vision)
+    with torch.device("meta"):
+        theirs = transformers.SamModel(config).state_dict()
+        ours = dict(UltraSam(PRESETS[preset]).state_dict())
+    found = weights._to_huggingface(ours)
+    missing = {name for name in set(theirs) - set(found) if "shared_image_embedding" not in name}
+    assert missing == set()
+    assert {name: value.shape for name, value in found.items() if name in theirs} == {
+        name: value.shape for name, value in theirs.items() if name in found
+    }
+    assert weights._infer(ours, Path(preset), "single") == PRESETS[preset]
 
 
 def test_single_residual_goes_out_exactly(tmp_path: Path) -> None:
