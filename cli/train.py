@@ -32,7 +32,7 @@ PANEL = "Model"
         "us43d train --preset tiny",
         "us43d train --preset ultrasam-vitb --init sam_vit_b --run first",
         "us43d train --run first --resume",
-        "torchrun --nproc-per-node 4 -m us43d train --preset ultrasam-vitb --init sam_vit_b",
+        "torchrun --nproc-per-node 4 -m -- us43d train --preset ultrasam-vitb --init sam_vit_b --run full",
         "us43d train --init ultrasam --data my_coco.json --set lora=16",
         "us43d train --preset tiny --set balance=organ --set learning_rate=1e-3 --steps 200",
     ),
@@ -205,6 +205,7 @@ def _tell(session: Session, result: "Result", read: "Corpus") -> None:
         (each["step"], *(f"{each[f'{way}_dice']:.3f}" for way in ("box", "point", "ellipse")))
         for each in result.validation
     )
-    shown: list[str | Table] = [Table(heads, rows)] if result.validation else ["no validation: no image is held out"]
+    none = "not validated yet" if result.stopped else "no validation: no image is held out"
+    shown: list[str | Table] = [Table(heads, rows) if result.validation else none]
     last = f"stopped at step {result.step:,}; --resume goes on" if result.stopped else f"weights in {result.weights}"
     session.answer(data, *shown, last)

@@ -2,14 +2,18 @@
 
 import importlib
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from us43d.harmonize.corpus import Corpus
-from us43d.train import coco, weights
+from us43d.train import checkpoint, coco, journal, weights
 from us43d.train.model import PRESETS, UltraSam
 
 #: Small enough for a second.
@@ -58,6 +62,40 @@ def test_from_a_coco_file_to_a_prediction(us43d, data: Path, tmp_path: Path) -> 
     code, out, err = us43d(*tuned, "--json")
     assert code == 0, err
     assert Path(json.loads(out)["run"]).name == "finetune"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_scheduler_stops_it(us43d, data: Path, tmp_path: Path, processes: int) -> None:
+    """SIGTERM to the command: a checkpoint and exit code 0. To torchrun, which ends with 1 itself: a checkpoint."""
+    words = ["us43d", "train", "--data", str(data), *SMALL, "--steps", "20000", "--run", "long",
+             "--set", "micro_batch=2", "--set", "log_every=1", "--home", str(tmp_path / "home")]  # fmt: skip
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    command = [sys.executable, *(launcher if processes == 2 else ["-m"]), *words]
+    run = tmp_path / "home" / "runs" / "long"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(coco.__file__).parents[2])}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            until = time.monotonic() + 120
+            while not ((run / "log.jsonl").exists() and '"kind": "step"' in (run / "log.jsonl").read_text()):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == (0 if processes == 1 else 1), err
+    newest = checkpoint.latest(run / "checkpoints")
+    assert newest is not None
+    step = int(newest.name.removeprefix("step_"))
+    assert f"stopped at step {step:,}; --resume goes on" in out
+    last = list(journal.read(run / "log.jsonl"))
+    assert (last[0]["processes"], last[-1]["step"]) == (processes, step)
+    assert (
+        us43d("predict", data.parent / "000.png", "--weights", "long", "--box", "5,5,40,40", "--out", tmp_path)[0] == 0
+    )
 
 
 def test_going_on_needs_no_settings_again(us43d, data: Path) -> None:
