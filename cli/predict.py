@@ -14,9 +14,8 @@ from .tables import Columns, Table
 from .verb import verb
 
 if TYPE_CHECKING:
-    from us43d.train.media import Media
-    from us43d.train.predict import Predictor
-    from us43d.train.segment import Prompt, Segment, Writer
+    from us43d.train.media import Frame, Media
+    from us43d.train.segment import Prompt, Prompts, Segment, Writer
 
 PANEL = "Model"
 
@@ -91,24 +90,34 @@ def predict(
     inputs = media.found(input)
     if prompts:
         inputs = _with_prompts(session, inputs, by_name, prompts)
+        stills = {each.path.name for each in inputs if each.kind == "image"}  # whatever their frame was taken from
+        by_name = {name: [(None if name in stills else at, each) for at, each in by_name[name]] for name in by_name}
     model = predictor(weights_of(session, weights), device_of(device), dtype)
 
-    def work(each: "Media") -> list["Segment"]:
+    def work(each: "Media", picture: "Frame") -> list["Segment"] | None:
+        """What is found on a frame; None if it has no prompt."""
+        wanted = (
+            [prompt for at, prompt in by_name[each.path.name] if at in (None, picture.number)] if prompts else given
+        )
+        if not (wanted or everything):
+            return None
+        model.set_image(picture.picture)
         if everything:
             return segment.everything(
                 model, grid=grid, min_score=min_score, overlap=overlap, refine=refine, postprocess=postprocess
             )
-        wanted = by_name[each.path.name] if prompts else given
         return segment.prompted(model, wanted, refine=refine, postprocess=postprocess)
 
     writer = segment.Writer(out)
-    failed = _run(session, inputs, frame, model, work, writer)
+    failed = _run(session, inputs, frame, work, writer)
     if len(inputs) == 1 and failed:
         (error,) = failed.values()
         error.disk = (
             f"Masks of the {len(writer.images)} frames before it are in {out}." if writer.images else error.disk
         )
         raise error
+    if frame is None and (unmet := _unmet(by_name, writer, failed)):
+        session.warn(f"{prompts} has prompts for frames that are not there: {listed(unmet, 5)}.")
     _tell(session, writer, writer.close(), failed)
     if failed:
         raise SomeFailed(
@@ -118,7 +127,7 @@ def predict(
 
 
 def _run(
-    session: Session, inputs: list["Media"], frame: int | None, model: "Predictor", work: Any, writer: "Writer"
+    session: Session, inputs: list["Media"], frame: int | None, work: Any, writer: "Writer"
 ) -> dict[str, Us43dError]:
     """Segment file after file; returns what failed, by file name. A failure is told at once."""
     from us43d.errors import StorageError
@@ -130,8 +139,8 @@ def _run(
         for each in inputs:
             try:
                 for picture in media.frames(each, frame):
-                    model.set_image(picture.picture)
-                    writer.add(each, picture, work(each))
+                    if (segments := work(each, picture)) is not None:
+                        writer.add(each, picture, segments)
                     done += 1
                     move(done, len(inputs) if all(one.kind == "image" for one in inputs) else None)
                 writer.finish(each)
@@ -172,9 +181,14 @@ def _numbers(option: str, text: str, counts: tuple[int, ...]) -> list[float]:
     return found
 
 
-def _with_prompts(
-    session: Session, inputs: list["Media"], prompts: dict[str, list["Prompt"]], file: Path
-) -> list["Media"]:
+def _unmet(by_name: "Prompts", writer: "Writer", failed: dict[str, Us43dError]) -> list[str]:
+    """Frames that have prompts and did not come."""
+    met = {(image["file_name"], image["frame"]) for image in writer.images}
+    wanted = {(name, at) for name, those in by_name.items() for at, _ in those if at is not None and name not in failed}
+    return [f"{name} {at}" for name, at in sorted(wanted - met)]
+
+
+def _with_prompts(session: Session, inputs: list["Media"], prompts: "Prompts", file: Path) -> list["Media"]:
     """The inputs that have prompts. Raises UsageError if a prompt has no input."""
     names = {each.path.name for each in inputs}
     wanted = {name for name, those in prompts.items() if those}

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from us43d.masks import rle
 from us43d.train.media import Frame, Media, volume_of
 from us43d.train.predict import BATCH, Postprocess, Predictor, point_prompts
 
-__all__ = ["Prompt", "Segment", "Writer", "everything", "prompted", "read_prompts"]
+__all__ = ["Prompt", "Prompts", "Segment", "Writer", "everything", "prompted", "read_prompts"]
 
 
 class Prompt(NamedTuple):
@@ -35,6 +35,9 @@ class Segment(NamedTuple):
     mask: NDArray[np.bool_]
     score: float
 
+
+#: File name → (frame, prompt); the frame is None where a prompt holds for all of them.
+Prompts: TypeAlias = dict[str, list[tuple[int | None, Prompt]]]
 
 # ---------------------------------------------------------------------------------------------------------- segmenting
 
@@ -96,18 +99,20 @@ def everything(
     return [Segment(kept[n][2], rle.decode(kept[n][1]["counts"], rows, columns), kept[n][0]) for n in chosen]
 
 
-def read_prompts(path: Path) -> dict[str, list[Prompt]]:
-    """File name → prompts, from a COCO file.
+def read_prompts(path: Path) -> Prompts:
+    """The prompts in a COCO file.
 
     An annotation's `bbox` [x, y, width, height] is a box, its `keypoints` [x, y, v, …] are points inside where v > 0.
-    Raises UsageError for a file that is none, or annotations that show nothing.
+    An image may have a `frame`, from 0, as in predictions.json. Raises UsageError for a file that is none, or
+    annotations that show nothing.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-        names = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
-        found: dict[str, list[Prompt]] = {name: [] for name in names.values()}
+        places = {each["id"]: (Path(each["file_name"]).name, each.get("frame")) for each in content["images"]}
+        found: Prompts = {name: [] for name, _ in places.values()}
         for each in content["annotations"]:
-            found[names[each["image_id"]]].append(_annotated(each))
+            name, frame = places[each["image_id"]]
+            found[name].append((frame, _annotated(each)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no COCO file with prompts: {error!r}.") from error
     return found

@@ -236,7 +236,7 @@ def test_a_coco_file_of_prompts(us43d, picture: np.ndarray) -> None:
     for name in ("a.png", "b.png", "c.png"):
         cv2.imwrite(str(folder / name), picture)
     content = {
-        "images": [{"id": 7, "file_name": "images/a.png"}, {"id": 8, "file_name": "b.png"}],
+        "images": [{"id": 7, "file_name": "images/a.png"}, {"id": 8, "file_name": "b.png", "frame": 4}],
         "annotations": [
             {"id": 1, "image_id": 7, "bbox": [20, 10, 60, 60]},
             {"id": 2, "image_id": 8, "keypoints": [40, 30, 2, 0, 0, 0, 44, 35, 1]},
@@ -258,6 +258,36 @@ def test_a_coco_file_of_prompts(us43d, picture: np.ndarray) -> None:
     code, _, err = us43d("predict", folder, "--weights", "small", "--prompts", "prompts.json")
     assert code == 2
     assert "prompts for 1 files that are not there: z.png" in err
+
+
+def test_prompts_of_single_frames(us43d, picture: np.ndarray) -> None:
+    """As predictions.json has them, which is a file of prompts itself."""
+    import nibabel
+
+    volume = np.stack([picture.T, np.roll(picture.T, 7, 0), picture.T[::-1]], -1)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), "sweep.nii.gz")
+    content = {
+        "images": [{"id": n, "file_name": "sweep.nii.gz", "frame": frame} for n, frame in enumerate((0, 2, 7))],
+        "annotations": [
+            {"id": 1, "image_id": 0, "bbox": [20, 10, 60, 60]},
+            {"id": 2, "image_id": 1, "bbox": [30, 20, 40, 50]},
+            {"id": 3, "image_id": 2, "bbox": [30, 20, 40, 50]},
+        ],
+    }
+    Path("prompts.json").write_text(json.dumps(content))
+    code, _, err = us43d("predict", "sweep.nii.gz", "--weights", "small", "--prompts", "prompts.json")
+    assert code == 0, err
+    assert "has prompts for frames that are not there: sweep.nii.gz 7" in err
+    found = written(Path("predictions"))
+    assert [image["frame"] for image in found["images"]] == [0, 2]
+    assert [each["prompt"]["box"] for each in found["annotations"]] == [[20, 10, 80, 70], [30, 20, 70, 70]]
+    assert not np.asarray(nibabel.load("predictions/sweep_labels.nii.gz").dataobj)[:, :, 1].any()
+    # Boxes of what was found prompt the same frames again.
+    code, _, err = us43d(
+        "predict", "sweep.nii.gz", "--weights", "small", "--prompts", "predictions/predictions.json", "--out", "again"
+    )
+    assert code == 0, err
+    assert [image["frame"] for image in written(Path("again"))["images"]] == [0, 2]
 
 
 def test_everything_finds_each_thing_once(us43d, home: Path, picture: np.ndarray) -> None:
