@@ -467,10 +467,12 @@ def test_a_corpus_of_which_masks_are_cut_off(copied: Corpus, small: TrainConfig,
 def test_a_run_is_not_written_over(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
     settings = _changed(small, steps=4)
     train(settings, blobs, tmp_path / "run")
+    kept = _content(tmp_path / "run")
     with pytest.raises(ConfigError, match="holds a run already"):
         train(settings, blobs, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"another configuration: learning_rate was 0.001"):
         train(_changed(settings, learning_rate=1e-4), blobs, tmp_path / "run", resume=True)
+    assert _content(tmp_path / "run") == kept
 
 
 def test_a_damaged_checkpoint_is_named(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
@@ -478,8 +480,10 @@ def test_a_damaged_checkpoint_is_named(blobs: Corpus, small: TrainConfig, tmp_pa
     train(settings, blobs, tmp_path / "run")
     file = tmp_path / "run" / "checkpoints" / "step_000004" / "state.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
+    kept = _content(tmp_path / "run")
     with pytest.raises(TrainError, match="step_000004 cannot be read"):
         train(settings, blobs, tmp_path / "run", resume=True)
+    assert _content(tmp_path / "run") == kept
 
 
 def test_another_corpus_is_refused(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
@@ -487,8 +491,10 @@ def test_another_corpus_is_refused(blobs: Corpus, small: TrainConfig, tmp_path: 
     train(settings, blobs, tmp_path / "run")
     other = Corpus.open(blobs.path, blobs.home)
     other.facts["digest"] = "0" * 64
+    kept = _content(tmp_path / "run")
     with pytest.raises(TrainError, match="another corpus"):
         train(settings, other, tmp_path / "run", resume=True)
+    assert _content(tmp_path / "run") == kept
 
 
 def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:

@@ -64,6 +64,13 @@ def test_from_a_coco_file_to_a_prediction(us43d, data: Path, tmp_path: Path) -> 
     assert Path(json.loads(out)["run"]).name == "finetune"
 
 
+def test_what_a_person_is_told_of_a_step() -> None:
+    line = importlib.import_module("us43d.cli.train")._line
+    record = {"kind": "step", "step": 1200, "loss": 1.25, "images_per_second": 310.44, "seconds_left": 3725.0}
+    assert line(record | {"mfu": 0.468}) == "step 1,200: loss 1.250, 310.4 images/s, MFU 47%, 1:02:05 left"
+    assert line(record) == "step 1,200: loss 1.250, 310.4 images/s, 1:02:05 left"  # of a CPU it is not known
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_scheduler_stops_it(us43d, data: Path, tmp_path: Path, processes: int) -> None:
     """SIGTERM to the command: a checkpoint and exit code 0. To torchrun, which ends with 1 itself: a checkpoint."""
