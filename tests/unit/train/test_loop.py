@@ -1,6 +1,7 @@
 """The loop: learns, resumes exactly, divides work without changing it, stops cleanly, and never breaks a checkpoint."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -12,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from us43d.errors import BuildError, ConfigError, LicenceError, TrainError, UnknownName, WeightsError
+from us43d.errors import BuildError, ConfigError, LicenceError, StorageError, TrainError, UnknownName, WeightsError
 from us43d.harmonize.corpus import Corpus
 from us43d.train import checkpoint, config, data, flops, journal, loop, losses, weights
 from us43d.train.config import PRESETS, TrainConfig
@@ -403,6 +405,28 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert all(torch.isfinite(value).all() for value in weights.load(newest).state.values())
     result = train(small, blobs, tmp_path / "run", resume=True)
     assert [each["step"] for each in result.curve] == list(range(1, 13))
+
+
+def test_a_disk_that_is_full(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the second checkpoint is written: said so, the first stays whole, and the run goes on with room."""
+    original = checkpoint.weights.save
+    calls = iter(range(100))
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint.weights, "save", full)
+    with pytest.raises(StorageError, match="disk is full") as caught:
+        train(small, blobs, tmp_path / "run")
+    assert caught.value.disk == "The checkpoints before it are intact."
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints") == tmp_path / "run" / "checkpoints" / "step_000004"
+    parts = train(small, blobs, tmp_path / "run", resume=True)
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+    assert _equal(parts, train(small, blobs, tmp_path / "whole"))
 
 
 @pytest.fixture
