@@ -50,7 +50,7 @@ _NUMBERS = np.dtype(
     [
         ("annotation", "<i8"), ("weights", "u1"), ("way", "u1"), ("clicks", "u1"), ("x", "<f4"), ("y", "<f4"),
         ("score", "<f4"), ("dice", "<f4"), ("iou", "<f4"), ("hd95", "<f4"), ("nsd", "<f4"), ("hd95_mm", "<f4"),
-        ("nsd_mm", "<f4"), ("clicks_to_90", "<f4"),
+        ("nsd_mm", "<f4"), ("clicks_to_90", "<f4"), ("rle_len", "<u4"),
     ]
 )  # fmt: skip
 
@@ -107,8 +107,14 @@ def evaluate(
         raise UsageError(f"Weights need a name other than {BASELINE!r}, which is the baseline's.")
     ways = _ways(protocol, prompts, clicks, refine)
     chosen, facts = _chosen(corpus, split, sources, largest, limit, seed)
-    numbers: list[NDArray[Any]] = []
-    masks: list[bytes] = []
+    # Two blocks of memory that grow: objects kept singly would lie scattered between pictures long gone.
+    numbers, rles = bytearray(), bytearray()
+
+    def keep(found: Sequence[_Found], weights: int, way: int) -> None:
+        numbers.extend(_numbers(found, weights, way).tobytes())
+        for one in found:
+            rles.extend(one.rle)
+
     for done, (image, rows) in enumerate(chosen, 1):
         picture = data.picture(corpus, image)
         x, y = corpus.images["spacing"][image]
@@ -116,15 +122,11 @@ def evaluate(
             encoded = each.encode(picture)
             for instances in _batches(corpus, rows, seed):
                 for n, way in enumerate(ways):
-                    found = _prompted(each, encoded, instances, way, (float(x), float(y)))
-                    numbers.append(_numbers(found, m, n))
-                    masks += [one.rle for one in found]
+                    keep(_prompted(each, encoded, instances, way, (float(x), float(y))), m, n)
         for instances in _batches(corpus, rows, seed):
             for n, way in enumerate(ways):
                 if way.prompt == "box":
-                    found = [_guessed(instance, (float(x), float(y))) for instance in instances]
-                    numbers.append(_numbers(found, 0, n))
-                    masks += [one.rle for one in found]
+                    keep([_guessed(instance, (float(x), float(y))) for instance in instances], 0, n)
         if progress is not None:
             progress(done, len(chosen))
     names = [BASELINE, *models]
@@ -134,7 +136,7 @@ def evaluate(
         "weights": names[1:], "largest": largest, "seed": seed, "done_at": DONE,
         "nsd_tolerance": {"pixels": NSD_PIXELS, "mm": NSD_MM}, "us43d": us43d.__version__,
     }  # fmt: skip
-    return Evaluation(_frame(corpus, np.concatenate(numbers), masks, names, ways), facts, corpus)
+    return Evaluation(_frame(corpus, np.frombuffer(numbers, _NUMBERS), rles, names, ways), facts, corpus)
 
 
 def _ways(protocol: Protocol, prompts: Sequence[Start], clicks: Sequence[int], refine: int) -> list[Way]:
@@ -231,7 +233,7 @@ class _Found:
 
 
 def _numbers(found: Sequence[_Found], weights: int, way: int) -> NDArray[Any]:
-    rows = [(f.row, weights, way, f.clicks, *f.point, f.score, *f.scores, f.to_90) for f in found]
+    rows = [(f.row, weights, way, f.clicks, *f.point, f.score, *f.scores, f.to_90, len(f.rle)) for f in found]
     return np.array(rows, _NUMBERS)
 
 
@@ -318,10 +320,8 @@ def _rle(mask: Mask) -> bytes:
     return bytes(coco.encode(np.asfortranarray(mask.view(np.uint8)))["counts"])
 
 
-def _frame(
-    corpus: Corpus, table: NDArray[Any], masks: list[bytes], names: list[str], ways: list[Way]
-) -> "pd.DataFrame":
-    """One row per instance, weights, way of prompting and number of clicks."""
+def _frame(corpus: Corpus, table: NDArray[Any], rles: bytearray, names: list[str], ways: list[Way]) -> "pd.DataFrame":
+    """One row per instance, weights, way of prompting and number of clicks. rles: of all rows, one after another."""
     import pandas as pd
 
     annotations = corpus.annotations[table["annotation"]]
@@ -337,6 +337,7 @@ def _frame(
     def group(image: int) -> str:
         return f"{sources[corpus.images['source'][image]]}/{corpus.group(image)}"
 
+    ends = table["rle_len"].cumsum(dtype=np.int64).tolist()
     numbers, first = np.unique(images["group"], return_index=True)
     of = dict(zip(numbers.tolist(), annotations["image"][first].tolist(), strict=True))
     return pd.DataFrame(
@@ -354,6 +355,6 @@ def _frame(
             "prompt": named(table["way"], lambda n: ways[n].prompt),
             "weights": named(table["weights"], lambda n: names[n]),
             **{name: table[name] for name in ("clicks", "x", "y", *METRICS)},
-            "rle": masks,
+            "rle": [bytes(rles[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)],
         }
     )
