@@ -109,8 +109,9 @@ def picture(corpus: Corpus, image: int) -> NDArray[np.uint8]:
     Raises TrainError if the file cannot be read, or has another size than the corpus says.
     """
     row = corpus.images[image]
-    where = f"Image {corpus.key(image)!r} of {corpus.sources[row['source']]['name']}"
-    again = f"us43d check {corpus.sources[row['source']]['name']}"
+    source = corpus.sources[row["source"]]
+    where = f"Image {corpus.key(image)!r} of {source['name']}"
+    again = "the same again with the image as it was" if source["slug"] == "own" else f"us43d check {source['name']}"
     try:
         found = read.image(corpus.file(image))
     except RawDataError as error:
@@ -132,9 +133,11 @@ def mask_of(corpus: Corpus, row: int) -> NDArray[np.bool_]:
         columns = corpus.mask(row).T  # decoded column by column
         return cv2.transpose(columns.view(np.uint8)).view(bool)
     except ValueError as error:
-        image = corpus.key(int(corpus.annotations["image"][row]))
+        image = int(corpus.annotations["image"][row])
+        own = corpus.sources[corpus.images["source"][image]]["slug"] == "own"
         raise TrainError(
-            f"A mask of image {image!r} in {corpus.path} cannot be decoded: {error}.", next="us43d corpus --all"
+            f"A mask of image {corpus.key(image)!r} in {corpus.path} cannot be decoded: {error}.",
+            next=f"rm -r {corpus.path}   and the same again" if own else "us43d corpus --all",
         ) from error
 
 

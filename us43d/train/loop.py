@@ -87,6 +87,11 @@ def train(
         journal = Journal(run_folder, team, report)
         try:
             return _Run(config, corpus, run_folder, team, journal, init).train(resume, progress)
+        except TrainError as error:
+            if journal.file.exists():
+                newest = checkpoint.latest(run_folder / "checkpoints")
+                error.disk = f"The newest checkpoint is intact: {newest}." if newest else "No checkpoint was saved yet."
+            raise
         finally:
             journal.close()
 
@@ -186,7 +191,6 @@ class _Run:
         if not (math.isfinite(summed[0]) and math.isfinite(norm)):
             raise TrainError(
                 f"The loss became {summed[0] / prompts:g}, the norm of its gradient {norm:g}, in step {self.step + 1}.",
-                disk=f"The checkpoints in {self.checkpoints} are intact.",
                 next="another --run with a lower learning_rate, or with precision=float32",
             )
         self.optimizer.step()

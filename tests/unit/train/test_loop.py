@@ -397,7 +397,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
     monkeypatch.setattr(losses, "focal_loss", poisoned)
     with pytest.raises(TrainError, match=r"The loss became nan.* in step 7") as caught:
         train(small, blobs, tmp_path / "run")
-    assert "are intact" in caught.value.disk
+    assert caught.value.disk == f"The newest checkpoint is intact: {tmp_path / 'run' / 'checkpoints' / 'step_000004'}."
     monkeypatch.undo()
     newest = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert newest is not None
@@ -459,7 +459,8 @@ def test_an_image_that_is_damaged_meanwhile(
         victim.write_bytes(content[:200])
     with pytest.raises(TrainError, match=rf"{victim.stem}\.png") as caught:
         train(settings, copied, tmp_path / "run")
-    assert caught.value.next
+    assert caught.value.next == "the same again with the image as it was"
+    assert "step_000004." in caught.value.disk
     kept = _content(tmp_path / "run" / "checkpoints")
     assert {Path(name).parts[0] for name in kept} == {"step_000004"}
     with pytest.raises(TrainError, match=victim.name):
