@@ -6,6 +6,7 @@ record is there is complete.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ def run(block: Block) -> list[str]:
             except RawDataError as error:
                 errors.append(error.what if sample.key in error.what else f"{sample.key}: {error.what}")
         if not errors:
+            if any("file" in record and not record["kept"] for record in records):
+                os.sync()  # the images before the record that calls them complete; one wait instead of one for each
             record = json.dumps(records, separators=(",", ":")).encode()
             atomic.write_bytes(record_path(block.folder, block.number), record, parts=parts)
     return errors

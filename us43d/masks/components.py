@@ -24,17 +24,22 @@ class Piece(NamedTuple):
 
 def components(mask: NDArray[Any]) -> list[Piece]:
     """The 8-connected components of a mask (h, w), ordered by their first pixel read column by column."""
-    return [piece for _, piece in sorted(_components(np.ascontiguousarray(mask != 0).view(np.uint8)))]
+    return [piece for _, piece in sorted(_components(_flat(mask)))]
 
 
 def whole(mask: NDArray[Any]) -> Piece | None:
     """All of a mask (h, w) as one piece; None if it is empty."""
-    flat = np.ascontiguousarray(mask != 0).view(np.uint8)
+    flat = _flat(mask)
     x, y, width, height = cv2.boundingRect(flat)
     if width == 0:
         return None
     crop = flat[y : y + height, x : x + width]
     return _encode(crop, flat.shape, (x, y, width, height), int(np.count_nonzero(crop)))[1]
+
+
+def _flat(mask: NDArray[Any]) -> NDArray[np.uint8]:
+    """0 and 1."""
+    return np.ascontiguousarray(mask if mask.dtype == bool else mask != 0).view(np.uint8)
 
 
 def _components(mask: NDArray[np.uint8]) -> Iterator[tuple[int, Piece]]:
