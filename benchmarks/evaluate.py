@@ -1,6 +1,7 @@
 """How fast evaluation is when a picture is encoded once and its prompts are decoded together. Prints a Markdown table.
 
     python benchmarks/evaluate.py [--model tiny|vit_b] [--images N] [--rounds N] [--device cpu] [--threads N]
+    python benchmarks/evaluate.py --growth N N… [--weights PATH]     its memory with the number of images
 
 Compared with the plain way, which encodes the picture anew for every prompt, as a loop over (picture, prompt) pairs
 does. Both go through `us43d.train.evaluate.evaluate`, metrics included, and take turns in one run; weights are random,
@@ -8,9 +9,11 @@ which changes no speed but that of metrics (ragged masks have longer outlines).
 """
 
 import argparse
+import multiprocessing
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +51,46 @@ class Reencoding(Predictor):
         return found
 
 
-def corpus(folder: Path) -> Corpus:
+def corpus(folder: Path, scale: int = 4) -> Corpus:
     """BUSI's specimen (several masks on some pictures) and STU-Hospital's."""
     home = Home(folder / "home")
     paths = []
     for slug in ("busi", "stu_hospital"):
         raw = folder / slug
         raw.mkdir()
-        registry.specimen(slug)(raw, np.random.default_rng(0), 4)
+        registry.specimen(slug)(raw, np.random.default_rng(0), scale)
         paths.append(build(registry.recipe(slug), raw, home, partial=True).path)
     return merge(paths, home.root, "benchmark")
+
+
+def measured(path: Path, weights: Path | None, images: int) -> tuple[int, int, float, float, float]:
+    """(images, rows, seconds, MB at the start, peak MB) of a whole evaluation, its page and files included."""
+    torch.set_num_threads(1)
+    predictor = Predictor.from_weights(weights) if weights else Predictor(UltraSam.random(PRESETS["tiny"], 0))
+    made = Corpus.open(path)
+    evaluate(predictor, made, split="all", clicks=(0,), prompts=("box",), limit=2)
+    before, begun = _status("VmRSS"), time.perf_counter()
+    found = evaluate(
+        predictor, made, split="all", protocol="both", clicks=(0, 1), prompts=("box", "centre"), limit=images
+    )
+    found.write(path.parent / f"evaluation-{images}")
+    return found.facts["images"], len(found.rows), time.perf_counter() - begun, before, _status("VmHWM")
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024 / 1e6
+
+
+def growth(numbers: list[int], weights: Path | None) -> None:
+    """Each number of images in a process of its own."""
+    print("| images | rows of results | seconds | memory at the start | peak memory |\n| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        path = corpus(Path(folder), 1 + max(numbers) // 12).path
+        for number in numbers:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+                images, rows, seconds, before, peak = alone.submit(measured, path, weights, number).result()
+            print(f"| {images:,} | {rows:,} | {seconds:.0f} | {before:.0f} MB | {peak:.0f} MB |", flush=True)
 
 
 def main() -> None:
@@ -67,7 +100,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--growth", type=int, nargs="+", metavar="N")
+    parser.add_argument("--weights", type=Path, help="of --growth; random ones of the tiny preset if left out")
     options = parser.parse_args()
+    if options.growth:
+        growth(options.growth, options.weights)
+        return
     torch.set_num_threads(options.threads)
     model = UltraSam.random(PRESETS[options.model], 0)
     ways = {
