@@ -15,8 +15,10 @@ would take hours. Times are of the processor, of all threads together, as others
 import argparse
 import hashlib
 import json
+import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,22 +77,24 @@ def picture_of(number: int) -> Picture:
     return twin(frame(number - 5), number // 10 % 5) if number % 10 == 9 else frame(number)
 
 
+def drawn_row(folder: Path, number: int) -> dict[str, Any]:
+    """Write a picture; its row of the manifest."""
+    picture, key = picture_of(number), f"{number:06}.png"
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    (folder / "images" / key).write_bytes(data)
+    return {
+        "id": Ids("made").image(key), "key": key, "file": f"images/{key}", "sha256": hashlib.sha256(data).hexdigest(),
+        "pixel_hash": pixels.pixel_hash(picture), "phash": pixels.perceptual_hash(picture), "group": key,
+        "split": "train", "official": None, "height": picture.shape[0], "width": picture.shape[1],
+        "annotations": [], "tags": {}, "remarks": [], "drop": None,
+    }  # fmt: skip
+
+
 def made(folder: Path, count: int) -> set[tuple[int, int]]:
     """A build of `count` pictures in `folder`, as `us43d build` writes it; returns the true pairs."""
     (folder / "images").mkdir(parents=True)
-    ids, rows = Ids("made"), []
-    for number in range(count):
-        picture, key = picture_of(number), f"{number:06}.png"
-        data = cv2.imencode(".png", picture)[1].tobytes()
-        (folder / "images" / key).write_bytes(data)
-        rows.append(
-            {
-                "id": ids.image(key), "key": key, "file": f"images/{key}", "sha256": hashlib.sha256(data).hexdigest(),
-                "pixel_hash": pixels.pixel_hash(picture), "phash": pixels.perceptual_hash(picture), "group": key,
-                "split": "train", "official": None, "height": picture.shape[0], "width": picture.shape[1],
-                "annotations": [], "tags": {}, "remarks": [], "drop": None,
-            }
-        )  # fmt: skip
+    with ProcessPoolExecutor() as pool:
+        rows = list(pool.map(drawn_row, [folder] * count, range(count), chunksize=64))
     with tempfile.TemporaryDirectory(dir=folder) as parts:
         shards.manifest(folder / shards.MANIFEST, rows, "image", Path(parts))
     (folder / "dataset.json").write_text(json.dumps({"name": "made", "slug": "made", "digest": ""}))
@@ -195,7 +199,8 @@ def main() -> None:
             place = Path(folder) / "build"
             true = made(place, count)
             seconds, wall, pairs = ours(place, options.jobs)
-            name = f"us43d audit, {options.jobs} threads ({wall:,.1f} s on the wall)"
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            name = f"us43d audit, {options.jobs} threads ({wall:,.1f} s on the wall, peak memory {peak:,.0f} MB)"
             print(scored(name, count, seconds, pairs, true), flush=True)
             if options.growth:
                 continue
