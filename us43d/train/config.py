@@ -143,6 +143,7 @@ PRESETS: dict[str, TrainConfig] = {
         instances=4,
         repeats=4,
         box_share=0.7,
+        focal=1.0,
         soft_targets=True,
         all_ious=True,
         through_logits=False,

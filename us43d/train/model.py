@@ -89,7 +89,7 @@ PRESETS: dict[str, ModelConfig] = {
         window=8,
         global_blocks=(1, 3),
         prompt_dim=64,
-        decoder_heads=2,
+        decoder_heads=4,
         decoder_mlp=256,
         iou_hidden=64,
         fourier_scale=0.5,
@@ -410,7 +410,7 @@ class UltraSam(nn.Module):
             embedding.data.copy_((model.prompt_encoder.grid() @ turn).view_as(embedding))
             for name, module in model.mask_decoder.named_modules():
                 if isinstance(module, DecoderAttention) and "self_attn" not in name:
-                    nn.init.orthogonal_(module.q_proj.weight, gain=2.0)
+                    nn.init.orthogonal_(module.q_proj.weight)
                     module.k_proj.weight.data.copy_(module.q_proj.weight)
         return model
 
