@@ -319,7 +319,7 @@ def _near(images: list[Image], prints: list[Prints], pool: ThreadPoolExecutor, s
     whole = np.array([image.whole for image in images], np.uint64)
     step("comparing hashes", 0, None)
     proposed: dict[tuple[int, int], list[Candidate]] = defaultdict(list)
-    for each in candidates(prints, whole, group):
+    for each in candidates(prints, whole, group, pool.map):
         proposed[each.a, each.b].append(each)
     pictures: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 

@@ -4,13 +4,15 @@ Everything here is an index over hashes; no step compares all pictures with all.
 glance on thumbnails, then on the pictures themselves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from us43d.audit.align import Candidate
-from us43d.audit.index import collisions, distance
+from us43d.audit.index import Index, distance
 from us43d.audit.prints import MIRRORED, SCALES, SIDE, Prints
 
 __all__ = ["candidates"]
@@ -23,20 +25,25 @@ _WHOLE_REACH, _WHOLE_TABLES = 10, 24
 _VOTES, _NEAR = 4, 10.0
 #: Partners examined for one picture at most, within its group and as many outside of it: by windows, by the whole.
 _PARTNERS, _WHOLE_PARTNERS = 4, 2
+#: Pictures whose windows are looked up at a time; bounds the memory.
+_CHUNK = 512
 
 
 def candidates(
     found: Sequence[Prints],
     whole: NDArray[np.uint64],
     group: NDArray[np.int64],
+    run: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]] = map,
 ) -> list[Candidate]:
     """Every pair worth a glance, by (a, b).
 
-    whole: the perceptual hash of each picture. group: the number of its group.
+    whole: the perceptual hash of each picture. group: the number of its group. run: maps, as the `map` of a pool of
+    threads does.
     """
     sizes = np.array([each.size for each in found], np.float64)
     # Stable: of one pair, what windows say comes before what the whole says.
-    return sorted([*_by_windows(found, sizes, group), *_by_whole(whole, sizes, group)], key=lambda each: each[:2])
+    both = [*_by_windows(found, sizes, group, run), *_by_whole(whole, sizes, group)]
+    return sorted(both, key=lambda each: each[:2])
 
 
 def _limited(
@@ -55,7 +62,12 @@ def _limited(
     return keep
 
 
-def _by_windows(found: Sequence[Prints], sizes: NDArray[np.float64], group: NDArray[np.int64]) -> Iterator[Candidate]:
+def _by_windows(
+    found: Sequence[Prints],
+    sizes: NDArray[np.float64],
+    group: NDArray[np.int64],
+    run: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]],
+) -> Iterator[Candidate]:
     count = [len(each.spots) for each in found]
     owner = np.repeat(np.arange(len(found)), count)
     if not len(owner):
@@ -63,22 +75,33 @@ def _by_windows(found: Sequence[Prints], sizes: NDArray[np.float64], group: NDAr
     spots = np.concatenate([each.spots for each in found]).astype(np.float64)
     codes = np.concatenate([each.codes for each in found], axis=1)
     turns = np.concatenate([each.turns for each in found], axis=1)
-    votes = []  # (asked, scale, stored) in one number, so that sorting is fast
-    for n in range(len(SCALES)):
-        for ask, at in collisions(codes[0], codes[n], _WINDOW_REACH, _WINDOW_TABLES):
-            one, other = owner[ask], owner[at]
-            use = one < other if n == 0 else one != other
-            votes.append((ask[use] * len(SCALES) + n) * len(owner) + at[use])
-    ask, at = np.divmod(np.unique(np.concatenate(votes)), len(owner))
-    ask, size = np.divmod(ask, len(SCALES))
-    turn = turns[size, ask] ^ turns[0, at]
-    # One bin for each pair, size and turn.
-    order = np.lexsort((turn, size, owner[at], owner[ask]))
-    ask, at, size, turn = ask[order], at[order], size[order], turn[order]
-    bins = np.stack([owner[ask], owner[at], size, turn])
-    starts = np.flatnonzero(np.concatenate([[True], (bins[:, 1:] != bins[:, :-1]).any(axis=0)])) if len(ask) else ask
-    many = np.diff([*starts, len(ask)])
-    starts, many = starts[many >= _VOTES], many[many >= _VOTES]
+    index = Index(codes[0], _WINDOW_TABLES)
+
+    def voted(windows: slice) -> tuple[NDArray[np.int64], ...]:
+        """Windows of some pictures and those they meet, (ask, at, size, turn), where enough of a bin agree; a bin is
+        one pair, size and turn. Last, how many votes each bin has."""
+        votes = []  # (asked, scale, stored) in one number, so that sorting is fast
+        for n in range(len(SCALES)):
+            for ask, at in index.near(codes[n, windows], _WINDOW_REACH):
+                ask = ask + windows.start
+                one, other = owner[ask], owner[at]
+                use = one < other if n == 0 else one != other
+                votes.append((ask[use] * len(SCALES) + n) * len(owner) + at[use])
+        ask, at = np.divmod(np.unique(np.concatenate(votes)), len(owner))
+        ask, size = np.divmod(ask, len(SCALES))
+        turn = turns[size, ask] ^ turns[0, at]
+        bins = ((owner[ask] * len(found) + owner[at]) * len(SCALES) + size) * 4 + turn
+        enough, many = np.unique(bins, return_counts=True)
+        enough, many = enough[many >= _VOTES], many[many >= _VOTES]
+        place = np.searchsorted(enough, bins)  # far fewer are left than there were, which makes this cheap
+        kept = np.flatnonzero(np.append(enough, -1)[place] == bins)
+        order = kept[np.argsort(bins[kept], kind="stable")]
+        return ask[order], at[order], size[order], turn[order], many
+
+    edges = np.cumsum([0, *count])[[*range(0, len(found), _CHUNK), len(found)]].tolist()
+    parts = run(voted, [slice(low, high) for low, high in pairwise(edges) if high > low])
+    ask, at, size, turn, many = (np.concatenate(each) for each in zip(*parts, strict=True))
+    starts = np.cumsum(many) - many
     keep = _limited(owner[ask[starts]], owner[at[starts]], many, group, _PARTNERS)
     best: dict[tuple[int, int], tuple[int, Candidate]] = {}
     for start, length in zip(starts[keep], many[keep], strict=True):
@@ -139,8 +162,9 @@ def _mirror(turn: int, size: NDArray[np.float64]) -> NDArray[np.float64]:
 def _by_whole(whole: NDArray[np.uint64], sizes: NDArray[np.float64], group: NDArray[np.int64]) -> Iterator[Candidate]:
     """Pairs whose perceptual hashes agree; the whole of one lies on the whole of the other, whatever their shapes."""
     pairs = []
+    index = Index(whole, _WHOLE_TABLES)
     for turn in range(4):
-        for ask, at in collisions(whole, whole ^ MIRRORED[turn], _WHOLE_REACH, _WHOLE_TABLES):
+        for ask, at in index.near(whole ^ MIRRORED[turn], _WHOLE_REACH):
             use = ask < at
             pairs.append((ask[use] * len(whole) + at[use]) * 4 + turn)
     a, turns = np.divmod(np.unique(np.concatenate(pairs)), 4)

@@ -10,13 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["collisions", "distance"]
+__all__ = ["Index", "distance"]
 
 _BITS, _SEED = 24, 43
 #: A bucket gives at most this many partners to one code, evenly chosen, so that work grows with the codes alone.
 _BUCKET = 32
-#: Codes asked for at a time; bounds the memory.
-_CHUNK = 1 << 18
 
 
 def distance(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -36,28 +34,32 @@ def _keys(codes: NDArray[np.uint64], places: NDArray[np.int64]) -> NDArray[np.ui
     return keys
 
 
-def collisions(
-    stored: NDArray[np.uint64], asked: NDArray[np.uint64], reach: int, tables: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs (place in asked, place in stored) of codes that differ in at most `reach` bits, table by table, in chunks.
+class Index:
+    """Codes stored in several tables, each in the order of bits of its own."""
 
-    A pair that meets in several tables comes several times; one that meets in none is missed.
-    """
-    rng = np.random.default_rng(_SEED)
-    for _ in range(tables):
-        places = rng.choice(64, _BITS, replace=False)
-        keys = _keys(stored, places)
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        asked_keys = _keys(asked, places)
-        asked_order = np.argsort(asked_keys, kind="stable")  # neighbours ask the same part of the table
-        for start in range(0, len(asked), _CHUNK):
-            who = asked_order[start : start + _CHUNK]
+    def __init__(self, codes: NDArray[np.uint64], tables: int) -> None:
+        rng = np.random.default_rng(_SEED)
+        self.codes = codes
+        self._tables = []
+        for _ in range(tables):
+            places = rng.choice(64, _BITS, replace=False)
+            keys = _keys(codes, places)
+            order = np.argsort(keys, kind="stable")
+            self._tables.append((places, keys[order], order.astype(np.int32)))
+
+    def near(self, asked: NDArray[np.uint64], reach: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Pairs (place in asked, place in codes) of codes that differ in at most `reach` bits, table by table.
+
+        A pair that meets in several tables comes several times; one that meets in none is missed.
+        """
+        for places, keys, order in self._tables:
+            asked_keys = _keys(asked, places)
+            who = np.argsort(asked_keys, kind="stable")  # neighbours ask the same part of the table
             first = np.searchsorted(keys, asked_keys[who], "left")
             size = np.searchsorted(keys, asked_keys[who], "right") - first
             take = np.minimum(size, _BUCKET)
             ask = np.repeat(np.arange(len(who)), take)
             place = np.arange(len(ask)) - np.repeat(np.cumsum(take) - take, take)
-            found = order[first[ask] + place * size[ask] // np.maximum(take[ask], 1)]
-            near = distance(asked[who[ask]], stored[found]) <= reach
+            found = order[first[ask] + place * size[ask] // np.maximum(take[ask], 1)].astype(np.int64)
+            near = distance(asked[who[ask]], self.codes[found]) <= reach
             yield who[ask[near]], found[near]
