@@ -1,15 +1,16 @@
 """How fast and in how little memory sources are built, against a plain pipeline. Prints a Markdown table.
 
     python benchmarks/build.py                               # against the reference: BUSI-like and BUS-BRA-like, 1k
-    python benchmarks/build.py --growth 1000 10000 --sets busi busbra volume polygon --jobs 1 2 4
+    python benchmarks/build.py --growth 1000 10000 --sets busi busbra video volume polygon --jobs 1 2 4
 
 The reference is what published converters do: one process, decode each image, write it again as PNG, separate the
 components of its mask with scikit-image, encode each with pycocotools, one JSON file at the end; no digests, hashes,
 splits or manifest. It is given here with Pillow and with OpenCV as the library that decodes and writes. Ours writes the
 full output. All take turns in one run; a row has medians, and the median of the ratios of each round.
 
-Sets: busi (600 × 500 RGB PNG, RGB masks), busbra (276 × 354 grey PNG, 1-bit masks), volume (NIfTI slices) and polygon
-(COCO polygons); the last two are the specimens of MicroSeg and GIST514-DB at scale.
+Sets: busi (600 × 500 RGB PNG, RGB masks), busbra (276 × 354 grey PNG, 1-bit masks), video (two frames of each), volume
+(NIfTI slices) and polygon (COCO polygons); the last three are the specimens of EchoNet-Dynamic, MicroSeg and GIST514-DB
+at scale, where the first two grow in the length of clips and volumes, not in their number.
 """
 
 import argparse
@@ -46,7 +47,6 @@ SOURCES = {
     "volume": "microseg",
     "polygon": "gist514_db",
 }
-#: Samples of a specimen at scale 1 are so many; larger sets are whole multiples.
 BANK = 1200  # side of the field of speckle from which pictures are cut
 PNG = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS, cv2.IMWRITE_PNG_COMPRESSION, 6)  # as most encoders write
 

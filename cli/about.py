@@ -11,6 +11,7 @@ import typer
 from us43d import __version__, registry
 from us43d.contract import Recipe
 from us43d.errors import CheckError, UsageError, listed
+from us43d.machine import processors
 
 from .output import Session, plain
 from .select import chosen, on_disk, state
@@ -360,7 +361,7 @@ def _examine(session: Session) -> Iterator[tuple[str, str, str]]:
         how = "ok" if not missing else "broken" if extra == "needed" else "note"
         yield how, what, "; ".join(filter(None, (", ".join(found), absent if missing else "")))
     yield _torch()
-    yield "ok", "processors", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
+    yield "ok", "processors", str(processors())
     root = session.home.root
     there = next(folder for folder in (root, *root.parents) if folder.exists())
     disk = shutil.disk_usage(there)

@@ -13,7 +13,7 @@ from us43d import registry
 from us43d.contract import normalised
 from us43d.errors import UsageError
 
-from .models import Device, Dtype, device_of, on_disk, predictor, release, weights_of
+from .models import CorpusName, Device, Dtype, OwnData, OwnImages, device_of, on_disk, predictor, release, weights_of
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
@@ -51,15 +51,9 @@ def eval_(
         list[str] | None, typer.Option("--on", help="Sources, in any spelling; may be repeated.", metavar="NAME")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every source of the corpus.")] = False,
-    corpus: Annotated[
-        str | None, typer.Option(help="Release of the corpus; the only one there is if left out.", metavar="RELEASE")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="A COCO file of your own in place of a corpus.", metavar="FILE")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of --data's images; that of the file if left out.", metavar="FOLDER")
-    ] = None,
+    corpus: CorpusName = None,
+    data: OwnData = None,
+    images: OwnImages = None,
     split: Annotated[
         Literal["train", "val", "test", "all"] | None,
         typer.Option(

@@ -12,11 +12,29 @@ from .output import Session
 if TYPE_CHECKING:
     from us43d.train.predict import Predictor
 
-__all__ = ["Device", "Dtype", "device_of", "on_disk", "predictor", "release", "weights_of"]
+__all__ = [
+    "CorpusName",
+    "Device",
+    "Dtype",
+    "OwnData",
+    "OwnImages",
+    "device_of",
+    "on_disk",
+    "predictor",
+    "release",
+    "weights_of",
+]
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:n; a GPU if there is one.", show_default=False)]
 Dtype: TypeAlias = Annotated[
     Literal["float32", "bf16", "fp16"], typer.Option(help="Precision of the model; half precision is for GPUs.")
+]
+CorpusName = Annotated[
+    str | None, typer.Option(help="Release of the corpus; the only one there is if left out.", metavar="RELEASE")
+]
+OwnData = Annotated[Path | None, typer.Option(help="A COCO file of your own in place of a corpus.", metavar="FILE")]
+OwnImages = Annotated[
+    Path | None, typer.Option(help="Folder of --data's images; that of the file if left out.", metavar="FOLDER")
 ]
 _ENDS = ("", ".pth", ".safetensors")
 

@@ -1,6 +1,5 @@
 """Options that several verbs share, and what they mean."""
 
-import os
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from us43d.contract import Recipe
 from us43d.errors import LicenceError, listed
+from us43d.machine import processors
 
 __all__ = ["Commercial", "Every", "Jobs", "Names", "refuse_uncommercial", "workers"]
 
@@ -26,9 +26,7 @@ Commercial = Annotated[
 
 def workers(jobs: int | None) -> int:
     """The number asked for, else the processors this process may use."""
-    if jobs is not None:
-        return jobs
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors() if jobs is None else jobs
 
 
 def refuse_uncommercial(recipes: Iterable[Recipe], verb: str) -> None:

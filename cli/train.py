@@ -10,7 +10,7 @@ import typer
 
 from us43d.errors import ConfigError, TrainError, UsageError
 
-from .models import Device, device_of, release, weights_of
+from .models import CorpusName, Device, OwnData, OwnImages, device_of, release, weights_of
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
@@ -46,15 +46,9 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="TOML or JSON with values of the training configuration.", metavar="FILE")
     ] = None,
-    corpus: Annotated[
-        str | None, typer.Option(help="Release of the corpus; the only one there is if left out.", metavar="RELEASE")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="A COCO file of your own in place of a corpus.", metavar="FILE")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of --data's images; that of the file if left out.", metavar="FOLDER")
-    ] = None,
+    corpus: CorpusName = None,
+    data: OwnData = None,
+    images: OwnImages = None,
     init: Annotated[
         str | None, typer.Option(help="Weights to start from: a file, a folder or a name.", metavar="WEIGHTS")
     ] = None,

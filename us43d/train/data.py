@@ -5,7 +5,6 @@ whole state of the sampler is one number.
 """
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from us43d.errors import RawDataError, TrainError, UnknownName, Us43dError, listed
 from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.machine import processors
 from us43d.masks import read
 from us43d.train import prompts
 from us43d.train.config import TrainConfig
@@ -27,7 +27,7 @@ from us43d.train.predict import MEAN, STD, fitted
 
 __all__ = [
     "Batch", "CorpusDataset", "Draw", "Draws", "Order", "batches", "collate", "eligible", "mask_of", "normalise",
-    "picture", "processors",
+    "picture",
 ]  # fmt: skip
 
 #: Kinds of chance, so that the order and the look of a draw are independent of each other.
@@ -425,7 +425,7 @@ def batches(draws: Draws, first: int, rank: int, world: int, *, pin: bool = Fals
         draws,
         batch_sampler=places,
         collate_fn=collate,
-        num_workers=min(config.workers, processors()),
+        num_workers=min(config.workers, processors()),  # more only get in each other's way
         pin_memory=pin,
         worker_init_fn=_quiet,
     )
@@ -433,11 +433,6 @@ def batches(draws: Draws, first: int, rank: int, world: int, *, pin: bool = Fals
         if isinstance(batch, Us43dError):
             raise batch
         yield batch
-
-
-def processors() -> int:
-    """How many this process may use. More loader processes than that only get in each other's way."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quiet(worker: int) -> None:
