@@ -8,9 +8,9 @@ components of its mask with scikit-image, encode each with pycocotools, one JSON
 splits or manifest. It is given here with Pillow and with OpenCV as the library that decodes and writes. Ours writes the
 full output. All take turns in one run; a row has medians, and the median of the ratios of each round.
 
-Sets: busi (600 × 500 RGB PNG, RGB masks), busbra (276 × 354 grey PNG, 1-bit masks), video (two frames of each), volume
-(NIfTI slices) and polygon (COCO polygons); the last three are the specimens of EchoNet-Dynamic, MicroSeg and GIST514-DB
-at scale, where the first two grow in the length of clips and volumes, not in their number.
+Sets (benchmarks/sets.py): busi (600 × 500 RGB PNG, RGB masks), busbra (276 × 354 grey PNG, 1-bit masks), video (two of
+40 frames, 112 × 112, Motion-JPEG, contours), volume (NIfTI of 40 slices, 320 × 240) and polygon (400 × 300 JPEG, COCO
+polygons).
 """
 
 import argparse
@@ -24,102 +24,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import psutil
-from numpy.typing import NDArray
+from sets import SOURCES, make
 
 from us43d import registry
-from us43d.contract import RawTree
 from us43d.harmonize.build import build
 from us43d.paths import Home
-from us43d.specimen import blob
-
-SOURCES = {
-    "busi": "busi",
-    "busbra": "busbra",
-    "video": "echonet_dynamic",
-    "volume": "microseg",
-    "polygon": "gist514_db",
-}
-BANK = 1200  # side of the field of speckle from which pictures are cut
-PNG = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS, cv2.IMWRITE_PNG_COMPRESSION, 6)  # as most encoders write
-
-
-# ----------------------------------------------------------------------------------------------------------- the sets
-
-
-def pictures(shape: tuple[int, int], numbers: range) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.bool_]]]:
-    """(number, picture, mask): pieces of one field of speckle with a lesion, each different."""
-    field = cv2.GaussianBlur(np.random.default_rng(0).rayleigh(1.0, (BANK, BANK)), (0, 0), 1.5) / 1.25
-    depth = np.linspace(1.15, 0.8, shape[0])[:, None]
-    lesions = [blob(shape, np.random.default_rng(n)) for n in range(20)]
-    for number in numbers:
-        rng = np.random.default_rng((1, number))
-        y, x = rng.integers(BANK - shape[0]), rng.integers(BANK - shape[1])
-        mask = lesions[number % len(lesions)]
-        tissue = np.where(mask, 40.0, rng.uniform(70, 120)) * depth
-        noise = 0.35 + 0.65 * field[y : y + shape[0], x : x + shape[1]]
-        yield number, np.clip(tissue * noise, 0, 255).astype(np.uint8), mask
-
-
-def write(path: Path, array: NDArray[np.uint8], *options: int) -> None:
-    path.write_bytes(cv2.imencode(".png", array, options or PNG)[1].tobytes())
-
-
-def make_busi(root: Path, numbers: range) -> None:
-    folder = root / "Dataset_BUSI_with_GT" / "benign"
-    folder.mkdir(parents=True, exist_ok=True)
-    for n, picture, mask in pictures((500, 600), numbers):
-        grey = mask.astype(np.uint8) * 255
-        write(folder / f"benign ({n + 1}).png", cv2.merge([picture] * 3))
-        write(folder / f"benign ({n + 1})_mask.png", cv2.merge([grey] * 3))
-
-
-def make_busbra(root: Path, numbers: range) -> None:
-    folder = root / "BUSBRA"
-    for name in ("Images", "Masks"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for n, picture, mask in pictures((354, 276), numbers):
-        write(folder / f"Images/bus_{n + 1:06}-l.png", picture)
-        write(folder / f"Masks/mask_{n + 1:06}-l.png", mask.astype(np.uint8) * 255, cv2.IMWRITE_PNG_BILEVEL, 1)
-
-
-def busbra_tables(root: Path, count: int) -> None:
-    names = [f"bus_{n + 1:06}-l" for n in range(count)]
-    data = [f"{name},{n // 2},fibroadenoma,benign,3,GE,276,354,left" for n, name in enumerate(names)]
-    folds = [f"{name},{n // 2 % 5 + 1}" for n, name in enumerate(names)]
-    head = "ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side"
-    (root / "BUSBRA/bus_data.csv").write_text("\n".join([head, *data]) + "\n")
-    for table in ("5-fold-cv.csv", "10-fold-cv.csv"):
-        (root / "BUSBRA" / table).write_text("\n".join(["ID,kFold", *folds]) + "\n")
-
-
-def make(what: str, root: Path, count: int) -> int:
-    """Write a raw tree of about `count` images below `root`; return how many there are."""
-    root.mkdir(parents=True)
-    if what in ("busi", "busbra"):
-        work = {"busi": make_busi, "busbra": make_busbra}[what]
-        parts = [range(at, min(at + 250, count)) for at in range(0, count, 250)]
-        with ProcessPoolExecutor() as pool:
-            list(pool.map(work, [root] * len(parts), parts))
-        if what == "busbra":
-            busbra_tables(root, count)
-        return count
-    specimen, recipe = registry.specimen(SOURCES[what]), registry.recipe(SOURCES[what])
-    specimen(root, np.random.default_rng(0), 1)
-    one = sum(1 for _ in recipe.read(RawTree(root)))
-    if count > one:
-        shutil.rmtree(root)
-        root.mkdir()
-        specimen(root, np.random.default_rng(0), -(-count // one))
-    return sum(1 for _ in recipe.read(RawTree(root)))
-
 
 # ------------------------------------------------------------------------------------------------------ the reference
 
@@ -173,9 +89,7 @@ def reference(library: str, files: list[tuple[Path, Path]], out: Path) -> None:
 
 
 def ours(what: str, root: Path, out: Path, jobs: int) -> None:
-    recipe = registry.recipe(SOURCES[what])
-    receipt = {"kind": "specimen"} if what not in ("busi", "busbra") else {}
-    build(recipe, root, Home(out), partial=not receipt, jobs=jobs, receipt=receipt)
+    build(registry.recipe(SOURCES[what]), root, Home(out), partial=True, jobs=jobs)
 
 
 def timed(work: Callable[[Path], None], place: Path) -> float:
@@ -250,6 +164,7 @@ def grow(what: str, count: int, jobs: list[int], root: Path) -> None:
         place = root / "out"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
+        os.sync()
         begun = time.perf_counter()
         process = subprocess.Popen([sys.executable, __file__, "--one", what, str(root / "raw"), str(place), str(n)])
         with Memory(psutil.Process(process.pid)) as memory:

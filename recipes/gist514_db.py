@@ -37,15 +37,7 @@ class Annotation(NamedTuple):
 def read(raw: RawTree, *, apart: bool = False) -> Iterator[Sample]:
     """apart: every polygon of an annotation is an instance of its own."""
     tree = raw.at("usd514_jpeg_roi")
-    fold_of: dict[str, int] = {}
-    found: dict[str, tuple[dict[str, Any], list[Annotation]]] = {}
-    for fold in range(5):
-        key = f"usd514_jpeg_roi/annotations/val_anno_crop_split_{fold}.json"
-        for name, entry in _coco(tree, key).items():
-            if name in found:
-                raise RawDataError(f"{name} is in the test folds {fold_of[name]} and {fold} of {tree.root}.")
-            fold_of[name], found[name] = fold, entry
-    for name, (image, annotations) in sorted(found.items()):
+    for fold, name, image, annotations in _entries(tree):
         path = tree.path(f"usd514_jpeg_roi/images/{name}")
         instances: dict[str, list[Lazy | Polygon]] = {}
         outlined = [each for each in annotations if each.polygons]
@@ -57,14 +49,25 @@ def read(raw: RawTree, *, apart: bool = False) -> Iterator[Sample]:
             key=f"usd514_jpeg_roi/images/{name}",
             image=path,
             instances=instances,
-            split="test" if fold_of[name] == 0 else "train",
+            split="test" if fold == 0 else "train",
             tags={
-                "fold": fold_of[name],
+                "fold": fold,
                 "diagnosis": " and ".join(sorted(instances)) or "unknown",
                 **({"anatomy": anatomy} if isinstance(anatomy, int) else {}),
             },
             remarks=("an annotation has no polygon",) if len(outlined) < len(annotations) else (),
         )
+
+
+def _entries(tree: RawTree) -> Iterator[tuple[int, str, dict[str, Any], list[Annotation]]]:
+    """(fold, file name, record of the image, its annotations), one fold at a time in memory."""
+    fold_of: dict[str, int] = {}
+    for fold in range(5):
+        for name, entry in sorted(_coco(tree, f"usd514_jpeg_roi/annotations/val_anno_crop_split_{fold}.json").items()):
+            if name in fold_of:
+                raise RawDataError(f"{name} is in the test folds {fold_of[name]} and {fold} of {tree.root}.")
+            fold_of[name] = fold
+            yield fold, name, *entry
 
 
 def _coco(tree: RawTree, key: str) -> dict[str, tuple[dict[str, Any], list[Annotation]]]:

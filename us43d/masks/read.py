@@ -183,10 +183,9 @@ def common_channel(array: NDArray[Any]) -> NDArray[Any] | None:
         single = np.empty(array.shape[:2], np.uint8)
         for at in range(0, len(array), 64):
             strip = array[at : at + 64]
-            first = cv2.extractChannel(strip, 0)
-            if cv2.norm(cv2.merge([first] * 3), strip, cv2.NORM_INF) != 0:
+            first = cv2.extractChannel(strip, 0, single[at : at + 64])
+            if cv2.norm(cv2.cvtColor(first, cv2.COLOR_GRAY2RGB), strip, cv2.NORM_INF) != 0:
                 return None
-            single[at : at + 64] = first
         return single
     first = array[:, :, 0]
     same = np.array_equal(first, array[:, :, 1]) and np.array_equal(first, array[:, :, 2])
