@@ -19,6 +19,7 @@ import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,17 @@ def frame(number: int, shape: tuple[int, int] = (300, 400)) -> Picture:
     cv2.setRNGSeed(number)
     noise = np.zeros((2, *shape), np.float32)
     cv2.randn(noise, 0, 1)
-    speckle = cv2.GaussianBlur(np.hypot(*noise), (0, 0), 1.2)
+    speckle = cv2.GaussianBlur(cv2.magnitude(*noise), (0, 0), 1.2)
     picture = np.clip(smooth * (0.3 + 0.6 * speckle), 0, 255).astype(np.uint8)
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    picture[abs(x - shape[1] / 2) > 0.15 * shape[1] + 0.55 * y] = 0
+    picture[outside(shape)] = 0
     return picture
+
+
+@cache
+def outside(shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """What lies beside the sector."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return np.asarray(abs(x - shape[1] / 2) > 0.15 * shape[1] + 0.55 * y)
 
 
 def twin(picture: Picture, how: int) -> Picture:

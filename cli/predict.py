@@ -116,8 +116,11 @@ def predict(
             f"Masks of the {len(writer.images)} frames before it are in {out}." if writer.images else error.disk
         )
         raise error
-    if frame is None and (unmet := _unmet(by_name, writer, failed)):
-        session.warn(f"{prompts} has prompts for frames that are not there: {listed(unmet, 5)}.")
+    if unmet := _unmet(by_name, writer, failed):
+        if frame is None:
+            session.warn(f"{prompts} has prompts for frames that are not there: {listed(unmet, 5)}.")
+        else:
+            session.say(f"prompts for other frames than {frame} are passed over: {listed(unmet, 5)}")
     _tell(session, writer, writer.close(), failed)
     if failed:
         raise SomeFailed(

@@ -288,6 +288,12 @@ def test_prompts_of_single_frames(us43d, picture: np.ndarray) -> None:
     )
     assert code == 0, err
     assert [image["frame"] for image in written(Path("again"))["images"]] == [0, 2]
+    code, _, err = us43d(
+        "predict", "sweep.nii.gz", "--weights", "small", "--prompts", "prompts.json", "--frame", 2, "--out", "one"
+    )
+    assert code == 0, err
+    assert "prompts for other frames than 2 are passed over: sweep.nii.gz 0, sweep.nii.gz 7" in err
+    assert [image["frame"] for image in written(Path("one"))["images"]] == [2]
 
 
 def test_everything_finds_each_thing_once(us43d, home: Path, picture: np.ndarray) -> None:
