@@ -139,20 +139,45 @@ def fill_polygon(
 
     "inside" follows the even-odd rule on pixel centres at integer coordinates; the outline itself counts as inside.
     """
-    canvas = np.zeros(shape, np.uint8)
     if rule == "touch":
+        canvas = np.zeros(shape, np.uint8)
         if points:
             cv2.fillPoly(canvas, [np.rint(np.asarray(points, np.float64)).astype(np.int32)], 1)
         return np.asarray(canvas != 0)
+    inside = np.zeros(shape, bool)
     xy = np.asarray(points, np.float64)
-    x0, y0 = xy[:, 0], xy[:, 1]
-    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-    for row in range(max(0, int(np.ceil(y0.min()))), min(shape[0], int(np.floor(y0.max())) + 1)):
-        # The two half-open readings of "crosses this row" differ on vertices and level edges only; together they
-        # give the region with its border.
-        for crossing in ((y0 <= row) != (y1 <= row), (y0 < row) != (y1 < row)):
-            along = (row - y0[crossing]) / (y1[crossing] - y0[crossing])
-            at = np.sort(x0[crossing] + along * (x1[crossing] - x0[crossing]))
-            for left, right in zip(at[::2], at[1::2], strict=True):
-                canvas[row, max(0, int(np.ceil(left - 1e-9))) : max(0, int(np.floor(right + 1e-9)) + 1)] = 1
-    return np.asarray(canvas != 0)
+    first, last = max(0, int(np.ceil(xy[:, 1].min()))), min(shape[0], int(np.floor(xy[:, 1].max())) + 1)
+    band = max(1, _CELLS // max(len(xy), shape[1]))
+    for top in range(first, last, band):
+        rows = np.arange(top, min(top + band, last))
+        inside[top : top + len(rows)] = _rows_inside(xy, rows, shape[1])
+    return inside
+
+
+_CELLS = 1 << 22  # edges, or columns, times rows in memory at once
+
+
+def _rows_inside(xy: NDArray[np.float64], rows: NDArray[np.int64], columns: int) -> NDArray[np.bool_]:
+    """(len(rows), columns): the pixels of consecutive rows that lie in or on a closed polygon (n, 2)."""
+    x0, y0 = xy.T
+    x1, y1 = np.roll(xy, -1, axis=0).T
+    steps = np.zeros((len(rows), columns + 1), np.int32)  # +1 where a run begins, −1 behind its end
+
+    def fill(row: NDArray[np.int64], left: NDArray[np.float64], right: NDArray[np.float64]) -> None:
+        begin = np.clip(np.ceil(left - 1e-9), 0, columns).astype(np.int64)
+        end = np.clip(np.floor(right + 1e-9) + 1, 0, columns).astype(np.int64)
+        some = begin < end
+        np.add.at(steps, (row[some], begin[some]), 1)
+        np.add.at(steps, (row[some], end[some]), -1)
+
+    at = rows[:, None]
+    # The two half-open readings of "crosses this row" differ on vertices and level edges only; together they give the
+    # region with its border, but for level edges that enclose nothing.
+    for crossing in ((y0 <= at) != (y1 <= at), (y0 < at) != (y1 < at)):
+        row, edge = np.nonzero(crossing)
+        x = x0[edge] + (rows[row] - y0[edge]) / (y1[edge] - y0[edge]) * (x1[edge] - x0[edge])
+        order = np.lexsort((x, row))  # a row crosses a closed polygon an even number of times
+        fill(row[order][::2], x[order][::2], x[order][1::2])
+    row, edge = np.nonzero((y0 == at) & (y1 == at))
+    fill(row, np.minimum(x0, x1)[edge], np.maximum(x0, x1)[edge])
+    return np.asarray(np.cumsum(steps[:, :-1], axis=1) > 0)

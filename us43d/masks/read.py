@@ -290,7 +290,8 @@ class _Video:
         self._open()
 
     def _open(self) -> None:
-        self.capture = cv2.VideoCapture(str(self.path))
+        # FFmpeg wherever this runs, so that pixels agree; parallelism is by process.
+        self.capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         self.next = 0
         if not self.capture.isOpened():
             raise UnreadableFile(f"{self.path} is no readable video.")
@@ -307,7 +308,7 @@ class _Video:
         if not ok:
             raise UnreadableFile(f"{self.path} has {self.next} frames, no frame {index}.")
         self.next += 1
-        return np.ascontiguousarray(bgr[:, :, ::-1]).astype(np.uint8)
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 @lru_cache(maxsize=4)
@@ -318,8 +319,8 @@ def _video(path: Path) -> _Video:
 def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
     """Frame `frame` (from 0) of a video: (h, w), or (h, w, 3) RGB where the channels differ."""
     colour = _video(path).frame(frame)
-    same = (colour[:, :, 0] == colour[:, :, 1]).all() and (colour[:, :, 1] == colour[:, :, 2]).all()
-    return np.ascontiguousarray(colour[:, :, 0]) if same else colour
+    single = common_channel(colour)
+    return colour if single is None else single
 
 
 def video_length(path: Path) -> int:
