@@ -1,6 +1,7 @@
 """EchoNet-Dynamic: 10,030 apical videos; the left ventricle traced on two frames of each, in one table of chords."""
 
 import datetime
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -23,26 +24,35 @@ from us43d.contract import (
 )  # fmt: skip
 from us43d.rawtree import Row
 
-Points = tuple[tuple[int, int], ...]
+Points = tuple[tuple[float, float], ...]
 SPLITS: dict[str, Split] = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
 
 
 class Tracing(NamedTuple):
+    """flat: x, y, x, y, …, as the whole table is in memory at once."""
+
     frame: int
-    points: Points
+    flat: "array[float]"
+
+    @property
+    def points(self) -> Points:
+        return tuple(zip(self.flat[::2], self.flat[1::2], strict=True))
 
     @property
     def area(self) -> float:
         """In square pixels (shoelace formula)."""
-        shifted = (*self.points[1:], *self.points[:1])
-        return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(self.points, shifted, strict=True))) / 2
+        points = self.points
+        shifted = (*points[1:], *points[:1])
+        return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, shifted, strict=True))) / 2
 
 
-def traced(rows: Iterable[Row], whole: Callable[[float], int]) -> Points:
+def traced(rows: Iterable[Row], whole: Callable[[float], int]) -> "array[float]":
     """The contour of one frame in whole pixels. The first row is the long axis, the others are chords from the apex down:
     one side runs along their first ends, the other back along their second. Rows keep the table's order."""
     chords = [[whole(row.number(name)) for name in ("X1", "Y1", "X2", "Y2")] for row in rows][1:]
-    return (*((x, y) for x, y, _, _ in chords), *((x, y) for _, _, x, y in reversed(chords)))
+    there = [value for x, y, _, _ in chords for value in (x, y)]
+    back = [value for _, _, x, y in reversed(chords) for value in (x, y)]
+    return array("d", there + back)
 
 
 def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[Sample]:
@@ -56,9 +66,9 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
         tracings.setdefault(name, []).append(Tracing(frame, traced(group, whole)))
     for key in tree.glob("Videos/*.avi"):
         name, path = Path(key).stem, tree.path(key)
-        row, found = listed[name], sorted(tracings.get(name, ()))
+        row, found = listed[name], sorted(tracings.pop(name, ()))
         largest = max((tracing.area for tracing in found), default=0.0)
-        for tracing in found or [Tracing(0, ())]:
+        for tracing in found or [Tracing(0, array("d"))]:
             drop = None if len(tracing.points) > 2 else "no usable tracing is published for this video"
             if tracing.frame >= row.whole("NumberOfFrames"):
                 drop = "the traced frame is beyond the video's last"
