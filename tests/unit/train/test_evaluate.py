@@ -400,7 +400,8 @@ def test_results_do_not_depend_on_batches(corpus: Corpus, model: Predictor, monk
     keys = ["annotation", "weights", "prompt", "clicks"]
     one, two = (e.rows.sort_values(keys).reset_index(drop=True) for e in (whole, single))
     assert (one["dice"] - two["dice"]).abs().max() < 0.02  # pixels whose logit is next to 0 may change sides
-    assert ((one["score"] - two["score"]).abs() < 1e-4).all()
+    # and a click is placed by such pixels, so what follows one agrees less closely
+    assert ((one["score"] - two["score"]).abs() < np.where(one["clicks"] == 0, 1e-4, 1e-2)).all()
 
 
 def test_the_learning_curve(tmp_path: Path) -> None:
