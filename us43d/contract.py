@@ -224,7 +224,7 @@ class Polygon:
     """A filled outline. points: ((x, y), …) in pixels of the image, x to the right, y down; closed by itself.
 
     rule "touch" fills every pixel the outline passes through (OpenCV's, LabelMe's); "inside" fills the pixels whose
-    integer coordinates lie inside or on it (scikit-image's).
+    integer coordinates lie inside or on it (scikit-image's, which misses some on slanted edges by rounding).
     """
 
     points: tuple[tuple[float, float], ...]
