@@ -176,7 +176,7 @@ class RawTree:
         self._used.update(map(self._whole, paths))
 
     def _whole(self, path: Path) -> str:
-        """The path below the root. `relative_to`, ten times slower, where it does not plainly begin with the root."""
+        """The path below the root; by `relative_to`, which is slow, only where it does not plainly begin with it."""
         text, base = path.as_posix(), self.root.as_posix() + "/"
         return text[len(base) :] if text.startswith(base) else path.relative_to(self.root).as_posix()
 
@@ -303,12 +303,17 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
                 key.encode("utf-8")
             except UnicodeEncodeError as error:
                 raise RawDataError(f"The name of {os.fsencode(entry.path)!r} is not UTF-8.") from error
-            if entry.is_dir():
-                if not entry.is_symlink():
+            if not entry.is_symlink():
+                if entry.is_dir():
                     folders.append((key + "/", entry.path))
+                else:
+                    yield key, entry.path
                 continue
-            if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(real):
-                raise RawDataError(
-                    f"{entry.path} is a link that leads out of the raw tree, to {os.path.realpath(entry.path)}."
-                )
+            if os.path.isdir(entry.path):
+                continue
+            target = os.path.realpath(entry.path)
+            if not Path(target).is_relative_to(real):
+                raise RawDataError(f"{entry.path} is a link that leads out of the raw tree, to {target}.")
+            if not os.path.exists(entry.path):
+                raise RawDataError(f"{entry.path} is a link that leads nowhere, to {target}.")
             yield key, entry.path

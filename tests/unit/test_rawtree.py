@@ -78,6 +78,11 @@ def test_names_and_links_that_cannot_be_used(tmp_path: Path) -> None:
     (inside / "link").symlink_to("/etc/hostname")
     with pytest.raises(RawDataError, match="leads out of the raw tree"):
         RawTree(inside)
+    for target in ("link", "nothing"):
+        (inside / "link").unlink()
+        (inside / "link").symlink_to(target)
+        with pytest.raises(RawDataError, match="leads nowhere"):
+            RawTree(inside)
     (inside / "link").unlink()
     Path(os.fsdecode(os.fsencode(inside) + b"/bad\xff.png")).touch()
     with pytest.raises(RawDataError, match="not UTF-8"):

@@ -138,7 +138,10 @@ def fill_polygon(
     """A filled polygon of (x, y) points on a canvas of `shape` (rows, columns); see `Polygon` for the rules.
 
     "inside" follows the even-odd rule on pixel centres at integer coordinates; the outline itself counts as inside.
+    Raises UnreadableFile for a corner so far away that no picture reaches it and arithmetic would fail.
     """
+    if far := [point for point in points if not max(map(abs, point)) <= _FAR]:
+        raise UnreadableFile(f"An outline has a corner at ({far[0][0]:g}, {far[0][1]:g}), which no picture reaches.")
     if rule == "touch":
         canvas = np.zeros(shape, np.uint8)
         if points:
@@ -154,6 +157,7 @@ def fill_polygon(
     return inside
 
 
+_FAR = 1e6  # pixels
 _CELLS = 1 << 22  # edges, or columns, times rows in memory at once
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from us43d.errors import UnreadableFile
 from us43d.masks import convert
 from us43d.masks.convert import fill_polygon
 
@@ -41,3 +42,10 @@ def test_fractions_decide_at_the_pixel() -> None:
     square = [(1.2, 1.2), (3.7, 1.2), (3.7, 2.9), (1.2, 2.9)]
     found = fill_polygon(square, (5, 6), "inside")
     assert sorted(zip(*(each.tolist() for each in np.nonzero(found)), strict=True)) == [(2, 2), (2, 3)]
+
+
+@pytest.mark.parametrize("rule", ["inside", "touch"])
+@pytest.mark.parametrize("far", [1e308, -2e9, float("nan")])
+def test_corners_out_of_reach_are_refused(rule: str, far: float) -> None:
+    with pytest.raises(UnreadableFile, match="no picture reaches"):
+        fill_polygon([(far, -1.0), (3.0, 5.0), (1.0, 2.0)], (8, 8), rule)
