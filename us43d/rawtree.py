@@ -309,11 +309,11 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
                 else:
                     yield key, entry.path
                 continue
-            if os.path.isdir(entry.path):
+            if Path(entry.path).is_dir():
                 continue
             target = os.path.realpath(entry.path)
             if not Path(target).is_relative_to(real):
                 raise RawDataError(f"{entry.path} is a link that leads out of the raw tree, to {target}.")
-            if not os.path.exists(entry.path):
+            if not Path(entry.path).exists():
                 raise RawDataError(f"{entry.path} is a link that leads nowhere, to {target}.")
             yield key, entry.path
