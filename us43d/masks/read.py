@@ -41,7 +41,6 @@ __all__ = [
 MAX_PIXELS = 1 << 27
 
 cv2.setNumThreads(1)  # parallelism is by process
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a damaged file is named by us, once
 
 
 class Header(NamedTuple):
