@@ -13,8 +13,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from us43d.train import flops, weights
-from us43d.train.model import PRESETS, ModelConfig, UltraSam
+from us43d.model import flops, weights
+from us43d.model.network import PRESETS, ModelConfig, UltraSam
 
 OURS, SDPA, EAGER = "us43d", "transformers sdpa", "transformers eager"
 

@@ -11,12 +11,12 @@ import argparse
 import torch
 from beside import EAGER, OURS, SDPA, Turns, models, peak, place, shape
 
-from us43d.train import flops
+from us43d.model import flops
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="vit_b", help="a preset of us43d.train.model")
+    parser.add_argument("--model", default="vit_b", help="a preset of us43d.model.network")
     parser.add_argument("--size", type=int, help="side of the images, if not the preset's")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)

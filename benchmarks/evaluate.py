@@ -4,7 +4,7 @@
     python benchmarks/evaluate.py --growth N N… [--weights PATH]     its memory with the number of images
 
 Compared with the plain way, which encodes the picture anew for every prompt, as a loop over (picture, prompt) pairs
-does. Both go through `us43d.train.evaluate.evaluate`, metrics included, and take turns in one run; weights are random,
+does. Both go through `us43d.evaluate.protocols.evaluate`, metrics included, and take turns; weights are random,
 which changes no speed but that of metrics (ragged masks have longer outlines).
 """
 
@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from us43d import registry
+from us43d.evaluate.protocols import evaluate
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
+from us43d.model.network import PRESETS, UltraSam
+from us43d.model.predictor import Encoded, Prediction, Predictor, fitted
 from us43d.paths import Home
-from us43d.train.evaluate import evaluate
-from us43d.train.model import PRESETS, UltraSam
-from us43d.train.predict import Encoded, Prediction, Predictor, fitted
 
 
 class Reencoding(Predictor):

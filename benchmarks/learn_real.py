@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 from us43d import registry
+from us43d.evaluate.metrics import bootstrap
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.harmonize.merge import merge
+from us43d.model import weights
 from us43d.paths import Home
-from us43d.train import weights
 from us43d.train.config import preset, read
 from us43d.train.loop import train
-from us43d.train.metrics import bootstrap
 from us43d.train.validate import COLUMNS, held_out, validate
 
 SOURCES = {"STU-Hospital": "stu_hospital", "BUS-BRA": "busbra"}

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from us43d import specimen
+from us43d.coco import own as coco
 from us43d.harmonize.corpus import Corpus
-from us43d.train import coco
+from us43d.model.predictor import fitted
 from us43d.train.config import PRESETS, preset
 from us43d.train.data import Draws, collate, picture
-from us43d.train.predict import fitted
 
 
 def made(folder: Path, count: int) -> Corpus:

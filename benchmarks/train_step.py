@@ -13,11 +13,11 @@ import gc
 import torch
 from beside import EAGER, OURS, SDPA, Turns, models, peak, place, shape
 
-from us43d.train import flops
+from us43d.model import flops
+from us43d.model.network import ModelConfig
 from us43d.train.config import TrainConfig
 from us43d.train.data import Batch
 from us43d.train.losses import Objective
-from us43d.train.model import ModelConfig
 
 
 def batch(config: ModelConfig, count: int) -> Batch:
@@ -59,7 +59,7 @@ class Step:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="vit_b", help="a preset of us43d.train.model")
+    parser.add_argument("--model", default="vit_b", help="a preset of us43d.model.network")
     parser.add_argument("--size", type=int, help="side of the images, if not the preset's")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)

@@ -20,9 +20,9 @@ from .select import chosen
 from .verb import verb
 
 if TYPE_CHECKING:
+    from us43d.evaluate.results import Evaluation
     from us43d.harmonize.corpus import Corpus
     from us43d.train.loop import Result
-    from us43d.train.results import Evaluation
 
 SIMULATED = (
     "Every picture here is simulated: speckle with shapes drawn into it, in the file formats the sources are published "
@@ -130,8 +130,8 @@ def _train(session: Session, corpus: "Corpus", fast: bool) -> "Result":
 
 
 def _evaluate(session: Session, corpus: "Corpus", result: "Result", fast: bool) -> "Evaluation":
-    from us43d.train.evaluate import evaluate
-    from us43d.train.predict import Predictor
+    from us43d.evaluate.protocols import evaluate
+    from us43d.model.predictor import Predictor
 
     with session.progress("eval") as move:
         return evaluate(
@@ -146,7 +146,7 @@ def _evaluate(session: Session, corpus: "Corpus", result: "Result", fast: bool) 
 
 def _dice(evaluation: "Evaluation") -> dict[str, Any]:
     """Mean Dice over the instances of exact boxes without clicks, of the model and of the baseline."""
-    from us43d.train.results import BASELINE
+    from us43d.evaluate.results import BASELINE
 
     rows = evaluation.rows
     rows = rows[(rows["prompt"] == "box") & (rows["clicks"] == 0)]

@@ -20,8 +20,8 @@ from .tables import Columns, Table
 from .verb import verb
 
 if TYPE_CHECKING:
+    from us43d.evaluate.results import Evaluation
     from us43d.harmonize.corpus import Corpus
-    from us43d.train.results import Evaluation
 
 PANEL = "Model"
 
@@ -104,7 +104,7 @@ def eval_(
     commercial: Commercial = False,
 ) -> None:
     """How good weights are on held-out data: a table here; metrics, instances and a page with pictures in a folder."""
-    from us43d.train.results import BASELINE, Evaluation
+    from us43d.evaluate.results import BASELINE, Evaluation
 
     if compare and all((Path(name) / "instances.parquet").is_file() for name in compare):
         if weights or on or every:
@@ -131,8 +131,8 @@ def eval_(
 @contextlib.contextmanager
 def _opened(session: Session, corpus: str | None, data: Path | None, images: Path | None) -> Iterator["Corpus"]:
     """The corpus meant, or one made for the time being of a COCO file."""
+    from us43d.coco import own as coco
     from us43d.harmonize.corpus import Corpus
-    from us43d.train import coco
 
     if data is None:
         yield Corpus.open(release(session, corpus), session.home.root)
@@ -161,7 +161,7 @@ def _written(
 
 
 def _evaluated(session: Session, names: list[str], opened: "Corpus", wanted: dict[str, Any]) -> "Evaluation":
-    from us43d.train.evaluate import evaluate
+    from us43d.evaluate.protocols import evaluate
     from us43d.train.journal import licences
 
     # A corpus may hold sources that no recipe makes, so its own names and licences come first.
@@ -212,7 +212,7 @@ def _table(heads: list[str], rows: list[list[Any]]) -> Table:
 def _compared(
     session: Session, one: "Evaluation", two: "Evaluation", first: str, second: str, folder: Path | None = None
 ) -> None:
-    from us43d.train.results import compare, compared, plain
+    from us43d.evaluate.results import compare, compared, plain
 
     entries = compare(one, two, first, second)
     data = {"first": first, "second": second, "differences": [plain(entry) for entry in entries], "folder": folder}

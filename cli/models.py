@@ -10,7 +10,7 @@ from us43d.errors import UnknownName, UsageError, WeightsError, listed
 from .output import Session
 
 if TYPE_CHECKING:
-    from us43d.train.predict import Predictor
+    from us43d.model.predictor import Predictor
 
 __all__ = [
     "CorpusName",
@@ -44,8 +44,8 @@ def weights_of(session: Session, name: str) -> Path:
 
     Of a run that has not ended the newest checkpoint is taken. Raises WeightsError.
     """
+    from us43d.model.published import PUBLISHED
     from us43d.train import checkpoint
-    from us43d.train.published import PUBLISHED
 
     given = Path(name).expanduser()
     for place in (given, *(session.home.weights / f"{name}{end}" for end in _ENDS), session.home.runs / name):
@@ -65,7 +65,7 @@ def weights_of(session: Session, name: str) -> Path:
 
 def on_disk(session: Session) -> dict[str, Path]:
     """The public weights that lie in the home, by name."""
-    from us43d.train.published import PUBLISHED
+    from us43d.model.published import PUBLISHED
 
     places = ((name, session.home.weights / f"{name}{end}") for name in PUBLISHED for end in reversed(_ENDS))
     return {name: place for name, place in places if place.exists()}
@@ -104,7 +104,7 @@ def predictor(path: Path, device: str, dtype: str) -> "Predictor":
     """Weights made ready. Raises WeightsError."""
     import torch
 
-    from us43d.train.predict import Predictor
+    from us43d.model.predictor import Predictor
 
     kinds = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     return Predictor.from_weights(path, device=device, dtype=kinds[dtype])

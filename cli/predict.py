@@ -14,8 +14,8 @@ from .tables import Columns, Table
 from .verb import verb
 
 if TYPE_CHECKING:
-    from us43d.train.media import Frame, Media
-    from us43d.train.segment import Prompt, Prompts, Segment, Writer
+    from us43d.model.segment import Prompt, Prompts, Segment, Writer
+    from us43d.pictures.media import Frame, Media
 
 PANEL = "Model"
 
@@ -83,7 +83,8 @@ def predict(
             "Give one of --box and --point, --prompts, or --everything.",
             next=f"us43d predict {input} --weights {weights} --everything",
         )
-    from us43d.train import media, segment
+    from us43d.model import segment
+    from us43d.pictures import media
 
     given = _given(box or [], point or [])
     by_name = segment.read_prompts(prompts) if prompts else {}
@@ -134,7 +135,7 @@ def _run(
 ) -> dict[str, Us43dError]:
     """Segment file after file; returns what failed, by file name. A failure is told at once."""
     from us43d.errors import StorageError
-    from us43d.train import media
+    from us43d.pictures import media
 
     failed: dict[str, Us43dError] = {}
     done = 0
@@ -158,7 +159,7 @@ def _run(
 
 def _given(boxes: list[str], points: list[str]) -> list["Prompt"]:
     """Each box is a prompt of its own; the points are one, together with the box if there is but one."""
-    from us43d.train.segment import Prompt
+    from us43d.model.segment import Prompt
 
     if len(boxes) > 1 and points:
         raise UsageError("Several boxes and points do not go together; a COCO file with --prompts can hold both.")

@@ -95,7 +95,7 @@ def train(
 
 def _own(file: Path, run: Path, images: Path | None, leads: bool) -> "Corpus":
     """The corpus made of a COCO file; one process makes it, the others wait."""
-    from us43d.train import coco
+    from us43d.coco import own as coco
 
     while not leads and not coco.made(file, run / "data", images):
         time.sleep(0.2)
@@ -113,8 +113,8 @@ def _config(
     steps: int | None,
 ) -> "TrainConfig":
     """The configuration meant: that of the run to be resumed, else a preset, the file and --set laid over it."""
+    from us43d.model import weights
     from us43d.train import config as known
-    from us43d.train import weights
 
     base = known.preset(preset or ("finetune" if start or own else "ultrasam-vitb"))
     values = _values(changes)

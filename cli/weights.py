@@ -14,7 +14,7 @@ from .tables import Columns, Table
 from .verb import app, verb
 
 if TYPE_CHECKING:
-    from us43d.train.published import Published
+    from us43d.model.published import Published
 
 PANEL = "Model"
 
@@ -38,7 +38,7 @@ def show(
     if name is None:
         _listing(session)
         return
-    from us43d.train.weights import load
+    from us43d.model.weights import load
 
     path = weights_of(session, name)
     held = load(path)
@@ -56,7 +56,7 @@ def show(
 
 
 def _listing(session: Session) -> None:
-    from us43d.train.published import PUBLISHED
+    from us43d.model.published import PUBLISHED
 
     home = session.home
     data: list[dict[str, Any]] = []
@@ -104,7 +104,7 @@ def get(
     from us43d.fetch.download import download
     from us43d.fetch.http import Remote, Web
     from us43d.fetch.store import check_room
-    from us43d.train.published import PUBLISHED
+    from us43d.model.published import PUBLISHED
 
     if name not in PUBLISHED:
         raise UnknownName(f"There are no public weights {name!r}: one of {', '.join(PUBLISHED)}.")
@@ -154,8 +154,8 @@ def import_(
     force: Force = False,
 ) -> None:
     """Read weights of any form, running nothing in them, and keep them as safetensors with their configuration."""
-    from us43d.train.weights import export as write
-    from us43d.train.weights import load
+    from us43d.model.weights import export as write
+    from us43d.model.weights import load
 
     if name is not None and (not name or Path(name).name != name or name.startswith(".")):
         raise UsageError(f"--name {name!r} is no plain name.")
@@ -187,8 +187,8 @@ def export(
     force: Force = False,
 ) -> None:
     """Write weights in another form; UltraSam's decoder goes into plain SAM as an equal one that needs no new code."""
-    from us43d.train.weights import export as write
-    from us43d.train.weights import load
+    from us43d.model.weights import export as write
+    from us43d.model.weights import load
 
     held = load(weights_of(session, name))
     _free(out, force)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from us43d.train.attention import biased_attention
-from us43d.train.model import PRESETS, EncoderAttention, UltraSam
+from us43d.model.attention import biased_attention
+from us43d.model.network import PRESETS, EncoderAttention, UltraSam
 
 pytestmark = pytest.mark.gpu
 BOUND = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -73,7 +73,7 @@ def test_the_choice_of_warps_and_stages_changes_no_bit(shape: tuple[int, ...], m
     """They are chosen by the clock, so that two processes of one run, or a resumed run, may choose differently."""
     from triton.runtime.errors import OutOfResources
 
-    from us43d.train import flash
+    from us43d.model import flash
 
     inputs, kernels, seen = (
         case(*shape, torch.bfloat16),

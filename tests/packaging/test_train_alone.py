@@ -21,12 +21,12 @@ import cv2
 import numpy as np
 import torch
 torch.set_num_threads(1)
-import us43d.train.attention, us43d.train.checkpoint, us43d.train.flops, us43d.train.journal, us43d.train.lora
-from us43d.train import coco
+import us43d.model.attention, us43d.train.checkpoint, us43d.model.flops, us43d.train.journal, us43d.model.lora
+from us43d.coco import own as coco
 from us43d.train.config import PRESETS, read
 from us43d.train.data import CorpusDataset
 from us43d.train.loop import train
-from us43d.train.predict import Predictor
+from us43d.model.predictor import Predictor
 
 folder = Path(sys.argv[1])
 rng = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from us43d.train import weights
-from us43d.train.model import ModelConfig, UltraSam
+from us43d.model import weights
+from us43d.model.network import ModelConfig, UltraSam
 
 pytestmark = pytest.mark.shared
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.errors import BuildError
+from us43d.errors import BuildError, RawDataError, TrainError
 from us43d.masks import rle
 
 __all__ = ["ANNOTATION", "IMAGE", "SPECK", "SPLITS", "Corpus"]
@@ -101,9 +101,59 @@ class Corpus:
         return self._rle[row["rle_at"] : row["rle_at"] + row["rle_len"]].tobytes()
 
     def mask(self, annotation: int) -> NDArray[np.bool_]:
-        """(height, width) bool."""
-        image = self.images[self.annotations[annotation]["image"]]
-        return rle.decode(self.rle(annotation), int(image["height"]), int(image["width"]))
+        """Decode the mask of a row of `annotations`.
+
+        Returns:
+            (height, width) bool, C-contiguous.
+
+        Raises:
+            TrainError: If the RLE cannot be decoded.
+        """
+        import cv2
+
+        image = int(self.annotations["image"][annotation])
+        row = self.images[image]
+        try:
+            columns = rle.decode(self.rle(annotation), int(row["height"]), int(row["width"])).T  # column-major
+            return cv2.transpose(columns.view(np.uint8)).view(bool)
+        except ValueError as error:
+            raise TrainError(
+                f"A mask of image {self.key(image)!r} in {self.path} cannot be decoded: {error}.",
+                next=f"rm -r {self.path}   and the same again" if self._own(image) else "us43d corpus --all",
+            ) from error
+
+    def picture(self, image: int) -> NDArray[np.uint8]:
+        """Read the image of a row of `images`.
+
+        Returns:
+            (height, width) grey or (height, width, 3) RGB, uint8; 16 bits are reduced to 8.
+
+        Raises:
+            TrainError: If the file cannot be read, or has another size than the corpus says.
+        """
+        from us43d.masks import read
+
+        row = self.images[image]
+        source = self.sources[row["source"]]
+        where = f"Image {self.key(image)!r} of {source['name']}"
+        again = "the same again with the image as it was" if self._own(image) else f"us43d check {source['name']}"
+        try:
+            pixels = read.image(self.file(image))
+        except RawDataError as error:
+            raise TrainError(f"{where}: {error.what}", next=again) from error
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        if pixels.shape[:2] != (row["height"], row["width"]):
+            raise TrainError(
+                f"{where} has {pixels.shape[1]} × {pixels.shape[0]} pixels, not {row['width']} × {row['height']}: "
+                f"{self.file(image)}.",
+                next=again,
+            )
+        return pixels
+
+    def _own(self, image: int) -> bool:
+        """Whether the image comes from a user's own COCO file."""
+        return bool(self.sources[self.images["source"][image]]["slug"] == "own")
 
     def _text(self, at: int, length: int) -> str:
         return self._strings[at : at + length].tobytes().decode("utf-8")

@@ -20,8 +20,8 @@ from torch.nn.utils import parametrize
 
 from us43d import atomic
 from us43d.errors import TrainError
-from us43d.train import weights
-from us43d.train.model import UltraSam
+from us43d.model import weights
+from us43d.model.network import UltraSam
 
 __all__ = ["latest", "load", "plain", "save", "tidy"]
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from us43d.errors import ConfigError, UnknownName, listed
-from us43d.train.model import PRESETS as MODELS
-from us43d.train.model import ModelConfig
+from us43d.model.network import PRESETS as MODELS
+from us43d.model.network import ModelConfig
 
 __all__ = ["PRESETS", "TrainConfig", "preset", "read"]
 

@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from us43d.errors import RawDataError, TrainError, UnknownName, Us43dError, listed
+from us43d.errors import TrainError, UnknownName, Us43dError, listed
 from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.machine import processors
-from us43d.masks import read
-from us43d.train import prompts
+from us43d.model import prompts
+from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, UPPER_LEFT
+from us43d.model.predictor import MEAN, STD, fitted
 from us43d.train.config import TrainConfig
-from us43d.train.model import LOWER_RIGHT, PADDING, POSITIVE, UPPER_LEFT
-from us43d.train.predict import MEAN, STD, fitted
 
 __all__ = [
-    "Batch", "CorpusDataset", "Draw", "Draws", "Order", "batches", "collate", "eligible", "mask_of", "normalise",
-    "picture",
+    "Batch", "CorpusDataset", "Draw", "Draws", "Order", "batches", "collate", "eligible", "normalise",
 ]  # fmt: skip
 
 #: Kinds of chance, so that the order and the look of a draw are independent of each other.
@@ -101,44 +99,6 @@ def eligible(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDAr
             next="us43d corpus --all",
         )
     return found
-
-
-def picture(corpus: Corpus, image: int) -> NDArray[np.uint8]:
-    """The picture of a row of `images`: (h, w) grey or (h, w, 3) RGB, 16 bits reduced to 8.
-
-    Raises TrainError if the file cannot be read, or has another size than the corpus says.
-    """
-    row = corpus.images[image]
-    source = corpus.sources[row["source"]]
-    where = f"Image {corpus.key(image)!r} of {source['name']}"
-    again = "the same again with the image as it was" if source["slug"] == "own" else f"us43d check {source['name']}"
-    try:
-        found = read.image(corpus.file(image))
-    except RawDataError as error:
-        raise TrainError(f"{where}: {error.what}", next=again) from error
-    if found.dtype == np.uint16:
-        found = (found >> 8).astype(np.uint8)
-    if found.shape[:2] != (row["height"], row["width"]):
-        raise TrainError(
-            f"{where} has {found.shape[1]} × {found.shape[0]} pixels, not {row['width']} × {row['height']}: "
-            f"{corpus.file(image)}.",
-            next=again,
-        )
-    return found
-
-
-def mask_of(corpus: Corpus, row: int) -> NDArray[np.bool_]:
-    """The mask (h, w) of a row of `annotations`, in memory row by row. Raises TrainError if it cannot be decoded."""
-    try:
-        columns = corpus.mask(row).T  # decoded column by column
-        return cv2.transpose(columns.view(np.uint8)).view(bool)
-    except ValueError as error:
-        image = int(corpus.annotations["image"][row])
-        own = corpus.sources[corpus.images["source"][image]]["slug"] == "own"
-        raise TrainError(
-            f"A mask of image {corpus.key(image)!r} in {corpus.path} cannot be decoded: {error}.",
-            next=f"rm -r {corpus.path}   and the same again" if own else "us43d corpus --all",
-        ) from error
 
 
 # -------------------------------------------------------------------------------------------------------------- order
@@ -274,14 +234,14 @@ class Draws(Dataset[Draw | Us43dError]):
     ) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
         """The picture and at most so many of its instances, augmented."""
         config, corpus = self.config, self.corpus
-        shown = picture(corpus, image)
+        shown = corpus.picture(image)
         own = corpus.of(image)
         rows = self.annotations[slice(*np.searchsorted(self.annotations, (own.start, own.stop)))]
         rows = rng.permutation(rows)
         if config.balance == "structure":  # one of the structure the draw is for comes first
             rows = rows[np.argsort(corpus.annotations["category"][rows] != wanted, kind="stable")]
         rows = rows[: config.instances]
-        masks = [mask_of(corpus, int(row)) for row in rows]
+        masks = [corpus.mask(int(row)) for row in rows]
         if config.zoom:
             shown, masks = self._zoomed(shown, masks, rng)
         if rng.random() < config.flip:
@@ -487,11 +447,11 @@ class CorpusDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         corpus, image = self.corpus, int(self.rows[index])
         row = corpus.images[image]
-        shown = picture(corpus, image)
+        shown = corpus.picture(image)
         colour = shown if shown.ndim == 3 else np.repeat(shown[:, :, None], 3, axis=2)
         own = [n for n in corpus.of(image) if self.specks or not corpus.annotations[n]["flags"]]
         found = corpus.annotations[own]
-        masks = np.stack([mask_of(corpus, n) for n in own]) if own else np.zeros((0, *shown.shape[:2]), bool)
+        masks = np.stack([corpus.mask(n) for n in own]) if own else np.zeros((0, *shown.shape[:2]), bool)
         boxes = found["bbox"].astype(np.float32)
         boxes[:, 2:] += boxes[:, :2]
         return {

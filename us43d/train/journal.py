@@ -22,9 +22,9 @@ from us43d import atomic
 from us43d.errors import LicenceError, listed
 from us43d.harmonize.corpus import Corpus
 from us43d.licences import terms
-from us43d.train import weights
+from us43d.model import weights
+from us43d.model.published import PUBLISHED
 from us43d.train.config import TrainConfig
-from us43d.train.published import PUBLISHED
 from us43d.train.team import Team
 
 __all__ = ["Journal", "Record", "began", "licences", "origin", "read"]

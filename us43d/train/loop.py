@@ -30,12 +30,13 @@ from torch.nn.parallel import DistributedDataParallel
 import us43d
 from us43d.errors import ConfigError, LicenceError, TrainError, WeightsError, listed
 from us43d.harmonize.corpus import Corpus
-from us43d.train import card, checkpoint, flops, lora, weights
+from us43d.model import flops, lora, weights
+from us43d.model.network import UltraSam
+from us43d.train import card, checkpoint
 from us43d.train.config import TrainConfig
 from us43d.train.data import Batch, Draws, batches
 from us43d.train.journal import Journal, Record, began, licences, origin
 from us43d.train.losses import PARTS, Objective
-from us43d.train.model import UltraSam
 from us43d.train.team import Team, assembled
 from us43d.train.validate import held_out, summary, validate
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from us43d.model.network import UltraSam
 from us43d.train.config import TrainConfig
 from us43d.train.data import Batch, normalise
-from us43d.train.model import UltraSam
 
 __all__ = ["PARTS", "MaskLoss", "Objective", "dice_loss", "focal_loss", "mask_iou"]
 

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from us43d.errors import TrainError
+from us43d.evaluate.metrics import overlap
 from us43d.harmonize.corpus import Corpus
-from us43d.train import data, prompts
+from us43d.model import prompts
+from us43d.model.network import UltraSam
+from us43d.model.predictor import Predictor, box_prompts, point_prompts
+from us43d.train import data
 from us43d.train.config import TrainConfig
-from us43d.train.metrics import overlap
-from us43d.train.model import UltraSam
-from us43d.train.predict import Predictor, box_prompts, point_prompts
 
 __all__ = ["COLUMNS", "held_out", "summary", "validate"]
 
@@ -50,12 +51,12 @@ def validate(
     predictor = Predictor(model, device=str(device))
     found = []
     for image, rows in images:
-        masks = [data.mask_of(corpus, row) for row in rows]
+        masks = [corpus.mask(row) for row in rows]
         boxes = [prompts.box_of(mask) for mask in masks]
         points = [prompts.point(mask, prompts.fixed(str(corpus.annotations["id"][row]))) for mask, row in
                   zip(masks, rows, strict=True)]  # fmt: skip
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            encoded = predictor.encode(data.picture(corpus, image))
+            encoded = predictor.encode(corpus.picture(image))
             by = [
                 predictor.segment(encoded, xy.to(device), labels.to(device))
                 for xy, labels in (

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from us43d import registry
 from us43d.harmonize.build import build
 from us43d.harmonize.merge import merge
+from us43d.model import published, weights
+from us43d.model.network import PRESETS, UltraSam
 from us43d.paths import Home
-from us43d.train import published, weights
-from us43d.train.model import PRESETS, UltraSam
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from us43d import specimen
+from us43d.coco import own as coco
 from us43d.harmonize.corpus import Corpus
-from us43d.train import coco
+from us43d.model.network import ModelConfig
 from us43d.train.config import TrainConfig
-from us43d.train.model import ModelConfig
 
 SHAPES = ((60, 90), (80, 64), (50, 50), (64, 100))
 

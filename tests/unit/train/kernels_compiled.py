@@ -10,7 +10,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from us43d.train import flash
+from us43d.model import flash
 
 
 def main(capability: int) -> None:

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
 
-from us43d.train.attention import flash_attention
+from us43d.model.attention import flash_attention
 
 torch.set_num_threads(1)
 

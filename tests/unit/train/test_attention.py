@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from us43d.train import attention
-from us43d.train.attention import biased_attention
-from us43d.train.model import PRESETS, EncoderAttention, UltraSam
+from us43d.model import attention
+from us43d.model.attention import biased_attention
+from us43d.model.network import PRESETS, EncoderAttention, UltraSam
 
 #: batch, heads, H, W, d
 GRIDS = [(2, 3, 5, 7, 24), (3, 2, 14, 14, 64), (1, 1, 64, 64, 16), (1, 2, 2, 9, 16)]

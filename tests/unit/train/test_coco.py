@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as reference
 
 from us43d import specimen
+from us43d.coco import own as coco
 from us43d.errors import TrainError
 from us43d.harmonize.corpus import Corpus
 from us43d.masks import rle
-from us43d.train import coco
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from us43d.coco import own as coco
 from us43d.errors import TrainError, UnknownName
 from us43d.harmonize.corpus import Corpus
-from us43d.train import coco, predict
+from us43d.model import predictor as predict
 from us43d.train.config import TrainConfig
-from us43d.train.data import CorpusDataset, Draws, Order, batches, collate, eligible, normalise, picture
+from us43d.train.data import CorpusDataset, Draws, Order, batches, collate, eligible, normalise
 
 
 def _same(one: tuple, two: tuple) -> bool:
@@ -59,7 +60,7 @@ def test_the_picture_is_what_prediction_sees(blobs: Corpus, plain: TrainConfig) 
     batch = collate([draws[n] for n in range(4)])
     found = normalise(batch.images, batch.inner)
     for n in range(4):
-        shown = picture(blobs, draws.order(n)[1])
+        shown = blobs.picture(draws.order(n)[1])
         assert torch.allclose(found[n], predict.normalised(shown, side), atol=1e-5)
 
 
@@ -68,7 +69,7 @@ def test_prompts_and_targets_are_where_the_mask_is(blobs: Corpus, plain: TrainCo
     side, low = plain.model.image_size, plain.model.mask_size
     for place in range(12):
         draw = draws.draw(place)
-        shape = picture(blobs, draws.order(place)[1]).shape[:2]
+        shape = blobs.picture(draws.order(place)[1]).shape[:2]
         size = predict.fitted(shape, side)
         scale = size[1] / shape[1], size[0] / shape[0]
         assert draw.inner.tolist() == list(size)

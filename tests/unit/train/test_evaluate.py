@@ -11,15 +11,16 @@ import torch
 
 from us43d import registry, report
 from us43d.errors import TrainError, UnknownName, UsageError
+from us43d.evaluate.protocols import evaluate
+from us43d.evaluate.results import BASELINE, Evaluation, compare, compared
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.harmonize.merge import merge
+from us43d.model.network import PRESETS, UltraSam
+from us43d.model.predictor import Encoded, Prediction, Predictor
+from us43d.model.prompts import click
 from us43d.paths import Home
 from us43d.train import journal
-from us43d.train.evaluate import click, evaluate
-from us43d.train.model import PRESETS, UltraSam
-from us43d.train.predict import Encoded, Prediction, Predictor
-from us43d.train.results import BASELINE, Evaluation, compare, compared
 
 
 class Oracle(Predictor):
@@ -125,7 +126,7 @@ def test_the_ellipse_is_what_geometry_says(corpus: Corpus) -> None:
     own = found.rows[found.rows["weights"] == BASELINE]
     assert len(own) == found.facts["instances"]
     # A full box has Dice 2(π/4)/(1 + π/4) with its ellipse, an ellipse has 1.
-    from us43d.train.prompts import ellipse
+    from us43d.model.prompts import ellipse
 
     box = np.zeros((200, 300), bool)
     box[20:170, 30:250] = True
@@ -136,7 +137,7 @@ def test_the_ellipse_is_what_geometry_says(corpus: Corpus) -> None:
 
 
 def test_the_centre_may_lie_outside_and_the_random_point_never_does(corpus: Corpus) -> None:
-    from us43d.train.evaluate import _instance
+    from us43d.evaluate.protocols import _instance
 
     for row in range(len(corpus.annotations)):
         found, again, other = (_instance(corpus, row, seed) for seed in (0, 0, 1))
@@ -162,7 +163,7 @@ class Ring:
 
 
 def test_the_centre_of_a_concave_mask_lies_outside() -> None:
-    from us43d.train.evaluate import _instance
+    from us43d.evaluate.protocols import _instance
 
     found = _instance(Ring(), 0, 0)  # type: ignore[arg-type]
     x, y = (round(v) for v in found.points["centre"])
@@ -390,8 +391,8 @@ def test_other_random_points_are_not_paired(corpus: Corpus) -> None:
 
 
 def test_results_do_not_depend_on_batches(corpus: Corpus, model: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from us43d.train import evaluate as module
-    from us43d.train import predict
+    from us43d.evaluate import protocols as module
+    from us43d.model import predictor as predict
 
     whole = evaluate(model, corpus, clicks=(0, 1), limit=6)
     monkeypatch.setattr(module, "AT_ONCE", 1)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from us43d import specimen
-from us43d.train import weights
-from us43d.train.model import PRESETS, UltraSam
+from us43d.model import weights
+from us43d.model.network import PRESETS, UltraSam
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "finetune.md"
 #: What is not on the page: fewer steps, a preset for a CPU.

@@ -22,11 +22,12 @@ from safetensors.torch import load_file
 
 from us43d.errors import BuildError, ConfigError, LicenceError, StorageError, TrainError, UnknownName, WeightsError
 from us43d.harmonize.corpus import Corpus
-from us43d.train import checkpoint, config, data, flops, journal, loop, losses, weights
+from us43d.model import flops, weights
+from us43d.model.network import ImageEncoder, UltraSam
+from us43d.model.predictor import Predictor
+from us43d.train import checkpoint, config, data, journal, loop, losses
 from us43d.train.config import PRESETS, TrainConfig
 from us43d.train.loop import rate, train
-from us43d.train.model import ImageEncoder, UltraSam
-from us43d.train.predict import Predictor
 
 
 def _changed(base: TrainConfig, **changes: object) -> TrainConfig:
@@ -95,8 +96,8 @@ def test_a_run_leaves_all_it_should(blobs: Corpus, small: TrainConfig, tmp_path:
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["step_000004", "step_000008", "step_000012"]
     predictor = Predictor.from_weights(result.weights)
-    predictor.set_image(data.picture(blobs, 0))
-    assert predictor.predict(box=(5, 5, 40, 40)).mask.shape == data.picture(blobs, 0).shape[:2]
+    predictor.set_image(blobs.picture(0))
+    assert predictor.predict(box=(5, 5, 40, 40)).mask.shape == blobs.picture(0).shape[:2]
     # A checkpoint is a folder of weights, too: the same as the final ones.
     last = weights.load(tmp_path / "run" / "checkpoints" / "step_000012").state
     assert all(torch.equal(last[name], value) for name, value in _weights(result).items())
@@ -647,7 +648,7 @@ def test_arithmetic_is_counted_right(name: str, monkeypatch: pytest.MonkeyPatch)
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from us43d.train import model as module
+    from us43d.model import network as module
 
     monkeypatch.setattr(module, "biased_attention", lambda q, k, v, rel_h, rel_w: v)
     shape = PRESETS[name].model

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from us43d.harmonize.corpus import Corpus
+from us43d.model.network import UltraSam
 from us43d.train.config import TrainConfig
 from us43d.train.data import Draws, collate
 from us43d.train.losses import PARTS, Objective, dice_loss, focal_loss, mask_iou
-from us43d.train.model import UltraSam
 
 
 @pytest.fixture

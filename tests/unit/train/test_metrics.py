@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from us43d.train.metrics import NSD_MM, NSD_PIXELS, bootstrap, distances, overlap, scores
+from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, bootstrap, distances, overlap, scores
 
 monai = pytest.importorskip("monai.metrics", reason="MONAI is not installed: pip install 'us43d[dev]'")
 

@@ -12,11 +12,12 @@ import pytest
 from pycocotools import mask as coco
 
 from us43d.errors import ImageError
+from us43d.model import weights
+from us43d.model.network import PRESETS, UltraSam
+from us43d.model.predictor import Predictor
+from us43d.model.segment import everything
+from us43d.pictures import media
 from us43d.specimen import blob, speckle
-from us43d.train import media, weights
-from us43d.train.model import PRESETS, UltraSam
-from us43d.train.predict import Predictor
-from us43d.train.segment import everything
 
 SHAPE = (90, 120)
 

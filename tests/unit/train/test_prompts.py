@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from us43d import specimen
-from us43d.train import prompts
+from us43d.model import prompts
 
 
 @pytest.fixture

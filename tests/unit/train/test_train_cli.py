@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from us43d.coco import own as coco
 from us43d.harmonize.corpus import Corpus
-from us43d.train import checkpoint, coco, journal, weights
-from us43d.train.model import PRESETS, UltraSam
+from us43d.model import weights
+from us43d.model.network import PRESETS, UltraSam
+from us43d.train import checkpoint, journal
 
 #: Small enough for a second.
 SMALL = (

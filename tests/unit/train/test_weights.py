@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from us43d.errors import WeightsError
-from us43d.train import weights
-from us43d.train.model import PRESETS, ModelConfig, UltraSam
-from us43d.train.predict import Predictor
+from us43d.model import weights
+from us43d.model.network import PRESETS, ModelConfig, UltraSam
+from us43d.model.predictor import Predictor
 
 SMALL = ModelConfig(
     image_size=128, patch_size=16, embed_dim=32, depth=3, heads=2, window=5, global_blocks=(1,), prompt_dim=32,

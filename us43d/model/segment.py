@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from us43d import atomic, report
 from us43d.errors import UsageError
 from us43d.masks import rle
-from us43d.train.media import Frame, Media, volume_of
-from us43d.train.predict import BATCH, Postprocess, Predictor, point_prompts
+from us43d.model.predictor import BATCH, Postprocess, Predictor, point_prompts
+from us43d.pictures.media import Frame, Media, volume_of
 
 __all__ = ["Prompt", "Prompts", "Segment", "Writer", "everything", "prompted", "read_prompts"]
 

@@ -15,24 +15,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import us43d
 from us43d.errors import UnknownName, UsageError, listed
+from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, Scores, scores
+from us43d.evaluate.results import BASELINE, METRICS, Evaluation, compare
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
-from us43d.train import data
-from us43d.train import prompts as drawing
-from us43d.train.metrics import NSD_MM, NSD_PIXELS, Scores, scores
-from us43d.train.predict import Encoded, Postprocess, Predictor, box_prompts, point_prompts
-from us43d.train.results import BASELINE, METRICS, Evaluation, compare
+from us43d.model import prompts as drawing
+from us43d.model.predictor import Encoded, Postprocess, Predictor, box_prompts, point_prompts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BASELINE", "Evaluation", "Protocol", "Start", "click", "compare", "evaluate"]
+__all__ = ["BASELINE", "Evaluation", "Protocol", "Start", "compare", "evaluate"]
 
 Protocol: TypeAlias = Literal["paper", "ours", "both"]
 Start: TypeAlias = Literal["box", "centre", "random"]
@@ -116,7 +114,7 @@ def evaluate(
             rles.extend(one.rle)
 
     for done, (image, rows) in enumerate(chosen, 1):
-        picture = data.picture(corpus, image)
+        picture = corpus.picture(image)
         x, y = corpus.images["spacing"][image]
         for m, each in enumerate(models.values(), 1):
             encoded = each.encode(picture)
@@ -206,7 +204,7 @@ def _chosen(
 
 
 def _instance(corpus: Corpus, row: int, seed: int) -> Instance:
-    mask = data.mask_of(corpus, row)
+    mask = corpus.mask(row)
     random = drawing.point(mask, drawing.fixed(str(corpus.annotations["id"][row]), seed))
     box = drawing.box_of(mask)
     x, y = int(box[0]), int(box[1])
@@ -258,7 +256,7 @@ def _prompted(
     trails = [[(each.score, scores(i.mask, each.mask, spacing))] for i, each in zip(instances, found, strict=True)]
     active = list(range(len(instances)))
     for _ in range(way.clicks[-1]):
-        clicks = {n: at for n in active if (at := click(instances[n].mask, found[n].mask)) is not None}
+        clicks = {n: at for n in active if (at := drawing.click(instances[n].mask, found[n].mask)) is not None}
         if clicks:
             kept = torch.tensor([active.index(n) for n in clicks], device=points.device)
             added, _ = point_prompts(torch.tensor([(x, y) for x, y, _ in clicks.values()]).double(), encoded.scale)
@@ -289,29 +287,6 @@ def _prompted(
 def _to_90(trail: Sequence[tuple[float, Scores]]) -> float:
     """Clicks until Dice was DONE; where it never was, one more than were made."""
     return float(next((n for n, (_, each) in enumerate(trail) if each.dice >= DONE), len(trail)))
-
-
-def click(truth: Mask, found: Mask) -> tuple[int, int, int] | None:
-    """(x, y, 1 to add or 0 to take away) in the middle of the largest error; None where there is none.
-
-    Errors are the connected parts missed and the connected parts too many. The middle is the pixel farthest from the
-    part's outside, the picture's border being outside.
-    """
-    best: tuple[int, int, int, int] | None = None
-    for inside, error in ((1, truth & ~found), (0, found & ~truth)):
-        x, y, width, height = cv2.boundingRect(error.view(np.uint8))
-        if width == 0:
-            continue
-        crop = error[y : y + height, x : x + width].view(np.uint8)
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(crop, connectivity=8)
-        part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-        area = int(stats[part, cv2.CC_STAT_AREA])
-        if best is None or area > best[0]:
-            padded = np.pad((labels == part).view(np.uint8), 1)
-            depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            down, right = divmod(int(depth.argmax()), depth.shape[1])
-            best = (area, x + right - 1, y + down - 1, inside)
-    return best[1:] if best else None
 
 
 def _rle(mask: Mask) -> bytes:

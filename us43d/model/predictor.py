@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from us43d.errors import ImageError, UsageError
-from us43d.train import weights
-from us43d.train.model import LOWER_RIGHT, PADDING, POSITIVE, UPPER_LEFT, UltraSam
+from us43d.model import weights
+from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, UPPER_LEFT, UltraSam
 
 __all__ = ["Encoded", "Postprocess", "Prediction", "Predictor", "box_prompts", "fitted", "normalised", "point_prompts"]
 
@@ -102,7 +102,7 @@ class Predictor:
 
     @classmethod
     def from_weights(cls, path: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Predictor":
-        """Weights of any form `us43d.train.weights.load` reads. Raises WeightsError."""
+        """Weights of any form `us43d.model.weights.load` reads. Raises WeightsError."""
         return cls(weights.load(Path(path)).model(), device=device, dtype=dtype)
 
     @torch.inference_mode()

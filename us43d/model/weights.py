@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from us43d.errors import StorageError, WeightsError, listed
-from us43d.train.model import ModelConfig, UltraSam
+from us43d.model.network import ModelConfig, UltraSam
 
 __all__ = ["Form", "Loaded", "adapted", "export", "fit", "load", "save"]
 

@@ -3,7 +3,7 @@
 A multiplication and addition count as two. Norms, activations and interpolations are left out (under 1 %).
 """
 
-from us43d.train.model import ModelConfig
+from us43d.model.network import ModelConfig
 
 __all__ = ["decoder", "encoder", "peak", "step"]
 

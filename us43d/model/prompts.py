@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["box", "box_of", "ellipse", "fixed", "jittered", "point"]
+__all__ = ["box", "box_of", "click", "ellipse", "fixed", "jittered", "point"]
 
 Mask = NDArray[np.bool_]
 
@@ -66,3 +66,26 @@ def ellipse(exact: NDArray[Any], shape: tuple[int, ...]) -> Mask:
     u = (x + 0.5 - (x0 + x1) / 2) / max((x1 - x0) / 2, 0.5)
     v = (y + 0.5 - (y0 + y1) / 2) / max((y1 - y0) / 2, 0.5)
     return np.asarray(u * u + v * v <= 1)
+
+
+def click(truth: Mask, found: Mask) -> tuple[int, int, int] | None:
+    """(x, y, 1 to add or 0 to take away) in the middle of the largest error; None where there is none.
+
+    Errors are the connected parts missed and the connected parts too many. The middle is the pixel farthest from the
+    part's outside, the picture's border being outside.
+    """
+    best: tuple[int, int, int, int] | None = None
+    for inside, error in ((1, truth & ~found), (0, found & ~truth)):
+        x, y, width, height = cv2.boundingRect(error.view(np.uint8))
+        if width == 0:
+            continue
+        crop = error[y : y + height, x : x + width].view(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(crop, connectivity=8)
+        part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        area = int(stats[part, cv2.CC_STAT_AREA])
+        if best is None or area > best[0]:
+            padded = np.pad((labels == part).view(np.uint8), 1)
+            depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            down, right = divmod(int(depth.argmax()), depth.shape[1])
+            best = (area, x + right - 1, y + down - 1, inside)
+    return best[1:] if best else None

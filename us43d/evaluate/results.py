@@ -12,9 +12,9 @@ import numpy as np
 
 from us43d import atomic, report
 from us43d.errors import UsageError, listed
+from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, ROUNDS, Interval, bootstrap
 from us43d.harmonize.corpus import Corpus
 from us43d.masks import read, rle
-from us43d.train.metrics import NSD_MM, NSD_PIXELS, ROUNDS, Interval, bootstrap
 
 if TYPE_CHECKING:
     import pandas as pd

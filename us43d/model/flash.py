@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from us43d.train.attention import room
+from us43d.model.attention import room
 
 __all__ = ["backward", "forward"]
 

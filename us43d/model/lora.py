@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from us43d.train.model import EncoderAttention, UltraSam
+from us43d.model.network import EncoderAttention, UltraSam
 
 __all__ = ["LowRank", "adapt"]
 

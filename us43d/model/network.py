@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from us43d.train.attention import biased_attention
+from us43d.model.attention import biased_attention
 
 __all__ = ["PRESETS", "ModelConfig", "UltraSam"]
 

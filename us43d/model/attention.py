@@ -91,7 +91,7 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Ten
     Returns the attention (B, heads, H·W, d), in memory (B, H·W, heads, d), and what the backward pass needs: log2 of
     the softmax's denominator (B, heads, H·W). torch.compile takes it as it is. It has no second derivatives.
     """
-    from us43d.train import flash  # Triton is not everywhere
+    from us43d.model import flash  # Triton is not everywhere
 
     return flash.forward(q, k, v, bias_h, bias_w)
 
@@ -105,7 +105,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> tuple[
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    from us43d.train import flash
+    from us43d.model import flash
 
     return flash.backward(grad, q, k, v, bias_h, bias_w, out, lse)
 
