@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile, listed
-from us43d.masks.read import MAX_PIXELS
+from us43d.pictures.limits import MAX_BYTES, check_bytes
 
 __all__ = ["hdf5_row", "hdf5_shape", "hdf5_text"]
 
@@ -47,7 +47,7 @@ def hdf5_text(path: Path, name: str) -> list[str]:
     """A one-dimensional dataset of short texts, all of it."""
     found = _dataset(path, name)
     try:
-        if found.dtype.kind != "S" or len(found.shape) != 1 or found.nbytes > MAX_PIXELS:
+        if found.dtype.kind != "S" or len(found.shape) != 1 or found.nbytes > MAX_BYTES:
             raise UnreadableFile(f"{path}: {name} has the type {found.dtype} and the shape {found.shape}, no texts.")
         return [value.decode("ascii") for value in found[:].tolist()]
     except _DAMAGED as error:
@@ -60,8 +60,7 @@ def hdf5_row(path: Path, name: str, index: int) -> NDArray[Any]:
     try:
         if not 0 <= index < len(found):
             raise UnreadableFile(f"{path}: {name} has {len(found)} rows, no row {index}.")
-        if found.nbytes // len(found) > MAX_PIXELS:
-            raise UnreadableFile(f"{path}: a row of {name} has the shape {found.shape[1:]}, which is too large.")
+        check_bytes(path, found.nbytes // len(found))
         return np.asarray(found[index])
     except _DAMAGED as error:
         raise UnreadableFile(f"{path}: row {index} of {name} cannot be read: {error}.") from error

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile
-from us43d.masks.read import MAX_PIXELS
+from us43d.pictures.limits import MAX_VOLUME, check_bytes, check_size
 
 __all__ = ["mha_frame", "mha_shape"]
 
@@ -46,8 +46,8 @@ class _MetaImage:
             self.dtype = self.dtype.newbyteorder(">")
         if len(self.size) not in (2, 3) or min(self.size) < 1 or head.get("ElementNumberOfChannels", "1") != "1":
             raise UnreadableFile(f"{path} has the size {head['DimSize']}, which is no stack of grey pictures.")
-        if math.prod(self.size[:2]) > MAX_PIXELS:
-            raise UnreadableFile(f"{path} claims frames of {self.size[:2]} pixels, more than {MAX_PIXELS:,}.")
+        check_size(path, *self.size[:2], itemsize=self.dtype.itemsize)
+        check_bytes(path, math.prod(self.size) * self.dtype.itemsize, MAX_VOLUME)
         self.frames = self.size[2] if len(self.size) == 3 else 1
         self.start, self.compressed = self.file.tell(), head.get("CompressedData") == "True"
         self._rewind()

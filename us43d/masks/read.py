@@ -15,9 +15,9 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 
 from us43d.errors import MaskMismatch, UnreadableFile
+from us43d.pictures import limits, tiff
 
 __all__ = [
-    "MAX_PIXELS",
     "Header",
     "Upright",
     "common_channel",
@@ -37,8 +37,8 @@ __all__ = [
     "video_length",
 ]
 
-#: A picture with more pixels is refused before it is decoded: no ultrasound frame comes near, a bomb does.
-MAX_PIXELS = 1 << 27
+#: Scans of a progressive JPEG. Writers make about ten; each costs a pass over the whole image.
+_MAX_SCANS = 100
 
 cv2.setNumThreads(1)  # parallelism is by process
 
@@ -61,8 +61,8 @@ def header(data: bytes, path: Path) -> Header | None:
         found = _png_header(data, path)
     elif data[:3] == b"\xff\xd8\xff":
         found = _jpeg_header(data, path)
-    if found and found.width * found.height > MAX_PIXELS:
-        raise UnreadableFile(f"{path} claims {found.width} × {found.height} pixels, more than {MAX_PIXELS:,}.")
+    if found:
+        limits.check_size(path, found.width, found.height, found.channels, max(1, found.bits // 8))
     return found
 
 
@@ -88,6 +88,8 @@ def _jpeg_header(data: bytes, path: Path) -> Header:
             turned = _exif_turns(data[at + 10 : at + 2 + size])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits, height, width, channels = struct.unpack(">BHHB", data[at + 4 : at + 10])
+            if data.count(b"\xff\xda") > _MAX_SCANS:
+                raise UnreadableFile(f"{path} is a JPEG of more than {_MAX_SCANS} scans.")
             return Header("jpeg", width, height, bits, channels, bits == 8 and channels in (1, 3) and not turned)
         at += 2 + size
     raise UnreadableFile(f"{path} is a JPEG without a frame header (the file has {len(data):,} bytes).")
@@ -131,8 +133,15 @@ def _fast_png(data: bytes, found: Header | None) -> NDArray[np.uint8] | None:
 
 
 def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
-    """Decode a picture: (h, w) or (h, w, channels) in OpenCV's BGR order."""
+    """Decode a picture: (h, w) or (h, w, channels) in OpenCV's BGR order.
+
+    The size that the file claims is checked first, whatever its name says it is.
+    """
     found = header(data, path)
+    if found is None and tiff.is_tiff(data):
+        return _as_opencv(tiff.image(data, path), path, flags)
+    if found is None:
+        limits.claimed_size(data, path)
     try:
         array = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
     except cv2.error as error:
@@ -141,6 +150,20 @@ def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArra
         kind = found.kind.upper() if found else "picture"
         raise UnreadableFile(f"{path} is no readable {kind} ({len(data):,} bytes, beginning {data[:8]!r}).")
     return array
+
+
+def _as_opencv(array: NDArray[Any], path: Path, flags: int) -> NDArray[Any]:
+    """A grey or RGB picture in the form in which OpenCV decodes it with these flags."""
+    if flags != cv2.IMREAD_UNCHANGED:
+        if array.dtype == np.uint16:
+            array = (array >> 8).astype(np.uint8)
+        if array.dtype != np.uint8:
+            raise UnreadableFile(f"{path} has pixels of the type {array.dtype}, where 8 or 16 bits are read.")
+        if flags == cv2.IMREAD_GRAYSCALE:
+            return cv2.cvtColor(array, cv2.COLOR_RGB2GRAY) if array.ndim == 3 else array
+        if array.ndim == 2:
+            return cv2.cvtColor(array, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(array[:, :, ::-1]) if array.ndim == 3 else array
 
 
 def _bytes(path: Path) -> bytes:

@@ -1,0 +1,84 @@
+"""The one place that decides how large an image may be. No decoder is called before its claim was checked here.
+
+A file of a few kilobytes can claim gigabytes of pixels. What a header claims is compared with these limits before
+anything is allocated; the limits are far above any ultrasound image and below the memory of a small machine.
+"""
+
+import io
+import struct
+import warnings
+from pathlib import Path
+
+from us43d.errors import UnreadableFile
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_VOLUME", "check_bytes", "check_size", "claimed_size"]
+
+#: Pixels of one image, frame or slice.
+MAX_PIXELS = 1 << 27
+#: Decoded bytes of one image, frame or slice: 8192 × 8192 in RGB fit.
+MAX_BYTES = 1 << 28
+#: Decoded bytes of a whole volume or sequence that is read as a stream, frame by frame.
+MAX_VOLUME = 1 << 33
+
+#: Formats whose header Pillow reads before OpenCV decodes them. What is not listed is refused by name.
+_FORMATS = ("BMP", "DIB", "GIF", "PPM", "WEBP")
+
+
+def check_size(path: Path, width: int, height: int, channels: int = 1, itemsize: int = 1) -> None:
+    """Check the size that a file claims for one image before it is decoded.
+
+    Args:
+        path: The file, for the message.
+        width: Columns.
+        height: Rows.
+        channels: Values per pixel.
+        itemsize: Bytes per value.
+
+    Raises:
+        UnreadableFile: If the size is not positive, or above `MAX_PIXELS` or `MAX_BYTES`.
+    """
+    if width < 1 or height < 1 or channels < 1:
+        raise UnreadableFile(f"{path} claims {width} × {height} pixels in {channels} channels.")
+    if width * height > MAX_PIXELS:
+        raise UnreadableFile(f"{path} claims {width} × {height} pixels, more than the {MAX_PIXELS:,} allowed.")
+    check_bytes(path, width * height * channels * itemsize)
+
+
+def check_bytes(path: Path, count: int, limit: int = MAX_BYTES) -> None:
+    """Check how many bytes a file claims to decode to.
+
+    Raises:
+        UnreadableFile: If `count` is above `limit`.
+    """
+    if count > limit:
+        raise UnreadableFile(f"{path} claims {count:,} bytes of pixels, more than the {limit:,} allowed.")
+
+
+def claimed_size(data: bytes, path: Path) -> tuple[int, int]:
+    """Read the size that the header of a BMP, GIF, WebP or PNM file claims, and check it.
+
+    The format is taken from the first bytes, not from the name.
+
+    Args:
+        data: The file's content.
+        path: The file, for the message.
+
+    Returns:
+        (width, height) in pixels.
+
+    Raises:
+        UnreadableFile: If the format is another one, the header is damaged, or the size is above the limits.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise UnreadableFile(f"{path} claims more than the {MAX_PIXELS:,} pixels allowed.") from error
+    except (OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error) as error:
+        raise UnreadableFile(f"{path} is no readable picture ({len(data):,} bytes, beginning {data[:8]!r}).") from error
+    check_size(path, width, height, 4)
+    return width, height
