@@ -1,1 +1,0 @@
-"""Images as files: what they may claim before they are decoded, and how they are decoded."""

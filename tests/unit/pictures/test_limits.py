@@ -77,7 +77,8 @@ def test_the_limits_let_the_largest_images_through_and_nothing_beyond() -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [{}, {"compression": "zlib"}, {"compression": "lzw"}, {"compression": "packbits"}, {"compression": "lzw", "predictor": True},
+    [{}, {"compression": "zlib"}, {"compression": "lzw"}, {"compression": "packbits"},
+     {"compression": "lzw", "predictor": True},
      {"tile": (32, 32)}, {"byteorder": ">"}],
 )  # fmt: skip
 @pytest.mark.parametrize("shape", [(90, 120), (90, 120, 3)])
