@@ -46,7 +46,7 @@ class _MetaImage:
             self.dtype = self.dtype.newbyteorder(">")
         if len(self.size) not in (2, 3) or min(self.size) < 1 or head.get("ElementNumberOfChannels", "1") != "1":
             raise UnreadableFile(f"{path} has the size {head['DimSize']}, which is no stack of grey pictures.")
-        check_size(path, *self.size[:2], itemsize=self.dtype.itemsize)
+        check_size(path, self.size[0], self.size[1], itemsize=self.dtype.itemsize)
         check_bytes(path, math.prod(self.size) * self.dtype.itemsize, MAX_VOLUME)
         self.frames = self.size[2] if len(self.size) == 3 else 1
         self.start, self.compressed = self.file.tell(), head.get("CompressedData") == "True"
