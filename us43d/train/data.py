@@ -4,6 +4,7 @@ So neither the number of loader processes nor of training processes nor an inter
 whole state of the sampler is one number.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -66,10 +67,16 @@ class Batch(NamedTuple):
 def normalise(images: Tensor, inner: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 and (B, 2) (rows, columns) → (B, 3, S, S) float32, what `predict.normalised` gives."""
     side = images.shape[1]
-    mean, std = (torch.tensor(each, device=images.device) for each in (MEAN, STD))
+    mean, std = _statistics(images.device)
     at = torch.arange(side, device=images.device)
     inside = (at < inner[:, :1])[:, :, None] & (at < inner[:, 1:])[:, None, :]
     return (((images - mean) / std) * inside[..., None]).permute(0, 3, 1, 2).contiguous()
+
+
+@functools.cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """MEAN and STD on a device. Kept there: every copy from ordinary memory would make the host wait for a GPU."""
+    return torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
 
 
 # ------------------------------------------------------------------------------------------------------ what there is

@@ -97,6 +97,22 @@ def train(
             journal.close()
 
 
+class _Sums:
+    """Sums of one step on their way to the host: the copy is queued now and waited for when it is read."""
+
+    def __init__(self, values: torch.Tensor, prompts: int, step: int) -> None:
+        self.prompts, self.step = prompts, step
+        self._copy = values.to("cpu", non_blocking=True)
+        self._done = torch.cuda.Event() if values.is_cuda else None
+        if self._done is not None:
+            self._done.record()
+
+    def values(self) -> list[float]:
+        if self._done is not None:
+            self._done.synchronize()
+        return [float(value) for value in self._copy.tolist()]
+
+
 class _Run:
     """One run in one process: what it is made of, then what happens to it."""
 
@@ -126,6 +142,7 @@ class _Run:
         )
         self.step = 0
         self.window = [0.0] * (len(PARTS) + 1)  # sums since the last record of a step, the number of prompts last
+        self.pending: _Sums | None = None  # those of the last step, while the GPU may still be computing them
 
     # -------------------------------------------------------------------------------------------------------- training
 
@@ -152,6 +169,7 @@ class _Run:
                 micro = [next(micro_batches) for _ in range(per_step)]
                 prompts, stop = team.sums([sum(len(each.labels) for each in micro), asked.is_set()])
                 if stop:
+                    self._settle()
                     self._save()
                     return self._result(checkpoint.latest(self.checkpoints) or self.checkpoints)
                 self._learn(micro, int(prompts))
@@ -159,6 +177,9 @@ class _Run:
                 if progress and team.leads:
                     progress(self.step, config.steps)
                 last = self.step == config.steps
+                due = (config.log_every, config.save_every, config.validate_every)
+                if last or any(self.step % every == 0 for every in due):
+                    self._settle()
                 if last or self.step % config.log_every == 0:
                     self._note()
                 if self.held_out and (last or self.step % config.validate_every == 0):
@@ -187,13 +208,8 @@ class _Run:
                 # The mean over all prompts; DistributedDataParallel takes the mean over the processes.
                 (loss * (team.world / prompts)).backward()
             totals += sums
-        summed = team.sums(totals)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, config.clip))
-        if not (math.isfinite(summed[0]) and math.isfinite(norm)):
-            raise TrainError(
-                f"The loss became {summed[0] / prompts:g}, the norm of its gradient {norm:g}, in step {self.step + 1}.",
-                next="another --run with a lower learning_rate, or with precision=float32",
-            )
+        summed = team.summed(totals.double())
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -201,7 +217,26 @@ class _Run:
             decay = min(config.ema, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        self.window = [a + b for a, b in zip(self.window, [*summed, prompts], strict=True)]
+        self._settle()  # the step before: by now the GPU has work for a whole step, so the host may wait
+        self.pending = _Sums(torch.cat([summed, norm.double()[None]]), prompts, self.step + 1)
+
+    def _settle(self) -> None:
+        """Add the pending step's sums to the window.
+
+        Raises:
+            TrainError: Its loss or gradient is not finite. Its weights are spoilt then, but saved nowhere.
+        """
+        if self.pending is None:
+            return
+        pending, self.pending = self.pending, None
+        *summed, norm = pending.values()
+        if not (math.isfinite(summed[0]) and math.isfinite(norm)):
+            loss = summed[0] / pending.prompts
+            raise TrainError(
+                f"The loss became {loss:g}, the norm of its gradient {norm:g}, in step {pending.step}.",
+                next="another --run with a lower learning_rate, or with precision=float32",
+            )
+        self.window = [a + b for a, b in zip(self.window, [*summed, pending.prompts], strict=True)]
 
     def _validate(self) -> None:
         team = self.team

@@ -31,12 +31,15 @@ class Team:
     def on_gpu(self) -> bool:
         return self.device.type == "cuda"
 
-    def sums(self, values: Sequence[float] | Tensor) -> list[float]:
-        """The values summed over all processes."""
-        total = torch.as_tensor(values, dtype=torch.float64, device=self.device)
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Sum numbers of the host over all processes, without waiting for a GPU."""
+        return [float(value) for value in self.summed(torch.tensor(values, dtype=torch.float64)).tolist()]
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Sum a tensor over all processes, on its device and in place; the host does not wait for a GPU."""
         if self.world > 1:
-            dist.all_reduce(total)
-        return [float(value) for value in total.tolist()]
+            dist.all_reduce(values)
+        return values
 
     def gathered(self, mine: Any) -> list[Any]:
         """What each process has, in order of rank."""
@@ -64,7 +67,8 @@ def assembled(device: str) -> Iterator[Team]:
     if world == 1:
         yield Team(0, 1, torch.device(device))
         return
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    # Numbers that the host has already are summed by Gloo, so that the host need not wait for the GPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Team(rank, world, torch.device(device))
     finally:
