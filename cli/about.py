@@ -37,7 +37,7 @@ def list_(
     organ: Annotated[str | None, typer.Option(help="Only sources of this organ.")] = None,
 ) -> None:
     """All sources: organ, published counts, licence, access, and what is on this disk."""
-    recipes = sorted(registry.recipes(), key=lambda recipe: recipe.name.lower())
+    recipes = sorted(registry.sources(), key=lambda source: source.name.lower())
     if organ is not None:
         organs = sorted({recipe.organ for recipe in recipes})
         recipes = [recipe for recipe in recipes if recipe.organ.lower() == organ.lower()]
@@ -104,7 +104,7 @@ def info(
     disk = state(session.home, recipe)
     terms = recipe.licence.terms
     if session.as_json:
-        data = plain(recipe) | {"terms": plain(terms), "paper": recipe.paper.note}
+        data = plain(recipe) | {"terms": plain(terms)}
         session.answer(data | {"fetched": disk.fetched, "builds": disk.builds, "raw": session.home.raw(recipe.name)})
         return
     lines: list[tuple[str, str]] = []
@@ -170,7 +170,7 @@ def taxonomy(
 
     known: Taxonomy = shared.taxonomy()
     sources: dict[str, list[str]] = {}
-    for recipe in registry.recipes():
+    for recipe in registry.sources():
         for structure in dict.fromkeys(recipe.labels.values()):
             sources.setdefault(structure, []).append(recipe.name)
     picked = [c for c in known.categories if organ is None or c.organ.lower() == organ.lower()]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from us43d import registry
+from us43d import facts, registry
 from us43d.errors import SomeFailed, UsageError
 
 from .options import Every, Names
@@ -38,7 +38,7 @@ def links(
     from us43d.fetch.links import check, passed, report, stamp
 
     recipes = chosen(names or (), registry.recipes() if every else None, "links")
-    folder = _modules() if update else None
+    folder = _facts() if update else None
     with session.progress("links", "links") as moved:
         found = check(recipes, Web(attempts=2), delay=delay, moved=moved)
     today = datetime.datetime.now(datetime.UTC).date()
@@ -63,9 +63,11 @@ def links(
         )
 
 
-def _modules() -> Path:
-    """The folder of the recipes' modules in a checkout. Raises UsageError where us43d is installed elsewhere."""
-    folder = Path(__file__).resolve().parent.parent / "recipes"
-    if not (folder.parent / "pyproject.toml").is_file():
-        raise UsageError("--update changes recipes, and these are an installed package's.", next="run it in a checkout")
+def _facts() -> Path:
+    """The folder of the facts in a checkout. Raises UsageError where us43d is installed elsewhere."""
+    folder = facts.folder()
+    if not (folder.parent.parent / "pyproject.toml").is_file():
+        raise UsageError(
+            "--update changes facts files, and these are an installed package's.", next="run it in a checkout"
+        )
     return folder

@@ -3,25 +3,67 @@
 import datetime
 import difflib
 import re
+import sys
 from pathlib import Path
 from string import Template
 from typing import Annotated
 
 import typer
 
-from us43d import registry
+from us43d import atomic, registry
 from us43d.errors import StorageError, UnknownName, UsageError, listed
+from us43d.facts import REFERENCES, parse_bibtex
 
 from .output import Session
 from .verb import verb
 
+FACTS = Template("""name = "$name"
+title = "FILL IN: the published title"
+organ = "$organ"
+application = "FILL IN: what is segmented, and for what"
+media = "image2d"  # or video, volume3d, hdf5, npy
+kind = "human"  # or phantom, animal, synthetic, derived
+collections = ["beyond"]
+homepage = "https://example.org/fill-in"
+citations = ["$key"]
+access = "request"
+access_checked = $today
+group_kind = "patient"
+group_rule = "FILL IN: what tells the patient; this skeleton takes the file name before its first underscore."
+sources = [
+  "FILL IN: where these facts were read",
+]
+confidence = "FILL IN: what was read, what is inferred, what is unknown."
+
+[licence]
+id = "UNSTATED"
+evidence = "FILL IN: where the licence is stated, or that it is not."
+
+[labels]
+$structure = "$structure"
+
+[expect]
+# FILL IN: published counts that the files must reach (images, annotated, masks, groups); leave out what is unknown.
+
+[ignore]
+# FILL IN: "pattern of files that are not read, in lower case" = "why"
+
+[paper]
+note = "Not in the published collection: there is no conversion to follow."
+
+[[routes]]
+kind = "manual"
+url = "https://example.org/fill-in"
+note = "FILL IN: how a person gets the files."
+""")
+
 RECIPE = Template('''"""$name: FILL IN what is in it, in one line."""
 
-import datetime
 from collections.abc import Iterator
 
 from us43d import masks
-from us43d.contract import Citation, Expect, Licence, PaperProfile, RawTree, Recipe, Route, Sample, lazy
+from us43d.contract import RawTree, Sample, lazy
+from us43d.facts import source
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
@@ -33,38 +75,15 @@ def read(raw: RawTree) -> Iterator[Sample]:
         yield Sample(key=key, image=tree.path(key), masks={"$structure": mask}, group=patient)
 
 
-RECIPE = Recipe(
-    name="$name",
-    slug="$slug",
-    row=None,  # sources beyond the US-43d table have no row
-    title="FILL IN: the published title",
-    organ="$organ",
-    application="FILL IN: what is segmented, and for what",
-    media="image2d",
-    homepage="https://example.org/fill-in",
-    citations=(
-        Citation(
-            title="FILL IN: title of the article, else of the record",
-            bibtex="""@misc{$slug,
-  title={FILL IN}
-}""",
-        ),
-    ),
-    licence=Licence(id="UNSTATED", evidence="FILL IN: where the licence is stated, or that it is not."),
-    access="request",
-    access_checked=datetime.date($year, $month, $day),
-    routes=(Route(kind="manual", url="https://example.org/fill-in", note="FILL IN: how a person gets the files."),),
-    labels={"$structure": "$structure"},
-    group_kind="patient",
-    group_rule="FILL IN: what tells the patient; this skeleton takes the file name before its first underscore.",
-    expect=Expect(),  # FILL IN: published counts; what nobody has published stays out
-    ignore={},  # FILL IN: pattern of files that are not read, in lower case → why
-    paper=PaperProfile(note="Not in the published collection: there is no conversion to follow."),
-    sources=("FILL IN: where these facts were read",),
-    confidence="FILL IN: what was read, what is inferred, what is unknown.",
-    read=read,
-)
+RECIPE = source(__name__, read)
 ''')
+
+BIBTEX = Template("""@misc{$key,
+  title={FILL IN: title of the article, else of the record},
+  author={FILL IN},
+  year={$year}
+}
+""")
 
 SPECIMEN = Template('''"""$name as published: FILL IN its names and oddities. It follows the facts, not the reader."""
 
@@ -86,37 +105,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     return Truth(samples)
 ''')
 
-TEST = Template('''"""$name: what the suite over all recipes (tests/conformance) does not ask."""
-
-import re
-from pathlib import Path
-
-import numpy as np
-import pytest
-
-from us43d import registry
-from us43d.contract import RawTree
-from us43d.errors import MissingRawFile
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.mark.parametrize("file", ["recipes/$slug.py", "recipes/specimens/$slug.py"])
-def test_nothing_is_left_to_fill_in(file: str) -> None:
-    left = [line for line in (ROOT / file).read_text().splitlines() if re.search("fill.in", line, re.IGNORECASE)]
-    assert left == []
-
-
-def test_a_missing_mask_is_named(tmp_path: Path) -> None:
-    truth = registry.specimen("$slug")(tmp_path, np.random.default_rng(0))
-    mask = next(iter(truth.samples)).replace("images/", "masks/")
-    (tmp_path / mask).unlink()
-    with pytest.raises(MissingRawFile, match=re.escape(mask)):
-        list(registry.recipe("$slug").read(RawTree(tmp_path)))
-''')
-
 #: File of the checkout, by slug → what is written there.
-FILES = {"recipes/{}.py": RECIPE, "recipes/specimens/{}.py": SPECIMEN, "tests/unit/recipes/test_{}.py": TEST}
+FILES = {"recipes/facts/{}.toml": FACTS, "recipes/{}.py": RECIPE, "recipes/specimens/{}.py": SPECIMEN}
 
 
 @verb(
@@ -134,50 +124,82 @@ def new(
     slug: Annotated[
         str | None, typer.Option(help="Name of its modules; made from NAME if left out.", show_default=False)
     ] = None,
+    bibtex: Annotated[
+        Path | None,
+        typer.Option(help="A file with the BibTeX entry to cite, or - for stdin.", metavar="FILE", show_default=False),
+    ] = None,
     checkout: Annotated[Path, typer.Option(help="The checkout to write into.", metavar="FOLDER")] = Path(),
 ) -> None:
-    """Begin a new source: recipe, specimen and test to fill in (docs/adding-a-source.md). Overwrites nothing."""
+    """Start a new source: facts, reader and specimen to fill in (docs/adding-a-source.md). Overwrites nothing."""
     folder = checkout.absolute()
     if not (folder / "pyproject.toml").is_file() or not all((folder / f).parent.is_dir() for f in FILES):
         raise UsageError(
             f"{folder} is no checkout of us43d.", next=f"us43d new {name} --structure {structure} --checkout FOLDER"
         )
-    module = _slug(name, slug)
+    module = _slug(name, slug, structure)
     organ = _organ(structure)
     files = {folder / path.format(module): template for path, template in FILES.items()}
     if there := [path for path in files if path.exists()]:
         raise UsageError(f"{listed(path.relative_to(folder) for path in there)} is there already.", next="git status")
     today = datetime.date.today()
-    facts = {"name": name, "slug": module, "structure": structure, "organ": organ}
-    text = {
-        path: template.substitute(facts, year=today.year, month=today.month, day=today.day)
-        for path, template in files.items()
-    }
-    _write(text)
-    session.answer({"name": name, "slug": module, "written": list(files)}, *map(str, files))
+    entry = _entry(bibtex) if bibtex else BIBTEX.substitute(key=module, year=today.year)
+    key, references = _added(folder / "recipes" / "facts" / REFERENCES, entry)
+    values = {"name": name, "structure": structure, "organ": organ, "key": key, "today": today}
+    _write({path: template.substitute(values) for path, template in files.items()})
+    atomic.write_bytes(folder / "recipes" / "facts" / REFERENCES, references.encode())
+    session.answer({"name": name, "slug": module, "citation": key, "written": list(files)}, *map(str, files))
     session.say(
-        "Replace everything marked FILL IN, then:\n"
-        f"  pytest tests/unit/recipes/test_{module}.py tests/conformance -k {module}\n"
-        f"  us43d fetch {name} --specimen && us43d build {name}"
+        f"The entry {key} was added to recipes/facts/{REFERENCES}. Replace everything marked FILL IN, then:\n"
+        f"  pytest tests/conformance -k {module}\n"
+        f"  us43d fetch {name} --specimen && us43d build {name} && us43d check {name}"
     )
 
 
-def _slug(name: str, given: str | None) -> str:
+def _entry(path: Path) -> str:
+    """The text of the BibTeX file given. Raises UsageError if it cannot be read."""
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The BibTeX file {path} cannot be read: {error}.", next="us43d new --help") from error
+
+
+def _added(path: Path, entry: str) -> tuple[str, str]:
+    """(key of the entry, text of the bibliography with it, in the order of the keys).
+
+    Raises UsageError for an entry that is not one valid entry, or whose key is taken by another.
+    """
+    try:
+        new, known = parse_bibtex(entry), parse_bibtex(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"Invalid BibTeX: {error}.", next="us43d new --help") from error
+    if len(new) != 1:
+        raise UsageError(f"Expected one BibTeX entry, but there are {len(new)}.", next="us43d new --help")
+    ((key, citation),) = new.items()
+    if known.get(key, citation).bibtex != citation.bibtex:
+        raise UsageError(
+            f"The BibTeX key {key!r} is already used for another entry in {path}.", next="us43d cite --all"
+        )
+    texts = {name: entry.bibtex for name, entry in (known | new).items()}
+    return key, "\n\n".join(texts[name] for name in sorted(texts, key=str.lower)) + "\n"
+
+
+def _slug(name: str, given: str | None, structure: str) -> str:
     """The module's name. Raises UsageError for a name no recipe may have, or one that is taken."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         fitting = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.") or "NAME"
         raise UsageError(
-            f"{name!r} cannot be the name of a folder: letters, digits, _ . - only.", next=f"us43d new {fitting}"
+            f"{name!r} cannot be the name of a folder: letters, digits, _ . - only.",
+            next=f"us43d new {fitting} --structure {structure}",
         )
     slug = given or re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", slug):
         raise UsageError(
             f"{slug!r} cannot be a module: lower case letters, digits and _, a letter first.",
-            next=f"us43d new {name} --slug SLUG",
+            next=f"us43d new {name} --slug SLUG --structure {structure}",
         )
     for each in (name, slug):
         try:
-            known = registry.find(each)
+            known = registry.look_up(each)
         except UnknownName:
             continue
         raise UsageError(

@@ -29,7 +29,7 @@ Progress = Callable[[int, int | None], None]
 def plain(value: Any) -> Any:
     """A value in the words of JSON: models and dataclasses as objects, NaN and infinity as null."""
     if isinstance(value, BaseModel):
-        return plain(value.model_dump(mode="json", exclude={"read", "paper"}))
+        return plain(value.model_dump(mode="json", exclude={"read", "read_paper"}))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from us43d import registry
-from us43d.contract import Recipe
+from us43d.contract import Facts, Recipe
 from us43d.errors import UsageError
 from us43d.paths import Home
 
@@ -22,7 +22,7 @@ class State(NamedTuple):
         return "built" if self.builds else "fetched" if self.fetched else ""
 
 
-def state(home: Home, recipe: Recipe) -> State:
+def state(home: Home, recipe: Facts) -> State:
     builds = home.builds(recipe.name).glob("r*/dataset.json")
     return State(home.raw(recipe.name).is_dir(), tuple(sorted(path.parent.name for path in builds)))
 

@@ -1,10 +1,10 @@
 """CUBS: both common carotids of 1,088 people; the band between two drawn boundaries, in text files. Beyond US-43d."""
 
-import datetime
 from collections.abc import Iterator
 
-from us43d.contract import Citation, Expect, Licence, PaperProfile, Polygon, RawTree, Recipe, Route, Sample
+from us43d.contract import Polygon, RawTree, Sample
 from us43d.errors import UnreadableFile
+from us43d.facts import source
 
 Points = list[tuple[float, float]]
 FEWEST, FAR = 2, 1e5  # points of a boundary; pixels, beyond which no coordinate of a picture lies
@@ -52,71 +52,4 @@ def boundary(tree: RawTree, key: str) -> Points:
     return sorted((point[0] - 1, point[1] - 1) for point in points)
 
 
-RECIPE = Recipe(
-    name="CUBS",
-    slug="cubs",
-    row=None,
-    aliases=("Carotid Ultrasound Boundary Study",),
-    title="Carotid Ultrasound Boundary Study (CUBS): an open multicenter analysis of computerized intima-media thickness measurement systems and their clinical impact",
-    organ="vessel",
-    application="lumen-intima and media-adventitia boundaries (intima-media band) of the common carotid artery",
-    media="image2d",
-    homepage="https://data.mendeley.com/datasets/fpv535fss7/1",
-    doi="10.17632/fpv535fss7.1",
-    citations=(
-        Citation(
-            title="Carotid Ultrasound Boundary Study (CUBS): An Open Multicenter Analysis of Computerized Intima-Media Thickness Measurement Systems and Their Clinical Impact",
-            venue="Ultrasound in Medicine and Biology",
-            year=2021,
-            doi="10.1016/j.ultrasmedbio.2021.03.022",
-            bibtex="""@article{meiburger2021cubs,
-  title={Carotid Ultrasound Boundary Study ({CUBS}): An Open Multicenter Analysis of Computerized Intima-Media Thickness Measurement Systems and Their Clinical Impact},
-  author={Meiburger, Kristen M and others},
-  journal={Ultrasound in Medicine and Biology},
-  year={2021},
-  doi={10.1016/j.ultrasmedbio.2021.03.022}
-}""",
-        ),
-    ),
-    licence=Licence(
-        id="CC-BY-4.0",
-        evidence="As a README of a public project gives it for the Mendeley record; the record itself was not seen.",
-        url="https://creativecommons.org/licenses/by/4.0/",
-    ),
-    access="open",
-    access_checked=datetime.date(2026, 11, 1),
-    routes=(
-        Route(
-            kind="mendeley",
-            record="fpv535fss7/1",
-            url="https://data.mendeley.com/datasets/fpv535fss7/1",
-            note="The clinical part; names and ids of its files come from Mendeley's public API.",
-        ),
-    ),
-    labels={"intima_media": "carotid_intima_media"},
-    group_kind="patient",
-    group_rule="The file name before its last underscore, such as clin_0001: left and right carotid of one person.",
-    expect=Expect(images=2176, annotated=2176, masks=2176, groups=1088),
-    ignore={
-        "*segmentations/[!m]*": "boundaries found by programs",
-        "*segmentations/manual-a[!1]*": "boundaries and thicknesses of other observers",
-        "*segmentations/manual-a1[!/]*": "boundaries the first observer drew a second time",
-        "*segmentations/manual-a1/*_rect.txt": "the box that was measured",
-        "*clinicaldatabase-cubs.*": "clinical data of the patients",
-        "*readme*": "text",
-    },
-    paper=PaperProfile(note="Not in the published collection: there is no conversion to follow."),
-    known_issues=(
-        "There are no masks: the band is the polygon between the boundaries lumen-intima and media-adventitia of the first observer, which is our derivation.",
-        "Boundaries are two lines, all x and then all y; one public reader takes a point per line, which is accepted too.",
-        "Coordinates are taken to count from 1, as a MATLAB script that reads them does; a pixel is subtracted.",
-        "The technical part (Mendeley m7ndn58sv6/1, other folders and names) is not read.",
-        "CCAUI (US-43d) shows the same vessel, but outlines the whole artery.",
-    ),
-    sources=(
-        "github tbrokowski/ultatron data/adapters/cubs.py",
-        "https://data.mendeley.com/datasets/fpv535fss7/1 (as quoted in public code)",
-    ),
-    confidence="High: tree, names, counts of images and patients. Medium: layout of the boundary files, licence. Inferred: counting from 1, that every image has boundaries. Unknown: names and sizes of the archives.",
-    read=read,
-)
+RECIPE = source(__name__, read)

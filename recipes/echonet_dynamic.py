@@ -1,6 +1,5 @@
 """EchoNet-Dynamic: 10,030 apical videos; the left ventricle traced on two frames of each, in one table of chords."""
 
-import datetime
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -8,20 +7,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from us43d import masks
-from us43d.contract import (
-    Citation,
-    Expect,
-    Licence,
-    PaperProfile,
-    Polygon,
-    RawFile,
-    RawTree,
-    Recipe,
-    Route,
-    Sample,
-    Split,
-    lazy,
-)  # fmt: skip
+from us43d.contract import Polygon, RawTree, Sample, Split, lazy
+from us43d.facts import source
 from us43d.rawtree import Row
 
 Points = tuple[tuple[float, float], ...]
@@ -89,76 +76,4 @@ def read_cut_off(raw: RawTree) -> Iterator[Sample]:
     return read(raw, "touch")
 
 
-RECIPE = Recipe(
-    name="EchoNet-Dynamic",
-    slug="echonet_dynamic",
-    row="EchoNet-Dynamic",
-    aliases=("EchoNet",),
-    title="EchoNet-Dynamic: a large new cardiac motion video data resource for medical machine learning",
-    organ="heart",
-    application="left ventricle segmentation in apical four-chamber videos, and ejection fraction",
-    media="video",
-    homepage="https://echonet.github.io/dynamic/",
-    doi="10.71718/yqp5-y078",
-    citations=(
-        Citation(
-            title="Video-based AI for beat-to-beat assessment of cardiac function",
-            venue="Nature 580: 252-256",
-            year=2020,
-            doi="10.1038/s41586-020-2145-8",
-            bibtex="""@article{ouyang2020video,
-  title={Video-based AI for beat-to-beat assessment of cardiac function},
-  author={Ouyang, David and He, Bryan and Ghorbani, Amirata and Yuan, Neal and Ebinger, Joseph and Langlotz, Curt P. and Heidenreich, Paul A. and Harrington, Robert A. and Liang, David H. and Ashley, Euan A. and Zou, James Y.},
-  journal={Nature},
-  volume={580},
-  pages={252--256},
-  year={2020},
-  doi={10.1038/s41586-020-2145-8}
-}""",
-        ),
-    ),
-    licence=Licence(
-        id="CUSTOM",
-        name="Stanford University School of Medicine EchoNet-Dynamic Dataset Research Use Agreement",
-        url="https://echonet.github.io/dynamic/index.html#access",
-        evidence="The agreement on the project page: research use; no passing on, not even of the link; no changes or derivative works, re-identification or clinical use. The MIT licence of the repository is for the code.",
-        commercial=False,
-        redistribute=False,
-        derivatives=False,
-    ),
-    access="agreement",
-    access_checked=datetime.date(2026, 11, 1),
-    access_note="Redivis account with an institutional address, join the Stanford AIMI organisation, apply and sign the agreement, then download with your own credentials. Copies on Kaggle or Hugging Face under an Apache licence contradict the agreement and are not offered.",
-    routes=(
-        Route(
-            kind="stanford_aimi",
-            record="stanford/66s1-2hsmzj5rn",
-            url="https://stanford.redivis.com/datasets/66s1-2hsmzj5rn",
-            files=(RawFile(name="EchoNet-Dynamic.zip"),),
-            note="About 7 GB. The older portal stanfordaimi.azurewebsites.net is superseded.",
-        ),
-    ),
-    labels={"left_ventricle": "left_ventricle"},
-    group_kind="patient",
-    group_rule="The file name: one video per patient.",
-    official_split="Column Split of FileList.csv: 7,465 train, 1,288 validation, 1,277 test videos.",
-    expect=Expect(annotated=20048, masks=20048, groups=10030),
-    paper=PaperProfile(
-        note="Coordinates are cut off to whole pixels instead of rounded, and the outline itself is painted. The official split is not used.",
-        read=read_cut_off,
-    ),
-    known_issues=(
-        "Six of the 10,030 videos have no usable tracing; they are listed as dropped.",
-        "File names end in .avi in VolumeTracings.csv and not in FileList.csv.",
-        "The two traced frames come smallest area first with exceptions; the phase is told by the area.",
-        "In some videos the two sides of the contour cross; the even-odd rule fills them.",
-        "Not seen here: the videos themselves. That the apex is at the top and that there are usually 20 chords is from memory.",
-    ),
-    sources=(
-        "github echonet/dynamic docs/index.html, README.md, echonet/datasets/echo.py, echonet/utils/__init__.py, issue 25",
-        "github CAMMA-public/UltraSam datasets/datasets/EchoNet-Dynamic.py",
-        "github zhuqh19/UltraSAM3 datasets/Cardiac/Scripts/convert_echonet_dynamic_to_coco.py",
-    ),
-    confidence="High for agreement, reading rule, split counts, columns and access. Computed: 20,048 masks as twice 10,024 traced videos. Unknown: digests.",
-    read=read,
-)
+RECIPE = source(__name__, read, paper=read_cut_off)

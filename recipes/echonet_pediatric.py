@@ -1,24 +1,11 @@
 """EchoNet-Pediatric: apical and short-axis videos of children; the left ventricle outlined on up to two frames each."""
 
-import datetime
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from us43d import masks
-from us43d.contract import (
-    Citation,
-    Expect,
-    Licence,
-    PaperProfile,
-    Polygon,
-    RawFile,
-    RawTree,
-    Recipe,
-    Route,
-    Sample,
-    Split,
-    lazy,
-)
+from us43d.contract import Polygon, RawTree, Sample, Split, lazy
+from us43d.facts import source
 
 VIEWS = ("A4C", "PSAX")
 MISSING = ("No Systolic", "No Diastolic")
@@ -96,81 +83,4 @@ def read_touched(raw: RawTree) -> Iterator[Sample]:
     return read(raw, "touch")
 
 
-RECIPE = Recipe(
-    name="EchoNet-Pediatric",
-    slug="echonet_pediatric",
-    row="EchoNet-Pediatric",
-    aliases=("EchoNet-Peds", "pediatric_echo_avi", "echonetpediatric"),
-    title="EchoNet-Pediatric (EchoNet-Peds): a large pediatric echocardiography video data resource",
-    organ="heart",
-    application="left ventricle segmentation in children (apical four-chamber and parasternal short-axis videos)",
-    media="video",
-    homepage="https://echonet.github.io/pediatric/",
-    citations=(
-        Citation(
-            title="Video-Based Deep Learning for Automated Assessment of Left Ventricular Ejection Fraction in Pediatric Patients",
-            venue="Journal of the American Society of Echocardiography 36(5): 482-489",
-            year=2023,
-            doi="10.1016/j.echo.2023.01.015",
-            bibtex="""@article{reddy2023video,
-  title={Video-Based Deep Learning for Automated Assessment of Left Ventricular Ejection Fraction in Pediatric Patients},
-  author={Reddy, Charitha D. and Lopez, Leo and Ouyang, David and Zou, James Y. and He, Bryan},
-  journal={Journal of the American Society of Echocardiography},
-  volume={36},
-  number={5},
-  pages={482--489},
-  year={2023},
-  doi={10.1016/j.echo.2023.01.015}
-}""",
-        ),
-    ),
-    licence=Licence(
-        id="CUSTOM",
-        name="Stanford University School of Medicine EchoNet-Pediatric Dataset Research Use Agreement",
-        url="https://echonet.github.io/pediatric/index.html#access",
-        evidence="The agreement on the project page, with the clauses of EchoNet-Dynamic's: research use; no passing on, not even of the link, as every user registers; no derivative works, re-identification or clinical use.",
-        commercial=False,
-        redistribute=False,
-        derivatives=False,
-    ),
-    access="agreement",
-    access_checked=datetime.date(2026, 11, 1),
-    access_note="Register, join Stanford AIMI, sign the agreement, download with your own credentials. The project page still links to the Azure portal; AIMI has moved its datasets to stanford.redivis.com (confirmed for EchoNet-Dynamic), and this one's address there was not established.",
-    routes=(
-        Route(
-            kind="stanford_aimi",
-            record="a84b6be6-0d33-41f9-8996-86e5df53b005",
-            url="https://stanfordaimi.azurewebsites.net/datasets/a84b6be6-0d33-41f9-8996-86e5df53b005",
-            files=(RawFile(name="echonetpediatric.zip"),),
-            note="The older portal's number. Give the tool the folder or archive you downloaded; one or two folders called pediatric_echo_avi above A4C and PSAX make no difference.",
-        ),
-    ),
-    labels={"left_ventricle": "left_ventricle"},
-    group_kind="patient",
-    group_rule="The file name up to its first hyphen: all visits and both views of a child.",
-    official_split="Column Split, ten folds by patient: as in the authors' cross-validation with k = 0, fold 0 is test, fold 1 validation. The fold is a tag of every sample.",
-    expect=Expect(),
-    paper=PaperProfile(
-        note="The outline itself is painted. The converter takes every frame number less one; whether that is right is decided by the tables here (see the known issues). It ignores the folds and takes every video for a patient.",
-        read=read_touched,
-    ),
-    known_issues=(
-        "Frame numbers: the authors' code uses them as they are (from 0), the published conversion subtracts 1. Decided here by both tables together: if any number is 0 they count from 0, otherwise from 1; a remark on every sample says which. A number equal to the video's length, which the authors report to occur, is taken for the last frame. Keys carry the table's number.",
-        "A missing phase is a row whose Frame is No Systolic or No Diastolic; it is no sample. A video with neither phase has one dropped row.",
-        "Systole comes first in the tables, then diastole; the phase is told by that order.",
-        "Counts disagree: the project page says 3,176 apical and 4,424 short-axis videos, and 7,643 together; two users counted 3,284 and 4,526 files. None is enforced.",
-        "In the authors' pipeline both views shared one folder of videos: a video that only the other view lists is passed over, one that none lists has a dropped row.",
-        "A few frames carried the outlines of both views and were marked invalid by the authors.",
-        "The authors turned the apical videos upright before export; they are read as stored.",
-        "Other conversions take the file's whole name for the patient, so that one child leaks between parts; others use folds 0-7 and 8-9, or 0-6, 7 and 8-9.",
-        "The project page's text on pairs of coordinates is EchoNet-Dynamic's and does not fit these tables.",
-    ),
-    sources=(
-        "github CAMMA-public/UltraSam datasets/datasets/EchoNet-Pediatric.py",
-        "github zhuqh19/UltraSAM3 datasets/Cardiac/Scripts/convert_echonet_pediatric_to_coco.py",
-        "github echonet/pediatric docs/index.html",
-        "github bryanhe/dynamic branch pediatric: scripts/process_pediatric.py, scripts/cross_validate_pediatric.py, echonet/datasets/echo.py",
-    ),
-    confidence="High for reading (authors' code, columns, folds, agreement), medium for access. Unknown: the Redivis address, name and size of the archive, digests, number of patients.",
-    read=read,
-)
+RECIPE = source(__name__, read, paper=read_touched)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from us43d import masks
-from us43d.contract import PaperProfile, RawTree, Recipe, Sample, lazy
+from us43d.contract import RawTree, Sample, lazy
+from us43d.facts import source
 
-from .microseg import RECIPE as MICROSEG
 from .microseg import read, sample, slices
 
 
@@ -37,36 +37,4 @@ def _flipped(array: Any) -> Any:
     return array[::-1]
 
 
-RECIPE = Recipe(
-    name="MUP",
-    slug="mup",
-    row="MUP",
-    aliases=("Micro-Ultrasound Prostate",),
-    title="Micro-Ultrasound Prostate Segmentation Dataset (second entry of the same data as MicroSeg)",
-    organ=MICROSEG.organ,
-    application=MICROSEG.application,
-    media=MICROSEG.media,
-    homepage=MICROSEG.homepage,
-    doi=MICROSEG.doi,
-    citations=MICROSEG.citations,
-    licence=MICROSEG.licence,
-    access=MICROSEG.access,
-    access_checked=MICROSEG.access_checked,
-    access_note="The same archive as MicroSeg's: what is downloaded for one serves the other (us43d fetch MUP --from FOLDER).",
-    routes=MICROSEG.routes,
-    labels=MICROSEG.labels,
-    group_kind=MICROSEG.group_kind,
-    group_rule=MICROSEG.group_rule,
-    official_split=MICROSEG.official_split,
-    expect=MICROSEG.expect,
-    ignore=MICROSEG.ignore,
-    nested=MICROSEG.nested,
-    paper=PaperProfile(
-        note="All slices, flipped in rows only (a mirror image of MicroSeg's); the mask is cleared where a whole line of voxels along any axis is black, and official splits are pooled.",
-        read=read_as_published,
-    ),
-    known_issues=MICROSEG.known_issues,
-    sources=MICROSEG.sources,
-    confidence=MICROSEG.confidence,
-    read=read,
-)
+RECIPE = source(__name__, read, paper=read_as_published)

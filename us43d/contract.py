@@ -1,7 +1,8 @@
 """What a recipe is: facts in frozen pydantic models, and one reader that yields samples.
 
-A recipe never downloads, writes, resizes, encodes, assigns ids or splits by chance: it says what the archive holds.
-Importing this module must stay cheap (no numpy, no OpenCV): `us43d list` imports every recipe.
+Facts are written in recipes/facts/<slug>.toml and read by `us43d.facts`; these models are their schema. A recipe never
+downloads, writes, resizes, encodes, assigns ids or splits by chance: it says what the archive holds. Importing this
+module must stay cheap (no numpy, no OpenCV): `us43d list` needs it.
 """
 
 import datetime
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[np.generic]
 
 __all__ = [
-    "Access", "Citation", "Expect", "Fix", "GroupKind", "Image", "Lazy", "Licence", "Mask", "PaperProfile",
-    "Polygon", "Profile", "RawFile", "RawTree", "Recipe", "Remarked", "Route", "RouteKind", "Sample", "Split", "lazy",
-    "paths_in",
+    "Access", "Citation", "Collection", "Expect", "Facts", "Fix", "GroupKind", "Image", "Kind", "Lazy", "Licence",
+    "Mask", "PaperProfile", "Polygon", "Profile", "Published", "RawFile", "RawTree", "Reader", "Recipe", "Remarked",
+    "Route", "RouteKind", "Sample", "Shared", "Split", "Stated", "lazy", "normalised", "paths_in",
 ]  # fmt: skip
 
 Url: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -38,20 +39,28 @@ Split: TypeAlias = Literal["train", "val", "test"]
 Profile: TypeAlias = Literal["us43d", "paper"]
 RouteKind: TypeAlias = Literal[
     "http", "zenodo", "mendeley", "kaggle", "kaggle_competition", "github", "gdrive", "onedrive", "figshare", "girder",
-    "dataverse", "grand_challenge", "tcia", "stanford_aimi", "manual",
+    "dataverse", "grand_challenge", "tcia", "stanford_aimi", "osf", "synapse", "torrent", "manual",
 ]  # fmt: skip
 #: The unit that must not cross splits, from the safest down.
 GroupKind: TypeAlias = Literal["patient", "exam", "study", "video", "volume", "cluster", "image"]
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+#: What was scanned, and whether masks were drawn. human: scans of people with masks drawn for them. phantom: gel or
+#: water tanks. animal: living or dead animals. synthetic: images made by a model or a simulation. derived: scans of
+#: people whose masks, or whose images, follow from other data (a curve that is closed, raw signals).
+Kind: TypeAlias = Literal["human", "phantom", "animal", "synthetic", "derived"]
+#: us43d: a row of the US-43d table. beyond: any other source. sonocorpus: one of the 53 sets of SonoCorpus.
+Collection: TypeAlias = Literal["us43d", "beyond", "sonocorpus"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 # ------------------------------------------------------------------------------------------------ where it comes from
 
 
-class RawFile(_Facts):
+class RawFile(_Frozen):
     """One file to download, by the name it is stored under in downloads/<Name>/.
 
     url: its own address; None where the route's host resolver finds it by name.
@@ -78,7 +87,7 @@ class RawFile(_Facts):
         return name
 
 
-class Route(_Facts):
+class Route(_Frozen):
     """One way to get the whole source. Routes are tried in the order of `Recipe.routes`.
 
     record: what the host calls it (Zenodo record, Kaggle owner/slug, GitHub owner/repo@commit, Girder id, …).
@@ -94,7 +103,7 @@ class Route(_Facts):
     note: str = ""
 
 
-class Licence(_Facts):
+class Licence(_Frozen):
     """The data's licence. The fields left None are those of the table in `us43d.licences`."""
 
     id: str
@@ -134,7 +143,7 @@ class Licence(_Facts):
         )
 
 
-class Citation(_Facts):
+class Citation(_Frozen):
     title: str
     bibtex: str
     venue: str | None = None
@@ -145,11 +154,15 @@ class Citation(_Facts):
 # ------------------------------------------------------------------------------------------------- what must be in it
 
 
-class Expect(_Facts):
-    """Published counts. None: nobody has published it.
+CountName: TypeAlias = Literal["images", "annotated", "masks", "groups", "tags"]
+
+
+class Expect(_Frozen):
+    """Published counts that a build must reach. None: not published.
 
     images: samples the reader yields, dropped ones included. annotated: images with at least one annotation.
     masks: non-empty masks read, before components are separated. tags: "name=value" → samples that carry it.
+    evidence: name of a count → why it is this number, where it differs from the one published.
     """
 
     images: int | None = None
@@ -157,9 +170,40 @@ class Expect(_Facts):
     masks: int | None = None
     groups: int | None = None
     tags: Mapping[str, int] = Field(default_factory=dict)
+    evidence: Mapping[CountName, str] = Field(default_factory=dict)
 
 
-class Fix(_Facts):
+class Stated(_Frozen):
+    """A number somebody states of a source. estimate: the number is rounded, summed or inferred by `source`."""
+
+    value: int = Field(gt=0)
+    source: str = Field(min_length=1)
+    estimate: bool = False
+
+
+class Published(_Frozen):
+    """What others state of a source and no build can check: counts of the whole dataset, bytes to download.
+
+    images: every image or frame that is distributed, annotated or not. annotated: images with at least one mask.
+    """
+
+    images: Stated | None = None
+    annotated: Stated | None = None
+    masks: Stated | None = None
+    groups: Stated | None = None
+    bytes: Stated | None = None
+
+
+class Shared(_Frozen):
+    """Patients or frames that this source has in common with another. certain: False where it is only likely."""
+
+    source: Slug
+    what: Literal["patients", "frames"]
+    evidence: str = Field(min_length=1)
+    certain: bool = True
+
+
+class Fix(_Frozen):
     """A correction of one published sample, kept apart from reading and switched off by `--no-fixes`."""
 
     key: str
@@ -168,18 +212,22 @@ class Fix(_Facts):
     tags: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
 
 
-class PaperProfile(_Facts):
+class PaperProfile(_Frozen):
     """How the published US-43d conversion differs, for `--profile paper`.
 
     skip_empty: images without annotation are left out. labels: source label → the paper's label (labels sent to one
-    name are merged before components are separated), None to leave a label out; labels not named stay. read: another
-    reader, where the difference is more than that.
+    name are merged before components are separated); labels not named stay. omit: source labels that are left out.
     """
 
     note: str
     skip_empty: bool = False
-    labels: Mapping[str, str | None] = Field(default_factory=dict)
-    read: "Callable[[RawTree], Iterator[Sample]] | None" = None
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+
+    @property
+    def renamed(self) -> dict[str, str | None]:
+        """Source label → the paper's label, None for a label that is left out."""
+        return {**self.labels, **dict.fromkeys(self.omit)}
 
 
 # ------------------------------------------------------------------------------------------------------ what is in it
@@ -287,13 +335,15 @@ def paths_in(sample: Sample) -> Iterator[Path]:
     yield from walk((sample.image, sample.masks, sample.instances))
 
 
-# --------------------------------------------------------------------------------------------------------- the recipe
+# ----------------------------------------------------------------------------------------------- facts and the recipe
 
 
-class Recipe(_Facts):
-    """One source: what is publicly known about it, and how to read it.
+class Facts(_Frozen):
+    """What is publicly known about one source: the schema of recipes/facts/<slug>.toml.
 
     name: folder name and what the user types. row: its name in the US-43d table (None for sources beyond it).
+    same_as: another source that is the same archive; facts that are not given here are that source's.
+    external_tier: kept for comparing models; never trained on unless asked for.
     revision: raised when the meaning of the output changes; `changes` says how, per revision.
     labels: every label the reader may yield → the structure of the taxonomy it means. diagnoses: label → what it says
         of the structure beyond that (benign, malignant, a tumour type).
@@ -304,56 +354,75 @@ class Recipe(_Facts):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     slug: Slug
-    row: str | None
+    same_as: Slug | None = None
+    row: str | None = None
     aliases: tuple[str, ...] = ()
-    revision: int = Field(default=1, ge=1)
-    changes: Mapping[int, str] = Field(default_factory=dict)
     title: str
     organ: str
     application: str
     media: Literal["image2d", "video", "volume3d", "hdf5", "npy"]
+    kind: Kind
+    collections: tuple[Collection, ...] = Field(min_length=1)
+    external_tier: bool = False
     homepage: Url
     doi: str | None = None
     citations: tuple[Citation, ...] = Field(min_length=1)
-    licence: Licence
     access: Access
     access_checked: datetime.date
     access_note: str = ""
-    routes: tuple[Route, ...]
-    labels: Mapping[str, Slug]
-    diagnoses: Mapping[str, str] = Field(default_factory=dict)
     group_kind: GroupKind
     group_rule: str
     official_split: str | None = None
-    expect: Expect
-    ignore: Mapping[str, str] = Field(default_factory=dict)
+    revision: int = Field(default=1, ge=1)
     nested: tuple[str, ...] = ()
-    fixes: tuple[Fix, ...] = ()
-    paper: PaperProfile
     known_issues: tuple[str, ...] = ()
     sources: tuple[str, ...] = Field(min_length=1)
     confidence: str
-    read: Callable[[RawTree], Iterator[Sample]]
+    licence: Licence
+    labels: Mapping[str, Slug]
+    diagnoses: Mapping[str, str] = Field(default_factory=dict)
+    expect: Expect = Expect()
+    published: Published = Published()
+    ignore: Mapping[str, str] = Field(default_factory=dict)
+    paper: PaperProfile
+    changes: Mapping[int, str] = Field(default_factory=dict)
+    shares_with: tuple[Shared, ...] = ()
+    fixes: tuple[Fix, ...] = ()
+    routes: tuple[Route, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.access in {"open", "login"} and not any(route.files or route.record for route in self.routes):
-            raise ValueError(f"{self.name}: access is {self.access}, but no route says where the files are")
-        if unknown := {to for to in self.paper.labels if to not in self.labels}:
-            raise ValueError(f"{self.name}: the paper profile names labels the recipe does not have: {unknown}")
+            raise ValueError(f"access is {self.access}, but no route says where the files are")
+        if unknown := {label for label in self.paper.renamed if label not in self.labels}:
+            raise ValueError(f"the paper profile names labels that are not in `labels`: {sorted(unknown)}")
         if unknown := set(self.diagnoses) - set(self.labels):
-            raise ValueError(f"{self.name}: diagnoses are given for labels the recipe does not have: {unknown}")
+            raise ValueError(f"diagnoses are given for labels that are not in `labels`: {sorted(unknown)}")
         if missing := {n for n in range(2, self.revision + 1) if n not in self.changes}:
-            raise ValueError(f"{self.name}: revisions {sorted(missing)} have no entry in `changes`")
+            raise ValueError(f"revisions {sorted(missing)} have no entry in `changes`")
+        if ("us43d" in self.collections) != (self.row is not None):
+            raise ValueError("a source is in the collection us43d if and only if it has a `row` of its table")
+        if ("us43d" in self.collections) == ("beyond" in self.collections):
+            raise ValueError("a source is in exactly one of the collections us43d and beyond")
         return self
-
-    def reader(self, profile: Profile) -> Callable[[RawTree], Iterator[Sample]]:
-        return self.paper.read or self.read if profile == "paper" else self.read
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every spelling the recipe answers to."""
         return tuple(dict.fromkeys((self.name, self.slug, *([self.row] if self.row else []), *self.aliases)))
+
+
+Reader: TypeAlias = Callable[[RawTree], Iterator[Sample]]
+
+
+class Recipe(Facts):
+    """One source: its facts, and how to read it. read_paper: another reader, for the paper profile."""
+
+    read: Reader
+    read_paper: Reader | None = None
+
+    def reader(self, profile: Profile) -> Reader:
+        return self.read_paper or self.read if profile == "paper" else self.read
 
 
 def normalised(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Finds recipes and specimens by listing their packages; a module is imported only when it is asked for."""
+"""Finds sources by listing the package of recipes; a module is imported only when it is asked for."""
 
 import difflib
 import importlib
@@ -6,11 +6,12 @@ import pkgutil
 from collections.abc import Iterator
 from functools import cache
 
-from us43d.contract import Recipe, normalised
+from us43d.contract import Facts, Recipe, normalised
 from us43d.errors import RecipeError, UnknownName
+from us43d.facts import facts
 from us43d.specimen import Specimen
 
-__all__ = ["find", "recipe", "recipes", "slugs", "specimen"]
+__all__ = ["find", "look_up", "recipe", "recipes", "slugs", "sources", "specimen"]
 
 
 @cache
@@ -20,13 +21,18 @@ def slugs() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg))
 
 
+def sources() -> Iterator[Facts]:
+    """The facts of all sources, in the order of their slugs; no recipe is imported."""
+    return map(facts, slugs())
+
+
 @cache
 def recipe(slug: str) -> Recipe:
-    """The recipe in module `slug`. Raises RecipeError if it has none or calls itself otherwise."""
-    found = getattr(importlib.import_module(f"us43d.recipes.{slug}"), "RECIPE", None)
-    if not isinstance(found, Recipe) or found.slug != slug:
+    """The recipe in module `slug`. Raises RecipeError if the module has none."""
+    recipe = getattr(importlib.import_module(f"us43d.recipes.{slug}"), "RECIPE", None)
+    if not isinstance(recipe, Recipe) or recipe.slug != slug:
         raise RecipeError(f"recipes/{slug}.py has no RECIPE with slug {slug!r}.")
-    return found
+    return recipe
 
 
 def recipes() -> Iterator[Recipe]:
@@ -37,29 +43,34 @@ def recipes() -> Iterator[Recipe]:
 @cache
 def _by_name() -> dict[str, str]:
     table: dict[str, str] = {}
-    for each in recipes():
-        for name in each.names:
-            other = table.setdefault(normalised(name), each.slug)
-            if other != each.slug:
-                raise RecipeError(f"{name!r} names both {other} and {each.slug}.")
+    for source in sources():
+        for name in source.names:
+            other = table.setdefault(normalised(name), source.slug)
+            if other != source.slug:
+                raise RecipeError(f"{name!r} names both {other} and {source.slug}.")
     return table
 
 
-def find(name: str) -> Recipe:
-    """The recipe a user means, by any of its names, without regard to case, spaces or punctuation.
+def look_up(name: str) -> Facts:
+    """The facts of the source a user means, by any of its names, without regard to case, spaces or punctuation.
 
     Raises UnknownName with the nearest names.
     """
     wanted = normalised(name)
-    if wanted in slugs():  # no need to import the others
-        return recipe(wanted)
+    if wanted in slugs():  # no need to read the others
+        return facts(wanted)
     table = _by_name()
     if wanted in table:
-        return recipe(table[wanted])
+        return facts(table[wanted])
     near = difflib.get_close_matches(wanted, table, n=3, cutoff=0.6)
-    names = list(dict.fromkeys(recipe(table[n]).name for n in near))
+    names = list(dict.fromkeys(facts(table[n]).name for n in near))
     hint = f" Did you mean {' or '.join(names)}?" if names else ""
     raise UnknownName(f"No source is called {name!r}.{hint}", next="us43d list")
+
+
+def find(name: str) -> Recipe:
+    """The recipe of the source a user means. Raises UnknownName as `look_up` does."""
+    return recipe(look_up(name).slug)
 
 
 def specimen(slug: str) -> Specimen:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from us43d import registry
+from us43d import facts, registry
 from us43d.cards.card import card
 from us43d.cards.croissant import croissant
 from us43d.contract import Expect, RawTree, Recipe
@@ -120,7 +120,6 @@ def test_facts_are_complete_and_consistent(slug: str) -> None:
     for citation in recipe.citations:
         assert re.match(r"@\w+\{[^,\s]+,", citation.bibtex), citation.bibtex
         assert citation.bibtex.count("{") == citation.bibtex.count("}")
-        assert citation.year is None or str(citation.year) in citation.bibtex
     mapping(recipe)
     for pattern, why in recipe.ignore.items():
         assert pattern == pattern.lower(), "patterns are matched in lower case"
@@ -132,12 +131,32 @@ def test_facts_are_complete_and_consistent(slug: str) -> None:
         assert len(own) == len(set(own)), names
 
 
-def test_bibtex_keys_are_unique() -> None:
-    entries: dict[str, str] = {}
-    for recipe in registry.recipes():
-        for citation in recipe.citations:
-            key = citation.bibtex.partition("{")[2].partition(",")[0]
-            assert entries.setdefault(key, citation.bibtex) == citation.bibtex, f"two entries are called {key}"
+def test_every_source_has_its_three_files() -> None:
+    folder = facts.folder()
+    assert {path.stem for path in folder.glob("*.toml")} == set(SLUGS)
+    assert {path.stem for path in (folder.parent / "specimens").glob("[!_]*.py")} == set(SLUGS)
+
+
+@every
+def test_nothing_is_left_to_fill_in(slug: str) -> None:
+    folder = facts.folder().parent
+    files = (folder / "facts" / f"{slug}.toml", folder / f"{slug}.py", folder / "specimens" / f"{slug}.py")
+    texts = [*(file.read_text() for file in files), *(c.bibtex for c in facts.facts(slug).citations)]
+    assert [line for text in texts for line in text.splitlines() if re.search("fill.in", line, re.IGNORECASE)] == []
+
+
+@every
+def test_sources_named_in_facts_exist(slug: str) -> None:
+    source = facts.facts(slug)
+    assert {other.source for other in source.shares_with} <= set(SLUGS) - {slug}
+    assert source.same_as in (None, *SLUGS)
+
+
+def test_every_reference_is_cited() -> None:
+    cited = {citation.bibtex for source in registry.sources() for citation in source.citations}
+    entries = facts.parse_bibtex((facts.folder() / facts.REFERENCES).read_text())
+    assert [key for key, entry in entries.items() if entry.bibtex not in cited] == []
+    assert list(entries) == sorted(entries, key=str.lower)
 
 
 @every
@@ -237,7 +256,7 @@ def test_nothing_depends_on_listing_order_or_workers(
 @every_built
 def test_paper_profile_builds(built: Built, tmp_path: Path) -> None:
     paper = build(built.recipe, built.raw, Home(tmp_path), receipt=SPECIMEN, profile="paper")
-    allowed = {built.recipe.paper.labels.get(label, label) for label in built.recipe.labels}
+    allowed = {built.recipe.paper.renamed.get(label, label) for label in built.recipe.labels}
     for sample in Samples(paper.path):
         assert {each["us43d"]["label"] for each in sample.annotations} <= allowed
         assert sample.annotations or not built.recipe.paper.skip_empty
@@ -268,7 +287,7 @@ def test_streams_stay_small_in_memory(slug: str, tmp_path: Path) -> None:
 _MEASURED = """
 import re, sys
 from pathlib import Path
-from us43d import registry
+from us43d import facts, registry
 from us43d.harmonize.build import build
 from us43d.paths import Home
 def used():  # not getrusage, whose peak begins with that of the process that started this one

@@ -58,9 +58,12 @@ def _altered(**changes: Any) -> dict[str, Any]:
         ({"surprise": 1}, "Extra inputs"),
         ({"routes": ()}, "no route says where"),
         ({"revision": 2}, "no entry in `changes`"),
-        ({"diagnoses": {"cyst": "benign"}}, "labels the recipe does not have"),
+        ({"diagnoses": {"cyst": "benign"}}, "labels that are not in `labels`"),
         ({"labels": {"a": "Not A Slug"}}, "pattern"),
         ({"citations": ()}, "at least 1 item"),
+        ({"access_checked": "2026-11-01"}, "valid date"),
+        ({"row": None}, "if and only if it has a `row`"),
+        ({"collections": ("us43d", "beyond")}, "exactly one of the collections"),
     ],
 )
 def test_impossible_facts_are_refused(changes: dict[str, Any], why: str) -> None:

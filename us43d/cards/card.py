@@ -92,7 +92,7 @@ def _sections(recipe: Recipe) -> Iterator[str]:
         yield "\n".join(f"- `{pattern}`: {cell(why)}" for pattern, why in recipe.ignore.items())
     yield "## As the paper has it"
     yield f"`--profile paper`: {cell(recipe.paper.note)}"
-    renamed = {a: b for a, b in recipe.paper.labels.items() if a != b}
+    renamed = {a: b for a, b in recipe.paper.renamed.items() if a != b}
     if renamed:
         yield table(("label", "the paper's"), ((cell(a), cell(b or "left out")) for a, b in renamed.items()))
     yield "## Citation"

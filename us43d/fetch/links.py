@@ -23,7 +23,7 @@ __all__ = ["Link", "check", "links_of", "passed", "report", "stamp"]
 DELAY = 1.0
 #: Kinds whose host is asked what it lists.
 _LISTED = {"zenodo", "mendeley", "figshare", "girder", "dataverse", "github", "gdrive", "onedrive", "kaggle"}
-_TODAY = re.compile(r"access_checked=datetime\.date\(\s*\d+,\s*\d+,\s*\d+\s*\)")
+_TODAY = re.compile(r"^access_checked = \d{4}-\d\d-\d\d$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,18 +204,17 @@ def report(recipes: Sequence[Recipe], links: Sequence[Link], date: datetime.date
 
 
 def stamp(recipes: Iterable[Recipe], folder: Path, date: datetime.date) -> list[Path]:
-    """Write the date into the recipes' modules below `folder`, as the day their access was checked.
+    """Write the date into the facts files in `folder`, as the day the source's access was checked.
 
-    Raises RecipeError for a module without exactly one such date, before anything is written.
+    Raises RecipeError for a file without exactly one such date, before anything is written. A source that is the same
+    as another and takes its date from there is passed over.
     """
     texts: dict[Path, str] = {}
     for recipe in recipes:
-        path = folder / f"{recipe.slug}.py"
+        path = folder / f"{recipe.slug}.toml"
         old = path.read_text(encoding="utf-8")
-        new, count = _TODAY.subn(f"access_checked=datetime.date({date.year}, {date.month}, {date.day})", old)
-        if re.search(r"access_checked=\w+\.access_checked", old):  # the date of another source in the same archive
-            continue
-        if count != 1:
+        new, count = _TODAY.subn(f"access_checked = {date.isoformat()}", old)
+        if count != 1 and not (count == 0 and recipe.same_as):
             raise RecipeError(f"{path} has {count} dates of access_checked, where one is expected.")
         if new != old:
             texts[path] = new

@@ -151,9 +151,9 @@ def _categories(recipe: Recipe, profile: Profile) -> dict[str, int]:
     by_label = mapping(recipe)
     if profile == "us43d":
         return by_label
-    renamed: dict[str, int] = {}
+    renames, renamed = recipe.paper.renamed, dict[str, int]()
     for label, number in by_label.items():
-        to = recipe.paper.labels.get(label, label)
+        to = renames.get(label, label)
         if to is not None and renamed.setdefault(to, number) != number:
             raise RecipeError(f"{recipe.name}: the paper profile calls two structures {to!r}.")
     return renamed
@@ -229,7 +229,7 @@ def _run_blocks(
     recipe: Recipe, tree: RawTree, staging: Path, profile: Profile, fixes: bool, work: Work, progress: Progress | None
 ) -> int:
     """Run every block that has no record yet; return how many blocks there are."""
-    relabel = dict(recipe.paper.labels) if profile == "paper" else {}
+    relabel = recipe.paper.renamed if profile == "paper" else {}
     options = blocks.Options(relabel, profile == "paper" and recipe.paper.skip_empty)
     errors: list[str] = []
     done = number = 0
@@ -406,7 +406,8 @@ def _finish(
         "labels": category,
         "group": {"kind": recipe.group_kind, "rule": recipe.group_rule},
         "official_split": recipe.official_split,
-        "counts": found.summary() | {"published": recipe.expect.model_dump(mode="json"), "differences": problems},
+        "counts": found.summary()
+        | {"published": recipe.expect.model_dump(mode="json", exclude={"evidence"}), "differences": problems},
         "drops": dict(sorted(found.drops.items())),
         "remarks": dict(sorted(found.remarks.items())),
         "twins": {"known": len(known), "audited": len(applied), "digest": audited.digest(applied)},

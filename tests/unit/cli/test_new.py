@@ -5,6 +5,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from us43d import facts
 from us43d.harmonize.build import build
 from us43d.harmonize.load import Samples
 from us43d.paths import Home
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = ("recipes/wrist_set.py", "recipes/specimens/wrist_set.py", "tests/unit/recipes/test_wrist_set.py")
+FILES = ("recipes/facts/wrist_set.toml", "recipes/wrist_set.py", "recipes/specimens/wrist_set.py")
+REFERENCES = "recipes/facts/references.bib"
 
 
 @pytest.fixture
@@ -25,7 +28,8 @@ def checkout(tmp_path: Path) -> Path:
     for file in FILES:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "us43d").symlink_to(ROOT / "us43d")  # so that the linter knows its modules from other people's
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    for file in ("pyproject.toml", REFERENCES):
+        (tmp_path / file).write_text((ROOT / file).read_text())
     return tmp_path
 
 
@@ -36,6 +40,7 @@ def new(checkout: Path, *args: str) -> tuple[int, str, str]:
 
 
 def loaded(path: Path) -> ModuleType:
+    """A module of the scratch checkout, under the name it would have in us43d."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -44,15 +49,28 @@ def loaded(path: Path) -> ModuleType:
     return module
 
 
+@pytest.fixture
+def facts_of(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Facts are read from the scratch checkout."""
+    caches = (facts.facts, facts._values, facts._references)
+    monkeypatch.setattr(facts, "folder", lambda: checkout / "recipes" / "facts")
+    for function in caches:
+        function.cache_clear()
+    yield
+    for function in caches:
+        function.cache_clear()
+
+
+@pytest.mark.usefixtures("facts_of")
 def test_what_is_written_builds_to_the_truth_it_draws(checkout: Path) -> None:
     code, out, _ = new(checkout, "Wrist-Set", "--structure", "needle", "--json")
     assert code == 0
     assert json.loads(out)["written"] == [str(checkout / file) for file in FILES]
-    recipe = loaded(checkout / FILES[0]).RECIPE
+    recipe = loaded(checkout / FILES[1]).RECIPE
     assert (recipe.name, recipe.slug, recipe.row, recipe.organ) == ("Wrist-Set", "wrist_set", None, "device")
     raw = checkout / "raw"
     raw.mkdir()
-    truth = loaded(checkout / FILES[1]).make(raw, np.random.default_rng(0))
+    truth = loaded(checkout / FILES[2]).make(raw, np.random.default_rng(0))
     samples = Samples(build(recipe, raw, Home(checkout / "home")).path)
     assert {sample.meta["us43d"]["key"] for sample in samples} == set(truth.samples)
     for sample in samples:
@@ -62,24 +80,47 @@ def test_what_is_written_builds_to_the_truth_it_draws(checkout: Path) -> None:
         assert sample.meta["us43d"]["group"] == drawn.group
 
 
+@pytest.mark.usefixtures("facts_of")
+def test_the_entry_given_is_cited(checkout: Path, tmp_path: Path) -> None:
+    entry = "@article{wrist2031,\n  title={The {W}rist Set},\n  year={2031},\n  doi={10.1/w}\n}"
+    (tmp_path / "wrist.bib").write_text(f"exported by a tool\n{entry}\n")
+    before = facts.parse_bibtex((checkout / REFERENCES).read_text())
+    code, _, err = new(checkout, "Wrist-Set", "--structure", "needle", "--bibtex", str(tmp_path / "wrist.bib"))
+    assert code == 0, err
+    (citation,) = facts.facts("wrist_set").citations
+    assert (citation.title, citation.year, citation.doi, citation.bibtex) == ("The Wrist Set", 2031, "10.1/w", entry)
+    after = facts.parse_bibtex((checkout / REFERENCES).read_text())
+    assert after == before | {"wrist2031": citation}
+    assert list(after) == sorted(after, key=str.lower)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("@misc{aldhabyani2020dataset,\n title={Another}\n}", "key 'aldhabyani2020dataset' is already used"),
+        ("@misc{wrist,\n title={Open}\n", "Invalid BibTeX: a brace is not closed"),
+        ("@misc{wrist,\n year={2031}\n}", "entry 'wrist' has no title"),
+        ("no entry", "Expected one BibTeX entry, but there are 0"),
+    ],
+)
+def test_an_entry_that_cannot_be_cited_is_refused(checkout: Path, tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "wrist.bib").write_text(text)
+    before = (checkout / REFERENCES).read_bytes()
+    code, _, err = new(checkout, "Wrist-Set", "--structure", "needle", "--bibtex", str(tmp_path / "wrist.bib"))
+    assert code == 2
+    assert why in err
+    assert (checkout / REFERENCES).read_bytes() == before
+    assert not any((checkout / file).exists() for file in FILES)
+
+
 def test_what_is_written_passes_the_linter(checkout: Path) -> None:
     assert new(checkout, "Wrist-Set", "--structure", "heart_structure_unspecified")[0] == 0
     for command in ("check", "format --check"):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command.split(), *FILES],
+            [sys.executable, "-m", "ruff", *command.split(), *FILES[1:]],
             cwd=checkout, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_its_own_test_fails_until_the_facts_are_filled_in(checkout: Path) -> None:
-    assert new(checkout, "Wrist-Set", "--structure", "needle")[0] == 0
-    written = loaded(checkout / FILES[2])
-    for file in FILES[:2]:
-        with pytest.raises(AssertionError):
-            written.test_nothing_is_left_to_fill_in(file)
-        (checkout / file).write_text("# all facts\n")
-        written.test_nothing_is_left_to_fill_in(file)
 
 
 @pytest.mark.parametrize("taken", FILES)
@@ -96,10 +137,10 @@ def test_a_file_that_is_there_stays_and_nothing_else_is_written(checkout: Path, 
     ("args", "said"),
     [
         (("Wrist-Set", "--structure", "thyroid_nodul"), "Did you mean thyroid_nodule"),
-        (("Wrist Set", "--structure", "needle"), "us43d new Wrist-Set"),
+        (("Wrist Set", "--structure", "needle"), "us43d new Wrist-Set --structure needle"),
         (("bus-bra", "--structure", "needle"), "is a name of BUS-BRA, which is there already"),
         (("Wrist-Set", "--slug", "busbra", "--structure", "needle"), "is a name of BUS-BRA"),
-        (("4CH", "--structure", "needle"), "us43d new 4CH --slug SLUG"),
+        (("4CH", "--structure", "needle"), "us43d new 4CH --slug SLUG --structure needle"),
         (("Wrist-Set", "--slug", "../wrist", "--structure", "needle"), "cannot be a module"),
     ],
 )
@@ -121,12 +162,12 @@ def test_a_disk_that_refuses_leaves_nothing(checkout: Path, monkeypatch: pytest.
     opened = Path.open
 
     def refuse(self: Path, *args: object, **kwargs: object) -> object:
-        if self.name == "test_wrist_set.py":
+        if self.name == "wrist_set.py" and self.parent.name == "specimens":
             raise OSError(28, "No space left on device", str(self))
         return opened(self, *args, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", refuse)
     code, _, err = new(checkout, "Wrist-Set", "--structure", "needle")
     assert code == 1
-    assert "test_wrist_set.py cannot be written: No space left on device" in err
+    assert "wrist_set.py cannot be written: No space left on device" in err
     assert not any((checkout / file).exists() for file in FILES)

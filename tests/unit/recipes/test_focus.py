@@ -13,5 +13,7 @@ def test_the_page_shows_the_recipe_as_it_is() -> None:
     reader = textwrap.dedent(page[start : page.index("\n\n-", start)])
     assert "yield Sample(" in reader
     assert reader in recipe
-    facts = page[page.index("    labels={") : page.index("        …")]
-    assert facts in recipe
+    facts = (ROOT / "recipes/facts/focus.toml").read_text("utf-8")
+    for first, last in (("group_kind", "[labels]"), ("[labels]", "- `labels`")):
+        lines = page[page.index(f"    {first}") : page.index(last, page.index(f"    {first}") + 8)]
+        assert textwrap.dedent(lines).strip() in facts

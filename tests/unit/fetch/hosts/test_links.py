@@ -152,15 +152,18 @@ def test_dates_are_written_into_the_recipes(tmp_path: Path) -> None:
     day = datetime.date(2031, 2, 3)
     sources = [registry.find("BUSI"), registry.find("CAMUS")]
     for each in sources:
-        shutil.copy(ROOT / "recipes" / f"{each.slug}.py", tmp_path)
-    assert stamp(sources, tmp_path, day) == [tmp_path / "busi.py", tmp_path / "camus.py"]
+        shutil.copy(ROOT / "recipes" / "facts" / f"{each.slug}.toml", tmp_path)
+    assert stamp(sources, tmp_path, day) == [tmp_path / "busi.toml", tmp_path / "camus.toml"]
     assert stamp(sources, tmp_path, day) == []
     for each in sources:
-        old, new = (ROOT / "recipes" / f"{each.slug}.py").read_text(), (tmp_path / f"{each.slug}.py").read_text()
+        old, new = (
+            (ROOT / "recipes" / "facts" / f"{each.slug}.toml").read_text(),
+            (tmp_path / f"{each.slug}.toml").read_text(),
+        )
         changed = [(a, b) for a, b in zip(old.splitlines(), new.splitlines(), strict=True) if a != b]
         assert len(changed) == 1
-        assert changed[0][1].strip() == "access_checked=datetime.date(2031, 2, 3),"
-    (tmp_path / "busi.py").write_text("nothing")
+        assert changed[0][1].strip() == "access_checked = 2031-02-03"
+    (tmp_path / "busi.toml").write_text("nothing")
     with pytest.raises(RecipeError, match="0 dates of access_checked"):
         stamp(sources, tmp_path, day)
 
@@ -168,9 +171,9 @@ def test_dates_are_written_into_the_recipes(tmp_path: Path) -> None:
 def test_every_recipe_has_one_date_to_write(tmp_path: Path) -> None:
     every = list(registry.recipes())
     for each in every:
-        shutil.copy(ROOT / "recipes" / f"{each.slug}.py", tmp_path)
+        shutil.copy(ROOT / "recipes" / "facts" / f"{each.slug}.toml", tmp_path)
     written = stamp(every, tmp_path, datetime.date(2031, 2, 3))
-    taken = [each.slug for each in every if "access_checked=datetime" not in (tmp_path / f"{each.slug}.py").read_text()]
+    taken = [each.slug for each in every if "access_checked" not in (tmp_path / f"{each.slug}.toml").read_text()]
     assert taken == ["mup"]  # MicroSeg's archive, and so its date
     assert len(written) == len(every) - len(taken)
 
@@ -188,8 +191,8 @@ def test_report_and_verb(
     verb = importlib.import_module("us43d.cli.links")
     monkeypatch.setenv("US43D_HOSTS", ",".join(f"{host}={base}" for host, base in hosts.bases.items()))
     monkeypatch.setattr(verb.registry, "recipes", lambda: [good, bad])
-    monkeypatch.setattr(verb, "_modules", lambda: tmp_path)
-    shutil.copy(ROOT / "recipes" / "busi.py", tmp_path)
+    monkeypatch.setattr(verb, "_facts", lambda: tmp_path)
+    shutil.copy(ROOT / "recipes" / "facts" / "busi.toml", tmp_path)
     result = CliRunner().invoke(
         importlib.import_module("us43d.cli.app").app, ["links", "--all", "--json", "--delay", "0", "--update"]
     )
@@ -197,9 +200,9 @@ def test_report_and_verb(
     assert result.exit_code == 3
     assert "1 of 4 links do not lead where the recipes say" in result.stderr
     assert "us43d links Other" in result.stderr
-    assert answer["updated"] == ["busi.py"]
+    assert answer["updated"] == ["busi.toml"]
     today = datetime.datetime.now(datetime.UTC).date()
-    assert f"datetime.date({today.year}, {today.month}, {today.day})" in (tmp_path / "busi.py").read_text()
+    assert f"access_checked = {today}" in (tmp_path / "busi.toml").read_text()
 
 
 def test_make_has_the_check() -> None:

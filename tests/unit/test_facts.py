@@ -1,0 +1,104 @@
+"""Facts files: errors name the file, the table and the key; citations are read from the bibliography."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from us43d import facts
+from us43d.errors import RecipeError
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHES = (facts.facts, facts._values, facts._references)
+
+
+@pytest.fixture
+def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Write FOCUS's facts, with one text replaced by another, to a folder of its own."""
+    monkeypatch.setattr(facts, "folder", lambda: tmp_path)
+    for name in ("focus.toml", facts.REFERENCES):
+        (tmp_path / name).write_bytes((ROOT / "recipes" / "facts" / name).read_bytes())
+
+    def change(old: str, new: str, name: str = "focus.toml") -> None:
+        text = (tmp_path / name).read_text()
+        assert text.count(old) == 1, old
+        (tmp_path / name).write_text(text.replace(old, new))
+        clear()
+
+    clear()
+    yield change
+    clear()
+
+
+def clear() -> None:
+    for function in CACHES:
+        function.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ('id = "CC-BY-4.0"', 'id = "CC-BY-9"', "[licence] id: 'CC-BY-9'"),
+        ("images = 300", 'images = "300"', "[expect] images: Input should be a valid integer"),
+        ('kind = "zenodo"', 'kind = "zenodoo"', "[[routes]] 1, kind: Input should be"),
+        ('name = "FOCUS-dataset.zip"', 'name = "a/b.zip"', "[[routes]] 1, files, 1, name: 'a/b.zip' is not a plain"),
+        ('kind = "human"', 'kind = "robot"', "kind: Input should be 'human'"),
+        ('kind = "human"', 'kind = "human"\nsurprise = 1', "surprise: Extra inputs are not permitted"),
+        ('group_kind = "image"\n', "", "group_kind: Field required"),
+        ("access_checked = 2026-11-01", "access_checked = 2026-11-31", "is not valid TOML"),
+        ('"focus2025"', '"focus2026"', "citations: focus2026 not in recipes/facts/references.bib"),
+        ('title = "FOCUS', 'slug = "focus"\ntitle = "FOCUS', "the key slug is not allowed"),
+        ("[labels]", '[[shares_with]]\nsource = "hc18"\nwhat = "patients"\n[labels]', "[[shares_with]] 1, evidence"),
+        ("images = 300", "images = 300\nbyte = 4", "[expect] byte: Extra inputs"),
+    ],
+)
+def test_a_fault_is_named_by_file_table_and_key(changed: Callable[..., None], old: str, new: str, where: str) -> None:
+    changed(old, new)
+    with pytest.raises(RecipeError) as caught:
+        facts.facts("focus")
+    assert caught.value.what.startswith("recipes/facts/focus.toml")
+    assert where in caught.value.what
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_a_missing_or_damaged_file_is_named(changed: Callable[..., None]) -> None:
+    with pytest.raises(RecipeError, match=r"recipes/facts/busi\.toml is missing"):
+        facts.facts("busi")
+    (facts.folder() / "focus.toml").write_bytes(b"\xff\xfe")
+    clear()
+    with pytest.raises(RecipeError, match=r"focus\.toml cannot be read"):
+        facts.facts("focus")
+
+
+def test_the_bibliography_is_checked(changed: Callable[..., None]) -> None:
+    changed("@misc{focus2025", "@misc{focus2025,\n  title={Twice}\n}\n\n@misc{focus2025", facts.REFERENCES)
+    with pytest.raises(RecipeError, match=r"references\.bib is not valid BibTeX: two entries have the key 'focus2025'"):
+        facts.facts("focus")
+
+
+def test_bibtex_is_read() -> None:
+    text = """A comment.
+@article{one,
+  title = {The {UltraSam} and
+           {\\"u}ber},
+  journal = "Data in Brief", volume = {28}, number = {2}, pages = {1--3}, year = 2020,
+  doi={10.1/x}
+}
+@misc{two, title={Second}}
+"""
+    one, two = facts.parse_bibtex(text).values()
+    assert (one.title, one.venue, one.year, one.doi) == (
+        'The UltraSam and \\"uber',
+        "Data in Brief 28(2): 1-3",
+        2020,
+        "10.1/x",
+    )
+    assert one.bibtex == text[text.index("@article") : text.index("@misc")].strip()
+    assert (two.title, two.venue, two.year, two.doi) == ("Second", None, None, None)
+
+
+def test_same_as_takes_what_is_not_given() -> None:
+    mup, microseg = facts.facts("mup"), facts.facts("microseg")
+    assert mup.routes == microseg.routes
+    assert mup.name != microseg.name
+    assert mup.paper != microseg.paper

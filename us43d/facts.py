@@ -1,0 +1,185 @@
+"""Facts about sources, read from recipes/facts/<slug>.toml and references.bib into the models of `us43d.contract`."""
+
+import importlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from us43d.contract import Citation, Facts, Reader, Recipe
+from us43d.errors import RecipeError, listed
+
+__all__ = ["REFERENCES", "facts", "folder", "parse_bibtex", "source"]
+
+REFERENCES = "references.bib"
+
+
+@cache
+def folder() -> Path:
+    """The folder of the facts: recipes/facts of the checkout or the installed package."""
+    return Path(importlib.import_module("us43d.recipes").__path__[0], "facts")
+
+
+@cache
+def facts(slug: str) -> Facts:
+    """The facts of one source.
+
+    Raises RecipeError, naming file, table and key, for a file that is missing or does not fit the schema.
+    """
+    content = _values(slug)
+    try:
+        return Facts.model_validate_json(json.dumps(content, default=_iso))
+    except ValidationError as error:
+        faults = [f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+        raise RecipeError(f"{_file(slug)} does not fit the schema: {listed(faults, 3)}.") from error
+
+
+def source(module: str, read: Reader, paper: Reader | None = None) -> Recipe:
+    """The recipe of a module of recipes/: the facts in the TOML file of its name, and how to read the raw tree.
+
+    Args:
+        module: The module's `__name__`.
+        read: Generator of the samples of a raw tree.
+        paper: Generator for the paper profile, where that needs another reader.
+
+    Raises:
+        RecipeError: The facts are missing or do not fit the schema.
+    """
+    known = facts(module.rpartition(".")[2])
+    return Recipe(**dict(known), read=read, read_paper=paper)
+
+
+def _file(slug: str) -> str:
+    return f"recipes/facts/{slug}.toml"
+
+
+@cache
+def _values(slug: str) -> dict[str, Any]:
+    """The content of a facts file, with those of `same_as` below it and its citations looked up."""
+    text = _text(f"{slug}.toml")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{_file(slug)} is not valid TOML: {error}.") from error
+    if "slug" in values:
+        raise RecipeError(f"{_file(slug)}: the key slug is not allowed; the file name gives it.")
+    if isinstance(keys := values.get("citations"), list):
+        if unknown := [key for key in keys if key not in _references()]:
+            raise RecipeError(f"{_file(slug)}, citations: {listed(unknown)} not in recipes/facts/{REFERENCES}.")
+        values["citations"] = [_references()[key] for key in keys]
+    below = _values(values["same_as"]) if "same_as" in values else {}
+    return {**below, **values, "slug": slug}
+
+
+@cache
+def _references() -> dict[str, dict[str, Any]]:
+    try:
+        return {key: entry.model_dump() for key, entry in parse_bibtex(_text(REFERENCES)).items()}
+    except ValueError as error:
+        raise RecipeError(f"recipes/facts/{REFERENCES} is not valid BibTeX: {error}.") from error
+
+
+def _text(name: str) -> str:
+    path = folder() / name
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError(f"recipes/facts/{name} is missing.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read: {error}.") from error
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _place(path: tuple[int | str, ...]) -> str:
+    """Where a fault is, in the terms of TOML: ("routes", 1, "files", 0, "md5") is `[[routes]] 2, files 1, md5`."""
+    if len(path) < 2:
+        return str(path[0]) if path else "whole file"
+    table, *rest = path
+    head = f"[[{table}]]" if isinstance(rest[0], int) else f"[{table}]"
+    return f"{head} {', '.join(str(key + 1) if isinstance(key, int) else key for key in rest)}"
+
+
+# -------------------------------------------------------------------------------------------------------- citations
+
+
+def parse_bibtex(text: str) -> dict[str, Citation]:
+    """Key → citation of every entry; text outside of entries is a comment, as in BibTeX.
+
+    Title, year and DOI are the entry's fields; the venue is its journal, book title, publisher or how it was
+    published, with volume, number and pages.
+
+    Raises:
+        ValueError: An entry is not closed, has no key or title, or two have one key.
+    """
+    entries: dict[str, Citation] = {}
+    for entry in _entries(text):
+        match = re.match(r"@\w+\s*\{\s*([^,\s{}]+)\s*,", entry)
+        if match is None:
+            raise ValueError(f"no key in {entry[:40]!r}")
+        key, fields = match[1], dict(_fields(entry[match.end() : -1]))
+        if key in entries:
+            raise ValueError(f"two entries have the key {key!r}")
+        if "title" not in fields:
+            raise ValueError(f"entry {key!r} has no title")
+        year = fields.get("year")
+        if year is not None and not year.isdigit():
+            raise ValueError(f"entry {key!r} has the year {year!r}")
+        entries[key] = Citation(
+            title=fields["title"], bibtex=entry, venue=_venue(fields), year=int(year) if year else None,
+            doi=fields.get("doi"),
+        )  # fmt: skip
+    return entries
+
+
+def _entries(text: str) -> Iterator[str]:
+    for start in re.finditer(r"^@\w+\s*\{", text, re.MULTILINE):
+        yield text[start.start() : _closing(text, start.end())]
+
+
+def _closing(text: str, start: int) -> int:
+    """The position behind the brace that closes the one before `start`."""
+    depth = 1
+    for brace in re.compile(r"(?<!\\)[{}]").finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.end()
+    raise ValueError(f"a brace is not closed in {text[max(0, start - 30) : start + 30]!r}")
+
+
+def _fields(body: str) -> Iterator[tuple[str, str]]:
+    """(name, value without braces and line breaks) of `name = {value}`, `name = "value"` and `name = 2020`."""
+    at = 0
+    while match := re.compile(r"\s*,?\s*(\w+)\s*=\s*").match(body, at):
+        opening = body[match.end() : match.end() + 1]
+        if opening == "{":
+            at = _closing(body, match.end() + 1)
+            value = body[match.end() + 1 : at - 1]
+        else:
+            bare = re.compile(r'"([^"]*)"|(\d+)').match(body, match.end())
+            if bare is None:
+                raise ValueError(f"the value of {match[1]} is not in braces")
+            at, value = bare.end(), bare[1] or bare[2]
+        yield match[1].lower(), " ".join(re.sub(r"(?<!\\)[{}]", "", value).split())
+    if body[at:].strip(" \t\r\n,"):
+        raise ValueError(f"not a field: {body[at:].strip()[:40]!r}")
+
+
+def _venue(fields: dict[str, str]) -> str | None:
+    names = (fields[name] for name in ("journal", "booktitle", "howpublished", "publisher") if name in fields)
+    venue = next(names, None)
+    if venue is None:
+        return None
+    if volume := fields.get("volume"):
+        venue += f" {volume}" + (f"({fields['number']})" if "number" in fields else "")
+    return f"{venue}: {fields['pages'].replace('--', '-')}" if "pages" in fields else venue
