@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "COLOURS", "Figure", "Series", "bars", "bubbles", "curve", "figures", "forest", "legend", "lines", "markdown",
-    "overlay", "page", "picture", "ranges", "table",
+    "overlay", "page", "picture", "ranges", "scatter", "table",
 ]  # fmt: skip
 
 #: Okabe and Ito's colours, told apart by nearly everyone (RGB).
@@ -384,6 +384,43 @@ def bubbles(groups: Sequence[tuple[str, Sequence[tuple[float, float, float]]]], 
     parts.append(_label((left + width) / 2, height - 6, x, "middle"))
     middle = (top + height - bottom) / 2
     parts.append(f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{y}</text>')
+    return f"<div>{_svg(parts, width, height)}</div>"
+
+
+def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -> str:
+    """Points (x, y) with named horizontal lines, as SVG. across, up: what the axes show. levels: name → y."""
+    a, b = _finite(x, y)
+    if not len(a):
+        return '<p class="soft">nothing to draw yet</p>'
+    drawn = {name: level for name, level in levels.items() if math.isfinite(level)}
+    width, height, left, right, top, bottom = 620, 340, 64, 130, 14, 42
+    x_ticks = _ticks(float(a.min()), float(a.max()))
+    y_ticks = _ticks(min(float(b.min()), *drawn.values(), 0.0), max(float(b.max()), *drawn.values(), 0.0))
+
+    def place(value: float, ticks: Sequence[float], low: float, high: float) -> float:
+        return low + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (high - low)
+
+    def at_x(value: float) -> float:
+        return place(value, x_ticks, left, width - right)
+
+    def at_y(value: float) -> float:
+        return place(value, y_ticks, height - bottom, top)
+
+    parts = [_line(left, at_y(t), width - right, at_y(t), "currentColor", 0.15) for t in y_ticks]
+    parts += [_label(left - 6, at_y(t) + 4, f"{t:g}", "end") for t in y_ticks]
+    parts += [_label(at_x(t), height - bottom + 16, f"{t:g}", "middle") for t in x_ticks]
+    parts += [
+        f'<circle cx="{at_x(p):.1f}" cy="{at_y(q):.1f}" r="3" fill="{_LINES[1]}" fill-opacity="0.55"/>'
+        for p, q in zip(a, b, strict=True)
+    ]
+    for name, level in drawn.items():
+        parts.append(_line(left, at_y(level), width - right, at_y(level), _LINES[0], 0.9, 1.4))
+        parts.append(_label(width - right + 6, at_y(level) + 4, f"{name} {level:.3g}"))
+    parts.append(_label((left + width - right) / 2, height - 6, across, "middle"))
+    middle = (top + height - bottom) / 2
+    parts.append(
+        f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{html.escape(up)}</text>'
+    )
     return f"<div>{_svg(parts, width, height)}</div>"
 
 

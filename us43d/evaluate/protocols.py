@@ -30,7 +30,7 @@ from us43d.model.predictor import Encoded, Postprocess, Predictor, box_prompts, 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BASELINE", "Evaluation", "Protocol", "Start", "compare", "evaluate"]
+__all__ = ["BASELINE", "Evaluation", "Protocol", "Start", "compare", "evaluate", "references"]
 
 Protocol: TypeAlias = Literal["paper", "ours", "both"]
 Start: TypeAlias = Literal["box", "centre", "random"]
@@ -135,6 +135,20 @@ def evaluate(
         "nsd_tolerance": {"pixels": NSD_PIXELS, "mm": NSD_MM}, "us43d": us43d.__version__,
     }  # fmt: skip
     return Evaluation(_frame(corpus, np.frombuffer(numbers, _NUMBERS), rles, names, ways), facts, corpus)
+
+
+def references(corpus: Corpus, sources: Sequence[str]) -> "pd.DataFrame":
+    """Give the reference masks of sources the form of an evaluation's rows, under the weights "reference".
+
+    All splits; specks excluded, as in evaluation. Raises UnknownName and UsageError as `evaluate` does.
+    """
+    chosen, _ = _chosen(corpus, "all", sources, False, None, 0)
+    places = [row for _, rows in chosen for row in rows]
+    numbers = np.zeros(len(places), _NUMBERS)
+    numbers["annotation"], numbers["dice"], numbers["iou"], numbers["score"] = places, 1, 1, 1
+    texts = [corpus.rle(row) for row in places]
+    numbers["rle_len"] = [len(text) for text in texts]
+    return _frame(corpus, numbers, bytearray(b"".join(texts)), ["reference"], [Way("ours", "box", (0,), 0, "sharp")])
 
 
 def _ways(protocol: Protocol, prompts: Sequence[Start], clicks: Sequence[int], refine: int) -> list[Way]:

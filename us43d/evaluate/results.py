@@ -12,6 +12,8 @@ import numpy as np
 
 from us43d import atomic, report
 from us43d.errors import UsageError, listed
+from us43d.evaluate import readouts
+from us43d.evaluate.agreement import Agreement
 from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, ROUNDS, Interval, bootstrap
 from us43d.harmonize.corpus import Corpus
 from us43d.masks import read, rle
@@ -28,6 +30,12 @@ WAY = ["protocol", "prompt", "clicks", "weights"]
 METRICS = ("score", "dice", "iou", "hd95", "nsd", "hd95_mm", "nsd_mm", "clicks_to_90")
 _LEVELS = ("source", "organ", "structure", "diagnosis")
 _COMPARED = ("dice", "iou", "hd95", "nsd", "clicks_to_90")
+#: What stands above the table of measurements.
+MEASURED = (
+    "Measured minus reference; masks before the first click. Bias with its 95 % interval by the bootstrap over groups; "
+    "limits of agreement are bias ± 1.96 SD (Bland, Altman 1986). Reference: the same measurement of the reference "
+    "mask, or the value in the source's table. Formulas and their known biases: docs/evaluation.md."
+)
 #: Cases drawn of each kind.
 _CASES = 4
 
@@ -74,6 +82,18 @@ class Evaluation:
             for source, those in [("all", part), *part.groupby("source", observed=True)]:
                 found.append(dict(zip(WAY, way, strict=True)) | {"source": str(source)} | _coco(those, self.corpus))
         return found
+
+    @cached_property
+    def measurements(self) -> "pd.DataFrame":
+        """Clinical measurements of the masks (`readouts.measurements`)."""
+        if self.corpus is None:
+            raise UsageError("Measurements need the corpus the evaluation was made on.")
+        return readouts.measurements(self.rows, self.corpus)
+
+    @cached_property
+    def agreements(self) -> list[dict[str, Any]]:
+        """Bias and limits of agreement of every measurement (`readouts.agreements`)."""
+        return readouts.agreements(self.measurements, self.facts["seed"])
 
     def table(self, level: str = "macro") -> tuple[list[str], list[list[Any]]]:
         """(headings, rows) of means with 95 % intervals.
@@ -126,6 +146,8 @@ class Evaluation:
         parts += ["## Over all sources\n", report.markdown(*self.table())]
         if self.coco:
             parts += ["## COCO average precision, class-agnostic\n", report.markdown(*self.coco_table())]
+        if self.agreements:
+            parts += ["## Measurements\n", f"{MEASURED}\n", report.markdown(*readouts.table(self.agreements))]
         for level in _LEVELS:
             heads, rows = self.table(level)
             if rows:
@@ -138,6 +160,10 @@ class Evaluation:
         sections = [("", about), ("Over all sources", report.table(*self.table()))]
         if self.coco:
             sections.append(("COCO average precision, class-agnostic", report.table(*self.coco_table())))
+        if self.agreements:
+            note = f"<p>{html.escape(MEASURED)}</p>"
+            sections.append(("Measurements", note + report.table(*readouts.table(self.agreements))))
+            sections += list(readouts.plots(self.measurements, self.facts["weights"][0]))
         sections += [(f"Dice by source, {what}", plot) for what, plot in self._forests()]
         if len(self.facts["clicks"]) > 1 and self.facts["protocol"] != "paper":
             sections.append(("Dice against corrective clicks", self._clicks()))
@@ -211,14 +237,17 @@ class Evaluation:
             "facts": self.facts,
             "summary": [plain(e) for e in self.summary],
             "coco": [plain(e) for e in self.coco],
+            "measurements": [plain(e) for e in self.agreements],
         }
 
     def write(self, folder: Path) -> Path:
-        """Write metrics.json, instances.parquet, table.md and page.html; returns the folder."""
-        rows = io.BytesIO()
+        """Write metrics.json, instances.parquet, measurements.parquet, table.md and page.html; returns the folder."""
+        rows, sizes = io.BytesIO(), io.BytesIO()
         self.rows.to_parquet(rows, index=False)
+        self.measurements.to_parquet(sizes, index=False)
         files = {
             "instances.parquet": rows.getvalue(),
+            "measurements.parquet": sizes.getvalue(),
             "metrics.json": json.dumps(self.data(), indent=1, ensure_ascii=False).encode(),
             "table.md": self.markdown().encode(),
             "page.html": self.page().encode(),
@@ -370,7 +399,7 @@ def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
     """For JSON: intervals as objects, numbers that are not known as None."""
 
     def known(value: Any) -> Any:
-        if isinstance(value, Interval):
+        if isinstance(value, Interval | Agreement):
             return {name: known(part) for name, part in value._asdict().items()}
         if isinstance(value, Mapping):
             return {name: known(part) for name, part in value.items()}

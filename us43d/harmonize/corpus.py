@@ -151,6 +151,37 @@ class Corpus:
             )
         return pixels
 
+    def tags(self, images: NDArray[np.integer[Any]]) -> dict[int, dict[str, Any]]:
+        """Read what the sources tell of images: view, phase, device, diagnosis, … as the recipes name it.
+
+        Args:
+            images: Rows of `images`.
+
+        Returns:
+            Row → tags; empty where the source's manifest is not there, as for a user's own COCO file.
+
+        Raises:
+            BuildError: If a manifest cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        found: dict[int, dict[str, Any]] = {int(row): {} for row in images}
+        of = self.images["source"][images]
+        for number in np.unique(of):
+            file = self.home / str(self.facts["sources"][number]["path"]) / "manifest.parquet"
+            if self.facts["sources"][number]["slug"] == "own" or not file.is_file():
+                continue
+            wanted = {int(self.images["id"][row]): int(row) for row in images[of == number]}
+            try:
+                table = pq.read_table(file, columns=["id", "tags"])
+            except (OSError, pa.ArrowException) as error:
+                raise BuildError(f"{file} is not a readable manifest: {error}.", next="us43d build --all") from error
+            for key, text in zip(table["id"].to_pylist(), table["tags"].to_pylist(), strict=True):
+                if key in wanted:
+                    found[wanted[key]] = json.loads(text) if text else {}
+        return found
+
     def _own(self, image: int) -> bool:
         """Whether the image comes from a user's own COCO file."""
         return bool(self.sources[self.images["source"][image]]["slug"] == "own")

@@ -342,7 +342,9 @@ class Balanced(HTMLParser):
 def test_what_is_written(corpus: Corpus, model: Predictor, tmp_path: Path) -> None:
     found = evaluate({"tiny": model}, corpus, protocol="both", clicks=(0, 1), limit=8)
     folder = found.write(tmp_path / "out")
-    assert {p.name for p in folder.iterdir()} == {"metrics.json", "instances.parquet", "table.md", "page.html"}
+    assert {p.name for p in folder.iterdir()} == {
+        "metrics.json", "instances.parquet", "measurements.parquet", "table.md", "page.html",
+    }  # fmt: skip
     data = json.loads((folder / "metrics.json").read_text())
     assert data["facts"]["corpus"]["digest"] == corpus.digest
     assert set(data["facts"]["licences"]) == {"BUSI", "STU-Hospital"}

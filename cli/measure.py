@@ -1,0 +1,182 @@
+"""The verb that measures masks in mm."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import typer
+
+from us43d import atomic, report
+from us43d.errors import UsageError
+
+from .models import CorpusName, release
+from .output import Session
+from .tables import Columns, Table
+from .verb import verb
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from us43d.harmonize.corpus import Corpus
+
+Kind: TypeAlias = Literal["lesion", "head", "outline", "wall", "ventricle"]
+
+
+@verb(
+    "measure",
+    panel="Model",
+    examples=(
+        "us43d measure mask.png --spacing 0.12",
+        "us43d measure masks/*.png --spacing 0.08 --as head --json",
+        "us43d measure 000_HC_Annotation.png --spacing 0.0691 --as outline",
+        "us43d measure diastole.png systole.png --spacing 0.3 --as ventricle",
+        "us43d measure --on HC18 --out heads",
+    ),
+)
+def measure(
+    session: Session,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Mask images; of --as ventricle end-diastole, then end-systole.", show_default=False),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="mm per pixel, in x and y if they differ.", metavar="MM[,MM]", show_default=False),
+    ] = None,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--as",
+            help="lesion: area and diameters. head: fetal head, filled. outline: fetal head drawn as a line. wall: "
+            "intima-media. ventricle: volume, and of two files the ejection fraction.",
+        ),
+    ] = "lesion",
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="Measure the reference masks of these sources instead of files.", metavar="NAME"),
+    ] = None,
+    corpus: CorpusName = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the page and table of --on; measurements if left out.", show_default=False),
+    ] = None,
+) -> None:
+    """Head circumference, diameters, areas, wall thickness and ejection fraction of masks, in mm.
+
+    With --on, reference masks are compared with the values that the source publishes in its own table.
+    """
+    if bool(files) == bool(on):
+        raise UsageError("Give either mask files or --on with sources.", next="us43d measure --help")
+    if on:
+        from us43d.harmonize.corpus import Corpus
+
+        opened = Corpus.open(release(session, corpus), session.home.root)
+        _references(session, opened, on, out or Path("measurements"))
+        return
+    size = _spacing(spacing)
+    rows: list[tuple[str, str, float, str]] = []
+    if kind == "ventricle":
+        rows = _ventricle(files or [], size)
+    else:
+        for file in files or []:
+            rows += [(file.name, what, value, unit) for what, value, unit in _values(kind, _mask(file), size)]
+    data = [{"file": f, "quantity": q, "value": v, "unit": u} for f, q, v, u in rows]
+    heads: Columns = (("file", "left"), ("quantity", "left"), ("value", "right"), ("unit", "left"))
+    session.answer({"spacing_mm": size, "measurements": data}, Table(heads, rows))
+
+
+def _spacing(text: str | None) -> tuple[float, float]:
+    if text is None:
+        raise UsageError(
+            "Lengths in mm need the pixel spacing.", next="the same with --spacing MM, which DICOM and NIfTI files hold"
+        )
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not all(0 < value < 1000 for value in values):
+        raise UsageError(f"Invalid --spacing {text!r}. Use mm per pixel such as 0.12, or 0.12,0.1 for x and y.")
+    return values[0], values[-1]
+
+
+def _mask(file: Path) -> "NDArray[np.bool_]":
+    """A mask file as (h, w) bool. Raises RawDataError for a file that is not a readable image, UsageError if empty."""
+    import numpy as np
+
+    from us43d.contract import Remarked
+    from us43d.masks import convert
+
+    read = convert.binary(file)
+    mask = np.asarray(read.array if isinstance(read, Remarked) else read, bool)
+    if not mask.any():
+        raise UsageError(f"The mask {file} is empty.")
+    return mask
+
+
+def _values(kind: Kind, mask: "NDArray[np.bool_]", spacing: tuple[float, float]) -> list[tuple[str, float, str]]:
+    from us43d.evaluate import measure as geometry
+    from us43d.evaluate import readouts
+
+    if kind == "outline":
+        head = geometry.head_of_outline(mask, spacing)
+        values = {"hc": head.hc, "bpd": head.bpd}
+    else:
+        structure = {"head": "fetal_head", "wall": "carotid_intima_media"}.get(kind, "lesion")
+        values = readouts.sizes(structure, mask, spacing)
+    return [(readouts.QUANTITIES[name][0], value, readouts.QUANTITIES[name][1]) for name, value in values.items()]
+
+
+def _ventricle(files: list[Path], spacing: tuple[float, float]) -> list[tuple[str, str, float, str]]:
+    from us43d.evaluate import measure as geometry
+
+    if len(files) > 2:
+        raise UsageError(f"--as ventricle takes end-diastole and end-systole, not {len(files)} files.")
+    rules = (("area-length", geometry.volume_area_length), ("Simpson, one view", geometry.volume_discs))
+    rows, volumes = [], []
+    for file in files:
+        view = geometry.chamber(_mask(file), spacing)
+        assert view is not None  # the mask is not empty
+        rows.append((file.name, "length of the long axis", view.length, "mm"))
+        volumes.append([rule(view) for _, rule in rules])
+        rows += [(file.name, f"volume, {name}", v, "ml") for (name, _), v in zip(rules, volumes[-1], strict=True)]
+    if len(files) == 2:
+        names = " → ".join(file.name for file in files)
+        rows += [(names, f"ejection fraction, {name}", geometry.ejection_fraction(end, start), "%")
+                 for (name, _), end, start in zip(rules, *volumes, strict=True)]  # fmt: skip
+    return rows
+
+
+def _references(session: Session, corpus: "Corpus", names: list[str], out: Path) -> None:
+    """Compare the measurements of reference masks with the sources' tables; write a page and a table."""
+    from us43d.evaluate import readouts
+    from us43d.evaluate.protocols import references
+    from us43d.evaluate.results import plain
+
+    rows = references(corpus, names)
+    found = readouts.measurements(rows, corpus)
+    entries = [e for e in readouts.agreements(found) if e["reference"] == "table"]
+    heads, cells = readouts.table(entries)
+    # These say nothing here: there is no prompt, and the weights are the reference masks.
+    hidden = {heads.index(name) for name in ("protocol", "prompt", "weights", "reference")}
+    heads, cells = (
+        [h for n, h in enumerate(heads) if n not in hidden],
+        [[value for n, value in enumerate(row) if n not in hidden] for row in cells],
+    )
+    note = (
+        f"Measurements of the reference masks of {', '.join(names)} minus the value in the source's own table. "
+        f"{len(found):,} measurements, of which {int(found['table'].notna().sum()):,} have such a value."
+    )
+    page = report.page("Measurements", [("", f"<p>{note}</p>"), ("Agreement", report.table(heads, cells)),
+                                        *readouts.plots(found, "reference")])  # fmt: skip
+    with atomic.storage_errors(out, "The page that was there is unchanged."):
+        out.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(out / "page.html", page.encode())
+        atomic.write_bytes(out / "measurements.csv", found.drop(columns=_SAME).to_csv(index=False).encode())
+    columns: Columns = [(head, "left" if head in ("quantity", "source", "structure") else "right") for head in heads]
+    data: dict[str, Any] = {"folder": out, "agreements": [plain(entry) for entry in entries]}
+    session.answer(data, note, Table(columns, cells))
+    session.say(f"{out}: page.html with Bland-Altman plots, measurements.csv")
+
+
+#: Columns of measurements that say nothing where the reference itself is measured.
+_SAME = ["protocol", "prompt", "weights", "truth"]

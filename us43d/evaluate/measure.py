@@ -1,0 +1,227 @@
+"""Clinical measurements of masks: head circumference, diameters, areas, ventricular volumes, wall thickness.
+
+Masks are (h, w) bool. spacing is mm per pixel in (x, y); with (1, 1) lengths are pixels. Lengths run between the edges
+of pixels, not between their centres: a mask of 10 × 10 pixels is 10 pixels wide. Formulas name their source; a bias
+that is known is stated beside them.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "DISCS", "Chambers", "Ellipse", "Head", "area", "boundary", "chamber", "diameters", "ejection_fraction",
+    "fit_ellipse", "head", "head_of_outline", "perimeter", "thickness", "volume_area_length", "volume_biplane",
+    "volume_discs",
+]  # fmt: skip
+
+Mask = NDArray[np.bool_]
+Spacing = tuple[float, float]
+
+#: Discs of Simpson's rule, as recommended by Lang et al. 2015.
+DISCS = 20
+
+
+# ------------------------------------------------------------------------------------------------------------ geometry
+
+
+class Ellipse(NamedTuple):
+    """long, short: full lengths of the axes. x, y: centre. All NaN where no ellipse fits."""
+
+    x: float
+    y: float
+    long: float
+    short: float
+
+
+_NO_ELLIPSE = Ellipse(np.nan, np.nan, np.nan, np.nan)
+
+
+def boundary(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> NDArray[np.float64]:
+    """Locate the boundary of a mask.
+
+    Returns:
+        (N, 2) float64, (x, y) in mm: the middle of every side that a mask pixel shares with a background pixel. The
+        image's border gives no points, as the structure may go on beyond it.
+    """
+    sx, sy = spacing
+    y, x = np.nonzero(mask[:, 1:] != mask[:, :-1])
+    upright = np.stack([(x + 1.0) * sx, (y + 0.5) * sy], axis=1)
+    y, x = np.nonzero(mask[1:] != mask[:-1])
+    return np.concatenate([upright, np.stack([(x + 0.5) * sx, (y + 1.0) * sy], axis=1)])
+
+
+def fit_ellipse(points: NDArray[np.float64]) -> Ellipse:
+    """Fit an ellipse to (N, 2) points by direct least squares (Fitzgibbon, Pilu, Fisher 1999, IEEE PAMI 21(5))."""
+    if len(points) < 6:
+        return _NO_ELLIPSE
+    centre, scale = points.mean(0), float(np.ptp(points, axis=0).max())
+    if scale <= 0:
+        return _NO_ELLIPSE
+    (x, y), axes, _ = cv2.fitEllipseDirect(((points - centre) / scale).astype(np.float32))
+    short, long = sorted(float(value) * scale for value in axes)
+    if not (np.isfinite([x, y, long, short]).all() and short > 0):
+        return _NO_ELLIPSE
+    return Ellipse(float(x * scale + centre[0]), float(y * scale + centre[1]), long, short)
+
+
+def perimeter(ellipse: Ellipse) -> float:
+    """Perimeter of an ellipse by Ramanujan's second formula (1914); its error is below 1e-5 for axes up to 1 : 3."""
+    a, b = ellipse.long / 2, ellipse.short / 2
+    h = ((a - b) / (a + b)) ** 2
+    return float(np.pi * (a + b) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h))))
+
+
+def area(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> float:
+    """Area in mm²: the number of pixels times the area of one."""
+    return float(np.count_nonzero(mask)) * spacing[0] * spacing[1]
+
+
+def diameters(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> tuple[float, float]:
+    """Measure the longest diameter and the extent perpendicular to it, in mm; NaN for an empty mask.
+
+    The size of a nodule or lesion in the plane (ACR TI-RADS, Tessler et al. 2017, doi 10.1016/j.jacr.2017.01.046: the
+    maximum dimension, and the one perpendicular to it). Bias: a jagged boundary adds at most one pixel.
+    """
+    if not mask.any():
+        return np.nan, np.nan
+    points = boundary(np.pad(mask, 1), spacing)
+    hull = cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)
+    gaps = hull[:, None] - hull[None]
+    lengths = np.hypot(gaps[..., 0], gaps[..., 1])
+    one, two = np.unravel_index(int(lengths.argmax()), lengths.shape)
+    along = gaps[one, two] / max(lengths[one, two], 1e-12)
+    return float(lengths[one, two]), float(np.ptp(hull @ (-along[1], along[0])))
+
+
+# ---------------------------------------------------------------------------------------------------------- fetal head
+
+
+class Head(NamedTuple):
+    """hc: head circumference. bpd: biparietal diameter, here the short axis. ofd: occipitofrontal, the long one. mm."""
+
+    hc: float
+    bpd: float
+    ofd: float
+
+
+def head(mask: Mask, spacing: Spacing) -> Head:
+    """Measure a fetal head by the ellipse fitted to the boundary of its largest component.
+
+    The circumference of the ellipse about the outer edge of the skull (ISUOG, Salomon et al. 2011, doi
+    10.1002/uog.8909). Where the head leaves the image, the ellipse is fitted to the visible boundary.
+
+    Bias: HC18's masks are outlines 2.5 pixels wide, filled; their outer edge lies 1.25 pixels outside of the line that
+    was drawn, so that masks overstate HC18's table by 0.8 % on average of the images in the test (0.5 to 1.4 %, more
+    the smaller the head). `head_of_outline` has no such bias. The biparietal diameter is from outer to outer edge here;
+    guidelines also allow outer to inner, which is shorter by the thickness of the skull.
+    """
+    ellipse = fit_ellipse(boundary(_largest(mask), spacing))
+    return Head(perimeter(ellipse), ellipse.short, ellipse.long)
+
+
+def head_of_outline(outline: Mask, spacing: Spacing) -> Head:
+    """Measure a fetal head that is drawn as an outline, by the ellipse fitted to the outline's pixels.
+
+    The fit runs along the centre line of the stroke, so the stroke's width does not matter; an outline cut off by the
+    image's border is measured as well. Agrees with HC18's table within 0.05 % (tests/real/test_measure.py).
+    """
+    y, x = np.nonzero(outline)
+    points = np.stack([(x + 0.5) * spacing[0], (y + 0.5) * spacing[1]], axis=1)
+    ellipse = fit_ellipse(points)
+    return Head(perimeter(ellipse), ellipse.short, ellipse.long)
+
+
+def _largest(mask: Mask) -> Mask:
+    """The largest 8-connected component; a stray speck would bend an ellipse."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
+    return np.asarray(labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())) if len(stats) > 1 else mask
+
+
+# ----------------------------------------------------------------------------------------------------------- ventricle
+
+
+class Chambers(NamedTuple):
+    """A ventricle in one view. length: mm, of the long axis. area: mm². widths: (DISCS,) mm, of the discs."""
+
+    length: float
+    area: float
+    widths: NDArray[np.float64]
+
+
+def chamber(mask: Mask, spacing: Spacing) -> Chambers | None:
+    """Cut the largest component of a ventricle's mask into discs across its long axis; None if the mask is empty.
+
+    The long axis is the mask's principal axis. Guidelines take the line from the apex to the middle of the mitral
+    annulus (Lang et al. 2015, doi 10.1016/j.echo.2014.10.003), which a mask alone does not show.
+    """
+    if not mask.any():
+        return None
+    mask = _largest(mask)
+    y, x = np.nonzero(mask)
+    points = np.stack([(x + 0.5) * spacing[0], (y + 0.5) * spacing[1]], axis=1)
+    centred = points - points.mean(0)
+    axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    edge = (boundary(np.pad(mask, 1), spacing) - np.array(spacing) - points.mean(0)) @ axis
+    low, high = float(edge.min()), float(edge.max())
+    # Each pixel is spread over nine places, so that thin discs get their share of it.
+    offsets = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]) / 3 * np.array(spacing)
+    places = np.concatenate([(centred + offset) @ axis for offset in offsets])
+    counts, _ = np.histogram(places, DISCS, (low, high))
+    size = area(mask, spacing)
+    return Chambers(high - low, size, counts / len(places) * size / ((high - low) / DISCS))
+
+
+def volume_area_length(view: Chambers) -> float:
+    """Volume in ml of one view by the area-length rule, 8 A² / (3 π L) (Dodge et al. 1960; Lang et al. 2015).
+
+    Exact for an ellipsoid of revolution about the long axis. Bias: a foreshortened apex makes volumes too small.
+    """
+    return 8 * view.area**2 / (3 * np.pi * view.length) / 1000
+
+
+def volume_discs(view: Chambers) -> float:
+    """Volume in ml of one view by Simpson's rule: 20 discs with circular cross-section (Lang et al. 2015)."""
+    return float(np.pi / 4 * np.square(view.widths).sum() * view.length / DISCS / 1000)
+
+
+def volume_biplane(two: Chambers, four: Chambers) -> float:
+    """Volume in ml of two views by Simpson's biplane rule: 20 elliptical discs (Lang et al. 2015).
+
+    Their height is that of the longer view. Discs are paired from end to end of the long axes, in the direction in
+    which their widths agree better, as a mask does not say where the apex is.
+    """
+    flipped = two.widths[::-1]
+    paired = max(float((two.widths * four.widths).sum()), float((flipped * four.widths).sum()))
+    return float(np.pi / 4 * paired * max(two.length, four.length) / DISCS / 1000)
+
+
+def ejection_fraction(diastolic: float, systolic: float) -> float:
+    """Ejection fraction in percent from two volumes; NaN if the first is not positive."""
+    return 100 * (diastolic - systolic) / diastolic if diastolic > 0 else np.nan
+
+
+# ---------------------------------------------------------------------------------------------------------------- wall
+
+
+def thickness(mask: Mask, spacing: Spacing) -> float:
+    """Measure the mean thickness in mm of a band that runs across the image, such as the intima-media complex.
+
+    Area divided by the length of the centre line; the centre line is a cubic polynomial fitted to the middles of the
+    mask's columns, so that steps of one pixel do not lengthen it. The complex lies between the lumen-intima and the
+    media-adventitia interface (Mannheim consensus, Touboul et al. 2012, doi 10.1159/000343145). Bias: none for a
+    straight band at any slope; ends cut vertically change a steep band's thickness by less than 1 %.
+    """
+    mask = _largest(mask)
+    per_column = mask.sum(0)
+    columns = np.flatnonzero(per_column)
+    if len(columns) < 8:
+        return np.nan
+    rows = (np.arange(mask.shape[0]) + 0.5) @ mask[:, columns] / per_column[columns]
+    x, y = (columns + 0.5) * spacing[0], rows * spacing[1]
+    line = np.polynomial.Polynomial.fit(x, y, 3)
+    at = np.linspace(columns[0] * spacing[0], (columns[-1] + 1) * spacing[0], 4 * len(columns))
+    length = float(np.hypot(np.diff(at), np.diff(line(at))).sum())
+    return area(mask, spacing) / length

@@ -1,0 +1,231 @@
+"""Clinical measurements of an evaluation's masks beside those of the truth and of the sources' own tables.
+
+One row per quantity, annotation (or video) and weights. Only masks before the first corrective click are measured.
+Lengths and areas need the pixel spacing; an ejection fraction is a ratio and does without where pixels are square.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.evaluate import measure
+from us43d.evaluate.agreement import Agreement, agreement, plot
+from us43d.harmonize.corpus import Corpus
+from us43d.masks import rle
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["QUANTITIES", "agreements", "ejection_fractions", "measurements", "plots", "sizes", "table"]
+
+Mask = NDArray[np.bool_]
+
+#: Quantity → (what it is, unit, tag of the sources' tables that holds the reference, if one does).
+QUANTITIES: dict[str, tuple[str, str, str | None]] = {
+    "area": ("area", "mm²", None),
+    "longest": ("longest diameter", "mm", None),
+    "across": ("diameter perpendicular to the longest", "mm", None),
+    "hc": ("head circumference", "mm", "hc_mm"),
+    "bpd": ("biparietal diameter, outer to outer", "mm", None),
+    "imt": ("intima-media thickness", "mm", None),
+    "ef_area_length": ("ejection fraction, area-length, one view", "%", "ef"),
+    "ef_discs": ("ejection fraction, Simpson, one view", "%", "ef"),
+    "ef_biplane": ("ejection fraction, Simpson, biplane", "%", "ef"),
+}
+_COLUMNS = [
+    "quantity", "protocol", "prompt", "weights", "source", "structure", "group", "item", "measured", "truth", "table",
+]  # fmt: skip
+
+
+def sizes(structure: str, mask: Mask, spacing: tuple[float, float]) -> dict[str, float]:
+    """Measure what is measured of a structure (a name of the taxonomy): quantity → value in its unit."""
+    longest, across = measure.diameters(mask, spacing)
+    found = {"area": measure.area(mask, spacing), "longest": longest, "across": across}
+    if structure == "fetal_head":
+        head = measure.head(mask, spacing)
+        found |= {"hc": head.hc, "bpd": head.bpd}
+    if structure == "carotid_intima_media":
+        found["imt"] = measure.thickness(mask, spacing)
+    return found
+
+
+def measurements(rows: "pd.DataFrame", corpus: Corpus) -> "pd.DataFrame":
+    """Measure the masks of an evaluation's rows.
+
+    Returns:
+        One row per quantity, item and weights: measured, truth (of the reference mask) and table (the value published
+        with the source, NaN where there is none). item: the annotation's id, or the video.
+    """
+    import pandas as pd
+
+    first = rows[rows["clicks"] == 0]
+    order = np.argsort(corpus.annotations["id"])
+    places = order[np.searchsorted(corpus.annotations["id"], first["annotation"], sorter=order)]
+    tags = corpus.tags(np.unique(corpus.annotations["image"][places]))
+    truths: dict[int, dict[str, float]] = {}
+    found: list[tuple[Any, ...]] = []
+    hearts: list[dict[str, Any]] = []
+    for place, row in zip(places.tolist(), first.to_dict("records"), strict=True):
+        image = int(corpus.annotations["image"][place])
+        entry, spacing = corpus.images[image], tuple(float(v) for v in corpus.images["spacing"][image])
+        known = bool(np.isfinite(spacing).all())
+        heart = row["structure"] == "left_ventricle" and tags[image].get("phase") in _PHASES
+        if not (known or heart):
+            continue
+        mask = rle.decode(row["rle"], int(entry["height"]), int(entry["width"]))
+        way = tuple(row[name] for name in _COLUMNS[1:7])
+        if known:
+            if place not in truths:
+                truths[place] = sizes(row["structure"], corpus.mask(place), (spacing[0], spacing[1]))
+            values = sizes(row["structure"], mask, (spacing[0], spacing[1]))
+            for name, value in values.items():
+                tag = QUANTITIES[name][2]
+                published = tags[image].get(tag) if tag else None
+                item = str(row["annotation"])
+                found.append((name, *way, item, value, truths[place][name], _number(published)))
+        if heart:
+            hearts.append({"way": way, "video": corpus.key(image).partition("#")[0], "tags": tags[image], "mask": mask,
+                           "truth": corpus.mask(place), "spacing": spacing if known else (1.0, 1.0)})  # fmt: skip
+    found += [(quantity, *way, item, *values) for way, those in _by_way(hearts).items()
+              for quantity, item, *values in ejection_fractions(those)]  # fmt: skip
+    return pd.DataFrame(found, columns=_COLUMNS)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+# ---------------------------------------------------------------------------------------------------- ejection fraction
+
+_PHASES = ("end-diastole", "end-systole")
+#: Phase → frame of one video.
+Phases: TypeAlias = dict[str, dict[str, Any]]
+_ONE_VIEW: tuple[tuple[str, Callable[[measure.Chambers], float]], ...] = (
+    ("ef_area_length", measure.volume_area_length), ("ef_discs", measure.volume_discs),
+)  # fmt: skip
+
+
+def _by_way(hearts: list[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    ways: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for heart in hearts:
+        ways.setdefault(heart["way"], []).append(heart)
+    return ways
+
+
+def ejection_fractions(frames: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, float, float]]:
+    """Pair end-diastolic and end-systolic frames of each video.
+
+    Args:
+        frames: Each with video, mask, truth (h, w), spacing, and tags (phase; view and ef where known). Of several
+            masks of one frame the largest reference counts.
+
+    Yields:
+        (quantity, video, measured, truth, table) in percent; the biplane rule where a two-chamber and a four-chamber
+        video of one folder are there. A video that lacks a phase yields nothing.
+    """
+    videos: dict[str, dict[str, dict[str, Any]]] = {}
+    for frame in frames:
+        phases = videos.setdefault(frame["video"], {})
+        before = phases.get(frame["tags"]["phase"])
+        if before is None or frame["truth"].sum() > before["truth"].sum():
+            phases[frame["tags"]["phase"]] = frame
+    whole = {video: phases for video, phases in videos.items() if len(phases) == 2}
+    views: dict[str, dict[str, str]] = {}
+    for video, phases in sorted(whole.items()):
+        published = _number(phases[_PHASES[0]]["tags"].get("ef"))
+        for quantity, volume in _ONE_VIEW:
+            yield quantity, video, _one_view(phases, "mask", volume), _one_view(phases, "truth", volume), published
+        view = str(phases[_PHASES[0]]["tags"].get("view", ""))
+        views.setdefault(video.rpartition("/")[0], {})[view] = video
+    for folder, of in sorted(views.items()):
+        if {"2CH", "4CH"} <= of.keys():
+            two, four = whole[of["2CH"]], whole[of["4CH"]]
+            published = _number(four[_PHASES[0]]["tags"].get("ef"))
+            yield "ef_biplane", folder, _two_views(two, four, "mask"), _two_views(two, four, "truth"), published
+
+
+def _one_view(phases: Phases, which: str, volume: Callable[[measure.Chambers], float]) -> float:
+    """Ejection fraction by the masks named `which`; NaN where one is empty."""
+    views = [measure.chamber(phases[phase][which], phases[phase]["spacing"]) for phase in _PHASES]
+    return _fraction([volume(view) if view else np.nan for view in views])
+
+
+def _two_views(two: Phases, four: Phases, which: str) -> float:
+    """Ejection fraction by the biplane rule; NaN where a mask is empty."""
+    volumes = []
+    for phase in _PHASES:
+        a, b = (measure.chamber(view[phase][which], view[phase]["spacing"]) for view in (two, four))
+        volumes.append(measure.volume_biplane(a, b) if a and b else np.nan)
+    return _fraction(volumes)
+
+
+def _fraction(volumes: list[float]) -> float:
+    """NaN where a volume is unknown."""
+    return measure.ejection_fraction(*volumes) if np.isfinite(volumes).all() else float("nan")
+
+
+# ------------------------------------------------------------------------------------------------------------- summary
+
+
+def agreements(found: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
+    """Agreement of every quantity by source, structure, prompt and weights: with the truth's masks (reference "mask")
+    and with the source's table (reference "table")."""
+    entries = []
+    keys = ["quantity", "source", "structure", "protocol", "prompt", "weights"]
+    for key, part in found.groupby(keys, observed=True, sort=True):
+        groups = np.unique(part["group"].astype(str), return_inverse=True)[1]
+        for reference, column in (("mask", "truth"), ("table", "table")):
+            values = part[column].to_numpy(float)
+            if np.isfinite(values).any():
+                compared = agreement(part["measured"].to_numpy(float), values, groups, seed=seed)
+                entries.append(dict(zip(keys, key, strict=True)) | {"reference": reference, "agreement": compared})
+    return entries
+
+
+def table(entries: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """(headings, rows) of what `agreements` gives."""
+    heads = [
+        "quantity", "source", "structure", "protocol", "prompt", "weights", "reference", "n", "not measurable", "bias",
+        "limits of agreement", "mean |difference|", "mean |difference| %",
+    ]  # fmt: skip
+    return heads, [
+        [*_said(entry), *_numbers(entry["agreement"], QUANTITIES[entry["quantity"]][1])] for entry in entries
+    ]
+
+
+def _said(entry: Mapping[str, Any]) -> list[str]:
+    names = ("source", "structure", "protocol", "prompt", "weights", "reference")
+    return [QUANTITIES[entry["quantity"]][0], *(str(entry[name]).replace("_", " ") for name in names)]
+
+
+def _numbers(found: Agreement, unit: str) -> list[Any]:
+    def span(low: float, high: float) -> str | None:
+        return f"{low:+.2f} to {high:+.2f} {unit}" if np.isfinite(low) and np.isfinite(high) else None
+
+    bias = f"{found.bias.mean:+.2f} {unit}" if found.n else None
+    if found.n and np.isfinite(found.bias.low):
+        bias = f"{bias} ({found.bias.low:+.2f} to {found.bias.high:+.2f})"
+    percent = f"{found.percent:.2f} %" if unit != "%" and np.isfinite(found.percent) else None
+    absolute = f"{found.absolute:.2f} {unit}" if found.n else None
+    return [found.n, found.missing, bias, span(found.low, found.high), absolute, percent]
+
+
+def plots(found: "pd.DataFrame", weights: str) -> Iterator[tuple[str, str]]:
+    """(heading, Bland-Altman plot) of the clinical quantities of one set of weights, against the source's table where
+    it has one, else against the reference masks."""
+    own = found[found["weights"] == weights]
+    for (quantity, source, protocol, prompt), part in own.groupby(
+        ["quantity", "source", "protocol", "prompt"], observed=True
+    ):
+        against = "table" if part["table"].notna().any() else "truth"
+        if part[against].notna().sum() < 3 or quantity in ("area", "across"):
+            continue
+        what, unit, _ = QUANTITIES[str(quantity)]
+        words = "the source's table" if against == "table" else "reference masks"
+        heading = f"{what}, {source}, {prompt} prompt ({protocol}): {weights} against {words}"
+        yield heading, plot(part["measured"].to_numpy(float), part[against].to_numpy(float), unit)
