@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from us43d import masks
@@ -55,8 +56,4 @@ def table(tree: RawTree, key: str) -> dict[str, Row]:
     return {row["vid_name"].removesuffix(".mp4"): row for row in tree.rows(key, ("vid_name", "nerve", "frame_cnt"))}
 
 
-def read_at_100(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, 99)
-
-
-RECIPE = source(__name__, read, paper=read_at_100)
+RECIPE = source(__name__, read, paper=partial(read, threshold=99))

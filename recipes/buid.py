@@ -1,6 +1,7 @@
 """BUID (QAMEBI): breast lesions; BMP image and TIFF mask side by side, names with blanks, numbers restart per class."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
@@ -16,8 +17,4 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
         yield Sample(key=key, image=tree.path(key), masks={kind: drawn}, tags={"diagnosis": kind})
 
 
-def read_at_150(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, cut_at_150=True)
-
-
-RECIPE = source(__name__, read, paper=read_at_150)
+RECIPE = source(__name__, read, paper=partial(read, cut_at_150=True))

@@ -1,6 +1,7 @@
 """Dataset B (UDIAT): 163 breast lesions of 163 women; image and mask of one name, the class in an Excel workbook."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
@@ -27,8 +28,4 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
         )
 
 
-def read_at_150(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, cut_at_150=True)
-
-
-RECIPE = source(__name__, read, paper=read_at_150)
+RECIPE = source(__name__, read, paper=partial(read, cut_at_150=True))

@@ -1,6 +1,7 @@
 """BUS_UC: breast tumours from ultrasoundcases.info; the class is the folder, and All/ repeats both."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
@@ -23,8 +24,4 @@ def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
             )
 
 
-def read_solid(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, solid=True)
-
-
-RECIPE = source(__name__, read, paper=read_solid)
+RECIPE = source(__name__, read, paper=partial(read, solid=True))

@@ -1,6 +1,7 @@
 """CAMUS: apical views of 500 hearts from end-diastole to end-systole, three structures drawn on every frame."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from us43d import masks
@@ -59,8 +60,4 @@ def lit(picture: Any, mask: Any) -> Any:
     return mask & (picture != 0)
 
 
-def read_in_sector(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, in_sector=True)
-
-
-RECIPE = source(__name__, read, paper=read_in_sector)
+RECIPE = source(__name__, read, paper=partial(read, in_sector=True))

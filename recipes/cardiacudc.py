@@ -92,8 +92,4 @@ def _labelled_part(labels: Any, values: tuple[int, ...]) -> float:
     return float(functools.reduce(operator.or_, filled).mean())
 
 
-def read_paper(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, paper=True)
-
-
-RECIPE = source(__name__, read, paper=read_paper)
+RECIPE = source(__name__, read, paper=functools.partial(read, paper=True))

@@ -1,6 +1,7 @@
 """EchoCP: contrast echocardiograms of 30 patients at rest and in the Valsalva manoeuvre; chambers on some frames."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
@@ -58,8 +59,4 @@ def _levels(raw: RawTree) -> dict[tuple[str, str], dict[str, str]]:
     }
 
 
-def read_merged(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, merged=True)
-
-
-RECIPE = source(__name__, read, paper=read_merged)
+RECIPE = source(__name__, read, paper=partial(read, merged=True))

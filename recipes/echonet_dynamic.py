@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -72,8 +73,4 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
             )
 
 
-def read_cut_off(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, "touch")
-
-
-RECIPE = source(__name__, read, paper=read_cut_off)
+RECIPE = source(__name__, read, paper=partial(read, rule="touch"))

@@ -1,6 +1,7 @@
 """EchoNet-Pediatric: apical and short-axis videos of children; the left ventricle outlined on up to two frames each."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 from us43d import masks
@@ -79,8 +80,4 @@ def _outlines(tree: RawTree, view: str) -> Outlines:
     return {name: {n: tuple(points) for n, points in frames.items()} for name, frames in found.items()}
 
 
-def read_touched(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, "touch")
-
-
-RECIPE = source(__name__, read, paper=read_touched)
+RECIPE = source(__name__, read, paper=partial(read, rule="touch"))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from us43d import masks
@@ -73,8 +74,4 @@ def upright(mask: Any, image: Any, centre: str) -> Any:
     return Remarked(clockwise, ("square mask turned by 90 degrees, as are the others of its folder",))
 
 
-def read_paper(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, threshold=99, both=True)
-
-
-RECIPE = source(__name__, read, paper=read_paper)
+RECIPE = source(__name__, read, paper=partial(read, threshold=99, both=True))

@@ -1,6 +1,7 @@
 """Fast-U-Net: fetal abdomens (AC), and once more the heads of HC18 (HC), each half in its own RAR archives."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from us43d import masks
@@ -51,8 +52,4 @@ def filled(mask: Any) -> Any:
     return Remarked(region.array, ("the head is drawn as an outline: filled", *region.remarks))
 
 
-def read_as_paper(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, as_paper=True)
-
-
-RECIPE = source(__name__, read, paper=read_as_paper)
+RECIPE = source(__name__, read, paper=partial(read, as_paper=True))

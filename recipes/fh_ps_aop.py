@@ -1,6 +1,7 @@
 """FH-PS-AOP: fetal head and pubic symphysis in 4,000 frames of transperineal video; MetaImages, labels beside them."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,4 @@ def both(view: Any, mask: Any) -> Any:
     return view & mask if view.shape == mask.shape else mask  # of another size: an error where the image is known
 
 
-def read_in_view(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, in_view=True)
-
-
-RECIPE = source(__name__, read, paper=read_in_view)
+RECIPE = source(__name__, read, paper=partial(read, in_view=True))

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,8 +88,4 @@ def filled(path: Path, polygons: tuple[Points, ...]) -> Any:
     return coco.decode(coco.merge(coco.frPyObjects(flat, height, width))) != 0
 
 
-def read_apart(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, apart=True)
-
-
-RECIPE = source(__name__, read, paper=read_apart)
+RECIPE = source(__name__, read, paper=partial(read, apart=True))

@@ -1,6 +1,7 @@
 """regPro: transrectal volumes of 73 prostates; the gland and five landmarks of each in four-dimensional masks."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +78,4 @@ def _picture(path: Path, n: int) -> "NDArray[Any] | Remarked":
     return Remarked(scaled.round().astype("uint8"), (f"intensities scaled to 0–255: from {low:g} to {high:g}",))
 
 
-def read_merged(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, merged=True)
-
-
-RECIPE = source(__name__, read, paper=read_merged)
+RECIPE = source(__name__, read, paper=partial(read, merged=True))

@@ -1,6 +1,7 @@
 """STU-Hospital: 42 breast lesions, 128 × 128, one grey-edged mask each, mostly of another size."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
@@ -17,8 +18,4 @@ def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
         yield Sample(key=key, image=tree.path(key), masks={"breast_lesion": drawn}, fit="nearest")
 
 
-def read_solid(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, solid=True)
-
-
-RECIPE = source(__name__, read, paper=read_solid)
+RECIPE = source(__name__, read, paper=partial(read, solid=True))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 
 from us43d import masks
@@ -30,10 +31,6 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
             )
 
 
-def read_at_150(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, cut_at_150=True)
-
-
 def _numbers(tree: RawTree, key: str, part: str) -> set[int]:
     try:
         return {int(number) for number in json.loads(tree.text(key))[part]}
@@ -41,4 +38,4 @@ def _numbers(tree: RawTree, key: str, part: str) -> set[int]:
         raise UnreadableFile(f"{key} in {tree.root} is no split file: {error!r}.") from error
 
 
-RECIPE = source(__name__, read, paper=read_at_150)
+RECIPE = source(__name__, read, paper=partial(read, cut_at_150=True))

@@ -5,6 +5,7 @@ The module is called us105 because a Python module cannot begin with a digit.
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
@@ -33,8 +34,4 @@ def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
         )
 
 
-def read_solid(raw: RawTree) -> Iterator[Sample]:
-    return read(raw, solid=True)
-
-
-RECIPE = source(__name__, read, paper=read_solid)
+RECIPE = source(__name__, read, paper=partial(read, solid=True))
