@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.us43d-installed
 
-.PHONY: help env demo test test-slow lint format types imports reproduce links check clean
+.PHONY: help env demo test test-slow test-web lint format types imports reproduce links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -17,11 +17,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env        ## specimens of all sources → fetch → build → check → train → eval → predict → report
 	$(BIN)/us43d demo
 
-test: env        ## the whole suite but what is marked slow or gpu
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m 'not slow and not gpu'  # one test process per core, one thread each
+test: env        ## the whole suite but what is marked slow, gpu or web
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m 'not slow and not gpu and not web'  # one test process per core, one thread each
 
 test-slow: env   ## what takes longer
 	$(BIN)/pytest -m slow
+
+test-web: env    ## the local page in Debian's chromium (apt-get install chromium)
+	$(BIN)/pytest -m web tests/web
 
 lint: env        ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ from . import (  # noqa: F401  (each registers its verbs)
     predict,
     stats,
     train,
+    view,
     weights,
 )
 from .errors import Interrupted, failure
@@ -32,8 +33,8 @@ __all__ = ["app", "main"]
 #: The verbs in the order of the main job, as `us43d --help` lists them.
 _ORDER = (
     "demo", "list", "info", "taxonomy", "cite", "licences", "card", "doctor", "fetch", "verify", "open", "clean",
-    "build", "check", "splits", "audit", "stats", "diff", "corpus", "train", "eval", "predict", "measure", "weights",
-    "new", "links",
+    "build", "check", "splits", "audit", "stats", "diff", "corpus", "view", "train", "eval", "predict", "measure",
+    "weights", "new", "links",
 )  # fmt: skip
 app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))
 

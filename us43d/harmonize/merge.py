@@ -35,14 +35,17 @@ _FILES = ("images.npy", "annotations.npy", "strings.bin", "rle.bin")
 Row = Mapping[str, Any]
 
 
-def merge(builds: Sequence[Path], home: Path, release: str, *, commercial: bool = False) -> Corpus:
+def merge(
+    builds: Sequence[Path], home: Path, release: str, *, commercial: bool = False, folder: Path | None = None
+) -> Corpus:
     """Make corpora/<release> of builds (folders below `home`), in the order of their slugs; replaces one of that name.
 
+    folder: where to write instead, for a corpus that is an index for `us43d view` alone.
     commercial: refuse sources that are not known to allow commercial use. What `us43d audit` found in `home` counts.
     Raises BuildError if a build is unreadable, two have one source, or ids collide; LicenceError; StorageError.
     """
-    final = home / "corpora" / release
-    temporary = final.with_name(f".{release}.{os.getpid()}.tmp")
+    final = folder or home / "corpora" / release
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     with atomic.storage_errors(final, "The corpus that was there, if any, is unchanged."):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

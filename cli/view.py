@@ -1,0 +1,103 @@
+"""The verb that opens a local page to look at a corpus."""
+
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from us43d.errors import UsageError
+
+from .build import PANEL, is_built, newest, sources
+from .models import CorpusName, release
+from .options import Names
+from .output import Session
+from .select import on_disk
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.harmonize.corpus import Corpus
+    from us43d.view.server import Site
+
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port; 5043 if left out, or any free one.", show_default=False)
+]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host", help="Serve others: everyone who can reach this address and has the token.", metavar="ADDRESS"
+    ),
+]
+
+
+@verb(
+    "view",
+    panel=PANEL,
+    kept="Verdicts made on the page are on disk.",
+    examples=("us43d view", "us43d view BUSI CAMUS", "us43d view --corpus us43d --eval runs/first/eval"),
+)
+def view(
+    session: Session,
+    names: Names = None,
+    corpus: CorpusName = None,
+    evaluation: Annotated[
+        Path | None, typer.Option("--eval", help="Show the predictions of this evaluation.", metavar="FOLDER")
+    ] = None,
+    port: Port = None,
+    no_browser: NoBrowser = False,
+    host: Host = None,
+) -> None:
+    """Look at a corpus in the browser: filter, page, masks, near-duplicates to decide; on this machine only."""
+    from us43d.view import opening
+    from us43d.view.browse import Browse
+    from us43d.view.server import Site
+    from us43d.view.thumbs import Thumbs
+
+    opened = _opened(session, names or [], corpus)
+    predicted = opening.predictions(evaluation) if evaluation else {}
+    found = opening.catalogue(opened, session.home.root, predicted)
+    title = f"corpus {opened.path.name}" if not names else ", ".join(source["name"] for source in opened.sources)
+    browse = Browse(found, Thumbs(session.home.root / "cache" / "view" / "thumbs"), title, predicted)
+    run(session, Site(browse.routes(), "/"), f"{len(found):,} images", port, no_browser, host)
+
+
+def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
+    """The corpus meant: of the builds named, the one of that release, the only one, or of all builds."""
+    from us43d.harmonize.corpus import Corpus
+    from us43d.view import opening
+
+    if names and corpus:
+        raise UsageError("Give sources or --corpus, not both.", next=f"us43d view --corpus {corpus}")
+    if names:
+        chosen = sources(session, names, False, is_built, "view")
+    elif corpus or any((session.home.root / "corpora").glob("[!.]*/corpus.json")):
+        return Corpus.open(release(session, corpus), session.home.root)
+    else:
+        chosen = on_disk(session.home, is_built)
+        if not chosen:
+            raise UsageError(f"Nothing is built in {session.home.root}.", next="us43d demo")
+    return opening.indexed([newest(session, recipe) for recipe in chosen], session.home.root)
+
+
+def run(session: Session, site: "Site", what: str, port: int | None, no_browser: bool, host: str | None) -> None:
+    """Serve a site until the user ends it."""
+    from us43d.view.server import serve
+
+    running = serve(site, host=host or "127.0.0.1", port=port)
+    session.answer({"url": running.url, "port": running.port}, running.url)
+    if host:
+        session.warn(
+            f"--host {host}: everyone who can reach this address and knows the token sees the images, and traffic is "
+            "not encrypted. Use it inside a network you trust."
+        )
+    session.say(f"{what}; Ctrl-C ends the server")
+    if not no_browser:
+        webbrowser.open(running.url)
+    try:
+        while running.thread.is_alive():
+            running.thread.join(1)
+    except KeyboardInterrupt:  # the usual way to end it
+        session.say("the server has ended")
+    finally:
+        running.stop()

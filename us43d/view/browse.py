@@ -1,0 +1,249 @@
+"""The site of `us43d view`: grid, one image, sources."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from us43d.cards.licences import CAVEAT
+from us43d.harmonize.corpus import SPECK
+from us43d.masks import read
+from us43d.view import thumbs
+from us43d.view.catalogue import Catalogue, Query
+from us43d.view.pages import render
+from us43d.view.thumbs import Thumbs
+
+__all__ = ["Browse", "query"]
+
+#: Rows of one answer at most.
+_WINDOW = 500
+#: Images of a group listed beside one of them.
+_NEIGHBOURS = 5000
+_FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
+
+
+def query(catalogue: Catalogue, parameters: Any) -> Query:
+    """The images an address means; other parameters are the page's own. Raises HTTPException for an unknown order."""
+    choices = tuple(
+        (name, tuple(parameters.getlist(name))) for name in catalogue.facets if name in parameters
+    )  # fmt: skip
+    order = parameters.get("sort", "key")
+    if order not in catalogue.orders:
+        raise HTTPException(400, f"Unknown order {order!r}.")
+    like = parameters.get("like", "0")
+    if not like.isdigit() or len(like) > 16:
+        raise HTTPException(400, "The id of an image is a whole number.")
+    return Query(choices, parameters.get("q", "")[:400], parameters.get("group", ""), order, int(like))
+
+
+class Browse:
+    """Answers about one catalogue. predictions: annotation id → what an evaluation found (dice, score, rle)."""
+
+    def __init__(
+        self, catalogue: Catalogue, kept: Thumbs, title: str, predictions: Mapping[int, Mapping[str, Any]] | None = None
+    ) -> None:
+        self.catalogue, self.thumbs, self.title = catalogue, kept, title
+        self.predictions = predictions or {}
+        self._names = [source["name"] for source in catalogue.corpus.sources]
+        self._categories = {entry["id"]: entry for entry in catalogue.corpus.categories}
+        self._version = catalogue.corpus.digest[:12]
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.grid_page),
+            Route("/image/{id:int}", self.image_page),
+            Route("/source/{slug}", self.source_page),
+            Route("/api/facets", self.facets),
+            Route("/api/grid", self.window),
+            Route("/api/image/{id:int}", self.image),
+            Route("/thumb/{id:int}", self.thumb),
+            Route("/overlay/{id:int}", self.overlay),
+            Route("/pixels/{id:int}", self.pixels),
+        ]
+
+    # ------------------------------------------------------------------------------------------------------------ pages
+
+    def grid_page(self, request: Request) -> Response:
+        return HTMLResponse(
+            render("grid.html", title=self.title, orders=self.catalogue.orders, corpus=self._version, page="grid")
+        )
+
+    def image_page(self, request: Request) -> Response:
+        row = self._row(request)
+        return HTMLResponse(
+            render("image.html", title=self.catalogue.key(row), corpus=self._version, site=self.title, page="image")
+        )
+
+    def source_page(self, request: Request) -> Response:
+        from us43d.view.sources import source_page
+
+        return HTMLResponse(source_page(self.catalogue, request.path_params["slug"], self.title))
+
+    # ------------------------------------------------------------------------------------------------------------- JSON
+
+    def facets(self, request: Request) -> Response:
+        asked = query(self.catalogue, request.query_params)
+        return JSONResponse(
+            {"total": len(self.catalogue.rows(asked)), "all": len(self.catalogue),
+             "facets": self.catalogue.counted(asked)}
+        )  # fmt: skip
+
+    def window(self, request: Request) -> Response:
+        """Rows start … start + count of a query; with `id`, the window's start is that image's place."""
+        catalogue, parameters = self.catalogue, request.query_params
+        rows = catalogue.rows(query(catalogue, parameters))
+        start, count = _whole(parameters.get("start", "0")), min(_WINDOW, _whole(parameters.get("count", "100")))
+        place = None
+        if "id" in parameters:
+            row = catalogue.row(_whole(parameters["id"]))
+            places = (rows == row).nonzero()[0]
+            place = int(places[0]) if len(places) else None
+            start = place or 0
+        held = [self._tile(int(row)) for row in rows[start : start + count]]
+        return JSONResponse({"total": len(rows), "start": start, "place": place, "rows": held})
+
+    def _tile(self, row: int) -> dict[str, Any]:
+        catalogue = self.catalogue
+        tile = {
+            "id": int(catalogue.ids[row]), "key": catalogue.key(row), "source": self._names[catalogue.sources[row]],
+            "split": catalogue.state(row), "annotations": int(catalogue.counts[row]),
+        }  # fmt: skip
+        if catalogue.worst[row] < 2:
+            tile["dice"] = round(float(catalogue.worst[row]), 3)
+        return tile
+
+    def image(self, request: Request) -> Response:
+        """All that is known of an image, with its masks as compressed RLE."""
+        catalogue = self.catalogue
+        row = self._row(request)
+        source = catalogue.corpus.sources[catalogue.sources[row]]
+        facts = catalogue.facts(row)
+        place = int(catalogue.images[row])
+        members = catalogue.members(row)
+        at = members.index(row) if row in members else 0
+        first = max(0, at - _NEIGHBOURS // 2)
+        spacing = catalogue.corpus.images["spacing"][place].tolist() if place >= 0 else []
+        answer = {
+            **self._tile(row), "shown": place >= 0, "width": int(catalogue.widths[row]),
+            "height": int(catalogue.heights[row]), "group": catalogue.group(row),
+            "spacing": spacing if all(value > 0 for value in spacing) else [],
+            "facts": {name: value for name, value in facts.items() if name not in ("id", "key", "phash", "group")},
+            "licence": source["licence"], "caveat": CAVEAT, "build": f"{source['name']}/{source['version']}",
+            "slug": source["slug"], "specimen": bool(source.get("specimen")),
+            "citations": source["citations"],
+            "masks": self._masks(place) if place >= 0 else [],
+            "members": [int(catalogue.ids[n]) for n in members[first : first + _NEIGHBOURS]],
+            "group_size": len(members),
+            "twins": [self._tile(other) | {"why": why} for other, why in catalogue.twins.get(row, ())],
+            "deep": place >= 0 and _deep(catalogue.corpus.file(place)),
+        }  # fmt: skip
+        rows = catalogue.rows(query(catalogue, request.query_params))
+        places = (rows == row).nonzero()[0]
+        answer["place"], answer["total"] = (int(places[0]) if len(places) else None), len(rows)
+        if len(places):
+            n = int(places[0])
+            answer["previous"] = int(catalogue.ids[rows[n - 1]]) if n else None
+            answer["next"] = int(catalogue.ids[rows[n + 1]]) if n + 1 < len(rows) else None
+        return JSONResponse(answer)
+
+    def _masks(self, image: int) -> list[dict[str, Any]]:
+        corpus = self.catalogue.corpus
+        masks = []
+        for annotation in corpus.of(image):
+            record = corpus.annotations[annotation]
+            entry = self._categories.get(int(record["category"]), {"name": "unknown", "supercategory": ""})
+            mask = {
+                "id": int(record["id"]), "structure": entry["name"], "organ": entry["supercategory"],
+                "colour": thumbs.colour(int(record["category"])), "area": int(record["area"]),
+                "box": record["bbox"].tolist(), "rle": corpus.rle(annotation).decode("ascii"),
+                "diagnosis": corpus.facts["diagnoses"][int(record["diagnosis"])],
+                "speck": bool(record["flags"] & SPECK),
+            }  # fmt: skip
+            if prediction := self.predictions.get(int(record["id"])):
+                mask["prediction"] = prediction
+            masks.append(mask)
+        return masks
+
+    # --------------------------------------------------------------------------------------------------------- pictures
+
+    def _row(self, request: Request) -> int:
+        row = self.catalogue.row(request.path_params["id"])
+        if row is None:
+            raise HTTPException(404, f"No image with the id {request.path_params['id']} is in {self.title}.")
+        return row
+
+    def _place(self, request: Request) -> int:
+        """The corpus' row of an image that has pixels."""
+        place = int(self.catalogue.images[self._row(request)])
+        if place < 0:
+            raise HTTPException(404, "This sample was dropped: it has no image.")
+        return place
+
+    def _kept(self, name: str, make: Any) -> Response:
+        data = self.thumbs.get(name)
+        if data is None:
+            with self.thumbs.decoding:
+                data = make()
+            self.thumbs.put(name, data)
+        return Response(data, media_type="image/webp", headers=_FOREVER)
+
+    def thumb(self, request: Request) -> Response:
+        place = self._place(request)
+        corpus = self.catalogue.corpus
+        return self._kept(
+            f"thumb {self._version} {corpus.images['id'][place]}",
+            lambda: thumbs.thumbnail(thumbs.windowed(read.image(corpus.file(place)))),
+        )
+
+    def overlay(self, request: Request) -> Response:
+        place = self._place(request)
+        corpus = self.catalogue.corpus
+        image = corpus.images[place]
+        rows = sorted(corpus.of(place), key=lambda n: -corpus.annotations["area"][n])
+        return self._kept(
+            f"overlay {self._version} {image['id']}",
+            lambda: thumbs.overlay(
+                (int(image["height"]), int(image["width"])),
+                [(int(corpus.annotations["category"][n]), corpus.mask(n)) for n in rows],
+            ),
+        )
+
+    def pixels(self, request: Request) -> Response:
+        """The image at its own size in 8 bits. low, high: the window of a 16-bit image."""
+        place = self._place(request)
+        low, high = (_number(request.query_params.get(name)) for name in ("low", "high"))
+        with self.thumbs.decoding:
+            data = thumbs.png(thumbs.windowed(read.image(self.catalogue.corpus.file(place)), low, high))
+        return Response(data, media_type="image/png", headers=_FOREVER)
+
+
+def _deep(file: Path) -> bool:
+    """Whether a file is a PNG of 16 bits; a file that is missing is told of when its pixels are asked for."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(25)
+    except OSError:
+        return False
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] == b"\x10"
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit() or len(text) > 16:
+        raise HTTPException(400, "A place is a whole number.")
+    return int(text)
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise HTTPException(400, "The window's ends are numbers.") from error
+    if not 0 <= value <= 65535:
+        raise HTTPException(400, "The window's ends lie between 0 and 65,535.")
+    return value

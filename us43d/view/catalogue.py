@@ -1,0 +1,473 @@
+"""What the page asks of a corpus: facets with counts, search, order, a window of rows, one image.
+
+One row per sample of the builds' manifests, excluded and dropped ones included, in the order of sources and keys; the
+corpus gives splits and annotations. All columns are arrays in memory (about 150 bytes per image), so that a few passes
+over them answer any question.
+"""
+
+import json
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import BuildError
+from us43d.harmonize import shards
+from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
+
+__all__ = ["Catalogue", "Facet", "Query"]
+
+_COLUMNS = ("id", "key", "phash", "group", "group_kind", "official_split", "height", "width", "tags", "remarks", "drop")
+_STATES = (*SPLITS, "dropped", "not in the corpus")
+_DROPPED, _MISSING = 4, 5
+_NO_MASK = "(no mask)"
+#: Tags with more values than this are not facets: they name patients or files, or are measurements.
+_MOST_VALUES = 60
+#: Answers kept, by query.
+_CACHED = 24
+_SIZES = ((256, "under 256 px"), (512, "256 to 511 px"), (1024, "512 to 1,023 px"), (1 << 31, "1,024 px and more"))
+_ORDERS = {
+    "key": "Source and key", "annotations": "Most annotations", "largest": "Largest structure",
+    "smallest": "Smallest structure", "dice": "Worst Dice of a prediction",
+}  # fmt: skip
+
+
+class Query(NamedTuple):
+    """Images asked for. choices: facet → values, of which an image has one. text: in its key or group, or its id.
+
+    group: exactly this group. order: a key of `Catalogue.orders`. like: id of an image; the most similar come first.
+    """
+
+    choices: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    text: str = ""
+    group: str = ""
+    order: str = "key"
+    like: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Facet:
+    """rows, codes: pairs of an image's row and the place of a value in `values`; an image may have several values."""
+
+    name: str
+    title: str
+    values: list[str]
+    rows: NDArray[np.int32]
+    codes: NDArray[np.int32]
+
+    def counts(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many of the images in `mask` (N,) have each value."""
+        return np.bincount(self.codes[mask[self.rows]], minlength=len(self.values))
+
+    def matching(self, chosen: Iterable[str], size: int) -> NDArray[np.bool_]:
+        """(N,) the images that have one of the values; unknown values match nothing."""
+        places = [self.values.index(value) for value in chosen if value in self.values]
+        mask = np.zeros(size, bool)
+        mask[self.rows[np.isin(self.codes, places)]] = True
+        return mask
+
+
+class Catalogue:
+    """A corpus that can be asked. findings: the contents of audit.json. worst: image id → least Dice of a prediction.
+
+    Raises BuildError if a manifest is missing, CheckError if one is unreadable.
+    """
+
+    def __init__(
+        self, corpus: Corpus, findings: Mapping[str, Any] | None = None, worst: Mapping[int, float] | None = None
+    ) -> None:
+        self.corpus = corpus
+        self._lock = Lock()
+        self._answers: OrderedDict[Query, NDArray[np.int32]] = OrderedDict()
+        self._read(corpus)
+        self.worst = np.full(len(self), np.inf, np.float32)
+        for number, dice in (worst or {}).items():
+            if (row := self.row(number)) is not None:
+                self.worst[row] = dice
+        self.twins: dict[int, list[tuple[int, str]]] = defaultdict(list)
+        marked = self._findings(findings) if findings else []
+        self.facets = {facet.name: facet for facet in self._facets(marked) if len(facet.values)}
+        self.orders = {name: title for name, title in _ORDERS.items() if name != "dice" or worst}
+
+    # ---------------------------------------------------------------------------------------------------------- reading
+
+    def _read(self, corpus: Corpus) -> None:
+        import pyarrow as pa
+
+        tables, numbers = [], []
+        for number, source in enumerate(corpus.sources):
+            table = _manifest(corpus.home / source["path"], corpus, number)
+            tables.append(table)
+            numbers.append(np.full(len(table), number, np.uint16))
+        table = pa.concat_tables(tables)
+        self.sources = np.concatenate(numbers)
+        self.starts = np.concatenate(([0], np.cumsum([len(t) for t in tables])))
+        self.ids = _numbers(table["id"], np.int64)
+        self.heights, self.widths = (_numbers(table[name], np.int32) for name in ("height", "width"))
+        self.phashes = _numbers(table["phash"], np.uint64)
+        self._keys = table["key"].cast("large_string").combine_chunks()
+        groups = table["group"].combine_chunks().dictionary_encode()
+        self._groups, local = groups.dictionary.cast("large_string"), _numbers(groups.indices, np.int64)
+        # A group's name is unique in its source only.
+        self.groups = self.sources.astype(np.int64) * len(self._groups) + local
+        self._table = table.select(["group_kind", "official_split", "tags", "remarks", "drop"])
+        self._order = np.argsort(self.ids, kind="stable")
+        by_id = np.argsort(corpus.images["id"], kind="stable")
+        sorted_ids = corpus.images["id"][by_id]
+        place = np.minimum(np.searchsorted(sorted_ids, self.ids), max(0, len(sorted_ids) - 1))
+        there = sorted_ids[place] == self.ids if len(sorted_ids) else np.zeros(len(self.ids), bool)
+        #: Row of the corpus' images, −1 for what it does not hold.
+        self.images = np.where(there, by_id[place] if len(by_id) else 0, -1).astype(np.int64)
+        dropped = _numbers(self._table["drop"].is_valid(), bool)
+        self.states = np.where(there, corpus.images["split"][np.maximum(self.images, 0)], _MISSING).astype(np.uint8)
+        self.states[dropped] = _DROPPED
+        self._annotations(corpus)
+
+    def _annotations(self, corpus: Corpus) -> None:
+        """Pairs of row and category, counts and extreme shares, from annotations that are no specks."""
+        rows = np.full(len(corpus), -1, np.int32)
+        held = np.flatnonzero(self.images >= 0)
+        rows[self.images[held]] = held
+        annotations = corpus.annotations
+        kept = (annotations["flags"] & SPECK) == 0
+        owner = rows[annotations["image"][kept]]
+        known = owner >= 0
+        owner, self._categories = owner[known], annotations["category"][kept][known].astype(np.int32)
+        self._owners, self._diagnoses = owner, annotations["diagnosis"][kept][known].astype(np.int32)
+        area = np.maximum(1, self.heights.astype(np.int64) * self.widths)[owner]
+        share = (annotations["area"][kept][known] / area).astype(np.float32)
+        self.counts = np.bincount(owner, minlength=len(self)).astype(np.int32)
+        self.largest, self.smallest = np.zeros(len(self), np.float32), np.full(len(self), np.inf, np.float32)
+        np.maximum.at(self.largest, owner, share)
+        np.minimum.at(self.smallest, owner, share)
+
+    # ----------------------------------------------------------------------------------------------------------- facets
+
+    def _facets(self, marked: list[tuple[int, str]]) -> Iterable[Facet]:
+        every = np.arange(len(self), dtype=np.int32)
+        names = [source["name"] for source in self.corpus.sources]
+        yield _facet("source", "Source", names, every, self.sources)
+        yield _facet("split", "Split", list(_STATES), every, self.states)
+        category = {entry["id"]: entry for entry in self.corpus.categories}
+        bare = np.flatnonzero((self.counts == 0) & (self.states != _DROPPED)).astype(np.int32)
+        organs = [(category[c]["supercategory"] if c in category else "") for c in range(max([*category, 0]) + 1)]
+        own = [source["organ"] for source in self.corpus.sources]
+        yield _named(
+            "organ", "Organ", _unique_pairs(self._owners, self._categories), organs,
+            extra=(every[self.counts == 0], [own[n] for n in self.sources[self.counts == 0]]),
+        )  # fmt: skip
+        structures = [(category[c]["name"] if c in category else "") for c in range(len(organs))]
+        yield _named(
+            "structure", "Structure", _unique_pairs(self._owners, self._categories), structures,
+            extra=(bare, [_NO_MASK] * len(bare)),
+        )  # fmt: skip
+        yield _named(
+            "diagnosis", "Diagnosis", _unique_pairs(self._owners, self._diagnoses), self.corpus.facts["diagnoses"]
+        )
+        yield _texts("finding", "Audit finding", [row for row, _ in marked], [kind for _, kind in marked])
+        yield from self._tags()
+        yield self._column("drop", "Dropped because")
+        yield self._lists("remarks", "Remark")
+        yield self._column("official_split", "Published split")
+        yield self._column("group_kind", "Group is a")
+        sized = every[self.heights > 0]
+        longest = np.maximum(self.heights, self.widths)[sized]
+        yield _facet("size", "Longer side", [t for _, t in _SIZES], sized, np.digitize(longest, [s for s, _ in _SIZES]))
+
+    def _column(self, name: str, title: str) -> Facet:
+        encoded = self._table[name].combine_chunks().dictionary_encode()
+        known = _numbers(encoded.is_valid(), bool)
+        codes = _numbers(encoded.indices.fill_null(0), np.int32)
+        return _facet(name, title, encoded.dictionary.to_pylist(), np.flatnonzero(known).astype(np.int32), codes[known])
+
+    def _json(self, name: str) -> tuple[list[Any], NDArray[np.int32]]:
+        """(distinct values, decoded; the place of each row's)."""
+        encoded = self._table[name].combine_chunks().dictionary_encode()
+        return [json.loads(text) for text in encoded.dictionary.to_pylist()], _numbers(
+            encoded.indices.fill_null(-1), np.int32
+        )
+
+    def _lists(self, name: str, title: str) -> Facet:
+        values, codes = self._json(name)
+        rows: list[NDArray[Any]] = []
+        texts: list[str] = []
+        for place, row_list in _by_code(codes, values):
+            for text in place:
+                rows.append(row_list)
+                texts.append(str(text))
+        return _blocks(name, title, rows, texts)
+
+    def _tags(self) -> Iterable[Facet]:
+        values, codes = self._json("tags")
+        held: dict[str, tuple[list[NDArray[Any]], list[str]]] = defaultdict(lambda: ([], []))
+        for tags, rows in _by_code(codes, values):
+            for tag, value in tags.items():
+                held[tag][0].append(rows)
+                held[tag][1].append(str(value).lower() if isinstance(value, bool) else str(value))
+        for tag, (blocks, texts) in sorted(held.items()):
+            if len(set(texts)) <= _MOST_VALUES:
+                yield _blocks(f"tag.{tag}", tag.replace("_", " ").capitalize(), blocks, texts)
+
+    def _findings(self, content: Mapping[str, Any]) -> list[tuple[int, str]]:
+        """(row, kind) of everything an audit reported; fills `twins`."""
+        marked: set[tuple[int, str]] = set()
+
+        def rows(entries: Iterable[Mapping[str, Any]]) -> list[int]:
+            held = (self.find(entry["source"], entry["key"]) for entry in entries)
+            return [row for row in held if row is not None]
+
+        for name, kind in (
+            ("exact", "exact duplicate"), ("across_sources", "also in another source"), ("leaks", "remaining leak"),
+            ("leaks_across_sources", "remaining leak"), ("official_leaks", "leak in the published split"),
+        ):  # fmt: skip
+            for family in content.get(name, ()):
+                members = rows(family)
+                marked |= {(row, kind) for row in members}
+                if name == "exact":
+                    for row in members:
+                        self.twins[row] += [(other, kind) for other in members if other != row]
+        for name, kind in (("near", "near-duplicate"), ("conflicts", "contradicting labels")):
+            for pair in content.get(name, ()):
+                members = rows((pair["a"], pair["b"]))
+                marked |= {(row, kind) for row in members}
+                if len(members) == 2:
+                    for row, other in (members, members[::-1]):
+                        self.twins[row].append((other, kind))
+        said = {
+            "outside": "mask outside the field of view", "whole": "mask as large as the image", "empty": "empty mask",
+            "speck": "speck",
+        }  # fmt: skip
+        for fault in content.get("masks", ()):
+            marked |= {(row, said.get(fault["kind"], fault["kind"])) for row in rows([fault])}
+        for mark in content.get("marks", ()):
+            marked |= {(row, f"burned-in annotation: {mark['kind']}") for row in rows([mark])}
+        return sorted(marked)
+
+    # ----------------------------------------------------------------------------------------------------------- asking
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row(self, image: int) -> int | None:
+        """The row of an image id."""
+        place = int(np.searchsorted(self.ids, image, sorter=self._order))
+        if place < len(self) and self.ids[self._order[place]] == image:
+            return int(self._order[place])
+        return None
+
+    def find(self, source: str, key: str) -> int | None:
+        """The row of a source's name and a key."""
+        return self._by_key.get((source, key))
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, str], int]:
+        names = [source["name"] for source in self.corpus.sources]
+        return {
+            (names[n], key): row for row, (n, key) in enumerate(zip(self.sources, self._keys.to_pylist(), strict=True))
+        }
+
+    def key(self, row: int) -> str:
+        return str(self._keys[row].as_py())
+
+    def group(self, row: int) -> str:
+        return str(self._groups[int(self.groups[row]) % len(self._groups)].as_py())
+
+    def state(self, row: int) -> str:
+        return _STATES[self.states[row]]
+
+    def members(self, row: int) -> list[int]:
+        """Rows of the image's group that have pixels, itself included, in the order of keys."""
+        same = np.flatnonzero((self.groups == self.groups[row]) & (self.images >= 0))
+        return [int(n) for n in same]
+
+    def rows(self, query: Query) -> NDArray[np.int32]:
+        """The rows a query means, in its order."""
+        with self._lock:
+            if query in self._answers:
+                self._answers.move_to_end(query)
+                return self._answers[query]
+        rows = self._ordered(np.flatnonzero(self._mask(query)).astype(np.int32), query)
+        with self._lock:
+            self._answers[query] = rows
+            while len(self._answers) > _CACHED:
+                self._answers.popitem(last=False)
+        return rows
+
+    def counted(self, query: Query) -> list[dict[str, Any]]:
+        """Every facet with the number of images of each value, given what is chosen in the other facets."""
+        base = self._mask(query._replace(choices=()))
+        matches = {name: self.facets[name].matching(values, len(self)) for name, values in query.choices
+                   if name in self.facets}  # fmt: skip
+        whole = base.copy()
+        for mask in matches.values():
+            whole &= mask
+        answers = []
+        for name, facet in self.facets.items():
+            mask = whole
+            if name in matches:
+                mask = base.copy()
+                for other, chosen in matches.items():
+                    if other != name:
+                        mask &= chosen
+            chosen_values = dict(query.choices).get(name, ())
+            counts = facet.counts(mask)
+            values = [
+                {"value": value, "count": int(count), "chosen": value in chosen_values}
+                for value, count in zip(facet.values, counts, strict=True)
+                if count or value in chosen_values
+            ]
+            if values:
+                answers.append({"name": name, "title": facet.title, "values": values})
+        return answers
+
+    def _mask(self, query: Query) -> NDArray[np.bool_]:
+        mask = np.ones(len(self), bool)
+        for name, values in query.choices:
+            if name in self.facets:
+                mask &= self.facets[name].matching(values, len(self))
+        if query.group:
+            mask &= self._group_mask(lambda names, pc: pc.equal(names, query.group))
+        if query.text:
+            import pyarrow.compute as pc
+
+            text = query.text.strip()
+            hits = _numbers(pc.match_substring(self._keys, text, ignore_case=True), bool)
+            hits = hits | self._group_mask(lambda names, pc: pc.match_substring(names, text, ignore_case=True))
+            if text.isdigit() and int(text) < 1 << 53 and (row := self.row(int(text))) is not None:
+                hits[row] = True
+            mask &= hits
+        return mask
+
+    def _group_mask(self, test: Any) -> NDArray[np.bool_]:
+        import pyarrow.compute as pc
+
+        matching = _numbers(test(self._groups, pc), bool)
+        return np.asarray(matching[self.groups % max(1, len(self._groups))])
+
+    def _ordered(self, rows: NDArray[np.int32], query: Query) -> NDArray[np.int32]:
+        if query.like and (to := self.row(query.like)) is not None:
+            differing = (self.phashes[rows] ^ self.phashes[to]).view(np.uint8).reshape(-1, 8)
+            distance = np.unpackbits(differing, axis=1).sum(axis=1).astype(np.int16)
+            distance[self.images[rows] < 0] = 255  # no picture
+            distance[rows == to] = -1
+            return rows[np.argsort(distance, kind="stable")]
+        values = {
+            "annotations": -self.counts[rows], "largest": -self.largest[rows], "smallest": self.smallest[rows],
+            "dice": self.worst[rows],
+        }.get(query.order)  # fmt: skip
+        return rows if values is None else rows[np.argsort(values, kind="stable")]
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """All columns of an image's manifest row; for images of an own COCO file what the corpus says."""
+        import pyarrow.parquet as pq
+
+        number = int(self.sources[row])
+        path = self.corpus.home / self.corpus.sources[number]["path"] / shards.MANIFEST
+        if not path.is_file():
+            return dict.fromkeys(_COLUMNS) | {"id": int(self.ids[row]), "key": self.key(row)}
+        place = int(row - self.starts[number])
+        file = pq.ParquetFile(path)
+        for n in range(file.num_row_groups):
+            rows = file.metadata.row_group(n).num_rows
+            if place < rows:
+                return dict(file.read_row_group(n).slice(place, 1).to_pylist()[0])
+            place -= rows
+        raise BuildError(f"{path} has changed since it was opened.", next="us43d view")
+
+
+def _manifest(build: Path, corpus: Corpus, number: int) -> Any:
+    """The columns of a build's manifest; made of the corpus itself for a user's own COCO file, which has none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = build / shards.MANIFEST
+    if path.is_file():
+        try:
+            return pq.read_table(path, columns=list(_COLUMNS))
+        except (OSError, pa.ArrowException) as error:
+            raise BuildError(f"{path} is not a readable manifest: {error}.", next="us43d check --all") from error
+    if corpus.sources[number]["slug"] != "own":
+        raise BuildError(f"{path} is missing.", next="us43d build --all")
+    rows = np.flatnonzero(corpus.images["source"] == number)
+    images = corpus.images[rows]
+    columns: dict[str, Any] = {
+        "id": images["id"], "key": [corpus.key(int(n)) for n in rows], "phash": np.zeros(len(rows), np.uint64),
+        "group": [corpus.group(int(n)) for n in rows], "group_kind": [None] * len(rows),
+        "official_split": [None] * len(rows), "height": images["height"], "width": images["width"],
+        "tags": ["{}"] * len(rows), "remarks": ["[]"] * len(rows), "drop": [None] * len(rows),
+    }  # fmt: skip
+    kinds = {"id": pa.int64(), "phash": pa.uint64(), "height": pa.int32(), "width": pa.int32()}
+    return pa.table({name: pa.array(values, kinds.get(name, pa.string())) for name, values in columns.items()})
+
+
+# ------------------------------------------------------------------------------------------------------------- columns
+
+
+def _numbers(column: Any, dtype: Any) -> NDArray[Any]:
+    """A column of Arrow as a NumPy array, null being 0."""
+    if hasattr(column, "combine_chunks"):
+        column = column.combine_chunks()
+    if column.null_count:
+        column = column.fill_null(0)
+    return np.asarray(column.to_numpy(zero_copy_only=False)).astype(dtype)
+
+
+def _by_code(codes: NDArray[np.int32], values: Sequence[Any]) -> Iterable[tuple[Any, NDArray[np.int32]]]:
+    """(value, the rows that have it)."""
+    order = np.argsort(codes, kind="stable").astype(np.int32)
+    bounds = np.searchsorted(codes[order], np.arange(len(values) + 1))
+    for place, value in enumerate(values):
+        yield value, order[bounds[place] : bounds[place + 1]]
+
+
+def _unique_pairs(rows: NDArray[np.int32], codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Each pair of row and code once."""
+    packed = np.unique((rows.astype(np.int64) << 32) | codes)
+    return (packed >> 32).astype(np.int32), (packed & 0xFFFFFFFF).astype(np.int32)
+
+
+def _facet(name: str, title: str, values: list[str], rows: Any, codes: Any) -> Facet:
+    return Facet(name, title, values, np.asarray(rows, np.int32), np.asarray(codes, np.int32))
+
+
+def _named(
+    name: str,
+    title: str,
+    pairs: tuple[NDArray[np.int32], NDArray[np.int32]],
+    names: Sequence[str],
+    extra: tuple[NDArray[np.int32], Sequence[str]] | None = None,
+) -> Facet:
+    """A facet of pairs of row and number; several numbers may have one name, "" is passed over."""
+    values = sorted({text for text in names if text} | set(extra[1] if extra else ()) - {""})
+    place = {text: n for n, text in enumerate(values)}
+    table = np.array([place.get(text, -1) for text in names] or [-1], np.int32)
+    rows, codes = pairs[0], table[pairs[1]]
+    if extra:
+        rows = np.concatenate([rows, extra[0]])
+        codes = np.concatenate([codes, np.array([place.get(text, -1) for text in extra[1]], np.int32)])
+    kept = codes >= 0
+    rows, codes = _unique_pairs(rows[kept], codes[kept])
+    used = np.unique(codes)
+    return _facet(name, title, [values[n] for n in used], rows, np.searchsorted(used, codes))
+
+
+def _texts(name: str, title: str, rows: Sequence[int], texts: Sequence[str]) -> Facet:
+    values = sorted(set(texts))
+    place = {text: n for n, text in enumerate(values)}
+    return _facet(name, title, values, list(rows), [place[text] for text in texts])
+
+
+def _blocks(name: str, title: str, blocks: Sequence[NDArray[Any]], texts: Sequence[str]) -> Facet:
+    """A facet of blocks of rows that share a text."""
+    values = sorted(set(texts))
+    place = {text: n for n, text in enumerate(values)}
+    empty = np.zeros(0, np.int32)
+    rows = np.concatenate([empty, *blocks])
+    codes = np.repeat(np.array([place[text] for text in texts], np.int32), [len(block) for block in blocks])
+    return _facet(name, title, values, rows, codes)

@@ -1,0 +1,234 @@
+// @ts-check
+/** One image: masks, zoom, window and level, ruler, what is known of it, its group and its near-duplicates. */
+import { $, api, counted, h, number, report, shortcuts, tail } from '/static/dom.js';
+import { decode } from '/static/rle.js';
+import { Viewer, loaded, ruler } from '/static/viewer.js';
+
+const corpus = document.body.dataset.corpus ?? '';
+const viewer = new Viewer($('stage'));
+/** @type {any} */ let image = null;
+/** @type {{mask: any, layer: any}[]} */ let layers = [];
+let measuring = false;
+let playing = 0;
+/** Structures that are switched off, kept from image to image. @type {Set<string>} */
+const off = new Set();
+
+const id = () => Number(location.pathname.split('/').pop());
+const address = (/** @type {number} */ to) => `/image/${to}${location.search}`;
+
+/** Show another image of the same query without loading the page anew. @param {number} to @param {boolean} [step] */
+async function show(to, step = true) {
+  const answer = await api(`/api/image/${to}${location.search}`);
+  if (step) history.replaceState(null, '', address(to));
+  image = answer;
+  document.title = `${image.key} · us43d`;
+  $('key').textContent = image.key;
+  $('stage').setAttribute('aria-label', `${image.key}: ${image.masks.map((/** @type {any} */ m) => m.structure.replaceAll('_', ' ')).join(', ') || 'no mask'}`);
+  $('position').textContent = image.place === null || image.place === undefined ? '' : `${number.format(image.place + 1)} of ${number.format(image.total)}`;
+  /** @type {HTMLButtonElement} */ ($('previous')).disabled = !image.previous;
+  /** @type {HTMLButtonElement} */ ($('next')).disabled = !image.next;
+  const home = new URLSearchParams(location.search);
+  if (image.place) home.set('at', String(image.place));
+  /** @type {HTMLAnchorElement} */ ($('back')).href = String(home) ? `/?${home}` : '/';
+  draw();
+  facts();
+  frames();
+  if (image.next) new Image().src = `/pixels/${image.next}?v=${corpus}`;
+}
+
+async function draw() {
+  const shown = image;
+  $('no-image').hidden = image.shown;
+  if (!image.shown) {
+    $('no-image').textContent = image.facts.drop ? `Dropped: ${image.facts.drop}` : 'This sample has no image.';
+    viewer.setLayers([]);
+    viewer.image = null;
+    viewer.paint();
+    return;
+  }
+  let picture;
+  try {
+    picture = await loaded(`/pixels/${image.id}?v=${corpus}`);
+  } catch {
+    if (shown !== image) return;
+    viewer.image = null;
+    viewer.paint();
+    $('no-image').hidden = false;
+    $('no-image').textContent = `The image file cannot be read. Run: us43d check ${image.source}`;
+    return;
+  }
+  if (shown !== image) return;
+  layers = image.masks.flatMap((/** @type {any} */ mask) => {
+    const truth = { mask, layer: { mask: decode(mask.rle, image.height, image.width), colour: mask.colour, visible: !off.has(mask.structure) } };
+    if (!mask.prediction) return [truth];
+    return [truth, { mask, layer: { mask: decode(mask.prediction.rle, image.height, image.width), colour: [255, 255, 255], dashed: true, fill: false, visible: !off.has('prediction') } }];
+  });
+  viewer.setImage(picture, image.width, image.height);
+  viewer.setLayers(layers.map(({ layer }) => layer));
+  if (measuring) viewer.use(ruler(image.spacing));
+}
+
+// --------------------------------------------------------------------------------------------------------- what is known
+
+/** @param {string} head @param {...any} children */
+const section = (head, ...children) => h('section', {}, h('h2', {}, head), ...children);
+/** @param {string} name @param {any} value */
+const line = (name, value) => (value === null || value === undefined || value === '' ? null : h('div', { class: 'fact' }, h('dt', {}, name), h('dd', {}, value)));
+
+/** @param {string} structure @param {any[]} masks */
+function switchOf(structure, masks) {
+  const swatch = h('span', { class: 'swatch' });
+  swatch.style.background = structure === 'prediction' ? '#fff' : `rgb(${masks[0].colour.join(',')})`;
+  const share = masks.reduce((sum, mask) => sum + mask.area, 0) / (image.width * image.height);
+  const said = structure === 'prediction' ? `Dice ${masks.map((mask) => mask.prediction.dice.toFixed(3)).join(', ')}` : `${masks.length > 1 ? `${masks.length} × ` : ''}${(100 * share).toFixed(1)} %`;
+  return h('label', { class: 'structure' }, h('input', { type: 'checkbox', checked: !off.has(structure), change: (/** @type {Event} */ event) => {
+    /** @type {HTMLInputElement} */ (event.target).checked ? off.delete(structure) : off.add(structure);
+    layers.forEach(({ mask, layer }) => (layer.visible = !off.has(layer.dashed ? 'prediction' : mask.structure)));
+    viewer.paint();
+  } }), swatch, h('span', { class: 'text' }, structure.replaceAll('_', ' ')), h('span', { class: 'number' }, said));
+}
+
+function facts() {
+  const { facts: row } = image;
+  const structures = Map.groupBy ? Map.groupBy(image.masks, (/** @type {any} */ mask) => mask.structure) : grouped(image.masks);
+  const tags = Object.entries(JSON.parse(row.tags || '{}'));
+  const remarks = JSON.parse(row.remarks || '[]');
+  const diagnoses = [...new Set(image.masks.map((/** @type {any} */ mask) => mask.diagnosis).filter(Boolean))];
+  const switches = [...structures].map(([structure, masks]) => switchOf(structure, masks));
+  const predicted = image.masks.filter((/** @type {any} */ mask) => mask.prediction);
+  $('facts').replaceChildren(...[
+    section('Masks',
+      h('div', { class: 'row' }, toggle('shown', 'Show', 'm', !viewer.hidden), toggle('fill', 'Fill', 'i', viewer.filled), toggle('outline', 'Outline', 'o', viewer.outlined), toggle('ruler', 'Ruler', 'r', measuring)),
+      ...(switches.length ? switches : [h('p', { class: 'soft' }, image.shown ? 'No mask.' : 'Dropped samples have no mask.')]),
+      predicted.length ? switchOf('prediction', predicted) : null),
+    section('Window', slider('Level', 0, 255, viewer.level, (value) => viewer.setWindow(value, viewer.range)), slider('Width', 1, 510, viewer.range, (value) => viewer.setWindow(viewer.level, value)),
+      h('button', { class: 'more', click: () => { viewer.setWindow(127.5, 255); facts(); } }, 'Reset')),
+    image.twins.length ? section('Near-duplicates', strip(image.twins.map((/** @type {any} */ twin) => ({ ...twin, note: `${twin.why} · ${twin.split}` })))) : null,
+    section('Image', h('dl', {},
+      line('Key', image.key), line('Id', String(image.id)), line('Source', h('a', { href: `/source/${image.slug}` }, image.source + (image.specimen ? ' (synthetic sample dataset)' : ''))), line('Build', image.build),
+      line('Split', image.split), line('Published split', row.official_split), line('Dropped because', row.drop),
+      line(`Group${row.group_kind ? ` (${row.group_kind})` : ''}`, h('a', { href: `/?${new URLSearchParams({ source: image.source, group: image.group })}` }, `${image.group}, ${counted(image.group_size, 'image')}`)),
+      line('Size', image.width ? `${number.format(image.width)} × ${number.format(image.height)} px${image.deep ? ', 16 bits' : ''}` : null),
+      line('Pixel spacing', image.spacing.length ? `${image.spacing.map((/** @type {number} */ v) => v.toPrecision(3)).join(' × ')} mm` : 'unknown'),
+      line('Diagnosis', diagnoses.join(', ')), ...tags.map(([name, value]) => line(name.replaceAll('_', ' '), String(value))),
+      ...remarks.map((/** @type {string} */ text) => line('Remark', text)),
+      line('File', row.file), line('SHA-256', row.sha256))),
+    image.shown ? h('a', { class: 'more', href: `/?${new URLSearchParams({ like: String(image.id) })}` }, 'Most similar images') : null,
+    section('Licence', h('p', {}, image.licence.title || image.licence.id || 'unknown'), h('p', { class: 'soft' }, image.caveat),
+      ...image.citations.map((/** @type {any} */ c) => h('p', { class: 'cite' }, [c.authors, c.title, c.venue, c.year].flat().filter(Boolean).join('. '))))].filter((part) => part !== null));
+}
+
+/** @param {any[]} masks */
+function grouped(masks) {
+  const groups = new Map();
+  masks.forEach((mask) => groups.set(mask.structure, [...(groups.get(mask.structure) ?? []), mask]));
+  return groups;
+}
+
+/** @param {string} name @param {string} text @param {string} key @param {boolean} pressed */
+const toggle = (name, text, key, pressed) => h('button', { class: 'toggle', id: `toggle-${name}`, 'aria-pressed': String(pressed), title: `${text} (${key})`, click: () => toggled[name]() }, text);
+/** @type {Record<string, () => void>} */
+const toggled = {
+  shown: () => set('shown', (viewer.hidden = !viewer.hidden) === false),
+  fill: () => set('fill', (viewer.filled = !viewer.filled)),
+  outline: () => set('outline', (viewer.outlined = !viewer.outlined)),
+  ruler: () => { measuring = !measuring; set('ruler', measuring); viewer.use(measuring ? ruler(image.spacing) : null); },
+};
+/** @param {string} name @param {boolean} pressed */
+function set(name, pressed) {
+  $(`toggle-${name}`)?.setAttribute('aria-pressed', String(pressed));
+  viewer.paint();
+}
+
+/** @param {string} text @param {number} low @param {number} high @param {number} value @param {(value: number) => void} change */
+const slider = (text, low, high, value, change) => h('label', { class: 'slider' }, h('span', {}, text), h('input', { type: 'range', min: low, max: high, step: 'any', value, input: (/** @type {Event} */ event) => change(Number(/** @type {HTMLInputElement} */ (event.target).value)) }));
+
+/** @param {any[]} rows */
+const strip = (rows) => h('div', { class: 'strip' }, ...rows.map((row) => h('a', { href: address(row.id), title: row.key, 'aria-label': `${row.key}, ${row.note}` },
+  h('img', { src: `/thumb/${row.id}?v=${corpus}`, alt: '', loading: 'lazy' }), h('span', {}, tail(row.key)), h('span', { class: 'soft' }, row.note))));
+
+// --------------------------------------------------------------------------------------------------------------- frames
+
+function frames() {
+  const many = image.members.length > 1;
+  $('frames').hidden = !many;
+  const slide = /** @type {HTMLInputElement} */ ($('frame'));
+  slide.max = String(image.members.length - 1);
+  slide.value = String(Math.max(0, image.members.indexOf(image.id)));
+  $('frame-of').textContent = `${number.format(Number(slide.value) + 1)} / ${number.format(image.members.length)} in ${image.group}`;
+}
+
+/** @param {number} by */
+function frame(by) {
+  const at = image.members.indexOf(image.id) + by;
+  if (image.members[at]) return show(image.members[at]);
+  return by > 0 && playing ? show(image.members[0]) : undefined;
+}
+
+let sliding = false;
+$('frame').addEventListener('input', async () => {
+  if (sliding) return;
+  sliding = true;
+  try {
+    let to;
+    do {
+      to = Number(/** @type {HTMLInputElement} */ ($('frame')).value);
+      const wanted = to;
+      await show(image.members[wanted]);
+      /** @type {HTMLInputElement} */ ($('frame')).value = String(wanted);
+    } while (to !== Number(/** @type {HTMLInputElement} */ ($('frame')).value));
+  } finally {
+    sliding = false;
+  }
+});
+
+function play() {
+  const start = !playing;
+  clearTimeout(playing);
+  playing = 0;
+  $('play').setAttribute('aria-pressed', String(start));
+  $('play').textContent = start ? 'Pause' : 'Play';
+  const step = async () => {
+    const began = performance.now();
+    await frame(1);
+    if (playing) playing = window.setTimeout(step, Math.max(0, 60 - (performance.now() - began)));
+  };
+  if (start) playing = window.setTimeout(step, 0);
+}
+$('play').addEventListener('click', play);
+
+// ------------------------------------------------------------------------------------------------------------- controls
+
+viewer.hovered = (x, y) => {
+  const inside = image?.shown && x >= 0 && y >= 0 && x < image.width && y < image.height;
+  const names = inside ? layers.filter(({ layer }) => !layer.dashed && layer.mask[Math.floor(y) * image.width + Math.floor(x)]).map(({ mask }) => mask.structure.replaceAll('_', ' ')) : [];
+  $('readout').textContent = inside ? [`x ${Math.floor(x)}  y ${Math.floor(y)}`, ...new Set(names)].join('  ·  ') : '';
+};
+
+const go = (/** @type {number|undefined} */ to) => to && show(to).catch(report);
+$('previous').addEventListener('click', () => go(image.previous));
+$('next').addEventListener('click', () => go(image.next));
+shortcuts({
+  ArrowLeft: { does: 'Previous or next image', run: () => go(image?.previous) },
+  ArrowRight: { does: 'Previous or next image', run: () => go(image?.next) },
+  ArrowUp: { does: 'Previous or next frame of the group', run: () => frame(-1) },
+  ArrowDown: { does: 'Previous or next frame of the group', run: () => frame(1) },
+  p: { does: 'Play the group', run: play },
+  m: { does: 'Masks on or off', run: () => toggled.shown() },
+  i: { does: 'Fill', run: () => toggled.fill() },
+  o: { does: 'Outline', run: () => toggled.outline() },
+  r: { does: 'Ruler: drag from end to end', run: () => toggled.ruler() },
+  '+': { does: 'Zoom (also the wheel)', run: () => viewer.zoom(1.25) },
+  '=': { does: 'Zoom (also the wheel)', run: () => viewer.zoom(1.25), show: '' },
+  '-': { does: 'Zoom (also the wheel)', run: () => viewer.zoom(0.8) },
+  '0': { does: 'Fit the image to the window', run: () => viewer.fit() },
+  'Shift+ArrowLeft': { does: 'Move the image (also by dragging)', run: () => viewer.pan(60, 0) },
+  'Shift+ArrowRight': { does: 'Move the image (also by dragging)', run: () => viewer.pan(-60, 0) },
+  'Shift+ArrowUp': { does: 'Move the image (also by dragging)', run: () => viewer.pan(0, 60) },
+  'Shift+ArrowDown': { does: 'Move the image (also by dragging)', run: () => viewer.pan(0, -60) },
+  '[': { does: 'Darker or brighter', run: () => { viewer.setWindow(viewer.level + 10, viewer.range); facts(); } },
+  ']': { does: 'Darker or brighter', run: () => { viewer.setWindow(viewer.level - 10, viewer.range); facts(); } },
+  Escape: { does: 'Back to the grid', run: () => /** @type {HTMLAnchorElement} */ ($('back')).click() },
+});
+window.addEventListener('popstate', () => show(id(), false).catch(report));
+show(id(), false).catch(report);

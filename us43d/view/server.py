@@ -1,0 +1,166 @@
+"""The server behind `us43d view` and `us43d label`: pages, JSON and pictures, on this machine only."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any, NamedTuple
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from us43d import __version__
+from us43d.errors import Us43dError, UsageError
+from us43d.view import safety
+from us43d.view.pages import render
+
+__all__ = ["Running", "Site", "application", "serve"]
+
+#: Files of page/ that a browser may ask for, with their types; nothing else is read from there.
+_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+_PORT = 5043
+
+
+class Site(NamedTuple):
+    """routes: what a page of the site answers. home: path of the first page. close: called when the server ends."""
+
+    routes: Sequence[Route]
+    home: str
+    close: Callable[[], None] = lambda: None
+
+
+class Running(NamedTuple):
+    """A server in a thread. url: with the token. stop: ends it and waits."""
+
+    url: str
+    port: int
+    stop: Callable[[], None]
+    thread: threading.Thread
+
+
+def application(site: Site, hosts: Sequence[str], secret: str) -> ASGIApp:
+    """The ASGI application of a site, guarded."""
+    routes = [
+        *site.routes,
+        Route("/static/{name}", _static),
+        Route("/api/alive", _alive),
+        Route("/favicon.ico", _icon),
+    ]
+    handlers: Mapping[Any, Any] = {HTTPException: _refused, Us43dError: _failed}
+    return safety.Guard(Starlette(routes=routes, exception_handlers=handlers), hosts, secret)
+
+
+def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Running:
+    """Start a server in a thread; it listens when this returns.
+
+    port: 5043 if None, or any free one where that is taken. Raises UsageError if a port that was asked for is taken.
+    """
+    listener = _listen(host, port)
+    number = int(listener.getsockname()[1])
+    names = {"127.0.0.1", "localhost", "[::1]"} if host in ("127.0.0.1", "localhost", "::1") else {host}
+    if host == "0.0.0.0":
+        names = {"127.0.0.1", "localhost", socket.gethostname(), socket.getfqdn(), *_addresses()}
+    secret = safety.token()
+    app = application(site, [f"{name}:{number}" for name in names], secret)
+    config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off", ws="none", server_header=False)
+    server = uvicorn.Server(config)
+
+    def run() -> None:
+        try:
+            asyncio.run(server.serve(sockets=[listener]))
+        finally:
+            site.close()
+
+    # In a thread of its own uvicorn leaves the signals to the command line.
+    thread = threading.Thread(target=run, name="us43d-view", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join(10)
+
+    shown = (
+        "127.0.0.1"
+        if host in ("127.0.0.1", "localhost", "::1")
+        else (host if host != "0.0.0.0" else socket.gethostname())
+    )
+    return Running(f"http://{shown}:{number}{site.home}?token={secret}", number, stop, thread)
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    for number in (port,) if port is not None else (_PORT, 0):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, number))
+        except OSError as error:
+            listener.close()
+            if port is not None:
+                raise UsageError(
+                    f"Port {port} of {host} cannot be used: {error.strerror}.", next="us43d view   (any free port)"
+                ) from error
+        else:
+            listener.listen(128)
+            return listener
+    raise UsageError(f"{host} has no free port.")
+
+
+def _addresses() -> list[str]:
+    return [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
+
+
+# -------------------------------------------------------------------------------------------------------------- routes
+
+
+def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    kind = _TYPES.get(name[name.rfind(".") :])
+    folder = resources.files("us43d.view").joinpath("page")
+    if kind is None or name not in {file.name for file in folder.iterdir()}:
+        raise HTTPException(404, "No such file.")
+    return Response(folder.joinpath(name).read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
+
+
+def _alive(request: Request) -> Response:
+    return JSONResponse({"us43d": __version__})
+
+
+def _icon(request: Request) -> Response:
+    return Response(resources.files("us43d.view").joinpath("page", "icon.svg").read_bytes(), media_type="image/svg+xml")
+
+
+def _wants_page(request: Request) -> bool:
+    return not request.url.path.startswith(("/api/", "/static/"))
+
+
+def _refused(request: Request, error: HTTPException) -> Response:
+    if _wants_page(request):
+        return HTMLResponse(render("message.html", heading=str(error.detail), lines=[]), error.status_code)
+    return JSONResponse({"error": str(error.detail)}, error.status_code)
+
+
+def _failed(request: Request, error: Us43dError) -> Response:
+    """A known failure becomes a message on the page, never a traceback."""
+    status = 400 if isinstance(error, UsageError) else 500
+    if _wants_page(request):
+        lines = [error.disk, f"Next: {error.next}" if error.next else ""]
+        return HTMLResponse(render("message.html", heading=error.what, lines=[line for line in lines if line]), status)
+    return JSONResponse({"error": error.what, "next": error.next}, status)
+
+
+def body(data: bytes) -> dict[str, Any]:
+    """The JSON object of a request. Raises HTTPException."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "The request is not JSON.") from error
+    if not isinstance(content, dict):
+        raise HTTPException(400, "The request is not a JSON object.")
+    return content
