@@ -210,12 +210,11 @@ def _shown(corpus: "Corpus") -> Iterator[Any]:
     import numpy as np
 
     from us43d import report
-    from us43d.masks import read
 
     for number, source in enumerate(corpus.sources):
         rows = np.flatnonzero((corpus.images["source"] == number) & (corpus.images["count"] > 0))
         if len(rows):
             image = int(rows[0])
             truth = np.logical_or.reduce([corpus.mask(row) for row in corpus.of(image)])
-            drawn = report.overlay(read.image(corpus.file(image)), {"truth": truth})
+            drawn = report.overlay(corpus.picture(image), {"truth": truth})
             yield report.Figure(report.picture(drawn, source["name"]), f"{source['name']}: {corpus.key(image)}")

@@ -41,7 +41,8 @@ class Failure(NamedTuple):
 
 #: Module that is missing → the extra that brings it.
 _EXTRAS = {
-    "torch": "train", "safetensors": "train", "faster_coco_eval": "train", "pydicom": "train", "kaggle": "hosts",
+    "torch": "train", "safetensors": "train", "faster_coco_eval": "train", "pydicom": "train", "scipy": "train",
+    "kaggle": "hosts",
     "py7zr": "archives", "rarfile": "archives", "dask": "dask",
     "distributed": "dask",
 }  # fmt: skip

@@ -14,8 +14,8 @@ from .tables import Columns, Table
 from .verb import verb
 
 if TYPE_CHECKING:
-    from us43d.model.segment import Prompt, Prompts, Segment, Writer
-    from us43d.pictures.media import Frame, Media
+    from us43d.model.segment import Prompt, Segment, Writer
+    from us43d.pictures import Frame, Input, Media
 
 PANEL = "Model"
 
@@ -36,7 +36,9 @@ _SHOWN = 40
 )
 def predict(
     session: Session,
-    input: Annotated[Path, typer.Argument(help="An image, folder, video, DICOM or NIfTI file.", metavar="INPUT")],
+    input: Annotated[
+        Path, typer.Argument(help="An image, folder, video, DICOM, NIfTI, MetaImage or NRRD file.", metavar="INPUT")
+    ],
     weights: Annotated[
         str, typer.Option("--weights", help="A run, a file, a folder or a name.", metavar="RUN|FILE|NAME")
     ],
@@ -83,26 +85,28 @@ def predict(
             "Give one of --box and --point, --prompts, or --everything.",
             next=f"us43d predict {input} --weights {weights} --everything",
         )
+    from us43d import pictures
     from us43d.model import segment
-    from us43d.pictures import media
 
     given = _given(box or [], point or [])
-    by_name = segment.read_prompts(prompts) if prompts else {}
-    inputs = media.found(input)
+    inputs = pictures.listing(input, leave_out=out)
+    by_input: dict[str, list[tuple[int | None, Prompt]]] = {}  # of a file, by its relative path
     if prompts:
-        inputs = _with_prompts(session, inputs, by_name, prompts)
-        stills = {each.path.name for each in inputs if each.kind == "image"}  # whatever their frame was taken from
-        by_name = {name: [(None if name in stills else at, each) for at, each in by_name[name]] for name in by_name}
+        by_input = segment.matched(segment.read_prompts(prompts), [one.relative for one in inputs], prompts)
+        if without := [one.relative for one in inputs if one.relative not in by_input]:
+            session.say(f"{len(without)} files without a prompt are passed over: {listed(without, 5)}")
+        inputs = [one for one in inputs if one.relative in by_input]
     model = predictor(weights_of(session, weights), device_of(device), dtype)
 
-    def work(each: "Media", picture: "Frame") -> list["Segment"] | None:
-        """What is found on a frame; None if it has no prompt."""
-        wanted = (
-            [prompt for at, prompt in by_name[each.path.name] if at in (None, picture.number)] if prompts else given
-        )
+    def work(media: "Media", frame: "Frame") -> list["Segment"] | None:
+        """The segments of a frame; None if it has no prompt."""
+        still = media.kind == "image" and media.count == 1  # whatever frame it was taken from
+        wanted = given
+        if prompts:
+            wanted = [prompt for at, prompt in by_input[media.relative] if still or at in (None, frame.number)]
         if not (wanted or everything):
             return None
-        model.set_image(picture.picture)
+        model.set_image(frame.pixels)
         if everything:
             return segment.everything(
                 model, grid=grid, min_score=min_score, overlap=overlap, refine=refine, postprocess=postprocess
@@ -117,7 +121,7 @@ def predict(
             f"Masks of the {len(writer.images)} frames before it are in {out}." if writer.images else error.disk
         )
         raise error
-    if unmet := _unmet(by_name, writer, failed):
+    if unmet := _unmet(by_input, writer, failed):
         if frame is None:
             session.warn(f"{prompts} has prompts for frames that are not there: {listed(unmet, 5)}.")
         else:
@@ -131,29 +135,32 @@ def predict(
 
 
 def _run(
-    session: Session, inputs: list["Media"], frame: int | None, work: Any, writer: "Writer"
+    session: Session, inputs: list["Input"], frame: int | None, work: Any, writer: "Writer"
 ) -> dict[str, Us43dError]:
-    """Segment file after file; returns what failed, by file name. A failure is told at once."""
+    """Segment file after file; returns what failed, by file. A failure, and what was remarked, is told at once."""
+    from us43d import pictures
     from us43d.errors import StorageError
-    from us43d.pictures import media
 
     failed: dict[str, Us43dError] = {}
     done = 0
     with session.progress("segmenting", "frames") as move:
-        for each in inputs:
+        for one in inputs:
             try:
-                for picture in media.frames(each, frame):
-                    if (segments := work(each, picture)) is not None:
-                        writer.add(each, picture, segments)
+                media = pictures.open(one)
+                for picture in media.frames(frame):
+                    if (segments := work(media, picture)) is not None:
+                        writer.add(media, picture, segments)
                     done += 1
-                    move(done, len(inputs) if all(one.kind == "image" for one in inputs) else None)
-                writer.finish(each)
+                    move(done, len(inputs) if all(given.kind == "image" for given in inputs) else None)
+                writer.finish(media)
+                for remark in media.remarks:
+                    session.say(f"{one.relative}: {remark}")
             except StorageError:
                 raise
             except Us43dError as error:
-                failed[each.path.name] = error
+                failed[one.relative] = error
                 if len(inputs) > 1:
-                    session.warn(f"{each.path.name}: {error.what}")
+                    session.warn(f"{one.relative}: {error.what}")
     return failed
 
 
@@ -185,24 +192,15 @@ def _numbers(option: str, text: str, counts: tuple[int, ...]) -> list[float]:
     return found
 
 
-def _unmet(by_name: "Prompts", writer: "Writer", failed: dict[str, Us43dError]) -> list[str]:
+def _unmet(
+    by_input: dict[str, list[tuple[int | None, "Prompt"]]], writer: "Writer", failed: dict[str, Us43dError]
+) -> list[str]:
     """Frames that have prompts and did not come."""
     met = {(image["file_name"], image["frame"]) for image in writer.images}
-    wanted = {(name, at) for name, those in by_name.items() for at, _ in those if at is not None and name not in failed}
-    return [f"{name} {at}" for name, at in sorted(wanted - met)]
-
-
-def _with_prompts(session: Session, inputs: list["Media"], prompts: "Prompts", file: Path) -> list["Media"]:
-    """The inputs that have prompts. Raises UsageError if a prompt has no input."""
-    names = {each.path.name for each in inputs}
-    wanted = {name for name, those in prompts.items() if those}
-    if missing := sorted(wanted - names):
-        raise UsageError(f"{file} has prompts for {len(missing)} files that are not there: {listed(missing, 5)}.")
-    if not wanted:
-        raise UsageError(f"{file} has no prompt for any file.")
-    if without := sorted(names - wanted):
-        session.say(f"{len(without)} files without a prompt are passed over: {listed(without, 5)}")
-    return [each for each in inputs if each.path.name in wanted]
+    wanted = {
+        (name, at) for name, those in by_input.items() for at, _ in those if at is not None and name not in failed
+    }
+    return [f"{name} {at}" for name, at in sorted(wanted - met) if name not in writer.stills]
 
 
 def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43dError]) -> None:

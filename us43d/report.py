@@ -4,11 +4,13 @@ import base64
 import html
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from us43d.pictures.levels import eight_bits
 
 __all__ = [
     "COLOURS", "Figure", "Series", "bars", "bubbles", "curve", "figures", "forest", "legend", "lines", "markdown",
@@ -19,6 +21,8 @@ __all__ = [
 COLOURS = {
     "truth": (86, 180, 233), "found": (230, 159, 0), "prompt": (240, 228, 66), "outside": (204, 121, 167),
 }  # fmt: skip
+#: One mask (h, w), or several.
+Masks: TypeAlias = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 _LINES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 
 _STYLE = """
@@ -100,7 +104,7 @@ def legend(names: Iterable[str] = ("truth", "found", "prompt")) -> str:
 
 def overlay(
     image: NDArray[Any],
-    outlines: Mapping[str, NDArray[np.bool_]],
+    outlines: Mapping[str, Masks],
     box: Sequence[float] | None = None,
     points: Sequence[tuple[float, float, int]] = (),
     *,
@@ -109,11 +113,10 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """(h, w, 3) RGB uint8: the picture with the outlines of masks and its prompt, the longer side `side` pixels.
 
-    image: (h, w) grey or (h, w, 3) RGB. outlines: a name of COLOURS → mask (h, w), or several (n, h, w). box: x0, y0,
+    image: (h, w) grey or (h, w, 3) RGB. outlines: a name of COLOURS → mask (h, w), or several. box: x0, y0,
     x1, y1. points: (x, y, 1 inside or 0 outside). crop: only what lies around outlines and prompt.
     """
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+    image = eight_bits(image)
     full = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
     x0, y0, x1, y1 = _region(full.shape[:2], outlines, box, points) if crop else (0, 0, *full.shape[1::-1])
     scale = side / max(x1 - x0, y1 - y0)
@@ -125,8 +128,8 @@ def overlay(
         return round((x - x0 + 0.5) * scale), round((y - y0 + 0.5) * scale)
 
     for colour, mask in (pair for name, masks in outlines.items() for pair in _coloured(name, masks)):
-        part = np.ascontiguousarray(mask[y0:y1, x0:x1]).astype(np.float32)
-        large = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) >= 0.5).astype(np.uint8)
+        part = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255)
+        large = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) >= 128).astype(np.uint8)
         found, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, found, -1, colour, 2, cv2.LINE_AA)
     if box is not None:
@@ -144,19 +147,18 @@ def picture(drawn: NDArray[np.uint8], alt: str = "") -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
 
 
-def _coloured(name: str, masks: NDArray[np.bool_]) -> Iterator[tuple[tuple[int, int, int], NDArray[np.bool_]]]:
+def _coloured(name: str, masks: Masks) -> Iterator[tuple[tuple[int, int, int], NDArray[np.bool_]]]:
     """(RGB, mask): the name's colour, or for several masks one after the other of those of plots."""
-    if masks.ndim == 2 or len(masks) == 1:
-        yield COLOURS[name], masks.reshape(masks.shape[-2:])
-        return
-    for n, mask in enumerate(masks):
+    several: Any = (masks,) if isinstance(masks, np.ndarray) and masks.ndim == 2 else masks
+    for n, mask in enumerate(several):
         text = _LINES[n % len(_LINES)]
-        yield (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)), mask
+        alone = len(several) == 1
+        yield COLOURS[name] if alone else (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)), mask
 
 
 def _region(
     shape: tuple[int, ...],
-    outlines: Mapping[str, NDArray[np.bool_]],
+    outlines: Mapping[str, Masks],
     box: Sequence[float] | None,
     points: Sequence[tuple[float, float, int]],
 ) -> tuple[int, int, int, int]:

@@ -69,10 +69,10 @@ def distances(truth: Mask, found: Mask, spacing: tuple[float, float] = (1.0, 1.0
     if spacing[0] == spacing[1]:
         to_two, to_one = (cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for edge in (two, one))
         return to_two[one != 0] * spacing[0], to_one[two != 0] * spacing[0]
-    # OpenCV's distance transform knows square pixels only.
-    a, b = ((np.argwhere(edge)[:, ::-1] * spacing).astype(np.float32) for edge in (one, two))
-    there, back = (cv2.batchDistance(p, q, cv2.CV_32F, None, None, cv2.NORM_L2, 1)[0] for p, q in ((a, b), (b, a)))
-    return there[:, 0], back[:, 0]
+    from scipy.spatial import KDTree  # OpenCV's distance transform knows square pixels only
+
+    a, b = (np.argwhere(edge)[:, ::-1] * spacing for edge in (one, two))
+    return KDTree(b).query(a)[0], KDTree(a).query(b)[0]
 
 
 def _around(truth: Mask, found: Mask) -> tuple[slice, slice] | None:

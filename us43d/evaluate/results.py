@@ -16,7 +16,7 @@ from us43d.evaluate import readouts
 from us43d.evaluate.agreement import Agreement
 from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, ROUNDS, Interval, bootstrap
 from us43d.harmonize.corpus import Corpus
-from us43d.masks import read, rle
+from us43d.masks import rle
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +197,7 @@ class Evaluation:
         box = (x, y, x + wide, y + high) if case["prompt"] == "box" else None
         points = [] if box else [(float(case["x"]), float(case["y"]), 1)]
         drawn = report.overlay(
-            read.image(corpus.file(image)),
+            corpus.picture(image),
             {"truth": corpus.mask(row), "found": rle.decode(case["rle"], height, width)},
             box,
             points,

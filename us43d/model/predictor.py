@@ -19,6 +19,7 @@ from torch import Tensor
 from us43d.errors import ImageError, UsageError
 from us43d.model import weights
 from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, UPPER_LEFT, UltraSam
+from us43d.pictures.levels import eight_bits
 
 __all__ = ["Encoded", "Postprocess", "Prediction", "Predictor", "box_prompts", "fitted", "normalised", "point_prompts"]
 
@@ -107,13 +108,11 @@ class Predictor:
 
     @torch.inference_mode()
     def encode(self, picture: NDArray[Any]) -> Encoded:
-        """Encode (h, w) grey or (h, w, 3) RGB; uint8, or uint16 which is reduced to 8 bits. Raises ImageError."""
+        """Encode (h, w) grey or (h, w, 3) RGB; other types than uint8 are spread over 8 bits by their finite range
+        (`us43d.pictures.levels`). Raises ImageError."""
         if picture.ndim not in (2, 3) or 0 in picture.shape or (picture.ndim == 3 and picture.shape[2] != 3):
             raise ImageError(f"An image of shape {picture.shape} is neither grey (h, w) nor RGB (h, w, 3).")
-        if picture.dtype == np.uint16:
-            picture = (picture >> 8).astype(np.uint8)
-        if picture.dtype != np.uint8:
-            raise ImageError(f"An image of type {picture.dtype} is neither uint8 nor uint16.")
+        picture = eight_bits(picture)
         side = self.model.config.image_size
         batch = normalised(picture, side)[None].to(device=self.device, dtype=self.dtype)
         shape = (picture.shape[0], picture.shape[1])

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterable
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias
 
 import cv2
@@ -12,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from us43d import atomic, report
-from us43d.errors import UsageError
+from us43d.errors import UsageError, listed
 from us43d.masks import rle
 from us43d.model.predictor import BATCH, Postprocess, Predictor, point_prompts
-from us43d.pictures.media import Frame, Media, volume_of
+from us43d.pictures.media import Frame, Media
+from us43d.pictures.volume import nifti
 
-__all__ = ["Prompt", "Prompts", "Segment", "Writer", "everything", "prompted", "read_prompts"]
+__all__ = ["Prompt", "Prompts", "Segment", "Writer", "everything", "matched", "prompted", "read_prompts"]
 
 
 class Prompt(NamedTuple):
@@ -29,12 +31,39 @@ class Prompt(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A mask (h, w) bool that was found, its predicted IoU, and for what."""
+    """The mask predicted for a prompt, compressed, as many masks of a large image do not fit into memory.
+
+    rle: COCO's compressed RLE. shape: (rows, columns). score: predicted IoU.
+    """
 
     prompt: Prompt
-    mask: NDArray[np.bool_]
+    rle: bytes
+    shape: tuple[int, int]
     score: float
 
+    @classmethod
+    def of(cls, prompt: Prompt, mask: NDArray[np.bool_], score: float) -> "Segment":
+        """Compress a mask (h, w)."""
+        from pycocotools import mask as coco
+
+        packed = coco.encode(np.asfortranarray(mask.view(np.uint8)))
+        return cls(prompt, bytes(packed["counts"]), (mask.shape[0], mask.shape[1]), score)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask (h, w), decoded anew at every call."""
+        return rle.decode(self.rle, *self.shape)
+
+    @property
+    def coco(self) -> dict[str, Any]:
+        """The mask as pycocotools takes it."""
+        return {"size": list(self.shape), "counts": self.rle}
+
+
+#: Pixels of the masks that are held uncompressed at once.
+_AT_ONCE = 1 << 27
+#: The longer side of an overlay is at most so many pixels.
+_OVERLAY = 2048
 
 #: File name → (frame, prompt); the frame is None where a prompt holds for all of them.
 Prompts: TypeAlias = dict[str, list[tuple[int | None, Prompt]]]
@@ -47,11 +76,11 @@ def prompted(
 ) -> list[Segment]:
     """A mask for each prompt on the picture that is set. Raises UsageError for prompts that lie outside of it."""
     segments = []
-    for each in prompts:
-        found = predictor.predict(
-            box=each.box, points=each.points, labels=each.labels, refine=refine, postprocess=postprocess
+    for prompt in prompts:
+        predicted = predictor.predict(
+            box=prompt.box, points=prompt.points, labels=prompt.labels, refine=refine, postprocess=postprocess
         )
-        segments.append(Segment(each, found.mask, found.score))
+        segments.append(Segment.of(prompt, predicted.mask, predicted.score))
     return segments
 
 
@@ -79,43 +108,89 @@ def everything(
     at = [
         ((i + 0.5) * columns / across - 0.5, (j + 0.5) * rows / down - 0.5) for j in range(down) for i in range(across)
     ]
-    kept: list[tuple[float, dict[str, Any], Prompt]] = []
-    for start in range(0, len(at), BATCH):  # packed at once, as all masks of a large picture do not fit
-        some = at[start : start + BATCH]
+    kept: list[Segment] = []
+    at_once = max(1, min(BATCH, _AT_ONCE // (rows * columns)))
+    for start in range(0, len(at), at_once):
+        some = at[start : start + at_once]
         points, labels = point_prompts(torch.tensor(some, dtype=torch.float64), encoded.scale)
-        found = predictor.segment(
+        predictions = predictor.segment(
             encoded, points.to(predictor.device), labels.to(predictor.device), refine=refine, postprocess=postprocess
         )
-        for place, each in zip(some, found, strict=True):
-            if each.score >= min_score and each.mask.any():
-                packed = coco.encode(np.asfortranarray(each.mask.view(np.uint8)))
-                kept.append((each.score, packed, Prompt(points=(place,), labels=(1,))))
-    kept.sort(key=lambda each: -each[0])
+        for place, predicted in zip(some, predictions, strict=True):
+            if predicted.score >= min_score and predicted.mask.any():
+                kept.append(Segment.of(Prompt(points=(place,), labels=(1,)), predicted.mask, predicted.score))
+    kept.sort(key=lambda segment: -segment.score)
+    packed = [segment.coco for segment in kept]
+    shared = coco.iou(packed, packed, [0] * len(packed)) if packed else np.zeros((0, 0))
     chosen: list[int] = []
-    shared = coco.iou([p for _, p, _ in kept], [p for _, p, _ in kept], [0] * len(kept)) if kept else np.zeros((0, 0))
     for n in range(len(kept)):
         if all(shared[n, other] <= overlap for other in chosen):
             chosen.append(n)
-    return [Segment(kept[n][2], rle.decode(kept[n][1]["counts"], rows, columns), kept[n][0]) for n in chosen]
+    return [kept[n] for n in chosen]
 
 
 def read_prompts(path: Path) -> Prompts:
-    """The prompts in a COCO file.
+    """Read the prompts of a COCO file.
 
     An annotation's `bbox` [x, y, width, height] is a box, its `keypoints` [x, y, v, …] are points inside where v > 0.
-    An image may have a `frame`, from 0, as in predictions.json. Raises UsageError for a file that is none, or
-    annotations that show nothing.
+    An image may have a `frame`, from 0, as in predictions.json. Images without an annotation are left out.
+
+    Raises:
+        UsageError: If the file is not a COCO file, or an annotation has neither a box nor a point.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-        places = {each["id"]: (Path(each["file_name"]).name, each.get("frame")) for each in content["images"]}
-        found: Prompts = {name: [] for name, _ in places.values()}
-        for each in content["annotations"]:
-            name, frame = places[each["image_id"]]
-            found[name].append((frame, _annotated(each)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads(path.read_bytes())
+        places = {image["id"]: (str(image["file_name"]), image.get("frame")) for image in content["images"]}
+        prompts: Prompts = {}
+        for annotation in content["annotations"]:
+            name, frame = places[annotation["image_id"]]
+            prompts.setdefault(name, []).append((frame, _annotated(annotation)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is no COCO file with prompts: {error!r}.") from error
-    return found
+    return prompts
+
+
+def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, list[tuple[int | None, Prompt]]]:
+    """Give the prompts of a COCO file to the files they are for.
+
+    A name in the file stands for the file of the same relative path; else for the only one whose path ends with it, or
+    which it ends with (`scans/a.png` and `a.png`). Equal base names in different folders are never mixed.
+
+    Args:
+        prompts: Of `read_prompts`.
+        files: Relative paths of the inputs, with slashes.
+        path: The COCO file, for messages.
+
+    Raises:
+        UsageError: If a name stands for no file or several, or several names for one file.
+    """
+    by_base: dict[str, list[str]] = {}
+    for file in files:
+        by_base.setdefault(PurePosixPath(file).name, []).append(file)
+    chosen: dict[str, str] = {}
+    missing: list[str] = []
+    several: list[str] = []
+    for name in prompts:
+        plain = name.replace("\\", "/").removeprefix("./")
+        candidates = by_base.get(PurePosixPath(plain).name, [])
+        ends = [file for file in candidates if f"/{plain}".endswith(f"/{file}") or f"/{file}".endswith(f"/{plain}")]
+        exact = [file for file in candidates if file == plain] or ends
+        if len(exact) == 1:
+            chosen[name] = exact[0]
+        else:
+            (several if exact else missing).append(name)
+    if missing:
+        raise UsageError(f"{path} has prompts for {len(missing)} files that are not there: {listed(missing, 5)}.")
+    taken = Counter(chosen.values())
+    several += [name for name, file in chosen.items() if taken[file] > 1]
+    if several:
+        raise UsageError(
+            f"{path} has file names that do not tell files apart: {listed(several, 5)}. "
+            "Write file_name as the path below the input folder."
+        )
+    if not chosen:
+        raise UsageError(f"{path} has no prompt for any file.")
+    return {chosen[name]: those for name, those in prompts.items()}
 
 
 def _annotated(annotation: dict[str, Any]) -> Prompt:
@@ -141,37 +216,42 @@ class Writer:
     masks/<frame>_<n>.png       0 and 255, one per prompt
     overlays/<frame>.png        outlines and prompts on the picture
     <input>_labels.nii.gz       of a NIfTI input: 0, and n where prompt n found something; the better score on top
-    predictions.json            COCO: images, and annotations with compressed RLE, score and prompt
+    predictions.json            COCO: images, with `spacing_mm` [x, y] where the file gives it, and annotations with
+                                compressed RLE, score and prompt
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
+        self.stills: set[str] = set()
         self._volume: tuple[Path, Any, NDArray[np.uint16]] | None = None
 
     def add(self, media: Media, frame: Frame, segments: list[Segment]) -> None:
         """One frame's masks. Raises StorageError."""
         from pycocotools import mask as coco
 
-        height, width = frame.picture.shape[:2]
-        image = {"id": len(self.images) + 1, "file_name": media.path.name, "frame": frame.number, "width": width,
+        height, width = frame.pixels.shape[:2]
+        image = {"id": len(self.images) + 1, "file_name": media.relative, "frame": frame.number, "width": width,
                  "height": height}  # fmt: skip
+        if media.spacing:
+            image["spacing_mm"] = list(media.spacing)
         self.images.append(image)
-        for n, each in enumerate(segments, 1):
-            self._png(f"masks/{frame.name}_{n}.png", each.mask.view(np.uint8) * 255)
-            packed = coco.encode(np.asfortranarray(each.mask.view(np.uint8)))
-            prompt = {"box": each.prompt.box, "points": each.prompt.points, "labels": each.prompt.labels}
+        if media.count == 1 and media.kind == "image":
+            self.stills.add(media.relative)
+        for n, segment in enumerate(segments, 1):
+            self._png(f"masks/{frame.name}_{n}.png", segment.mask.view(np.uint8) * 255)
+            prompt = {"box": segment.prompt.box, "points": segment.prompt.points, "labels": segment.prompt.labels}
             self.annotations.append(
                 {
                     "id": len(self.annotations) + 1, "image_id": image["id"], "category_id": 1, "iscrowd": 0,
-                    "segmentation": {"size": [height, width], "counts": packed["counts"].decode("ascii")},
-                    "bbox": [int(value) for value in coco.toBbox(packed)], "area": int(coco.area(packed)),
-                    "score": each.score, "prompt": {key: value for key, value in prompt.items() if value},
+                    "segmentation": {"size": [height, width], "counts": segment.rle.decode("ascii")},
+                    "bbox": [int(value) for value in coco.toBbox(segment.coco)], "area": int(coco.area(segment.coco)),
+                    "score": segment.score, "prompt": {key: value for key, value in prompt.items() if value},
                     "mask": f"masks/{frame.name}_{n}.png",
                 }
             )  # fmt: skip
-        self._png(f"overlays/{frame.name}.png", _overlay(frame.picture, segments)[:, :, ::-1])
+        self._png(f"overlays/{frame.name}.png", _overlay(frame.pixels, segments)[:, :, ::-1])
         if media.kind == "nifti":
             self._label(media, frame.number, segments)
 
@@ -203,7 +283,7 @@ class Writer:
 
     def _label(self, media: Media, index: int, segments: list[Segment]) -> None:
         if self._volume is None or self._volume[0] != media.path:
-            image = volume_of(media.path)
+            image = nifti(media.path)
             frames = math.prod(image.shape[2:])
             self._volume = media.path, image, np.zeros((*image.shape[:2], frames), np.uint16)
         slice_ = self._volume[2][:, :, index]
@@ -222,9 +302,23 @@ class Writer:
         return path
 
 
+class _Masks(Sequence[NDArray[np.bool_]]):
+    """Masks of segments, decoded one at a time."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = segments
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.segments[index].mask
+
+
 def _overlay(picture: NDArray[Any], segments: list[Segment]) -> NDArray[np.uint8]:
-    """The picture, at least 640 pixels long, with outlines; prompts are drawn where there is one mask alone."""
-    masks = np.stack([each.mask for each in segments]) if segments else np.zeros((0, *picture.shape[:2]), bool)
+    """The picture, at least 640 and at most 2048 pixels long, with outlines; prompts are drawn where there is one mask
+    alone."""
     prompt = segments[0].prompt if len(segments) == 1 else Prompt()
     points = [(x, y, label) for (x, y), label in zip(prompt.points, prompt.labels, strict=True)]
-    return report.overlay(picture, {"found": masks}, prompt.box, points, side=max(640, *picture.shape[:2]))
+    side = min(_OVERLAY, max(640, *picture.shape[:2]))
+    return report.overlay(picture, {"found": _Masks(segments)}, prompt.box, points, side=side)

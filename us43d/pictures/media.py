@@ -1,152 +1,225 @@
-"""Pictures as a user has them: image files, folders, videos, DICOM files, NIfTI volumes. Frames come one at a time."""
+"""One input file of a person: its frames one at a time, the size of its pixels, and remarks on how it was read."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.errors import ImageError, Us43dError
-from us43d.masks import read
+from us43d.errors import ImageError, RawDataError
+from us43d.pictures import levels
 
-__all__ = ["Frame", "Media", "found", "frames", "volume_of"]
+__all__ = ["Frame", "Input", "Kind", "Media", "Source", "listing", "open_media"]
 
-Kind: TypeAlias = Literal["image", "video", "dicom", "nifti"]
+Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
 
-_KINDS: dict[Kind, tuple[str, ...]] = {
-    "image": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"),
-    "video": (".avi", ".mp4", ".mov", ".mkv", ".mpg", ".mpeg", ".wmv", ".m4v"),
+_ENDINGS: dict[Kind, tuple[str, ...]] = {
+    "image": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm"),
+    "video": (".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v"),
     "dicom": (".dcm", ".dicom"),
     "nifti": (".nii", ".nii.gz"),
+    "volume": (".mha", ".mhd", ".nrrd", ".nhdr"),
 }
+#: Left by desktops and archivers, beside everything that is hidden.
+_LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 
 
-class Media(NamedTuple):
-    """One input file. name: the file's name without its ending."""
+class Input(NamedTuple):
+    """A file to be opened. relative: its path below the folder that was listed. name: unique within the listing."""
 
     path: Path
     kind: Kind
+    relative: str
     name: str
 
 
 class Frame(NamedTuple):
-    """name: unique among all frames. number: from 0 in its file. picture: (h, w) grey or (h, w, 3) RGB, uint8 or
-    uint16."""
+    """name: unique among all frames. number: from 0 in its file. pixels: (h, w) grey or (h, w, 3) RGB, uint8."""
 
     name: str
     number: int
-    picture: NDArray[Any]
+    pixels: NDArray[np.uint8]
 
 
-def found(path: Path) -> list[Media]:
-    """The input at a path: the file itself, or the files of a known kind in a folder, by name.
+class Source(Protocol):
+    """What the reader of a format gives.
 
-    A file without a known ending is DICOM if it says so, else taken for an image. Raises ImageError if there is none.
+    count: frames, None where only decoding tells. spacing: mm of a pixel in x and y. region: the part of the frame that
+    the file declares as ultrasound, (x0, y0, x1, y1) in pixels, x1 and y1 excluded.
     """
-    if path.is_dir():
-        inside = [media for each in sorted(path.iterdir()) if each.is_file() and (media := _kind(each))]
-        if not inside:
-            endings = ", ".join(end for ends in _KINDS.values() for end in ends)
-            raise ImageError(f"{path} holds no file that ends in {endings}.")
-        names = [media.name for media in inside]
-        return [each if names.count(each.name) == 1 else each._replace(name=each.path.name) for each in inside]
+
+    count: int | None
+    spacing: tuple[float, float] | None
+    region: tuple[int, int, int, int] | None
+    remarks: list[str]
+
+    def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
+        """Yield all frames, or frame `wanted` alone, in the file's own data type: (h, w) or (h, w, 3) RGB."""
+
+
+class Media:
+    """An opened file.
+
+    path: the file. kind: how it is read. relative, name: as in `Input`. count: frames, None for a video that does not
+    say. spacing: (x, y) mm of a pixel, None where the file does not give it. region: the ultrasound region that a DICOM
+    file declares, (x0, y0, x1, y1), x1 and y1 excluded. remarks: what a person should know of how it was read; complete
+    once all frames were read.
+    """
+
+    def __init__(self, given: Input, source: Source) -> None:
+        self.path, self.kind, self.relative, self.name = given
+        self._source = source
+        self._levels: tuple[float, float] | None = None
+
+    @property
+    def count(self) -> int | None:
+        return self._source.count
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        return self._source.spacing
+
+    @property
+    def region(self) -> tuple[int, int, int, int] | None:
+        return self._source.region
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._source.remarks))
+
+    def frames(self, wanted: int | None = None) -> Iterator[Frame]:
+        """Yield all frames, or frame `wanted` (from 0) alone; one is held in memory at a time.
+
+        Raises:
+            ImageError: If the file cannot be read, or has no such frame.
+        """
+        if wanted is not None and self.count is not None and not 0 <= wanted < self.count:
+            raise ImageError(f"{self.path} has {self.count} frames, no frame {wanted}.")
+        numbered = self.kind != "image" or (self.count or 0) > 1
+        try:
+            for number, array in enumerate(self._source.read(wanted), wanted or 0):
+                name = f"{self.name}_{number:05}" if numbered else self.name
+                yield Frame(name, number, self._eight_bits(array))
+        except RawDataError as error:
+            raise ImageError(error.what) from error
+
+    def frame(self, number: int = 0) -> Frame:
+        """Read one frame. Raises ImageError."""
+        return next(iter(self.frames(number)))
+
+    def _eight_bits(self, array: NDArray[Any]) -> NDArray[np.uint8]:
+        if array.dtype == np.uint8:
+            return array
+        if self._levels is None:  # of all frames, so that their brightness compares
+            self._levels = levels.finite_range(self._source.read(None) if self.count != 1 else [array])
+            low, high = self._levels
+            if array.dtype != bool:
+                self._source.remarks.append(f"{array.dtype} values from {low:g} to {high:g} are spread over 0–255")
+        return levels.eight_bits(array, self._levels)
+
+
+def open_media(path: Path | str | Input) -> Media:
+    """Open one file; pixels are decoded later, frame by frame.
+
+    Args:
+        path: The file, or one of `listing`.
+
+    Raises:
+        ImageError: If the file is missing, of an unknown kind, damaged, or above the limits.
+    """
+    given = path if isinstance(path, Input) else _input(Path(path))
+    if given.kind == "image" and _is_dicom(given.path):  # whatever its name says
+        given = given._replace(kind="dicom")
+    try:
+        return Media(given, _source(given))
+    except RawDataError as error:
+        raise ImageError(error.what) from error
+
+
+def _source(given: Input) -> Source:
+    from us43d.pictures import dicom, still, video, volume
+
+    if given.kind == "video":
+        return video.Video(given.path)
+    if given.kind == "dicom":
+        return dicom.Dicom(given.path)
+    if given.kind == "nifti":
+        return volume.Nifti(given.path)
+    return volume.Itk(given.path) if given.kind == "volume" else still.opened(given.path)
+
+
+def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
+    """List the input at a path: the file itself, or the files of a known kind in a folder and below, by name.
+
+    Hidden files and those that desktops leave (`._*`, Thumbs.db …) are not listed; links are followed, in no circle. A
+    file without a known ending counts if it says that it is DICOM.
+
+    Args:
+        path: A file or a folder.
+        leave_out: A folder that is not entered: where results are written.
+
+    Raises:
+        ImageError: If there is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [_input(path)]
+    entered = {_identity(path), _identity(leave_out)}
+    inputs = []
+    for place, folders, names in os.walk(path, followlinks=True):
+        folder = Path(place)
+        inside = {name: _identity(folder / name) for name in sorted(folders) if not _is_litter(name)}
+        folders[:] = [name for name, identity in inside.items() if identity not in entered]
+        entered.update(inside.values())
+        for name in names:
+            file = folder / name
+            if not _is_litter(name) and file.is_file() and (known := _kind(file)):
+                relative = file.relative_to(path)
+                inputs.append(Input(file, known[0], relative.as_posix(), relative.with_name(known[1]).as_posix()))
+    if not inputs:
+        endings = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
+        raise ImageError(f"{path} holds no file that ends in {endings}.")
+    uses = Counter(given.name for given in inputs)
+    named = (given if uses[given.name] == 1 else given._replace(name=given.relative) for given in inputs)
+    return sorted(named, key=lambda given: given.relative)
+
+
+def _input(path: Path) -> Input:
+    if not path.exists():
+        raise ImageError(f"{path} does not exist.")
     if not path.is_file():
-        raise ImageError(f"{path} does not exist.", next="us43d predict --help")
-    return [_kind(path) or Media(path, "dicom" if _is_dicom(path) else "image", path.stem)]
+        raise ImageError(f"{path} is not a regular file.")
+    kind, stem = _kind(path) or ("image", path.stem)
+    return Input(path, kind, path.name, stem)
 
 
-def _kind(path: Path) -> Media | None:
-    name = path.name.lower()
-    for kind, ends in _KINDS.items():
-        for end in ends:
-            if name.endswith(end):
-                return Media(path, kind, path.name[: -len(end)])
-    return Media(path, "dicom", path.name) if not path.suffix and _is_dicom(path) else None
+def _kind(path: Path) -> tuple[Kind, str] | None:
+    """(kind, name without the ending) of a file; None for one that is of no known kind."""
+    for kind, endings in _ENDINGS.items():
+        for ending in endings:
+            if path.name.lower().endswith(ending) and len(path.name) > len(ending):
+                return kind, path.name[: -len(ending)]
+    return ("dicom", path.name) if _is_dicom(path) else None
 
 
 def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def frames(media: Media, wanted: int | None = None) -> Iterator[Frame]:
-    """All frames of a file, or frame `wanted` from 0. Raises ImageError or UnreadableFile for what cannot be read."""
-    if media.kind == "image":
-        pictures: Iterator[NDArray[Any]] = iter((read.image(media.path),))
-    else:
-        pictures = {"video": _video, "dicom": _dicom, "nifti": _nifti}[media.kind](media.path)
-    many = media.kind != "image"
-    seen = 0
-    for index, picture in enumerate(pictures):
-        seen += 1
-        if wanted in (None, index):
-            yield Frame(f"{media.name}_{index:05}" if many else media.name, index, picture)
-    if seen == 0 or (wanted is not None and wanted >= seen):
-        what = f"no frame {wanted}" if seen else "none that can be read"
-        raise ImageError(f"{media.path} has {seen} frames, {what}.")
-
-
-def _video(path: Path) -> Iterator[NDArray[np.uint8]]:
-    capture = cv2.VideoCapture(str(path))
     try:
-        if not capture.isOpened():
-            raise ImageError(f"{path} is no video that OpenCV can read.")
-        while True:
-            ok, bgr = capture.read()
-            if not ok:
-                return
-            yield np.ascontiguousarray(bgr[:, :, ::-1]).astype(np.uint8)
-    finally:
-        capture.release()
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _nifti(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Slices of the axes beyond the second, rows being y; other types than uint8 are spread over 0–255."""
-    volume = np.asanyarray(volume_of(path).dataobj)
-    if volume.dtype.names:  # RGB24
-        volume = np.stack([volume[name] for name in volume.dtype.names[:3]], axis=-1)
-        flat = volume.reshape(*volume.shape[:2], -1, 3, order="F")
-    else:
-        flat = volume.reshape(*volume.shape[:2], -1, order="F")
-    low, high = (0.0, 255.0) if volume.dtype == np.uint8 else (float(np.nanmin(volume)), float(np.nanmax(volume)))
-    for n in range(flat.shape[2]):
-        piece = np.swapaxes(flat[:, :, n], 0, 1)
-        if volume.dtype != np.uint8:
-            piece = np.nan_to_num((piece.astype(np.float64) - low) * (255 / max(high - low, 1e-12))).round()
-        yield np.ascontiguousarray(piece).astype(np.uint8)
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LITTER
 
 
-def volume_of(path: Path) -> Any:
-    """The NIfTI image at a path. Raises ImageError."""
-    import nibabel
-
-    try:
-        image = nibabel.nifti1.load(path)
-        if len(image.shape) < 2:
-            raise ImageError(f"{path} has {len(image.shape)} axes, too few for a picture.")
-        return image
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise ImageError(f"{path} is no readable NIfTI file: {error}.") from error
-
-
-def _dicom(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Frames in grey or RGB; MONOCHROME1 is inverted, more than 8 bits are cut to the highest 8 that are stored."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-    from pydicom.pixels.utils import iter_pixels
-
-    try:
-        dataset = pydicom.dcmread(path)
-        spare = max(0, int(dataset.get("BitsStored", 8)) - 8)
-        inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
-        for picture in iter_pixels(dataset):
-            small = (picture >> spare).astype(np.uint8)
-            yield 255 - small if inverted else small
-    except Us43dError:
-        raise
-    except InvalidDicomError as error:
-        raise ImageError(f"{path} is no DICOM file: {error}") from error
-    except (OSError, EOFError, ValueError, AttributeError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise ImageError(f"The pixels of {path} cannot be read: {error}.") from error
+def _identity(folder: Path | None) -> tuple[int, int] | None:
+    """What tells a folder from others, whatever links lead to it; None where it is not there."""
+    if folder is None or not folder.exists():
+        return None
+    status = folder.stat()
+    return status.st_dev, status.st_ino

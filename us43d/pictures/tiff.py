@@ -1,10 +1,12 @@
 """TIFF images, decoded by tifffile: a strip that is damaged or ends early is an error, never grey or black rows."""
 
+import contextlib
 import io
 import logging
 import math
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from us43d.errors import UnreadableFile
 from us43d.pictures.limits import check_bytes, check_size
 
-__all__ = ["image", "is_tiff"]
+__all__ = ["image", "is_tiff", "opened", "page"]
 
 #: What tifffile and imagecodecs raise for damaged files; their own errors derive from these.
 _DAMAGED = (
@@ -30,13 +32,39 @@ def is_tiff(data: bytes) -> bool:
 
 
 def image(data: bytes, path: Path) -> NDArray[Any]:
-    """Decode the first page of a TIFF file.
+    """Decode the first page of a TIFF file, as `page` does."""
+    with opened(io.BytesIO(data), path) as file:
+        return page(file, 0, path)
 
-    Palette colours are applied, white-is-zero is inverted, 1-bit pixels become 0 and 255, an alpha channel is left
-    out.
+
+@contextlib.contextmanager
+def opened(file: io.BytesIO | Path, path: Path) -> Iterator[Any]:
+    """Open a TIFF file. Raises UnreadableFile if it is damaged.
 
     Args:
-        data: The file's content.
+        file: The content, or the file itself.
+        path: The file, for the message.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(file) as inside:
+            yield inside
+    except UnreadableFile:
+        raise
+    except (*_DAMAGED, tifffile.TiffFileError) as error:
+        raise UnreadableFile(f"{path} is a damaged or truncated TIFF: {_first_line(error)}.") from error
+
+
+def page(file: Any, index: int, path: Path) -> NDArray[Any]:
+    """Decode a page of an `opened` TIFF file.
+
+    Palette colours are applied, white-is-zero is inverted, 1-bit pixels become 0 and 255, an alpha channel is left
+    out. An orientation tag is not obeyed.
+
+    Args:
+        file: What `opened` gave.
+        index: Number of the page, from 0.
         path: The file, for the message.
 
     Returns:
@@ -47,21 +75,15 @@ def image(data: bytes, path: Path) -> NDArray[Any]:
     """
     import tifffile
 
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
-            dtype = np.dtype(page.dtype or np.uint8)
-            check_size(path, page.imagewidth, page.imagelength, page.samplesperpixel, dtype.itemsize)
-            check_bytes(path, math.prod(page.shape) * dtype.itemsize)
-            if page.is_tiled:
-                check_size(path, page.tilewidth, page.tilelength, page.samplesperpixel, dtype.itemsize)
-            array = page.asarray(maxworkers=1)
-            photometric, planes_apart = tifffile.PHOTOMETRIC(page.photometric).name, page.planarconfig == 2
-            palette = page.colormap if photometric == "PALETTE" else None
-    except UnreadableFile:
-        raise
-    except (*_DAMAGED, tifffile.TiffFileError) as error:
-        raise UnreadableFile(f"{path} is a damaged or truncated TIFF: {_first_line(error)}.") from error
+    chosen = file.pages.first if index == 0 else file.pages[index]
+    dtype = np.dtype(chosen.dtype or np.uint8)
+    check_size(path, chosen.imagewidth, chosen.imagelength, chosen.samplesperpixel, dtype.itemsize)
+    check_bytes(path, math.prod(chosen.shape) * dtype.itemsize)
+    if chosen.is_tiled:
+        check_size(path, chosen.tilewidth, chosen.tilelength, chosen.samplesperpixel, dtype.itemsize)
+    array = chosen.asarray(maxworkers=1)
+    photometric, planes_apart = tifffile.PHOTOMETRIC(chosen.photometric).name, chosen.planarconfig == 2
+    palette = chosen.colormap if photometric == "PALETTE" else None
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     if array.ndim == 3 and planes_apart:

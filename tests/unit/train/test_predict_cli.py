@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
+from us43d import pictures
 from us43d.errors import ImageError
 from us43d.model import weights
 from us43d.model.network import PRESETS, UltraSam
 from us43d.model.predictor import Predictor
 from us43d.model.segment import everything
-from us43d.pictures import media
+from us43d.pictures import video
 from us43d.specimen import blob, speckle
 
 SHAPE = (90, 120)
@@ -169,14 +170,15 @@ def test_a_dicom_file(us43d, picture: np.ndarray) -> None:
     assert us43d("predict", "two.dcm", "--weights", "small", "--point", "40,30")[0] == 0
     assert [image["frame"] for image in written(Path("predictions"))["images"]] == [0, 1]
 
-    def pictures(name: str) -> list[np.ndarray]:
-        (one,) = media.found(Path(name))
-        assert one.kind == "dicom"
-        return [frame.picture for frame in media.frames(one)]
+    def frames(name: str) -> list[np.ndarray]:
+        media = pictures.open(name)
+        assert media.kind == "dicom"
+        return [frame.pixels for frame in media.frames()]
 
-    assert (np.stack(pictures("two.dcm")) == np.stack([colour, colour[:, ::-1]])).all()
-    assert (pictures("IM0001")[0] == picture).all()
-    assert (pictures("deep.dcm")[0] == picture).all()
+    assert (np.stack(frames("two.dcm")) == np.stack([colour, colour[:, ::-1]])).all()
+    assert (frames("IM0001")[0] == picture).all()
+    low, high = int(picture.min()), int(picture.max())  # without a window the range of the values is
+    assert np.abs(frames("deep.dcm")[0] - (picture.astype(float) - low) * 255 / (high - low)).max() <= 0.51
     Path("cut.dcm").write_bytes(Path("two.dcm").read_bytes()[:5000])
     code, _, err = us43d("predict", "cut.dcm", "--weights", "small", "--point", "40,30")
     assert code == 1
@@ -197,8 +199,7 @@ def test_a_dicom_file_with_jpeg_inside(picture: np.ndarray, tmp_path: Path) -> N
     data.PixelData = encapsulate(packed)
     data["PixelData"].is_undefined_length = True
     data.save_as(tmp_path / "jpeg.dcm", enforce_file_format=True)
-    (one,) = media.found(tmp_path / "jpeg.dcm")
-    found = [frame.picture for frame in media.frames(one)]
+    found = [frame.pixels for frame in pictures.open(tmp_path / "jpeg.dcm").frames()]
     assert len(found) == 2
     assert np.abs(found[1].astype(int) - smooth[:, ::-1]).max() <= 4
 
@@ -224,8 +225,7 @@ def test_a_nifti_volume(us43d, picture: np.ndarray) -> None:
         assert (drawn == np.asarray(labels.dataobj)[:, :, image["frame"]].T).all()
     # A volume of another type is spread over 0–255 as a whole.
     nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32) * 3 - 100, affine), "float.nii")
-    (one,) = media.found(Path("float.nii"))
-    spread = np.stack([frame.picture for frame in media.frames(one)])
+    spread = np.stack([frame.pixels for frame in pictures.open("float.nii").frames()])
     wanted = np.stack([picture, np.roll(picture, 7, 1), picture[:, ::-1]])
     low, high = int(wanted.min()), int(wanted.max())
     assert np.abs(spread - (wanted.astype(float) - low) * 255 / (high - low)).max() <= 0.51
@@ -374,12 +374,18 @@ def test_inputs_and_weights_that_are_not_there(us43d, picture: np.ndarray) -> No
 def test_what_was_written_before_a_failure_is_named(
     us43d, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(path: Path):
-        yield picture
-        yield picture
-        raise ImageError(f"{path} ends too early.")
+    class Failing:
+        count = spacing = region = None
 
-    monkeypatch.setattr(media, "_video", failing)
+        def __init__(self, path: Path) -> None:
+            self.path, self.remarks = path, []
+
+        def read(self, wanted: int | None):
+            yield picture
+            yield picture
+            raise ImageError(f"{self.path} ends too early.")
+
+    monkeypatch.setattr(video, "Video", Failing)
     Path("film.avi").write_bytes(b"x")
     code, _, err = us43d("predict", "film.avi", "--weights", "small", "--box", "20,10,80,70")
     assert code == 1

@@ -1,0 +1,174 @@
+"""DICOM files: palette colours, modality and VOI tables, windows, compressed frames, the size of a pixel."""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import ImageError, Us43dError
+from us43d.masks import read
+from us43d.pictures import levels, limits
+
+__all__ = ["Dicom"]
+
+_DAMAGED = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError,
+    NotImplementedError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+#: Beyond any value of a pixel; a window maps it to the limits of its range.
+_FAR = 1e12
+#: Codes of the ultrasound region macro (DICOM PS3.3 C.8.5.5): 2D image, and centimetres per pixel.
+_FLAT, _CENTIMETRES = 1, 3
+
+
+class Dicom:
+    """Frames in grey or RGB. A window or VOI table of the file is applied; MONOCHROME1 is inverted."""
+
+    def __init__(self, path: Path) -> None:
+        import pydicom
+        from pydicom.errors import InvalidDicomError
+
+        from us43d.pictures import codecs
+
+        codecs.register()
+        self.path = path
+        self.remarks: list[str] = []
+        self.spacing: tuple[float, float] | None = None
+        self.region: tuple[int, int, int, int] | None = None
+        try:
+            self.deflated = self._check_deflated()
+            self.header = pydicom.dcmread(path, stop_before_pixels=True)
+            self.count: int | None = max(1, int(self.header.get("NumberOfFrames") or 1))
+            rows, columns = int(self.header.get("Rows", 0)), int(self.header.get("Columns", 0))
+            samples, size = int(self.header.get("SamplesPerPixel", 1)), int(self.header.get("BitsAllocated", 8)) // 8
+            if not rows or not columns:
+                raise ImageError(f"{path} holds no image (SOP class {self._class()}).")
+            limits.check_size(path, columns, rows, samples, max(1, size))
+            limits.check_bytes(path, self.count * rows * columns * samples * max(1, size), limits.MAX_VOLUME)
+            self._geometry()
+        except Us43dError:
+            raise
+        except InvalidDicomError as error:
+            raise ImageError(f"{path} is not a DICOM file: it has no DICM after its first 128 bytes.") from error
+        except _DAMAGED as error:
+            raise ImageError(f"{path} is damaged: {_first_line(error)}.") from error
+
+    def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
+        import pydicom
+        from pydicom.pixels.utils import iter_pixels
+
+        try:
+            source = pydicom.dcmread(self.path) if self.deflated else self.path  # a path is read frame by frame
+            for array in iter_pixels(source, indices=None if wanted is None else [wanted]):
+                yield self._shown(array)
+        except Us43dError:
+            raise
+        except _DAMAGED as error:
+            how = self.header.file_meta.get("TransferSyntaxUID")
+            name = getattr(how, "name", "unknown transfer syntax")
+            raise ImageError(f"The pixels of {self.path} cannot be read ({name}): {_first_line(error)}.") from error
+
+    def _shown(self, array: NDArray[Any]) -> NDArray[Any]:
+        """One frame as it is to be shown; values without window in their own type."""
+        from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+
+        photometric = str(self.header.get("PhotometricInterpretation", ""))
+        if photometric == "PALETTE COLOR":
+            coloured = apply_color_lut(array, self.header)[..., :3]
+            if coloured.dtype != np.uint8:
+                bits = int(self.header.RedPaletteColorLookupTableDescriptor[2])
+                coloured = levels.eight_bits(coloured, (0, 2**bits - 1))
+            array = coloured
+        if array.ndim == 3:
+            single = read.common_channel(array)
+            return array if single is None else single
+        shown = apply_modality_lut(array, self.header)
+        shown = self._windowed(shown)
+        if photometric == "MONOCHROME1":
+            shown = 255 - shown if shown.dtype == np.uint8 else -shown.astype(np.float64)
+        return shown
+
+    def _windowed(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The values after the file's VOI table or first window, in 8 bits; unchanged where it has none."""
+        from pydicom.pixels.processing import apply_voi_lut
+
+        if not any(self.header.get(name) for name in ("VOILUTSequence", "WindowCenter")):
+            return array
+        try:
+            if tables := self.header.get("VOILUTSequence"):
+                ends = 0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1)
+            else:
+                with np.errstate(over="ignore"):  # of a sigmoid
+                    low, high = apply_voi_lut(np.array([-_FAR, _FAR]), self.header)
+                ends = float(low), float(high)
+            return levels.eight_bits(np.asarray(apply_voi_lut(array, self.header), np.float64), ends)
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            self.remarks.append(f"the window is not usable and was left out ({_first_line(error)})")
+            return array
+
+    def _geometry(self) -> None:
+        """Set spacing and region: of the largest 2D ultrasound region in cm, else the spacing from PixelSpacing."""
+        regions = []
+        for item in self.header.get("SequenceOfUltrasoundRegions") or ():
+            units = item.get("PhysicalUnitsXDirection"), item.get("PhysicalUnitsYDirection")
+            place = [item.get(f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+            if item.get("RegionSpatialFormat") != _FLAT or None in place:
+                continue
+            x0, y0, x1, y1 = (int(value) for value in place)
+            size = _positive(item.get("PhysicalDeltaX"), 10), _positive(item.get("PhysicalDeltaY"), 10)
+            known = units == (_CENTIMETRES, _CENTIMETRES) and size[0] and size[1]
+            regions.append(((x1 - x0 + 1) * (y1 - y0 + 1), (x0, y0, x1 + 1, y1 + 1), size if known else None))
+        if regions:
+            regions.sort(key=lambda region: -region[0])
+            self.region = self._inside(regions[0][1])
+            spacings = {size for _, _, size in regions if size}
+            if len(spacings) > 1:
+                self.remarks.append("its ultrasound regions have different spacings; that of the largest is used")
+            self.spacing = next((size for _, _, size in regions if size), None)  # type: ignore[assignment]
+        if self.spacing is None and (rows_columns := self.header.get("PixelSpacing")):
+            y, x = (_positive(value, 1) for value in rows_columns)
+            self.spacing = (x, y) if x and y else None
+
+    def _inside(self, region: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
+        """The region cut at the frame's border; None if it lies outside or is the whole frame."""
+        columns, rows = int(self.header.Columns), int(self.header.Rows)
+        x0, y0, x1, y1 = max(0, region[0]), max(0, region[1]), min(columns, region[2]), min(rows, region[3])
+        whole = (x0, y0, x1, y1) == (0, 0, columns, rows)
+        return None if whole or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
+
+    def _check_deflated(self) -> bool:
+        """Whether the file is deflated. Refuses one that would fill the memory, as pydicom inflates it whole."""
+        from pydicom.filereader import read_file_meta_info
+        from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+        with self.path.open("rb") as file:
+            if file.read(132)[128:] != b"DICM":
+                return False
+        meta = read_file_meta_info(self.path)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return False
+        inflater, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        with self.path.open("rb") as file:
+            file.seek(144 + int(meta.FileMetaInformationGroupLength))
+            while data := inflater.unconsumed_tail or file.read(1 << 16):
+                count += len(inflater.decompress(data, 1 << 20))
+                limits.check_bytes(self.path, count)
+        return True
+
+    def _class(self) -> str:
+        return str(getattr(self.header.get("SOPClassUID"), "name", "unknown"))
+
+
+def _positive(value: Any, factor: float) -> float | None:
+    """A finite size other than 0 in mm, without its sign; None for any other."""
+    number = abs(float(value)) * factor if value is not None else 0.0
+    return number if 0 < number < math.inf else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".:")[:300]

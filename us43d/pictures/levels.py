@@ -1,0 +1,52 @@
+"""The one rule by which grey values become 8 bits.
+
+What the file declares comes first (a DICOM VOI or window). Without it, the range of the finite values of the whole file
+is spread over 0–255. Values of 8 bits stay as they are stored.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import ImageError
+
+__all__ = ["eight_bits", "finite_range"]
+
+
+def finite_range(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return the smallest and the largest finite value of all arrays; (0, 0) where there is none."""
+    low, high = np.inf, -np.inf
+    for array in arrays:
+        finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def eight_bits(array: NDArray[Any], levels: tuple[float, float] | None = None) -> NDArray[np.uint8]:
+    """Map an image to 8 bits.
+
+    Args:
+        array: (h, w) grey or (h, w, 3) RGB, of any real type; uint8 is returned as it is, bool becomes 0 and 255.
+        levels: Values that become 0 and 255; those beyond are clipped. The array's own finite range where None.
+
+    Returns:
+        The same shape in uint8. NaN becomes 0.
+
+    Raises:
+        ImageError: If the type is neither bool, whole numbers nor floating point.
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == bool:
+        return array.view(np.uint8) * np.uint8(255)
+    if array.dtype.kind not in "iuf":
+        raise ImageError(f"An image of type {array.dtype} is neither of whole numbers nor of floating point.")
+    low, high = levels or finite_range([array])
+    spread: NDArray[Any] = array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities are clipped, NaN is black
+        spread -= low
+        spread *= 255 / (high - low) if high > low else 0
+    return np.asarray(np.nan_to_num(np.rint(np.clip(spread, 0, 255)), copy=False), np.uint8)

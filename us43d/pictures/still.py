@@ -1,0 +1,174 @@
+"""PNG, JPEG, BMP, GIF, WebP, PNM and TIFF: as viewers and annotation tools show them, upright and in their colours."""
+
+import contextlib
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import ImageError
+from us43d.masks import read
+from us43d.pictures import limits, tiff
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Pages", "Still", "opened", "upright"]
+
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "PPM")
+#: What Pillow raises for damaged files.
+_DAMAGED = (
+    OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error,
+)  # fmt: skip
+#: Tag of TIFF and Exif: how the stored image is to be turned.
+_ORIENTATION = 0x0112
+#: First frames of formats whose further images are not frames of a sequence.
+_SINGLE = ("JPEG", "MPO")
+
+
+def opened(path: Path) -> "Pages | Still":
+    """Open a still image by its first bytes, whatever its name. Raises ImageError or UnreadableFile."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
+    return Pages(path) if tiff.is_tiff(start) else Still(path)
+
+
+def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn an image as its orientation tag asks (Exif 2.3, tag 0x0112); an unknown value turns nothing.
+
+    Args:
+        array: (h, w) or (h, w, channels) as stored.
+        orientation: 1 to 8; 5 to 8 exchange the axes.
+    """
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
+
+
+class Still:
+    """A file that Pillow reads, or a plain PNG, which is read faster."""
+
+    spacing: tuple[float, float] | None = None
+    region: tuple[int, int, int, int] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.remarks: list[str] = []
+        try:
+            self.data = path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
+        self.header = read.header(self.data, path)
+        self.orientation, self.frames = 1, 1
+        self.plain = self.header is not None and self.header.kind == "png" and self.header.plain and not self._moves()
+        if not self.plain:
+            self.orientation, self.frames = self._facts()
+        if self.orientation != 1:
+            self.remarks.append(f"turned upright as the Exif orientation {self.orientation} asks")
+        self.count: int | None = self.frames
+
+    def _moves(self) -> bool:
+        """Whether a PNG says that it is animated."""
+        return b"acTL" in self.data[33:4096]
+
+    def _facts(self) -> tuple[int, int]:
+        """(orientation, frames)."""
+        with _pillow(self.data, self.path) as image:
+            frames = 1 if image.format in _SINGLE else int(getattr(image, "n_frames", 1))
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1, frames
+
+    def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
+        if self.plain or (self.header is not None and self.header.kind == "png" and self.header.bits == 16):
+            # Pillow cuts 16-bit colours to their highest 8 bits.
+            array = read.picture(self.data, self.path, self.header)
+            yield upright(_simplest(array), self.orientation)
+            return
+        with _pillow(self.data, self.path) as image:
+            for number in range(self.frames) if wanted is None else (wanted,):
+                image.seek(number)
+                yield upright(_pixels(image), self.orientation)
+
+
+class Pages:
+    """A TIFF file; each page is a frame, pages that are smaller copies of another or masks are not."""
+
+    spacing: tuple[float, float] | None = None
+    region: tuple[int, int, int, int] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.remarks: list[str] = []
+        with tiff.opened(path, path) as file:
+            pages = [(n, file.pages[n]) for n in range(len(file.pages))]
+            self.pages = [n for n, page in pages if not page.subfiletype & 0b101] or [0]
+            self.orientations = {n: int(page.tags.valueof(_ORIENTATION, 1)) for n, page in pages}
+            if (
+                file.is_imagej
+                and len(self.pages) == 1
+                and (frames := (file.imagej_metadata or {}).get("images", 1)) > 1
+            ):
+                raise ImageError(f"{path} is an ImageJ stack of {frames} images in one page; save it as a plain TIFF.")
+        if left_out := len(pages) - len(self.pages):
+            self.remarks.append(f"{left_out} pages that are masks or smaller copies of others are not read")
+        if any(self.orientations[n] not in (0, 1) for n in self.pages):
+            self.remarks.append("turned upright as the orientation tag asks")
+        self.count: int | None = len(self.pages)
+
+    def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
+        with tiff.opened(self.path, self.path) as file:
+            for number in self.pages if wanted is None else [self.pages[wanted]]:
+                yield upright(_simplest(tiff.page(file, number, self.path)), self.orientations[number])
+
+
+@contextlib.contextmanager
+def _pillow(data: bytes, path: Path) -> Iterator["Image.Image"]:
+    """Open an image with Pillow: its size is checked, its errors become ImageError."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits are checked below
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path} claims more than the {limits.MAX_PIXELS:,} pixels allowed.") from error
+    except _DAMAGED as error:
+        raise ImageError(f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r}).") from error
+    with image:
+        limits.check_size(path, *image.size, 4 if len(image.getbands()) > 1 else 1)
+        try:
+            yield image
+        except _DAMAGED as error:
+            said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            raise ImageError(f"{path} is damaged or truncated: {said}.") from error
+
+
+def _pixels(image: "Image.Image") -> NDArray[Any]:
+    """The frame that is set: grey in its own type, anything else as RGB uint8; an alpha channel is left out."""
+    if image.mode == "1":
+        return np.asarray(image.convert("L"))
+    if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
+        return np.asarray(image)
+    if image.mode in ("LA", "La"):
+        return np.asarray(image.getchannel(0))
+    return _simplest(np.asarray(image.convert("RGB")))
+
+
+def _simplest(array: NDArray[Any]) -> NDArray[Any]:
+    """Grey where the three channels are one."""
+    if array.ndim == 2:
+        return array
+    single = read.common_channel(array)
+    return array if single is None else single

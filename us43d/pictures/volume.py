@@ -1,0 +1,176 @@
+"""NIfTI through nibabel; MetaImage and NRRD through SimpleITK. Frames are the slices of the axes beyond the second.
+
+A slice is shown with the first axis to the right and the second downwards, as it is stored.
+"""
+
+import gzip
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import ImageError
+from us43d.pictures import limits
+
+__all__ = ["Itk", "Nifti", "nifti"]
+
+_NOT_NIFTI = (OSError, EOFError, ValueError, TypeError, LookupError, OverflowError, MemoryError, zlib.error)
+#: Millimetres in the units of NIfTI and NRRD.
+_MILLIMETRES = {"meter": 1e3, "m": 1e3, "cm": 10.0, "mm": 1.0, "micron": 1e-3, "um": 1e-3, "µm": 1e-3}
+#: Bytes of a volume that SimpleITK loads whole.
+_LOADED = 1 << 31
+#: Bytes in which the text header of a MetaImage or NRRD ends.
+_HEADER = 1 << 16
+
+
+def nifti(path: Path) -> Any:
+    """Open a NIfTI file with nibabel. Raises ImageError."""
+    import nibabel
+    from nibabel.wrapstruct import WrapStructError
+
+    damaged = nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, WrapStructError
+    try:
+        return nibabel.nifti1.Nifti1Image.from_filename(path, keep_file_open=True)
+    except (*_NOT_NIFTI, *damaged) as error:
+        raise ImageError(f"{path} is not a readable NIfTI file: {error}.") from error
+
+
+class Nifti:
+    """A NIfTI file; slices are inflated one by one."""
+
+    region: tuple[int, int, int, int] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.remarks: list[str] = []
+        self.image = nifti(path)
+        shape = tuple(int(n) for n in self.image.shape)
+        if len(shape) < 2 or min(shape) < 1:
+            raise ImageError(f"{path} has the shape {shape}, which is not that of an image or a volume.")
+        size = np.dtype(self.image.get_data_dtype()).itemsize
+        limits.check_size(path, shape[0], shape[1], 1, max(size, 8))
+        limits.check_bytes(path, math.prod(shape) * size, limits.MAX_VOLUME)
+        self.beyond = shape[2:]
+        self.count: int | None = math.prod(self.beyond)
+        self.spacing = self._spacing()
+        if path.name.lower().endswith(".gz"):
+            self._check_stream()
+
+    def _spacing(self) -> tuple[float, float] | None:
+        x, y = (float(size) for size in self.image.header.get_zooms()[:2])
+        unit = self.image.header.get_xyzt_units()[0]
+        if not (0 < x < math.inf and 0 < y < math.inf) or (unit == "unknown" and x == y == 1):
+            return None
+        if unit == "unknown":
+            self.remarks.append("the file does not give the unit of its spacing; mm is assumed")
+        factor = _MILLIMETRES.get(unit, 1.0)
+        return x * factor, y * factor
+
+    def _check_stream(self) -> None:
+        """Read a compressed file to its end, where its checksum is."""
+        count = 0
+        try:
+            with gzip.open(self.path) as file:
+                while data := file.read(1 << 20):
+                    count += len(data)
+                    limits.check_bytes(self.path, count, limits.MAX_VOLUME + (1 << 20))
+        except (OSError, EOFError, zlib.error) as error:
+            raise ImageError(f"{self.path} is damaged or truncated: {error}.") from error
+
+    def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
+        for number in range(self.count or 0) if wanted is None else (wanted,):
+            place = np.unravel_index(number, self.beyond, order="F") if self.beyond else ()
+            try:
+                array = np.asanyarray(self.image.dataobj[(slice(None), slice(None), *(int(n) for n in place))])
+            except _NOT_NIFTI as error:
+                raise ImageError(f"{self.path} is damaged or truncated: {error}.") from error
+            if array.dtype.names:  # RGB24 and RGBA32
+                array = np.stack([array[name] for name in array.dtype.names[:3]], axis=-1)
+            yield np.ascontiguousarray(array.swapaxes(0, 1), array.dtype.newbyteorder("="))
+
+
+class Itk:
+    """A MetaImage (.mha, .mhd) or NRRD (.nrrd, .nhdr), loaded whole."""
+
+    region: tuple[int, int, int, int] | None = None
+
+    def __init__(self, path: Path) -> None:
+        import SimpleITK as sitk
+
+        self.path = path
+        self.remarks: list[str] = []
+        self.fields = self._header()
+        self.reader = sitk.ImageFileReader()
+        self.reader.SetFileName(str(path))
+        nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+        self.reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
+        try:
+            self.reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise ImageError(f"{path} is not a readable {'NRRD' if nrrd else 'MetaImage'}: {_last(error)}.") from error
+        size = self.reader.GetSize()
+        channels = self.reader.GetNumberOfComponents()
+        kind = sitk.GetPixelIDValueAsString(self.reader.GetPixelID())
+        bits = re.search(r"(\d+)-bit", kind)
+        if "complex" in kind or not bits or channels not in (1, 3, 4) or len(size) < 2:
+            raise ImageError(f"{path} holds {kind} with {channels} values per pixel, which is neither grey nor RGB.")
+        limits.check_size(path, size[0], size[1], channels, int(bits[1]) // 8)
+        limits.check_bytes(path, math.prod(size) * channels * int(bits[1]) // 8, _LOADED)
+        self.count: int | None = math.prod(size[2:])
+        self.spacing = self._spacing()
+
+    def _header(self) -> dict[str, str]:
+        """The fields of the text header, names in lower case. Raises ImageError if the pixels lie elsewhere."""
+        try:
+            with self.path.open("rb") as file:
+                text = file.read(_HEADER).decode("latin-1")
+        except OSError as error:
+            raise ImageError(f"{self.path} cannot be read: {error.strerror}.") from error
+        fields: dict[str, str] = {}
+        for line in text.splitlines():
+            name, _, value = re.sub(r"[:=]=?", "\0", line, count=1).partition("\0")
+            fields.setdefault(name.strip().lower(), value.strip())
+            if not line.strip() or name.strip().lower() == "elementdatafile":
+                break
+        data = next((fields[name] for name in ("elementdatafile", "data file", "datafile") if name in fields), "LOCAL")
+        if data.upper() != "LOCAL":
+            if "/" in data or "\\" in data or data in ("", "..") or data.split()[0].upper() == "LIST" or "%" in data:
+                raise ImageError(f"{self.path} takes its pixels from {data!r}, which is not one file beside it.")
+            if (self.path.parent / data).is_symlink() or not (self.path.parent / data).is_file():
+                raise ImageError(f"{self.path} takes its pixels from {data!r}, which is not a file beside it.")
+        return fields
+
+    def _spacing(self) -> tuple[float, float] | None:
+        given = ("elementspacing", "elementsize", "spacings", "space directions")
+        x, y = (float(value) for value in self.reader.GetSpacing()[:2])
+        if not any(name in self.fields for name in given) or not (0 < x < math.inf and 0 < y < math.inf):
+            return None
+        unit = next(iter(re.findall(r'"([^"]*)"', self.fields.get("space units", ""))), "mm")
+        if unit not in _MILLIMETRES:
+            self.remarks.append(f"the unit {unit!r} of its spacing is unknown; it is left out")
+            return None
+        return x * _MILLIMETRES[unit], y * _MILLIMETRES[unit]
+
+    def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
+        import SimpleITK as sitk
+
+        try:
+            image = self.reader.Execute()
+        except (RuntimeError, MemoryError) as error:
+            raise ImageError(f"{self.path} is damaged or truncated: {_last(error)}.") from error
+        array = sitk.GetArrayViewFromImage(image)
+        channels = array.shape[-1:] if image.GetNumberOfComponentsPerPixel() > 1 else ()
+        flat = array.reshape(-1, *image.GetSize()[1::-1], *channels)
+        for number in range(self.count or 0) if wanted is None else (wanted,):
+            yield np.array(flat[number][..., :3] if channels else flat[number])
+
+
+def _last(error: Exception) -> str:
+    """What ITK says at the end of its many lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:300]
