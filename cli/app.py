@@ -1,42 +1,44 @@
-"""The us43d command. Every verb is registered by importing its module; heavy packages are imported inside the verbs."""
+"""The us43d command. Importing a module registers its verbs: that of the verb that is run, or all; no heavy package."""
 
+import importlib
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from us43d import __version__
 
-from . import (  # noqa: F401  (each registers its verbs)
-    about,
-    audit,
-    build,
-    demo,
-    eval,  # noqa: A004
-    fetch,
-    links,
-    measure,
-    new,
-    predict,
-    stats,
-    train,
-    view,
-    weights,
-)
 from .errors import Interrupted, failure
-from .verb import app
+from .verb import app as _app
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
-#: The verbs in the order of the main job, as `us43d --help` lists them.
-_ORDER = (
-    "demo", "list", "info", "taxonomy", "cite", "licences", "card", "doctor", "fetch", "verify", "open", "clean",
-    "build", "check", "splits", "audit", "stats", "diff", "corpus", "view", "train", "eval", "predict", "measure",
-    "weights", "new", "links",
-)  # fmt: skip
-app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))
+#: Verb → its module, in the order of the main job, as `us43d --help` lists them.
+_MODULES = {
+    "demo": "demo", "list": "about", "info": "about", "taxonomy": "about", "cite": "about", "licences": "about",
+    "card": "about", "doctor": "about", "fetch": "fetch", "verify": "fetch", "open": "fetch", "clean": "fetch",
+    "build": "build", "check": "build", "splits": "build", "audit": "audit", "stats": "stats", "diff": "audit",
+    "corpus": "build", "view": "view", "train": "train", "eval": "eval", "predict": "predict", "measure": "measure",
+    "weights": "weights", "new": "new", "links": "links",
+}  # fmt: skip
+
+
+def _load(verb: str | None = None) -> typer.Typer:
+    """The command line with one verb registered, or with all if `verb` is not the name of one."""
+    modules = [_MODULES[verb]] if verb in _MODULES else dict.fromkeys(_MODULES.values())
+    for module in modules:
+        importlib.import_module(f".{module}", __package__)
+    order = list(_MODULES)
+    _app.registered_commands.sort(key=lambda command: order.index(command.name or ""))
+    return _app
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":  # all verbs
+        return _load()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _version(wanted: bool) -> None:
@@ -45,7 +47,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@_app.callback()
 def us43d(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
@@ -62,7 +64,7 @@ def main() -> int:
     """Run the command line; returns the exit code (cli/errors.py lists them)."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        app(prog_name="us43d")
+        _load(next(iter(sys.argv[1:]), None))(prog_name="us43d")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except KeyboardInterrupt as error:  # before or after a verb

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from us43d import atomic, report
+from us43d import atomic
 from us43d.errors import UsageError
 
 from .models import CorpusName, release
@@ -148,6 +148,7 @@ def _ventricle(files: list[Path], spacing: tuple[float, float]) -> list[tuple[st
 
 def _references(session: Session, corpus: "Corpus", names: list[str], out: Path) -> None:
     """Compare the measurements of reference masks with the sources' tables; write a page and a table."""
+    from us43d import report
     from us43d.evaluate import readouts
     from us43d.evaluate.protocols import references
     from us43d.evaluate.results import plain

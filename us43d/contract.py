@@ -54,7 +54,7 @@ Collection: TypeAlias = Literal["us43d", "beyond", "sonocorpus"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 # ------------------------------------------------------------------------------------------------ where it comes from

@@ -2,9 +2,10 @@
 
 import importlib
 import json
+import os
 import re
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from us43d import atomic
 from us43d.contract import Citation, Facts, Reader, Recipe
 from us43d.errors import RecipeError, listed
 
-__all__ = ["REFERENCES", "facts", "folder", "parse_bibtex", "source"]
+__all__ = ["REFERENCES", "every", "facts", "folder", "parse_bibtex", "source"]
 
 REFERENCES = "references.bib"
 
@@ -32,12 +34,23 @@ def facts(slug: str) -> Facts:
 
     Raises RecipeError, naming file, table and key, for a file that is missing or does not fit the schema.
     """
-    content = _values(slug)
     try:
-        return Facts.model_validate_json(json.dumps(content, default=_iso))
+        return Facts.model_validate_json(_cached().get(slug) or _json(slug))
     except ValidationError as error:
         faults = [f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
         raise RecipeError(f"{_file(slug)} does not fit the schema: {listed(faults, 3)}.") from error
+
+
+def every(slugs: Iterable[str]) -> list[Facts]:
+    """The facts of several sources, which are parsed once and then cached beside their files."""
+    slugs = list(slugs)
+    known = [facts(slug) for slug in slugs]
+    if not _cached():
+        content = json.dumps({"files": _fingerprint(), "facts": {slug: _json(slug) for slug in slugs}})
+        with suppress(OSError):  # as with bytecode: an installed package may be read-only
+            _cache_file().parent.mkdir(exist_ok=True)
+            atomic.write_bytes(_cache_file(), content.encode(), durable=False)
+    return known
 
 
 def source(module: str, read: Reader, paper: Reader | None = None) -> Recipe:
@@ -55,6 +68,33 @@ def source(module: str, read: Reader, paper: Reader | None = None) -> Recipe:
     return Recipe(**dict(known), read=read, read_paper=paper)
 
 
+def _cache_file() -> Path:
+    return folder() / "__pycache__" / "facts.json"
+
+
+@cache
+def _cached() -> dict[str, str]:
+    """Slug → facts as JSON, from an earlier run; empty if there is none, or a file has changed since."""
+    try:
+        content = json.loads(_cache_file().read_bytes())
+        return dict(content["facts"]) if content["files"] == _fingerprint() else {}
+    except (OSError, ValueError, KeyError, TypeError):  # absent, or not what was written
+        return {}
+
+
+def _fingerprint() -> list[list[str | int]]:
+    """Name, time of the last change in ns, and size of every file of the folder, and of this module."""
+    with os.scandir(folder()) as entries:
+        files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    files.append(("", Path(__file__).stat()))
+    return sorted([name, stat.st_mtime_ns, stat.st_size] for name, stat in files)
+
+
+@cache
+def _json(slug: str) -> str:
+    return json.dumps(_values(slug), default=_iso)
+
+
 def _file(slug: str) -> str:
     return f"recipes/facts/{slug}.toml"
 
@@ -62,6 +102,8 @@ def _file(slug: str) -> str:
 @cache
 def _values(slug: str) -> dict[str, Any]:
     """The content of a facts file, with those of `same_as` below it and its citations looked up."""
+    import tomllib
+
     text = _text(f"{slug}.toml")
     try:
         values = tomllib.loads(text)

@@ -5,11 +5,14 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 from us43d.contract import Facts, Recipe, normalised
 from us43d.errors import RecipeError, UnknownName
-from us43d.facts import facts
-from us43d.specimen import Specimen
+from us43d.facts import every, facts
+
+if TYPE_CHECKING:
+    from us43d.specimen import Specimen
 
 __all__ = ["find", "look_up", "recipe", "recipes", "slugs", "sources", "specimen"]
 
@@ -21,9 +24,9 @@ def slugs() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg))
 
 
-def sources() -> Iterator[Facts]:
+def sources() -> list[Facts]:
     """The facts of all sources, in the order of their slugs; no recipe is imported."""
-    return map(facts, slugs())
+    return every(slugs())
 
 
 @cache
@@ -73,7 +76,7 @@ def find(name: str) -> Recipe:
     return recipe(look_up(name).slug)
 
 
-def specimen(slug: str) -> Specimen:
+def specimen(slug: str) -> "Specimen":
     """The specimen generator of a source. Raises RecipeError if it has none."""
     try:
         module = importlib.import_module(f"us43d.recipes.specimens.{slug}")

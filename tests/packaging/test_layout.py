@@ -34,9 +34,28 @@ def test_every_package_of_the_tree_is_listed() -> None:
 def test_listing_needs_nothing_heavy(name: str) -> None:
     code = (
         "import sys, importlib; from us43d import registry; [r.name for r in registry.recipes()];"
-        f"importlib.import_module('us43d.cli.app'); print({name!r} in sys.modules)"
+        f"importlib.import_module('us43d.cli.app').app; print({name!r} in sys.modules)"
     )
     assert python(code) == "False"
+
+
+def test_every_verb_is_registered_by_the_module_listed() -> None:
+    code = (
+        "import importlib; cli = importlib.import_module('us43d.cli.app'); commands = cli.app.registered_commands;"
+        "modules = {c.name: c.callback.__module__.rpartition('.')[2] for c in commands};"
+        "print(modules.items() ^ cli._MODULES.items())"
+    )
+    assert python(code) == "{('weights', 'weights')}"  # a group of verbs
+
+
+def test_listing_imports_no_recipe_and_no_other_verb() -> None:
+    code = (
+        "import sys, importlib; sys.argv = ['us43d', 'list', '--quiet'];"
+        "importlib.import_module('us43d.cli.app').main();"
+        "others = ('us43d.recipes.', 'us43d.cli.train', 'us43d.cli.fetch');"
+        "print([name for name in sys.modules if name.startswith(others)])"
+    )
+    assert python(code).splitlines()[-1] == "[]"
 
 
 def test_finding_one_recipe_imports_no_other() -> None:

@@ -9,7 +9,7 @@ from us43d import facts
 from us43d.errors import RecipeError
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHES = (facts.facts, facts._values, facts._references)
+CACHES = (facts.facts, facts._cached, facts._json, facts._values, facts._references)
 
 
 @pytest.fixture
@@ -102,3 +102,29 @@ def test_same_as_takes_what_is_not_given() -> None:
     assert mup.routes == microseg.routes
     assert mup.name != microseg.name
     assert mup.paper != microseg.paper
+
+
+def test_the_cache_is_used_and_never_outlives_a_change(
+    changed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = facts.every(["focus"])
+    assert (facts.folder() / "__pycache__" / "facts.json").is_file()
+    clear()
+    with monkeypatch.context() as patch:  # nothing is parsed again
+        patch.setattr(facts, "_values", lambda slug: pytest.fail("parsed"))
+        assert facts.every(["focus"]) == [first]
+    changed("images = 300", "images = 301")
+    assert facts.every(["focus"])[0].expect.images == 301
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"files": 1}', b"\xff", b'{"files": [], "facts": 3}'])
+def test_a_damaged_cache_is_ignored(changed: Callable[..., None], content: bytes) -> None:
+    facts.every(["focus"])
+    (facts.folder() / "__pycache__" / "facts.json").write_bytes(content)
+    clear()
+    assert facts.every(["focus"])[0].name == "FOCUS"
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(changed: Callable[..., None]) -> None:
+    (facts.folder() / "__pycache__").write_text("a file where the folder should be")
+    assert facts.every(["focus"])[0].name == "FOCUS"

@@ -5,7 +5,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -50,22 +50,25 @@ def loaded(path: Path) -> ModuleType:
 
 
 @pytest.fixture
-def facts_of(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Facts are read from the scratch checkout."""
-    caches = (facts.facts, facts._values, facts._references)
-    monkeypatch.setattr(facts, "folder", lambda: checkout / "recipes" / "facts")
-    for function in caches:
-        function.cache_clear()
-    yield
+def scratch_facts(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """From the call on, facts are read from the scratch checkout."""
+    caches = (facts.facts, facts._cached, facts._json, facts._values, facts._references)
+
+    def read_there() -> None:
+        monkeypatch.setattr(facts, "folder", lambda: checkout / "recipes" / "facts")
+        for function in caches:
+            function.cache_clear()
+
+    yield read_there
     for function in caches:
         function.cache_clear()
 
 
-@pytest.mark.usefixtures("facts_of")
-def test_what_is_written_builds_to_the_truth_it_draws(checkout: Path) -> None:
+def test_what_is_written_builds_to_the_truth_it_draws(checkout: Path, scratch_facts: Callable[[], None]) -> None:
     code, out, _ = new(checkout, "Wrist-Set", "--structure", "needle", "--json")
     assert code == 0
     assert json.loads(out)["written"] == [str(checkout / file) for file in FILES]
+    scratch_facts()
     recipe = loaded(checkout / FILES[1]).RECIPE
     assert (recipe.name, recipe.slug, recipe.row, recipe.organ) == ("Wrist-Set", "wrist_set", None, "device")
     raw = checkout / "raw"
@@ -80,13 +83,13 @@ def test_what_is_written_builds_to_the_truth_it_draws(checkout: Path) -> None:
         assert sample.meta["us43d"]["group"] == drawn.group
 
 
-@pytest.mark.usefixtures("facts_of")
-def test_the_entry_given_is_cited(checkout: Path, tmp_path: Path) -> None:
+def test_the_entry_given_is_cited(checkout: Path, tmp_path: Path, scratch_facts: Callable[[], None]) -> None:
     entry = "@article{wrist2031,\n  title={The {W}rist Set},\n  year={2031},\n  doi={10.1/w}\n}"
     (tmp_path / "wrist.bib").write_text(f"exported by a tool\n{entry}\n")
     before = facts.parse_bibtex((checkout / REFERENCES).read_text())
     code, _, err = new(checkout, "Wrist-Set", "--structure", "needle", "--bibtex", str(tmp_path / "wrist.bib"))
     assert code == 0, err
+    scratch_facts()
     (citation,) = facts.facts("wrist_set").citations
     assert (citation.title, citation.year, citation.doi, citation.bibtex) == ("The Wrist Set", 2031, "10.1/w", entry)
     after = facts.parse_bibtex((checkout / REFERENCES).read_text())
