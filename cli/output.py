@@ -5,6 +5,7 @@ import datetime
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,6 +50,11 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
+def _printable(text: str) -> str:
+    """Text whose characters do not command a terminal: names and words of others reach it. Our own bold stays."""
+    return re.sub(r"(?!\x1b\[[01](?:;31)?m)[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda m: f"\\x{ord(m[0]):02x}", text)
+
+
 def _width() -> int:
     """Columns of the screen; 120 in a file or a pipe, where there is none (COLUMNS says otherwise)."""
     return shutil.get_terminal_size((120, 24)).columns
@@ -88,6 +94,7 @@ class Session:
         self._write("\n".join([f"\x1b[1;31m{first}\x1b[0m" if _coloured(sys.stderr) else first, *rest]))
 
     def _write(self, text: str) -> None:
+        text = _printable(text)
         if self._bars is not None and self._bars.running:
             self._bars.above(text)
         else:
@@ -106,7 +113,8 @@ class Session:
             else:
                 bold = _coloured(sys.stdout)
                 for each in shown:
-                    sys.stdout.write(f"{each if isinstance(each, str) else draw(each, _width(), bold=bold)}\n")
+                    text = each if isinstance(each, str) else draw(each, _width(), bold=bold)
+                    sys.stdout.write(f"{_printable(text)}\n")
             sys.stdout.flush()
         except BrokenPipeError:
             # Python flushes stdout once more at exit; give it a place where that succeeds.

@@ -25,7 +25,7 @@ def read_paper(raw: RawTree) -> Iterator[Sample]:
 
 def _processed(tree: RawTree, images: str, labels: str, table: str) -> Iterator[Sample]:
     classes = {row["ID"]: row["CATE"] for row in tree.table(table, ("ID", "CATE"))} if tree.has(table) else {}
-    for key in tree.glob(f"{images}/*.png"):
+    for key in tree.glob(f"{images}/*.PNG"):
         name = key.rpartition("/")[2]
         mask = lazy(masks.binary, tree.path(f"{labels}/{name}"))
         kind = {"0": "benign", "1": "malignant"}.get(classes.get(name, ""))

@@ -16,7 +16,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         classes = {row["ID"].removesuffix(".PNG"): row["CATE"] for row in rows}
     else:
         classes = {}
-    for key in tree.glob("image/*.png") or tree.glob(f"{_VOC}/*.jpg"):
+    for key in tree.glob("image/*.PNG") or tree.glob(f"{_VOC}/*.jpg"):
         stem = key.rpartition("/")[2].rpartition(".")[0]
         mask = f"SegmentationClass/{stem}.png" if key.startswith(_VOC) else f"mask/{key.rpartition('/')[2]}"
         label = classes.get(stem)

@@ -22,6 +22,11 @@ _WHAT = {
     errno.EFBIG: "the file would be too large",
     errno.EIO: "the drive reports an input/output error",
     errno.ESTALE: "the network drive has vanished",
+    errno.ENAMETOOLONG: "the name is too long for this file system",
+    errno.ELOOP: "links lead in a circle",
+    errno.EISDIR: "a folder stands where a file is needed",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
 }
 
 

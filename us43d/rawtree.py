@@ -4,32 +4,32 @@ Listed once, sorted, so that nothing depends on the file system's order; remembe
 accounts for is found.
 """
 
-import csv
 import fnmatch
-import io
-import math
+import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from us43d import rawtable
 from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, listed
+from us43d.rawtable import Row
 
-__all__ = ["ALWAYS_IGNORED", "RawTree", "Row"]
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
-#: Left by desktops and archivers, or about the data, in any source: nobody has seen all archives.
+__all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "folded", "is_litter"]
+
+#: Names that desktops, network drives and tools leave in any folder. They are in no listing, and match no pattern.
+_LITTER = frozenset({
+    "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eadir", ".spotlight-v100",
+    ".trashes", ".fseventsd", ".ipynb_checkpoints", ".git",
+})  # fmt: skip
+#: About the data, in any source: nobody has seen all archives.
 ALWAYS_IGNORED: Mapping[str, str] = {
-    "__macosx/*": "resource forks written by macOS",
-    "*/__macosx/*": "resource forks written by macOS",
-    "._*": "resource fork written by macOS",
-    "*/._*": "resource fork written by macOS",
-    ".ds_store": "written by macOS",
-    "*/.ds_store": "written by macOS",
-    "thumbs.db": "written by Windows",
-    "*/thumbs.db": "written by Windows",
-    "desktop.ini": "written by Windows",
-    "*/desktop.ini": "written by Windows",
     **{
         f"{folder}{name}{ending}": "text about the data"
         for folder in ("", "*/")
@@ -44,46 +44,49 @@ ALWAYS_IGNORED: Mapping[str, str] = {
 
 
 @lru_cache(maxsize=512)
-def _pattern(glob: str) -> re.Pattern[str]:
-    """A glob on a relative path: `*` stays inside a folder, `**/` is any folders, no regard to case."""
-    parts = []
+def _pattern(glob: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    """A glob on a relative path (`*` stays inside a folder, `**/` is any folders, no regard to case), and its literals.
+
+    Every wildcard is a group, between the literals: `literals[0] + group 1 + literals[1] + …` is the path.
+    """
+    expression, literals = [], [""]
     for part in re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", glob):
         if part == "**/":
-            parts.append("(?:.*/)?")
+            expression.append("((?:.*/)?)")
         elif part == "*":
-            parts.append("[^/]*")
+            expression.append("([^/]*)")
         elif part == "?":
-            parts.append("[^/]")
+            expression.append("([^/])")
         elif part.startswith("[") and part.endswith("]"):
-            parts.append(part.replace("[!", "[^"))
+            expression.append(f"({part.replace('[!', '[^')})")
         else:
-            parts.append(re.escape(part))
-    return re.compile("".join(parts) + r"\Z", re.IGNORECASE)
+            expression.append(re.escape(part))
+            literals[-1] += part
+            continue
+        literals.append("")
+    return re.compile("".join(expression) + r"\Z", re.IGNORECASE), tuple(literals)
 
 
-class Row(dict[str, str]):
-    """One row of a table: column → cell as text."""
+def _spelled(match: re.Match[str], literals: tuple[str, ...]) -> str:
+    """The matched path with the case of the pattern where that has letters, and so the ending that was published."""
+    text = literals[0]
+    for literal, wild in zip(literals[1:], match.groups(), strict=True):
+        ending = text.rpartition(".")[2]
+        within = "." in text.rpartition("/")[2] and ending.islower() and not set(wild) & {".", "/"}
+        text += (wild.lower() if within and not literal else wild) + literal
+    return text
 
-    def __init__(self, cells: Iterable[tuple[str, str]], where: str) -> None:
-        super().__init__(cells)
-        self.where = where
 
-    def number(self, column: str) -> float:
-        """A cell as a finite number. Raises UnreadableFile for anything else."""
-        try:
-            value = float(self[column])
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a number.")
-        return value
-
-    def whole(self, column: str) -> int:
-        """A cell as a whole number ("3" or "3.0"). Raises UnreadableFile for anything else."""
-        value = self.number(column)
-        if value != int(value):
-            raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a whole number.")
-        return int(value)
+def _by_folded(files: Iterable[str], root: Path) -> dict[str, str]:
+    """Key as it is compared → key. Raises RawDataError where two files differ in nothing else."""
+    real: dict[str, str] = {}
+    twice = []
+    for key in files:
+        if (other := real.setdefault(folded(key), key)) != key:
+            twice.append(f"{other} and {key}")
+    if twice:
+        raise RawDataError(f"Files in {root} have names that differ only in upper and lower case: {listed(twice)}.")
+    return real
 
 
 class _Index(dict[str, Row]):
@@ -107,6 +110,7 @@ class RawTree:
         if not root.is_dir():
             raise MissingRawFile(f"{root} is not a folder.")
         self._files = {key: Path(place) for key, place in sorted(_walk(os.fspath(root)))}
+        self._real = _by_folded(self._files, root)
         self._used: set[str] = set()
 
     def __iter__(self) -> Iterator[str]:
@@ -142,25 +146,32 @@ class RawTree:
         view.root = self.root
         view.prefix = self.prefix + prefix
         view._files = {key[len(prefix) :]: path for key, path in self._files.items() if key.startswith(prefix)}
+        view._real = {folded(key): key for key in view._files}
         view._used = self._used
         return view
 
     def has(self, key: str) -> bool:
-        return key in self._files
+        """Whether there is a file under `key`, in whatever case."""
+        return folded(key) in self._real
 
     def path(self, key: str) -> Path:
-        """The file under `key`. Raises MissingRawFile, naming what lies beside it."""
-        if key not in self._files:
+        """The file under `key`, in whatever case. Raises MissingRawFile, naming what lies beside it."""
+        real = self._real.get(folded(key))
+        if real is None:
             folder = key.rpartition("/")[0]
             beside = [other for other in self._files if other.rpartition("/")[0] == folder]
             hint = f" The folder holds {listed(beside, 5)}." if beside else ""
             raise MissingRawFile(f"{self.prefix}{key} is missing in {self.root}.{hint}")
-        return self._files[key]
+        return self._files[real]
 
     def glob(self, pattern: str) -> list[str]:
-        """Keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case."""
-        match = _pattern(pattern).match
-        return [key for key in self._files if match(key)]
+        """Keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case.
+
+        Where the pattern has letters, the keys have its case, so that a file saved as .PNG has the key of the published
+        .png.
+        """
+        expression, literals = _pattern(pattern)
+        return sorted(_spelled(match, literals) for match in map(expression.match, self._files) if match)
 
     def one(self, pattern: str) -> str:
         """The only key that matches. Raises MissingRawFile if none does, RawDataError if several do."""
@@ -190,38 +201,39 @@ class RawTree:
             raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
 
     def text(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> str:
-        """The decoded file, trying `encodings` in order. Raises UnreadableFile if none fits."""
-        data = self.read(key)
-        for encoding in encodings:
-            try:
-                return data.decode(encoding)
-            except UnicodeDecodeError:
-                continue
-        raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {' or '.join(encodings)} text.")
+        """The decoded file, by the first of `encodings` that fits, or UTF-16 by its mark. Raises UnreadableFile."""
+        if (text := rawtable.decoded(self.read(key), encodings)) is None:
+            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {' or '.join(encodings)} text.")
+        return text
+
+    def json(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> Any:
+        """What a JSON file holds. Raises UnreadableFile if it is damaged, or nested without end."""
+        try:
+            return json.loads(self.text(key, encodings))
+        except (ValueError, RecursionError) as error:
+            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is no readable JSON: {error}.") from error
+
+    def xml(self, key: str) -> "ElementTree.Element":
+        """The root of an XML file. Raises UnreadableFile if it is damaged, or has entities, which could grow."""
+        from xml.etree import ElementTree
+
+        import defusedxml
+        import defusedxml.ElementTree as safe
+
+        try:
+            return safe.fromstring(self.read(key), forbid_dtd=False)
+        except (ElementTree.ParseError, defusedxml.DefusedXmlException, ValueError, LookupError) as error:
+            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is no readable XML: {error}.") from error
 
     def rows(
         self, key: str, columns: Iterable[str], *, sep: str = ",", encodings: tuple[str, ...] = ("utf-8-sig",)
     ) -> Iterator[Row]:
         """Rows of a delimited table as text, in file order, cells stripped, one at a time.
 
+        sep: as published; another one is understood, too, where a spreadsheet has saved the table again.
         Raises UnreadableFile if a column of `columns` is missing, or a row has more or fewer cells than the header.
         """
-        table = f"{self.prefix}{key} in {self.root}"
-        data = io.BytesIO(self.text(key, encodings).encode())  # a StringIO takes four bytes for every character
-        reader = csv.reader(io.TextIOWrapper(data, "utf-8", newline=""), delimiter=sep)
-        try:
-            header = [cell.strip() for cell in next(reader, [])]
-            if missing := [column for column in columns if column not in header]:
-                raise UnreadableFile(f"{table} has no column {listed(missing)}; it has {listed(header)}.")
-            for number, cells in enumerate(reader, start=2):
-                if not any(cell.strip() for cell in cells):
-                    continue
-                where = f"{table}, line {number}"
-                if len(cells) != len(header):
-                    raise UnreadableFile(f"{where}, has {len(cells)} cells under {len(header)} headings.")
-                yield Row(zip(header, map(str.strip, cells), strict=True), where)
-        except csv.Error as error:
-            raise UnreadableFile(f"{table} is no readable table: {error}.") from error
+        return rawtable.text_rows(self.text(key, encodings), f"{self.prefix}{key} in {self.root}", columns, sep)
 
     def table(
         self, key: str, columns: Iterable[str], *, sep: str = ",", encodings: tuple[str, ...] = ("utf-8-sig",)
@@ -254,24 +266,7 @@ class RawTree:
 
         Raises UnreadableFile as `rows` does.
         """
-        import zipfile
-
-        import openpyxl
-
-        table = f"{self.prefix}{key} in {self.root}"
-        try:
-            book = openpyxl.load_workbook(io.BytesIO(self.read(key)), read_only=True, data_only=True)
-            lines = [[_cell(value) for value in line] for line in book.worksheets[0].values]
-        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
-            raise UnreadableFile(f"{table} is no readable Excel workbook: {error}.") from error
-        header = lines[0] if lines else []
-        if missing := [column for column in columns if column not in header]:
-            raise UnreadableFile(f"{table} has no column {listed(missing)}; it has {listed(header)}.")
-        return [
-            Row(zip(header, line, strict=False), f"{table}, line {number}")
-            for number, line in enumerate(lines[1:], start=2)
-            if any(line)
-        ]
+        return rawtable.sheet(self.read(key), f"{self.prefix}{key} in {self.root}", columns)
 
     def unread(self, ignore: Mapping[str, str]) -> list[str]:
         """Files that were neither used nor match a pattern of `ignore` or ALWAYS_IGNORED."""
@@ -280,40 +275,45 @@ class RawTree:
         return [key for key in whole if key not in self._used and not any(p.match(key.lower()) for p in patterns)]
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name (without its folders) is what desktops, network drives and tools leave."""
+    return name.startswith("._") or name.casefold() in _LITTER
+
+
+def folded(key: str) -> str:
+    """A key as it is compared: without regard to case, and to how accents are composed."""
+    return key.casefold() if key.isascii() else unicodedata.normalize("NFC", key).casefold()
 
 
 def _walk(root: str) -> Iterator[tuple[str, str]]:
-    """(key, path) of every file below `root`; links to folders are not entered."""
+    """(key, path) of every file below `root`. A link to a folder is listed as a file would be, and not entered.
+
+    Raises RawDataError for links out of the tree, and for what is neither file nor folder, which is not opened.
+    """
     real = os.path.realpath(root)
     folders = [("", root)]
     while folders:
         prefix, folder = folders.pop()
         try:
             with os.scandir(folder) as entries:
-                found = list(entries)
+                inside = [entry for entry in entries if not is_litter(entry.name)]
         except OSError as error:
             raise RawDataError(f"{folder} cannot be listed: {error.strerror}.") from error
-        for entry in found:
+        for entry in inside:
             key = prefix + entry.name
             try:
                 key.encode("utf-8")
             except UnicodeEncodeError as error:
                 raise RawDataError(f"The name of {os.fsencode(entry.path)!r} is not UTF-8.") from error
-            if not entry.is_symlink():
-                if entry.is_dir():
-                    folders.append((key + "/", entry.path))
-                else:
-                    yield key, entry.path
+            if entry.is_symlink():
+                target = os.path.realpath(entry.path)
+                if not Path(target).is_relative_to(real):
+                    raise RawDataError(f"{entry.path} is a link that leads out of the raw tree, to {target}.")
+                if not Path(entry.path).exists():
+                    raise RawDataError(f"{entry.path} is a link that leads nowhere, to {target}.")
+            elif entry.is_dir():
+                folders.append((key + "/", entry.path))
                 continue
-            if Path(entry.path).is_dir():
-                continue
-            target = os.path.realpath(entry.path)
-            if not Path(target).is_relative_to(real):
-                raise RawDataError(f"{entry.path} is a link that leads out of the raw tree, to {target}.")
-            if not Path(entry.path).exists():
-                raise RawDataError(f"{entry.path} is a link that leads nowhere, to {target}.")
+            if not (entry.is_file() or entry.is_dir()):
+                raise RawDataError(f"{entry.path} is neither a file nor a folder (a pipe, socket or device).")
             yield key, entry.path

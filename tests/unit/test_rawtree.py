@@ -1,4 +1,6 @@
+import itertools
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,32 @@ def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: p
 
 def test_glob_stays_in_its_folder_and_ignores_case(tmp_path: Path) -> None:
     tree = plant(tmp_path, "images/1.JPG", "images/2.jpg", "images/deep/3.jpg", "images [1].jpg", "other/1.jpg")
-    assert tree.glob("images/*.jpg") == ["images/1.JPG", "images/2.jpg"]
-    assert tree.glob("images/**/*.jpg") == ["images/1.JPG", "images/2.jpg", "images/deep/3.jpg"]
-    assert tree.glob("**/[0-1].jpg") == ["images/1.JPG", "other/1.jpg"]
+    assert tree.glob("images/*.jpg") == ["images/1.jpg", "images/2.jpg"]
+    assert tree.glob("images/**/*.jpg") == ["images/1.jpg", "images/2.jpg", "images/deep/3.jpg"]
+    assert tree.glob("**/[0-1].jpg") == ["images/1.jpg", "other/1.jpg"]
+    assert next(iter(tree)) == "images [1].jpg"
+    assert "images/1.JPG" in list(tree)
+
+
+def test_a_key_has_the_case_of_the_pattern_and_finds_the_file_in_any(tmp_path: Path) -> None:
+    tree = plant(tmp_path, "Images/Case 1.PNG", "Images/Case 1_MASK.Png", "IMAGES.b/x.TIFF")
+    assert tree.glob("images/*.png") == ["images/Case 1.png", "images/Case 1_MASK.png"]
+    assert tree.glob("images.b/*.tif*") == ["images.b/x.tiff"]
+    assert tree.path("images/case 1_mask.png") == tmp_path / "Images/Case 1_MASK.Png"
+    assert tree.has("IMAGES/CASE 1.png")
+    assert not tree.has("images/case 2.png")
+    seen = tree.at("images")
+    seen.use(*(seen.path(key) for key in seen.glob("images/*.png")))
+    assert tree.unread({}) == ["IMAGES.b/x.TIFF"]
+
+
+def test_names_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    plant(tmp_path, "x/a.png", "x/b.png")
+    with pytest.raises(RawDataError, match=r"only in upper and lower case: x/A\.PNG and x/a\.png"):
+        plant(tmp_path, "x/A.PNG")
+    (tmp_path / "x/A.PNG").unlink()
+    with pytest.raises(RawDataError, match="only in upper and lower case"):
+        plant(tmp_path, "caf\u00e9.png", "cafe\u0301.png")
 
 
 def test_at_finds_a_folder_at_any_depth(tmp_path: Path) -> None:
@@ -91,9 +116,67 @@ def test_names_and_links_that_cannot_be_used(tmp_path: Path) -> None:
         RawTree(tmp_path / "nothing")
 
 
-def test_desktop_litter_is_ignored(tmp_path: Path) -> None:
-    tree = plant(tmp_path, "__MACOSX/._a", "x/.DS_Store", "Thumbs.db", "x/._1.png", "x/1.png")
-    assert tree.unread({}) == ["x/1.png"]
+def test_desktop_litter_is_in_no_listing_and_matches_no_pattern(tmp_path: Path) -> None:
+    litter = (
+        "__MACOSX/._a",
+        "__MACOSX/x/1.png",
+        "x/.DS_Store",
+        "Thumbs.db",
+        "x/._1.png",
+        "x/@eaDir/1.png",
+        ".git/a.png",
+    )
+    tree = plant(tmp_path, *litter, "x/1.png")
+    assert list(tree) == tree.glob("**/*.png") == tree.unread({}) == ["x/1.png"]
+
+
+def test_what_is_neither_file_nor_folder_is_refused_and_not_opened(tmp_path: Path) -> None:
+    plant(tmp_path, "x/1.png")
+    os.mkfifo(tmp_path / "x/2.png")
+    with pytest.raises(RawDataError, match=r"2\.png is neither a file nor a folder"):
+        RawTree(tmp_path)
+    (tmp_path / "x/2.png").unlink()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.fspath(tmp_path / "s"))
+        with pytest.raises(RawDataError, match=r"/s is neither a file nor a folder"):
+            RawTree(tmp_path)
+        (tmp_path / "link").symlink_to("s")
+        (tmp_path / "s").rename(tmp_path / "x/s")
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to("x/s")
+        with pytest.raises(RawDataError, match="is neither a file nor a folder"):
+            RawTree(tmp_path)
+
+
+def test_a_folder_behind_a_link_is_listed(tmp_path: Path) -> None:
+    tree = plant(tmp_path, "x/1.png")
+    (tmp_path / "y").symlink_to("x")
+    assert list(RawTree(tmp_path)) == ["x/1.png", "y"]
+    assert RawTree(tmp_path).unread({}) == ["x/1.png", "y"]
+    (tmp_path / "y").unlink()
+    (tmp_path / "z").mkdir()
+    (tmp_path / "y").symlink_to(tmp_path.parent)
+    with pytest.raises(RawDataError, match=r"/y is a link that leads out of the raw tree"):
+        RawTree(tmp_path)
+    assert len(tree) == 1
+
+
+def test_json_and_xml_that_mislead_their_parsers(tmp_path: Path) -> None:
+    plant(tmp_path, "deep.json", text="[" * 100_000 + "]" * 100_000)
+    plant(tmp_path, "cut.json", text='{"a": [1, ')
+    grows = "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in itertools.pairwise("abcdefghij"))
+    plant(tmp_path, "grows.xml", text=f'<!DOCTYPE x [<!ENTITY a "ha">{grows}]><x>&j;</x>')
+    plant(tmp_path, "reads.xml", text='<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]><x>&a;</x>')
+    plant(tmp_path, "cut.xml", text="<x><y></x>")
+    plant(tmp_path, "odd.xml", text="<?xml version='1.0' encoding='nothing'?><x/>")
+    tree = plant(tmp_path, "good.xml", text="<x><y>1</y></x>")
+    for key in ("deep.json", "cut.json"):
+        with pytest.raises(UnreadableFile, match=f"{key} in .* is no readable JSON"):
+            tree.json(key)
+    for key in ("grows.xml", "reads.xml", "cut.xml", "odd.xml"):
+        with pytest.raises(UnreadableFile, match=f"{key} in .* is no readable XML"):
+            tree.xml(key)
+    assert tree.xml("good.xml").findtext("y") == "1"
 
 
 def test_texts_about_the_data_are_ignored(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import io
+import zipfile
 from pathlib import Path
 
 import openpyxl
@@ -33,3 +35,56 @@ def test_a_missing_column_and_a_broken_workbook(tmp_path: Path) -> None:
         (tmp_path / "t.xlsx").write_bytes(whole[:cut])
         with pytest.raises(UnreadableFile, match="no readable Excel workbook"):
             tree.sheet("t.xlsx", ["Image"])
+
+
+def again(whole: bytes, name: str, content: bytes) -> bytes:
+    """A workbook with one of its members replaced."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            new.writestr(member, content if member == name else old.read(member))
+    return made.getvalue()
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+NAMESPACE = b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "reason"),
+    [
+        (SHEET, b"no XML", "no readable Excel workbook"),
+        (SHEET, b"<!DOCTYPE x [<!ENTITY a 'x'>]><x>&a;</x>", "no readable Excel workbook|no column"),
+        (SHEET, b"x" * (300 << 20), "unpacks to .* more than"),
+        (
+            SHEET,
+            NAMESPACE
+            + b"<sheetData>"
+            + b"".join(b'<row r="%d"><c r="XFD%d"><v>1</v></c></row>' % (n, n) for n in range(1, 400))
+            + b"</sheetData></worksheet>",
+            "more than the 5,000,000 cells",
+        ),
+        ("xl/workbook.xml", b"<x/>", "no readable Excel workbook"),
+        ("[Content_Types].xml", b"", "no readable Excel workbook"),
+    ],
+    ids=["no xml", "entity", "bomb", "cells", "workbook", "types"],
+)
+def test_a_hostile_workbook_is_one_error(tmp_path: Path, member: str, content: bytes, reason: str) -> None:
+    workbook(tmp_path / "t.xlsx", ["Image"], [1])
+    (tmp_path / "t.xlsx").write_bytes(again((tmp_path / "t.xlsx").read_bytes(), member, content))
+    with pytest.raises(UnreadableFile, match=reason):
+        RawTree(tmp_path).sheet("t.xlsx", ["Image"])
+
+
+def test_a_flipped_bit_in_a_workbook_is_an_error_or_harmless(tmp_path: Path) -> None:
+    tree = workbook(tmp_path / "t.xlsx", ["Image", "Type"], [1, "benign"], [2, "malignant"])
+    right = tree.sheet("t.xlsx", ["Image"])
+    whole = (tmp_path / "t.xlsx").read_bytes()
+    for bit in range(0, len(whole) * 8, len(whole) * 8 // 200):
+        spoilt = bytearray(whole)
+        spoilt[bit // 8] ^= 1 << (bit % 8)
+        (tmp_path / "t.xlsx").write_bytes(spoilt)
+        try:
+            assert tree.sheet("t.xlsx", ["Image"]) == right, bit
+        except UnreadableFile:
+            continue

@@ -58,3 +58,30 @@ def test_the_only_match_is_found_and_none_or_several_are_errors(tmp_path):
     (tmp_path / "u.csv").touch()
     with pytest.raises(RawDataError, match=r"t\.csv, u\.csv"):
         RawTree(tmp_path).one("*.csv")
+
+
+TABLE = "Name,Size,Note\na,0.5,x\nb,1.25,y\n"
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("head", ["", "sep={}\r\n"])
+def test_a_table_that_a_spreadsheet_saved_again(tmp_path: Path, sep: str, encoding: str, head: str) -> None:
+    text = TABLE.upper() if sep == ";" else TABLE
+    text = text.replace(",", sep) if sep == "," else text.replace(",", sep).replace(".", ",")
+    (tmp_path / "t.csv").write_bytes((head.format(sep) + text.replace("\n", "\r\n")).encode(encoding))
+    rows = RawTree(tmp_path).index("t.csv", "Name", ("Size",))
+    assert [row.number("Size") for row in rows.values()] == [0.5, 1.25]
+
+
+def test_a_comma_is_no_point_where_it_separates_cells(tmp_path: Path) -> None:
+    (row,) = tree(tmp_path, 'Name,Size\na,"1,234"\n').table("t.csv", ["Size"])
+    with pytest.raises(UnreadableFile, match="Size is '1,234', not a number"):
+        row.number("Size")
+
+
+def test_a_table_of_other_columns_names_its_separator(tmp_path: Path) -> None:
+    with pytest.raises(
+        UnreadableFile, match=r"no column Name, Size.* separated by ';' where the published"
+    ):
+        tree(tmp_path, "Name;Length\na;1\n").table("t.csv", ["Name", "Size"])

@@ -25,7 +25,8 @@ from urllib3.exceptions import HTTPError
 from us43d import atomic
 from us43d.errors import FetchError, VerifyError
 from us43d.fetch import owner, store, verify
-from us43d.fetch.http import Remote, Web
+from us43d.fetch.deadline import within
+from us43d.fetch.http import Remote, Web, escaped, number
 
 __all__ = ["Received", "download"]
 
@@ -339,7 +340,7 @@ def _transfer(part: _Part, remote: Remote, web: Web, progress: Progress | None) 
                                 break
                         what = "complete"
                     except (requests.RequestException, HTTPError) as error:
-                        reason, slow = str(error)[:200], isinstance(error, _Slow)
+                        reason, slow = escaped(str(error)[:200]), isinstance(error, requests.Timeout)
                 fetched += part.size - before
             if what == "complete" and (part.length is None or part.size >= part.length):
                 part.note["length"] = part.size
@@ -368,37 +369,39 @@ def _begun(part: _Part, answer: requests.Response, start: int) -> tuple[_Part, L
     encoded = headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}
     if answer.status_code == 416:
         total = re.fullmatch(r"bytes \*/(\d+)", headers.get("Content-Range", ""))
-        if total and int(total[1]) == part.size and part.length in (None, part.size):
+        if total and number(total[1]) == part.size and part.length in (None, part.size):
             return part, "complete"
         return part.begin(note), "again"
     if answer.status_code == 206:
         said = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
         same = (
             said is not None
-            and int(said[1]) == start
-            and (said[2] == "*" or part.length is None or int(said[2]) == part.length)
+            and number(said[1]) == start
+            and (said[2] == "*" or part.length is None or number(said[2]) == part.length)
             and headers.get("ETag", part.note.get("etag")) == part.note.get("etag")
             and not encoded
         )
         return (part, "bytes") if start and same else (part.begin(note), "again")
-    length = headers.get("Content-Length", "")
+    length = number(headers.get("Content-Length"))
     note |= {"etag": headers.get("ETag"), "last_modified": headers.get("Last-Modified")}
-    return part.begin(note | {"length": int(length) if length.isdigit() and not encoded else None}), "bytes"
+    return part.begin(note | {"length": None if encoded else length}), "bytes"
 
 
 def _blocks(answer: requests.Response, web: Web) -> Iterator[bytes]:
     """The answer's bytes as they come. Raises _Slow when they hardly do."""
     window = web.timeout[1]
     since, got = time.monotonic(), 0
-    while block := answer.raw.read1(_BLOCK, decode_content=True):
-        yield block
-        if web.stopped.is_set():
-            web.wait(0)
-        got += len(block)
-        passed = time.monotonic() - since
-        if passed > window:
-            if got < _SLOWEST * passed:
-                raise _Slow(f"only {got:,} bytes came in {passed:.0f} s")
-            since, got = time.monotonic(), 0
+    with within(answer, 2 * window) as clock:  # the head of a chunk has no block to be measured by
+        while block := answer.raw.read1(_BLOCK, decode_content=True):
+            yield block
+            clock.note()
+            if web.stopped.is_set():
+                web.wait(0)
+            got += len(block)
+            passed = time.monotonic() - since
+            if passed > window:
+                if got < _SLOWEST * passed:
+                    raise _Slow(f"only {got:,} bytes came in {passed:.0f} s")
+                since, got = time.monotonic(), 0
     if answer.raw.length_remaining:
         raise requests.ConnectionError("the connection ended early")

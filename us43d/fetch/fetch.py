@@ -347,13 +347,15 @@ class _Work:
             if remote.unpack:
                 archives.setdefault(remote.into, []).append(self.folder / remote.name)
         before = store.listing(self.home, self.recipe.name) if self.record.data["kind"] != "specimen" else {}
+        remarks: list[str] = []
         with store.making_raw(self.home, self.recipe.name) as tree:
             try:
                 for into, paths in sorted(archives.items()):
                     target = tree / into
                     target.mkdir(parents=True, exist_ok=True)
                     with self.bars(f"{self.recipe.name}: unpacking", "B") as progress:
-                        unpack(paths, target, nested=self.recipe.nested, progress=self._stoppable(progress))
+                        moved = self._stoppable(progress)
+                        remarks += unpack(paths, target, nested=self.recipe.nested, progress=moved)
             except ArchiveError as error:
                 self._distrust(remotes)
                 error.what = f"{self.recipe.name}: {error.what}"
@@ -364,6 +366,7 @@ class _Work:
                     target = tree / remote.into / remote.name
                     target.parent.mkdir(parents=True, exist_ok=True)
                     atomic.link_or_copy(self.folder / remote.name, target)
+            said += "".join(f"; {remark}" for remark in remarks)
             way = {
                 "way": _called(route) if route else "given",
                 "url": route.url if route else None,

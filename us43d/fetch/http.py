@@ -23,13 +23,13 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from us43d import __version__
 from us43d.errors import ConfigError, FetchError
+from us43d.fetch.deadline import Adapter, within
 
-__all__ = ["HttpError", "Remote", "Web", "page_title"]
+__all__ = ["HttpError", "Remote", "Web", "escaped", "number", "page_title"]
 
 #: A page or an API answer longer than this is not what was asked for.
 _LONGEST_TEXT = 64 << 20
@@ -64,7 +64,7 @@ class Remote:
         for path in (self.name, self.into or "-"):
             if (
                 "\\" in path
-                or any(ord(letter) < 32 for letter in path)
+                or escaped(path) != path
                 or any(part in _UNFIT for part in path.split("/"))
             ):
                 raise FetchError(f"A host gives a file the name {path!r}, which cannot be used.")
@@ -77,10 +77,20 @@ class HttpError(FetchError):
     page = ""
 
 
+def escaped(text: str) -> str:
+    """Text of a host without characters that a terminal takes for commands (C0, DEL and C1)."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def number(text: str | None) -> int | None:
+    """A count of bytes in a header; None for anything that is none."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
+
+
 def page_title(text: str) -> str:
     """The title of an HTML page, "" where it has none."""
     found = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
-    return " ".join(html.unescape(found[1]).split())[:100] if found else ""
+    return escaped(" ".join(html.unescape(found[1]).split()))[:100] if found else ""
 
 
 class Web:
@@ -112,7 +122,7 @@ class Web:
         self._session = requests.Session()
         self._session.headers.update({"User-Agent": _agent(), "Accept": "*/*"})
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=64, pool_maxsize=max(jobs, per_host)))
+            self._session.mount(scheme, Adapter(pool_connections=64, pool_maxsize=max(jobs, per_host)))
 
     def stop(self) -> None:
         """End what other threads are doing at their next block of bytes."""
@@ -140,12 +150,13 @@ class Web:
         for attempt in range(1, self.attempts + 1):
             with self._opened(method, url, params, headers or {}, body) as answer:
                 try:
-                    data = b"".join(_up_to(_LONGEST_TEXT, answer, url))
-                except requests.RequestException as error:
+                    with within(answer, self.patience):
+                        data = b"".join(_up_to(_LONGEST_TEXT, answer, url))
+                except (requests.RequestException, HTTPError, OSError) as error:
                     if attempt == self.attempts:
                         raise HttpError(f"{url} broke off: {_reason(error)}.") from error
                 else:
-                    return data.decode(answer.encoding or "utf-8", errors="replace")
+                    return _as_text(data, answer.encoding)
             self.wait(self.pause * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
 
@@ -199,14 +210,14 @@ class Web:
                     reason = _reason(error)
                     if "not known" in reason and attempt == 2:  # a name that does not exist will not come to exist
                         break
-                except requests.RequestException as error:
+                except (requests.RequestException, HTTPError, ValueError) as error:  # headers that are none, too
                     raise _refused(url, error) from error
                 if answer is not None:
                     if answer.status_code < 400 or (answer.status_code == 416 and "Range" in headers):
                         yield answer
                         return
-                    reason, asked = f"HTTP {answer.status_code} {answer.reason}".strip(), _asked_to_wait(answer)
-                    page = _page(answer)
+                    reason, asked = f"HTTP {answer.status_code} {_words(answer)}".strip(), _asked_to_wait(answer)
+                    page = _page(answer, self.timeout[1])
                     if answer.status_code not in _AGAIN:
                         raise _denied(url, answer, page)
                     if asked is not None:
@@ -256,7 +267,7 @@ class Web:
                 return answer
             hop.close()
             seen.append(url)
-            to = urljoin(url, answer.headers["Location"])
+            to = _address(url, answer.headers["Location"])
             if seen.count(to) > 2 or len(seen) > 20:  # once to itself is how some hosts set a cookie
                 raise FetchError(f"{url} leads in a circle: it redirects to {to}.", next=f"open {url} in a browser")
             if urlsplit(to).scheme not in {"http", "https"}:
@@ -294,6 +305,31 @@ class Web:
 
     def _heed_rest(self, url: str) -> None:
         self.wait(self._not_before.get(_host(url), 0.0) - time.monotonic())
+
+
+def _address(url: str, location: str) -> str:
+    """Where a redirect leads. Raises FetchError for what is no address."""
+    try:
+        to = urljoin(url, location)
+        parts = urlsplit(to)
+        _ = parts.port, parts.hostname  # both raise for what is none
+    except ValueError as error:
+        raise FetchError(f"{url} redirects to {escaped(location)[:200]!r}, which is no web address.") from error
+    if escaped(to) != to or len(to) > 8192:
+        raise FetchError(f"{url} redirects to {escaped(location)[:200]!r}, which is no web address.")
+    return to
+
+
+def _words(answer: requests.Response) -> str:
+    """What a host says beside the status, fit to be printed."""
+    return escaped(answer.reason or "")[:100]
+
+
+def _as_text(data: bytes, encoding: str | None) -> str:
+    try:
+        return data.decode(encoding or "utf-8", errors="replace")
+    except (LookupError, ValueError):  # a name that is no encoding of text
+        return data.decode("utf-8", errors="replace")
 
 
 def _agent() -> str:
@@ -346,7 +382,7 @@ def _asked_to_wait(answer: requests.Response) -> float | None:
     if said is None:
         return None
     now = _moment(headers.get("Date")) or time.time()
-    if re.fullmatch(r"\d+(\.\d+)?", said.strip()):
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", said.strip()):
         number = float(said)
         return max(0.0, number - now) if number > 1e9 else number  # GitHub and Zenodo name the moment, not the span
     then = _moment(said)
@@ -357,12 +393,12 @@ def _moment(date: str | None) -> float | None:
     """Seconds since 1970 of a date in the form of HTTP."""
     try:
         return email.utils.parsedate_to_datetime(date).timestamp() if date else None
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None
 
 
 def _span(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(seconds)))
+    return str(datetime.timedelta(seconds=min(round(seconds), 10**9)))
 
 
 def _reason(error: Exception) -> str:
@@ -378,10 +414,10 @@ def _reason(error: Exception) -> str:
     ):
         if re.search(pattern, text):
             return words
-    return f"{type(error).__name__}: {text[:200]}"
+    return f"{type(error).__name__}: {escaped(text[:200])}"
 
 
-def _refused(url: str, error: requests.RequestException) -> FetchError:
+def _refused(url: str, error: Exception) -> FetchError:
     host = _host(url)
     if isinstance(error, requests.exceptions.SSLError):
         found = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
@@ -408,7 +444,7 @@ _MEANING: Mapping[int, str] = {
 
 
 def _denied(url: str, answer: requests.Response, page: str) -> HttpError:
-    meaning = _MEANING.get(answer.status_code, answer.reason or "it refuses")
+    meaning = _MEANING.get(answer.status_code, _words(answer) or "it refuses")
     what = f"{url} answers {answer.status_code}: {meaning}."
     return _http_error(answer, what, next=f"open {url} in a browser and see what it says", page=page)
 
@@ -420,9 +456,11 @@ def _http_error(answer: requests.Response | None, what: str, *, next: str, page:
     return error
 
 
-def _page(answer: requests.Response) -> str:
-    """The begin of an answer's text; "" where the connection does not give it."""
+def _page(answer: requests.Response, seconds: float) -> str:
+    """The begin of an answer's text; "" where the connection does not give it within so many seconds."""
     try:
-        return answer.raw.read(4096, decode_content=True).decode("utf-8", errors="replace")
-    except (HTTPError, OSError):
+        with within(answer, seconds):
+            data: bytes = answer.raw.read(4096, decode_content=True)
+    except (requests.RequestException, HTTPError, OSError, ValueError):
         return ""
+    return data.decode("utf-8", errors="replace")

@@ -24,7 +24,8 @@ CHUNK = 1 << 20
 Progress = Callable[[int, int], None]
 Kind = Literal["folder", "file", "link"]
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: Also those of C1, which a terminal may take for commands.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CHINESE = re.compile(rb"(?:[\x00-\x7f]|[\xa1-\xfe][\xa1-\xfe])*")
 
 
@@ -34,7 +35,7 @@ class Limits:
 
     ratio: bytes unpacked for each byte of the archives. free: bytes it may always unpack to, whatever the ratio.
     total: bytes in all. members: files, folders and links in all, those of inner archives included. depth: levels of
-    archives inside archives.
+    archives inside archives. folders: levels of folders above a member.
     """
 
     ratio: float = 200.0
@@ -42,6 +43,7 @@ class Limits:
     total: int = 1 << 41
     members: int = 2_000_000
     depth: int = 4
+    folders: int = 100
 
 
 def decoded(raw: bytes) -> str:
@@ -86,6 +88,7 @@ class Tree:
         self.members = self.written = 0
         self.gone, self.packed, self.progress = 0, packed, progress
         self.fresh: list[str] = []
+        self.remarks: list[str] = []
         self._names: dict[str, tuple[str, Kind, int]] = {}
         self._folders = {""}
         self._archives = 0
@@ -116,7 +119,7 @@ class Tree:
         """
         above = posixpath.dirname(name)
         if above not in self._folders:
-            self.claim(above, "folder", by)
+            self.claim(above, "folder", by)  # `Sink._path` bounds the depth
         folded = _folded(name)
         there = self._names.get(folded)
         if there is None:
@@ -158,6 +161,10 @@ class Sink:
     def damaged(self, reason: str, member: str | None = None) -> ArchiveError:
         return damaged(self.archive, reason, member)
 
+    def remark(self, what: str) -> None:
+        """Note what a person should know of an archive that is read all the same."""
+        self._tree.remarks.append(f"{self.archive}: {what}")
+
     def too_many(self, count: int) -> ArchiveError:
         return self.refuse(f"it lists {count:,} members, more than the {self.limits.members:,} that are unpacked")
 
@@ -187,6 +194,8 @@ class Sink:
             raise self.refuse("its name leads out of the folder", member)
         if _CONTROL.search(name):
             raise self.refuse("its name has control characters", member)
+        if len(parts) > self.limits.folders:
+            raise self.refuse(f"it lies in more than {self.limits.folders} folders", member)
         try:
             if any(len(part.encode("utf-8")) > 255 for part in parts) or len(name.encode("utf-8")) > 2048:
                 raise self.refuse("its name is too long", member)
@@ -246,6 +255,8 @@ class Sink:
         self._counted()
         name = self._path(member)
         lexical = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        if not target or len(target.encode("utf-8", "surrogateescape")) > 1024 or _CONTROL.search(target):
+            raise self.refuse(f"it is a link to {_shown(target)}, which is no path", member)
         if not name or posixpath.isabs(target) or "\\" in target or lexical.split("/")[0] == "..":
             raise self.refuse(f"it is a link out of the folder, to {_shown(target)}", member)
         self._claim(member, name, "link")

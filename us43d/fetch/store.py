@@ -23,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from us43d.errors import Busy, MissingRawFile, StorageError, UnreadableFile
+from us43d.errors import Busy, MissingRawFile, RawDataError, StorageError, UnreadableFile
 from us43d.fetch import owner
 from us43d.paths import Home
 
@@ -50,10 +50,23 @@ def is_ours(name: str) -> bool:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(path below `folder` with `/`, path) of every file, sorted; nothing where there is no folder."""
+    """(path below `folder` with `/`, path) of every file, sorted; nothing where there is no folder.
+
+    Raises RawDataError for a pipe, socket or device, which nothing may open, and StorageError for a folder that may
+    not be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise StorageError(f"{error.filename} cannot be listed: {error.strerror}.", next="ls -ld " + str(folder))
+
     found = []
-    for where, _, names in os.walk(folder):
-        found += [(Path(where, name).relative_to(folder).as_posix(), Path(where, name)) for name in names]
+    for where, _, names in os.walk(folder, onerror=refuse):
+        for name in names:
+            path = Path(where, name)
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise RawDataError(f"{path} is neither a file nor a folder (a pipe, socket or device).")
+            found.append((path.relative_to(folder).as_posix(), path))
     return iter(sorted(found))
 
 

@@ -1,15 +1,14 @@
 """Tar, plain or compressed by gzip, bzip2, xz, lzma or Zstandard, read as a stream."""
 
 import bz2
-import gzip
 import importlib
 import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, BinaryIO, Protocol, Self, cast
 
 from us43d.fetch.parts import opened
 from us43d.fetch.place import CHUNK, Sink, decoded
@@ -26,6 +25,8 @@ COMPRESSED = {
 }
 #: A header's extension (long name, pax records) is read into memory whole.
 _LONGEST_EXTENSION = 1 << 20
+#: What a header may make the decompressor reserve.
+_MOST_MEMORY = 1 << 30
 _EXTENSIONS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
@@ -96,12 +97,9 @@ def _plain(raw: io.BufferedReader, sink: Sink) -> BinaryIO:
     """The stream without its compression."""
     head = raw.peek(8)[:8]
     kind = next((name for magic, name in COMPRESSED.items() if head.startswith(magic)), None)
-    if kind == "gzip":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-    if kind == "bzip2":
-        return cast(BinaryIO, bz2.BZ2File(raw))
-    if kind in ("xz", "lzma"):
-        return cast(BinaryIO, lzma.LZMAFile(raw))
+    if kind in _DECOMPRESSORS:
+        begin, magic = _DECOMPRESSORS[kind]
+        return io.BufferedReader(_Members(raw, sink, begin, magic), CHUNK)
     if kind == "zstd":
         for name in ("compression.zstd", "backports.zstd"):  # Python 3.14, and what py7zr brings before it
             try:
@@ -110,6 +108,81 @@ def _plain(raw: io.BufferedReader, sink: Sink) -> BinaryIO:
                 continue
         raise sink.refuse("it is compressed by Zstandard", next="pip install 'us43d[archives]'")
     return raw
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Inflate:
+    """zlib's decompressor for one gzip member, its checksum verified, with the methods of bz2's and lzma's."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(31)
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._zlib.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
+
+
+class _Members(io.RawIOBase):
+    """What a compressed file of one or more members holds. Bytes behind the last are passed over, with a remark."""
+
+    def __init__(self, raw: io.BufferedReader, sink: Sink, begin: Callable[[], _Decompressor], magic: bytes) -> None:
+        self._raw, self._sink, self._begin, self._magic = raw, sink, begin, magic
+        self._decompressor, self._ended = begin(), False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        while not self._ended:
+            data = b""
+            if self._decompressor.eof:
+                data = self._decompressor.unused_data + self._raw.read(len(self._magic))
+                if not data.startswith(self._magic):
+                    self._pass_over(len(data))
+                    break
+                self._decompressor = self._begin()
+            elif self._decompressor.needs_input and not (data := self._raw.read(CHUNK >> 4)):
+                raise EOFError("the compressed data end early")
+            if block := self._decompressor.decompress(data, len(buffer)):
+                buffer[: len(block)] = block
+                return len(block)
+        return 0
+
+    def _pass_over(self, count: int) -> None:
+        self._ended = True
+        while block := self._raw.read(CHUNK):
+            count += len(block)
+        if count:
+            self._sink.remark(f"{count:,} bytes stand behind its end and were passed over")
+
+
+#: Compression → its decompressor, and the bytes with which a further member begins.
+_DECOMPRESSORS: dict[str | None, tuple[Callable[[], _Decompressor], bytes]] = {
+    "gzip": (_Inflate, b"\x1f\x8b"),
+    "bzip2": (bz2.BZ2Decompressor, b"BZh"),
+    "xz": (lambda: lzma.LZMADecompressor(memlimit=_MOST_MEMORY), b"\xfd7zXZ\x00"),
+    "lzma": (lambda: lzma.LZMADecompressor(memlimit=_MOST_MEMORY), b"\x5d\x00\x00"),
+}
 
 
 def _text(name: str) -> str:

@@ -26,12 +26,12 @@ def unpack(
     nested: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008  (frozen)
     progress: Progress | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Unpack archives into the folder `into`, which exists, is nobody else's and is left in pieces by an error.
 
     Files that belong to one archive (z01 … zip, part1.rar …, .001 …) are put together. A file that two archives hold
     must be the same in both. nested: patterns (fnmatch on the path below `into`, no regard to case) of archives inside
-    them, which are unpacked where they lie and removed.
+    them, which are unpacked where they lie and removed. Returns remarks on archives that were read all the same.
     Raises ArchiveError, and OSError where the disk fails.
     """
     packed = sum(path.stat().st_size for path in set(archives))
@@ -47,10 +47,11 @@ def unpack(
         fresh, tree.fresh = tree.fresh, []
         found = sorted(n for n in fresh if any(pattern.match(n.lower()) for pattern in patterns) and not _forked(n))
         if not found:
-            return
+            break
         if depth == limits.depth:
             raise refusal(found[0], f"archives lie inside archives more than {limits.depth} levels deep")
         _inner(found, tree)
+    return tuple(tree.remarks)
 
 
 def _forked(name: str) -> bool:
@@ -101,6 +102,8 @@ def _reader(each: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
         return tars.unpack
     if not head:
         raise damaged(name, "it is empty")
+    if each.kind == "single" and zips.disks_before(each.files[0]) == 0:  # something stands in front of it
+        return zips.unpack
     if re.match(rb"\s*(<!doctype|<html|<\?xml)", head, re.IGNORECASE):
         raise damaged(name, "it is no archive but a web page")
     raise damaged(name, f"it is no zip, tar, RAR or 7z archive; it begins with {head[:8]!r}")

@@ -23,11 +23,16 @@ _END, _END64, _LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _ENTRY, _LOCAL = b"PK\x01\x02", b"PK\x03\x04"
 _FULL = 0xFFFFFFFF
 _TAIL = 22 + 0xFFFF + 20 + 56
+#: Bytes that may stand in front of an archive, or behind its end, as servers and programs leave them there.
+_MOST_AROUND = 1 << 20
 _NAMES = {1: "Shrink", 6: "Implode", 93: "Zstandard", 95: "xz", 97: "WavPack", 98: "PPMd", 99: "AES"}
 
 
 class _End(NamedTuple):
-    """The end record. disk: number of the last disk, from 0. at: where the record begins, in the last file."""
+    """The end record. disk: number of the last disk, from 0. at: where the record begins, in the last file.
+
+    stop: where it ends.
+    """
 
     disk: int
     directory_disk: int
@@ -36,6 +41,7 @@ class _End(NamedTuple):
     offset: int
     at: int
     zip64: bool
+    stop: int
 
 
 class _Entry(NamedTuple):
@@ -58,33 +64,33 @@ def disks_before(path: Path) -> int | None:
     return None if end is None else end.disk
 
 
-def _find_end(file: BinaryIO, size: int) -> _End | None:
-    """The end record, which must reach exactly to the end of the file."""
-    begin = max(0, size - _TAIL)
+def _find_end(file: BinaryIO, size: int, *, behind: int = 0) -> _End | None:
+    """The end record, behind which at most `behind` bytes may stand."""
+    begin = max(0, size - _TAIL - behind)
     file.seek(begin)
     tail = file.read(size - begin)
     at = len(tail) - 21
     while (at := tail.rfind(_END, 0, at + 3)) >= 0:
         disk, directory_disk, _, count, length, offset, comment = struct.unpack("<4H2LH", tail[at + 4 : at + 22])
-        if at + 22 + comment == len(tail):
+        if 0 <= len(tail) - (at + 22 + comment) <= behind:
             break
     else:
         return None
     locator = tail[at - 20 : at] if at >= 20 else b""
     if locator[:4] != _LOCATOR:
-        return _End(disk, directory_disk, count, length, offset, begin + at, False)
+        return _End(disk, directory_disk, count, length, offset, begin + at, False, begin + at + 22 + comment)
     record = tail[max(0, at - 76) : at - 20]
     if len(record) < 56 or record[:4] != _END64:
         return None
     disk, directory_disk, _, count, length, offset = struct.unpack("<2L4Q", record[16:56])
-    return _End(disk, directory_disk, count, length, offset, begin + at - 76, True)
+    return _End(disk, directory_disk, count, length, offset, begin + at - 76, True, begin + at + 22 + comment)
 
 
 def unpack(files: Sequence[Path], sink: Sink) -> None:
     """Unpack a zip that lies in these files. Raises ArchiveError."""
     with opened(files, sink.advance) as data, opened(files) as directory:
         starts = data.raw.starts  # type: ignore[attr-defined]
-        end = _find_end(directory, starts[-1])
+        end = _find_end(directory, starts[-1]) or _find_end(directory, starts[-1], behind=_MOST_AROUND)
         if end is None:
             raise sink.damaged("its end is missing; it is truncated")
         if end.disk not in (0, len(files) - 1):
@@ -96,8 +102,14 @@ def unpack(files: Sequence[Path], sink: Sink) -> None:
         begin = end.at - end.size
         stated = end.offset + (starts[end.directory_disk] if end.disk else 0)
         # Above 4 GiB the archiver of macOS writes offsets modulo 2³² instead of zip64.
+        front = 0
         if begin < 0 or (begin != stated if end.zip64 else (begin - stated) % (1 << 32)):
-            raise sink.damaged("its directory is not where its end says; it is truncated or damaged")
+            front = _in_front(directory, begin - stated, end)
+            if not front:
+                raise sink.damaged("its directory is not where its end says; it is truncated or damaged")
+            sink.remark(f"{front:,} bytes stand in front of it and were passed over")
+        if behind := starts[-1] - end.stop:
+            sink.remark(f"{behind:,} bytes stand behind its end and were passed over")
         count = wraps = before = 0
         for entry in _entries(directory, begin, end, sink):
             if not end.disk and not end.zip64 and end.at > _FULL:
@@ -105,11 +117,22 @@ def unpack(files: Sequence[Path], sink: Sink) -> None:
                 before = entry.offset + (wraps << 32)
             if end.disk and entry.disk > end.disk:
                 raise sink.damaged("its directory names a part that does not exist", entry.name)
-            at = entry.offset + (starts[entry.disk] if end.disk else wraps << 32)
+            at = front + entry.offset + (starts[entry.disk] if end.disk else wraps << 32)
             _one(data, at, begin, entry, sink)
             count += 1
         if (count - end.entries) % (1 << 16) if not end.zip64 else count != end.entries:
             raise sink.damaged(f"its directory lists {count:,} members and announces {end.entries:,}")
+
+
+def _in_front(file: BinaryIO, count: int, end: _End) -> int:
+    """How many bytes stand in front of a zip, such as a program that unpacks it; 0 if that is not what they are.
+
+    The archive that a damaged one holds as its last member would look alike, but for the members in front of it.
+    """
+    if end.disk or end.zip64 or not 0 < count <= _MOST_AROUND:
+        return 0
+    file.seek(0)
+    return 0 if _LOCAL in file.read(count) else count
 
 
 def _entries(file: BinaryIO, begin: int, end: _End, sink: Sink) -> Iterator[_Entry]:

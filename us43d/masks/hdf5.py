@@ -1,5 +1,6 @@
 """Reading HDF5 files row by row."""
 
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,26 @@ def _file(path: Path) -> Any:
 
 
 def _dataset(path: Path, name: str) -> Any:
+    """The dataset `name`, whose bytes lie in the file itself.
+
+    HDF5 can also take them from other files of the machine (external storage, external links, virtual datasets); a
+    build that is passed on would carry those away.
+    """
     file = _file(path)
     try:
-        found = file.get(name)
-        if isinstance(found, h5py.Dataset) and found.shape:
-            return found
-        raise UnreadableFile(f"{path} has no array {name!r}; it has {listed(sorted(map(str, file))) or 'none'}.")
+        node: Any = file
+        for step in name.split("/"):
+            link = node.get(step, getlink=True) if isinstance(node, h5py.Group) else None
+            if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
+                raise UnreadableFile(f"{path}: {name} is a link to {link.path!r}, and links are not followed.")
+            node = None if link is None else node.get(step)
+        if not isinstance(node, h5py.Dataset) or not node.shape:
+            raise UnreadableFile(f"{path} has no array {name!r}; it has {listed(sorted(map(str, file))) or 'none'}.")
+        if node.is_virtual or node.external:
+            raise UnreadableFile(f"{path}: {name} takes its values from other files, which are not read.")
+        if node.chunks:
+            check_bytes(path, math.prod(node.chunks) * node.dtype.itemsize)
+        return node
     except _DAMAGED as error:
         raise UnreadableFile(f"{path}: {name} cannot be read: {error}.") from error
 
@@ -61,6 +76,8 @@ def hdf5_row(path: Path, name: str, index: int) -> NDArray[Any]:
         if not 0 <= index < len(found):
             raise UnreadableFile(f"{path}: {name} has {len(found)} rows, no row {index}.")
         check_bytes(path, found.nbytes // len(found))
+        if found.dtype.kind not in "biuf":
+            raise UnreadableFile(f"{path}: {name} has the type {found.dtype}, not numbers.")
         return np.asarray(found[index])
     except _DAMAGED as error:
         raise UnreadableFile(f"{path}: row {index} of {name} cannot be read: {error}.") from error

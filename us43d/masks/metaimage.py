@@ -23,6 +23,7 @@ _TYPES = {
 }  # fmt: skip
 #: More header lines, or longer ones, than any writer makes.
 _LINES, _LINE = 200, 4096
+_BLOCK = 1 << 20
 
 
 class _MetaImage:
@@ -40,7 +41,7 @@ class _MetaImage:
             spacing = head.get("ElementSpacing") or head.get("ElementSize") or " ".join("1" for _ in self.size)
             self.spacing = tuple(float(z) for z in spacing.split())
             self.dtype = np.dtype(_TYPES[head["ElementType"]])
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             raise UnreadableFile(f"{path} has no readable MetaImage header: {error}.") from error
         if head.get("BinaryDataByteOrderMSB", head.get("ElementByteOrderMSB", "False")) == "True":
             self.dtype = self.dtype.newbyteorder(">")
@@ -50,6 +51,7 @@ class _MetaImage:
         check_bytes(path, math.prod(self.size) * self.dtype.itemsize, MAX_VOLUME)
         self.frames = self.size[2] if len(self.size) == 3 else 1
         self.start, self.compressed = self.file.tell(), head.get("CompressedData") == "True"
+        _whole(path, self.start, math.prod(self.size) * self.dtype.itemsize, self.compressed, path.stat().st_mtime_ns)
         self._rewind()
 
     def __del__(self) -> None:
@@ -106,6 +108,33 @@ class _MetaImage:
             parts.append(part)
             length -= len(part)
         return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _whole(path: Path, start: int, expected: int, compressed: bool, mtime_ns: int) -> None:
+    """Read the pixels of a file to their end once, so that a checksum that stands there counts.
+
+    Raises UnreadableFile if they are damaged, or have another length than the header says.
+    """
+    count, inflater = 0, zlib.decompressobj(47)
+    try:
+        with path.open("rb") as file:
+            if not compressed:
+                count = file.seek(0, 2) - start
+            else:
+                file.seek(start)
+                packed = file.read(_BLOCK)
+                while packed and not inflater.eof and count <= expected:
+                    count += len(inflater.decompress(packed, _BLOCK))
+                    packed = inflater.unconsumed_tail or file.read(_BLOCK)
+                while not inflater.eof and count <= expected and (rest := inflater.decompress(b"", _BLOCK)):
+                    count += len(rest)
+    except (OSError, zlib.error) as error:
+        raise UnreadableFile(f"{path} is damaged: {error}.") from error
+    if count < expected or (compressed and not inflater.eof and count == expected):
+        raise UnreadableFile(f"{path} is cut short: {count:,} of {expected:,} bytes of pixels can be read.")
+    if compressed and count > expected:
+        raise UnreadableFile(f"{path} holds more pixels than the {expected:,} bytes that its header says.")
 
 
 _mha = lru_cache(maxsize=4)(_MetaImage)

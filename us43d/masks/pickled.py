@@ -1,24 +1,23 @@
 """Arrays inside pickled .npy files, read without running anything the file names.
 
-Unpickling calls whatever the file asks for. Here it can ask for the few names with which NumPy writes arrays, dtypes
-and scalars, and for `set` and `frozenset`; NumPy itself never sees the file's state either (a forged dtype can make it
-take bytes for pointers): plain numbers are rebuilt from their bytes by the code below.
+Here a file can ask for the few names with which NumPy writes arrays, dtypes and scalars, and for `set` and
+`frozenset`; NumPy itself never sees the file's state (a forged dtype can make it take bytes for pointers): plain
+numbers are rebuilt from their bytes by the code below. `us43d.pickles` carries out the rest.
 """
 
-import io
-import math
-import pickle
-import pickletools
 import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import pickles
 from us43d.errors import UnreadableFile, listed
+from us43d.masks.read import NOT_NPY
+from us43d.pickles import PickleError
 
 __all__ = ["pickled_array"]
 
@@ -26,73 +25,61 @@ __all__ = ["pickled_array"]
 MAX_BYTES = 1 << 26
 #: And one of more operations, whatever they are: those of FASS need fewer than a hundred.
 MAX_OPERATIONS = 10_000
-#: Operations that would call classes, load registered extensions or objects kept outside the file.
-_REFUSED = frozenset(
-    {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER"}
-)
 _PLAIN = re.compile(r"b1|[iu][1248]|f[248]")
 
 
-class _Dtype:
+class _Dtype(pickles.Stateful):
     """A dtype: a plain number's, or object."""
 
-    def __init__(self, code: str, *_: object) -> None:
-        if code not in {"O", "O8", "O4"} and not _PLAIN.fullmatch(code):
-            _refuse(f"a dtype {code!r}")
+    def __init__(self, code: Any, *_: object) -> None:
+        if not isinstance(code, str) or (code not in {"O", "O8", "O4"} and not _PLAIN.fullmatch(code)):
+            raise PickleError(f"asks for a dtype {code!r}")
         self.object = code[0] == "O"
         self.code, self.order = code, "|"
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def restore(self, state: Any) -> None:
         version, order, subarray, names, fields, *_ = state
         if version not in (3, 4) or order not in ("<", ">", "=", "|") or (subarray, names, fields) != (None,) * 3:
-            _refuse("a structured dtype")
+            raise PickleError("asks for a structured dtype")
         self.order = order
 
     def array(self, data: object) -> NDArray[Any]:
         if self.object or not isinstance(data, bytes | bytearray):
-            _refuse("numbers that are not bytes")
+            raise PickleError("asks for numbers that are not bytes")
         return np.frombuffer(data, np.dtype(self.order + self.code))
 
 
-class _Array:
+class _Array(pickles.Stateful):
     """An array whose content comes with its state: `value` is an array of numbers, or the list of an object array."""
 
     def __init__(self, *_: object) -> None:
         self.value: NDArray[Any] | list[Any] = []
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, data = state
+    def restore(self, state: Any) -> None:
+        _, sides, dtype, fortran, data = state
+        shape = pickles.whole_numbers(sides)
+        if not isinstance(dtype, _Dtype):
+            raise PickleError("has an array without a dtype")
         if dtype.object:
-            if not isinstance(data, list) or len(data) != math.prod(shape):
-                _refuse("an object array of another length than its shape")
+            if not isinstance(data, list) or len(data) != pickles.length(shape, len(data)):
+                raise PickleError("asks for an object array of another length than its shape")
             self.value = data
         else:
-            self.value = dtype.array(data).reshape(shape, order="F" if fortran else "C")
+            array = dtype.array(data)
+            pickles.length(shape, array.size)
+            self.value = array.reshape(shape, order="F" if fortran else "C")
 
 
-class _Global:
-    """What a name in the file stands for; it can be called, and nothing else."""
-
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self._make = make
-
-    def __call__(self, *args: Any) -> Any:
-        return self._make(*args)
-
-    def __setstate__(self, state: object) -> None:
-        _refuse("a state for a name")
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    made = _Array()
+    made.restore((1, shape, dtype, order == "F", data))
+    return made
 
 
-def _from_buffer(data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
-    found = _Array()
-    found.__setstate__((1, shape, dtype, order == "F", data))
-    return found
-
-
-def _scalar(dtype: _Dtype, data: bytes) -> Any:
-    return dtype.array(data)[0]
+def _scalar(dtype: Any, data: Any) -> Any:
+    if not isinstance(dtype, _Dtype):
+        raise PickleError("has a number without a dtype")
+    return dtype.array(data)[0].item()
 
 
 #: Name → what it makes. NumPy 2 writes numpy._core where NumPy 1 writes numpy.core.
@@ -108,29 +95,14 @@ _KNOWN: dict[str, Callable[..., Any]] = {
             ("numeric._frombuffer", _from_buffer),
         )
     },
-    **{f"{module}.{kind.__name__}": kind for module in ("builtins", "__builtin__") for kind in (set, frozenset)},
+    **{f"{module}.{kind}": pickles.as_set for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")},
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> _Global:
-        if (make := _KNOWN.get(f"{module}.{name}")) is None:
-            _refuse(f"{module}.{name}")
-        return _Global(make)
-
-
-def _refuse(what: str) -> NoReturn:
-    raise pickle.UnpicklingError(f"it asks for {what}, and only arrays of numbers and containers are read")
-
-
-def _unpickle(data: bytes) -> Any:
-    """What a pickle holds. Its operations are looked through first, as some would reserve memory without limit."""
-    for count, (operation, arg, _) in enumerate(pickletools.genops(data)):
-        if operation.name in _REFUSED:
-            _refuse(f"the operation {operation.name}")
-        if count > MAX_OPERATIONS or ("PUT" in operation.name and int(arg or 0) > MAX_OPERATIONS):
-            _refuse(f"more than {MAX_OPERATIONS:,} operations")
-    return _Unpickler(io.BytesIO(data)).load()
+def _find(module: str, name: str) -> Callable[..., Any]:
+    if (make := _KNOWN.get(f"{module}.{name}")) is None:
+        raise PickleError(f"asks for {module}.{name}, and only arrays of numbers and containers are read")
+    return make
 
 
 @lru_cache(maxsize=2)
@@ -145,13 +117,15 @@ def _content(path: Path) -> Any:
             shape, _, dtype = header(file)
             if dtype.kind != "O" or shape != ():
                 raise UnreadableFile(f"{path} holds an array of {dtype} with the shape {shape}, no pickled object.")
-            return _unpickle(file.read()).value[0]
+            content = pickles.load(file.read(), _find, most=MAX_OPERATIONS)
+            if not isinstance(content, _Array) or len(content.value) != 1:
+                raise UnreadableFile(f"{path} holds no pickled object in an array.")
+            return content.value[0]
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
-    except (
-        pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError,
-        MemoryError,
-    ) as error:  # fmt: skip
+    except PickleError as error:
+        raise UnreadableFile(f"{path} is not read as a pickled array: it {error}.") from error
+    except NOT_NPY as error:
         raise UnreadableFile(f"{path} is not read as a pickled array: {error}.") from error
 
 

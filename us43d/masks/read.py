@@ -3,7 +3,10 @@
 Arrays are (rows, columns) or (rows, columns, 3) RGB. A file that cannot be read raises UnreadableFile with its path.
 """
 
+import gzip
+import math
 import struct
+import tokenize
 import zlib
 from functools import lru_cache
 from pathlib import Path
@@ -227,9 +230,40 @@ def _nifti(path: Path) -> Any:
 
     damaged = nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, WrapStructError
     try:
-        return nibabel.nifti1.Nifti1Image.from_filename(path, keep_file_open=True)
+        image = nibabel.nifti1.Nifti1Image.from_filename(path, keep_file_open=True)
+        shape, dtype = image.shape, image.get_data_dtype()
+        needed = int(image.dataobj.offset) + math.prod(map(int, shape)) * dtype.itemsize
+        status = path.stat()
     except (*_NOT_NIFTI, *damaged) as error:
         raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+    if dtype.kind not in "biuf" or len(shape) < 2:
+        raise UnreadableFile(f"{path} holds values of the type {dtype} in the shape {shape}, not grey images.")
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    limits.check_size(path, int(shape[0]), int(shape[1]), itemsize=8 if scaled else dtype.itemsize)
+    limits.check_bytes(path, needed, limits.MAX_VOLUME)
+    if (length := _unpacked(path, status.st_size, status.st_mtime_ns)) < needed:
+        raise UnreadableFile(f"{path} is cut short: it has {length:,} of the {needed:,} bytes that its header says.")
+    return image
+
+
+@lru_cache(maxsize=4096)
+def _unpacked(path: Path, size: int, mtime_ns: int) -> int:
+    """The length of a file without its gzip compression, read to its end once so that its checksum counts.
+
+    Raises UnreadableFile if it is damaged, or above the limit for volumes.
+    """
+    length = 0
+    try:
+        with path.open("rb") as plain:
+            if plain.read(2) != b"\x1f\x8b":
+                return size
+        with gzip.open(path) as file:
+            while block := file.read(1 << 20):
+                length += len(block)
+                limits.check_bytes(path, length, limits.MAX_VOLUME + (1 << 20))
+    except _NOT_NIFTI as error:
+        raise UnreadableFile(f"{path} is a damaged gzip file: {error}.") from error
+    return length
 
 
 def _voxels(path: Path, *index: Any) -> NDArray[Any]:
@@ -293,6 +327,7 @@ def nifti_upright(path: Path) -> Upright:
     """A whole NIfTI volume, small enough for memory, turned as its header says, by right angles and mirroring only."""
     import nibabel
 
+    limits.check_bytes(path, 8 * math.prod(nifti_shape(path)[0]))
     array, orientations = _voxels(path), nibabel.orientations
     try:
         axes = orientations.io_orientation(_nifti(path).affine)
@@ -311,6 +346,8 @@ class _Video:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open()
+        width, height = (int(self.capture.get(n)) for n in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        limits.check_size(path, width, height, 3)
 
     def _open(self) -> None:
         # FFmpeg wherever this runs, so that pixels agree; parallelism is by process.
@@ -336,6 +373,7 @@ class _Video:
 
 @lru_cache(maxsize=4)
 def _video(path: Path) -> _Video:
+    video_length(path)
     return _Video(path)
 
 
@@ -347,21 +385,56 @@ def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
 
 
 def video_length(path: Path) -> int:
-    """How many frames a video says it has. Raises UnreadableFile if none."""
+    """How many frames a video has. Raises UnreadableFile if none, or another number than its header says."""
+    try:
+        return _video_length(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
+
+
+#: Bytes that the size in an AVI's header may be off by, as the last entry of its index; and what stands there where the
+#: writer did not know it.
+_INDEX_ENTRY, _STREAMED = 16, 0xFFFFFFFF
+
+
+@lru_cache(maxsize=4096)
+def _video_length(path: Path, mtime_ns: int) -> int:
+    """Frames, counted once by decoding all of them: a frame that is lost on the way would move all after it."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        size = file.seek(0, 2)
+    exact = head[4:8] == b"ftyp"
+    if head[:4] == b"RIFF" and head[8:] == b"AVI ":
+        exact = True
+        if size + _INDEX_ENTRY < (whole := int.from_bytes(head[4:8], "little") + 8) < _STREAMED:
+            raise UnreadableFile(f"{path} is cut short: it has {size:,} of {whole:,} bytes.")
     video = _Video(path)
-    length = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    said, frames = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
+    while video.capture.grab():
+        frames += 1
     video.capture.release()
-    if length < 1:
-        raise UnreadableFile(f"{path} says that it has no frames.")
-    return length
+    if frames < 1:
+        raise UnreadableFile(f"{path} has no frame that can be read.")
+    if exact and frames != said:
+        raise UnreadableFile(f"{path} is damaged: {frames} of {said} frames can be read.")
+    return frames
+
+
+#: What NumPy raises for a header that is damaged, or made to mislead it.
+NOT_NPY = (
+    OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, MemoryError, RecursionError,
+    tokenize.TokenError,
+)  # fmt: skip
 
 
 def _npy(path: Path) -> NDArray[Any]:
     """A NumPy file mapped into memory; pickled content is refused by NumPy itself."""
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except NOT_NPY as error:
         raise UnreadableFile(f"{path} is no readable NumPy array: {error}.") from error
+    if array.ndim < 1 or array.dtype.kind not in "biuf":
+        raise UnreadableFile(f"{path} has the type {array.dtype} and the shape {array.shape}, not images.")
     return array
 
 
@@ -375,4 +448,5 @@ def npy_frame(path: Path, index: int) -> NDArray[Any]:
     array = _npy(path)
     if not 0 <= index < len(array):
         raise UnreadableFile(f"{path} has {len(array)} frames, no frame {index}.")
+    limits.check_bytes(path, array.nbytes // len(array))
     return np.array(array[index])

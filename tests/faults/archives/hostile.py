@@ -482,10 +482,6 @@ HOSTILE: dict[tuple[str, str], tuple[Builder, str]] = {
         "damaged|announced|checksum",
     ),
     ("method nobody knows", "zip"): (one("x.zip", lambda: zip_bytes(members(method=98))), r"does not read \(PPMd\)"),
-    ("bytes before it", "zip"): (
-        one("x.zip", lambda: b"MZ" * 50 + zip_bytes(members())),
-        "no zip, tar|directory is not",
-    ),
     ("zip at the end of half a zip", "zip"): (
         one(
             "x.zip",

@@ -120,6 +120,68 @@ def test_a_flipped_byte_is_found_or_harmless(kind: str, place: Path) -> None:
         assert sorted(found.values(), key=repr) == sorted(hostile.TRUTH.values(), key=repr), at
 
 
+def around(file: Path, front: bytes, behind: bytes) -> Path:
+    file.write_bytes(front + file.read_bytes() + behind)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["zip deflated", "zip stored", "tar gzip", "tar xz", "tar bzip2", "tar"])
+@pytest.mark.parametrize("behind", [bytes(5000), b"\r\n", b"\n<!-- page generated in 0.3 s -->", b"P", b"\x1f"])
+def test_bytes_behind_the_end_are_passed_over_with_a_remark(kind: str, behind: bytes, place: Path) -> None:
+    (file,) = hostile.GOOD[kind](place / "archives")
+    remarks = unpack([around(file, b"", behind)], place / "into")
+    assert contents(place / "into") == hostile.TRUTH
+    if kind != "tar":
+        assert remarks == (f"{file.name}: {len(behind):,} bytes stand behind its end and were passed over",)
+
+
+@pytest.mark.parametrize("front", [b"#!/bin/sh\nexit 0\n" + bytes(27), b"\n"])
+def test_bytes_in_front_of_a_zip_are_passed_over_with_a_remark(front: bytes, place: Path) -> None:
+    (file,) = hostile.GOOD["zip deflated"](place / "archives")
+    assert unpack([around(file, front, b"")], place / "into") == (
+        f"{file.name}: {len(front)} bytes stand in front of it and were passed over",
+    )
+    assert contents(place / "into") == hostile.TRUTH
+
+
+def test_a_truncated_archive_is_not_taken_for_the_one_inside_it(place: Path) -> None:
+    (inner,) = hostile.GOOD["zip deflated"](place / "archives")
+    outer = place / "archives" / "outer.zip"
+    with zipfile.ZipFile(outer, "w") as file:
+        file.writestr("first.txt", b"lost if the inner one were taken for the whole")
+        file.write(inner, "inner.zip")
+    whole = outer.read_bytes()
+    end = whole.index(b"inner.zip") + len("inner.zip") + inner.stat().st_size
+    for cut in (end, end + 20):
+        outer.write_bytes(whole[:cut])
+        into = place / "into" / str(cut)
+        into.mkdir()
+        with pytest.raises(ArchiveError, match=r"outer\.zip"):
+            unpack([outer], into)
+
+
+def link_to(target: str, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        member = zipfile.ZipInfo("l")
+        member.create_system, member.external_attr = 3, 0o120777 << 16
+        file.writestr(member, target)
+    return path
+
+
+@pytest.mark.parametrize("target", ["", "a\0b", "d/" * 2000, "\x9b31m"])
+def test_a_link_to_what_is_no_path_is_refused(target: str, place: Path) -> None:
+    with pytest.raises(ArchiveError, match="which is no path"):
+        unpack([link_to(target, place / "archives" / "a.zip")], place / "into")
+
+
+def test_a_member_in_a_thousand_folders_is_refused(place: Path) -> None:
+    deep = place / "archives" / "deep.zip"
+    with zipfile.ZipFile(deep, "w") as file:
+        file.writestr("/".join(["d"] * 1000), b"x")
+    with pytest.raises(ArchiveError, match="it lies in more than 100 folders"):
+        unpack([deep], place / "into")
+
+
 def test_ten_million_members_are_refused_at_once(place: Path) -> None:
     build, _ = hostile.HOSTILE["ten million members", "zip"]
     files = build(place / "archives")

@@ -48,14 +48,39 @@ def test_high_byte_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_cut_file_gives_what_it_has(tmp_path: Path, compressed: bool) -> None:
+def test_a_cut_file_is_an_error_for_every_frame(tmp_path: Path, compressed: bool) -> None:
     volume = np.random.default_rng(0).integers(0, 255, (7, 40, 52), dtype=np.uint8)
     write(tmp_path / "a.mha", volume, compressed)
     whole = (tmp_path / "a.mha").read_bytes()
     (tmp_path / "b.mha").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UnreadableFile, match=r"b\.mha is cut short: frame 6"):
-        masks.mha_frame(tmp_path / "b.mha", 6)
-    assert np.array_equal(masks.mha_frame(tmp_path / "b.mha", 1), volume[1])
+    for frame in (0, 6):
+        with pytest.raises(UnreadableFile, match=r"b\.mha is cut short"):
+            masks.mha_frame(tmp_path / "b.mha", frame)
+
+
+def test_no_bit_of_compressed_pixels_changes_them_silently(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).integers(0, 255, (3, 20, 26), dtype=np.uint8)
+    write(tmp_path / "a.mha", volume, True)
+    whole = (tmp_path / "a.mha").read_bytes()
+    start = whole.index(b"LOCAL\n") + 6
+    for number, bit in enumerate(np.random.default_rng(1).integers(start * 8, len(whole) * 8, 60)):
+        spoilt = bytearray(whole)
+        spoilt[bit // 8] ^= 1 << (bit % 8)
+        path = tmp_path / f"{number}.mha"
+        path.write_bytes(spoilt)
+        try:
+            assert np.array_equal(masks.mha_frame(path, 0), volume[0]), bit
+        except UnreadableFile:
+            continue
+        assert np.array_equal(masks.mha_frame(path, 2), volume[2]), bit
+
+
+def test_more_pixels_than_the_header_says(tmp_path: Path) -> None:
+    write(tmp_path / "a.mha", np.zeros((7, 40, 52), np.uint8), True)
+    data = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "b.mha").write_bytes(data.replace(b"DimSize = 52 40 7", b"DimSize = 52 40 1"))
+    with pytest.raises(UnreadableFile, match="holds more pixels"):
+        masks.mha_frame(tmp_path / "b.mha", 0)
 
 
 def test_damaged_pixels(tmp_path: Path) -> None:

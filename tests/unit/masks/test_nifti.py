@@ -1,5 +1,6 @@
 """NIfTI files frame by frame and upright."""
 
+import struct
 from pathlib import Path
 
 import nibabel
@@ -41,14 +42,42 @@ def test_axes_of_length_1_are_passed_over(tmp_path: Path) -> None:
         masks.nifti_frame(save(tmp_path / "b.nii", VOLUME[..., None].repeat(3, 3)), 0)
 
 
-def test_a_cut_file_gives_what_it_has(tmp_path: Path) -> None:
-    data = save(tmp_path / "a.nii.gz", VOLUME).read_bytes()
-    path = tmp_path / "b.nii.gz"
-    path.write_bytes(data[: len(data) // 2])
-    assert np.array_equal(masks.nifti_frame(path, 1), VOLUME[:, :, 1].T)
-    with pytest.raises(UnreadableFile, match=r"b\.nii\.gz is no readable NIfTI file"):
-        masks.nifti_frame(path, 8)
-    assert np.array_equal(masks.nifti_frame(path, 1), VOLUME[:, :, 1].T)
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_cut_file_is_an_error_for_every_frame(tmp_path: Path, name: str) -> None:
+    data = save(tmp_path / name, VOLUME).read_bytes()
+    for cut in (len(data) // 2, len(data) - 4):
+        path = tmp_path / f"{cut}{name}"
+        path.write_bytes(data[:cut])
+        for frame in (1, 8):
+            with pytest.raises(UnreadableFile, match=r"cut short|damaged gzip file"):
+                masks.nifti_frame(path, frame)
+
+
+def test_no_bit_of_a_compressed_volume_changes_it_silently(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 26, 3)).astype(np.uint8)
+    data = save(tmp_path / "a.nii.gz", noise).read_bytes()
+    refused = 0
+    for bit in np.random.default_rng(1).integers(80, len(data) * 8, 60):
+        spoilt = bytearray(data)
+        spoilt[bit // 8] ^= 1 << (bit % 8)
+        path = tmp_path / f"{bit}.nii.gz"
+        path.write_bytes(spoilt)
+        try:
+            assert np.array_equal(masks.nifti_frame(path, 1), noise[:, :, 1].T), bit
+        except UnreadableFile:
+            refused += 1
+    assert refused > 50
+
+
+def test_a_claim_beyond_the_limits_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", VOLUME)
+    data = bytearray(path.read_bytes())
+    for sides, said in (((30_000, 30_000, 1), "more than the"), ((2_000, 2_000, 30_000), "bytes of pixels, more than")):
+        struct.pack_into("<3h", data, 42, *sides)
+        path = tmp_path / f"{sides[2]}.nii"
+        path.write_bytes(data)
+        with pytest.raises(UnreadableFile, match=said):
+            masks.nifti_frame(path, 0)
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\x1f\x8b\x08", b"\0" * 400])

@@ -1,0 +1,53 @@
+"""Videos that lost something on the way."""
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from us43d import masks
+from us43d.errors import UnreadableFile
+
+FRAMES = np.random.default_rng(0).integers(0, 255, (12, 48, 64, 3), dtype=np.uint8)
+
+
+def write(path: Path) -> bytes:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for frame in FRAMES:
+        writer.write(frame)
+    writer.release()
+    return path.read_bytes()
+
+
+def test_length_and_frames(tmp_path: Path) -> None:
+    write(tmp_path / "a.avi")
+    assert masks.video_length(tmp_path / "a.avi") == 12
+    assert masks.video_frame(tmp_path / "a.avi", 11).shape == (48, 64, 3)
+
+
+def test_a_cut_video_is_an_error_wherever_it_is_cut(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.avi")
+    for number, cut in enumerate(np.linspace(200, len(data) - 40, 60).astype(int)):
+        path = tmp_path / f"{number}.avi"
+        path.write_bytes(data[:cut])
+        for read in (masks.video_length, lambda p: masks.video_frame(p, 0)):
+            with pytest.raises(UnreadableFile, match=r"is cut short|no readable video"):
+                read(path)
+
+
+def test_a_frame_that_is_lost_on_the_way_is_an_error(tmp_path: Path) -> None:
+    data = bytearray(write(tmp_path / "a.avi"))
+    third = [at for at in range(len(data)) if data[at : at + 4] == b"00dc"][2]
+    (size,) = struct.unpack_from("<I", data, third + 4)
+    data[third : third + 4] = b"JUNK"
+    index = data.index(b"idx1")
+    del data[index + 8 + 2 * 16 : index + 8 + 3 * 16]
+    struct.pack_into("<I", data, index + 4, 11 * 16)
+    data += bytes(16)
+    path = tmp_path / "b.avi"
+    path.write_bytes(data)
+    assert size > 100
+    with pytest.raises(UnreadableFile, match="11 of 12 frames can be read"):
+        masks.video_frame(path, 0)

@@ -1,0 +1,169 @@
+"""Tables of a raw tree: delimited text, also as a spreadsheet saves it again, and Excel workbooks."""
+
+import csv
+import io
+import math
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+
+from us43d.errors import UnreadableFile, listed
+
+__all__ = ["Row", "decoded", "sheet", "text_rows"]
+
+#: Separators that spreadsheets write; which of them depends on the country the machine is set to.
+_SEPARATORS = (",", ";", "\t", "|")
+#: Cells and unpacked bytes of a workbook. The largest of the sources has some thousands.
+_MOST_CELLS, _MOST_BYTES = 5_000_000, 1 << 28
+#: What openpyxl raises for a workbook that is cut, damaged or made to mislead it; XML's errors are SyntaxError's.
+_NOT_XLSX = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, SyntaxError,
+    RecursionError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+class Row(dict[str, str]):
+    """One row of a table: column → cell as text. Columns are found in any case. where: for messages.
+
+    decimal_comma: whether "0,5" is a half, as where a comma does not separate cells.
+    """
+
+    def __init__(self, cells: Iterable[tuple[str, str]], where: str, *, decimal_comma: bool = False) -> None:
+        super().__init__(cells)
+        self.where, self.decimal_comma = where, decimal_comma
+
+    def __missing__(self, column: str) -> str:
+        for name, cell in self.items():
+            if name.casefold() == column.casefold():
+                return cell
+        raise KeyError(column)
+
+    def number(self, column: str) -> float:
+        """A cell as a finite number. Raises UnreadableFile for anything else."""
+        cell = self[column]
+        if self.decimal_comma and re.fullmatch(r"[+-]?\d*,\d+", cell):
+            cell = cell.replace(",", ".")
+        try:
+            value = float(cell)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a number.")
+        return value
+
+    def whole(self, column: str) -> int:
+        """A cell as a whole number ("3" or "3.0"). Raises UnreadableFile for anything else."""
+        value = self.number(column)
+        if value != int(value):
+            raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a whole number.")
+        return int(value)
+
+
+def decoded(data: bytes, encodings: tuple[str, ...]) -> str | None:
+    """Text in the first of `encodings` that fits, or in UTF-16 where the file begins with its mark; None if none."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encodings = ("utf-16",)
+    for encoding in encodings:
+        try:
+            return data.decode(encoding).removeprefix("\ufeff")
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def text_rows(text: str, table: str, columns: Iterable[str], sep: str) -> Iterator[Row]:
+    """Rows of delimited text, in file order, cells stripped, one at a time.
+
+    Args:
+        text: The whole table.
+        table: Its name, for messages.
+        columns: Columns that must be there, in any case.
+        sep: The separator of the published file. Where the columns are there only with another one, that is taken.
+
+    Raises:
+        UnreadableFile: If a column is missing, or a row has more or fewer cells than the header.
+    """
+    columns = tuple(columns)
+    marked = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)  # Excel's own first line
+    text = text[marked.end() :] if marked else text
+    chosen = _separator(text, table, columns, sep)
+    data = io.BytesIO(text.encode())  # a StringIO takes four bytes for every character
+    reader = csv.reader(io.TextIOWrapper(data, "utf-8", newline=""), delimiter=chosen)
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        for number, cells in enumerate(reader, start=2):
+            if not any(cell.strip() for cell in cells):
+                continue
+            where = f"{table}, line {number}"
+            if len(cells) != len(header):
+                raise UnreadableFile(f"{where}, has {len(cells)} cells under {len(header)} headings.")
+            yield Row(zip(header, map(str.strip, cells), strict=True), where, decimal_comma=chosen != ",")
+    except csv.Error as error:
+        raise UnreadableFile(f"{table} is no readable table: {error}.") from error
+
+
+def _separator(text: str, table: str, columns: tuple[str, ...], sep: str) -> str:
+    """The separator with which the header has all `columns`: the published one if that fits, else another."""
+    lines = text.lstrip("\r\n")
+    line = re.split(r"\r\n|\r|\n", lines, maxsplit=1)[0][: 1 << 16]
+    headers = {}
+    for candidate in (sep, *(other for other in _SEPARATORS if other != sep)):
+        try:
+            headers[candidate] = [cell.strip() for cell in next(csv.reader([line], delimiter=candidate), [])]
+        except csv.Error:
+            continue
+        if not missing_columns(headers[candidate], columns):
+            return candidate
+    header = headers.get(sep, [])
+    met = max(_SEPARATORS, key=line.count)
+    other = (
+        f" Its cells are separated by {met!r} where the published table has {sep!r}, as in a table that a spreadsheet "
+        "has saved again; take the original."
+        if met != sep and line.count(met)
+        else ""
+    )
+    raise UnreadableFile(
+        f"{table} has no column {listed(missing_columns(header, columns))}; it has {listed(header)}.{other}"
+    )
+
+
+def missing_columns(header: Iterable[str], columns: Iterable[str]) -> list[str]:
+    """The columns that a header lacks, whatever the case of its letters."""
+    there = {name.casefold() for name in header}
+    return [column for column in columns if column.casefold() not in there]
+
+
+def sheet(data: bytes, table: str, columns: Iterable[str]) -> list[Row]:
+    """Rows of the first sheet of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
+
+    Raises:
+        UnreadableFile: If it is no workbook, is larger than any table of a source, or lacks a column.
+    """
+    import openpyxl
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if (size := sum(member.file_size for member in archive.infolist())) > _MOST_BYTES:
+                raise UnreadableFile(f"{table} unpacks to {size:,} bytes, more than the {_MOST_BYTES:,} allowed.")
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        lines, cells = [], 0
+        for number, line in enumerate(book.worksheets[0].values, start=1):
+            cells += len(line)
+            if cells > _MOST_CELLS:
+                raise UnreadableFile(f"{table} has more than the {_MOST_CELLS:,} cells allowed.")
+            if any(value is not None for value in line):
+                lines.append((number, [_cell(value) for value in line]))
+    except _NOT_XLSX as error:
+        raise UnreadableFile(f"{table} is no readable Excel workbook: {error}.") from error
+    header = lines[0][1] if lines else []
+    if missing := missing_columns(header, columns):
+        raise UnreadableFile(f"{table} has no column {listed(missing)}; it has {listed(header)}.")
+    return [Row(zip(header, line, strict=False), f"{table}, line {number}") for number, line in lines[1:] if any(line)]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
