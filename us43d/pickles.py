@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["Inert", "PickleError", "Stateful", "as_set", "length", "load", "whole_numbers"]
+__all__ = ["Inert", "PickleError", "Stateful", "as_set", "length", "load", "pairs", "whole_numbers"]
 
 #: Integers of a file are at most so large: no shape or stride comes near.
 _LARGEST = 1 << 48
@@ -88,6 +88,14 @@ def load(
 def as_set(values: Iterable[Any] = ()) -> set[Any]:
     """What `set` and `frozenset` stand for in a file. Raises PickleError for what is not hashed at once."""
     return set(map(_hashable, values))
+
+
+def pairs(values: Iterable[Any] = ()) -> list[tuple[Any, Any]]:
+    """Keys and values with which a file fills a dictionary. Raises PickleError for what are no such pairs."""
+    listed = list(values)
+    if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in listed):
+        raise PickleError("has a dictionary whose items are no pairs")
+    return [(_hashable(key), value) for key, value in listed]
 
 
 def whole_numbers(values: Any) -> tuple[int, ...]:

@@ -62,11 +62,7 @@ class Remote:
     def __post_init__(self) -> None:
         """Raises FetchError for a name that would leave the folder, or is one of fetch's own: hosts are not trusted."""
         for path in (self.name, self.into or "-"):
-            if (
-                "\\" in path
-                or escaped(path) != path
-                or any(part in _UNFIT for part in path.split("/"))
-            ):
+            if "\\" in path or escaped(path) != path or any(part in _UNFIT for part in path.split("/")):
                 raise FetchError(f"A host gives a file the name {path!r}, which cannot be used.")
 
 

@@ -31,20 +31,20 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_size: int = Field(default=1024, gt=0)
-    patch_size: int = Field(default=16, gt=0)
-    embed_dim: int = Field(default=768, gt=0)
-    depth: int = Field(default=12, gt=0)
-    heads: int = Field(default=12, gt=0)
-    mlp_ratio: float = Field(default=4.0, gt=0)
-    window: int = Field(default=14, gt=0)
+    image_size: int = Field(default=1024, gt=0, le=16384)
+    patch_size: int = Field(default=16, gt=0, le=1024)
+    embed_dim: int = Field(default=768, gt=0, le=16384)
+    depth: int = Field(default=12, gt=0, le=256)
+    heads: int = Field(default=12, gt=0, le=1024)
+    mlp_ratio: float = Field(default=4.0, gt=0, le=64)
+    window: int = Field(default=14, gt=0, le=1024)
     global_blocks: tuple[int, ...] = (2, 5, 8, 11)
-    prompt_dim: int = Field(default=256, gt=0)
-    decoder_depth: int = Field(default=2, gt=0)
-    decoder_heads: int = Field(default=8, gt=0)
-    decoder_mlp: int = Field(default=2048, gt=0)
+    prompt_dim: int = Field(default=256, gt=0, le=16384)
+    decoder_depth: int = Field(default=2, gt=0, le=256)
+    decoder_heads: int = Field(default=8, gt=0, le=1024)
+    decoder_mlp: int = Field(default=2048, gt=0, le=131072)
     decoder_dropout: float = Field(default=0.0, ge=0, lt=1)
-    iou_hidden: int = Field(default=256, gt=0)
+    iou_hidden: int = Field(default=256, gt=0, le=16384)
     mlp_residual: Literal["single", "double"] = "single"
     encoder_eps: float = 1e-6
     decoder_eps: float = 1e-5

@@ -5,11 +5,12 @@ tensors are stored and takes everything else for inert.
 """
 
 import json
+import lzma
 import os
-import pickle
 import re
+import struct
 import zipfile
-from collections import OrderedDict
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,8 +19,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from us43d import pickles
 from us43d.errors import StorageError, WeightsError, listed
 from us43d.model.network import ModelConfig, UltraSam
+from us43d.pickles import PickleError
 
 __all__ = ["Form", "Loaded", "adapted", "export", "fit", "load", "save"]
 
@@ -38,6 +41,8 @@ class Loaded:
 
     def model(self) -> UltraSam:
         """The model with these weights, in evaluation mode."""
+        with torch.device("meta"):  # a configuration that claims more than the file holds reserves nothing
+            _compare(UltraSam(self.config), self.state)
         model = UltraSam(self.config)
         fit(model, self.state)
         return model.eval()
@@ -45,6 +50,11 @@ class Loaded:
 
 def fit(model: UltraSam, state: State) -> None:
     """Load a state, all of it. Raises WeightsError naming tensors that are missing, left over or of another shape."""
+    _compare(model, state)
+    model.load_state_dict(state)
+
+
+def _compare(model: UltraSam, state: State) -> None:
     own = model.state_dict()
     wrong = [f"{n} is {tuple(state[n].shape)}, should be {tuple(own[n].shape)}" for n in own if n in state
              and state[n].shape != own[n].shape]  # fmt: skip
@@ -55,7 +65,6 @@ def fit(model: UltraSam, state: State) -> None:
     ):
         if names:
             raise WeightsError(f"{len(names)} tensors are {what}: {listed(sorted(names), 5)}.")
-    model.load_state_dict(state)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -86,8 +95,10 @@ def load(path: Path) -> Loaded:
 def _folder(path: Path) -> Loaded:
     try:
         config = json.loads((path / CONFIG).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} has no readable {CONFIG}: {error}.") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path / CONFIG} holds {type(config).__name__}, not the settings of a model.")
     raw = _safetensors(path / TENSORS)
     if "us43d" in config:
         try:
@@ -98,7 +109,10 @@ def _folder(path: Path) -> Loaded:
             ) from error
     state = _from_huggingface(raw)
     inferred = _infer(state, path, "single")
-    eps = config.get("mask_decoder_config", {}).get("layer_norm_eps", inferred.decoder_eps)
+    decoder = config.get("mask_decoder_config")
+    eps = decoder.get("layer_norm_eps", inferred.decoder_eps) if isinstance(decoder, dict) else inferred.decoder_eps
+    if not isinstance(eps, float | int) or not 0 < eps < 1:
+        raise WeightsError(f"{path / CONFIG} has the layer_norm_eps {eps!r}, which is not a small number.")
     return Loaded(state, inferred.model_copy(update={"decoder_eps": eps}), "huggingface")
 
 
@@ -112,25 +126,6 @@ def _safetensors(path: Path) -> State:
         raise WeightsError(f"{path} is no readable safetensors file: {error}.") from error
 
 
-class _Inert:
-    """Stands for anything a pickle names that is not how a tensor is stored; does nothing, whatever is done to it."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
-
-    def append(self, value: object) -> None:
-        pass
-
-    def extend(self, value: object) -> None:
-        pass
-
-
 _DTYPES = {
     "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
     "DoubleStorage": torch.float64, "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16,
@@ -138,13 +133,19 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def _rebuild(storage: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object) -> Tensor:
+def _rebuild(storage: object, offset: Any, size: Any, stride: Any, *rest: object) -> Tensor:
+    """A tensor of its storage. One that is larger than that (a stride of 0) would grow when it is used."""
     if not isinstance(storage, Tensor):
-        raise pickle.UnpicklingError("a tensor without storage")
-    return storage.as_strided(size, stride, offset)
+        raise PickleError("has a tensor without storage")
+    shape, steps = pickles.whole_numbers(size), pickles.whole_numbers(stride)
+    (begin,) = pickles.whole_numbers((offset,))
+    pickles.length(shape, storage.numel())
+    return storage.as_strided(shape, steps, begin)
 
 
-def _parameter(data: Tensor, *rest: object) -> Tensor:
+def _parameter(data: object, *rest: object) -> Tensor:
+    if not isinstance(data, Tensor):
+        raise PickleError("has a parameter without a tensor")
     return data
 
 
@@ -154,37 +155,48 @@ _HOSTILE = frozenset({
     "codeop", "commands", "webbrowser", "pickle", "_pickle", "marshal", "io", "_io", "tempfile", "urllib",
 })  # fmt: skip
 _HOSTILE_BUILTINS = frozenset({"eval", "exec", "compile", "open", "__import__", "input", "breakpoint", "execfile"})
+_KNOWN: Mapping[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): lambda pairs=(): dict(pickles.pairs(pairs)),
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+}
+#: Operations of a checkpoint's pickle: a model's needs some ten thousand, a history of training more.
+_MOST_OPERATIONS = 5_000_000
+#: Bytes of the pickle itself, which names the tensors, and what the archive may unpack to beyond its own size.
+_MOST_PICKLE = 1 << 28
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows tensors and their containers; every other name becomes _Inert and is never imported."""
+def _find(path: Path) -> Callable[[str, str], Any]:
+    """What the names of a checkpoint stand for: tensors and their containers are known, the rest is inert."""
 
-    known: Mapping[tuple[str, str], Callable[..., Any]] = {
-        ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
-        ("torch._utils", "_rebuild_parameter"): _parameter,
-    }
-
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(archive.open(f"{root}data.pkl"))
-        self.archive, self.root = archive, root
-
-    def find_class(self, module: str, name: str) -> Any:
+    def find(module: str, name: str) -> Any:
         builtin = module in ("builtins", "__builtin__") and name in _HOSTILE_BUILTINS
         if builtin or module in _HOSTILE or module.partition(".")[0] in _HOSTILE:
-            raise WeightsError(
-                f"{self.archive.filename} would run {module}.{name} in a program that trusts it; it is refused."
-            )
+            raise WeightsError(f"{path} would run {module}.{name} in a program that trusts it; it is refused.")
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return _DTYPES[name]
-        return self.known.get((module, name), _Inert)
+        return _KNOWN.get((module, name), pickles.Inert)
 
-    def persistent_load(self, pid: Any) -> Any:
-        kind, dtype, key = pid[0], pid[1], pid[2]
-        if kind != "storage" or not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError(f"a storage of unknown kind {pid[:2]!r}")
-        data = self.archive.read(f"{self.root}data/{key}")
-        return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.zeros(0, dtype=dtype)
+    return find
+
+
+class _Storages:
+    """The bytes of tensors, which lie beside the pickle in the archive; each is read once."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+        self._archive, self._root = archive, root
+        self._read: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def __call__(self, identifier: Any) -> Tensor:
+        if not isinstance(identifier, tuple) or len(identifier) < 3 or identifier[0] != "storage":
+            raise PickleError("has a storage of unknown kind")
+        dtype, key = identifier[1], identifier[2]
+        if not isinstance(dtype, torch.dtype) or not isinstance(key, str):
+            raise PickleError("has a storage of unknown kind")
+        if (key, dtype) not in self._read:
+            data = bytearray(self._archive.read(f"{self._root}data/{key}"))
+            self._read[key, dtype] = torch.frombuffer(data, dtype=dtype) if data else torch.zeros(0, dtype=dtype)
+        return self._read[key, dtype]
 
 
 def read_pickle(path: Path) -> Any:
@@ -197,22 +209,27 @@ def read_pickle(path: Path) -> Any:
             roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(roots) != 1:
                 raise WeightsError(f"{path} is a zip file, but holds no PyTorch checkpoint.")
-            return _Unpickler(archive, roots[0]).load()
+            pickled = archive.getinfo(f"{roots[0]}data.pkl").file_size
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if pickled > _MOST_PICKLE or unpacked > path.stat().st_size + _MOST_PICKLE:  # PyTorch compresses nothing
+                raise WeightsError(f"{path} unpacks to {unpacked:,} bytes, far more than the file has.")
+            data, storages = archive.read(f"{roots[0]}data.pkl"), _Storages(archive, roots[0])
+            return pickles.load(data, _find(path), most=_MOST_OPERATIONS, persistent=storages)
     except zipfile.BadZipFile as error:
         raise WeightsError(f"{path} is no PyTorch checkpoint of 1.6 or later, or is truncated: {error}.") from error
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
-    except (
-        pickle.UnpicklingError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        EOFError,
-        RuntimeError,
-    ) as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except PickleError as error:
+        raise WeightsError(f"{path} does not hold tensors in a way us43d reads: it {error}.") from error
+    except _DAMAGED as error:
         raise WeightsError(f"{path} does not hold tensors in a way us43d reads: {error!r}.") from error
+
+
+#: What zipfile and torch raise for an archive that is damaged, encrypted, or compressed as nobody does.
+_DAMAGED = (
+    KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, RuntimeError, OverflowError, zlib.error,
+    lzma.LZMAError, struct.error,
+)  # fmt: skip
 
 
 def _tensors(content: Any, path: Path) -> State:

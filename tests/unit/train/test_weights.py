@@ -251,6 +251,65 @@ def test_what_mmengine_keeps_beside_weights_is_passed_over(tmp_path: Path) -> No
     assert all(torch.equal(held.state[name], value) for name, value in loaded(DOUBLE).state.items())
 
 
+def archived(path: Path, pickled: bytes, **members: bytes) -> Path:
+    """A PyTorch checkpoint whose pickle is given, compressed as PyTorch never does."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        for name, data in members.items():
+            archive.writestr(f"archive/data/{name}", data)
+    return path
+
+
+#: A tuple nested 60 deep, twice in each level: its hash takes 2 to the power of 60 steps.
+NEST = b"K\x01\x85\x94" + b"".join(b"h%c\x86\x94" % n for n in range(60))
+#: {"w": a float tensor of the storage "0"}, with its offset, size and stride to be put in.
+TENSOR = (
+    b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n("
+    b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ%btRs."
+)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "why"),
+    [
+        (b"\x80\x04}" + NEST + b"K\x01s.", "has a tuple for a key"),
+        (b"\x80\x02Nr\x00\x00\x00\x08.", "holds NoneType|no weights"),
+        (TENSOR % b"K\x00J\x00\x00\x00\x7fJ\x00\x00\x00\x7f\x86K\x00K\x00\x86", "claims more than 4 values"),
+        (TENSOR % b"K\x00K\x04\x85K\x7f\x85", "storage"),
+        (TENSOR % b"J\xff\xff\xff\xffK\x04\x85K\x01\x85", "no number below"),
+        (TENSOR % b"K\x00(K\x01\x85tK\x01\x85", "no number below"),
+        (TENSOR % b"K\x00N", "damaged|Error|arguments"),
+        (b"\x80\x02]" + b"(" * 1000 + b".", "holds|damaged"),
+        (b"\x80\x02(X\x07\x00\x00\x00storageNNtQ.", "storage of unknown kind"),
+        (b"", "cut|damaged"),
+    ],
+)
+def test_a_forged_checkpoint_is_one_error(tmp_path: Path, pickled: bytes, why: str) -> None:
+    path = archived(tmp_path / "a.pth", pickled, **{"0": bytes(16)})
+    with pytest.raises(WeightsError, match=why):
+        weights.load(path)
+
+
+def test_a_checkpoint_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
+    good = TENSOR % b"K\x00K\x04\x85K\x01\x85"
+    path = archived(tmp_path / "a.pth", good, **{"0": bytes(16)}, bomb=bytes(400 << 20))
+    with pytest.raises(WeightsError, match="far more than the file has"):
+        weights.load(path)
+    assert weights.read_pickle(archived(tmp_path / "b.pth", good, **{"0": bytes(16)}))["w"].shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "config", ["[]", "7", "[" * 100_000,
+               '{"us43d": []}', '{"us43d": {"depth": 1000000000}}', '{"us43d": {"depth": 250}}',
+               '{"mask_decoder_config": 3}', '{"mask_decoder_config": {"layer_norm_eps": "x"}}']
+)  # fmt: skip
+def test_a_configuration_of_another_shape_is_one_error(tmp_path: Path, config: str) -> None:
+    weights.export(loaded(SMALL), tmp_path / "w", "us43d")
+    (tmp_path / "w" / "config.json").write_text(config)
+    with pytest.raises(WeightsError):
+        weights.load(tmp_path / "w").model()
+
+
 class Hostile:
     def __init__(self, *call: Any) -> None:
         self.call = call
