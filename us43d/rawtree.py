@@ -221,9 +221,10 @@ class RawTree:
         import defusedxml.ElementTree as safe
 
         try:
-            return safe.fromstring(self.read(key), forbid_dtd=False)
+            root: ElementTree.Element = safe.fromstring(self.read(key), forbid_dtd=False)
         except (ElementTree.ParseError, defusedxml.DefusedXmlException, ValueError, LookupError) as error:
             raise UnreadableFile(f"{self.prefix}{key} in {self.root} is no readable XML: {error}.") from error
+        return root
 
     def rows(
         self, key: str, columns: Iterable[str], *, sep: str = ",", encodings: tuple[str, ...] = ("utf-8-sig",)

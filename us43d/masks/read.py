@@ -10,7 +10,7 @@ import tokenize
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -231,14 +231,14 @@ def _nifti(path: Path) -> Any:
     damaged = nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, WrapStructError
     try:
         image = nibabel.nifti1.Nifti1Image.from_filename(path, keep_file_open=True)
-        shape, dtype = image.shape, image.get_data_dtype()
-        needed = int(image.dataobj.offset) + math.prod(map(int, shape)) * dtype.itemsize
+        shape, dtype, stored = image.shape, image.get_data_dtype(), cast(Any, image.dataobj)
+        needed = int(stored.offset) + math.prod(map(int, shape)) * dtype.itemsize
         status = path.stat()
     except (*_NOT_NIFTI, *damaged) as error:
         raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
     if dtype.kind not in "biuf" or len(shape) < 2:
         raise UnreadableFile(f"{path} holds values of the type {dtype} in the shape {shape}, not grey images.")
-    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    scaled = (stored.slope, stored.inter) != (1, 0)
     limits.check_size(path, int(shape[0]), int(shape[1]), itemsize=8 if scaled else dtype.itemsize)
     limits.check_bytes(path, needed, limits.MAX_VOLUME)
     if (length := _unpacked(path, status.st_size, status.st_mtime_ns)) < needed:
