@@ -1,5 +1,8 @@
 """Turning label maps, colours, outlines and polygons into masks. A mask is (h, w) bool."""
 
+import io
+import struct
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,8 @@ from numpy.typing import NDArray
 
 from us43d.contract import Remarked
 from us43d.errors import UnreadableFile
-from us43d.masks.read import grey
+from us43d.masks.read import content, decode, grey, header, picture
+from us43d.pictures import limits, tiff
 
 __all__ = [
     "above", "between", "binary", "colour", "eight_bit", "ellipse", "equal", "fill_holes", "fill_polygon", "label_map",
@@ -70,17 +74,149 @@ def label_values(array: NDArray[Any], where: object) -> tuple[int, ...]:
 
 
 def binary(path: Path) -> NDArray[np.bool_] | Remarked:
-    """A two-valued mask file in any mode (1-bit, grey, palette, RGB), cut at half range.
+    """Read a two-valued mask file in any mode: 1-bit, grey of 8 or 16 bits, palette, RGB, with or without alpha.
 
-    Files hold 0/255, 0/1 or grey edges left by resizing or JPEG; 0/1 is recognised by nothing exceeding 1. Grey edge
-    pixels are counted in a remark.
+    Foreground is what is not black: of two values the one that is not 0 (1, 127, 255, 65535, dark red …), of a palette
+    the index that is not 0, of an image of one colour what its alpha covers. Grey edges, as resizing and JPEG leave
+    them, are cut at half range and counted in a remark.
+
+    Returns:
+        (h, w) bool; with the remark where there are grey edges.
+
+    Raises:
+        UnreadableFile: If nothing says what is foreground: several classes or colours, a palette whose index 0 is not
+            black, an alpha channel that contradicts the colours; or if the file cannot be read.
     """
-    array = grey(path)
-    if int(array.max(initial=0)) <= 1:
-        return array > 0
-    between = cv2.countNonZero(cv2.inRange(array, 1, 254))
-    mask = array > 127
-    return Remarked(mask, (f"grey mask edge: {between} pixels between 0 and 255",)) if between else mask
+    data = content(path)
+    known = header(data, path)
+    if known is not None and known.plain and known.kind == "png":
+        return _cut(picture(data, path, known), path)
+    if (coded := _palette(data, path)) is not None:
+        return _of_palette(*coded, path)
+    array = tiff.image(data, path, alpha=True) if tiff.is_tiff(data) else decode(data, path)
+    if array.ndim == 3 and array.shape[2] in (2, 4):
+        colours, alpha = array[:, :, : array.shape[2] - 1], array[:, :, -1]
+        if int(alpha.min()) != int(alpha.max()):
+            return _of_alpha(colours, alpha, path)
+        array = colours
+    if array.ndim == 3 and array.dtype == np.uint8 and array.shape[2] == 3 and _is_grey(array):
+        return _cut(grey(path), path)
+    return _cut(array, path)
+
+
+#: Values of 8 bits from which on the lightest pixels of a mask count as white.
+_WHITE = 192
+#: A label map has at most so many values; edges of resized masks have more.
+_CLASSES = 5
+#: Channels of a grey image differ by no more, and pixels of one colour from their mean, where JPEG has blurred them.
+_CHROMA = 32
+
+
+def _is_grey(array: NDArray[np.uint8]) -> bool:
+    """Whether an image is white on black but for the noise of JPEG's colours."""
+    spread = array.max(axis=2) - array.min(axis=2)
+    return int(spread.max(initial=0)) <= _CHROMA and int(array.max(initial=0)) >= _WHITE
+
+
+def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
+    """The mask in grey values or colours on black."""
+    if array.ndim == 3:
+        array = _brightness(array, path)
+    top = float(array.max(initial=0))
+    if array.dtype == np.uint8 and (top <= 1 or top >= _WHITE):  # white, but for grey edges
+        mask = array > (0 if top <= 1 else 127)
+        between = cv2.countNonZero(cv2.inRange(array, 1, 254)) if top > 1 else 0
+        if between and _is_label_map(array):
+            raise UnreadableFile(f"{path} holds {_few(np.unique(array))}: nothing says which are foreground.")
+        return Remarked(mask, (f"grey mask edge: {between} pixels between 0 and 255",)) if between else mask
+    values = np.unique(array)
+    if not np.isfinite(values).all() or values[0] < 0:
+        raise UnreadableFile(f"{path} holds {values[0]:g} to {values[-1]:g}: nothing says what is foreground.")
+    if len(values) == 1 and values[0] not in (0, 1, 255, 65535):
+        raise UnreadableFile(f"{path} holds the value {values[0]:g} alone: nothing says whether it is foreground.")
+    if len(values) <= 2 and (len(values) == 1 or values[0] == 0):
+        return np.asarray(array != 0)
+    between = int(np.count_nonzero((array > top / 4) & (array <= top * 3 / 4)))
+    if 4 * between > np.count_nonzero(array > top * 3 / 4):
+        raise UnreadableFile(f"{path} holds {_few(values)}: nothing says which are foreground.")
+    edge = int(np.count_nonzero((array > 0) & (array < top)))
+    return Remarked(np.asarray(array > top / 2), (f"grey mask edge: {edge} pixels between 0 and {top:g}",))
+
+
+def _is_label_map(array: NDArray[np.uint8]) -> bool:
+    """Whether grey between black and white is a class of its own: few values, and an area instead of an edge."""
+    if np.count_nonzero(np.bincount(array.ravel(), minlength=256)) > _CLASSES:
+        return False
+    middle = cv2.inRange(array, 64, 191)
+    inner = cv2.erode(middle, np.ones((3, 3), np.uint8), borderValue=0)
+    return 4 * cv2.countNonZero(inner) > cv2.countNonZero(middle)
+
+
+def _few(values: NDArray[Any]) -> str:
+    few = ", ".join(f"{value:g}" for value in values[:6])
+    return f"the values {few}" if len(values) <= 6 else f"{len(values)} values"
+
+
+def _brightness(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    """The lightest channel of each pixel, which a dark or pure colour has as well. Raises UnreadableFile where the
+    foreground has several colours."""
+    lightest = np.asarray(array.max(axis=2))
+    top = float(lightest.max(initial=0))
+    inside = array[lightest > top / 2].astype(np.float64)
+    if len(inside) and float(np.abs(inside / top * 255 - inside.mean(0) / top * 255).max()) > 4 * _CHROMA:
+        raise UnreadableFile(f"{path} has a foreground of several colours: nothing says which one is meant.")
+    return lightest
+
+
+def _palette(data: bytes, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
+    """(indices (h, w), colours (n, 3)) of a PNG, BMP, GIF or TIFF with a palette; None for any other file."""
+    if tiff.is_tiff(data):
+        return tiff.palette(data, path)
+    png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25:26] == b"\3"
+    if not png and data[:2] != b"BM" and data[:4] != b"GIF8":
+        return None
+    if not png:
+        limits.claimed_size(data, path)
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits were checked
+            with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "GIF")) as image:
+                if image.mode != "P":
+                    return None
+                indices, flat = np.asarray(image), image.getpalette("RGB") or []
+    except (OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, struct.error) as error:
+        raise UnreadableFile(f"{path} is a damaged or truncated image: {error}.") from error
+    return indices, np.array(flat, np.uint8).reshape(-1, 3)
+
+
+def _of_palette(indices: NDArray[Any], colours: NDArray[np.uint8], path: Path) -> NDArray[np.bool_] | Remarked:
+    used = np.unique(indices)
+    if used[-1] >= len(colours):
+        raise UnreadableFile(f"{path} uses the colour {used[-1]} of a palette that has {len(colours)}.")
+    if (colours[used] == colours[used, :1]).all() and (len(used) > 2 or (len(used) == 2 and used[0] != 0)):
+        return _cut(colours[:, 0][indices], path)  # grey values
+    if len(used) - (used[0] == 0) > 1:
+        raise UnreadableFile(f"{path} holds the classes {', '.join(map(str, used[:6]))}: nothing says which is meant.")
+    if colours[0].any():
+        raise UnreadableFile(
+            f"{path} has a palette whose colour 0 is {tuple(colours[0].tolist())}, not black: nothing says what is "
+            "foreground."
+        )
+    return np.asarray(indices != 0)
+
+
+def _of_alpha(colours: NDArray[Any], alpha: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
+    """The mask of an image whose alpha varies: alpha itself where there is one colour, else both must agree."""
+    covered = _cut(alpha, path)
+    if (colours == colours[:1, :1]).all():
+        return covered
+    shown = _cut(colours[:, :, 0] if colours.shape[2] == 1 else colours, path)
+    one, other = (np.asarray(mask.array if isinstance(mask, Remarked) else mask, bool) for mask in (shown, covered))
+    if np.count_nonzero(one & ~other):
+        raise UnreadableFile(f"{path} has colours and an alpha channel that contradict each other.")
+    return shown
 
 
 def colour(array: NDArray[np.uint8], wanted: tuple[int, int, int], tolerance: int = 127) -> NDArray[np.bool_]:
@@ -140,7 +276,7 @@ def fill_polygon(
     "inside" follows the even-odd rule on pixel centres at integer coordinates; the outline itself counts as inside.
     Raises UnreadableFile for a corner so far away that no picture reaches it and arithmetic would fail.
     """
-    if far := [point for point in points if not max(map(abs, point)) <= _FAR]:
+    if far := [point for point in points if not max(map(abs, point)) <= FAR]:
         raise UnreadableFile(f"An outline has a corner at ({far[0][0]:g}, {far[0][1]:g}), which no picture reaches.")
     if rule == "touch":
         canvas = np.zeros(shape, np.uint8)
@@ -157,7 +293,8 @@ def fill_polygon(
     return inside
 
 
-_FAR = 1e6  # pixels
+#: A corner farther away, in pixels, is refused: no image reaches it, and arithmetic would fail.
+FAR = 1e6
 _CELLS = 1 << 22  # edges, or columns, times rows in memory at once
 
 

@@ -169,7 +169,8 @@ def _as_opencv(array: NDArray[Any], path: Path, flags: int) -> NDArray[Any]:
     return np.ascontiguousarray(array[:, :, ::-1]) if array.ndim == 3 else array
 
 
-def _bytes(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """Return the bytes of a file. Raises UnreadableFile."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -178,13 +179,13 @@ def _bytes(path: Path) -> bytes:
 
 def image(path: Path) -> NDArray[Any]:
     """The picture as stored: (h, w) grey or (h, w, 3) RGB, uint8 or uint16; an alpha channel is dropped."""
-    data = _bytes(path)
+    data = content(path)
     return picture(data, path, header(data, path))
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) from a PNG's or JPEG's header, without decoding it."""
-    found = header(_bytes(path), path)
+    found = header(content(path), path)
     if found is None:
         raise UnreadableFile(f"{path} is neither PNG nor JPEG.")
     return found.width, found.height
@@ -192,12 +193,12 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def rgb(path: Path) -> NDArray[np.uint8]:
     """(h, w, 3) RGB uint8, whatever the file's mode."""
-    return np.ascontiguousarray(decode(_bytes(path), path, cv2.IMREAD_COLOR)[:, :, ::-1]).astype(np.uint8)
+    return np.ascontiguousarray(decode(content(path), path, cv2.IMREAD_COLOR)[:, :, ::-1]).astype(np.uint8)
 
 
 def grey(path: Path) -> NDArray[np.uint8]:
     """(h, w) uint8. Colour is turned to luma; a 1-bit file gives 0 and 255."""
-    data = _bytes(path)
+    data = content(path)
     array = _fast_png(data, header(data, path))
     single = array if array is None or array.ndim == 2 else common_channel(array)
     return decode(data, path, cv2.IMREAD_GRAYSCALE).astype(np.uint8, copy=False) if single is None else single

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from us43d.errors import UnreadableFile
 from us43d.pictures.limits import check_bytes, check_size
 
-__all__ = ["image", "is_tiff", "opened", "page"]
+__all__ = ["image", "is_tiff", "opened", "page", "palette"]
 
 #: What tifffile and imagecodecs raise for damaged files; their own errors derive from these.
 _DAMAGED = (
@@ -31,10 +31,10 @@ def is_tiff(data: bytes) -> bool:
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def image(data: bytes, path: Path) -> NDArray[Any]:
+def image(data: bytes, path: Path, *, alpha: bool = False) -> NDArray[Any]:
     """Decode the first page of a TIFF file, as `page` does."""
     with opened(io.BytesIO(data), path) as file:
-        return page(file, 0, path)
+        return page(file, 0, path, alpha=alpha)
 
 
 @contextlib.contextmanager
@@ -56,16 +56,39 @@ def opened(file: io.BytesIO | Path, path: Path) -> Iterator[Any]:
         raise UnreadableFile(f"{path} is a damaged or truncated TIFF: {_first_line(error)}.") from error
 
 
-def page(file: Any, index: int, path: Path) -> NDArray[Any]:
+def palette(data: bytes, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
+    """Read the indices (h, w) and colours (n, 3) of a first page with a palette; None for any other TIFF file.
+
+    Raises:
+        UnreadableFile: As `page` does.
+    """
+    with opened(io.BytesIO(data), path) as file:
+        colours = file.pages.first.colormap
+        if colours is None:
+            return None
+        _check(file.pages.first, path)
+        return np.asarray(file.pages.first.asarray(maxworkers=1)), (colours >> 8).astype(np.uint8).T
+
+
+def _check(chosen: Any, path: Path) -> None:
+    itemsize = np.dtype(chosen.dtype or np.uint8).itemsize
+    check_size(path, chosen.imagewidth, chosen.imagelength, chosen.samplesperpixel, itemsize)
+    check_bytes(path, math.prod(chosen.shape) * itemsize)
+    if chosen.is_tiled:
+        check_size(path, chosen.tilewidth, chosen.tilelength, chosen.samplesperpixel, itemsize)
+
+
+def page(file: Any, index: int, path: Path, *, alpha: bool = False) -> NDArray[Any]:
     """Decode a page of an `opened` TIFF file.
 
-    Palette colours are applied, white-is-zero is inverted, 1-bit pixels become 0 and 255, an alpha channel is left
-    out. An orientation tag is not obeyed.
+    Palette colours are applied, white-is-zero is inverted, 1-bit pixels become 0 and 255. An orientation tag is not
+    obeyed.
 
     Args:
         file: What `opened` gave.
         index: Number of the page, from 0.
         path: The file, for the message.
+        alpha: Keep an alpha channel: (h, w, 2) or (h, w, 4) then.
 
     Returns:
         (h, w) grey or (h, w, 3) RGB, in the file's data type.
@@ -76,20 +99,17 @@ def page(file: Any, index: int, path: Path) -> NDArray[Any]:
     import tifffile
 
     chosen = file.pages.first if index == 0 else file.pages[index]
-    dtype = np.dtype(chosen.dtype or np.uint8)
-    check_size(path, chosen.imagewidth, chosen.imagelength, chosen.samplesperpixel, dtype.itemsize)
-    check_bytes(path, math.prod(chosen.shape) * dtype.itemsize)
-    if chosen.is_tiled:
-        check_size(path, chosen.tilewidth, chosen.tilelength, chosen.samplesperpixel, dtype.itemsize)
+    _check(chosen, path)
     array = chosen.asarray(maxworkers=1)
     photometric, planes_apart = tifffile.PHOTOMETRIC(chosen.photometric).name, chosen.planarconfig == 2
-    palette = chosen.colormap if photometric == "PALETTE" else None
+    colours = chosen.colormap if photometric == "PALETTE" else None
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     if array.ndim == 3 and planes_apart:
         array = np.moveaxis(array, 0, -1)
-    if palette is not None and array.ndim == 2 and int(array.max(initial=0)) < palette.shape[1]:
-        return np.ascontiguousarray((palette >> 8).astype(np.uint8).T[array])
+    if colours is not None and array.ndim == 2 and int(array.max(initial=0)) < colours.shape[1]:
+        return np.ascontiguousarray((colours >> 8).astype(np.uint8).T[array])
+    more = array[:, :, -1:] if alpha and array.ndim == 3 and array.shape[2] in (2, 4) else None
     if array.ndim == 3 and photometric in ("MINISBLACK", "MINISWHITE"):
         array = array[:, :, 0]
     if photometric == "MINISWHITE" and array.dtype.kind == "u":
@@ -98,7 +118,8 @@ def page(file: Any, index: int, path: Path) -> NDArray[Any]:
     colour = array.ndim == 3 and array.shape[2] >= 3 and photometric in ("RGB", "YCBCR")
     if not (grey or colour):
         raise UnreadableFile(f"{path} is a TIFF of the colour model {photometric} and the shape {array.shape}.")
-    return np.ascontiguousarray(array[:, :, :3] if colour else array)
+    plain = np.ascontiguousarray(array[:, :, :3] if colour else array)
+    return plain if more is None else np.concatenate([plain.reshape(*plain.shape[:2], -1), more], axis=2)
 
 
 def _first_line(error: Exception) -> str:

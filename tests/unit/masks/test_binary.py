@@ -1,0 +1,121 @@
+"""A two-valued mask file means the same in every mode; where nothing says what is foreground it is refused."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from us43d import specimen
+from us43d.contract import Remarked
+from us43d.errors import UnreadableFile
+from us43d.masks import convert
+
+SHAPE = (90, 120)
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    return specimen.blob(SHAPE, np.random.default_rng(4), 0.4)
+
+
+def read(path: Path) -> np.ndarray:
+    found = convert.binary(path)
+    return found.array if isinstance(found, Remarked) else found
+
+
+def palette(mask: np.ndarray, *colours: tuple[int, int, int]) -> Image.Image:
+    image = Image.fromarray(mask.astype(np.uint8), "P") if mask.dtype == bool else Image.fromarray(mask, "P")
+    image.putpalette([channel for colour in colours for channel in colour])
+    return image
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("value", [1, 2, 38, 127, 128, 190, 191, 192, 254, 255])
+def test_grey_and_colours_on_black(tmp_path: Path, mask: np.ndarray, value: int) -> None:
+    grey = mask.astype(np.uint8) * np.uint8(value)
+    nothing = np.zeros_like(grey)
+    opaque = np.full_like(grey, 255)
+    forms = {
+        "L": grey, "RGB": np.dstack([grey] * 3), "red": np.dstack([grey, nothing, nothing]),
+        "green": np.dstack([nothing, grey, nothing]), "blue": np.dstack([nothing, nothing, grey]),
+        "LA": np.dstack([grey, opaque]), "RGBA": np.dstack([grey, nothing, nothing, opaque]),
+        "in alpha": np.dstack([opaque, opaque, opaque, grey]), "both": np.dstack([grey, grey, grey, 255 * mask]),
+        "dark in alpha": np.dstack([nothing, nothing, nothing, grey]),
+    }  # fmt: skip
+    for name, array in forms.items():
+        for ending in (".png", ".tif"):
+            Image.fromarray(array.astype(np.uint8)).save(tmp_path / f"{name}{ending}")
+            assert (read(tmp_path / f"{name}{ending}") == mask).all(), (name, ending)
+    palette(mask, (0, 0, 0), (value, 0, 0)).save(tmp_path / "p.png")
+    palette(mask, (0, 0, 0), (value, value, value)).save(tmp_path / "q.png")
+    palette(mask, *((n, n, n) for n in range(256))).save(tmp_path / "identity.png")
+    palette(mask, (0, 0, 0), (value, 0, 0)).save(tmp_path / "p.gif")
+    palette(mask, (0, 0, 0), (value, 0, 0)).save(tmp_path / "p.bmp")
+    palette(mask, (0, 0, 0), (value, 0, 0)).save(tmp_path / "p.tif")
+    for name in ("p.png", "q.png", "identity.png", "p.gif", "p.bmp", "p.tif"):
+        assert (read(tmp_path / name) == mask).all(), name
+
+
+@pytest.mark.parametrize("value", [1, 255, 4095, 65535])
+def test_sixteen_bits(tmp_path: Path, mask: np.ndarray, value: int) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), mask.astype(np.uint16) * value)
+    tifffile.imwrite(tmp_path / "a.tif", mask.astype(np.uint16) * value)
+    tifffile.imwrite(tmp_path / "f.tif", mask.astype(np.float32) * value)
+    for name in ("a.png", "a.tif", "f.tif"):
+        assert (read(tmp_path / name) == mask).all(), name
+
+
+def test_one_bit_empty_and_full(tmp_path: Path, mask: np.ndarray) -> None:
+    for name, array in (("mask", mask), ("empty", np.zeros_like(mask)), ("full", np.ones_like(mask))):
+        Image.fromarray(array).save(tmp_path / "a.png")
+        assert (read(tmp_path / "a.png") == array).all(), name
+        Image.fromarray(array.astype(np.uint8) * 255).save(tmp_path / "b.png")
+        assert (read(tmp_path / "b.png") == array).all(), name
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (255, 0, 0), (0, 0, 255), (128, 0, 0), (60, 60, 60)])
+def test_edges_that_jpeg_leaves(tmp_path: Path, mask: np.ndarray, colour: tuple[int, int, int]) -> None:
+    array = mask[:, :, None] * np.array(colour, np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.jpg", quality=92, subsampling=0)
+    found = convert.binary(tmp_path / "a.jpg")
+    assert isinstance(found, Remarked)
+    assert found.remarks[0].startswith("grey mask edge: ")
+    both = (found.array & mask).sum() / (found.array | mask).sum()
+    assert both > 0.985
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+def test_what_says_nothing_is_refused(tmp_path: Path, mask: np.ndarray) -> None:
+    other = np.zeros_like(mask)
+    other[5:20, 60:110] = True
+    classes = mask.astype(np.uint8)
+    classes[other] = 2
+    grey = np.where(mask, 255, 0).astype(np.uint8)
+    images = {
+        "black index": palette(mask, (255, 255, 255), (0, 0, 0)),
+        "classes": palette(classes, (0, 0, 0), (128, 0, 0), (0, 128, 0)),
+        "label map": Image.fromarray(classes),
+        "spread label map": Image.fromarray(classes * np.uint8(127)),
+        "two colours": Image.fromarray(np.dstack([classes == 1, classes == 2, classes == 9]).astype(np.uint8) * 255),
+        "constant": Image.fromarray(np.full(SHAPE, 38, np.uint8)),
+        "contradiction": Image.fromarray(np.dstack([grey, grey, grey, 255 - grey])),
+        "picture": Image.fromarray((np.arange(90 * 120).reshape(SHAPE) % 120).astype(np.uint8)),
+    }
+    for name, image in images.items():
+        for ending in (".png", ".tif"):
+            image.save(tmp_path / f"{name}{ending}")
+            with pytest.raises(UnreadableFile, match=rf"{name}{ending} .*(nothing says|contradict)"):
+                convert.binary(tmp_path / f"{name}{ending}")
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+def test_damaged_palettes(tmp_path: Path, mask: np.ndarray) -> None:
+    for ending in (".png", ".gif", ".bmp"):
+        palette(mask, (0, 0, 0), (128, 0, 0)).save(tmp_path / f"a{ending}")
+        data = (tmp_path / f"a{ending}").read_bytes()
+        (tmp_path / f"a{ending}").write_bytes(data[: len(data) // 2])
+        with pytest.raises(UnreadableFile, match=f"a{ending}"):
+            convert.binary(tmp_path / f"a{ending}")
