@@ -210,10 +210,17 @@ def _facts(corpus: "Corpus") -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------------- check
 
 
-@verb("check", panel=PANEL, examples=("us43d check BUSI", "us43d check --all", "us43d check --all --json"))
+@verb("check", panel=PANEL, examples=("us43d check BUSI", "us43d check --all", "us43d check exports/nnunet"))
 def check(session: Session, names: Names = None, every: Every = False, jobs: Jobs = None) -> None:
-    """Recompute digests, hashes, masks, boxes, ids and splits from the output alone, and name what disagrees."""
+    """Recompute digests, hashes, masks, boxes, ids and splits of builds or exports (folders, URLs) from their files."""
     from us43d.harmonize.check import check as examine
+
+    exports = [name for name in names or () if "://" in name or (Path(name) / "export.json").is_file()]
+    if exports:
+        if every or len(exports) < len(names or ()):
+            raise UsageError("Exports are checked on their own.", next=f"us43d check {' '.join(exports)}")
+        _check_exports(session, exports)
+        return
 
     def work(recipe: Recipe) -> Outcome:
         found = []
@@ -232,6 +239,22 @@ def check(session: Session, names: Names = None, every: Every = False, jobs: Job
         return Outcome(recipe.name, "sound", ", ".join(path.name for path in versions))
 
     finish(session, "check", each(session, sources(session, names, every, is_built, "check"), work))
+
+
+def _check_exports(session: Session, exports: list[str]) -> None:
+    from us43d.export.check import check as examine
+
+    problems = []
+    for out in exports:
+        with session.progress(out, "files") as move:
+            problems += [(out, *problem) for problem in examine(out, progress=move)]
+    if problems:
+        shown = [f"{out}: {kind}: {where}: {what}" for out, kind, where, what in problems]
+        raise CheckError(
+            f"{len(problems)} problems:\n  " + "\n  ".join(shown[:20]) + _more(len(shown) - 20),
+            next="us43d export   (to an empty folder)",
+        )
+    session.answer([{"name": out, "state": "sound"} for out in exports], *(f"{out}: sound" for out in exports))
 
 
 def _more(count: int) -> str:

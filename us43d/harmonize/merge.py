@@ -24,7 +24,7 @@ from us43d.harmonize import shards
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus
 from us43d.splits import audited
 
-__all__ = ["merge"]
+__all__ = ["excluded_by", "merge"]
 
 #: What corpus.json keeps of a build's dataset.json.
 _KEPT = (
@@ -42,6 +42,7 @@ def merge(
 
     folder: where to write instead, for a corpus that is an index for `us43d view` alone.
     commercial: refuse sources that are not known to allow commercial use. What `us43d audit` found in `home` counts.
+    folder: where to write the corpus instead of corpora/<release>.
     Raises BuildError if a build is unreadable, two have one source, or ids collide; LicenceError; StorageError.
     """
     final = folder or home / "corpora" / release
@@ -119,6 +120,12 @@ def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str,
 
 
 # ------------------------------------------------------------------------------------------------------ across sources
+
+
+def excluded_by(builds: Mapping[str, Path], home: Path) -> dict[str, int]:
+    """Count the images that a corpus of builds (slug → folder) would exclude, by slug of their source."""
+    rows = {slug: shards.read_columns(path / shards.MANIFEST, _COLUMNS) for slug, path in builds.items()}
+    return {slug: len(keys) for slug, keys in audited.across(rows, audited.read(home)).excluded.items()}
 
 
 def _across(

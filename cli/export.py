@@ -1,0 +1,146 @@
+"""The verb that writes a corpus, or one source, for other training tools."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from us43d import registry
+from us43d.errors import UnknownName, UsageError, listed
+from us43d.export import FORMATS
+
+from .build import PANEL, is_built, newest
+from .models import release
+from .options import Commercial, Jobs, workers
+from .output import Session
+from .select import on_disk
+from .verb import verb
+
+if TYPE_CHECKING:
+    from us43d.harmonize.corpus import Corpus
+
+
+def _several(help: str, metavar: str = "NAME") -> Any:
+    return typer.Option(help=f"{help}; may be repeated.", metavar=metavar, show_default=False)
+
+
+@verb(
+    "export",
+    panel=PANEL,
+    kept="Finished blocks are kept; the same command resumes.",
+    examples=(
+        "us43d export us43d --to nnunet --out nnunet --organ thyroid",
+        "us43d export BUSI --to yolo --out busi-yolo",
+        "us43d export us43d --to coco --out s3://bucket/us43d --commercial",
+        "us43d check nnunet",
+    ),
+)
+def export(
+    session: Session,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A corpus or a built source; the only corpus if left out.", metavar="CORPUS|NAME", show_default=False
+        ),
+    ] = None,
+    to: Annotated[str, typer.Option("--to", help=f"Format: {', '.join(FORMATS)}.", metavar="FORMAT")] = "",
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", help="Folder or fsspec URL (s3://, gs://, hf://); empty or absent.", metavar="FOLDER|URL"
+        ),
+    ] = "",
+    split: Annotated[list[str] | None, _several("Splits to export; all if left out", "train|val|test")] = None,
+    source: Annotated[list[str] | None, _several("Only these sources of the corpus")] = None,
+    structures: Annotated[list[str] | None, _several("Only these structures")] = None,
+    organs: Annotated[list[str] | None, _several("Only structures of these organs")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, max=4096, help="Resize images to this long side, in pixels.", metavar="N")
+    ] = None,
+    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="One category for all structures.")] = False,
+    commercial: Commercial = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Hard-link image files instead of copying them, where the disk allows it.")
+    ] = False,
+    keep_ids: Annotated[bool, typer.Option("--keep-ids", help="COCO: ids of the corpus instead of 1, 2, 3 …")] = False,
+    number: Annotated[int, typer.Option(min=1, max=999, help="nnU-Net: number of the dataset.")] = 43,
+    jobs: Jobs = None,
+) -> None:
+    """Write a corpus for another training tool: its exclusions, groups and splits hold, licences travel along."""
+    from us43d.export import module
+    from us43d.export.selection import EXPORTED, Options
+
+    if to not in FORMATS:
+        given = f"Unknown format {to!r}." if to else "No format is given."
+        raise UsageError(f"{given} Use --to with one of {', '.join(FORMATS)}.", next="us43d export --help")
+    if not out:
+        raise UsageError("No destination is given. Use --out with a folder or URL.", next="us43d export --help")
+    if unknown := sorted(set(split or ()) - set(EXPORTED)):
+        raise UsageError(f"Unknown split {listed(map(repr, unknown))}. Use train, val or test.")
+    with _opened(session, name) as (corpus, notes):
+        options = Options(
+            splits=tuple(part for part in EXPORTED if part in split) if split else EXPORTED,
+            sources=tuple(source or ()),
+            structures=tuple(structures or ()),
+            organs=tuple(organs or ()),
+            size=size,
+            class_agnostic=class_agnostic,
+            commercial=commercial,
+            link=link,
+            keep_ids=keep_ids,
+            number=number,
+            notes=notes,
+        )
+        for note in notes:
+            session.warn(note)
+        with session.progress(f"export to {to}") as move:
+            report = module(to).write(corpus, out, options, jobs=workers(jobs), progress=move)
+    facts = report.facts
+    cut = ", ".join(f"{number:,} {part}" for part, number in facts["images"].items())
+    said = [
+        f"{to}: {sum(facts['images'].values()):,} images ({cut}), {facts['annotations']:,} annotations in {report.out}"
+    ]
+    said += [f"not exported: {number:,} {reason}" for reason, number in facts["skipped"].items()]
+    said += [f"{what}: {number:,}" for what, number in facts["counts"].items()]
+    if report.reused:
+        said[0] += " (unchanged)"
+    session.answer(facts | {"out": report.out, "reused": report.reused}, *said, "", report.usage.rstrip("\n"))
+
+
+@contextmanager
+def _opened(session: Session, name: str | None) -> Iterator[tuple["Corpus", tuple[str, ...]]]:
+    """The corpus meant and notes for the README; a corpus of one build for the name of a source."""
+    from us43d.harmonize.corpus import Corpus
+    from us43d.harmonize.merge import merge
+
+    if name is None or session.home.corpus(name).joinpath("corpus.json").is_file():
+        yield Corpus.open(release(session, name), session.home.root), ()
+        return
+    try:
+        recipe = registry.find(name)
+    except UnknownName as error:
+        corpora = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
+        there = f" Corpora: {listed(corpora)}." if corpora else " No corpus is built."
+        raise UnknownName(f"{error.what}{there}", next=error.next) from error
+    build = newest(session, recipe)
+    with tempfile.TemporaryDirectory(prefix="us43d-", ignore_cleanup_errors=True) as scratch:
+        corpus = merge([build], session.home.root, recipe.name, folder=Path(scratch) / recipe.slug)
+        yield corpus, _notes(session, recipe.slug, recipe.name)
+
+
+def _notes(session: Session, slug: str, name: str) -> tuple[str, ...]:
+    """What a corpus of all built sources would exclude of this one."""
+    from us43d.harmonize.merge import excluded_by
+
+    builds = {recipe.slug: newest(session, recipe) for recipe in on_disk(session.home, is_built)}
+    number = excluded_by(builds, session.home.root).get(slug, 0)
+    if not number:
+        return ()
+    return (
+        f"{number:,} images of {name} are near-duplicates of images that other built sources test or validate on. This "
+        f"export of {name} alone keeps them; a corpus excludes them (us43d corpus --all, then us43d export RELEASE "
+        f"--source {name}).",
+    )

@@ -1,0 +1,113 @@
+"""`us43d export` and `us43d check` on an export, from the command line."""
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from us43d import registry
+from us43d.harmonize import shards
+from us43d.harmonize.build import build
+from us43d.paths import Home
+
+app = importlib.import_module("us43d.cli.app").app
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """STU-Hospital and BUSI built; one training image of BUSI is a test image of STU-Hospital."""
+    folder = tmp_path_factory.mktemp("home")
+
+    def made(slug: str) -> Path:
+        raw = folder / "raw" / registry.recipe(slug).name
+        if not raw.is_dir():
+            raw.mkdir(parents=True)
+            registry.specimen(slug)(raw, np.random.default_rng(0))
+        return build(registry.recipe(slug), raw, Home(folder), receipt={"kind": "specimen"}).path
+
+    one = made("stu_hospital")
+    rows = shards.read_manifest(one / shards.MANIFEST)
+    tested = cv2.imread(str(one / next(row["file"] for row in rows if row["split"] == "test")))
+    busi = made("busi")
+    rows = shards.read_manifest(busi / shards.MANIFEST)
+    key = next(row["key"] for row in rows if row["split"] == "train" and "normal" in row["key"])
+    raw = folder / "raw" / "BUSI"
+    cv2.imwrite(str(raw / key), tested)
+    cv2.imwrite(str(raw / key.replace(".png", "_mask.png")), np.zeros(tested.shape[:2], np.uint8))
+    made("busi")
+    assert run("corpus", "--all", "--home", folder)[0] == 0
+    return folder
+
+
+def test_a_corpus_is_exported_and_checked(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, shown, _ = run("export", "us43d", "--to", "coco", "--out", out, "--home", home, "--json")
+    assert code == 0
+    facts = json.loads(shown)
+    assert facts["skipped"] == {"excluded: near-duplicate of a test or validation image": 1}
+    assert "register_coco_instances" in facts["usage"]
+    assert "metainfo=dict(classes=('breast_lesion',))" in facts["usage"]
+    assert run("check", out)[0] == 0
+    victim = next((out / "images").iterdir())
+    victim.write_bytes(victim.read_bytes()[:-1])
+    (out / "images" / "mine.png").write_bytes(b"")
+    code, _, said = run("check", out)
+    assert code == 1
+    assert f"changed: images/{victim.name}" in said
+    assert "extra: images/mine.png" in said
+    shutil.rmtree(out / "annotations")
+    assert "missing: annotations/instances_train.json" in run("check", out)[2]
+
+
+def test_a_source_states_what_a_corpus_would_exclude(home: Path, tmp_path: Path) -> None:
+    code, _, said = run("export", "busi", "--to", "masks", "--out", tmp_path / "out", "--home", home)
+    assert code == 0
+    assert "1 images of BUSI are near-duplicates" in said
+    assert "1 images of BUSI are near-duplicates" in (tmp_path / "out" / "README.md").read_text()
+    code, _, said = run("export", "stu-hospital", "--to", "masks", "--out", tmp_path / "two", "--home", home)
+    assert code == 0
+    assert "near-duplicates of images" not in said
+    code, shown, _ = run(
+        "export", "us43d", "--source", "BUSI", "--to", "masks", "--out", tmp_path / "three", "--home", home, "--json"
+    )
+    assert code == 0
+    assert json.loads(shown)["skipped"]["excluded: near-duplicate of a test or validation image"] == 1
+
+
+def test_usage_errors_name_what_is_wrong(home: Path, tmp_path: Path) -> None:
+    for words, message in (
+        (("us43d", "--out", tmp_path / "out"), "No format is given"),
+        (("us43d", "--to", "voc", "--out", tmp_path / "out"), "Unknown format 'voc'"),
+        (("us43d", "--to", "coco"), "No destination is given"),
+        (("bussi", "--to", "coco", "--out", tmp_path / "out"), "Corpora: us43d"),
+        (("us43d", "--to", "coco", "--out", tmp_path / "out", "--structures", "elbow"), "Unknown structure 'elbow'"),
+        (("us43d", "--to", "coco", "--out", "nosuch://bucket/out"), "nosuch"),
+    ):
+        code, _, said = run("export", *words, "--home", home)
+        assert code == 2, said
+        assert message in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_commercial_refuses(home: Path, tmp_path: Path) -> None:
+    code, _, said = run("export", "us43d", "--to", "coco", "--out", tmp_path / "out", "--commercial", "--home", home)
+    assert code == 4
+    assert "--commercial refuses" in said
+
+
+def test_link_shares_the_bytes_of_the_build(home: Path, tmp_path: Path) -> None:
+    out = home / "exports" / "linked"
+    assert run("export", "us43d", "--to", "coco", "--out", out, "--link", "--home", home)[0] == 0
+    assert all(path.stat().st_nlink > 1 for path in (out / "images").iterdir())
+    assert run("export", "us43d", "--to", "coco", "--out", tmp_path / "out", "--home", home)[0] == 0
+    assert all(path.stat().st_nlink == 1 for path in (tmp_path / "out" / "images").iterdir())

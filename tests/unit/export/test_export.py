@@ -1,0 +1,211 @@
+"""What must hold for every format: exclusions, groups, splits, documents, determinism, resuming."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from us43d import export
+from us43d.errors import LicenceError, StorageError, UnknownName, UsageError
+from us43d.export import run as running
+from us43d.export.selection import Options, Selection
+from us43d.harmonize.corpus import SPLITS
+
+FORMATS = sorted(export.FORMATS)
+
+
+@pytest.fixture(scope="session")
+def exported(planted, tmp_path_factory):
+    made = {}
+
+    def of(format: str) -> Path:
+        if format not in made:
+            made[format] = tmp_path_factory.mktemp("out") / format
+            export.module(format).write(planted.corpus, made[format], Options())
+        return made[format]
+
+    return of
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "images.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(out: Path) -> dict[str, str]:
+    files = (path for path in out.rglob("*") if path.is_file())
+    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_planted_near_duplicates_are_in_no_export(format, planted, exported) -> None:
+    out = exported(format)
+    rows = table(out)
+    keys = {row["key"] for row in rows if row["source"] == "BUSI"}
+    assert keys, "BUSI itself is exported"
+    assert not keys & {planted.exact, planted.near}
+    # Not under another name either: the image's id is in every file name and every record.
+    corpus = planted.corpus
+    ids = [
+        int(corpus.images["id"][row]) for row in range(len(corpus)) if corpus.key(row) in (planted.exact, planted.near)
+    ]
+    assert len(ids) == 2
+    for path in out.rglob("*"):
+        assert not any(str(n) in path.name for n in ids)
+        if path.is_file() and path.suffix in (".json", ".csv", ".txt", ".yaml"):
+            assert not any(str(n) in path.read_text() for n in ids)
+    facts = json.loads((out / "export.json").read_text())
+    assert facts["skipped"] == {"excluded: near-duplicate of a test or validation image": 2}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_splits_and_groups_are_those_of_the_corpus(format, planted, exported) -> None:
+    corpus = planted.corpus
+    rows = table(exported(format))
+    kept = [n for n in range(len(corpus)) if SPLITS[corpus.images["split"][n]] != "excluded"]
+    expected = {int(corpus.images["id"][n]): SPLITS[corpus.images["split"][n]] for n in kept}
+    assert {int(row["id"]): row["split"] for row in rows} == expected
+    split_of: dict[str, set[str]] = {}
+    for row in rows:
+        split_of.setdefault(row["unit"], set()).add(row["split"])
+    assert all(len(splits) == 1 for splits in split_of.values())
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_documents_and_checksums_travel_along(format, exported) -> None:
+    out = exported(format)
+    for name in ("README.md", "LICENCES.md", "references.bib"):
+        assert (out / name).stat().st_size > 200
+    assert "CAMUS" in (out / "LICENCES.md").read_text()
+    assert "ultrasam" in (out / "references.bib").read_text()
+    listed = dict(reversed(line.split("  ", 1)) for line in (out / "checksums.txt").read_text().splitlines())
+    found = contents(out)
+    linked = {name for name in found if name.startswith("data/") and format == "coco"}
+    assert set(found) - linked - {"export.json", "checksums.txt"} == set(listed)
+    assert all(found[name] == digest for name, digest in listed.items())
+    assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_same_bytes_whatever_the_jobs(format, planted, exported, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(running, "BLOCK", 128)
+    again = export.module(format).write(planted.corpus, tmp_path / format, Options(), jobs=3)
+    first, second = contents(exported(format)), contents(tmp_path / format)
+    usage = {"README.md", "export.json", "checksums.txt"}  # these state the folder
+    assert {n: d for n, d in first.items() if n not in usage} == {n: d for n, d in second.items() if n not in usage}
+    assert not again.reused
+    assert export.module(format).write(planted.corpus, tmp_path / format, Options()).reused
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_killed_export_resumes_to_the_same_bytes(format, planted, tmp_path) -> None:
+    script = f"""
+import os, sys
+from pathlib import Path
+from us43d import export
+from us43d.export import run
+from us43d.export.selection import Options
+from us43d.harmonize.corpus import Corpus
+run.BLOCK = 8
+blocks = 0
+record = run.Block.record
+def killed(self):
+    global blocks
+    blocks += 1
+    if blocks == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    return record(self)
+run.Block.record = killed
+corpus = Corpus.open(Path({str(planted.corpus.path)!r}), Path({str(planted.home.root)!r}))
+export.module({format!r}).write(corpus, sys.argv[1], Options())
+"""
+    root = Path(__file__).resolve().parents[3]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+
+    def go(out: Path, at: int) -> int:
+        return subprocess.run(
+            [sys.executable, "-c", script, str(out), str(at)], env=environment, check=False
+        ).returncode
+
+    out = tmp_path / "one" / "out"
+    assert go(out, 3) == -9
+    assert not out.exists()
+    assert go(out, 0) == 0
+    whole = tmp_path / "two" / "out"
+    assert go(whole, 0) == 0
+    first, second = contents(out), contents(whole)
+    usage = {"README.md", "export.json", "checksums.txt"}
+    assert {n: d for n, d in first.items() if n not in usage} == {n: d for n, d in second.items() if n not in usage}
+    assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_commercial_refuses(planted, tmp_path) -> None:
+    with pytest.raises(LicenceError, match="CAMUS"):
+        export.module("coco").write(planted.corpus, tmp_path / "out", Options(commercial=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_folder_is_never_overwritten(planted, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is not empty"):
+        export.module("masks").write(planted.corpus, tmp_path / "out", Options())
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    export.module("masks").write(planted.corpus, tmp_path / "two", Options(sources=("BUSI",)))
+    with pytest.raises(UsageError, match="other content or options"):
+        export.module("masks").write(planted.corpus, tmp_path / "two", Options())
+
+
+def test_unknown_names_are_named(planted, tmp_path) -> None:
+    with pytest.raises(UnknownName, match="'elbow'"):
+        Selection(planted.corpus, Options(structures=("elbow",)))
+    with pytest.raises(UnknownName, match="'LUNG'"):
+        Selection(planted.corpus, Options(organs=("LUNG",)))
+
+
+def test_structures_keep_images_of_sources_that_annotate_them(planted) -> None:
+    selection = Selection(planted.corpus, Options(structures=("breast_lesion",)))
+    assert {source["name"] for source in selection.exported_sources} == {"BUSI", "STU-Hospital"}
+    assert [category.name for category in selection.categories] == ["breast_lesion"]
+    assert selection.skipped["of a source that annotates no chosen structure"] > 0
+    shown = [item for split in selection.rows for item in selection.items(split, 0, 10**6)]
+    assert [item.number for item in shown] == list(range(1, len(shown) + 1))
+    assert any(not item.shapes for item in shown), "normal images of BUSI are true negatives"
+    numbers = [shape.number for item in shown for shape in item.shapes]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_size_resizes_images_masks_and_spacing(planted) -> None:
+    plain = Selection(planted.corpus, Options(sources=("CAMUS",)))
+    small = Selection(planted.corpus, Options(sources=("CAMUS",), size=64))
+    for split, rows in plain.rows.items():
+        for a, b in zip(plain.items(split, 0, len(rows)), small.items(split, 0, len(rows)), strict=True):
+            assert max(b.height, b.width) == 64
+            assert b.picture().shape[:2] == (b.height, b.width)
+            assert b.suffix == ".png"
+            if a.spacing:
+                assert np.allclose(b.spacing[0] * b.width, a.spacing[0] * a.width)
+            for shape in b.shapes:
+                mask = b.mask(shape)
+                assert mask.sum() == shape.area
+                x, y, w, h = shape.bbox
+                assert mask[y : y + h, x : x + w].sum() == shape.area
+
+
+def test_a_full_disk_leaves_nothing_final(planted, tmp_path, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28), "checksums")
+
+    monkeypatch.setattr(running.documents, "written", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        export.module("masks").write(planted.corpus, tmp_path / "out", Options())
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    export.module("masks").write(planted.corpus, tmp_path / "out", Options())
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

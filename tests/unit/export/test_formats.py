@@ -1,0 +1,267 @@
+"""What each format holds comes back equal, through the tool's own reader where it is installed."""
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from us43d import export
+from us43d.export.folds import folds
+from us43d.export.polygons import outlines
+from us43d.export.selection import Options, Selection
+from us43d.export.yolo import line
+
+
+def made(format: str, planted, folder: Path, **options) -> Path:
+    export.module(format).write(planted.corpus, folder / format, Options(**options))
+    return folder / format
+
+
+def needs(module: str, why: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: {why}")
+
+
+def items(planted, **options):
+    selection = Selection(planted.corpus, Options(**options))
+    for split, rows in selection.rows.items():
+        yield from selection.items(split, 0, len(rows))
+
+
+def unions(item) -> dict[str, np.ndarray]:
+    return {
+        c.name: item.union(c.position)
+        for c in item.selection.categories
+        if any(s.category == c.position for s in item.shapes)
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------- coco
+
+
+def test_coco_gives_images_and_masks_back(planted, tmp_path) -> None:
+    from pycocotools.coco import COCO
+
+    out = made("coco", planted, tmp_path)
+    for split in ("train", "val", "test"):
+        coco = COCO(str(out / f"annotations/instances_{split}.json"))
+        names = {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())}
+        assert sorted(names) == list(range(1, len(names) + 1))
+        expected = [item for item in items(planted) if item.split == split]
+        assert coco.getImgIds() == [item.number for item in expected]
+        for item in expected:
+            image = coco.loadImgs(item.number)[0]
+            assert (out / "images" / image["file_name"]).read_bytes() == item.path.read_bytes()
+            found = coco.loadAnns(coco.getAnnIds(item.number))
+            assert len(found) == len(item.shapes)
+            for annotation, shape in zip(found, item.shapes, strict=True):
+                assert np.array_equal(coco.annToMask(annotation).astype(bool), item.mask(shape))
+                assert annotation["id"] < 2**31
+                assert names[annotation["category_id"]] == item.selection.categories[shape.category].name
+
+
+def test_coco_keeps_ids_on_request(planted, tmp_path) -> None:
+    out = made("coco", planted, tmp_path, keep_ids=True, sources=("CAMUS",))
+    content = json.loads((out / "labels.json").read_text())
+    ids = set(planted.corpus.images["id"].tolist())
+    assert {image["id"] for image in content["images"]} <= ids
+    taxonomy = {c["id"]: c["name"] for c in planted.corpus.categories}
+    assert all(taxonomy[c["id"]] == c["name"] for c in content["categories"])
+
+
+def test_coco_has_one_folder_for_fiftyone(planted, tmp_path) -> None:
+    # COCODetectionDatasetImporter reads labels.json and data/ of a folder, and looks file names up in data/.
+    out = made("coco", planted, tmp_path)
+    content = json.loads((out / "labels.json").read_text())
+    names = {path.relative_to(out / "data").as_posix() for path in (out / "data").iterdir()}
+    assert {image["file_name"] for image in content["images"]} == names
+    assert not (out / "data").readlink().is_absolute()
+
+
+def test_coco_loads_in_supervision(planted, tmp_path) -> None:
+    needs("supervision", "heavy; run once in an environment of its own")
+    import supervision as sv
+
+    out = made("coco", planted, tmp_path, sources=("BUSI", "STU-Hospital"))
+    data = sv.DetectionDataset.from_coco(
+        str(out / "images"), str(out / "annotations/instances_train.json"), force_masks=True
+    )
+    expected = {item.file: item for item in items(planted, sources=("BUSI", "STU-Hospital")) if item.split == "train"}
+    assert len(data) == len(expected)
+    for path, _, found in data:
+        item = expected[Path(path).name]
+        assert len(found) == len(item.shapes)
+        for mask, shape in zip(found.mask if len(found) else (), item.shapes, strict=True):
+            assert np.array_equal(mask, item.mask(shape))
+
+
+def test_coco_loads_in_datumaro(planted, tmp_path) -> None:
+    needs("datumaro", "heavy; run once in an environment of its own")
+    import datumaro
+
+    out = made("coco", planted, tmp_path)
+    data = datumaro.Dataset.import_from(str(out), "coco")
+    expected = list(items(planted))
+    assert len(data) == len(expected)
+    by_name = {entry.id: entry for entry in data}
+    for item in expected:
+        entry = by_name[item.name]
+        masks = [a.image for a in entry.annotations if a.type.name == "mask"]
+        assert len(masks) == len(item.shapes)
+        assert all(any(np.array_equal(m.astype(bool), item.mask(s)) for m in masks) for s in item.shapes)
+
+
+# ---------------------------------------------------------------------------------------------------------------- yolo
+
+
+def rasterized(text: str, height: int, width: int) -> dict[int, np.ndarray]:
+    """As ultralytics reads a label file at the size of the image: fractions → pixels, cut to integers, filled."""
+    masks: dict[int, np.ndarray] = {}
+    for row in text.splitlines():
+        category, *values = row.split()
+        assert len(values) >= 6, "ultralytics takes shorter lines for boxes"
+        points = np.array(values, np.float32).reshape(-1, 2)
+        assert points.min() >= 0
+        assert points.max() <= 1
+        pixels = (points * np.array([width, height], np.float32)).astype(np.int32)
+        mask = masks.setdefault(int(category), np.zeros((height, width), np.uint8))
+        mask |= cv2.fillPoly(np.zeros((height, width), np.uint8), [pixels], 1)
+    return masks
+
+
+def test_yolo_polygons_fill_to_the_masks(planted, tmp_path) -> None:
+    out = made("yolo", planted, tmp_path)
+    assert (
+        (out / "data.yaml").read_text().startswith("train: images/train\nval: images/val\ntest: images/test\nnames:\n")
+    )
+    for item in items(planted):
+        assert (out / f"images/{item.split}/{item.file}").is_file()
+        found = rasterized((out / f"labels/{item.split}/{item.name}.txt").read_text(), item.height, item.width)
+        names = item.selection.categories
+        assert {names[n].name for n in found} == set(unions(item))
+        for n, mask in found.items():
+            assert np.array_equal(mask.astype(bool), item.union(n))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 10**6), st.integers(3, 40), st.integers(3, 40), st.floats(0.1, 0.95), st.booleans())
+def test_any_mask_survives_as_polygons(seed, height, width, share, smooth) -> None:
+    noise = np.random.default_rng(seed).random((height, width)).astype(np.float32)
+    if smooth:
+        noise = cv2.GaussianBlur(noise, (0, 0), 1.5)
+    mask = noise < np.quantile(noise, share)
+    polygons, holes = outlines(mask)
+    assert len(polygons) == cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
+    assert holes >= 0
+    text = "".join(line(0, polygon, width, height) for polygon in polygons)
+    found = rasterized(text, height, width).get(0, np.zeros_like(mask))
+    assert np.array_equal(found.astype(bool), mask)
+
+
+# -------------------------------------------------------------------------------------------------------------- nnunet
+
+
+def test_nnunet_label_maps_give_every_structure_back(planted, tmp_path) -> None:
+    out = made("nnunet", planted, tmp_path) / "Dataset043_local"
+    dataset = json.loads((out / "dataset.json").read_text())
+    values = sorted(
+        {v for entry in dataset["labels"].values() for v in (entry if isinstance(entry, list) else [entry])}
+    )
+    assert values == list(range(len(values))), "nnU-Net wants consecutive labels"
+    regions = [name for name in dataset["labels"] if name != "background"]
+    assert any(len(dataset["labels"][name]) > 1 for name in regions), "KidneyUS overlaps, so this corpus needs regions"
+    assert len(dataset["regions_class_order"]) == len(regions)
+    for name, value in zip(regions, dataset["regions_class_order"], strict=True):
+        assert value in dataset["labels"][name]
+    cases = 0
+    for item in items(planted):
+        part = "Ts" if item.split == "test" else "Tr"
+        labels = cv2.imread(str(out / f"labels{part}/{item.name}.png"), cv2.IMREAD_UNCHANGED)
+        image = cv2.imread(str(out / f"images{part}/{item.name}_0000.png"), cv2.IMREAD_UNCHANGED)
+        assert labels.shape == image.shape == (item.height, item.width)
+        assert set(np.unique(labels).tolist()) <= set(values)
+        for name, mask in unions(item).items():
+            assert np.array_equal(np.isin(labels, dataset["labels"][name]), mask)
+        cases += part == "Tr"
+    assert dataset["numTraining"] == cases == len(list((out / "labelsTr").iterdir()))
+
+
+def test_nnunet_fold_0_is_the_split_of_the_corpus(planted, tmp_path) -> None:
+    out = made("nnunet", planted, tmp_path)
+    splits = json.loads((out / "Dataset043_local/splits_final.json").read_text())
+    with (out / "images.csv").open(newline="") as file:
+        rows = {f"{Path(row['file']).stem[:-5]}": row for row in csv.DictReader(file) if row["split"] != "test"}
+    assert len(splits) == 5
+    assert {rows[case]["split"] for case in splits[0]["val"]} == {"val"}
+    assert {rows[case]["split"] for case in splits[0]["train"]} == {"train"}
+    assert sorted(case for fold in splits for case in fold["val"]) == sorted(rows)
+    for fold in splits:
+        assert not {rows[c]["unit"] for c in fold["train"]} & {rows[c]["unit"] for c in fold["val"]}
+
+
+def test_folds_keep_units_whole() -> None:
+    cases = [(f"c{n}", "val" if n < 4 else "train", f"u{n // 2}") for n in range(40)]
+    assigned = folds(cases)
+    assert {assigned[c] for c, split, _ in cases if split == "val"} == {0}
+    assert {assigned[c] for c, split, _ in cases if split == "train"} == {1, 2, 3, 4}
+    assert all(len({assigned[c] for c, _, u in cases if u == unit}) == 1 for unit in {u for _, _, u in cases})
+
+
+def test_nnunet_verifies_the_dataset(planted, tmp_path) -> None:
+    needs("nnunetv2", "it wants its own torch; run once in an environment of its own")
+    from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+
+    verify_dataset_integrity(str(made("nnunet", planted, tmp_path) / "Dataset043_local"), 1)
+
+
+# --------------------------------------------------------------------------------------------------------- huggingface
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_huggingface_loads_the_folder(planted, tmp_path, monkeypatch) -> None:
+    needs("datasets", "pip install 'us43d[export]'")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from datasets import load_dataset
+
+    out = made("huggingface", planted, tmp_path)
+    data = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    assert set(data) == {"train", "validation", "test"}
+    expected = {item.id: item for item in items(planted)}
+    assert sum(len(part) for part in data.values()) == len(expected)
+    for part in data.values():
+        names = part.features["structures"].feature.names
+        for row in part:
+            item = expected.pop(row["id"])
+            assert np.array_equal(np.asarray(row["image"]), item.picture())
+            assert row["group"] == item.group
+            assert [names[n] for n in row["structures"]] == [
+                item.selection.categories[s.category].name for s in item.shapes
+            ]
+            for mask, shape in zip(row["masks"], item.shapes, strict=True):
+                assert np.array_equal(np.asarray(mask) > 0, item.mask(shape))
+    assert not expected
+
+
+# --------------------------------------------------------------------------------------------------------------- masks
+
+
+def test_masks_are_the_union_of_a_structure(planted, tmp_path) -> None:
+    out = made("masks", planted, tmp_path)
+    count = 0
+    for item in items(planted):
+        files = {path.parent.name: path for path in (out / item.split / "masks").glob(f"*/{item.name}.png")}
+        assert set(unions(item)) <= set(files)
+        for c in item.selection.categories:
+            if c.name in files:
+                mask = cv2.imread(str(files[c.name]), cv2.IMREAD_UNCHANGED)
+                assert set(np.unique(mask).tolist()) <= {0, 255}
+                assert np.array_equal(mask > 0, item.union(c.position))
+                count += 1
+    assert count == sum(1 for path in out.rglob("masks/*/*.png"))

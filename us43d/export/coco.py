@@ -1,0 +1,129 @@
+"""COCO: one JSON per split and one of all, images in one flat folder.
+
+annotations/instances_<split>.json    as pycocotools, torchvision, MMDetection, Detectron2 and datumaro read it
+images/<name>.<png|jpg>               file names in the JSON are relative to this folder
+labels.json, data -> images           all splits in one file, as FiftyOne reads a folder
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from us43d.export.run import Block, Finish, Format, Report, run
+from us43d.export.selection import Item, Options, Selection, Shape
+from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.shards import canonical_json
+
+__all__ = ["Coco", "write"]
+
+
+def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
+    """Export to COCO. how: jobs, progress, as `run` takes them."""
+    return run(Coco(), corpus, out, options, **how)
+
+
+class Coco(Format):
+    name: ClassVar[str] = "coco"
+    fidelity: ClassVar[str] = (
+        "Masks are compressed RLE and come back equal (IoU 1). Ids are numbered from 1 unless --keep-ids was given; "
+        'the ids of us43d are under "us43d".'
+    )
+
+    def block(self, block: Block) -> None:
+        options, licences = block.selection.options, _licence_ids(block.selection)
+        for item in block.items():
+            block.image(item, f"images/{item.file}")
+            block.row(item, f"images/{item.file}")
+            block.line("images", _image(item, options, licences[item.source["name"]]))
+            for shape in item.shapes:
+                block.line("annotations", _annotation(item, shape, options))
+
+    def finish(self, finish: Finish) -> None:
+        for split in finish.selection.rows:
+            self._file(finish, f"annotations/instances_{split}.json", split)
+        self._file(finish, "labels.json", None)
+        if not finish.store.link_folder("data", "images"):
+            finish.counts["folder links not written (FiftyOne needs data_path='images')"] = 1
+
+    def _file(self, finish: Finish, name: str, split: str | None) -> None:
+        selection = finish.selection
+        head = {
+            "info": {
+                "description": f"us43d corpus {selection.corpus.facts['release']}, {split or 'all splits'}",
+                "version": selection.corpus.digest,
+                "contributor": ", ".join(source["name"] for source in selection.exported_sources),
+            },
+            "licenses": [
+                {"id": n, "name": s["licence"]["title"], "url": s["licence"]["url"] or "", "source": s["name"]}
+                for n, s in enumerate(selection.exported_sources, start=1)
+            ],
+            "categories": [
+                {"id": _category(c.position, selection), "name": c.name, "supercategory": c.organ}
+                for c in selection.categories
+            ],
+        }  # fmt: skip
+
+        def values(stream: str) -> Iterable[Any]:
+            for part, record in finish.records():
+                if split in (None, part):
+                    yield from record["lines"].get(stream, ())
+
+        with finish.file(name) as path, path.open("wb") as file:
+            file.write(canonical_json(head)[:-1])
+            for stream in ("images", "annotations"):
+                file.write(b"," + json.dumps(stream).encode() + b":[")
+                for n, value in enumerate(values(stream)):
+                    file.write((b",\n" if n else b"\n") + canonical_json(value))
+                file.write(b"]")
+            file.write(b"}\n")
+
+    def usage(self, finish: Finish) -> str:
+        out, splits = finish.out, list(finish.selection.rows)
+        names = tuple(category.name for category in finish.selection.categories)
+        classes = repr(names) if len(names) > 1 else f"({names[0]!r},)"
+        split = splits[0]
+        return (
+            f"# pycocotools:  COCO('{out}/annotations/instances_{split}.json'), images in {out}/images\n"
+            f"# FiftyOne:     fo.Dataset.from_dir('{out}', dataset_type=fo.types.COCODetectionDataset, "
+            f"label_types='segmentations')\n"
+            f"# Detectron2:   register_coco_instances('us43d_{split}', {{}}, "
+            f"'{out}/annotations/instances_{split}.json', '{out}/images')\n"
+            f"# MMDetection:  dict(type='CocoDataset', ann_file='{out}/annotations/instances_{split}.json', "
+            f"data_prefix=dict(img='{out}/images/'), metainfo=dict(classes={classes}))\n"
+        )
+
+
+def _licence_ids(selection: Selection) -> dict[str, int]:
+    return {source["name"]: number for number, source in enumerate(selection.exported_sources, start=1)}
+
+
+def _category(index: int, selection: Selection) -> int:
+    return (selection.categories[index].id or 1) if selection.options.keep_ids else index + 1
+
+
+def _image(item: Item, options: Options, licence: int) -> dict[str, Any]:
+    return {
+        "id": item.id if options.keep_ids else item.number,
+        "file_name": item.file,
+        "width": item.width,
+        "height": item.height,
+        "license": licence,
+        "us43d": {
+            "id": item.id, "source": item.source["name"], "key": item.key, "group": item.group, "split": item.split,
+            "spacing_mm": item.spacing,
+        },
+    }  # fmt: skip
+
+
+def _annotation(item: Item, shape: Shape, options: Options) -> dict[str, Any]:
+    return {
+        "id": shape.id if options.keep_ids else shape.number,
+        "image_id": item.id if options.keep_ids else item.number,
+        "category_id": _category(shape.category, item.selection),
+        "segmentation": {"size": [item.height, item.width], "counts": shape.counts.decode("ascii")},
+        "area": shape.area,
+        "bbox": list(shape.bbox),
+        "iscrowd": 0,
+        "us43d": {"id": shape.id, "speck": shape.speck, "diagnosis": shape.diagnosis or None},
+    }

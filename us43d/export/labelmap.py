@@ -1,0 +1,81 @@
+"""Label maps: one value per pixel. A combination of structures that overlap somewhere gets a value of its own."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import UsageError
+from us43d.export.selection import Item, Selection
+from us43d.export.storage import RECORDS, Store
+
+__all__ = ["LabelMap", "label_map"]
+
+_FILE = f"{RECORDS}/combinations.json"
+
+
+class LabelMap(NamedTuple):
+    """combinations: index 0 is the background (); combinations[v] are the category indices at pixels of value v."""
+
+    combinations: tuple[tuple[int, ...], ...]
+
+    @property
+    def overlapping(self) -> bool:
+        return any(len(combination) > 1 for combination in self.combinations)
+
+    def values(self, category: int) -> list[int]:
+        """Values of the pixels a category covers."""
+        return [value for value, combination in enumerate(self.combinations) if category in combination]
+
+    def encode(self, item: Item) -> NDArray[np.uint8]:
+        """The label map (height, width) of an image."""
+        value_of = {combination: value for value, combination in enumerate(self.combinations)}
+        labels = np.zeros((item.height, item.width), np.uint8)
+        for combination, where in _regions(item):
+            labels[where] = value_of[combination]
+        return labels
+
+
+def label_map(selection: Selection, store: Store) -> LabelMap:
+    """Find which structures overlap, in one pass over the masks; the result is kept for resuming.
+
+    Raises:
+        UsageError: If there are more than 255 combinations.
+    """
+    kept = store.read(_FILE)
+    if kept is None:
+        seen: Counter[tuple[int, ...]] = Counter()
+        for split, rows in selection.rows.items():
+            for item in selection.items(split, 0, len(rows)):
+                if len({shape.category for shape in item.shapes}) > 1:
+                    seen.update(combination for combination, _ in _regions(item))
+        several = sorted((c for c in seen if len(c) > 1), key=lambda c: (len(c), c))
+        kept = json.dumps(several).encode()
+        store.write(_FILE, kept)
+    single = [(category.position,) for category in selection.categories]
+    combinations = ((), *single, *(tuple(c) for c in json.loads(kept)))
+    if len(combinations) > 256:
+        raise UsageError(
+            f"{len(combinations) - 1} combinations of structures overlap; a label map holds 255.",
+            next="the same command with fewer --structures or --source",
+        )
+    return LabelMap(combinations)
+
+
+def _regions(item: Item) -> Iterable[tuple[tuple[int, ...], NDArray[np.bool_]]]:
+    """(combination of categories, pixels (h, w) bool with exactly this combination)."""
+    present = sorted({shape.category for shape in item.shapes})
+    if len(present) == 1:
+        yield (present[0],), item.union(present[0])
+        return
+    if not present:
+        return
+    code = np.zeros((item.height, item.width), np.uint64)
+    for bit, category in enumerate(present):
+        code |= item.union(category).astype(np.uint64) << np.uint64(bit)
+    for value in np.unique(code).tolist():
+        if value:
+            yield tuple(c for bit, c in enumerate(present) if value >> bit & 1), code == value

@@ -1,0 +1,51 @@
+"""Plain pairs: <split>/images/<name>.<png|jpg> and <split>/masks/<structure>/<name>.png, 0 and 255.
+
+Every image of a source that annotates a structure has a mask of it, empty where the structure was not annotated in that
+image. Images keep the file that was published.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from us43d.export.run import Block, Finish, Format, Report, png, run
+from us43d.export.selection import Options
+from us43d.harmonize.corpus import Corpus
+
+__all__ = ["Masks", "write"]
+
+
+def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
+    """Export to plain images and masks. how: jobs, progress, as `run` takes them."""
+    return run(Masks(), corpus, out, options, **how)
+
+
+class Masks(Format):
+    name: ClassVar[str] = "masks"
+    fidelity: ClassVar[str] = (
+        "A mask file is the union of the annotations of its structure in the image (IoU 1); which pieces are separate "
+        "instances is not kept. Masks of different structures may overlap."
+    )
+
+    def block(self, block: Block) -> None:
+        categories = block.selection.categories
+        for item in block.items():
+            block.image(item, f"{item.split}/images/{item.file}")
+            block.row(item, f"{item.split}/images/{item.file}")
+            for index in sorted(block.selection.annotates[block.selection.sources.index(item.source)]):
+                name = f"{item.split}/masks/{categories[index].name}/{item.name}.png"
+                block.write(name, png(item.union(index)))
+                block.count("mask files")
+            block.count("annotations merged into the mask of their structure", _merged(item.shapes))
+
+    def usage(self, finish: Finish) -> str:
+        split, structure = next(iter(finish.selection.rows)), finish.selection.categories[0].name
+        return (
+            "import pathlib, cv2\n"
+            f"for path in sorted(pathlib.Path('{finish.out}/{split}/masks/{structure}').glob('*.png')):\n"
+            f"    image = cv2.imread(str(next((path.parents[2] / 'images').glob(path.stem + '.*'))), 0)\n"
+            "    mask = cv2.imread(str(path), 0) > 0\n"
+        )
+
+
+def _merged(shapes: Any) -> int:
+    return len(shapes) - len({shape.category for shape in shapes})

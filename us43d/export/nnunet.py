@@ -1,0 +1,114 @@
+"""nnU-Net v2: Dataset###_<release>/ with imagesTr, labelsTr, imagesTs, labelsTs, dataset.json and splits_final.json.
+
+One 8-bit grey PNG per image ("2d"). Structures that overlap become regions. Training and validation images are cases of
+"Tr"; fold 0 of splits_final.json is the corpus's own split, folds 1 to 4 divide the training groups.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import UsageError
+from us43d.export.folds import folds
+from us43d.export.labelmap import LabelMap, label_map
+from us43d.export.run import Block, Finish, Format, Report, png, run
+from us43d.export.selection import Options, Selection
+from us43d.export.storage import Store
+from us43d.harmonize.corpus import Corpus
+
+__all__ = ["NnUnet", "write"]
+
+
+def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
+    """Export to nnU-Net. how: jobs, progress, as `run` takes them."""
+    return run(NnUnet(), corpus, out, options, **how)
+
+
+class NnUnet(Format):
+    name: ClassVar[str] = "nnunet"
+    fidelity: ClassVar[str] = (
+        "Label maps give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
+        "Images are 8-bit grey: colour images are reduced to luminance (counted)."
+    )
+    labels: LabelMap
+
+    def prepare(self, selection: Selection, store: Store) -> None:
+        if "train" not in selection.rows:
+            raise UsageError("nnU-Net needs the training split.", next="the same command with --split train")
+        self.labels = label_map(selection, store)
+
+    def block(self, block: Block) -> None:
+        folder = dataset_name(block.selection)
+        for item in block.items():
+            part = "Ts" if item.split == "test" else "Tr"
+            file = f"{folder}/images{part}/{item.name}_0000.png"
+            pixels = item.picture()
+            if pixels.ndim == 3:
+                block.count("colour images reduced to grey", int(not _grey(pixels)))
+                pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+            block.write(file, png(pixels))
+            block.write(f"{folder}/labels{part}/{item.name}.png", png(self.labels.encode(item)))
+            block.row(item, file)
+            if part == "Tr":
+                block.line("cases", (item.name, item.split, block.selection.unit(item)))
+
+    def finish(self, finish: Finish) -> None:
+        selection, folder = finish.selection, dataset_name(finish.selection)
+        fold_of = folds((case, split, unit) for case, split, unit in finish.lines("cases"))
+        used = sorted(set(fold_of.values()))
+        splits = [
+            {
+                "train": sorted(case for case, number in fold_of.items() if number != fold),
+                "val": sorted(case for case, number in fold_of.items() if number == fold),
+            }
+            for fold in used
+        ]
+        finish.counts["folds"] = len(used)
+        finish.write(f"{folder}/splits_final.json", _json(splits))
+        labels: dict[str, Any] = {"background": 0}
+        order = sorted(selection.categories, key=lambda c: (-len(self.labels.values(c.position)), c.position))
+        dataset: dict[str, Any] = {
+            "name": folder,
+            "description": f"us43d corpus {selection.corpus.facts['release']}, digest {selection.corpus.digest}",
+            "reference": "references.bib beside this folder",
+            "licence": "LICENCES.md beside this folder",
+            "channel_names": {"0": "ultrasound"},
+            "numTraining": len(fold_of),
+            "file_ending": ".png",
+            "overwrite_image_reader_writer": "NaturalImage2DIO",
+        }
+        if self.labels.overlapping:
+            # The value painted for a region must belong to it; larger regions are painted first.
+            labels |= {c.name: self.labels.values(c.position) for c in order}
+            dataset["regions_class_order"] = [c.position + 1 for c in order]
+        else:
+            labels |= {c.name: c.position + 1 for c in selection.categories}
+        finish.write(f"{folder}/dataset.json", _json(dataset | {"labels": labels}))
+
+    def usage(self, finish: Finish) -> str:
+        number, folder = finish.selection.options.number, dataset_name(finish.selection)
+        return (
+            f"export nnUNet_raw={finish.out} nnUNet_preprocessed=preprocessed nnUNet_results=results\n"
+            f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity -c 2d\n"
+            f"cp {finish.out}/{folder}/splits_final.json preprocessed/{folder}/\n"
+            f"nnUNetv2_train {number} 2d 0\n"
+        )
+
+
+def dataset_name(selection: Selection) -> str:
+    """Dataset###_<release>."""
+    release = re.sub(r"[^A-Za-z0-9]+", "-", str(selection.corpus.facts["release"])).strip("-")
+    return f"Dataset{selection.options.number:03}_{release}"
+
+
+def _grey(pixels: NDArray[np.uint8]) -> bool:
+    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False).encode()

@@ -1,0 +1,381 @@
+"""Run an export: blocks of images are written one after the other, finished ones are skipped after an interruption.
+
+The same corpus and options give the same bytes, whatever the number of jobs or an interruption: a block depends on its
+images alone, and everything after the blocks reads their records in order.
+"""
+
+import csv
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from us43d import __version__, atomic
+from us43d.errors import UsageError
+from us43d.export import documents
+from us43d.export.selection import Item, Options, Selection
+from us43d.export.storage import RECORDS, Store, Written, staged
+from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.shards import canonical_json
+
+__all__ = [
+    "BLOCK", "CHECKSUMS", "COLUMNS", "FACTS", "IMAGES", "SCHEMA", "Block", "Finish", "Format", "Report", "png", "run",
+]  # fmt: skip
+
+#: Images in one block: the unit of resuming, and of the shards of formats that have shards.
+BLOCK = 128
+#: Version of export.json and images.csv.
+SCHEMA = 1
+FACTS, IMAGES, CHECKSUMS = "export.json", "images.csv", "checksums.txt"
+#: Columns of images.csv. unit: what must not be divided, the group united with its near-duplicates in other sources.
+COLUMNS = (
+    "file", "split", "number", "id", "source", "key", "group", "unit", "width", "height", "annotations", "licence",
+)  # fmt: skip
+
+Progress = Callable[[int, int | None], None]
+
+
+class _Task(NamedTuple):
+    """A block to write: images `start` to `stop` of a split. number: of the block within the split; of: how many."""
+
+    split: str
+    number: int
+    of: int
+    start: int
+    stop: int
+
+    @property
+    def record(self) -> str:
+        return f"{RECORDS}/{self.split}-{self.number:06}.json"
+
+
+class Block:
+    """One block being written. What a format notes here is in its record once the block is whole."""
+
+    def __init__(self, store: Store, selection: Selection, task: _Task) -> None:
+        self.selection, self.task, self._store = selection, task, store
+        self.split = task.split
+        self.files: list[Written] = []
+        self.rows: list[list[Any]] = []
+        self.counts: Counter[str] = Counter()
+        self.lines: dict[str, list[Any]] = {}
+
+    @property
+    def shard(self) -> str:
+        """Name of the block as a shard: <split>-00000-of-00003."""
+        return f"{self.task.split}-{self.task.number:05}-of-{self.task.of:05}"
+
+    def items(self) -> Iterator[Item]:
+        """The images of the block."""
+        for item in self.selection.items(self.task.split, self.task.start, self.task.stop):
+            self.counts["annotations"] += len(item.shapes)
+            if item.lost:
+                self.counts["annotations smaller than a pixel after resizing"] += item.lost
+            yield item
+
+    def row(self, item: Item, file: str) -> None:
+        """Note an image for images.csv. file: where the export holds it."""
+        self.rows.append([
+            file, item.split, item.number, item.id, item.source["name"], item.key, item.group,
+            self.selection.unit(item), item.width, item.height, len(item.shapes), item.source["licence"]["id"],
+        ])  # fmt: skip
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count something a person should know, such as a loss."""
+        self.counts[what] += number
+
+    def line(self, stream: str, value: Any) -> None:
+        """Keep a JSON value for `Finish.lines`."""
+        self.lines.setdefault(stream, []).append(value)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the export."""
+        self.files.append(self._store.write(name, data))
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Give a local path to write a file of the export to."""
+        with self._store.file(name) as path:
+            yield path
+            written = _described(name, path)
+        self.files.append(written)
+
+    def image(self, item: Item, name: str) -> None:
+        """Write the image: its file as published, or a PNG of the resized image."""
+        if item.resized:
+            self.write(name, png(item.picture()))
+            return
+        self._store.add(name, item.path, link=self.selection.options.link)
+        self.files.append(_described(name, item.path))
+
+    def record(self) -> bytes:
+        return canonical_json({"files": self.files, "rows": self.rows, "counts": self.counts, "lines": self.lines})
+
+
+class Finish:
+    """What follows the blocks: indices and documents, from the records in order."""
+
+    def __init__(self, store: Store, selection: Selection, tasks: list[_Task], out: str) -> None:
+        self.store, self.selection, self.out, self._tasks = store, selection, out, tasks
+        self.files: list[Written] = []
+        self.counts: Counter[str] = Counter()
+
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(split, record) of every block."""
+        for task in self._tasks:
+            yield task.split, json.loads(self.store.read(task.record) or b"")
+
+    def lines(self, stream: str) -> Iterator[Any]:
+        """What the blocks kept under a name, in order."""
+        for _, record in self.records():
+            yield from record["lines"].get(stream, ())
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the export."""
+        self.files.append(self.store.write(name, data))
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Give a local path to write a file of the export to."""
+        with self.store.file(name) as path:
+            yield path
+            written = _described(name, path)
+        self.files.append(written)
+
+
+class Format(ABC):
+    """One export format.
+
+    Attributes:
+        name: As in `--to`.
+        fidelity: One or two sentences for the README: what comes back equal and what does not.
+    """
+
+    name: ClassVar[str]
+    fidelity: ClassVar[str]
+
+    def prepare(self, selection: Selection, store: Store) -> None:  # noqa: B027  (few formats need it)
+        """Do what must be known before the first block."""
+
+    @abstractmethod
+    def block(self, block: Block) -> None:
+        """Write the images of a block."""
+
+    def finish(self, finish: Finish) -> None:  # noqa: B027
+        """Write what follows the blocks."""
+
+    def front(self, finish: Finish) -> str:
+        """What stands before the README's text (YAML that a tool reads)."""
+        return ""
+
+    @abstractmethod
+    def usage(self, finish: Finish) -> str:
+        """Code that reads the export, for the README and the terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """out: folder or URL. facts: content of export.json. usage: code that reads it. reused: it was there already."""
+
+    out: str
+    facts: dict[str, Any]
+    usage: str
+    reused: bool = False
+
+
+def run(
+    form: Format, corpus: Corpus, out: str | Path, options: Options, *, jobs: int = 1, progress: Progress | None = None
+) -> Report:
+    """Export a corpus; resume if an export of the same corpus and options was interrupted.
+
+    Args:
+        form: The format.
+        corpus: An opened corpus.
+        out: Folder or fsspec URL; must be empty, absent, or this very export.
+        options: What to export.
+        jobs: Number of threads.
+        progress: Called with images done and their number.
+
+    Raises:
+        UsageError: If `out` holds something else, or nothing is left to export.
+        LicenceError: If the options ask for commercial use and a source does not allow it.
+        TrainError: If an image or mask of the corpus cannot be read.
+        StorageError: If `out` cannot be written.
+    """
+    selection = Selection(corpus, options)
+    inputs = _inputs(form, selection)
+    store = staged(out, inputs)
+    tasks = _tasks(selection)
+    finish = Finish(store, selection, tasks, str(out))
+    with atomic.storage_errors(Path(str(out)), "Finished blocks are kept; the same command resumes."):
+        if (ready := store.published(FACTS)) is not None and _inputs_of(ready) == inputs:
+            store.discard()
+            facts = json.loads(ready)
+            return Report(str(out), facts, facts["usage"], reused=True)
+        if store.occupied() and ready is None and not _resumable(store):
+            raise UsageError(f"{out} is not empty.", next="the same command with another --out")
+        if ready is not None:
+            raise UsageError(
+                f"{out} holds an export with other content or options.", next="the same command with another --out"
+            )
+        form.prepare(selection, store)
+        _blocks(form, selection, store, tasks, jobs, progress)
+        facts = _finish(form, finish, inputs)
+        store.publish()
+    return Report(str(out), facts, facts["usage"])
+
+
+def _inputs(form: Format, selection: Selection) -> str:
+    """A digest of everything that decides the bytes of the export."""
+    options = {key: value for key, value in asdict(selection.options).items() if key != "link"}
+    facts = selection.corpus.facts
+    parts = {
+        "format": form.name, "schema": SCHEMA, "tool": __version__, "corpus": facts["digest"],
+        "release": facts["release"], "sources": [[s["slug"], s["version"]] for s in selection.exported_sources],
+        "categories": selection.categories, "options": options,
+    }  # fmt: skip
+    return hashlib.sha256(canonical_json(parts)).hexdigest()
+
+
+def _inputs_of(facts: bytes) -> str:
+    try:
+        return str(json.loads(facts)["inputs"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _resumable(store: Store) -> bool:
+    """Whether files in the final folder come from copying this very export, interrupted before export.json."""
+    return store.read(f"{RECORDS}/publishing") is not None
+
+
+def _tasks(selection: Selection) -> list[_Task]:
+    tasks = []
+    for split, rows in selection.rows.items():
+        of = -(-len(rows) // BLOCK)
+        tasks += [_Task(split, n, of, n * BLOCK, min(len(rows), (n + 1) * BLOCK)) for n in range(of)]
+    return tasks
+
+
+def _blocks(
+    form: Format, selection: Selection, store: Store, tasks: list[_Task], jobs: int, progress: Progress | None
+) -> None:
+    """Write every block that has no record yet; at most two blocks wait for each thread."""
+    total = done = 0
+    for task in tasks:
+        total += task.stop - task.start
+
+    def work(task: _Task) -> int:
+        block = Block(store, selection, task)
+        form.block(block)
+        store.write(task.record, block.record())
+        return task.stop - task.start
+
+    def move(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress:
+            progress(done, total)
+
+    todo = []
+    for task in tasks:
+        if store.read(task.record) is None:
+            todo.append(task)
+        else:
+            move(task.stop - task.start)
+    if jobs <= 1:
+        for task in todo:
+            move(work(task))
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting: set[Future[int]] = set()
+        try:
+            for task in todo:
+                waiting.add(pool.submit(work, task))
+                if len(waiting) >= 2 * jobs:
+                    ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        move(future.result())
+            for future in waiting:
+                move(future.result())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _finish(form: Format, finish: Finish, inputs: str) -> dict[str, Any]:
+    """Write indices, documents, checksums and export.json."""
+    form.finish(finish)
+    selection, counts = finish.selection, finish.counts
+    units: set[str] = set()
+    by_source: Counter[str] = Counter()
+    images: Counter[str] = Counter()
+    with finish.file(IMAGES) as path, path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for split, record in finish.records():
+            table.writerows(record["rows"])
+            images[split] += len(record["rows"])
+            by_source.update(row[4] for row in record["rows"])
+            units.update(row[7] for row in record["rows"])
+            counts.update(record["counts"])
+    annotations = counts.pop("annotations", 0)
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "format": form.name,
+        "tool": f"us43d {__version__}",
+        "inputs": inputs,
+        "corpus": {"release": selection.corpus.facts["release"], "digest": selection.corpus.digest},
+        "sources": [documents.source(s, by_source[s["name"]]) for s in selection.exported_sources],
+        "options": {key: value for key, value in asdict(selection.options).items() if key not in ("link", "notes")},
+        "categories": [category._asdict() for category in selection.categories],
+        "images": dict(images),
+        "annotations": annotations,
+        "units": len(units),
+        "skipped": selection.skipped,
+        "counts": dict(sorted(counts.items())),
+        "notes": list(selection.options.notes),
+        "fidelity": form.fidelity,
+        "usage": form.usage(finish),
+    }
+    for name, text in documents.written(facts, selection, form.front(finish)).items():
+        finish.write(name, text.encode())
+    with finish.file(CHECKSUMS) as path, path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(f"{written[2]}  {written[0]}\n" for written in sorted(_all_files(finish)))
+    facts["checksums"] = finish.files[-1].sha256
+    finish.store.write(f"{RECORDS}/publishing", b"")
+    finish.store.write(FACTS, json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    return facts
+
+
+def _all_files(finish: Finish) -> Iterator[tuple[str, int, str]]:
+    for _, record in finish.records():
+        yield from ((name, size, digest) for name, size, digest in record["files"])
+    yield from finish.files
+
+
+def _described(name: str, path: Path) -> Written:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Written(name, path.stat().st_size, digest)
+
+
+def png(pixels: Any) -> bytes:
+    """PNG of (h, w) or (h, w, 3) RGB, uint8 or uint16; a bool array becomes 0 and 255."""
+    import cv2
+    import numpy as np
+
+    array = np.asarray(pixels)
+    if array.dtype == bool:
+        array = array.view(np.uint8) * np.uint8(255)
+    bgr = np.ascontiguousarray(array[..., ::-1]) if array.ndim == 3 else np.ascontiguousarray(array)
+    whole, data = cv2.imencode(".png", bgr)
+    if not whole:
+        raise ValueError(f"OpenCV cannot encode {array.shape} {array.dtype} as PNG")
+    return bytes(data.tobytes())

@@ -1,0 +1,279 @@
+"""Where an export is written: a folder on this disk, or any URL that fsspec knows (s3://, gs://, hf://, memory://).
+
+Everything is written to a staging folder beside the final one, whole files only, and published at the end: by renaming
+the folder on a disk, by server-side copies (export.json last) on an object store, which cannot rename folders.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from us43d import atomic
+from us43d.errors import StorageError, UsageError
+
+__all__ = ["RECORDS", "Store", "Written", "filesystem", "is_url", "read_file", "staged"]
+
+#: Folder of the staging folder that holds the records of finished blocks; not published.
+RECORDS = ".us43d"
+#: The file that is published last.
+LAST = "export.json"
+_CHUNK = 1000
+_KEPT = "Finished blocks are kept; the same command resumes."
+
+
+class Written(NamedTuple):
+    """A file of an export: its name relative to the export, size in bytes and sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Store(ABC):
+    """A staging folder and the final folder it becomes."""
+
+    def write(self, name: str, data: bytes) -> Written:
+        """Write a small file, whole or not at all."""
+        with self.file(name) as path:
+            path.write_bytes(data)
+        return Written(name, len(data), hashlib.sha256(data).hexdigest())
+
+    @abstractmethod
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Give a local path to write to; the file gets its name only if the block ends without an exception."""
+
+    @abstractmethod
+    def add(self, name: str, source: Path, *, link: bool = False) -> None:
+        """Copy a local file, or hard-link it where `link` is set and the disk allows it."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """The content of a staged file; None if there is none."""
+
+    @abstractmethod
+    def published(self, name: str) -> bytes | None:
+        """The content of a file of the final folder; None if there is none."""
+
+    @abstractmethod
+    def occupied(self) -> bool:
+        """Whether something lies in the final folder."""
+
+    @abstractmethod
+    def link_folder(self, name: str, target: str) -> bool:
+        """Make `name` a symbolic link to the folder `target`; False where that does not exist."""
+
+    @abstractmethod
+    def publish(self) -> None:
+        """Make the staged files the final ones."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove the staging folder."""
+
+
+class _Folder(Store):
+    """On a disk of this machine."""
+
+    def __init__(self, final: Path, inputs: str) -> None:
+        self.final = final
+        self.staging = final.with_name(f".{final.name}.{inputs[:16]}")
+        self._made: set[Path] = set()
+
+    def _place(self, name: str) -> Path:
+        path = self.staging / name
+        if path.parent not in self._made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(path.parent)
+        return path
+
+    @property
+    def _parts(self) -> Path:
+        return self._place(f"{RECORDS}/parts/x").parent
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        final = self._place(name)
+        temporary = self._parts / name.replace("/", "!")
+        try:
+            yield temporary
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def add(self, name: str, source: Path, *, link: bool = False) -> None:
+        target = self._place(name)
+        if link:
+            atomic.link_or_copy(source, target, parts=self._parts)
+            return
+        with self.file(name) as path:
+            shutil.copyfile(source, path)
+
+    def read(self, name: str) -> bytes | None:
+        path = self.staging / name
+        return path.read_bytes() if path.is_file() else None
+
+    def published(self, name: str) -> bytes | None:
+        path = self.final / name
+        return path.read_bytes() if path.is_file() else None
+
+    def occupied(self) -> bool:
+        return self.final.exists() and (not self.final.is_dir() or any(self.final.iterdir()))
+
+    def link_folder(self, name: str, target: str) -> bool:
+        path = self._place(name)
+        try:
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
+        except (OSError, NotImplementedError):  # a file system without links; the caller states it
+            return False
+        return True
+
+    def publish(self) -> None:
+        shutil.rmtree(self.staging / RECORDS)
+        atomic.replace_dir(self.staging, self.final)
+
+    def discard(self) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+
+class _Remote(Store):
+    """On an fsspec file system: objects appear whole, folders cannot be renamed."""
+
+    def __init__(self, url: str, inputs: str) -> None:
+        self.url = url
+        self.fs, path = filesystem(url)
+        self.final = path.rstrip("/")
+        parent, _, name = self.final.rpartition("/")
+        if not parent or not name:
+            raise UsageError(f"{url} names no folder below a bucket.", next="us43d export --help")
+        self.staging = f"{parent}/.{name}.{inputs[:16]}"
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="us43d-export-") as scratch:
+            path = Path(scratch) / "part"
+            yield path
+            self._put(path, name)
+
+    def _put(self, path: Path, name: str) -> None:
+        with remote_errors(self.url):
+            self.fs.makedirs(f"{self.staging}/{name}".rpartition("/")[0], exist_ok=True)
+            self.fs.put_file(str(path), f"{self.staging}/{name}")  # multipart where it is large
+
+    def add(self, name: str, source: Path, *, link: bool = False) -> None:
+        self._put(source, name)
+
+    def read(self, name: str) -> bytes | None:
+        return self._read(f"{self.staging}/{name}")
+
+    def published(self, name: str) -> bytes | None:
+        return self._read(f"{self.final}/{name}")
+
+    def _read(self, path: str) -> bytes | None:
+        with remote_errors(self.url):
+            try:
+                data: bytes = self.fs.cat_file(path)
+            except FileNotFoundError:
+                return None
+            return data
+
+    def occupied(self) -> bool:
+        with remote_errors(self.url):
+            self.fs.invalidate_cache()
+            return bool(self.fs.exists(self.final) and self.fs.find(self.final, maxdepth=None))
+
+    def link_folder(self, name: str, target: str) -> bool:
+        return False
+
+    def publish(self) -> None:
+        with remote_errors(self.url):
+            self.fs.invalidate_cache()
+            staged = [path for path in self.fs.find(self.staging) if f"/{RECORDS}/" not in path]
+            last = [path for path in staged if path.endswith(f"/{LAST}")]
+            first = [path for path in staged if path not in last]
+            length = len(self.staging.lstrip("/"))
+            for names in (*(first[at : at + _CHUNK] for at in range(0, len(first), _CHUNK)), last):
+                for path in names:
+                    self.fs.makedirs(self._target(path, length).rpartition("/")[0], exist_ok=True)
+                self.fs.copy(names, [self._target(path, length) for path in names])
+            self.discard()
+
+    def _target(self, path: str, length: int) -> str:
+        return self.final + path.lstrip("/")[length:]
+
+    def discard(self) -> None:
+        with remote_errors(self.url):
+            self.fs.invalidate_cache()
+            if self.fs.exists(self.staging):
+                self.fs.rm(self.staging, recursive=True)
+
+
+def is_url(out: str | Path) -> bool:
+    """Whether a place is a URL of fsspec rather than a path."""
+    return "://" in str(out)
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """(fsspec file system, path on it) of a URL.
+
+    Raises:
+        UsageError: If the protocol is unknown or its package is missing.
+    """
+    protocol = url.partition("://")[0]
+    try:
+        import fsspec
+
+        fs, path = fsspec.core.url_to_fs(url)
+    except ModuleNotFoundError as error:
+        if error.name == "fsspec":
+            raise
+        raise UsageError(
+            f"{protocol}:// URLs need another package: {error}.", next="pip install 'us43d[export]'"
+        ) from error
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{url} cannot be opened: {error}.", next="pip install 'us43d[export]'") from error
+    return fs, path
+
+
+@contextmanager
+def remote_errors(url: str) -> Iterator[None]:
+    """Turn what a remote file system reports into StorageError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(f"{url}: {error or 'the bucket does not exist'}.", disk=_KEPT) from error
+    except (OSError, TimeoutError) as error:
+        raise StorageError(
+            f"{url} cannot be reached or written: {error}.", disk=_KEPT, next="the same command again"
+        ) from error
+
+
+def read_file(out: str, name: str) -> bytes | None:
+    """A file of a finished export at a path or URL; None if there is none."""
+    if not is_url(out):
+        path = Path(out) / name
+        return path.read_bytes() if path.is_file() else None
+    fs, root = filesystem(out)
+    with remote_errors(out):
+        try:
+            data: bytes = fs.cat_file(f"{root.rstrip('/')}/{name}")
+        except FileNotFoundError:
+            return None
+        return data
+
+
+def staged(out: str | Path, inputs: str) -> Store:
+    """The store of an export. inputs: digest of what it is made from, which names the staging folder.
+
+    Staging folders of other inputs beside the same final folder are left alone.
+    """
+    if is_url(out):
+        return _Remote(str(out), inputs)
+    return _Folder(Path(os.path.abspath(Path(out).expanduser())), inputs)  # noqa: PTH100  (resolve would follow links)

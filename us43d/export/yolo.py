@@ -1,0 +1,70 @@
+"""YOLO segmentation: images/<split>, labels/<split>, data.yaml, as ultralytics trains on.
+
+Every 8-connected piece of a mask is one line of a label file: class and polygon in fractions of the image. Coordinates
+are centres of pixels, so that `cv2.fillPoly` of the polygon in pixels gives the mask.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.export.polygons import outlines
+from us43d.export.run import Block, Finish, Format, Report, run
+from us43d.export.selection import Item, Options
+from us43d.harmonize.corpus import Corpus
+
+__all__ = ["Yolo", "line", "write"]
+
+#: ultralytics takes a line of at most this many columns for a box; shorter polygons repeat their last point.
+_BOX_COLUMNS = 6
+
+
+def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
+    """Export to YOLO segmentation. how: jobs, progress, as `run` takes them."""
+    return run(Yolo(), corpus, out, options, **how)
+
+
+class Yolo(Format):
+    name: ClassVar[str] = "yolo"
+    fidelity: ClassVar[str] = (
+        "Polygons filled at the size of the image give the masks back (IoU 1). Holes are joined to the outline by a "
+        "cut, and a mask of several pieces becomes one object for each piece; both are counted. ultralytics itself "
+        "rasterizes polygons at the training size, which moves edges by up to a pixel."
+    )
+
+    def block(self, block: Block) -> None:
+        for item in block.items():
+            block.image(item, f"images/{item.split}/{item.file}")
+            block.row(item, f"images/{item.split}/{item.file}")
+            block.write(f"labels/{item.split}/{item.name}.txt", self._label(item, block).encode())
+
+    def _label(self, item: Item, block: Block) -> str:
+        lines = []
+        for shape in item.shapes:
+            polygons, holes = outlines(item.mask(shape))
+            block.count("objects", len(polygons))
+            if holes:
+                block.count("holes joined to their outline", holes)
+            if len(polygons) > 1:
+                block.count("masks of several pieces, written as one object for each piece")
+            lines += [line(shape.category, polygon, item.width, item.height) for polygon in polygons]
+        return "".join(lines)
+
+    def finish(self, finish: Finish) -> None:
+        lines = [f"{split}: images/{split}" for split in finish.selection.rows]
+        lines += ["names:", *(f"  {c.position}: {json.dumps(c.name)}" for c in finish.selection.categories)]
+        finish.write("data.yaml", ("\n".join(lines) + "\n").encode())
+
+    def usage(self, finish: Finish) -> str:
+        return f"yolo segment train model=yolo11n-seg.pt data={finish.out}/data.yaml epochs=1 overlap_mask=False\n"
+
+
+def line(category: int, polygon: NDArray[np.int64], width: int, height: int) -> str:
+    """A line of a label file. polygon: (N, 2) x, y pixel indices."""
+    while 1 + 2 * len(polygon) <= _BOX_COLUMNS:
+        polygon = np.concatenate([polygon, polygon[-1:]])
+    points = (polygon + 0.5) / (width, height)
+    return f"{category} {' '.join(f'{value:.6f}' for value in points.ravel())}\n"
