@@ -68,11 +68,19 @@ def distances(truth: Mask, found: Mask, spacing: tuple[float, float] = (1.0, 1.0
     one, two = _boundary(truth), _boundary(found)
     if spacing[0] == spacing[1]:
         to_two, to_one = (cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for edge in (two, one))
-        return to_two[one != 0] * spacing[0], to_one[two != 0] * spacing[0]
+        return _exact(to_two[one != 0]) * spacing[0], _exact(to_one[two != 0]) * spacing[0]
     from scipy.spatial import KDTree  # OpenCV's distance transform knows square pixels only
 
     a, b = (np.argwhere(edge)[:, ::-1] * spacing for edge in (one, two))
     return KDTree(b).query(a)[0], KDTree(a).query(b)[0]
+
+
+def _exact(lengths: NDArray[Any]) -> NDArray[Any]:
+    """Square roots of whole numbers, which distances between pixel centres are.
+
+    OpenCV's last bit depends on where its arrays lie in memory, so that two runs would give different numbers.
+    """
+    return np.sqrt(np.rint(np.square(lengths.astype(np.float64))))
 
 
 def _around(truth: Mask, found: Mask) -> tuple[slice, slice] | None:

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Protocol as Protocol_
 
 import numpy as np
 import torch
@@ -25,12 +26,12 @@ from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, Scores, scores
 from us43d.evaluate.results import BASELINE, METRICS, Evaluation, compare
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.model import prompts as drawing
-from us43d.model.predictor import Encoded, Postprocess, Predictor, box_prompts, point_prompts
+from us43d.model.predictor import Encoded, Postprocess, Prediction, box_prompts, point_prompts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BASELINE", "Evaluation", "Protocol", "Start", "compare", "evaluate", "references"]
+__all__ = ["BASELINE", "Evaluation", "Protocol", "Segmenter", "Start", "compare", "evaluate", "references"]
 
 Protocol: TypeAlias = Literal["paper", "ours", "both"]
 Start: TypeAlias = Literal["box", "centre", "random"]
@@ -51,6 +52,25 @@ _NUMBERS = np.dtype(
         ("nsd_mm", "<f4"), ("clicks_to_90", "<f4"), ("rle_len", "<u4"),
     ]
 )  # fmt: skip
+
+
+class Segmenter(Protocol_):
+    """What an evaluation asks of a model; `Predictor` is one."""
+
+    device: str
+
+    def encode(self, picture: NDArray[Any]) -> Encoded: ...
+
+    def segment(
+        self,
+        encoded: Encoded,
+        points: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        refine: int = 1,
+        postprocess: Postprocess = "sharp",
+        former: torch.Tensor | None = None,
+    ) -> list[Prediction]: ...
 
 
 class Way(NamedTuple):
@@ -76,7 +96,7 @@ class Instance(NamedTuple):
 
 
 def evaluate(
-    predictor: Predictor | Mapping[str, Predictor],
+    predictor: Segmenter | Mapping[str, Segmenter],
     corpus: Corpus,
     *,
     split: str = "test",
@@ -100,7 +120,7 @@ def evaluate(
     Raises UnknownName for a source that is not in the corpus, UsageError where nothing is left to evaluate,
     TrainError for a picture or a mask that cannot be read.
     """
-    models = {"model": predictor} if isinstance(predictor, Predictor) else dict(predictor)
+    models = dict(predictor) if isinstance(predictor, Mapping) else {"model": predictor}
     if BASELINE in models or not models:
         raise UsageError(f"Weights need a name other than {BASELINE!r}, which is the baseline's.")
     ways = _ways(protocol, prompts, clicks, refine)
@@ -256,7 +276,7 @@ def _guessed(instance: Instance, spacing: tuple[float, float]) -> _Found:
 
 
 def _prompted(
-    predictor: Predictor, encoded: Encoded, instances: Sequence[Instance], way: Way, spacing: tuple[float, float]
+    predictor: Segmenter, encoded: Encoded, instances: Sequence[Instance], way: Way, spacing: tuple[float, float]
 ) -> list[_Found]:
     """First prompts, then corrective clicks, for some instances of a picture together."""
     if way.prompt == "box":

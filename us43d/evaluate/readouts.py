@@ -184,7 +184,7 @@ def agreements(found: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
             if np.isfinite(values).any():
                 compared = agreement(part["measured"].to_numpy(float), values, groups, seed=seed)
                 entries.append(dict(zip(keys, key, strict=True)) | {"reference": reference, "agreement": compared})
-    return entries
+    return sorted(entries, key=lambda entry: list(QUANTITIES).index(entry["quantity"]))
 
 
 def table(entries: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:

@@ -160,14 +160,14 @@ class Evaluation:
         sections = [("", about), ("Over all sources", report.table(*self.table()))]
         if self.coco:
             sections.append(("COCO average precision, class-agnostic", report.table(*self.coco_table())))
-        if self.agreements:
-            note = f"<p>{html.escape(MEASURED)}</p>"
-            sections.append(("Measurements", note + report.table(*readouts.table(self.agreements))))
-            sections += list(readouts.plots(self.measurements, self.facts["weights"][0]))
         sections += [(f"Dice by source, {what}", plot) for what, plot in self._forests()]
         if len(self.facts["clicks"]) > 1 and self.facts["protocol"] != "paper":
             sections.append(("Dice against corrective clicks", self._clicks()))
         sections += [(head, report.legend() + report.figures(cases)) for head, cases in self.cases()]
+        if self.agreements:
+            note = f"<p>{html.escape(MEASURED)}</p>"
+            sections.append(("Measurements", note + report.table(*readouts.table(self.agreements))))
+            sections += list(readouts.plots(self.measurements, self.facts["weights"][0]))
         for level in _LEVELS:
             heads, rows = self.table(level)
             if rows:

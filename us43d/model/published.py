@@ -8,7 +8,8 @@ __all__ = ["PUBLISHED", "Published"]
 class Published(NamedTuple):
     """name: how us43d calls it; it lies in weights/<name>.pth. page: where a person reads about it.
 
-    size: bytes. evidence: where address, size and digests are from.
+    size: bytes. evidence: where address, size and digests are from. natural: trained on photographs alone (SA-1B,
+    Kirillov et al. 2023), so that no ultrasound image was seen.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Published(NamedTuple):
     size: int | None = None
     md5: str | None = None
     sha256: str | None = None
+    natural: bool = False
 
 
 _META = "https://github.com/facebookresearch/segment-anything"
@@ -35,19 +37,19 @@ PUBLISHED: dict[str, Published] = {
             "sam_vit_b", "Segment Anything ViT-B, from which UltraSam was trained",
             "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth", _META, "Apache-2.0", _SAM,
             375_042_383, "01ec64d29a2fca3f0661936605ae66f8",
-            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", natural=True,
         ),
         Published(
             "sam_vit_l", "Segment Anything ViT-L",
             "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_l_0b3195.pth", _META, "Apache-2.0", _SAM,
             1_249_524_607, "0b3195507c641ddb6910d2bb5adee89c",
-            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622", natural=True,
         ),
         Published(
             "sam_vit_h", "Segment Anything ViT-H",
             "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth", _META, "Apache-2.0", _SAM,
             2_564_550_879, "4b8939a88964f0f4ff5f5b2642c598a6",
-            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", natural=True,
         ),
         Published(
             "medsam", "MedSAM ViT-B (Ma et al. 2024)",

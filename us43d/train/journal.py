@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import us43d
 from us43d import atomic
@@ -27,9 +28,15 @@ from us43d.model.published import PUBLISHED
 from us43d.train.config import TrainConfig
 from us43d.train.team import Team
 
-__all__ = ["Journal", "Record", "began", "licences", "origin", "read"]
+__all__ = [
+    "NOTHING", "UNKNOWN", "Journal", "Record", "began", "group_hash", "licences", "origin", "read", "seen",
+]  # fmt: skip
 
 Record: TypeAlias = dict[str, Any]
+
+#: `seen` of weights that saw no source of us43d, and of weights of which nobody has published what they saw.
+NOTHING: Record = {"sources": {}, "groups": [], "complete": True}
+UNKNOWN: Record = {"sources": {}, "groups": [], "complete": False}
 
 
 class Journal:
@@ -141,6 +148,40 @@ def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record
     return {"by_licence": by_licence, "commercial": verdict, "forbidden": forbidden, "unknown": unknown}
 
 
+def group_hash(source: str, group: str) -> str:
+    """How weights remember a group they were trained on, without its name: 64 bits of a digest."""
+    return hashlib.sha256(f"{source}\0{group}".encode()).hexdigest()[:16]
+
+
+def seen(corpus: Corpus, annotations: NDArray[np.int64], before: Record | None) -> Record:
+    """Record what weights were trained on, so that a benchmark can tell its test groups from theirs.
+
+    Args:
+        corpus: What was trained on.
+        annotations: Rows of `annotations` that were drawn from.
+        before: `seen` of the weights that training began with; None for random or unknown ones.
+
+    Returns:
+        sources: name → structures. groups: `group_hash` of every group of a public source; the groups of a user's own
+        data are not recorded. complete: whether all of this is known, the first weights included.
+    """
+    names = [source["name"] for source in corpus.sources]
+    public = np.array([source["slug"] != "own" for source in corpus.sources])
+    categories = {category["id"]: category["name"] for category in corpus.categories}
+    of = corpus.annotations["image"][annotations]
+    source_of = corpus.images["source"][of]
+    sources: dict[str, set[str]] = {name: set(those) for name, those in (before or {}).get("sources", {}).items()}
+    for number, category in np.unique(np.stack([source_of, corpus.annotations["category"][annotations]], 1), axis=0):
+        sources.setdefault(names[number], set()).add(categories[int(category)])
+    _, first = np.unique(corpus.images["group"][of], return_index=True)
+    groups = {group_hash(names[source_of[n]], corpus.group(int(of[n]))) for n in first if public[source_of[n]]}
+    return {
+        "sources": {name: sorted(those) for name, those in sorted(sources.items())},
+        "groups": sorted(groups | set((before or {}).get("groups", ()))),
+        "complete": bool(public.all()) and (before is None or before["complete"]),
+    }
+
+
 def origin(init: Path) -> Record:
     """What is known of weights: name, digest of the tensors' file, licence, and whether it allows commercial use.
 
@@ -155,11 +196,13 @@ def origin(init: Path) -> Record:
         answers = {data["commercial"], before["commercial"] if before else True}
         commercial = False if False in answers else None if None in answers else True
         titles = [*data["by_licence"], *([before["licence"] or "unknown"] if before else [])]
-        return {"name": meta["run"], "sha256": digest, "licence": listed(titles, 60), "commercial": commercial}
+        known = {"name": meta["run"], "sha256": digest, "licence": listed(titles, 60), "commercial": commercial}
+        return known | {"seen": meta.get("seen", UNKNOWN)}
     public = PUBLISHED.get(init.stem)
     return {
         "name": init.stem,
         "sha256": digest,
         "licence": public.licence if public else None,
         "commercial": terms(public.licence).commercial if public else None,
+        "seen": NOTHING if public and public.natural else UNKNOWN,
     }

@@ -35,7 +35,7 @@ from us43d.model.network import UltraSam
 from us43d.train import card, checkpoint
 from us43d.train.config import TrainConfig
 from us43d.train.data import Batch, Draws, batches
-from us43d.train.journal import Journal, Record, began, licences, origin
+from us43d.train.journal import NOTHING, UNKNOWN, Journal, Record, began, licences, origin, seen
 from us43d.train.losses import PARTS, Objective
 from us43d.train.team import Team, assembled
 from us43d.train.validate import held_out, summary, validate
@@ -278,6 +278,7 @@ class _Run:
             "corpus": self.corpus.digest,
             "init": self.init,
             "licences": self.licences,
+            "seen": seen(self.corpus, self.draws.annotations, self.init.get("seen", UNKNOWN) if self.init else NOTHING),
             "validation": next(reversed(self.journal.of("validation")), None),
             "us43d": us43d.__version__,
         }

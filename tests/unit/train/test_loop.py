@@ -563,7 +563,8 @@ def test_where_the_first_weights_are_from(blobs: Corpus, small: TrainConfig, tmp
     held = weights.Loaded(UltraSam.random(small.model, 0).state_dict(), small.model, "us43d")
     weights.export(held, tmp_path / "ultrasam", "us43d")
     digest = hashlib.sha256((tmp_path / "ultrasam" / "model.safetensors").read_bytes()).hexdigest()
-    known = {"name": "ultrasam", "sha256": digest, "licence": "CC-BY-NC-SA-4.0", "commercial": False}
+    known = {"name": "ultrasam", "sha256": digest, "licence": "CC-BY-NC-SA-4.0", "commercial": False,
+             "seen": journal.UNKNOWN}  # fmt: skip
     settings = _changed(small, steps=6)
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(patch, 3)
@@ -573,7 +574,9 @@ def test_where_the_first_weights_are_from(blobs: Corpus, small: TrainConfig, tmp
     assert begun == [known, known]
     assert json.loads((result.weights / "config.json").read_text())["meta"]["init"] == known
     assert "weights ultrasam" in (result.weights / "README.md").read_text()
-    # What is made of it inherits the answer.
+    # What is made of it inherits the answer, and that nobody knows what the first weights saw.
+    assert journal.origin(result.weights)["seen"]["complete"] is False
+    assert journal.origin(result.weights)["seen"]["sources"] == {"data": ["cyst", "lesion"]}
     assert journal.origin(result.weights)["commercial"] is False
     assert "CC-BY-NC-SA-4.0" in journal.origin(result.weights)["licence"]
     free = Corpus.open(blobs.path, blobs.home)

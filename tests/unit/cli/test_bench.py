@@ -1,0 +1,77 @@
+"""us43d bench: a run on a specimen's corpus, merging, what is refused."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from us43d import registry
+from us43d.bench import definition
+from us43d.harmonize.build import build
+from us43d.harmonize.merge import merge
+from us43d.model import weights
+from us43d.model.network import PRESETS, UltraSam
+from us43d.paths import Home
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    raw = folder / "raw"
+    raw.mkdir()
+    registry.specimen("stu_hospital")(raw, np.random.default_rng(0))
+    home = Home(folder / "home")
+    merged = merge([build(registry.recipe("stu_hospital"), raw, home, partial=True).path], home.root, "us43d")
+    facts = json.loads((merged.path / "corpus.json").read_text())
+    facts["sources"][0]["specimen"] = True
+    (merged.path / "corpus.json").write_text(json.dumps(facts))
+    small = PRESETS["tiny"].model_copy(update={"depth": 1, "global_blocks": (0,), "image_size": 64})
+    weights.save(UltraSam.random(small, 0), home.weights / "one")
+    quick = definition.read("specimens-1").model_copy(update={"corruptions": ("jpeg",), "clicks": (0,)})
+    (folder / "quick.json").write_text(quick.model_dump_json())
+    return home.root
+
+
+def run(*words: str | Path) -> tuple[int, str, str]:
+    torch.set_num_threads(1)
+    app = importlib.import_module("us43d.cli.app").app
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert "Traceback" not in result.output
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_run_and_a_merge(home: Path, tmp_path: Path) -> None:
+    quick = home.parent / "quick.json"
+    code, out, err = run("bench", quick, "--weights", "one", "--home", home, "--out", tmp_path / "a", "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert {model["name"] for model in said["models"]} == {"one", "ellipse-disc"}
+    assert "ultrasam" in said["missing_weights"]
+    assert "<img" in (tmp_path / "a" / "page.html").read_text()
+    files = [tmp_path / "a" / f"{name}.json" for name in ("one", "ellipse-disc")]
+    code, out, err = run("bench", "--merge", files[0], "--merge", files[1], "--out", tmp_path / "b", "--json")
+    assert code == 0, err
+    board = json.loads((tmp_path / "b" / "leaderboard.json").read_text())
+    assert board == json.loads((tmp_path / "a" / "leaderboard.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "No benchmark is given"),
+        (("nothing",), "Unknown benchmark"),
+        (("specimens-1", "--no-baselines"), "No weights are given"),
+        (("us43d-1",), "synthetic sample datasets"),
+        (("us43d-1", "--merge", "x.json"), "without a definition"),
+        (("--merge", "x.json"), "not a benchmark result"),
+    ],
+)
+def test_what_is_refused(home: Path, words: tuple[str, ...], said: str) -> None:
+    code, _, err = run("bench", *words, "--home", home)
+    assert code in (1, 2)
+    assert said in err
+    assert len(err.strip().splitlines()) <= 3

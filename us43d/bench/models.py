@@ -1,0 +1,184 @@
+"""Models a benchmark runs: one small interface, and the adapters to it.
+
+An adapter encodes an image once and then answers prompts. Prompts come in pixels of the adapter's own input: image
+coordinates times `Encoded.scale`, plus a half.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from us43d.errors import UsageError, WeightsError
+from us43d.evaluate.protocols import Segmenter
+from us43d.model import prompts, weights
+from us43d.model.network import PADDING, UPPER_LEFT
+from us43d.model.predictor import Encoded, Postprocess, Prediction, Predictor, normalised
+from us43d.model.published import PUBLISHED
+from us43d.train.journal import NOTHING, UNKNOWN
+
+__all__ = ["Ellipse", "Entry", "Sam2", "ellipse", "of_weights"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model in a benchmark. digest: sha256 of its weights. seen: what it was trained on (`journal.seen`)."""
+
+    segmenter: Segmenter
+    digest: str
+    seen: Mapping[str, Any]
+    kind: str
+
+
+def of_weights(path: Path, device: str, dtype: torch.dtype = torch.float32) -> Entry:
+    """An entry of weights on disk: of us43d, SAM, MedSAM or UltraSam, or a SAM2 folder of transformers.
+
+    Raises WeightsError.
+    """
+    if path.is_dir() and _is_sam2(path):
+        return Entry(Sam2(path, device), _digest(path / weights.TENSORS), UNKNOWN, "sam2 (transformers)")
+    file = path / weights.TENSORS if path.is_dir() else path
+    entry = Predictor.from_weights(path, device=device, dtype=dtype)
+    return Entry(entry, _digest(file), _seen(path), "us43d")
+
+
+def ellipse() -> Entry:
+    """The baseline that looks at no image."""
+    return Entry(Ellipse(), hashlib.sha256(b"ellipse").hexdigest(), NOTHING, "baseline")
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def _seen(path: Path) -> Mapping[str, Any]:
+    if path.is_dir():
+        try:
+            meta = json.loads((path / weights.CONFIG).read_text("utf-8")).get("meta") or {}
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{path} has no readable {weights.CONFIG}: {error}.") from error
+        return dict(meta.get("seen", UNKNOWN))
+    public = PUBLISHED.get(path.stem)
+    return NOTHING if public and public.natural else UNKNOWN
+
+
+def _is_sam2(path: Path) -> bool:
+    try:
+        return str(json.loads((path / weights.CONFIG).read_text("utf-8")).get("model_type", "")).startswith("sam2")
+    except (OSError, ValueError):
+        return False
+
+
+class Ellipse:
+    """The ellipse inscribed in a box prompt, and for a point a disc of a fifth of the image's shorter side."""
+
+    device = "cpu"
+
+    def encode(self, picture: NDArray[Any]) -> Encoded:
+        shape = (picture.shape[0], picture.shape[1])
+        return Encoded(torch.zeros(1), shape, shape)
+
+    def segment(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        *,
+        refine: int = 1,
+        postprocess: Postprocess = "sharp",
+        former: Tensor | None = None,
+    ) -> list[Prediction]:
+        """See `Predictor.segment`; corrective clicks change nothing."""
+        found = []
+        for at, kinds in zip(points.double().numpy() - 0.5, labels.numpy(), strict=True):
+            corners = np.flatnonzero(kinds == UPPER_LEFT)
+            if len(corners):
+                box = at[corners[0] : corners[0] + 2].reshape(4)
+            else:
+                radius = min(encoded.shape) / 5
+                box = np.array([*(at[0] - radius), *(at[0] + radius)]) + 0.5
+            found.append(Prediction(prompts.ellipse(box, encoded.shape), 1.0, np.zeros((1, 1), np.float32)))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Features(Encoded):
+    """An image encoded by SAM 2: feature maps from fine to coarse, each (1, C, h, w)."""
+
+    maps: tuple[Tensor, ...] = ()
+
+
+class Sam2:
+    """SAM 2 by transformers' Sam2Model, from a folder on disk; nothing is downloaded.
+
+    As in the original software the image is stretched to a square, a box is given as two points with labels of their
+    own, the best of three masks by predicted IoU is taken, and corrective clicks go with the logits of the mask before.
+    Raises UsageError without transformers, WeightsError for a folder that does not hold such a model.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        try:
+            from transformers import Sam2Model
+        except ImportError as error:
+            raise UsageError("SAM 2 needs the package transformers.", next="pip install 'us43d[tasks]'") from error
+        try:
+            model = Sam2Model.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{folder} does not hold a SAM 2 model: {error}.") from error
+        self.device = device
+        self.model: Any = model.eval()
+        self.model.to(device)
+        self.side = int(self.model.config.prompt_encoder_config.image_size)
+
+    @torch.inference_mode()
+    def encode(self, picture: NDArray[Any]) -> Encoded:
+        """(h, w) grey or (h, w, 3) RGB uint8, stretched to a square."""
+        square = cv2.resize(picture, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
+        maps = tuple(self.model.get_image_embeddings(normalised(square, self.side)[None].to(self.device)))
+        return _Features(maps[-1], (picture.shape[0], picture.shape[1]), (self.side, self.side), maps)
+
+    @torch.inference_mode()
+    def segment(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        *,
+        refine: int = 1,
+        postprocess: Postprocess = "sharp",
+        former: Tensor | None = None,
+    ) -> list[Prediction]:
+        """See `Predictor.segment`. refine and postprocess have no counterpart in SAM 2 and change nothing."""
+        assert isinstance(encoded, _Features)
+        kept = (labels != PADDING).any(0)  # the model pads by itself
+        out = self.model(
+            image_embeddings=list(encoded.maps),
+            input_points=points[None, :, kept] - 0.5,
+            input_labels=labels[None, :, kept],
+            input_masks=None if former is None else former[:, None].to(self.device),
+            multimask_output=True,
+        )
+        logits, scores = out.pred_masks[0], out.iou_scores[0]
+        best = scores.argmax(1)
+        rows = torch.arange(len(best), device=best.device)
+        low = logits[rows, best]
+        full = F.interpolate(low[:, None], encoded.shape, mode="bilinear", align_corners=False)[:, 0] > 0
+        return [
+            Prediction(mask, float(score), one)
+            for mask, score, one in zip(
+                full.cpu().numpy(), scores[rows, best].tolist(), low.float().cpu().numpy(), strict=True
+            )
+        ]
