@@ -38,9 +38,10 @@ types: env       ## mypy strict
 imports: env     ## who may import whom
 	PYTHONPATH=. $(BIN)/lint-imports
 
-reproduce: env  ## pinned splits recomputed, generated pages compared
+reproduce: env  ## pinned splits recomputed, generated pages and the schema of the facts compared
 	$(BIN)/us43d splits --reproduce
 	$(BIN)/us43d card --check
+	$(BIN)/us43d facts --schema | diff recipes/facts/schema.json -
 
 links: env       ## whether all addresses in the recipes still answer (needs a network; report in links.json)
 	$(BIN)/us43d links --all --json > links.json

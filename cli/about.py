@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from us43d import __version__, registry
-from us43d.contract import Recipe
+from us43d.contract import APART, Collection, CountName, Facts, Recipe
 from us43d.errors import CheckError, UsageError, listed
 from us43d.machine import processors
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from us43d.harmonize.taxonomy import Taxonomy
 
 PANEL = "What there is"
+_COUNTS: tuple[CountName, ...] = ("images", "annotated", "masks", "groups")
 
 Names = Annotated[
     list[str] | None, typer.Argument(help="Sources, in any spelling.", metavar="NAME…", show_default=False)
@@ -31,62 +32,86 @@ Names = Annotated[
 # ---------------------------------------------------------------------------------------------------------------- list
 
 
-@verb("list", panel=PANEL, examples=("us43d list", "us43d list --organ thyroid", "us43d list --json | jq '.[].name'"))
+@verb(
+    "list",
+    panel=PANEL,
+    examples=(
+        "us43d list",
+        "us43d list --organ thyroid",
+        "us43d list --collection beyond",
+        "us43d list --json | jq '.[].name'",
+    ),
+)
 def list_(
     session: Session,
     organ: Annotated[str | None, typer.Option(help="Only sources of this organ.")] = None,
+    collection: Annotated[Collection | None, typer.Option(help="Only sources of this collection.")] = None,
 ) -> None:
     """All sources: organ, published counts, licence, access, and what is on this disk."""
-    recipes = sorted(registry.sources(), key=lambda source: source.name.lower())
+    from us43d.cards.card import rounded
+    from us43d.cards.pages import totals
+
+    sources = sorted(registry.sources(), key=lambda source: source.name.lower())
+    if collection is not None:
+        sources = [source for source in sources if collection in source.collections]
     if organ is not None:
-        organs = sorted({recipe.organ for recipe in recipes})
-        recipes = [recipe for recipe in recipes if recipe.organ.lower() == organ.lower()]
-        if not recipes:
+        organs = sorted({source.organ for source in sources})
+        sources = [source for source in sources if source.organ.lower() == organ.lower()]
+        if not sources:
             raise UsageError(f"No source is of the organ {organ!r}; there are {listed(organs, 40)}.", next="us43d list")
-    found = {recipe.slug: state(session.home, recipe) for recipe in recipes}
+    sources.sort(key=lambda source: source.kind in APART)
+    disk = {source.slug: state(session.home, source) for source in sources}
+    counts = {source.slug: {what: source.stated(what) for what in _COUNTS} for source in sources}
     data = [
         {
-            "name": recipe.name,
-            "us43d": recipe.row is not None,
-            "organ": recipe.organ,
-            "media": recipe.media,
-            "images": recipe.expect.images,
-            "masks": recipe.expect.masks,
-            "groups": recipe.expect.groups,
-            "group_kind": recipe.group_kind,
-            "structures": list(dict.fromkeys(recipe.labels.values())),
-            "licence": recipe.licence.id,
-            "commercial": recipe.licence.terms.commercial,
-            "access": recipe.access,
-            "fetched": found[recipe.slug].fetched,
-            "builds": found[recipe.slug].builds,
+            "name": source.name,
+            "us43d": source.row is not None,
+            "collections": source.collections,
+            "kind": source.kind,
+            "external_tier": source.external_tier,
+            "organ": source.organ,
+            "media": source.media,
+            **{what: number and number.value for what, number in counts[source.slug].items()},
+            "estimates": [what for what, number in counts[source.slug].items() if number and number.estimate],
+            "group_kind": source.group_kind,
+            "structures": list(dict.fromkeys(source.labels.values())),
+            "licence": source.licence.id,
+            "commercial": source.licence.terms.commercial,
+            "access": source.access,
+            "fetched": disk[source.slug].fetched,
+            "builds": disk[source.slug].builds,
         }
-        for recipe in recipes
+        for source in sources
     ]
     heads: Columns = (
         ("source", "left"), ("organ", "fold"), ("images", "right"), ("licence", "left"), ("access", "left"),
         ("on disk", "left"),
     )  # fmt: skip
-    rows = (
-        (
-            recipe.name if recipe.row else f"{recipe.name} +",
-            recipe.organ,
-            recipe.expect.images,
-            recipe.licence.id,
-            recipe.access,
-            found[recipe.slug].word,
-        )
-        for recipe in recipes
-    )
-    session.answer(data, Table(heads, rows))
-    inside = [recipe for recipe in recipes if recipe.row]
-    total = sum(recipe.expect.images or 0 for recipe in inside)
-    beyond = f", {len(recipes) - len(inside)} beyond it (+)" if len(recipes) > len(inside) else ""
-    have = sum(bool(each.word) for each in found.values())
-    session.say(
-        f"{len(inside)} sources of US-43d with {total:,} published images{beyond}; "
-        f"{have} on this disk, in {session.home.root}"
-    )
+
+    def table(shown: list[Facts]) -> Table:
+        return Table(heads, [
+            (
+                source.name if source.row else f"{source.name} +",
+                source.organ if source.kind == "human" else f"{source.organ} ({source.kind})",
+                rounded(number) if (number := counts[source.slug]["images"]) else None,
+                source.licence.id,
+                source.access,
+                disk[source.slug].word,
+            )
+            for source in shown
+        ])  # fmt: skip
+
+    apart = [source for source in sources if source.kind in APART]
+    parts: list[str | Table] = [table([source for source in sources if source.kind not in APART])]
+    if apart:
+        parts += ["", "Animals, synthetic images and derived masks (in a corpus only if asked for):", table(apart)]
+    session.answer(data, *parts)
+    inside = [source for source in sources if source.row]
+    shown = [f"{len(inside)} sources of US-43d with {totals(inside)}"] if inside else []
+    if beyond := len(sources) - len(inside):
+        shown.append(f"{beyond} beyond US-43d (+)")
+    have = sum(bool(found.word) for found in disk.values())
+    session.say(f"{', '.join(shown) or 'No sources'}; {have} on this disk, in {session.home.root}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- info
@@ -155,6 +180,36 @@ def _disk(session: Session, recipe: Recipe, fetched: bool, builds: tuple[str, ..
     return "\n".join([*raw, *(f"build {name}" for name in builds)]) + (
         "" if builds else f"\nnot built yet: us43d build {recipe.name}"
     )
+
+
+# --------------------------------------------------------------------------------------------------------------- facts
+
+
+@verb(
+    "facts",
+    panel=PANEL,
+    examples=("us43d facts BUSI", "us43d facts --json > facts.json", "us43d facts --schema > schema.json"),
+)
+def facts(
+    session: Session,
+    names: Names = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the facts.")] = False,
+) -> None:
+    """What is known about sources, with its evidence: TOML as written, or JSON; of all sources without names."""
+    import json
+
+    from us43d import facts
+
+    if schema:
+        if names:
+            raise UsageError("--schema takes no names.", next="us43d facts --schema")
+        made = facts.schema()
+        session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))
+        return
+    sources = [registry.look_up(name) for name in dict.fromkeys(names)] if names else registry.sources()
+    files = (facts.folder() / f"{source.slug}.toml" for source in sources)
+    texts = (f"# {file.name}\n{file.read_text(encoding='utf-8')}" for file in files)
+    session.answer([source.model_dump(mode="json") for source in sources], *texts)
 
 
 # ------------------------------------------------------------------------------------------------------------ taxonomy

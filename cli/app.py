@@ -17,11 +17,12 @@ __all__ = ["main"]
 
 #: Verb → its module, in the order of the main job, as `us43d --help` lists them.
 _MODULES = {
-    "demo": "demo", "list": "about", "info": "about", "taxonomy": "about", "cite": "about", "licences": "about",
-    "card": "about", "doctor": "about", "fetch": "fetch", "verify": "fetch", "open": "fetch", "clean": "fetch",
-    "build": "build", "check": "build", "splits": "build", "audit": "audit", "stats": "stats", "diff": "audit",
-    "corpus": "build", "export": "export", "view": "view", "train": "train", "eval": "eval", "bench": "bench",
-    "predict": "predict", "measure": "measure", "weights": "weights", "new": "new", "links": "links",
+    "demo": "demo", "list": "about", "info": "about", "facts": "about", "taxonomy": "about", "cite": "about",
+    "licences": "about", "card": "about", "doctor": "about", "fetch": "fetch", "verify": "fetch", "open": "fetch",
+    "clean": "fetch", "build": "build", "check": "build", "splits": "build", "audit": "audit", "stats": "stats",
+    "diff": "audit", "corpus": "build", "export": "export", "view": "view", "train": "train", "eval": "eval",
+    "bench": "bench", "predict": "predict", "measure": "measure", "weights": "weights", "new": "new",
+    "links": "links",
 }  # fmt: skip
 
 

@@ -219,6 +219,7 @@ def _show_plan(session: Session, recipes: list[Recipe]) -> None:
                 "way": each.way,
                 "files": each.files,
                 "bytes": each.size,
+                "estimate": each.estimate,
                 "here": each.here,
             }
             for recipe, each in plans
@@ -235,7 +236,7 @@ def _show_plan(session: Session, recipes: list[Recipe]) -> None:
     rows = (
         (
             recipe.name,
-            "on disk" if each.here else _size(each.size),
+            "on disk" if each.here else ("≈ " if each.estimate else "") + _size(each.size),
             recipe.access,
             recipe.licence.id,
             "yes" if ledger.accepted(session.home, recipe) else "not yet",

@@ -28,9 +28,7 @@ def links(
     delay: Annotated[float, typer.Option("--delay", min=0.0, help="Seconds between two requests to one host.")] = 1.0,
     update: Annotated[
         bool,
-        typer.Option(
-            "--update", help="Write today's date into the recipes of this checkout whose ways in still answer."
-        ),
+        typer.Option("--update", help="Write today's date and new sizes into the facts of sources that still answer."),
     ] = False,
 ) -> None:
     """Ask for every address of the recipes, by HEAD and small ranges; compare what hosts list with the facts."""
@@ -44,7 +42,7 @@ def links(
     today = datetime.datetime.now(datetime.UTC).date()
     told = report(recipes, found, today)
     good = [recipe for recipe in recipes if passed(recipe, found)]
-    told["updated"] = [path.name for path in stamp(good, folder, today)] if folder else []
+    told["updated"] = [path.name for path in stamp(good, found, folder, today)] if folder else []
     bad = [link for link in found if link.state in {"gone", "changed", "failed"}]
     shown = [link for link in found if link.state != "ok"]
     rows = [(link.source, link.what, link.state, f"{link.url}\n{link.said}".strip()) for link in shown]
@@ -54,11 +52,13 @@ def links(
         parts.append(Table((("source", "left"), ("link", "left"), ("state", "left"), ("", "fold")), rows))
     session.answer(told, *parts)
     if told["updated"]:
-        session.say(f"{len(told['updated'])} recipes have today's date. The cards show it after: us43d card --write")
+        session.say(f"{len(told['updated'])} facts files were updated. Next: us43d card --write")
     if bad:
         raise SomeFailed(
             f"{len(bad)} of {len(found)} links do not lead where the recipes say.",
-            disk="Nothing was changed on disk." if not told["updated"] else "The dates of the others were written.",
+            disk="Nothing was changed on disk."
+            if not told["updated"]
+            else "The facts files of the others were updated.",
             next=f"us43d links {' '.join(dict.fromkeys(link.source for link in bad))}",
         )
 

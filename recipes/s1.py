@@ -6,8 +6,10 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
 
+#: Part, images, labels; the second of the test set as one reader names it.
 _FOLDERS = (
     ("test", "Data/TestingDataSet/Test-Expanded-BreastTumourImages", "Data/TestingDataSet/Test-Expanded-3-channel-Labels"),
+    ("test", "Data/TestingDataSet/BreastTumourImages", "Data/TestingDataSet/Expanded-3-channel-Labels"),
     ("train", "Data/TrainingDataSet/BreastTumourImages", "Data/TrainingDataSet/Expanded-3-channel-Labels"),
 )  # fmt: skip
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[np.generic]
 
 __all__ = [
-    "Access", "Citation", "Collection", "Expect", "Facts", "Fix", "GroupKind", "Image", "Kind", "Lazy", "Licence",
-    "Mask", "PaperProfile", "Polygon", "Profile", "Published", "RawFile", "RawTree", "Reader", "Recipe", "Remarked",
-    "Route", "RouteKind", "Sample", "Shared", "Split", "Stated", "lazy", "normalised", "paths_in",
+    "APART", "Access", "Citation", "Collection", "CountName", "Expect", "Facts", "Fix", "GroupKind", "Image", "Kind",
+    "Lazy", "Licence", "Mask", "PaperProfile", "Polygon", "Profile", "Published", "RawFile", "RawTree", "Reader",
+    "Recipe", "Remarked", "Route", "RouteKind", "Sample", "Shared", "Split", "Stated", "lazy", "normalised", "paths_in",
 ]  # fmt: skip
 
 Url: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -51,6 +51,10 @@ GroupKind: TypeAlias = Literal["patient", "exam", "study", "video", "volume", "c
 Kind: TypeAlias = Literal["human", "phantom", "animal", "synthetic", "derived"]
 #: us43d: a row of the US-43d table. beyond: any other source. sonocorpus: one of the 53 sets of SonoCorpus.
 Collection: TypeAlias = Literal["us43d", "beyond", "sonocorpus"]
+#: Kinds that are listed apart from human scans, and are in a corpus only if asked for.
+APART: frozenset[Kind] = frozenset({"animal", "synthetic", "derived"})
+#: What is counted of a source.
+CountName: TypeAlias = Literal["images", "annotated", "masks", "groups"]
 
 
 class _Frozen(BaseModel):
@@ -154,9 +158,6 @@ class Citation(_Frozen):
 # ------------------------------------------------------------------------------------------------- what must be in it
 
 
-CountName: TypeAlias = Literal["images", "annotated", "masks", "groups", "tags"]
-
-
 class Expect(_Frozen):
     """Published counts that a build must reach. None: not published.
 
@@ -170,7 +171,7 @@ class Expect(_Frozen):
     masks: int | None = None
     groups: int | None = None
     tags: Mapping[str, int] = Field(default_factory=dict)
-    evidence: Mapping[CountName, str] = Field(default_factory=dict)
+    evidence: Mapping[CountName | Literal["tags"], str] = Field(default_factory=dict)
 
 
 class Stated(_Frozen):
@@ -405,6 +406,11 @@ class Facts(_Frozen):
         if ("us43d" in self.collections) == ("beyond" in self.collections):
             raise ValueError("a source is in exactly one of the collections us43d and beyond")
         return self
+
+    def stated(self, what: CountName) -> Stated | None:
+        """The published count: the one that a build must reach, else the one that others state; None if unknown."""
+        count = getattr(self.expect, what)
+        return getattr(self.published, what) if count is None else Stated(value=count, source=self.title)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from us43d import atomic
 from us43d.contract import Citation, Facts, Reader, Recipe
 from us43d.errors import RecipeError, listed
 
-__all__ = ["REFERENCES", "every", "facts", "folder", "parse_bibtex", "source"]
+__all__ = ["REFERENCES", "every", "facts", "folder", "parse_bibtex", "schema", "source"]
 
 REFERENCES = "references.bib"
 
@@ -66,6 +66,12 @@ def source(module: str, read: Reader, paper: Reader | None = None) -> Recipe:
     """
     known = facts(module.rpartition(".")[2])
     return Recipe(**dict(known), read=read, read_paper=paper)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of what `us43d facts --json` prints: an array with one object per source."""
+    made = TypeAdapter(tuple[Facts, ...]).json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Facts of us43d"} | made
 
 
 def _cache_file() -> Path:

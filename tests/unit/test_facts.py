@@ -1,11 +1,13 @@
 """Facts files: errors name the file, the table and the key; citations are read from the bibliography."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from us43d import facts
+from us43d import facts, registry
 from us43d.errors import RecipeError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +99,15 @@ def test_bibtex_is_read() -> None:
     assert (two.title, two.venue, two.year, two.doi) == ("Second", None, None, None)
 
 
+def test_the_schema_is_that_of_the_models_and_all_facts_fit_it() -> None:
+    assert json.loads((facts.folder() / "schema.json").read_text()) == facts.schema()
+    validator = jsonschema.Draft202012Validator(facts.schema())
+    everything = [source.model_dump(mode="json") for source in registry.sources()]
+    assert list(validator.iter_errors(everything)) == []
+    for change in ({"kind": "robot"}, {"surprise": 1}, {"access_checked": 5}, {"licence": {"id": "MIT"}}):
+        assert list(validator.iter_errors([everything[0] | change])), change
+
+
 def test_same_as_takes_what_is_not_given() -> None:
     mup, microseg = facts.facts("mup"), facts.facts("microseg")
     assert mup.routes == microseg.routes
@@ -128,3 +139,12 @@ def test_a_damaged_cache_is_ignored(changed: Callable[..., None], content: bytes
 def test_a_folder_that_cannot_be_written_is_no_obstacle(changed: Callable[..., None]) -> None:
     (facts.folder() / "__pycache__").write_text("a file where the folder should be")
     assert facts.every(["focus"])[0].name == "FOCUS"
+
+
+def test_counts_prefer_what_a_build_must_reach() -> None:
+    nerve, prostate, heart = facts.facts("us_nerve"), facts.facts("regpro"), facts.facts("camus")
+    assert (number := nerve.stated("images")) is not None
+    assert number.value == nerve.expect.images == 5635
+    assert (number := prostate.stated("images")) is not None
+    assert number.estimate
+    assert heart.stated("images") is None

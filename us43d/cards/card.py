@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from us43d.cards.licences import USES, allows
-from us43d.contract import Recipe, Route
+from us43d.contract import Facts, Route, Stated
 
-__all__ = ["ACCESS", "card", "cell", "counts", "link", "table", "yes_no"]
+__all__ = ["ACCESS", "KINDS", "card", "cell", "counts", "link", "rounded", "table", "yes_no"]
 
 #: What an access state means for the person who wants the data.
 ACCESS = {
@@ -16,6 +16,15 @@ ACCESS = {
     "request": "request: the owners decide on each request",
     "unavailable": "unavailable: no working way is known",
     "unknown": "unknown: whether and how the owners give it out could not be established",
+}
+
+
+#: What is scanned, where it is not people with masks drawn by experts.
+KINDS = {
+    "phantom": "phantom, not a patient",
+    "animal": "animal",
+    "synthetic": "synthetic images",
+    "derived": "masks or images derived from other data",
 }
 
 
@@ -40,8 +49,8 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]], right: frozenset[
     return "\n".join(f"| {' | '.join(row)} |" for row in ([*heads], rule, *map(list, rows)))
 
 
-def counts(recipe: Recipe) -> dict[str, int]:
-    """The published counts that are known, by what they count."""
+def counts(recipe: Facts) -> dict[str, int]:
+    """The published counts that a build must reach, by what they count."""
     expect = recipe.expect
     named = {"images": expect.images, "annotated images": expect.annotated, "masks": expect.masks}
     named[f"groups ({recipe.group_kind})"] = expect.groups
@@ -49,12 +58,17 @@ def counts(recipe: Recipe) -> dict[str, int]:
     return known | {f"images with {tag}": number for tag, number in sorted(expect.tags.items())}
 
 
-def card(recipe: Recipe) -> str:
+def rounded(number: Stated) -> str:
+    """A stated number; an estimate with a sign for it."""
+    return f"≈ {number.value:,}" if number.estimate else f"{number.value:,}"
+
+
+def card(recipe: Facts) -> str:
     """The whole page."""
     return "\n\n".join(_sections(recipe)) + "\n"
 
 
-def _sections(recipe: Recipe) -> Iterator[str]:
+def _sections(recipe: Facts) -> Iterator[str]:
     yield f"# {recipe.name}"
     yield "<!-- Made from the recipe by `us43d card --write`; change the recipe, not this page. -->"
     yield cell(recipe.title)
@@ -65,7 +79,13 @@ def _sections(recipe: Recipe) -> Iterator[str]:
     if found:
         yield table(("published count", ""), ((cell(what), f"{n:,}") for what, n in found.items()), frozenset({1}))
         yield "A build that finds fewer fails; `--partial` reports the difference instead."
-    else:
+    if recipe.expect.evidence:
+        yield "\n".join(f"- {name}: {cell(why)}" for name, why in recipe.expect.evidence.items())
+    stated = dict(_stated(recipe))
+    if stated:
+        rows = ((what, rounded(number), cell(number.source)) for what, number in stated.items())
+        yield table(("stated, not checked by a build", "", "by"), rows, frozenset({1}))
+    if not found and not stated:
         yield "No counts are published."
     yield "## Getting it"
     yield f"{ACCESS[recipe.access]} (checked {recipe.access_checked}). {cell(recipe.access_note)}".strip()
@@ -80,6 +100,12 @@ def _sections(recipe: Recipe) -> Iterator[str]:
     yield "## Groups and splits"
     yield f"Group: **{recipe.group_kind}**. {cell(recipe.group_rule)}"
     yield f"Official split: {cell(recipe.official_split or 'none is published')}"
+    if recipe.shares_with:
+        yield "## Shared with other sources"
+        yield "\n".join(
+            f"- {shared.what} of `{shared.source}`{'' if shared.certain else ' (likely)'}: {cell(shared.evidence)}"
+            for shared in recipe.shares_with
+        )
     if recipe.known_issues:
         yield "## Known issues"
         yield "\n".join(f"- {cell(issue)}" for issue in recipe.known_issues)
@@ -105,13 +131,25 @@ def _sections(recipe: Recipe) -> Iterator[str]:
         yield "\n".join(f"- revision {n}: {cell(what)}" for n, what in sorted(recipe.changes.items()))
 
 
-def _overview(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _stated(recipe: Facts) -> Iterator[tuple[str, Stated]]:
+    names = {"images": "images", "annotated": "annotated images", "masks": "masks", "groups": "groups"}
+    for name, what in (names | {"bytes": "bytes to download"}).items():
+        if number := getattr(recipe.published, name):
+            yield what, number
+
+
+def _overview(recipe: Facts) -> Iterator[tuple[str, str]]:
     yield "organ", cell(recipe.organ)
     yield "application", cell(recipe.application)
     yield "kind of data", {
         "image2d": "still images", "video": "video", "volume3d": "volumes", "hdf5": "HDF5", "npy": "NumPy arrays",
     }[recipe.media]  # fmt: skip
     yield "row of the US-43d table", cell(recipe.row) if recipe.row else "none, beyond US-43d"
+    yield "collections", ", ".join(recipe.collections)
+    if recipe.kind != "human":
+        yield "kind", KINDS[recipe.kind]
+    if recipe.external_tier:
+        yield "external tier", "kept for comparing models; training refuses it unless asked for"
     if recipe.aliases:
         yield "also called", cell(", ".join(recipe.aliases))
     yield "homepage", f"<{recipe.homepage}>"
@@ -122,7 +160,7 @@ def _overview(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "recipe revision", str(recipe.revision)
 
 
-def _labels(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+def _labels(recipe: Facts) -> Iterator[tuple[str, str, str]]:
     for label, structure in recipe.labels.items():
         yield cell(label), f"`{structure}`", cell(recipe.diagnoses.get(label, ""))
 

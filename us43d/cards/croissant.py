@@ -4,7 +4,7 @@ import mimetypes
 from typing import Any
 
 from us43d.cards.bibliography import key
-from us43d.contract import RawFile, Recipe, Route
+from us43d.contract import Facts, RawFile, Route
 
 __all__ = ["croissant"]
 
@@ -25,7 +25,7 @@ _CONTEXT = {
 }  # fmt: skip
 
 
-def croissant(recipe: Recipe) -> dict[str, Any]:
+def croissant(recipe: Facts) -> dict[str, Any]:
     """The description. Only files with an address and a digest are listed, as the format requires both."""
     terms = recipe.licence.terms
     made: dict[str, Any] = {

@@ -1,27 +1,27 @@
 """Every generated page of docs/cards/: the cards, the table of all sources, the bibliography, the licences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from us43d.cards.bibliography import ULTRASAM, bibtex
-from us43d.cards.card import card, cell, table
+from us43d.cards.card import card, cell, rounded, table
 from us43d.cards.licences import CAVEAT, summary
-from us43d.contract import Recipe
+from us43d.contract import Facts
 
-__all__ = ["licences", "overview", "pages", "stale", "write"]
+__all__ = ["licences", "overview", "pages", "stale", "totals", "write"]
 
 _NOTE = "<!-- Made from the recipes by `us43d card --write`; change the recipes, not this page. -->"
 
 
-def overview(recipes: Iterable[Recipe]) -> str:
+def overview(recipes: Iterable[Facts]) -> str:
     """The table of all sources as a Markdown page."""
     known = sorted(recipes, key=lambda recipe: recipe.name.lower())
     inside, beyond = [r for r in known if r.row], [r for r in known if not r.row]
-    total = sum(recipe.expect.images or 0 for recipe in inside)
     parts = [
         "# Sources",
         _NOTE,
-        f"{len(inside)} sources of US-43d with {total:,} published images. Counts nobody has published are left empty.",
+        f"{len(inside)} sources of US-43d with {totals(inside)}. Unpublished counts are left empty; ≈ marks estimates.",
         _rows(inside),
     ]
     if beyond:
@@ -30,16 +30,32 @@ def overview(recipes: Iterable[Recipe]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _rows(recipes: Iterable[Recipe]) -> str:
-    heads = ("source", "organ", "images", "masks", "structures", "licence", "access", "group")
+def totals(recipes: Sequence[Facts]) -> str:
+    """The sum of the published images, and for how many sources no number is published."""
+    known = [number for recipe in recipes if (number := recipe.stated("images"))]
+    text = f"{sum(number.value for number in known):,} published images"
+    if estimates := sum(number.estimate for number in known):
+        text += f" ({estimates} numbers are estimates)"
+    missing = len(recipes) - len(known)
+    return f"{text}; no number is published for {missing} of them" if missing else text
+
+
+def _count(recipe: Facts, what: Literal["images", "annotated", "masks"]) -> str:
+    number = recipe.stated(what)
+    return rounded(number) if number else ""
+
+
+def _rows(recipes: Iterable[Facts]) -> str:
+    heads = ("source", "organ", "images", "annotated", "masks", "structures", "licence", "access", "group")
     return table(
         heads,
         (
             (
                 f"[{cell(recipe.name)}]({recipe.slug}.md)",
                 cell(recipe.organ),
-                f"{recipe.expect.images:,}" if recipe.expect.images is not None else "",
-                f"{recipe.expect.masks:,}" if recipe.expect.masks is not None else "",
+                _count(recipe, "images"),
+                _count(recipe, "annotated"),
+                _count(recipe, "masks"),
                 ", ".join(f"`{name}`" for name in dict.fromkeys(recipe.labels.values())),
                 recipe.licence.id,
                 recipe.access,
@@ -47,11 +63,11 @@ def _rows(recipes: Iterable[Recipe]) -> str:
             )
             for recipe in recipes
         ),
-        frozenset({2, 3}),
+        frozenset({2, 3, 4}),
     )
 
 
-def licences(recipes: Iterable[Recipe]) -> str:
+def licences(recipes: Iterable[Facts]) -> str:
     """The licence summary of a set of sources as a Markdown page."""
     found = summary({recipe.name: recipe.licence.terms for recipe in recipes})
     parts = ["# Licences", _NOTE, CAVEAT]
@@ -69,7 +85,7 @@ def licences(recipes: Iterable[Recipe]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def pages(recipes: Iterable[Recipe]) -> dict[str, str]:
+def pages(recipes: Iterable[Facts]) -> dict[str, str]:
     """File name → text of everything the folder of generated pages holds."""
     known = list(recipes)
     made = {f"{recipe.slug}.md": card(recipe) for recipe in known}
@@ -79,7 +95,7 @@ def pages(recipes: Iterable[Recipe]) -> dict[str, str]:
     return made
 
 
-def stale(folder: Path, recipes: Iterable[Recipe]) -> list[str]:
+def stale(folder: Path, recipes: Iterable[Facts]) -> list[str]:
     """Files of the folder that are not what the recipes say now: changed, missing or left over."""
     wanted = pages(recipes)
     there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
@@ -90,7 +106,7 @@ def stale(folder: Path, recipes: Iterable[Recipe]) -> list[str]:
     )
 
 
-def write(folder: Path, recipes: Iterable[Recipe]) -> list[str]:
+def write(folder: Path, recipes: Iterable[Facts]) -> list[str]:
     """Bring the folder up to date; returns the names of the files that changed or went."""
     known = list(recipes)
     changed = stale(folder, known)

@@ -62,12 +62,16 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What fetching a source would do, from the facts alone. size: bytes; None where a file's size is unpublished."""
+    """What fetching a source would do, from the facts alone.
+
+    size: bytes, of all files or as stated of the whole; None where neither is published. estimate: size is one.
+    """
 
     name: str
     way: str
     files: tuple[str, ...]
     size: int | None
+    estimate: bool
     here: bool
 
 
@@ -92,11 +96,14 @@ def plan(recipe: Recipe, home: Home) -> Plan:
     route = next(iter(ways(recipe)), None)
     files = route.files if route else ()
     sizes = [file.size for file in files]
+    size = sum(size for size in sizes if size) if sizes and None not in sizes else None
+    whole = recipe.published.bytes if size is None and route and not route.mirror else None
     return Plan(
         recipe.name,
         _called(route) if route else "no way is known",
         tuple(file.name for file in files),
-        sum(size for size in sizes if size) if sizes and None not in sizes else None,
+        whole.value if whole else size,
+        whole is not None and whole.estimate,
         here(home, recipe) is not None,
     )
 

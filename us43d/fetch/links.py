@@ -7,11 +7,12 @@ import datetime
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from us43d import atomic
 from us43d.contract import Recipe, Route
 from us43d.errors import FetchError, LoginError, ManualFileError, RecipeError, VerifyError
 from us43d.fetch.hosts import resolve
@@ -23,7 +24,6 @@ __all__ = ["Link", "check", "links_of", "passed", "report", "stamp"]
 DELAY = 1.0
 #: Kinds whose host is asked what it lists.
 _LISTED = {"zenodo", "mendeley", "figshare", "girder", "dataverse", "github", "gdrive", "onedrive", "kaggle"}
-_TODAY = re.compile(r"^access_checked = \d{4}-\d\d-\d\d$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Link:
     what: "homepage", "doi", "licence", "route", "file" or "listing". route: number of the route, from 0.
     state: "ok" · "refuses" (it is there, but gives nothing to a script) · "login" · "by hand" · "changed" (another size
     or digest, or a page where a file was) · "gone" · "failed" (no answer that says anything); "" before it was asked.
+    sizes: (file name, bytes) of a listing.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Link:
     status: int | None = None
     bytes: int | None = None
     said: str = ""
+    sizes: tuple[tuple[str, int], ...] = ()
 
 
 def links_of(recipe: Recipe) -> Iterator[Link]:
@@ -117,9 +119,9 @@ def _asked(route: Route | None, link: Link, web: Web) -> Link:
         return _with(link, state="changed", said=error.what)
     except FetchError as error:
         return _with(link, **_failure(error))
-    sizes = [remote.size for remote in remotes]
-    total = sum(size for size in sizes if size) if sizes and None not in sizes else None
-    return _with(link, state="ok", bytes=total, said=f"{len(remotes)} files")
+    sizes = tuple((remote.name, remote.size) for remote in remotes if remote.size)
+    total = sum(size for _, size in sizes) if sizes and len(sizes) == len(remotes) else None
+    return _with(link, state="ok", bytes=total, said=f"{len(remotes)} files", sizes=sizes)
 
 
 def _address(link: Link, web: Web, size: int | None) -> Link:
@@ -168,7 +170,7 @@ def _failure(error: FetchError) -> dict[str, Any]:
 
 
 def _with(link: Link, **found: Any) -> Link:
-    return Link(**{**asdict(link), **found})
+    return replace(link, **found)
 
 
 def passed(recipe: Recipe, links: Iterable[Link]) -> bool:
@@ -203,21 +205,62 @@ def report(recipes: Sequence[Recipe], links: Sequence[Link], date: datetime.date
     }
 
 
-def stamp(recipes: Iterable[Recipe], folder: Path, date: datetime.date) -> list[Path]:
-    """Write the date into the facts files in `folder`, as the day the source's access was checked.
+def stamp(recipes: Iterable[Recipe], links: Iterable[Link], folder: Path, date: datetime.date) -> list[Path]:
+    """Write the result of a check into the facts files, keeping their layout and comments.
 
-    Raises RecipeError for a file without exactly one such date, before anything is written. A source that is the same
-    as another and takes its date from there is passed over.
+    The date becomes the day the access was checked. Sizes that were unknown are added to their files; the size of a
+    whole listing is added to `published` where the route names no files. A source that is the same as another takes
+    these facts from there and is passed over.
+
+    Args:
+        recipes: Sources that passed.
+        links: What was found.
+        folder: The folder of the facts files.
+        date: The day of the check.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        RecipeError: A file is not valid TOML; nothing was written.
     """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    answers = [link for link in links if link.state == "ok"]
     texts: dict[Path, str] = {}
     for recipe in recipes:
+        if recipe.same_as:
+            continue
         path = folder / f"{recipe.slug}.toml"
         old = path.read_text(encoding="utf-8")
-        new, count = _TODAY.subn(f"access_checked = {date.isoformat()}", old)
-        if count != 1 and not (count == 0 and recipe.same_as):
-            raise RecipeError(f"{path} has {count} dates of access_checked, where one is expected.")
-        if new != old:
+        try:
+            content = tomlkit.parse(old)
+        except TOMLKitError as error:
+            raise RecipeError(f"{path} is not valid TOML: {error}.") from error
+        content["access_checked"] = date
+        _add_sizes(content, [link for link in answers if link.source == recipe.name], date)
+        if (new := tomlkit.dumps(content)) != old:
             texts[path] = new
     for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
+        atomic.write_bytes(path, text.encode())
     return list(texts)
+
+
+def _add_sizes(content: Any, links: Sequence[Link], date: datetime.date) -> None:
+    """Add the sizes that were unknown to the parsed facts file of one source."""
+    for number, route in enumerate(content.get("routes", ())):
+        own = [link for link in links if link.route == number]
+        by_url = {link.url: link.bytes for link in own if link.what == "file" and link.bytes}
+        by_name = {name: size for link in own for name, size in link.sizes}
+        for file in route.get("files", ()):
+            size = by_url.get(file.get("url", "")) or by_name.get(file["name"])
+            if size and "size" not in file and not file.get("generated"):
+                file["size"] = size
+        whole = next((link for link in own if link.what == "listing" and link.bytes), None)
+        known = "published" in content and "bytes" in content["published"]
+        if whole and not route.get("files") and not route.get("mirror") and not known:
+            content.setdefault("published", {})["bytes"] = {
+                "value": whole.bytes,
+                "source": f"listing of {whole.url}, {date.isoformat()}",
+            }

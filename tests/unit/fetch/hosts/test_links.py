@@ -5,6 +5,7 @@ import importlib
 import json
 import shutil
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,34 +149,71 @@ def test_a_source_passes_by_an_origin_not_by_a_mirror() -> None:
     assert not passed(source, [])
 
 
-def test_dates_are_written_into_the_recipes(tmp_path: Path) -> None:
+def facts_in(folder: Path, *slugs: str) -> None:
+    for slug in slugs:
+        shutil.copy(ROOT / "recipes" / "facts" / f"{slug}.toml", folder)
+
+
+def test_dates_are_written_and_nothing_else_changes(tmp_path: Path) -> None:
     day = datetime.date(2031, 2, 3)
-    sources = [registry.find("BUSI"), registry.find("CAMUS")]
-    for each in sources:
-        shutil.copy(ROOT / "recipes" / "facts" / f"{each.slug}.toml", tmp_path)
-    assert stamp(sources, tmp_path, day) == [tmp_path / "busi.toml", tmp_path / "camus.toml"]
-    assert stamp(sources, tmp_path, day) == []
-    for each in sources:
-        old, new = (
-            (ROOT / "recipes" / "facts" / f"{each.slug}.toml").read_text(),
-            (tmp_path / f"{each.slug}.toml").read_text(),
-        )
-        changed = [(a, b) for a, b in zip(old.splitlines(), new.splitlines(), strict=True) if a != b]
-        assert len(changed) == 1
-        assert changed[0][1].strip() == "access_checked = 2031-02-03"
-    (tmp_path / "busi.toml").write_text("nothing")
-    with pytest.raises(RecipeError, match="0 dates of access_checked"):
-        stamp(sources, tmp_path, day)
-
-
-def test_every_recipe_has_one_date_to_write(tmp_path: Path) -> None:
     every = list(registry.recipes())
-    for each in every:
-        shutil.copy(ROOT / "recipes" / "facts" / f"{each.slug}.toml", tmp_path)
-    written = stamp(every, tmp_path, datetime.date(2031, 2, 3))
-    taken = [each.slug for each in every if "access_checked" not in (tmp_path / f"{each.slug}.toml").read_text()]
-    assert taken == ["mup"]  # MicroSeg's archive, and so its date
-    assert len(written) == len(every) - len(taken)
+    facts_in(tmp_path, *(each.slug for each in every))
+    written = stamp(every, [], tmp_path, day)
+    assert stamp(every, [], tmp_path, day) == []
+    # MUP is the same archive as MicroSeg, and has its date.
+    assert [path.stem for path in written] == [each.slug for each in every if each.slug != "mup"]
+    for path in written:
+        old, new = (ROOT / "recipes" / "facts" / path.name).read_text(), path.read_text()
+        changed = [(a, b) for a, b in zip(old.splitlines(), new.splitlines(), strict=True) if a != b]
+        assert [b for _, b in changed] == ["access_checked = 2031-02-03"], path.name
+
+
+def test_sizes_are_written_into_the_facts_and_comments_stay(
+    hosts: Any, fakes: ModuleType, web: Callable[[], Web], tmp_path: Path
+) -> None:
+    serve(hosts, fakes, {"a.zip": Served(), "made.zip": Served(), "known.zip": Served()})
+    fakes.zenodo(hosts, "1111111", {"b.zip": b"PK-data", "c.zip": b"PK"})
+    zenodo = Route(kind="zenodo", record="1111111", url=PAGE)
+    routes = (
+        one("a.zip"),
+        one("made.zip", generated=True),
+        one("known.zip", size=8000),
+        zenodo.model_copy(update={"files": (RawFile(name="b.zip"),)}),
+        zenodo,
+    )
+    source = recipe(*routes)
+    text = "# a comment\naccess_checked = 2026-11-01  # another\n" + "".join(
+        f"\n[[routes]] # route {number}\nkind = {route.kind!r}\n"
+        + "".join(
+            f"\n[[routes.files]]\nname = {file.name!r} # file\n"
+            + (f"url = {file.url!r}\n" if file.url else "")
+            + (f"size = {file.size}\n" if file.size else "")
+            + ("generated = true\n" if file.generated else "")
+            for file in route.files
+        )
+        for number, route in enumerate(routes)
+    )
+    (tmp_path / "busi.toml").write_text(text)
+    found = check([source], web(), delay=0)
+    assert stamp([source], found, tmp_path, datetime.date(2031, 2, 3)) == [tmp_path / "busi.toml"]
+    new = (tmp_path / "busi.toml").read_text()
+    content = tomllib.loads(new)
+    assert content["access_checked"] == datetime.date(2031, 2, 3)
+    sizes = {file["name"]: file.get("size") for route in content["routes"] for file in route.get("files", ())}
+    assert sizes == {"a.zip": 8000, "made.zip": None, "known.zip": 8000, "b.zip": 7}
+    assert content["published"]["bytes"] == {"value": 9, "source": "listing of zenodo:1111111, 2031-02-03"}
+    comments = [line.partition("#")[2] for line in text.splitlines() if "#" in line]
+    assert [line.partition("#")[2] for line in new.splitlines() if "#" in line] == comments
+    assert stamp([source], found, tmp_path, datetime.date(2031, 2, 3)) == []
+
+
+def test_a_damaged_file_stops_all_writing(tmp_path: Path) -> None:
+    facts_in(tmp_path, "busi", "camus")
+    (tmp_path / "camus.toml").write_text("nothing")
+    before = (tmp_path / "busi.toml").read_bytes()
+    with pytest.raises(RecipeError, match=r"camus\.toml is not valid TOML"):
+        stamp([registry.find("BUSI"), registry.find("CAMUS")], [], tmp_path, datetime.date(2031, 2, 3))
+    assert (tmp_path / "busi.toml").read_bytes() == before
 
 
 def test_report_and_verb(
