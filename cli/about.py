@@ -1,5 +1,6 @@
 """Verbs that say what there is: list, info, taxonomy, cite, licences, card, doctor."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -348,12 +349,10 @@ def card(
     if name is not None:
         recipe = registry.find(name)
         if format == "croissant":
-            import json
-
             made = croissant(recipe)
             session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))
         else:
-            text = page(recipe) if format == "md" else bibtex(recipe.citations)
+            text = f"{page(recipe)}{_left_out(session, recipe)}" if format == "md" else bibtex(recipe.citations)
             session.answer({"name": recipe.name, "format": format, "text": text}, text.rstrip("\n"))
         return
     if write:
@@ -365,6 +364,15 @@ def card(
     if stale:
         raise CheckError(f"{len(stale)} pages in {folder} are stale: {listed(stale)}.", next="us43d card --write")
     session.answer({"folder": folder, "stale": []}, f"{folder} is up to date")
+
+
+def _left_out(session: Session, recipe: Recipe) -> str:
+    """What the build of a source on this disk leaves out by choice, as a section of its card."""
+    from us43d.cards.card import left_out
+    from us43d.harmonize.load import latest
+
+    build = latest(session.home, recipe.name)
+    return "" if build is None else left_out(json.loads((build / "dataset.json").read_bytes()))
 
 
 # -------------------------------------------------------------------------------------------------------------- doctor

@@ -57,7 +57,12 @@ def sources(session: Session, names: list[str] | None, every: bool, has: Callabl
     "build",
     panel=PANEL,
     kept="Finished blocks and finished builds stay; the same command goes on from them.",
-    examples=("us43d build BUSI CAMUS", "us43d build --all --jobs 8", "us43d build BUS-BRA --partial"),
+    examples=(
+        "us43d build BUSI CAMUS",
+        "us43d build --all --jobs 8",
+        "us43d build BUS-BRA --partial",
+        "us43d build BUSI --skip-bad",
+    ),
 )
 def build(
     session: Session,
@@ -69,6 +74,18 @@ def build(
         bool, typer.Option("--partial", help="Report published counts instead of enforcing them (a cut of a source).")
     ] = False,
     fixes: Annotated[bool, typer.Option("--fixes/--no-fixes", help="Apply the recipe's label corrections.")] = True,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out samples and files that cannot be used, and record it.")
+    ] = False,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore",
+            help="Pattern of raw files to pass over, such as '*.txt' (repeatable); recorded, too.",
+            metavar="PATTERN",
+            show_default=False,
+        ),
+    ] = None,
     release: Release = None,
     commercial: Commercial = False,
     executor: Annotated[
@@ -84,7 +101,15 @@ def build(
 
     def work(recipe: Recipe) -> Outcome:
         outcome = build_one(
-            session, recipe, profile, partial=partial, fixes=fixes, jobs=workers(jobs), executor=executor
+            session,
+            recipe,
+            profile,
+            partial=partial,
+            fixes=fixes,
+            jobs=workers(jobs),
+            executor=executor,
+            skip_bad=skip_bad,
+            ignore=tuple(ignore or ()),
         )
         built.append(Path(outcome.data["path"]))
         return outcome
@@ -106,8 +131,11 @@ def build_one(
     fixes: bool = True,
     jobs: int,
     executor: str | None = None,
+    skip_bad: bool = False,
+    ignore: tuple[str, ...] = (),
 ) -> Outcome:
     """Build one source with a bar. Raises what `us43d.harmonize.build.build` raises."""
+    from us43d.harmonize.build import Skip
     from us43d.harmonize.build import build as harmonize
 
     raw = session.home.raw(recipe.name)
@@ -125,6 +153,7 @@ def build_one(
             executor=executor,
             receipt=_receipt(session, recipe),
             progress=move,
+            skip=Skip(skip_bad, ignore),
         )
     counts, splits = result.dataset["counts"], result.dataset["splits"]
     cut = " / ".join(str(splits.get(part, {}).get("images", 0)) for part in ("train", "val", "test"))
@@ -134,6 +163,9 @@ def build_one(
     ]
     said += [f"{number:,} dropped: {reason}" for reason, number in result.dataset["drops"].items()]
     said += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]
+    skipped = result.dataset.get("skipped", {})
+    said += [f"{len(keys):,} files ignored by {pattern!r}" for pattern, keys in skipped.get("ignored", {}).items()]
+    said += [f"left out: {file}{f' ({why})' if why else ''}" for file, why in skipped.get("files", {}).items()]
     said += [f"{d['what']}: {d['found']:,}, published {d['published']:,}" for d in counts["differences"]]
     data = {"path": str(result.path), "digest": result.digest, "reused": result.reused, **result.dataset}
     return Outcome(recipe.name, "unchanged" if result.reused else "built", "\n".join(said), data=data)

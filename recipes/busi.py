@@ -12,15 +12,17 @@ MASK = re.compile(r"(.*)_mask(_\d+)?\.png", re.IGNORECASE)
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("Dataset_BUSI_with_GT")
-    images, masks_of = [], dict[str, list[str]]()
+    images, masks_of = [], dict[str, list[int]]()
     for key in tree.glob("Dataset_BUSI_with_GT/*/*.png"):
         if match := MASK.fullmatch(key):
-            masks_of.setdefault(match[1], []).append(key)
+            masks_of.setdefault(match[1].lower(), []).append(int((match[2] or "_0")[1:]))
         else:
             images.append(key)
     for key in images:
         stem, label = key[:-4], key.split("/")[1]
-        files = masks_of.get(stem) or [f"{stem}_mask.png"]  # which is missing, and the error says so
+        # One that is missing in between, or the first, is asked for, and the error says so.
+        last = max(masks_of.get(stem.lower(), [0]))
+        files = [f"{stem}_mask.png", *(f"{stem}_mask_{number}.png" for number in range(1, last + 1))]
         yield Sample(
             key=key,
             image=tree.path(key),

@@ -103,15 +103,33 @@ class _Index(dict[str, Row]):
 class RawTree:
     """Files below one folder. Paths given and returned as keys are relative, with `/`."""
 
-    def __init__(self, root: Path) -> None:
-        """Walk `root`. Raises MissingRawFile if it is no folder, RawDataError for links out and unusable names."""
+    def __init__(self, root: Path, *, hide: Iterable[str] = (), collect: bool = False) -> None:
+        """Walk `root`.
+
+        hide: patterns (as those of `unread`) of files that are passed over as if they were not there.
+        collect: a file that is asked for and missing is noted in `missing`, for the caller to look at, not raised.
+        Raises MissingRawFile if `root` is no folder, RawDataError for links out and unusable names.
+        """
         self.root = root
         self.prefix = ""
+        #: Path of a file that was asked for and is not there → what to say of it.
+        self.missing: dict[Path, str] = {}
+        #: Pattern of `hide` → the files it hid.
+        self.hidden: dict[str, list[str]] = {pattern: [] for pattern in hide}
+        self._collect = collect
         if not root.is_dir():
             raise MissingRawFile(f"{root} is not a folder.")
-        self._files = {key: Path(place) for key, place in sorted(_walk(os.fspath(root)))}
+        listing = sorted(_walk(os.fspath(root)))
+        self._files = {key: Path(place) for key, place in listing if not self._hides(key)}
         self._real = _by_folded(self._files, root)
         self._used: set[str] = set()
+
+    def _hides(self, key: str) -> bool:
+        for pattern, keys in self.hidden.items():
+            if fnmatch.fnmatchcase(key.lower(), pattern.lower()):
+                keys.append(key)
+                return True
+        return False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -147,7 +165,7 @@ class RawTree:
         view.prefix = self.prefix + prefix
         view._files = {key[len(prefix) :]: path for key, path in self._files.items() if key.startswith(prefix)}
         view._real = {folded(key): key for key in view._files}
-        view._used = self._used
+        view._used, view.missing, view.hidden, view._collect = self._used, self.missing, self.hidden, self._collect
         return view
 
     def has(self, key: str) -> bool:
@@ -155,8 +173,15 @@ class RawTree:
         return folded(key) in self._real
 
     def path(self, key: str) -> Path:
-        """The file under `key`, in whatever case. Raises MissingRawFile, naming what lies beside it."""
+        """The file under `key`, in whatever case. Raises MissingRawFile, naming what lies beside it.
+
+        With `collect`, a file that is missing gets the path at which it should be.
+        """
         real = self._real.get(folded(key))
+        if real is None and self._collect:
+            path = self.root / f"{self.prefix}{key}"
+            self.missing[path] = f"{self.prefix}{key} is missing"
+            return path
         if real is None:
             folder = key.rpartition("/")[0]
             beside = [other for other in self._files if other.rpartition("/")[0] == folder]
@@ -184,9 +209,13 @@ class RawTree:
 
     def use(self, *paths: Path) -> None:
         """Note that these files were read or are referred to by a sample."""
-        self._used.update(map(self._whole, paths))
+        self._used.update(map(self.name, paths))
 
-    def _whole(self, path: Path) -> str:
+    def has_file(self, name: str) -> bool:
+        """Whether a file lies at this path below the root, in whatever case."""
+        return folded(name.removeprefix(self.prefix)) in self._real
+
+    def name(self, path: Path) -> str:
         """The path below the root; by `relative_to`, which is slow, only where it does not plainly begin with it."""
         text, base = path.as_posix(), self.root.as_posix() + "/"
         return text[len(base) :] if text.startswith(base) else path.relative_to(self.root).as_posix()
@@ -194,6 +223,8 @@ class RawTree:
     def read(self, key: str) -> bytes:
         """The file's bytes. Raises UnreadableFile if the system cannot give them."""
         path = self.path(key)
+        if path in self.missing:
+            raise MissingRawFile(f"{self.missing[path]} in {self.root}.")
         self.use(path)
         try:
             return path.read_bytes()
@@ -272,7 +303,7 @@ class RawTree:
     def unread(self, ignore: Mapping[str, str]) -> list[str]:
         """Files that were neither used nor match a pattern of `ignore` or ALWAYS_IGNORED."""
         patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in (*ALWAYS_IGNORED, *ignore)]
-        whole = map(self._whole, self._files.values())
+        whole = map(self.name, self._files.values())
         return [key for key in whole if key not in self._used and not any(p.match(key.lower()) for p in patterns)]
 
 

@@ -1,12 +1,14 @@
 """The card of a source: one Markdown page, from its facts alone."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from us43d.cards.licences import USES, allows
 from us43d.contract import Facts, Route, Stated
+from us43d.errors import listed
 
-__all__ = ["ACCESS", "KINDS", "card", "cell", "counts", "link", "rounded", "table", "yes_no"]
+__all__ = ["ACCESS", "KINDS", "card", "cell", "counts", "left_out", "link", "rounded", "table", "yes_no"]
 
 #: What an access state means for the person who wants the data.
 ACCESS = {
@@ -66,6 +68,19 @@ def rounded(number: Stated) -> str:
 def card(recipe: Facts) -> str:
     """The whole page."""
     return "\n\n".join(_sections(recipe)) + "\n"
+
+
+def left_out(dataset: Mapping[str, Any]) -> str:
+    """A section on what a build (its dataset.json) leaves out by choice; "" if nothing."""
+    skipped = dataset.get("skipped")
+    if not skipped:
+        return ""
+    lines = [f"- {skipped['samples']:,} samples are dropped, each with its reason in the manifest"]
+    lines += [f"- `{file}`{f': {cell(why)}' if why else ''}" for file, why in sorted(skipped["files"].items())]
+    for pattern, files in sorted(skipped["ignored"].items()):
+        lines.append(f"- `{pattern}` hides {len(files):,} files: {cell(listed(files, 5))}")
+    head = f"## What the build {cell(dataset['version'])} leaves out by choice"
+    return f"\n{head}\n\n" + "\n".join(lines) + "\n"
 
 
 def _sections(recipe: Facts) -> Iterator[str]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,10 @@ from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import fill_polygon
 from us43d.masks.read import header, picture
 
-__all__ = ["OUTPUT", "PARTS", "RECORDS", "Block", "Options", "record_path", "run"]
+__all__ = ["OUTPUT", "PARTS", "RECORDS", "SKIPPED", "Block", "Options", "record_path", "run"]
+
+#: Why a sample is dropped that cannot be read, where a person chose that.
+SKIPPED = "unreadable or incomplete, left out by --skip-bad"
 
 #: In the staging folder: what becomes the build, the blocks' records, and files that are being written.
 OUTPUT, RECORDS, PARTS = "output", "blocks", "parts"
@@ -32,10 +35,14 @@ OUTPUT, RECORDS, PARTS = "output", "blocks", "parts"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """relabel: source label → the label written (None leaves it out). skip_empty: drop images without annotation."""
+    """relabel: source label → the label written (None leaves it out). skip_empty: drop images without annotation.
+
+    skip_bad: the raw tree, where samples that cannot be read are dropped instead of failing the build.
+    """
 
     relabel: Mapping[str, str | None]
     skip_empty: bool
+    skip_bad: Path | None = None
 
 
 class Block(NamedTuple):
@@ -66,7 +73,14 @@ def run(block: Block) -> list[str]:
             try:
                 records.append(_record(number, sample, images, parts, block.options))
             except RawDataError as error:
-                errors.append(error.what if sample.key in error.what else f"{sample.key}: {error.what}")
+                what = error.what if sample.key in error.what else f"{sample.key}: {error.what}"
+                if block.options.skip_bad is None:
+                    errors.append(what)
+                    continue
+                # As on any machine: without the folder in which the raw tree lies.
+                reason = what.replace(f"{block.options.skip_bad.as_posix()}/", "")
+                skipped = replace(sample, drop=SKIPPED, remarks=(*sample.remarks, f"skipped: {reason}"))
+                records.append(_record(number, skipped, images, parts, block.options))
         if not errors:
             if any("file" in record and not record["kept"] for record in records):
                 os.sync()  # the images before the record that calls them complete; one wait instead of one for each

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -26,14 +26,16 @@ from filelock import FileLock, Timeout
 
 from us43d import __version__, atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, Busy, CountError, RawDataError, RecipeError, listed
+from us43d.errors import BuildError, Busy, CountError, MissingRawFile, RawDataError, RecipeError, listed
 from us43d.harmonize import blocks, cluster, shards
 from us43d.harmonize.ids import Ids
+from us43d.harmonize.names import Names, Skip, spellings, way_on
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.paths import Home
+from us43d.rawtree import folded
 from us43d.splits import audited, group, pinned, twins
 
-__all__ = ["BLOCK", "PROVENANCE", "BuildResult", "build", "version"]
+__all__ = ["BLOCK", "PROVENANCE", "BuildResult", "Skip", "build", "version"]
 
 #: Samples in one block: the unit of work, of resuming, and of the images' folders.
 BLOCK = 256
@@ -70,15 +72,17 @@ class _Kind(NamedTuple):
     partial: bool
     fixes: bool
     specimen: bool
+    skip: Skip
 
     def version(self, recipe: Recipe) -> str:
-        return version(recipe, **self._asdict())
+        name = version(recipe, profile=self.profile, partial=self.partial, fixes=self.fixes, specimen=self.specimen)
+        return name + ("-skipping" if self.skip else "")
 
 
 def version(
     recipe: Recipe, *, profile: Profile = "us43d", partial: bool = False, fixes: bool = True, specimen: bool = False
 ) -> str:
-    """The name of a build's folder: r<revision>s<schema>-<profile>[-partial|-specimen][-unfixed]."""
+    """The name of a build's folder: r<revision>s<schema>-<profile>[-partial|-specimen][-unfixed][-skipping]."""
     name = f"r{recipe.revision}s{shards.SCHEMA}-{profile}"
     return name + ("-specimen" if specimen else "-partial" if partial else "") + ("" if fixes else "-unfixed")
 
@@ -95,6 +99,7 @@ def build(
     executor: str | None = None,
     receipt: dict[str, Any] | None = None,
     progress: Progress | None = None,
+    skip: Skip = Skip(),  # noqa: B008  (frozen)
 ) -> BuildResult:
     """Harmonize one source.
 
@@ -102,16 +107,17 @@ def build(
     applied. jobs: worker processes; 1 works in this one. executor: a Dask cluster instead, "dask://host:port", or
     "dask://local" for one of `jobs` processes here; its workers see `raw` and `home` under the same paths. receipt:
     what fetch recorded, carried into provenance.json; where its kind is "specimen", no published count or pinned split
-    applies, and the build is named so.
+    applies, and the build is named so. skip: what is left out by choice; recorded in dataset.json and provenance.json,
+    with a row in the manifest for every image, and published counts are then reported, not enforced.
     Raises CountError, RawDataError, BuildError, RecipeError, StorageError, Busy, ConfigError.
     """
     work = cluster.runner(executor, jobs) if executor else _runner(jobs)
-    kind = _Kind(profile, partial, fixes, (receipt or {}).get("kind") == "specimen")
+    kind = _Kind(profile, partial, fixes, (receipt or {}).get("kind") == "specimen", skip)
     final = home.build(recipe.name, kind.version(recipe))
     category = _categories(recipe, profile)
-    tree = RawTree(raw)
+    tree = RawTree(raw, hide=skip.ignore, collect=True)
     links = [link for link in audited.read(home.root) if link.a.source == link.b.source == recipe.slug]
-    inputs = _inputs(recipe, tree, final.name, audited.digest(links))
+    inputs = _inputs(recipe, tree, f"{final.name} {skip if skip else ''}".strip(), audited.digest(links))
     with atomic.storage_errors(final, "The finished blocks are kept; the next build goes on from them."):
         staging = final.parent / f".{final.name}.{inputs[:16]}"
         if (found := _finished(final, inputs)) is not None:
@@ -126,17 +132,20 @@ def build(
             output = staging / blocks.OUTPUT
             for folder in (output, staging / blocks.PARTS):
                 folder.mkdir(parents=True, exist_ok=True)
-            count = _run_blocks(recipe, tree, staging, profile, fixes, work, progress)
-            unread = tree.unread(recipe.ignore)
-            if unread:
-                raise BuildError(
-                    f"{recipe.name}: {len(unread)} files of the raw tree are neither read nor ignored by name: "
-                    f"{listed(unread)}.",
-                    disk="The finished blocks are kept.",
-                    next=f"add a pattern to `ignore` in recipes/{recipe.slug}.py, or read them",
-                )
-            dataset = _finish(recipe, staging, count, category, kind, links)
+            names = Names(recipe, tree)
+            if recipe.media == "image2d":  # the names of the others are inside of files
+                names.survey(_samples(recipe, tree, profile, fixes))
+                if names.samples == 0:
+                    raise _nothing(recipe, tree)
+                if (fault := names.fault(receipt or {})) is not None and not skip.bad:
+                    raise fault
+            count = _run_blocks(recipe, names, staging, kind, work, progress, receipt or {})
+            if (fault := names.fault(receipt or {})) is not None and not skip.bad:
+                raise fault
+            dataset = _finish(recipe, staging, count, category, kind, links, names)
             provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt or {}}
+            if skip:
+                provenance["skipped"] = dataset["skipped"]
             atomic.write_bytes(output / PROVENANCE, _json(provenance), parts=staging / blocks.PARTS)
             atomic.replace_dir(output, final)
             shutil.rmtree(staging, ignore_errors=True)  # the records last, so that a kill costs no block its work
@@ -199,12 +208,15 @@ def _alone(path: Path, name: str) -> Iterator[None]:
 def _samples(recipe: Recipe, tree: RawTree, profile: Profile, fixes: bool) -> Iterator[tuple[int, Sample]]:
     """(image id, sample) from the reader, corrected; notes every file a sample refers to."""
     corrections = {fix.key: fix for fix in recipe.fixes} if fixes else {}
-    ids, seen, twice = Ids(recipe.slug), set(), []
-    for sample in recipe.reader(profile)(tree):
-        if sample.key in seen:
+    ids, seen, twice, listed_as = Ids(recipe.slug), set(), [], spellings(recipe)
+    for sample in _readable(recipe.reader(profile)(tree), tree):
+        compared = folded(sample.key)
+        if compared in seen:
             twice.append(sample.key)
             continue
-        seen.add(sample.key)
+        seen.add(compared)
+        if (key := listed_as.get(compared, sample.key)) != sample.key:
+            sample = replace(sample, key=key)
         if unknown := (set(sample.masks) | set(sample.instances)) - set(recipe.labels):
             raise RecipeError(f"{recipe.name}: {sample.key} has labels the recipe does not declare: {listed(unknown)}.")
         tree.use(*paths_in(sample))
@@ -213,6 +225,16 @@ def _samples(recipe: Recipe, tree: RawTree, profile: Profile, fixes: bool) -> It
         yield ids.image(sample.key), sample
     if twice:
         raise RecipeError(f"{recipe.name}: {len(twice)} keys appear twice: {listed(twice)}.")
+
+
+def _readable(samples: Iterator[Sample], tree: RawTree) -> Iterator[Sample]:
+    """The reader's samples. Where it stumbles over a file that is missing, that is what is said."""
+    try:
+        yield from samples
+    except RawDataError as error:
+        if tree.missing and not isinstance(error, MissingRawFile):
+            raise MissingRawFile(f"{listed(tree.missing.values())} in {tree.root}.") from error
+        raise
 
 
 def _fixed(sample: Sample, fix: Fix) -> Sample:
@@ -226,11 +248,19 @@ def _fixed(sample: Sample, fix: Fix) -> Sample:
 
 
 def _run_blocks(
-    recipe: Recipe, tree: RawTree, staging: Path, profile: Profile, fixes: bool, work: Work, progress: Progress | None
+    recipe: Recipe,
+    names: Names,
+    staging: Path,
+    kind: _Kind,
+    work: Work,
+    progress: Progress | None,
+    receipt: Mapping[str, Any],
 ) -> int:
     """Run every block that has no record yet; return how many blocks there are."""
+    profile, tree = kind.profile, names.tree
     relabel = recipe.paper.renamed if profile == "paper" else {}
-    options = blocks.Options(relabel, profile == "paper" and recipe.paper.skip_empty)
+    skip_bad = tree.root if kind.skip.bad else None
+    options = blocks.Options(relabel, profile == "paper" and recipe.paper.skip_empty, skip_bad)
     errors: list[str] = []
     done = number = 0
 
@@ -241,8 +271,14 @@ def _run_blocks(
         def block() -> blocks.Block:
             return blocks.Block(number, staging, tuple(chunk), options)
 
-        for pair in _samples(recipe, tree, profile, fixes):
-            chunk.append(pair)
+        for image_id, sample in _samples(recipe, tree, profile, kind.fixes):
+            if sample.drop is None and (lacking := names.lacks(sample)):
+                if not kind.skip.bad:
+                    errors.extend(f"{sample.key}: {what}" for what in lacking)
+                    continue
+                remarks = (*sample.remarks, *(f"skipped: {what}" for what in lacking))
+                sample = replace(sample, drop=blocks.SKIPPED, remarks=remarks)
+            chunk.append((image_id, sample))
             if len(chunk) == BLOCK:
                 yield block()
                 chunk, number = [], number + 1
@@ -265,18 +301,22 @@ def _run_blocks(
             progress(done, None)
 
     work((block for block in tasks() if not finished(block)), note)
-    if number == 0:
-        raise RawDataError(
-            f"{recipe.name}: the reader found no sample in {tree.root}.", next=f"us43d fetch {recipe.name}"
-        )
+    if number == 0 and not errors:
+        raise _nothing(recipe, tree)
     if errors:
         more = f"\n  … and {len(errors) - 20} more" if len(errors) > 20 else ""
         raise RawDataError(
             f"{recipe.name}: {len(errors)} samples cannot be read:\n  " + "\n  ".join(errors[:20]) + more,
             disk="The finished blocks are kept; no build was written.",
-            next=f"us43d fetch {recipe.name}",
+            next=way_on(recipe, receipt),
         )
     return number
+
+
+def _nothing(recipe: Recipe, tree: RawTree) -> RawDataError:
+    return RawDataError(
+        f"{recipe.name}: the reader found no sample in {tree.root}.", next=f"us43d fetch {recipe.name} --force"
+    )
 
 
 def _runner(jobs: int) -> Work:
@@ -348,7 +388,13 @@ def _records(staging: Path, count: int) -> Iterator[dict[str, Any]]:
 
 
 def _finish(
-    recipe: Recipe, staging: Path, count: int, category: dict[str, int], kind: "_Kind", links: list[audited.Link]
+    recipe: Recipe,
+    staging: Path,
+    count: int,
+    category: dict[str, int],
+    kind: "_Kind",
+    links: list[audited.Link],
+    names: Names,
 ) -> dict[str, Any]:
     """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
     members, index = [], []
@@ -360,7 +406,8 @@ def _finish(
             members.append(group.Member(row["key"], row["group"], row["official"], row["pixel_hash"]))
     problems = found.problems(recipe) if kind.profile == "us43d" and not kind.specimen else []
     short = [problem for problem in problems if problem["found"] < problem["published"]]
-    if short and not kind.partial:
+    skipped = _skipped(kind.skip, names, found) if kind.skip else {}
+    if short and not kind.partial and not any(skipped.get(what) for what in ("samples", "files", "ignored")):
         raise CountError(
             f"{recipe.name}: fewer than published: "
             + listed(
@@ -413,9 +460,21 @@ def _finish(
         "twins": {"known": len(known), "audited": len(applied), "digest": audited.digest(applied)},
         "splits": {"rule": assignment.rule, **table},
     }
+    facts |= {"skipped": skipped} if kind.skip else {}
     dataset = facts | {"digest": shards.build_digest(output, facts, rows_digest)}
     atomic.write_bytes(output / "dataset.json", _json(dataset), parts=parts)
     return dataset
+
+
+def _skipped(skip: Skip, names: Names, found: "_Counts") -> dict[str, Any]:
+    """What was left out by choice: samples, files that belong to none, files by pattern."""
+    return {
+        "skip_bad": skip.bad,
+        "samples": found.drops[blocks.SKIPPED],
+        "files": names.unread() if skip.bad else {},
+        "ignored": {pattern: keys for pattern, keys in names.tree.hidden.items() if keys},
+        "patterns": list(skip.ignore),
+    }
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -76,12 +76,16 @@ class Samples(Sequence[LoadedSample]):
 
 
 def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None:
-    """The newest finished build of a source: whole before partial before specimen, the us43d profile before others."""
+    """The newest finished build of a source: whole before partial before specimen, the us43d profile before others.
 
-    def rank(path: Path) -> tuple[bool, bool, bool, bool, tuple[int, ...]]:
+    One that leaves nothing out by choice comes before one that does.
+    """
+
+    def rank(path: Path) -> tuple[bool | tuple[int, ...], ...]:
         said = path.name.split("-")
         revision = tuple(int(part) for part in said[0][1:].split("s") if part.isdigit())
-        return "us43d" in said, "specimen" not in said, "partial" not in said, "unfixed" not in said, revision
+        lesser = ("specimen", "partial", "skipping", "unfixed")
+        return "us43d" in said, *(word not in said for word in lesser), revision
 
     pattern = "r*s*-*" if profile is None else f"r*s*-{profile}*"
     builds = (path.parent for path in home.builds(name).glob(f"{pattern}/dataset.json"))

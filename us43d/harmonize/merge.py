@@ -29,6 +29,7 @@ __all__ = ["excluded_by", "merge"]
 #: What corpus.json keeps of a build's dataset.json.
 _KEPT = (
     "name", "slug", "version", "digest", "organ", "licence", "citations", "profile", "partial", "specimen", "counts",
+    "skipped",
 )  # fmt: skip
 _FILES = ("images.npy", "annotations.npy", "strings.bin", "rle.bin")
 
@@ -81,7 +82,7 @@ def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, comme
     facts |= {
         "release": release,
         "sources": [
-            {name: dataset[name] for name in _KEPT} | {"path": path.relative_to(home).as_posix()}
+            {name: dataset[name] for name in _KEPT if name in dataset} | {"path": path.relative_to(home).as_posix()}
             for dataset, path in datasets
         ],
         "categories": categories,

@@ -1,0 +1,169 @@
+"""A raw tree that lacks something or has too much: found by name before pixels are read; a way on that is recorded."""
+
+import itertools
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from us43d import registry
+from us43d.cards.card import left_out
+from us43d.errors import BuildError, RawDataError
+from us43d.harmonize import blocks, shards
+from us43d.harmonize.build import BuildResult, Skip, build
+from us43d.harmonize.check import check
+from us43d.harmonize.load import latest
+from us43d.paths import Home
+
+TOP = "Dataset_BUSI_with_GT"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    registry.specimen("busi")(tmp_path / "raw", np.random.default_rng(3))
+    return tmp_path / "raw"
+
+
+def made(raw: Path, *, bad: bool = False, ignore: tuple[str, ...] = (), kind: str = "specimen") -> BuildResult:
+    skip = Skip(bad, ignore)
+    home = Home(raw.parent / "home")
+    return build(registry.recipe("busi"), raw, home, receipt={"kind": kind}, fixes=False, skip=skip)
+
+
+def rows(result: BuildResult) -> dict[str, dict[str, Any]]:
+    return {row["key"]: row for row in shards.read_manifest(result.path / shards.MANIFEST)}
+
+
+def images(raw: Path) -> list[Path]:
+    return sorted(path for path in (raw / TOP / "benign").iterdir() if "_mask" not in path.name)
+
+
+def test_all_that_is_wrong_is_named_at_once_before_a_pixel_is_read(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = images(raw)[:3]
+    first.unlink()
+    second.with_name(f"{second.stem}_mask.png").unlink()
+    third.write_bytes(b"no picture")
+    (raw / TOP / "notes.csv").write_text("x")
+
+    def read(*args: object) -> None:
+        raise AssertionError("a pixel was read")
+
+    monkeypatch.setattr(blocks, "run", read)
+    with pytest.raises(RawDataError) as caught:
+        made(raw, kind="download")
+    said = caught.value.what
+    assert f"{TOP}/benign/{first.stem}_mask.png (image {TOP}/benign/{first.name} is missing)" in said
+    assert f"{TOP}/benign/{second.stem}_mask.png is missing" in said
+    assert f"{TOP}/notes.csv" in said
+    assert caught.value.next.startswith("us43d fetch BUSI --force")
+    assert "--skip-bad" in caught.value.next
+
+
+def test_skip_bad_counts_what_it_leaves_out(raw: Path) -> None:
+    whole = rows(made(raw))
+    first, second, third = images(raw)[:3]
+    first.unlink()
+    second.with_name(f"{second.stem}_mask.png").unlink()
+    third.unlink()
+    third.write_bytes(b"no picture")
+    (raw / TOP / "notes.csv").write_text("x")
+    result = made(raw, bad=True)
+    assert result.path.name.endswith("-skipping")
+    found = rows(result)
+    dropped = {f"{TOP}/benign/{path.name}" for path in (second, third)}
+    assert {key for key, row in found.items() if row["drop"] == blocks.SKIPPED} == dropped
+    assert set(whole) - set(found) == {f"{TOP}/benign/{first.name}"}
+    remarks = [remark for key in sorted(dropped) for remark in found[key]["remarks"]]
+    assert any("is missing" in remark for remark in remarks)
+    assert any("readable" in remark for remark in remarks)
+    assert str(raw) not in json.dumps(remarks)
+    for key, row in found.items():
+        if key not in dropped:
+            assert (row["sha256"], row["annotations"]) == (whole[key]["sha256"], whole[key]["annotations"])
+    skipped = result.dataset["skipped"]
+    assert skipped["samples"] == 2
+    masks = [path for path in skipped["files"] if path.startswith(f"{TOP}/benign/{first.stem}_mask")]
+    assert masks
+    assert set(skipped["files"]) == {*masks, f"{TOP}/notes.csv"}
+    assert json.loads((result.path / "provenance.json").read_bytes())["skipped"] == skipped
+    assert "2 samples are dropped" in left_out(result.dataset)
+    assert f"image {TOP}/benign/{first.name} is missing" in left_out(result.dataset).replace("\\", "")
+    assert check(result.path) == []
+
+
+def test_ignored_files_are_passed_over_and_recorded(raw: Path) -> None:
+    (raw / TOP / "notes.csv").write_text("x")
+    (raw / TOP / "odd [1].txt").write_text("x")
+    with pytest.raises(BuildError, match=r"2 files .* neither read nor ignored by name") as caught:
+        made(raw)
+    words = shlex.split(caught.value.next)
+    patterns = tuple(after for word, after in itertools.pairwise(words) if word == "--ignore")
+    result = made(raw, ignore=patterns)
+    assert [key for keys in result.dataset["skipped"]["ignored"].values() for key in keys] == [
+        f"{TOP}/notes.csv", f"{TOP}/odd [1].txt",
+    ]  # fmt: skip
+
+
+def test_an_ignored_image_takes_its_mask_along_only_by_name(raw: Path) -> None:
+    image = images(raw)[0]
+    with pytest.raises(BuildError, match=f"image {TOP}/benign/".replace("(", r"\(")):
+        made(raw, ignore=(f"*/{image.name}",))
+    result = made(raw, ignore=(f"*/{image.stem}*",))
+    assert f"{TOP}/benign/{image.name}" not in rows(result)
+
+
+def test_a_build_that_leaves_nothing_out_comes_first(raw: Path) -> None:
+    home = Home(raw.parent / "home")
+    lesser = made(raw, bad=True)
+    assert latest(home, "BUSI") == lesser.path
+    whole = made(raw)
+    assert latest(home, "BUSI") == whole.path
+    assert "skipped" not in whole.dataset
+    assert lesser.dataset["skipped"]["samples"] == 0
+
+
+def upper(raw: Path) -> None:
+    for path in sorted(raw.rglob("*.png")):
+        path.rename(path.with_suffix(".PNG"))
+
+
+def first_capital(raw: Path) -> None:
+    for path in sorted(raw.rglob("*.png")):
+        path.rename(path.with_name(path.name.capitalize()))
+
+
+@pytest.mark.parametrize("change", [upper, first_capital])
+def test_upper_case_names_have_the_keys_groups_and_splits_of_the_published(
+    raw: Path, change: Callable[[Path], None]
+) -> None:
+    before = rows(made(raw))
+    change(raw)
+    after = rows(made(raw))
+    for column in ("id", "group", "split", "annotations", "pixel_hash"):
+        assert {key: row[column] for key, row in after.items()} == {key: row[column] for key, row in before.items()}
+
+
+def test_the_command_that_is_printed_works(raw: Path) -> None:
+    """As printed, by a user whose tree was put there by hand."""
+    home = raw.parent / "home"
+    (home / "raw").mkdir(parents=True)
+    raw.rename(home / "raw" / "BUSI")
+    raw = home / "raw" / "BUSI"
+    images(raw)[0].unlink()
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        words = [*shlex.split(command)[1:], "--home", str(home), "--quiet", "--partial"]
+        return subprocess.run([sys.executable, "-m", "us43d", *words], capture_output=True, text=True, check=False)
+
+    failed = run("us43d build BUSI")
+    assert failed.returncode == 1
+    after = failed.stderr.split("Next: ")[1].split("   (")[0].strip()
+    assert after == "us43d build BUSI --skip-bad"
+    done = run(after)
+    assert done.returncode == 0, done.stderr

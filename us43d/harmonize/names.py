@@ -1,0 +1,132 @@
+"""What a raw tree lacks, and what it has too much, found from names before any pixel is read."""
+
+import posixpath
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from us43d.contract import RawTree, Recipe, Sample, paths_in
+from us43d.errors import BuildError, RawDataError, Us43dError, listed
+from us43d.rawtree import folded
+from us43d.splits import pinned, twins
+
+__all__ = ["Names", "Skip", "spellings", "way_on"]
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """What a person chose to leave out. bad: samples and files that cannot be used. ignore: patterns of raw files."""
+
+    bad: bool = False
+    ignore: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.bad or bool(self.ignore)
+
+
+def spellings(recipe: Recipe) -> dict[str, str]:
+    """Key as it is compared → key as it is listed: in the pinned split, among the twins, in the corrections."""
+    keys = [fix.key for fix in recipe.fixes]
+    keys += [key for names in twins.known(recipe.slug) for key in names]
+    if recipe.slug not in pinned.GROUPS_ONLY:
+        keys += [row.member.key for row in pinned.rows(recipe.slug)]
+    return {folded(key): key for key in keys}
+
+
+@dataclass
+class Names:
+    """What the samples of a source name, beside what lies in its raw tree."""
+
+    recipe: Recipe
+    tree: RawTree
+    missing: list[str] = field(default_factory=list)
+    samples: int = 0
+    _pairs: set[tuple[str, str, str, str]] = field(default_factory=set)
+
+    def lacks(self, sample: Sample) -> list[str]:
+        """The files of a sample that are missing, each in words."""
+        return [self.tree.missing[path] for path in paths_in(sample) if path in self.tree.missing]
+
+    def note(self, sample: Sample) -> None:
+        """Remember how the names of a sample's files follow from each other."""
+        files = [self.tree.name(path) for path in paths_in(sample)]
+        if files and isinstance(sample.image, Path):
+            image = self.tree.name(sample.image)
+            folder, (stem, ending) = posixpath.dirname(image), posixpath.splitext(posixpath.basename(image))
+            for other in files:
+                name = posixpath.basename(other)
+                if other != image and name.startswith(stem):
+                    self._pairs.add((posixpath.dirname(other), name.removeprefix(stem), folder, ending))
+
+    def cause(self, unread: str) -> str:
+        """Why a file belongs to no sample, where its name tells; else ""."""
+        place, name = posixpath.dirname(unread), posixpath.basename(unread)
+        for folder, ending, images, image_ending in sorted(self._pairs):
+            if place == folder and name.endswith(ending) and ending:
+                image = posixpath.join(images, name.removesuffix(ending) + image_ending)
+                if not self.tree.has_file(image):
+                    return f"image {image} is missing"
+        return ""
+
+    def survey(self, samples: Iterable[tuple[int, Sample]]) -> None:
+        """Go through all samples by name."""
+        for _, sample in samples:
+            self.samples += 1
+            self.note(sample)
+            if sample.drop is None:
+                self.missing += [f"{sample.key}: {what}" for what in self.lacks(sample)]
+
+    def unread(self) -> dict[str, str]:
+        """File that belongs to no sample → why, "" where that is not known."""
+        return {key: self.cause(key) for key in self.tree.unread(self.recipe.ignore)}
+
+    def fault(self, receipt: Mapping[str, Any]) -> Us43dError | None:
+        """One error for all that is missing and all that is too much; None if nothing is."""
+        unread = self.unread()
+        if not self.missing and not unread:
+            return None
+        causes = [f"{key} ({why})" if why else key for key, why in unread.items()]
+        lines = [
+            f"{len(self.missing)} files are missing:\n  " + "\n  ".join(self.missing[:20]) + _more(self.missing)
+            if self.missing
+            else "",
+            f"{len(unread)} files of the raw tree are neither read nor ignored by name: {listed(causes)}."
+            if unread
+            else "",
+        ]
+        kind = RawDataError if self.missing else BuildError
+        ignore = unread if not self.missing and not any(unread.values()) else {}
+        return kind(
+            f"{self.recipe.name}: " + "\n".join(filter(None, lines)),
+            disk="No build was written.",
+            next=way_on(self.recipe, receipt, ignore),
+        )
+
+
+def _more(lines: list[str]) -> str:
+    return f"\n  … and {len(lines) - 20} more" if len(lines) > 20 else ""
+
+
+def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
+    """A command that gets a person on whose raw tree is not what the recipe describes.
+
+    ignore: files that are merely too much, and can be left out by name.
+    """
+    files = list(ignore)
+    if 0 < len(files) <= 3:
+        return f"us43d build {recipe.name} " + " ".join(f"--ignore {shlex.quote(_literal(file))}" for file in files)
+    skip = f"us43d build {recipe.name} --skip-bad"
+    if files:
+        return skip
+    if receipt.get("kind") == "specimen":
+        return f"us43d fetch {recipe.name} --specimen --force"
+    if receipt.get("kind") == "download":
+        return f"us43d fetch {recipe.name} --force   (or, to leave them out and have it recorded: {skip})"
+    return f"{skip}   (leaves them out and records it; or us43d fetch {recipe.name} --from with a complete copy)"
+
+
+def _literal(file: str) -> str:
+    """A name as a pattern that matches it alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in file)
