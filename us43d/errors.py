@@ -7,6 +7,7 @@
     ├── RecipeError                        a recipe contradicts the contract
     ├── RawDataError                       the raw tree is not what the recipe describes
     │   ├── MissingRawFile                 a file the recipe needs is not there
+    │   │   └── MissingFolder              no folder has one of the names the recipe knows
     │   ├── UnreadableFile                 a file is there but corrupt, truncated or of another type
     │   └── MaskMismatch                   a mask does not fit its image and no rule covers it
     ├── CountError                         fewer images or masks than published
@@ -34,8 +35,8 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError", "ImageError",
-    "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingRawFile", "RawDataError", "RecipeError",
-    "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName", "UnreadableFile", "Us43dError",
+    "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile", "RawDataError",
+    "RecipeError",    "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName", "UnreadableFile", "Us43dError",
     "UsageError", "VerifyError", "WeightsError", "listed",
 ]  # fmt: skip
 
@@ -97,6 +98,11 @@ class RawDataError(Us43dError):
 
 class MissingRawFile(RawDataError):
     pass
+
+
+class MissingFolder(MissingRawFile):
+    #: The names.
+    folders: tuple[str, ...] = ()
 
 
 class UnreadableFile(RawDataError):

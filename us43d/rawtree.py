@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from us43d import rawtable
-from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, listed
+from us43d.errors import MissingFolder, MissingRawFile, RawDataError, UnreadableFile, listed
 from us43d.rawtable import Row
 
 if TYPE_CHECKING:
@@ -157,7 +157,9 @@ class RawTree:
             if len(nearest) > 1:
                 raise RawDataError(f"Several folders in {self.root} are called {folder}: {listed(nearest)}.")
             return self._from(nearest[0])
-        raise MissingRawFile(f"No folder in {self.root} is called {' or '.join(folders)}.")
+        error = MissingFolder(f"No folder in {self.root} is called {' or '.join(folders)}.")
+        error.folders = folders
+        raise error
 
     def _from(self, prefix: str) -> "RawTree":
         view = object.__new__(RawTree)
@@ -166,6 +168,14 @@ class RawTree:
         view._files = {key[len(prefix) :]: path for key, path in self._files.items() if key.startswith(prefix)}
         view._real = {folded(key): key for key in view._files}
         view._used, view.missing, view.hidden, view._collect = self._used, self.missing, self.hidden, self._collect
+        return view
+
+    def under(self, folder: str, top: str) -> "RawTree":
+        """The files below one folder ("" or ending in `/`) as if they lay below `top` (likewise), on their own."""
+        view = self._from(folder)
+        view._files = {f"{top}{key}": path for key, path in view._files.items()}
+        view._real = {folded(key): key for key in view._files}
+        view.prefix, view._used, view.missing = "", set(), {}
         return view
 
     def has(self, key: str) -> bool:

@@ -5,6 +5,7 @@ before the first byte (`us43d.fetch.ledger`).
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from us43d.errors import (
     LoginError,
     ManualFileError,
     MissingRawFile,
+    RawDataError,
     Us43dError,
     UsageError,
     VerifyError,
@@ -31,6 +33,7 @@ from us43d.fetch.hosts import resolve
 from us43d.fetch.http import Remote, Web
 from us43d.fetch.unpack import unpack
 from us43d.paths import Home
+from us43d.rawtree import folded
 from us43d.specimen import Specimen
 
 __all__ = ["Fetched", "Plan", "fetch", "fetch_specimen", "here", "plan", "ways"]
@@ -206,34 +209,61 @@ class _Work:
         found = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
         if found.tree:
             return self._raw_from_tree(found.tree, licence)
+        for number, path in enumerate(found.candidates, start=1):
+            try:
+                return self._from_files(given.Given(None, ((RawFile(name=path.name), path),)), licence)
+            except (RawDataError, ArchiveError):
+                if number == len(found.candidates):
+                    raise
+        return self._from_files(found, licence)
+
+    def _from_files(self, found: given.Given, licence: dict[str, Any]) -> str:
+        """Take archives that the user has. What is not known to be what was published must be what the reader knows."""
         digests = dict(found.digests)
-        remotes = []
+        places = {file.name: path for file, path in found.files}
+        remotes = [_remote(file) for file, _ in found.files]
+        entries = {}
         for file, path in found.files:
-            target = self.folder / file.name
-            if not (target.exists() and target.samefile(path)):
-                target.unlink(missing_ok=True)
-                atomic.link_or_copy(path, target)
-            digest = digests.get(file.name) or verify.digests(target)
+            digest = digests.get(file.name) or verify.digests(path)
             trust = "published digest" if file.sha256 or file.md5 else "published size" if file.size else "first use"
-            entry = {"date": store.now(), "bytes": target.stat().st_size, **digest, "trust": trust, "from": "the user"}
-            self.record.note(file.name, entry)
-            remotes.append(_remote(file))
+            if found.doubt or not found.route:
+                trust = "first use"
+            entries[file.name] = {
+                "date": store.now(), "bytes": path.stat().st_size, **digest, "trust": trust, "from": "the user",
+            }  # fmt: skip
+
+        def keep() -> None:
+            """Put the archives among the downloads, now that they are known to be of use."""
+            for name, path in places.items():
+                target = self.folder / name
+                if not (target.exists() and target.samefile(path)):
+                    target.unlink(missing_ok=True)
+                    atomic.link_or_copy(path, target)
+                self.record.note(name, entries[name])
+
         names = listed((file.name for file, _ in found.files), 3)
-        how = _trust(self.record, remotes) if found.route else "UNVERIFIED: under no name that is published"
+        how = _trust(entries, remotes)
+        if found.doubt or not found.route:
+            how = f"UNVERIFIED: {found.doubt or 'under no name that is published'}"
         said = f"from {names} as given, {how}"
-        return self._raw_from_archives(remotes, "given", found.route, said, licence)
+        arrange = how.startswith("UNVERIFIED")
+        return self._raw_from_archives(
+            remotes, "given", found.route, said, licence, places=places, keep=keep, arrange=arrange
+        )
 
     def from_routes(self, licence: dict[str, Any]) -> str:
         """The first way that works. Raises what went wrong with all of them."""
         for route in ways(self.recipe):
             if (remotes := self._on_disk(route)) is not None:
-                said = f"from {_called(route)}, already downloaded, {_trust(self.record, remotes)}"
+                said = f"from {_called(route)}, already downloaded, {_trust(self.record.data['files'], remotes)}"
                 return self._raw_from_archives(remotes, "download", route, said, licence)
         failures: list[tuple[Route, Us43dError]] = []
         for route in ways(self.recipe):
             try:
                 remotes = self._by_network(route)
-                said = f"from {_called(route)}, {_trust(self.record, remotes)}{self._mirror(route, remotes)}"
+                said = (
+                    f"from {_called(route)}, {_trust(self.record.data['files'], remotes)}{self._mirror(route, remotes)}"
+                )
                 return self._raw_from_archives(remotes, "download", route, said, licence)
             except (FetchError, ManualFileError, ArchiveError) as error:
                 failures.append((route, error))
@@ -347,12 +377,27 @@ class _Work:
     # ------------------------------------------------------------------------------------------------- to the raw tree
 
     def _raw_from_archives(
-        self, remotes: Sequence[Remote], kind: str, route: Route | None, said: str, licence: dict[str, Any]
+        self,
+        remotes: Sequence[Remote],
+        kind: str,
+        route: Route | None,
+        said: str,
+        licence: dict[str, Any],
+        *,
+        places: Mapping[str, Path] | None = None,
+        keep: Callable[[], None] = lambda: None,
+        arrange: bool = False,
     ) -> str:
+        """Unpack into the raw tree.
+
+        places: where archives lie that are not among the downloads. keep: called when they have proved to be of use.
+        arrange: the reader must know the tree, perhaps under another top folder.
+        """
+        places = places or {}
         archives: dict[str, list[Path]] = {}
         for remote in remotes:
             if remote.unpack:
-                archives.setdefault(remote.into, []).append(self.folder / remote.name)
+                archives.setdefault(remote.into, []).append(places.get(remote.name, self.folder / remote.name))
         before = store.listing(self.home, self.recipe.name) if self.record.data["kind"] != "specimen" else {}
         remarks: list[str] = []
         with store.making_raw(self.home, self.recipe.name) as tree:
@@ -372,7 +417,10 @@ class _Work:
                 if not remote.unpack:
                     target = tree / remote.into / remote.name
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    atomic.link_or_copy(self.folder / remote.name, target)
+                    atomic.link_or_copy(places.get(remote.name, self.folder / remote.name), target)
+            if arrange:
+                self._arrange(tree)
+            keep()
             said += "".join(f"; {remark}" for remark in remarks)
             way = {
                 "way": _called(route) if route else "given",
@@ -383,6 +431,27 @@ class _Work:
                 self.home, self.recipe.name, tree, self.record, kind=kind, said=said, licence=licence, route=way
             )
         return said + self._changes(before, remotes)
+
+    def _arrange(self, tree: Path) -> None:
+        """Move the files of a tree to where the reader looks for them. Raises RawDataError where it knows none."""
+        try:
+            wanted = given.layout(self.recipe, tree).files
+        except RawDataError as error:
+            what = error.what.replace(str(tree), "it")
+            raise RawDataError(
+                f"{self.recipe.name}: what was unpacked is not this source's data: {what}",
+                disk="No raw tree was written.",
+                next=f"us43d info {self.recipe.name}",
+            ) from error
+        for key, path in wanted:
+            target = tree / key
+            if path != target:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+        for folder, _, _ in os.walk(tree, topdown=False):
+            with suppress(OSError):  # those that are not empty stay
+                Path(folder).rmdir()
+        tree.mkdir(exist_ok=True)
 
     def _stoppable(self, progress: Progress) -> Progress:
         """A bar whose work ends when the session is stopped."""
@@ -395,7 +464,8 @@ class _Work:
         return moved
 
     def _raw_from_tree(self, files: Sequence[tuple[str, Path]], licence: dict[str, Any]) -> str:
-        said = f"from {len(files):,} files of an unpacked tree as given, not verified against anything published"
+        said = f"from {len(files):,} files of an unpacked tree as given, {self._digests_of(files)}"
+        before = store.listing(self.home, self.recipe.name) if self.record.data["kind"] != "specimen" else {}
         with store.making_raw(self.home, self.recipe.name) as tree, self.bars(self.recipe.name, "files") as progress:
             for n, (key, path) in enumerate(files, start=1):
                 target = tree / key
@@ -404,7 +474,26 @@ class _Work:
                 progress(n, len(files))
             facts = {"kind": "given", "said": said, "licence": licence, "route": None}
             store.finish_raw(self.home, self.recipe.name, tree, self.record, **facts)
-        return said
+        return said + (self._compared(before) if before else "")
+
+    def _digests_of(self, files: Sequence[tuple[str, Path]]) -> str:
+        """What the published digests of single files say of a tree."""
+        there = {folded(key): path for key, path in files}
+        known = {
+            folded(f"{file.into}/{file.name}".strip("/")): file
+            for route in self.recipe.routes
+            for file in route.files
+            if not file.unpack and (file.sha256 or file.md5)
+        }
+        wrong = []
+        for key in sorted(known.keys() & there.keys()):
+            file, found = known[key], verify.digests(there[key], md5=True)
+            if file.sha256 not in (None, found["sha256"]) or file.md5 not in (None, found["md5"]):
+                wrong.append(key)
+        if wrong:
+            return f"UNVERIFIED: {len(wrong)} files have another digest than published, such as {listed(wrong, 3)}"
+        count = len(known.keys() & there.keys())
+        return f"{count:,} of them with digests as published" if count else "not verified against anything published"
 
     def _distrust(self, remotes: Sequence[Remote]) -> None:
         """Forget files that nobody has vouched for and that cannot be unpacked, so that they are fetched anew."""
@@ -417,8 +506,10 @@ class _Work:
 
     def _changes(self, before: Mapping[str, str], remotes: Sequence[Remote]) -> str:
         """What a file made on the fly holds now that it did not hold at the first download."""
-        if not before or not any(remote.generated for remote in remotes):
-            return ""
+        return self._compared(before) if before and any(remote.generated for remote in remotes) else ""
+
+    def _compared(self, before: Mapping[str, str]) -> str:
+        """How the raw tree differs from the one before it, file by file."""
         after = store.listing(self.home, self.recipe.name)
         missing, extra = set(before) - set(after), set(after) - set(before)
         changed = [path for path in set(before) & set(after) if before[path] != after[path]]
@@ -477,7 +568,7 @@ def _plain(remote: Remote) -> dict[str, Any]:
     return {name: getattr(remote, name) for name in kept}
 
 
-def _trust(record: store.Receipt, remotes: Sequence[Remote]) -> str:
+def _trust(entries: Mapping[str, Mapping[str, Any]], remotes: Sequence[Remote]) -> str:
     """How far the files are trusted, in words; the weakest of them decides."""
     words = {
         "first use": "digest recorded at this first use",
@@ -486,5 +577,5 @@ def _trust(record: store.Receipt, remotes: Sequence[Remote]) -> str:
         "same as before": "digest as at the first download",
         "published digest": "digest as published",
     }
-    kinds = {(record.entry(remote.name) or {}).get("trust", "first use") for remote in remotes}
+    kinds = {entries.get(remote.name, {}).get("trust", "first use") for remote in remotes}
     return next((said for kind, said in words.items() if kind in kinds), "")

@@ -1,57 +1,92 @@
 """Files a user has already: the right ones found among others, by name, size and digest; or a tree unpacked before."""
 
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from us43d import registry
 from us43d.contract import RawFile, RawTree, Recipe, Route, paths_in
-from us43d.errors import MissingRawFile, RawDataError, Us43dError, VerifyError, listed
-from us43d.fetch import verify
+from us43d.errors import (
+    ArchiveError,
+    MissingFolder,
+    MissingRawFile,
+    RawDataError,
+    RecipeError,
+    Us43dError,
+    VerifyError,
+    listed,
+)
+from us43d.fetch import store, verify, zips
+from us43d.rawtree import is_litter
 
-__all__ = ["Given", "look"]
+__all__ = ["Given", "Layout", "layout", "look"]
+
+#: Folders of a tree that are tried as its top, and how deep they may lie.
+_MOST_TOPS, _DEPTH = 40, 3
+#: What browsers, file managers and hosts add to the name of a second copy.
+_COPY = re.compile(r"( ?\(\d+\)| - copy| copy|[ _-]\d{1,2}|-master|-main|-[0-9a-f]{40})$", re.IGNORECASE)
+#: First bytes of zip, RAR, 7z, gzip and xz.
+_ARCHIVES = (b"PK\x03\x04", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"\xfd7zXZ")
+_ENDING = re.compile(r"(\.tar)?\.\w{1,5}$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
     """What was found. files: raw file → where it lies. tree: path in the raw tree → file, where no archive was given.
 
-    route: the way whose files these are. digests: of each of `files`, by name.
+    route: the way whose files these are. digests: of each of `files`, by name. candidates: archives of other names that
+    may hold the tree, the likeliest first; the first one that does is taken. doubt: what speaks against the files.
     """
 
     route: Route | None
     files: tuple[tuple[RawFile, Path], ...] = ()
     tree: tuple[tuple[str, Path], ...] = ()
     digests: tuple[tuple[str, dict[str, str]], ...] = ()
+    candidates: tuple[Path, ...] = ()
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a tree lies for the reader. files: path in the raw tree → file. lacking: samples that lack a file."""
+
+    files: tuple[tuple[str, Path], ...]
+    samples: int
+    lacking: int
 
 
 def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     """The files of `recipe` among `paths` (files, or folders searched to any depth).
 
     In order: all files of one route; an unpacked tree that the reader accepts; the archives named one by one, whatever
-    they are called. Raises MissingRawFile with what was looked for, VerifyError if only damaged files were found.
+    they are called; archives in the folders that list what the source's tree has. Raises MissingRawFile with what was
+    looked for, VerifyError if only damaged files were found.
     """
     for path in paths:
         if not path.exists():
             raise MissingRawFile(f"{path} does not exist.")
     files = [file for path in paths for file in _files(path)]
     damaged: list[VerifyError] = []
+    others = []
     for route in recipe.routes:
         if route.files and (found := _route(route, files, damaged)):
-            return found
+            if not found.doubt:
+                return found
+            others.append(found)
+    if others:
+        return others[0]
     refusals = []
     for path in paths:
         if path.is_dir():
             try:
-                return Given(None, tree=tuple(_tree(recipe, path)))
+                return Given(None, tree=layout(recipe, path).files)
             except Us43dError as error:
-                refusals.append(f"{path} is no unpacked tree either: {error.what}")
+                refusals.append(f"{path} is not the unpacked tree either: {error.what}")
     if damaged:
         damaged[0].next = f"us43d fetch {recipe.name}   (or --from with a good copy)"
         raise damaged[0]
-    named = [path for path in paths if path.is_file()]
-    if named:
+    if named := [path for path in paths if path.is_file()]:
         for path in named:
             try:
                 verify.check_type(path, path.name)
@@ -59,66 +94,187 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
                 error.next = f"us43d fetch {recipe.name}   (or --from with a good copy)"
                 raise
         return Given(None, files=tuple((RawFile(name=path.name), path) for path in named))
+    archives = [path for path in files if _is_archive(path)]
+    if likely := _likely(recipe, archives):
+        return Given(None, candidates=tuple(likely))
     wanted = " or ".join(listed(file.name for file in route.files) for route in recipe.routes if route.files)
+    hint = f" Archives there: {listed(archives, 3)}; to take one of them, name it." if archives else ""
     raise MissingRawFile(
-        f"{recipe.name}: {listed(paths)} holds neither {wanted or 'its files'} nor the unpacked tree. "
+        f"{recipe.name}: {listed(paths)} holds neither {wanted or 'its files'} nor the unpacked tree.{hint} "
         + " ".join(refusals),
-        next=f"us43d info {recipe.name}",
+        next=f"us43d fetch {recipe.name} --from {archives[0]}" if archives else f"us43d info {recipe.name}",
     )
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
+    """Regular files at or below a path. Raises RawDataError for a pipe, socket or device."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise RawDataError(f"{path} is neither a file nor a folder (a pipe, socket or device).")
         yield path
-    for folder, inner, names in os.walk(path):
-        inner.sort()
-        yield from (Path(folder, name) for name in sorted(names))
+        return
+    for name, file in store.walk(path):
+        if file.is_file() and not any(is_litter(step) for step in name.split("/")):
+            yield file
 
 
-def _plain(name: str) -> str:
-    """A name without what browsers add to a second copy: "a (1).zip", "a.zip.1"."""
-    return re.sub(r"( \(\d+\)|\(\d+\))(?=(\.[^.]+)?$)", "", name).lower()
+def _spellings(name: str) -> Iterator[str]:
+    """A name as it is, and without what is added to copies: "a (1).zip", "a 2.zip", "a - Copy.zip", "a.zip.1"."""
+    name = name.lower()
+    yield name
+    name = re.sub(r"\.\d{1,2}$", "", name)
+    ending = match[0] if (match := _ENDING.search(name)) else ""
+    stem = name.removesuffix(ending)
+    yield f"{stem}{ending}"
+    while (shorter := _COPY.sub("", stem)) not in (stem, ""):
+        stem = shorter
+        yield f"{stem}{ending}"
+
+
+def _called(files: list[Path], wanted: str, others: Iterable[str]) -> list[Path]:
+    """The files of that name; then those of its name but for what is added to copies, and of none of the others."""
+    names = {wanted.lower(), re.sub(r"-[0-9a-f]{40}(?=\.\w+$)", "", wanted.lower())}  # a branch instead of a commit
+    taken = {other.lower() for other in others}
+    exact = [path for path in files if path.name.lower() == wanted.lower()]
+    copies = (path for path in files if path not in exact and path.name.lower() not in taken)
+    return exact + [path for path in copies if names.intersection(_spellings(path.name))]
 
 
 def _route(route: Route, files: list[Path], damaged: list[VerifyError]) -> Given | None:
     """All files of a route, or None; what was found but is damaged is noted."""
-    chosen, digests = [], []
+    chosen, digests, doubts = [], [], []
     for wanted in route.files:
-        named = [path for path in files if _plain(path.name) == wanted.name.lower()]
+        named = _called(files, wanted.name, (file.name for file in route.files))
         sized: list[Path] = []
         if not named and wanted.size and (wanted.sha256 or wanted.md5):
             sized = [path for path in files if path.stat().st_size == wanted.size]
+        sound: list[tuple[Path, dict[str, str], str]] = []
         for path in named + sized:
             try:
-                verify.check_type(path, wanted.name, wanted.size)
-                found = verify.digests(path, md5=wanted.md5 is not None)
-                verify.check_digests(str(path), found, md5=wanted.md5, sha256=wanted.sha256)
+                verify.check_type(path, wanted.name)
             except VerifyError as error:
-                if path in named:
-                    damaged.append(error)
-            else:
-                chosen.append((wanted, path))
-                digests.append((wanted.name, found))
+                damaged.append(error)
+                continue
+            digest = verify.digests(path, md5=wanted.md5 is not None)
+            doubt = _doubt(wanted, path, digest)
+            if path in named or not doubt:
+                sound.append((path, digest, doubt))
+            if not doubt:
                 break
-        else:
+        if not sound:
             return None
-    return Given(route, tuple(chosen), digests=tuple(digests))
+        path, digest, doubt = min(sound, key=lambda each: bool(each[2]))
+        chosen.append((wanted, path))
+        digests.append((wanted.name, digest))
+        doubts += [doubt] if doubt else []
+    return Given(route, tuple(chosen), digests=tuple(digests), doubt="; ".join(doubts))
 
 
-def _tree(recipe: Recipe, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Files of an unpacked tree: whatever lies at its top beside files of other purpose is left out.
+def _doubt(wanted: RawFile, path: Path, digest: dict[str, str]) -> str:
+    """In what a file of the right name differs from the published one; "" if in nothing that is known."""
+    if wanted.size is not None and path.stat().st_size != wanted.size:
+        return f"{path.name} has {path.stat().st_size:,} bytes, the published file {wanted.size:,}"
+    try:
+        verify.check_digests(path.name, digest, md5=wanted.md5, sha256=wanted.sha256)
+    except VerifyError:
+        return f"{path.name} has another digest than the published file"
+    return ""
 
-    Raises RawDataError where the reader does not know the tree.
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8).startswith(_ARCHIVES)
+
+
+def _likely(recipe: Recipe, archives: list[Path]) -> list[Path]:
+    """The zips that list what the source's tree has, by folders and endings; the best first."""
+    wanted = _signature(recipe)
+    scores = {}
+    for path in archives:
+        try:
+            held = {_kind(name) for name in zips.names(path)}
+        except (ArchiveError, OSError):
+            continue
+        if wanted and len(held & wanted) * 2 >= len(wanted):
+            scores[path] = len(held & wanted)
+    return sorted(scores, key=lambda path: (-scores[path], path))
+
+
+def _kind(name: str) -> tuple[str, str]:
+    """(folder a file lies in, ending): what copies of one tree have in common."""
+    path = Path(name.replace("\\", "/"))
+    return path.parent.name.lower(), path.suffix.lower()
+
+
+def _signature(recipe: Recipe) -> set[tuple[str, str]]:
+    """Folders and endings of the published tree, as the synthetic sample has them; empty where there is none."""
+    import tempfile
+
+    import numpy as np
+
+    try:
+        make = registry.specimen(recipe.slug)
+    except RecipeError:
+        return set()
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder), np.random.default_rng(0))
+        return {_kind(name) for name, _ in store.walk(Path(folder))}
+
+
+# ------------------------------------------------------------------------------------------------------ unpacked trees
+
+
+def layout(recipe: Recipe, folder: Path) -> Layout:
+    """How the tree in a folder is to lie for the reader: as it is, or from another top folder, under another name.
+
+    Whatever lies at its top beside files of other purpose is left out. Raises RawDataError where the reader knows it
+    in no way.
     """
-    tree = RawTree(folder)
-    count = 0
+    tree = RawTree(folder, collect=True)
+    tops = list(_tops(tree))
+    try:
+        return _accepted(recipe, tree.under("", ""))
+    except MissingFolder as error:
+        ways = [(top, f"{name}/") for name in error.folders for top in tops]
+        first: Us43dError = error
+    except RawDataError as error:  # of a tree that holds several copies, each for itself may do
+        ways = [(top, "") for top in tops[1:]]
+        first = error
+    best: Layout | None = None
+    for top, name in ways:
+        try:
+            accepted = _accepted(recipe, tree.under(top, name))
+        except RawDataError:
+            continue
+        if best is None or accepted.samples - accepted.lacking > best.samples - best.lacking:
+            best = accepted
+    if best is None:
+        raise first
+    return best
+
+
+def _tops(tree: RawTree) -> Iterator[str]:
+    """Folders that may be the top, the outer ones first, each as a prefix of keys."""
+    found = {""}
+    for key in tree:
+        steps = key.split("/")[:-1]
+        found |= {"/".join(steps[:depth]) + "/" for depth in range(1, min(len(steps), _DEPTH) + 1)}
+    yield from sorted(found, key=lambda top: (top.count("/"), top))[:_MOST_TOPS]
+
+
+def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
+    """The layout of a tree that the reader knows. Raises RawDataError where it does not, or hardly."""
+    samples = lacking = 0
     for sample in recipe.read(tree):
         tree.use(*paths_in(sample))
-        count += 1
-    if count == 0:
-        raise RawDataError(f"the reader finds no sample in {folder}.")
+        samples += 1
+        lacking += any(path in tree.missing for path in paths_in(sample))
+    if samples == 0:
+        raise RawDataError(f"the reader finds no sample in {tree.root}.")
+    if 2 * lacking > samples:
+        few = listed(tree.missing.values(), 3)
+        raise RawDataError(f"{lacking} of {samples} samples in {tree.root} lack a file: {few}.")
     unread = set(tree.unread({}))
-    tops = {key.partition("/")[0] for key in tree if key not in unread}
-    for key in tree:
-        if key.partition("/")[0] in tops:
-            yield key, tree.path(key)
+    tops = {key.partition("/")[0] for key in tree if tree.name(tree.path(key)) not in unread}
+    files = tuple((key, tree.path(key)) for key in tree if key.partition("/")[0] in tops)
+    return Layout(files, samples, lacking)

@@ -122,6 +122,12 @@ class Receipt:
         self._lock = threading.Lock()
         self._saved = 0.0
 
+    @property
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Name → entry of every file."""
+        found: dict[str, dict[str, Any]] = self.data["files"]
+        return found
+
     def entry(self, name: str) -> dict[str, Any] | None:
         found = self.data["files"].get(name)
         return dict(found) if found else None

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from us43d.fetch.parts import opened
-from us43d.fetch.place import CHUNK, Sink, decoded
+from us43d.fetch.place import CHUNK, Limits, Sink, Tree, decoded
 
-__all__ = ["disks_before", "unpack"]
+__all__ = ["disks_before", "names", "unpack"]
 
 _END, _END64, _LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _ENTRY, _LOCAL = b"PK\x01\x02", b"PK\x03\x04"
@@ -84,6 +84,21 @@ def _find_end(file: BinaryIO, size: int, *, behind: int = 0) -> _End | None:
         return None
     disk, directory_disk, _, count, length, offset = struct.unpack("<2L4Q", record[16:56])
     return _End(disk, directory_disk, count, length, offset, begin + at - 76, True, begin + at + 22 + comment)
+
+
+def names(path: Path) -> Iterator[str]:
+    """What the directory of a zip in one file lists. Raises ArchiveError for what is none, or is damaged."""
+    tree = Tree(path.parent, Limits(), 0, None)
+    sink = tree.sink(path.name)
+    with opened([path]) as file:
+        end = _find_end(file, path.stat().st_size) or _find_end(file, path.stat().st_size, behind=_MOST_AROUND)
+        if end is None or end.disk or end.size > end.at:
+            raise sink.damaged("it is no zip in one piece")
+        if end.entries > sink.limits.members:
+            raise sink.too_many(end.entries)
+        for entry in _entries(file, end.at - end.size, end, sink):
+            if not entry.is_folder:
+                yield entry.name
 
 
 def unpack(files: Sequence[Path], sink: Sink) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -333,9 +334,10 @@ def test_given_by_digest(server: Any, source: Any, sources: ModuleType, home: Ho
 
 
 def test_given_archive_of_another_name(source: Any, sources: ModuleType, home: Home, tmp_path: Path) -> None:
-    (tmp_path / "mine.zip").write_bytes(sources.archive(0, SIZE))
+    registry.specimen("stu_hospital")(tmp_path / "made", np.random.default_rng(0))
+    shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path / "made")
     assert "UNVERIFIED" in fetch(source, home, sources.patient(), from_=[tmp_path / "mine.zip"]).said
-    assert (home.raw("Loopback") / "data" / "0_0.bin").is_file()
+    assert list(home.raw("Loopback").rglob("Test_Image_1.png"))
 
 
 def test_given_but_damaged(source: Any, sources: ModuleType, home: Home, tmp_path: Path) -> None:

@@ -1,0 +1,189 @@
+"""`--from` takes what people have: copies under a browser's name, top folders of any name, archives of none."""
+
+import hashlib
+import io
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from us43d import registry
+from us43d.contract import RawFile, Recipe, Route
+from us43d.errors import MissingRawFile, RawDataError, VerifyError
+from us43d.fetch import given, ledger
+from us43d.fetch.fetch import Fetched, fetch
+from us43d.harmonize.build import build
+from us43d.paths import Home
+
+TOP = "Dataset_BUSI_with_GT"
+
+
+def zipped(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                made.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """An unpacked BUSI, with its own top folder."""
+    registry.specimen("busi")(tmp_path / "made", np.random.default_rng(0))
+    return tmp_path / "made"
+
+
+def taken(home: Home, sources: ModuleType, *paths: Path, recipe: Recipe | None = None) -> Fetched:
+    """Fetched from there, and built: the images are all there under their keys."""
+    recipe = recipe or registry.recipe("busi")
+    ledger.accept(home, recipe)
+    found = fetch(recipe, home, sources.patient(), from_=paths)
+    built = build(recipe, home.raw(recipe.name), home, partial=True, fixes=False)
+    assert built.dataset["counts"]["images"] > 5
+    assert built.dataset["counts"]["annotations"] > 0
+    return found
+
+
+def busi(*files: RawFile, **facts: Any) -> Recipe:
+    recipe = registry.recipe("busi")
+    route = Route(kind="http", url="https://h.example/", files=files)
+    return Recipe(**({name: getattr(recipe, name) for name in Recipe.model_fields} | {"routes": (route,)} | facts))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "itself", "its top folder", "its top folder under another name", "parent of that", "deep", "beside others",
+        "twice", "upper case",
+    ],
+)  # fmt: skip
+def test_an_unpacked_tree_in_any_place(home: Home, sources: ModuleType, tree: Path, tmp_path: Path, shape: str) -> None:
+    whole = sum(1 for path in tree.rglob("*") if path.is_file())
+    place = tmp_path / "mine"
+    if shape == "itself":
+        shutil.move(tree, place)
+    elif shape == "its top folder":
+        place = tree / TOP
+    elif shape == "its top folder under another name":
+        shutil.move(tree / TOP, place)
+    elif shape in ("parent of that", "beside others"):
+        shutil.move(tree / TOP, place / "busi data")
+    elif shape == "deep":
+        shutil.move(tree / TOP, place / "a" / "b" / "c")
+    elif shape == "twice":
+        shutil.copytree(tree / TOP, place / "copy" / TOP)
+        shutil.copytree(tree / TOP, place / "old" / TOP)
+    else:
+        shutil.move(tree / TOP, place / TOP.upper())
+    if shape == "beside others":
+        (place / "thesis").mkdir()
+        (place / "thesis" / "figure.png").write_bytes(b"no picture of ours")
+        (place / ".DS_Store").write_bytes(b"x")
+        (place / "busi data" / "._benign (1).png").write_bytes(b"x")
+    found = taken(home, sources, place)
+    assert "as given" in found.said
+    assert sum(1 for path in home.raw("BUSI").rglob("*") if path.is_file()) == whole
+    assert (home.raw("BUSI") / (TOP.upper() if shape == "upper case" else TOP)).is_dir()
+
+
+def test_a_tree_that_lacks_a_file_is_taken_and_another_is_not(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path
+) -> None:
+    sorted((tree / TOP / "benign").glob("*_mask.png"))[0].unlink()
+    recipe = registry.recipe("busi")
+    ledger.accept(home, recipe)
+    assert fetch(recipe, home, sources.patient(), from_=[tree]).state == "done"
+    for mask in (tree / TOP).rglob("*_mask.png"):
+        mask.unlink()
+    with pytest.raises(MissingRawFile, match="lack a file"):
+        fetch(recipe, home, sources.patient(), from_=[tree])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Dataset_BUSI.zip", "Dataset_BUSI (1).zip", "Dataset_BUSI(2).zip", "Dataset_BUSI 2.zip", "Dataset_BUSI-1.zip",
+     "Dataset_BUSI - Copy.zip", "Dataset_BUSI - Copy (2).zip", "Dataset_BUSI copy.zip", "DATASET_BUSI.ZIP",
+     "Dataset_BUSI.zip.1"],
+)  # fmt: skip
+def test_an_archive_under_the_name_a_browser_gave_it(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path, name: str
+) -> None:
+    data = zipped(tree)
+    folder = tmp_path / "Downloads"
+    folder.mkdir()
+    (folder / name).write_bytes(data)
+    recipe = busi(RawFile(name="Dataset_BUSI.zip", sha256=hashlib.sha256(data).hexdigest()))
+    assert taken(home, sources, folder, recipe=recipe).said.endswith("digest as published")
+
+
+def test_a_branch_stands_for_the_commit(home: Home, sources: ModuleType, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "BUSI-master.zip").write_bytes(zipped(tree))
+    recipe = busi(RawFile(name=f"BUSI-{'0' * 40}.zip", generated=True))
+    taken(home, sources, tmp_path / "BUSI-master.zip", recipe=recipe)
+
+
+def test_a_numbered_part_is_not_taken_for_another(tmp_path: Path, tree: Path) -> None:
+    folder = tmp_path / "dl"
+    folder.mkdir()
+    (folder / "Test-2.zip").write_bytes(zipped(tree))
+    recipe = busi(RawFile(name="Test-1.zip"), RawFile(name="Test-2.zip"))
+    with pytest.raises(MissingRawFile, match=r"Test-1\.zip, Test-2\.zip"):
+        given.look(recipe.model_copy(update={"slug": "none"}), [folder])
+
+
+def test_another_digest_is_unverified_and_said(home: Home, sources: ModuleType, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "Dataset_BUSI.zip").write_bytes(zipped(tree))
+    for wanted in (RawFile(name="Dataset_BUSI.zip", sha256="0" * 64), RawFile(name="Dataset_BUSI.zip", size=7)):
+        found = taken(home, sources, tmp_path / "Dataset_BUSI.zip", recipe=busi(wanted))
+        assert "UNVERIFIED: Dataset_BUSI.zip has " in found.said
+    (tmp_path / "Dataset_BUSI.zip").write_bytes(sources.archive(0, 1000))
+    before = sorted(path.name for path in home.raw("BUSI").rglob("*"))
+    with pytest.raises(RawDataError, match="what was unpacked is not this source's data"):
+        taken(home, sources, tmp_path / "Dataset_BUSI.zip", recipe=busi(wanted))
+    assert sorted(path.name for path in home.raw("BUSI").rglob("*")) == before
+
+
+def test_an_archive_of_no_name_is_found_by_what_it_holds(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dl"
+    folder.mkdir()
+    (tree / TOP).rename(tree / "renamed by Kaggle")
+    (folder / "archive.zip").write_bytes(zipped(tree))
+    (folder / "other.zip").write_bytes(sources.archive(0, 1000))
+    (folder / "cut.zip").write_bytes(zipped(tree)[:-50])
+    (folder / "notes.txt").write_text("x")
+    found = taken(home, sources, folder)
+    assert found.said.startswith("from archive.zip as given, UNVERIFIED")
+    assert (home.raw("BUSI") / TOP / "benign").is_dir()
+    (folder / "archive.zip").unlink()
+    with pytest.raises(MissingRawFile, match=r"to take one of them, name it") as caught:
+        given.look(registry.recipe("busi"), [folder])
+    assert caught.value.next.startswith(f"us43d fetch BUSI --from {folder}/")
+
+
+def test_a_pipe_is_refused_by_name_and_not_opened(home: Home, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "Dataset_BUSI.zip")
+    for path in (tmp_path, tmp_path / "Dataset_BUSI.zip"):
+        with pytest.raises(RawDataError, match=r"Dataset_BUSI\.zip is neither a file nor a folder"):
+            given.look(registry.recipe("busi"), [path])
+
+
+def test_files_of_a_tree_are_compared_with_published_digests(home: Home, sources: ModuleType, tree: Path) -> None:
+    image = next(path for path in sorted((tree / TOP / "benign").iterdir()) if "_mask" not in path.name)
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    for wanted, said in ((digest, "1 of them with digests as published"), ("0" * 64, "UNVERIFIED: 1 files have")):
+        file = RawFile(name=image.name, into=f"{TOP}/benign", unpack=False, sha256=wanted)
+        assert said in taken(home, sources, tree, recipe=busi(file, RawFile(name="more.zip"))).said
+
+
+def test_a_damaged_archive_is_named(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "Dataset_BUSI (1).zip").write_bytes(zipped(tree)[:-100])
+    with pytest.raises(VerifyError, match="truncated zip"):
+        given.look(registry.recipe("busi"), [tmp_path / "Dataset_BUSI (1).zip"])
