@@ -36,8 +36,8 @@ from collections.abc import Iterable
 __all__ = [
     "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError", "ImageError",
     "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile", "RawDataError",
-    "RecipeError",    "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName", "UnreadableFile", "Us43dError",
-    "UsageError", "VerifyError", "WeightsError", "listed",
+    "RecipeError", "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName", "UnreadableFile",
+    "Us43dError", "UsageError", "VerifyError", "WeightsError", "listed",
 ]  # fmt: skip
 
 
