@@ -23,6 +23,7 @@ import torch
 
 from us43d import specimen
 from us43d.coco import own as coco
+from us43d.coco.segmentation import encode
 from us43d.harmonize.corpus import Corpus
 from us43d.model.predictor import fitted
 from us43d.train.config import PRESETS, preset
@@ -39,7 +40,7 @@ def made(folder: Path, count: int) -> Corpus:
         specimen.write_image(folder / f"{n}.png", specimen.speckle((500, 600), masks, rng))
         listing.append({"id": n, "file_name": f"{n}.png", "height": 500, "width": 600})
         for mask in masks:
-            counts = {"size": [500, 600], "counts": coco.encode(mask).decode()}
+            counts = {"size": [500, 600], "counts": encode(mask).decode()}
             annotations.append({"id": len(annotations), "image_id": n, "category_id": 1, "segmentation": counts})
     content = {"images": listing, "annotations": annotations, "categories": [{"id": 1, "name": "blob"}]}
     (folder / "data.json").write_text(json.dumps(content))

@@ -138,7 +138,10 @@ def _opened(session: Session, corpus: str | None, data: Path | None, images: Pat
         yield Corpus.open(release(session, corpus), session.home.root)
         return
     with tempfile.TemporaryDirectory(prefix="us43d-", ignore_cleanup_errors=True) as scratch:
-        yield coco.read(data, Path(scratch) / "data", images)
+        own = coco.read(data, Path(scratch) / "data", images)
+        for line in coco.told(own):
+            session.warn(line)
+        yield own
 
 
 def _written(

@@ -82,7 +82,10 @@ def train(
     place, chosen = session.home.runs / (run or settings.name), device_of(device)
     if chosen == "cpu" and settings.model.image_size >= 1024:
         session.warn("On a CPU this model takes months; --preset tiny learns in minutes.")
-    read = _own(data, place, images, leads) if data else Corpus.open(release(session, corpus), session.home.root)
+    if data:
+        read = _own(session, data, place, images, leads)
+    else:
+        read = Corpus.open(release(session, corpus), session.home.root)
 
     def report(record: dict[str, Any]) -> None:
         session.say(_line(record))
@@ -93,13 +96,16 @@ def train(
         _tell(session, result, read)
 
 
-def _own(file: Path, run: Path, images: Path | None, leads: bool) -> "Corpus":
-    """The corpus made of a COCO file; one process makes it, the others wait."""
+def _own(session: Session, file: Path, run: Path, images: Path | None, leads: bool) -> "Corpus":
+    """The corpus made of a COCO file; one process makes it and says what was left out, the others wait."""
     from us43d.coco import own as coco
 
     while not leads and not coco.made(file, run / "data", images):
         time.sleep(0.2)
-    return coco.read(file, run / "data", images)
+    corpus = coco.read(file, run / "data", images)
+    for line in coco.told(corpus) if leads else ():
+        session.warn(line)
+    return corpus
 
 
 def _config(

@@ -7,7 +7,7 @@ from pathlib import Path
 import us43d
 
 _BLOCKED = (
-    "pycocotools", "nibabel", "SimpleITK", "h5py", "openpyxl", "pandas", "pyarrow", "requests", "typer", "rich",
+    "nibabel", "SimpleITK", "h5py", "openpyxl", "pandas", "pyarrow", "requests", "typer", "rich",
     "filelock", "faster_coco_eval",
 )  # fmt: skip
 _SCRIPT = f"""

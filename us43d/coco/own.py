@@ -1,52 +1,66 @@
 """A COCO file of one's own, made into the arrays of a corpus (docs/format.md), so that training reads it as any other.
 
-Segmentations may be polygons, run lengths or compressed run lengths. Annotations of crowds are left out. A group (an
-image's "group", its "patient_id", or what is under its "us43d") is never divided; without one every image is its own.
+Images that are not plain 8-bit PNG or JPEG (other formats, more bits, palettes, turned ones, frames) are read by
+`us43d.pictures` once and kept beside the arrays as lossless PNG, as builds do. A group (an image's "group", its
+"patient_id", or what is under its "us43d") is never divided; without one every image is its own.
 """
 
 import hashlib
 import json
-import math
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d import atomic
-from us43d.errors import TrainError, listed
-from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPLITS, Corpus
-from us43d.masks import rle
+from us43d import atomic, pictures
+from us43d.coco import schema, segmentation
+from us43d.coco.schema import Category, File, Image, Report
+from us43d.errors import ImageError, RawDataError, TrainError, listed
+from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus, is_speck
+from us43d.masks import read as reading
 
-__all__ = ["encode", "filled", "made", "read"]
+__all__ = ["made", "read", "told"]
 
 #: The share of images held out for validation; whole groups, at least one where there are two.
 HELD_OUT = 0.15
+#: Categories that an array of annotations can number.
+_CATEGORIES = 65_535
 
 
 def read(file: Path, folder: Path, images: Path | None = None) -> Corpus:
-    """Make a corpus in `folder` of a COCO file; replaces one made of another version of the file.
+    """Make a corpus of a COCO file, or open the one that was made of it.
 
-    images: where file names begin, the file's own folder if None. Raises TrainError if the file is none, an image is
-    missing, or nothing can be trained on.
+    Args:
+        file: The COCO file.
+        folder: Where the corpus is made; one of another version of the file is replaced.
+        images: Where file names begin; the file's own folder if None.
+
+    Returns:
+        The corpus. `told` gives what was left out and remarked.
+
+    Raises:
+        TrainError: With all faults of the file and its images, or if nothing can be trained on.
+        StorageError: If the folder cannot be written.
     """
     file, images, digest = _identity(file, images)
     if made(file, folder, images):
         return Corpus.open(folder, images)
-    try:
-        content = json.loads(file.read_bytes())
-        listing, found = list(content["images"]), list(content["annotations"])
-        categories = sorted(content["categories"], key=lambda each: int(each["id"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{file} is no readable COCO file: {error!r}.") from error
-    _all_there(images, listing, file)
+    content, report = schema.load(file)
+    folder = Path(folder).absolute()
     with atomic.storage_errors(folder, "Nothing was changed on disk."):
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _write(temporary, file, listing, found, categories, digest)
+        try:
+            _write(temporary, folder, content, report, images, digest)
+        except TrainError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         atomic.replace_dir(temporary, folder)
     return Corpus.open(folder, images)
 
@@ -55,9 +69,20 @@ def made(file: Path, folder: Path, images: Path | None = None) -> bool:
     """Whether `folder` holds the corpus of this very file and folder of images. Raises TrainError as `read` does."""
     _, _, digest = _identity(file, images)
     try:
-        return bool(json.loads((folder / "corpus.json").read_text("utf-8"))["digest"] == digest)
-    except (OSError, ValueError, KeyError):
+        facts = json.loads((folder / "corpus.json").read_text("utf-8"))
+        return bool(facts["digest"] == digest and facts["folder"] == str(Path(folder).absolute()))
+    except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def told(corpus: Corpus) -> list[str]:
+    """Say what was left out of a corpus that `read` made, with reasons, and what was remarked: one line for each."""
+    left_out: Mapping[str, int] = corpus.facts["left_out"]
+    lines = list(corpus.facts["remarks"])
+    if left_out:
+        total, reasons = sum(left_out.values()), ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
+        lines.insert(0, f"{total:,} of {total + corpus.facts['annotations']:,} annotations are left out: {reasons}.")
+    return lines
 
 
 def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
@@ -71,157 +96,247 @@ def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
     return file, images, hashlib.sha256(data + str(images).encode()).hexdigest()
 
 
-def _all_there(images: Path, listing: Sequence[Mapping[str, Any]], file: Path) -> None:
-    missing = [each["file_name"] for each in listing if not (images / each["file_name"]).is_file()]
-    if missing:
-        raise TrainError(
-            f"{len(missing)} of {len(listing)} images of {file} are not in {images}: {listed(missing, 5)}.",
-            next=f"us43d train --data {file} --images FOLDER",
-        )
+# ------------------------------------------------------------------------------------------------------------- images
 
 
-def _write(
-    folder: Path,
-    file: Path,
-    listing: Sequence[Mapping[str, Any]],
-    found: Sequence[Mapping[str, Any]],
-    categories: Sequence[Mapping[str, Any]],
-    digest: str,
-) -> None:
-    groups = [_group(each) for each in listing]
+class _Pixels:
+    """Where each image's pixels are, and the mm of a pixel; faults go to the report."""
+
+    def __init__(self, content: File, report: Report, images: Path, temporary: Path, folder: Path) -> None:
+        self.entries, self.report = content.images, report
+        self.images, self.temporary, self.folder = images, temporary, folder
+        self.files = [""] * len(self.entries)
+        self.spacings: list[tuple[float, float] | None] = [image.spacing for image in self.entries]
+        self.remarks: Counter[str] = Counter()
+        self._find()
+
+    def _find(self) -> None:
+        by_file: dict[Path, list[int]] = {}
+        missing = []
+        for place, image in enumerate(self.entries):
+            path = self.images / image.file_name
+            if "\\" in image.file_name and not _is_file(path):
+                path = self.images / image.file_name.replace("\\", "/")
+            if _is_file(path):
+                by_file.setdefault(path, []).append(place)
+            else:
+                missing.append(image)
+        if len(missing) > len(self.entries) / 2:
+            raise TrainError(
+                f"{len(missing)} of {len(self.entries)} images of {self.report.file} are not in {self.images}: "
+                f"{listed((image.file_name for image in missing), 5)}.",
+                next="the same with --images FOLDER, the folder in which the file names begin",
+            )
+        for image in missing:
+            self._fault(image, f"is not in {self.images}")
+        for path, places in by_file.items():
+            try:
+                self._read(path, places)
+            except (ImageError, RawDataError) as error:
+                self._fault(self.entries[places[0]], f"cannot be used: {error.what}")
+
+    def _read(self, path: Path, places: Sequence[int]) -> None:
+        data = path.read_bytes()
+        header = reading.header(data, path)
+        if header is not None and header.plain:
+            for place in places:
+                if self._fits(place, header.width, header.height, ""):
+                    self.files[place] = str(path.relative_to(self.images) if path.is_relative_to(self.images) else path)
+            return
+        media = pictures.open(path)
+        single = media.kind == "image" and media.count == 1  # whatever frame it was taken from
+        wanted: dict[int, list[int]] = {}
+        for place in places:
+            number = 0 if single else self.entries[place].frame
+            if number is None and media.count == 1:
+                number = 0
+            if number is None:
+                many = "several" if media.count is None else media.count
+                self._fault(self.entries[place], f"has {many} frames, and the entry has no frame (from 0)")
+            else:
+                wanted.setdefault(number, []).append(place)
+        for frame in media.frames(next(iter(wanted))) if len(wanted) == 1 else media.frames() if wanted else ():
+            for place in wanted.pop(frame.number, ()):
+                self._keep(place, frame.pixels, media)
+            if not wanted:
+                break
+        for places_beyond in wanted.values():
+            self._fault(self.entries[places_beyond[0]], f"has no frame {self.entries[places_beyond[0]].frame}")
+        self.remarks.update(media.remarks)
+
+    def _keep(self, place: int, pixels: NDArray[np.uint8], media: pictures.Media) -> None:
+        """Write a frame as PNG."""
+        height, width = pixels.shape[:2]
+        if not self._fits(place, width, height, "; ".join(media.remarks)):
+            return
+        self.spacings[place] = self.spacings[place] or media.spacing
+        name = f"images/{place:08}.png"
+        shown = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, ::-1])
+        (self.temporary / "images").mkdir(exist_ok=True)
+        (self.temporary / name).write_bytes(cv2.imencode(".png", shown)[1].tobytes())
+        self.files[place] = str(self.folder / name)
+
+    def _fits(self, place: int, width: int, height: int, remark: str) -> bool:
+        image = self.entries[place]
+        if (image.width, image.height) == (width, height):
+            return True
+        shown = f"{width} × {height} pixels" + (f" ({remark})" if remark else "")
+        self._fault(image, f"has {shown}, but the entry says {image.width} × {image.height}")
+        return False
+
+    def _fault(self, image: Image, what: str) -> None:
+        self.report.fault(f"{image.where} {image.file_name}", "image", what)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file system takes
+        return False
+
+
+# ------------------------------------------------------------------------------------------------------------- corpus
+
+
+def _write(temporary: Path, folder: Path, content: File, report: Report, images: Path, digest: str) -> None:
+    pixels = _Pixels(content, report, images, temporary, folder)
+    if len(content.categories) > _CATEGORIES:
+        report.fault("categories", "", f"are {len(content.categories):,}, more than {_CATEGORIES:,}")
+    groups = _groups(content.images, report)
     held_out = _held_out(groups)
     numbers = {name: n for n, name in enumerate(dict.fromkeys(groups))}
-    shared = {int(each["id"]): n for n, each in enumerate(categories, start=1)}
-    by_image: dict[int, list[Mapping[str, Any]]] = {}
-    for each in found:
-        if not each.get("iscrowd"):
-            by_image.setdefault(int(each["image_id"]), []).append(each)
+    categories = sorted(content.categories, key=lambda one: _order(one.id))
+    shared = {one.id: n for n, one in enumerate(categories, start=1)}
+    annotations, runs = _annotations(content, shared, report)
+    report.raise_faults()
+    if not len(annotations):
+        reasons = f": left out are {report.reasons}" if report.left_out else ""
+        raise TrainError(f"{report.file} has no annotation with a mask{reasons}.")
 
-    rows = np.zeros(len(listing), IMAGE)
-    annotations: list[NDArray[Any]] = []
-    strings, runs = bytearray(), bytearray()
-    for number, (row, image, group) in enumerate(zip(rows, listing, groups, strict=True)):
-        height, width = int(image["height"]), int(image["width"])
-        row["id"], row["height"], row["width"], row["spacing"] = int(image["id"]), height, width, np.nan
-        row["split"], row["group"] = SPLITS.index("val" if group in held_out else "train"), numbers[group]
-        row["first"] = len(annotations)
-        for name, text in (("file", image["file_name"]), ("key", image["file_name"]), ("group", group)):
+    rows = np.zeros(len(content.images), IMAGE)
+    rows["id"] = _numbered([image.id for image in content.images], "image", report)
+    rows["height"], rows["width"] = ([getattr(i, side) for i in content.images] for side in ("height", "width"))
+    rows["spacing"] = [spacing or (np.nan, np.nan) for spacing in pixels.spacings]
+    rows["split"] = [SPLITS.index("val" if group in held_out else "train") for group in groups]
+    rows["group"] = [numbers[group] for group in groups]
+    counts = np.bincount(annotations["image"], minlength=len(rows))
+    rows["count"], rows["first"] = counts, np.cumsum(counts) - counts
+    strings = bytearray()
+    for row, file, image, group in zip(rows, pixels.files, content.images, groups, strict=True):
+        for name, text in (("file", file), ("key", _key(image)), ("group", group)):
             row[f"{name}_at"], row[f"{name}_len"] = len(strings), len(text.encode())
             strings += text.encode()
-        for each in by_image.get(int(image["id"]), ()):
-            mask = _mask(each, height, width, file)
-            if not mask.any():
+    np.save(temporary / "images.npy", rows, allow_pickle=False)
+    np.save(temporary / "annotations.npy", annotations, allow_pickle=False)
+    (temporary / "strings.bin").write_bytes(strings)
+    (temporary / "rle.bin").write_bytes(runs)
+    report.remarks += [f"{n:,} {'file' if n == 1 else 'files'}: {remark}." for remark, n in pixels.remarks.items()]
+    facts = _facts(report, rows, len(annotations), categories, len(numbers), digest) | {"folder": str(folder)}
+    (temporary / "corpus.json").write_text(json.dumps(facts, indent=1, sort_keys=True), "utf-8")
+
+
+def _annotations(content: File, categories: Mapping[str, int], report: Report) -> tuple[NDArray[Any], bytearray]:
+    """(rows of annotations in the order of the images, their compressed run lengths one after another)."""
+    places = {image.id: place for place, image in enumerate(content.images)}
+    by_image: list[list[int]] = [[] for _ in content.images]
+    for number, one in enumerate(content.annotations):
+        by_image[places[one.image_id]].append(number)
+    ids = _numbered([one.id for one in content.annotations], "annotation", report)
+    rows: list[tuple[Any, ...]] = []
+    runs = bytearray()
+    for place, (image, numbers) in enumerate(zip(content.images, by_image, strict=True)):
+        for number in numbers:
+            one = content.annotations[number]
+            try:
+                mask, reason = segmentation.encoded(one.segmentation, image.height, image.width)
+            except ValueError as error:
+                report.fault(one.where, "segmentation", str(error))
                 continue
-            text_of_runs, one = encode(mask), np.zeros((), ANNOTATION)
-            ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            one["id"], one["image"], one["category"] = int(each["id"]), number, shared[int(each["category_id"])]
-            one["area"], one["bbox"] = mask.sum(), (xs[0], ys[0], xs[-1] - xs[0] + 1, ys[-1] - ys[0] + 1)
-            one["rle_at"], one["rle_len"] = len(runs), len(text_of_runs)
-            runs += text_of_runs
-            annotations.append(one)
-        row["count"] = len(annotations) - row["first"]
-    if not annotations:
-        raise TrainError(f"{file} has no annotation with a mask.")
-    np.save(folder / "images.npy", rows, allow_pickle=False)
-    np.save(folder / "annotations.npy", np.array(annotations), allow_pickle=False)
-    (folder / "strings.bin").write_bytes(strings)
-    (folder / "rle.bin").write_bytes(runs)
-    facts = _facts(file, rows, len(annotations), categories, len(numbers), digest)
-    (folder / "corpus.json").write_text(json.dumps(facts, indent=1, sort_keys=True), "utf-8")
+            if mask is None:
+                report.leave_out(reason)
+                continue
+            flags = SPECK if is_speck(mask.area, image.height, image.width) else 0
+            rows.append((ids[number], place, categories.get(one.category_id, 0), flags, mask.area, mask.box, len(runs),
+                         len(mask.counts), 0))  # fmt: skip
+            runs += mask.counts
+    return np.array(rows, ANNOTATION), runs
 
 
-def _facts(
-    file: Path,
-    rows: NDArray[Any],
-    annotations: int,
-    categories: Sequence[Mapping[str, Any]],
-    groups: int,
-    digest: str,
-) -> dict[str, Any]:
-    licence = {"id": "OWN", "title": "Your own data; its terms are not known here", "url": None, "evidence": ""}
-    unknown = dict.fromkeys(("commercial", "redistribute", "derivatives", "share_alike", "attribution"))
-    source = {
-        "name": file.stem, "slug": "own", "version": digest[:12], "digest": digest, "organ": "", "path": ".",
-        "licence": licence | unknown, "citations": [], "partial": False, "counts": {},
-    }  # fmt: skip
-    return {
-        "release": file.stem,
-        "sources": [source],
-        "categories": [
-            {"id": n, "name": str(each["name"]), "supercategory": str(each.get("supercategory", ""))}
-            for n, each in enumerate(categories, start=1)
-        ],
-        "diagnoses": [""],
-        "images": {name: int((rows["split"] == n).sum()) for n, name in enumerate(SPLITS)},
-        "annotations": annotations,
-        "groups": groups,
-        "digest": digest,
-    }
+def _numbered(ids: Sequence[str], what: str, report: Report) -> list[int]:
+    """Ids as whole numbers: as they are where all are whole numbers and differ, else by their order, with a remark."""
+    whole = all(text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() for text in ids)
+    if whole and len(set(ids)) == len(ids):
+        return [int(text) for text in ids]
+    if not whole:
+        report.remarks.append(f"The {what} ids are texts; they are numbered from 1 in the order of the file.")
+    else:
+        repeated = len(ids) - len(set(ids))
+        report.remarks.append(f"{repeated:,} {what} ids repeat; all are numbered from 1 in the order of the file.")
+    return list(range(1, len(ids) + 1))
 
 
-def _group(image: Mapping[str, Any]) -> str:
-    own = image.get("us43d") or {}
-    return str(own.get("group") or image.get("group") or image.get("patient_id") or image["file_name"])
+def _order(text: str) -> tuple[int, int, str]:
+    """Numbers by their value, then texts."""
+    return (0, int(text), "") if text.isascii() and text.isdigit() else (1, 0, text)
+
+
+def _key(image: Image) -> str:
+    return image.file_name if image.frame is None else f"{image.file_name}#{image.frame}"
+
+
+def _groups(images: Sequence[Image], report: Report) -> list[str]:
+    """The group of each image; images without one are each a group, frames of one file together."""
+    without = sum(image.unit is None for image in images)
+    if without == len(images) and images:
+        report.remarks.append(
+            f"{report.file.name} does not say which images are of one patient (group or patient_id): every image "
+            "counts as a patient of its own, and validation is optimistically biased where a patient has several."
+        )
+    elif without:
+        report.remarks.append(f"{without:,} of {len(images):,} images have no group; each is a group of its own.")
+    return [image.unit if image.unit is not None else image.file_name for image in images]
 
 
 def _held_out(groups: Sequence[str]) -> set[str]:
     """Whole groups, in an order that depends on their names alone, until the share is reached."""
-    order = sorted(set(groups), key=lambda name: hashlib.sha256(name.encode()).digest())
+    counts = Counter(groups)
+    order = sorted(counts, key=lambda name: hashlib.sha256(name.encode()).digest())
     chosen: set[str] = set()
     images = 0
     for name in order[:-1]:
         if images >= HELD_OUT * len(groups):
             break
         chosen.add(name)
-        images += groups.count(name)
+        images += counts[name]
     return chosen
 
 
-# --------------------------------------------------------------------------------------------------------------- masks
-
-
-def _mask(annotation: Mapping[str, Any], height: int, width: int, file: Path) -> NDArray[np.bool_]:
-    found = annotation["segmentation"]
-    try:
-        if isinstance(found, Mapping):
-            counts = found["counts"]
-            if isinstance(counts, str):
-                return rle.decode(counts.encode("ascii"), height, width)
-            flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-            return flat.reshape(width, height).T
-        mask = np.zeros((height, width), bool)
-        for polygon in found:
-            mask |= filled(np.asarray(polygon, np.float64).reshape(-1, 2), height, width)
-        return mask
-    except (ValueError, TypeError, KeyError) as error:
-        raise TrainError(f"Annotation {annotation.get('id')} of {file} has no readable mask: {error}.") from error
-
-
-def filled(polygon: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels (height, width) whose centre lies inside a polygon (N, 2) of x, y; a pixel reaches from its index to
-    the next. Where it crosses itself, inside alternates with outside."""
-    flips = np.zeros((height, width + 1), np.int32)
-    for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        low, high = sorted((y0, y1))
-        rows = np.arange(max(0, math.ceil(low - 0.5)), min(height, math.ceil(high - 0.5)))
-        if len(rows):  # every pixel right of the edge changes sides
-            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-            flips[rows, np.clip(np.ceil(x - 0.5).astype(int), 0, width)] += 1
-    return np.asarray(np.cumsum(flips[:, :width], axis=1) % 2 == 1)
-
-
-def encode(mask: NDArray[np.bool_]) -> bytes:
-    """Compressed run lengths of a mask, the inverse of `masks.rle.decode`."""
-    flat = mask.T.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate(([0] if len(flat) and flat[0] else [], [0], edges, [len(flat)])).astype(np.int64))
-    values = runs.copy()
-    values[3:] -= runs[1:-2]
-    symbols = []
-    for value in values.tolist():
-        more = True
-        while more:
-            group, value = value & 31, value >> 5
-            more = value != (-1 if group & 16 else 0)
-            symbols.append(group + 32 * more + 48)
-    return bytes(symbols)
+def _facts(
+    report: Report,
+    rows: NDArray[Any],
+    annotations: int,
+    categories: Sequence[Category],
+    groups: int,
+    digest: str,
+) -> dict[str, Any]:
+    licence = {"id": "OWN", "title": "Your own data; its terms are not known here", "url": None, "evidence": ""}
+    unknown = dict.fromkeys(("commercial", "redistribute", "derivatives", "share_alike", "attribution"))
+    source = {
+        "name": report.file.stem, "slug": "own", "version": digest[:12], "digest": digest, "organ": "", "path": ".",
+        "licence": licence | unknown, "citations": [], "partial": False, "counts": {},
+    }  # fmt: skip
+    return {
+        "release": report.file.stem,
+        "sources": [source],
+        "categories": [
+            {"id": n, "name": one.name, "supercategory": one.supercategory or ""}
+            for n, one in enumerate(categories, start=1)
+        ],
+        "diagnoses": [""],
+        "images": {name: int((rows["split"] == n).sum()) for n, name in enumerate(SPLITS)},
+        "annotations": annotations,
+        "groups": groups,
+        "digest": digest,
+        "left_out": report.left_out,
+        "remarks": report.remarks,
+    }

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.cards.licences import allows, terms_of
-from us43d.coco import own
+from us43d.coco.segmentation import encode
 from us43d.contract import normalised
 from us43d.errors import LicenceError, UnknownName, UsageError, listed
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
@@ -131,7 +131,7 @@ class Item:
                 if not mask.any():
                     self.lost += 1
                     continue
-                counts, area, bbox = own.encode(mask), int(mask.sum()), box_of(mask)
+                counts, area, bbox = encode(mask), int(mask.sum()), box_of(mask)
             yield Shape(
                 int(record["id"]), number, category, counts, area, (bbox[0], bbox[1], bbox[2], bbox[3]),
                 bool(record["flags"] & SPECK), selection.diagnoses[int(record["diagnosis"])],

@@ -20,6 +20,7 @@ from us43d import atomic
 from us43d.contract import Lazy, Mask, Polygon, Sample
 from us43d.errors import BuildError, MaskMismatch, RawDataError
 from us43d.harmonize import pixels
+from us43d.harmonize.corpus import is_speck
 from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import fill_polygon
 from us43d.masks.read import header, picture
@@ -213,5 +214,5 @@ def _annotation(piece: Piece, label: str, number: int, shape: tuple[int, ...]) -
         "counts": piece.counts,
         "area": piece.area,
         "box": list(piece.box),
-        "speck": piece.area < 16 and piece.area * 10_000 < shape[0] * shape[1],
+        "speck": is_speck(piece.area, shape[0], shape[1]),
     }

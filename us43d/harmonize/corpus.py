@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from us43d.errors import BuildError, RawDataError, TrainError
 from us43d.masks import rle
+from us43d.pictures.levels import eight_bits
 
-__all__ = ["ANNOTATION", "IMAGE", "SPECK", "SPLITS", "Corpus"]
+__all__ = ["ANNOTATION", "IMAGE", "SPECK", "SPLITS", "Corpus", "is_speck"]
 
 SPLITS = ("train", "val", "test", "excluded")
 SPECK = 1
@@ -31,6 +32,11 @@ ANNOTATION = np.dtype(
         ("rle_at", "<i8"), ("rle_len", "<u4"), ("diagnosis", "<u2"),
     ]
 )  # fmt: skip
+
+
+def is_speck(area: int, height: int, width: int) -> bool:
+    """Whether a component is a speck: smaller than 16 pixels and than 1/10,000 of its image."""
+    return area < 16 and area * 10_000 < height * width
 
 
 class Corpus:
@@ -126,7 +132,7 @@ class Corpus:
         """Read the image of a row of `images`.
 
         Returns:
-            (height, width) grey or (height, width, 3) RGB, uint8; 16 bits are reduced to 8.
+            (height, width) grey or (height, width, 3) RGB, uint8; 16 bits are spread over 8 by their range.
 
         Raises:
             TrainError: If the file cannot be read, or has another size than the corpus says.
@@ -141,8 +147,7 @@ class Corpus:
             pixels = read.image(self.file(image))
         except RawDataError as error:
             raise TrainError(f"{where}: {error.what}", next=again) from error
-        if pixels.dtype == np.uint16:
-            pixels = (pixels >> 8).astype(np.uint8)
+        pixels = eight_bits(pixels)
         if pixels.shape[:2] != (row["height"], row["width"]):
             raise TrainError(
                 f"{where} has {pixels.shape[1]} × {pixels.shape[0]} pixels, not {row['width']} × {row['height']}: "

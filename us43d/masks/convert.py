@@ -276,7 +276,7 @@ def fill_polygon(
     "inside" follows the even-odd rule on pixel centres at integer coordinates; the outline itself counts as inside.
     Raises UnreadableFile for a corner so far away that no picture reaches it and arithmetic would fail.
     """
-    if far := [point for point in points if not max(map(abs, point)) <= FAR]:
+    if far := [point for point in points if not max(map(abs, point)) <= limits.MAX_CORNER]:
         raise UnreadableFile(f"An outline has a corner at ({far[0][0]:g}, {far[0][1]:g}), which no picture reaches.")
     if rule == "touch":
         canvas = np.zeros(shape, np.uint8)
@@ -293,8 +293,6 @@ def fill_polygon(
     return inside
 
 
-#: A corner farther away, in pixels, is refused: no image reaches it, and arithmetic would fail.
-FAR = 1e6
 _CELLS = 1 << 22  # edges, or columns, times rows in memory at once
 
 

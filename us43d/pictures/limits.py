@@ -11,7 +11,7 @@ from pathlib import Path
 
 from us43d.errors import UnreadableFile
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_VOLUME", "check_bytes", "check_size", "claimed_size"]
+__all__ = ["MAX_BYTES", "MAX_CORNER", "MAX_PIXELS", "MAX_VOLUME", "check_bytes", "check_size", "claimed_size"]
 
 #: Pixels of one image, frame or slice.
 MAX_PIXELS = 1 << 27
@@ -19,6 +19,8 @@ MAX_PIXELS = 1 << 27
 MAX_BYTES = 1 << 28
 #: Decoded bytes of a whole volume or sequence that is read as a stream, frame by frame.
 MAX_VOLUME = 1 << 33
+#: A corner of an outline farther away, in pixels, is refused: no image reaches it, and arithmetic would fail.
+MAX_CORNER = 1e6
 
 #: Formats whose header Pillow reads before OpenCV decodes them. What is not listed is refused by name.
 _FORMATS = ("BMP", "DIB", "GIF", "PPM", "WEBP")

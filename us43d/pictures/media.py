@@ -115,9 +115,8 @@ class Media:
             return array
         if self._levels is None:  # of all frames, so that their brightness compares
             self._levels = levels.finite_range(self._source.read(None) if self.count != 1 else [array])
-            low, high = self._levels
             if array.dtype != bool:
-                self._source.remarks.append(f"{array.dtype} values from {low:g} to {high:g} are spread over 0–255")
+                self._source.remarks.append(f"{array.dtype} values are spread over 0–255 by their range")
         return levels.eight_bits(array, self._levels)
 
 

@@ -128,7 +128,7 @@ def test_sixteen_bits_are_spread_by_their_range(tmp_path: Path, grey: np.ndarray
     tifffile.imwrite(tmp_path / "signed.tif", deep.astype(np.int32) - 1000)
     for name in ("a.png", "a.tif", "signed.tif"):
         assert np.abs(only(tmp_path / name) - deep * (255 / top)).max() <= 0.51, name
-    assert "are spread over 0–255" in _remark(tmp_path / "a.png")
+    assert "uint16 values are spread over 0–255 by their range" in _remark(tmp_path / "a.png")
 
 
 def _remark(path: Path) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from us43d import specimen
 from us43d.coco import own as coco
+from us43d.coco.segmentation import encode
 from us43d.harmonize.corpus import Corpus
 from us43d.model.network import ModelConfig
 from us43d.train.config import TrainConfig
@@ -37,7 +38,7 @@ def coco_file(folder: Path, images: int = 24, seed: int = 0) -> Path:
             {"id": n + 1, "file_name": f"{n:03}.png", "height": height, "width": width, "group": f"g{n // 2}"}
         )
         for k, mask in enumerate(masks):
-            counts = {"size": [height, width], "counts": coco.encode(mask).decode()}
+            counts = {"size": [height, width], "counts": encode(mask).decode()}
             annotations.append(
                 {"id": 10 * n + k + 1, "image_id": n + 1, "category_id": 1 + k, "segmentation": counts, "iscrowd": 0}
             )

@@ -1,0 +1,68 @@
+"""The verb that writes a COCO file from images and masks."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from us43d import atomic
+from us43d.errors import UsageError
+
+from .output import Session
+from .verb import verb
+
+
+@verb(
+    "coco",
+    panel="Model",
+    examples=(
+        "us43d coco scans/ masks/ --category lesion --patient '^(p[0-9]+)_' --out my_coco.json",
+        "us43d coco scans/ masks/ --suffix _mask --out my_coco.json",
+    ),
+)
+def coco(
+    session: Session,
+    images: Annotated[Path, typer.Argument(help="Folder of images, of any format predict reads.", metavar="IMAGES")],
+    masks: Annotated[
+        Path, typer.Argument(help="Folder of mask images of the same names, black where nothing is.", metavar="MASKS")
+    ],
+    out: Annotated[Path, typer.Option(help="The COCO file that is written.", metavar="FILE")] = Path("coco.json"),
+    category: Annotated[str, typer.Option(help="What the masks show.")] = "structure",
+    patient: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression for the patient in an image's path below IMAGES: its first group, or all of it.",
+            metavar="PATTERN",
+            show_default=False,
+        ),
+    ] = None,
+    suffix: Annotated[str, typer.Option(help="What masks have behind the image's name, such as _mask.")] = "",
+    united: Annotated[
+        bool, typer.Option("--united", help="One annotation per mask, not one per connected component.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+) -> None:
+    """Write a COCO file from a folder of images and a folder of their masks, for train --data and eval --data."""
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists already.", next="the same with --force, or with another --out")
+    from us43d.coco.write import from_masks
+
+    with session.progress("reading masks") as move:
+        written = from_masks(
+            images, masks, category=category, patient=patient, suffix=suffix, united=united, progress=move
+        )
+    with atomic.storage_errors(out, "Nothing was changed on disk."):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(out, json.dumps(written.content, indent=1, ensure_ascii=False).encode())
+    for line in written.remarks:
+        session.warn(line)
+    content = written.content
+    groups = {image["patient_id"] for image in content["images"] if "patient_id" in image}
+    counts = {"images": len(content["images"]), "annotations": len(content["annotations"]), "patients": len(groups)}
+    patients = f" of {counts['patients']:,} patients" if patient else ""
+    session.answer(
+        {"file": out, **counts, "remarks": written.remarks},
+        f"{out}: {counts['annotations']:,} annotations in {counts['images']:,} images{patients}",
+    )
+    session.say(f"Next: us43d train --init ultrasam --data {out} --images {images}")

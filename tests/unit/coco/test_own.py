@@ -1,0 +1,450 @@
+"""A COCO file of one's own becomes a corpus; all its faults are named together, and what is left out is counted."""
+
+import codecs
+import copy
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from pycocotools import mask as reference
+
+from us43d import specimen
+from us43d.coco import own as coco
+from us43d.coco import segmentation
+from us43d.errors import TrainError
+from us43d.harmonize.corpus import SPECK, Corpus
+from us43d.pictures import limits
+
+SHAPE = (40, 60)
+
+
+def content(count: int = 4) -> dict[str, Any]:
+    """Images of 60 × 40 pixels, each with a square of 8 × 6."""
+    return {
+        "images": [{"id": n, "file_name": f"{n}.png", "width": 60, "height": 40, "group": f"g{n // 2}"}
+                   for n in range(count)],
+        "annotations": [{"id": n, "image_id": n, "category_id": 7, "segmentation": [[3, 2, 11, 2, 11, 8, 3, 8]]}
+                        for n in range(count)],
+        "categories": [{"id": 7, "name": "lesion"}],
+    }  # fmt: skip
+
+
+SQUARE = np.zeros(SHAPE, bool)
+SQUARE[2:8, 3:11] = True
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the images and the COCO file."""
+
+    def make(data: Any, encoding: str = "utf-8") -> Path:
+        for n in range(4):
+            cv2.imwrite(str(tmp_path / f"{n}.png"), np.full(SHAPE, 50 + n, np.uint8))
+        (tmp_path / "data.json").write_bytes(json.dumps(data).encode(encoding))
+        return tmp_path / "data.json"
+
+    return make
+
+
+def opened(file: Path) -> Corpus:
+    return coco.read(file, file.parent / "corpus")
+
+
+def faults(file: Path) -> str:
+    with pytest.raises(TrainError) as caught:
+        opened(file)
+    assert not (file.parent / "corpus").exists()
+    assert not (file.parent / ".corpus.tmp").exists()
+    return caught.value.what
+
+
+# --------------------------------------------------------------------------------------------------------------- masks
+
+
+def test_encoding_is_read_back() -> None:
+    mask = specimen.blob((900, 1200), np.random.default_rng(0), 0.3)
+    packed = {"size": [900, 1200], "counts": segmentation.encode(mask).decode()}
+    found, _ = segmentation.encoded(packed, 900, 1200)
+    assert found is not None
+    assert found.counts == reference.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+    assert found.area == mask.sum()
+
+
+@pytest.mark.parametrize("form", ["polygon", "flat polygon", "two polygons", "runs", "compressed"])
+@pytest.mark.parametrize("crowd", [0, 1, True, None])
+def test_all_forms_of_a_mask_count_whatever_iscrowd_says(make: Callable[..., Path], form: str, crowd: Any) -> None:
+    runs = reference.encode(np.asfortranarray(SQUARE.astype(np.uint8)))
+    forms = {
+        "polygon": [[3, 2, 11, 2, 11, 8, 3, 8]],
+        "flat polygon": [3, 2, 11, 2, 11, 8, 3, 8],
+        "two polygons": [[3, 2, 7, 2, 7, 8, 3, 8], [6, 2, 11, 2, 11, 8, 6, 8]],
+        "runs": {"size": [40, 60], "counts": [3 * 40 + 2, *([6, 34] * 7), 6, 32 + 49 * 40]},
+        "compressed": {"size": [40, 60], "counts": runs["counts"].decode()},
+    }
+    data = content()
+    for annotation in data["annotations"]:
+        annotation |= {"segmentation": forms[form], "iscrowd": crowd}
+    corpus = opened(make(data))
+    assert len(corpus.annotations) == 4
+    assert all((corpus.mask(n) == SQUARE).all() for n in range(4))
+    assert corpus.annotations[0]["bbox"].tolist() == [3, 2, 8, 6]
+    assert corpus.annotations[0]["area"] == 48
+    assert corpus.categories == [{"id": 1, "name": "lesion", "supercategory": ""}]
+    assert coco.told(corpus) == []
+
+
+def test_a_polygon_is_that_of_pycocotools(make: Callable[..., Path]) -> None:
+    data = content()
+    polygon = [3.2, 1.7, 37.9, 4.1, 34.4, 35.8, 18.0, 19.0, -9.6, 32.3]
+    data["annotations"][1]["segmentation"] = [polygon]
+    corpus = opened(make(data))
+    wanted = reference.decode(reference.frPyObjects([polygon], 40, 60))[..., 0]
+    assert (corpus.mask(1) == wanted).all()
+
+
+# -------------------------------------------------------------------------------------------------------------- faults
+
+
+def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
+    """Set, or with `...` delete, what lies at a path such as images.1.width."""
+
+    def apply(data: dict[str, Any]) -> None:
+        *outer, last = (int(part) if part.isdigit() else part for part in path.split("."))
+        place: Any = data
+        for part in outer:
+            place = place[part]
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("images.1.file_name", ..., "file_name is missing: images[1] (id 1)"),
+        ("images.1.file_name", "", "file_name"),
+        ("images.1.file_name", 5, "file_name should be a valid string: images[1] (id 1) has 5"),
+        ("images.1.width", ..., "width is missing: images[1] (id 1)"),
+        ("images.1.width", None, "width should be a valid integer: images[1] (id 1) has null"),
+        ("images.1.width", 0, "width should be greater than or equal to 1: images[1] (id 1) has 0"),
+        ("images.1.height", -5, "height should be greater"),
+        ("images.1.height", "tall", "height should be a valid integer"),
+        ("images.1.height", 200_000_000, "height should be less than or equal to"),
+        ("images.1.id", ..., "id is missing: images[1]"),
+        ("images.1.id", None, "id is neither a whole number nor a text: images[1] has null"),
+        ("images.1.id", 0, "id is that of images[0] as well: images[1] (id 0)"),
+        ("images.1.id", "0", "id is that of images[0] as well"),
+        ("images.1.id", 2**64, "id is a number of more than 64 bits (write it as a text): images[1]"),
+        ("images.1", None, "entry is not an object: images[1] has null"),
+        ("images.1.frame", -1, "frame should be greater than or equal to 0"),
+        ("images.1.group", ["a"], "group is neither a whole number nor a text"),
+        ("images.1.spacing_mm", [0, 0.1], "spacing_mm.0 should be greater than 0"),
+        ("annotations.2.id", ..., "id is missing: annotations[2]"),
+        ("annotations.2.image_id", ..., "image_id is missing: annotations[2] (id 2)"),
+        ("annotations.2.category_id", ..., "category_id is missing: annotations[2] (id 2)"),
+        ("annotations.2.category_id", 9, "category_id is not among the categories: annotations[2] (id 2) has '9'"),
+        ("annotations.2.segmentation", ..., "segmentation is missing: annotations[2] (id 2)"),
+        ("annotations.2.segmentation", None, "segmentation is neither a list of polygons nor run lengths"),
+        ("annotations.2.segmentation", "rle", "segmentation is neither"),
+        ("annotations.2.segmentation", [[1, 2, 3, 4, 5, 6, 7]], "segmentation holds a polygon of 7 numbers"),
+        ("annotations.2.segmentation", [[1, 2, 9, 2, 9, "8"]], "which is not a list of numbers: annotations[2] (id 2)"),
+        ("annotations.2.segmentation", [[1, 2], 3], "which is not a list of numbers"),
+        ("annotations.2.segmentation", [[[1, 2], [3, 4], [5, 6]]], "which is not a list of numbers"),
+        ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("nan")]], "has a corner at nan, which no image reaches"),
+        ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("inf")]], "has a corner at inf, which no image reaches"),
+        ("annotations.2.segmentation", [[1, 2, 9, 2, -1e300, 8]], "has a corner at -1e+300, which no image reaches"),
+        ("annotations.2.segmentation", [[-9e5, 0, 9e5, 0, -9e5, 1, 9e5, 5]], "outline of more than 2,000,000 pixels"),
+        ("annotations.2.segmentation", {}, "segmentation has no size: annotations[2] (id 2)"),
+        ("annotations.2.segmentation", {"size": [40, 60]}, "segmentation has no counts"),
+        (
+            "annotations.2.segmentation",
+            {"size": [60, 40], "counts": [2400]},
+            "height and width of its image are 40, 60",
+        ),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": [5, 5]}, "has runs of 10 pixels together"),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": [-5, 2405]}, "has runs from -5 to 2405"),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": [2**62] * 8}, "has runs from"),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": [2**80]}, "which are not whole numbers"),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": [1.5, 2398.5]}, "which are not whole numbers"),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": "!!"}, "is no compressed run-length encoding"),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": "é"}, "segmentation"),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": {"a": 1}}, "segmentation"),
+        ("categories.0.name", ..., "name is missing: categories[0] (id 7)"),
+        ("categories.0.name", None, "name should be a valid string"),
+        ("categories", {}, "it has no list of categories"),
+        ("annotations", ..., "it has no list of annotations"),
+    ],
+)
+def test_every_fault_is_named(make: Callable[..., Path], path: str, value: Any, said: str) -> None:
+    data = content()
+    change(path, value)(data)
+    what = faults(make(data))
+    assert said in what
+    assert "data.json" in what
+    assert what.count(": images[") + what.count(": annotations[") + what.count(": categories[") <= 1  # no others
+
+
+def test_all_faults_are_told_together(make: Callable[..., Path]) -> None:
+    data = content()
+    change("images.3.width", ...)(data)
+    change("images.2.height", 41)(data)
+    change("annotations.0.segmentation", [[1, 2, 3]])(data)
+    change("annotations.1.category_id", "x")(data)
+    del data["annotations"][2]["id"], data["annotations"][3]["id"]
+    file = make(data)
+    (file.parent / "1.png").write_bytes(b"no image")
+    what = faults(file)
+    for said in (
+        "has 7 faults", "width is missing: images[3] (id 3)", "image has 60 × 40 pixels, but the entry says 60 × 41",
+        "holds a polygon of 3 numbers", "category_id is not among the categories: annotations[1] (id 1) has 'x'",
+        "id is missing: annotations[2], annotations[3]", "1.png is not a readable image",
+    ):  # fmt: skip
+        assert said in what
+
+
+@pytest.mark.parametrize("data", [[1], {}, "text", {"images": 5, "annotations": [], "categories": []}])
+def test_what_is_not_a_coco_file(make: Callable[..., Path], data: Any) -> None:
+    assert "data.json is not a readable COCO file" in faults(make(data))
+
+
+def test_json_that_is_damaged_or_nested_deeply(make: Callable[..., Path]) -> None:
+    file = make(content())
+    whole = file.read_bytes()
+    for data in (b"", whole[:-5], b"[" * 200_000, b"\xff\xfe\xfa", whole.replace(b"60", b"6" * 5000)):
+        file.write_bytes(data)
+        assert "data.json" in faults(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_accepted(make: Callable[..., Path], encoding: str) -> None:
+    file = make(content(), encoding)
+    assert file.read_bytes()[:2] in (codecs.BOM_UTF8[:2], codecs.BOM_UTF16[:2])
+    assert len(opened(file).annotations) == 4
+
+
+def test_huge_claims_are_refused_at_once(make: Callable[..., Path]) -> None:
+    data = content()
+    data["images"][1] |= {"width": 200_000, "height": 200_000}
+    start = time.perf_counter()
+    assert f"width × height is over {limits.MAX_PIXELS:,} pixels: images[1] (id 1)" in faults(make(data))
+    assert time.perf_counter() - start < 5
+
+
+# ------------------------------------------------------------------------------------------------------- ids, left out
+
+
+def test_ids_of_any_kind(make: Callable[..., Path]) -> None:
+    """Texts are as good as numbers; repeated annotation ids are numbered anew, as they say nothing of the masks."""
+    plain = opened(make(content()))
+    for change_ids, remark in (
+        (lambda kind, n: f"{kind}-{n}", "ids are texts"),
+        (lambda kind, n: 1 if kind == "annotation" else n, "3 annotation ids repeat"),
+        (lambda kind, n: float(n), None),
+        (lambda kind, n: n - 1, None),
+    ):
+        data = content()
+        for image, annotation in zip(data["images"], data["annotations"], strict=True):
+            image["id"] = annotation["image_id"] = change_ids("image", image["id"])
+            annotation["id"] = change_ids("annotation", annotation["id"])
+        corpus = opened(make(data))
+        assert (remark is None) == (coco.told(corpus) == [])
+        assert remark is None or any(remark in line for line in coco.told(corpus))
+        assert len(set(corpus.annotations["id"].tolist())) == 4
+        assert len(set(corpus.images["id"].tolist())) == 4
+        assert all((corpus.mask(n) == plain.mask(n)).all() for n in range(4))
+        assert corpus.annotations["image"].tolist() == [0, 1, 2, 3]
+    data = content()
+    data["annotations"][1]["image_id"] = "1"
+    assert coco.told(opened(make(data))) == []
+
+
+def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
+    data = content()
+    shape = data["annotations"][0]
+    data["annotations"] += [
+        shape | {"id": 10, "image_id": 99}, shape | {"id": 11, "image_id": 98}, shape | {"id": 12, "segmentation": []},
+        shape | {"id": 13, "segmentation": [[]]}, shape | {"id": 14, "segmentation": [[3, 2, 9, 9]]},
+        shape | {"id": 15, "segmentation": [[200, 200, 210, 200, 210, 210]]},
+        shape | {"id": 16, "segmentation": {"size": [40, 60], "counts": [2400]}},
+        shape | {"id": 17, "segmentation": [[3, 2, 9, 9], [3, 2, 11, 2, 11, 8, 3, 8]]},
+    ]  # fmt: skip
+    corpus = opened(make(data))
+    assert len(corpus.annotations) == 5
+    assert coco.told(corpus) == [
+        "7 of 12 annotations are left out: 2 that enclose no pixel, 2 whose image_id is not listed, 1 with fewer than "
+        "3 points, 2 without segmentation."
+    ]
+    data["annotations"] = data["annotations"][4:7]
+    shutil.rmtree(corpus.path)
+    what = faults(make(data))
+    assert "has no annotation with a mask: left out are 2 whose image_id is not listed, 1 without segmentation." in what
+
+
+def test_specks_are_flagged(make: Callable[..., Path]) -> None:
+    """A speck is under 16 pixels and 1/10,000 of its image."""
+    file = make(content())
+    cv2.imwrite(str(file.parent / "0.png"), np.zeros((500, 600), np.uint8))
+    data = content()
+    data["images"][0] |= {"height": 500, "width": 600}
+    for n, side in enumerate((3, 4)):
+        corners = [[9, 9, 9 + side, 9, 9 + side, 9 + side, 9, 9 + side]]
+        data["annotations"].append({"id": 20 + n, "image_id": 0, "category_id": 7, "segmentation": corners})
+        data["annotations"].append({"id": 30 + n, "image_id": 1, "category_id": 7, "segmentation": corners})
+    file.write_text(json.dumps(data))
+    corpus = opened(file)
+    flags = dict(zip(corpus.annotations["id"].tolist(), corpus.annotations["flags"].tolist(), strict=True))
+    assert [key for key, flag in flags.items() if flag & SPECK] == [20]
+
+
+# -------------------------------------------------------------------------------------------------------------- groups
+
+
+def test_groups_stay_whole(make: Callable[..., Path]) -> None:
+    corpus = opened(make(content()))
+    split: dict[str, set[int]] = {}
+    for n in range(len(corpus)):
+        split.setdefault(corpus.group(n), set()).add(int(corpus.images["split"][n]))
+    assert sorted(split) == ["g0", "g1"]
+    assert all(len(each) == 1 for each in split.values())
+    assert corpus.facts["images"] == {"train": 2, "val": 2, "test": 0, "excluded": 0}
+
+
+def test_without_groups_it_is_said_and_nothing_is_guessed(make: Callable[..., Path]) -> None:
+    data = content()
+    for image, value in zip(data["images"], (None, "", float("nan"), ...), strict=True):
+        image["group"] = value
+        if value is ...:
+            del image["group"]
+    corpus = opened(make(data))
+    assert [corpus.group(n) for n in range(4)] == ["0.png", "1.png", "2.png", "3.png"]
+    (line,) = coco.told(corpus)
+    assert line.startswith("data.json does not say which images are of one patient (group or patient_id)")
+    data["images"][0]["patient_id"] = 0  # a number like any other
+    data["images"][1]["us43d"] = {"group": "p1"}
+    corpus = opened(make(data))
+    assert [corpus.group(n) for n in range(4)] == ["0", "p1", "2.png", "3.png"]
+    assert coco.told(corpus) == ["2 of 4 images have no group; each is a group of its own."]
+
+
+def test_holding_groups_out_is_linear() -> None:
+    def seconds(count: int) -> float:
+        groups = [f"patient {n}" for n in range(count)]
+        start = time.process_time()
+        assert len(coco._held_out(groups)) == pytest.approx(0.15 * count, abs=1)
+        return time.process_time() - start
+
+    seconds(1000)
+    assert seconds(200_000) < 5  # a count for each group took minutes
+
+
+# -------------------------------------------------------------------------------------------------------------- images
+
+
+def test_images_of_other_forms_are_read_once_and_kept(make: Callable[..., Path]) -> None:
+    file = make(content())
+    grey = specimen.speckle(SHAPE, [SQUARE], np.random.default_rng(0))
+    folder = file.parent
+    for n in range(4):
+        (folder / f"{n}.png").unlink()
+    tifffile.imwrite(folder / "a.tif", grey.astype(np.float32) / 255)
+    stored = np.ascontiguousarray(np.rot90(grey))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(folder / "b.png", exif=exif)
+    tifffile.imwrite(folder / "c.tif", np.stack([grey, 255 - grey, grey[::-1]]), photometric="minisblack")
+    data = content()
+    for image, name in zip(data["images"], ("a.tif", "b.png", "c.tif", "c.tif"), strict=True):
+        image["file_name"] = name
+    data["images"][2]["frame"], data["images"][3]["frame"] = 1, 2
+    file.write_text(json.dumps(data))
+    corpus = opened(file)
+    spread = (grey.astype(float) - grey.min()) * 255 / np.ptp(grey)
+    assert np.abs(corpus.picture(0) - spread).max() <= 0.51
+    assert (corpus.picture(1) == grey).all()
+    assert (corpus.picture(2) == 255 - grey).all()
+    assert (corpus.picture(3) == grey[::-1]).all()
+    assert [corpus.key(n) for n in range(4)] == ["a.tif", "b.png", "c.tif#1", "c.tif#2"]
+    assert coco.told(corpus) == [
+        "1 file: float32 values are spread over 0–255 by their range.",
+        "1 file: turned upright as the Exif orientation 6 asks.",
+    ]
+    del data["images"][2]["frame"]
+    data["images"][1] |= {"width": 40, "height": 60}
+    file.write_text(json.dumps(data))
+    with pytest.raises(TrainError) as caught:
+        opened(file)
+    assert "has 3 frames, and the entry has no frame (from 0): images[2] (id 2) c.tif" in caught.value.what
+    assert "has 60 × 40 pixels (turned upright as the Exif orientation 6 asks), but the entry says 40 × 60" in (
+        caught.value.what
+    )
+    assert len(opened_again(folder)) == 4  # the corpus of the former file is untouched
+
+
+def opened_again(folder: Path) -> Corpus:
+    return Corpus.open(folder / "corpus", folder)
+
+
+def test_spacing_comes_from_the_entry_or_the_file(make: Callable[..., Path]) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    file = make(content())
+    nibabel.save(
+        nibabel.Nifti1Image(np.full(SHAPE[::-1], 7, np.uint8), np.diag([0.2, 0.3, 1, 1])), file.parent / "a.nii"
+    )
+    data = content()
+    data["images"][0]["file_name"] = data["images"][1]["file_name"] = "a.nii"
+    data["images"][1]["spacing_mm"] = [0.1, 0.15]
+    data["images"][2]["us43d"] = {"spacing_mm": [0.5, 0.5]}
+    file.write_text(json.dumps(data))
+    spacing = opened(file).images["spacing"]
+    assert spacing[:3].tolist() == [pytest.approx([0.2, 0.3]), pytest.approx([0.1, 0.15]), [0.5, 0.5]]
+    assert np.isnan(spacing[3]).all()
+
+
+def test_missing_images(make: Callable[..., Path]) -> None:
+    file = make(content())
+    (file.parent / "1.png").unlink()
+    assert f"image is not in {file.parent}: images[1] (id 1) 1.png" in faults(file)
+    for n in (0, 2):
+        (file.parent / f"{n}.png").unlink()
+    assert f"3 of 4 images of {file} are not in {file.parent}: 0.png, 1.png, 2.png." in faults(file)
+    data = content()
+    for image in data["images"]:
+        image["file_name"] = "x" * 5000
+    file.write_text(json.dumps(data))
+    assert "4 of 4 images" in faults(file)
+
+
+def test_backslashes_are_folders(make: Callable[..., Path]) -> None:
+    file = make(content())
+    (file.parent / "sub").mkdir()
+    (file.parent / "0.png").rename(file.parent / "sub" / "0.png")
+    data = content()
+    data["images"][0]["file_name"] = "sub\\0.png"
+    file.write_text(json.dumps(data))
+    assert opened(file).picture(0)[0, 0] == 50
+
+
+def test_a_corpus_is_made_anew_when_the_file_changes_or_the_folder_moves(make: Callable[..., Path]) -> None:
+    file = make(content())
+    first = opened(file)
+    array = file.parent / "corpus" / "images.npy"
+    stamp = array.stat().st_mtime_ns
+    assert opened(file).digest == first.digest
+    assert array.stat().st_mtime_ns == stamp
+    (file.parent / "corpus").rename(file.parent / "elsewhere")
+    assert not coco.made(file, file.parent / "elsewhere")
+    assert coco.read(file, file.parent / "elsewhere").digest == first.digest
+    data = copy.deepcopy(content())
+    data["annotations"][0]["segmentation"] = [[0, 0, 5, 0, 5, 5]]
+    assert opened(make(data)).digest != first.digest

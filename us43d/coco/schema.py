@@ -1,0 +1,280 @@
+"""What a COCO file of one's own must look like. All faults are collected, so that they are mended in one go.
+
+Faults (a field is missing, has an impossible value, or points nowhere) refuse the file; what is merely empty (an
+annotation without outline, of an unlisted image, enclosing no pixel) is left out and counted with its reason.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+
+from us43d.errors import TrainError, listed
+from us43d.pictures.limits import MAX_PIXELS
+
+__all__ = ["Annotation", "Category", "File", "Id", "Image", "Report", "load", "read_json"]
+
+#: Faults of one kind that are named singly, and kinds that are listed.
+_NAMED, _KINDS = 3, 12
+#: Characters of a value that are shown.
+_SHOWN = 60
+#: Bytes of a text that a corpus holds.
+_LONGEST = 65_535
+
+
+def _id(value: Any) -> str:
+    """Ids are compared as text: tools write 7, "7" and 7.0 for the same thing."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise ValueError("is neither a whole number nor a text")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError("is a number of more than 64 bits (write it as a text)")
+    return str(value)
+
+
+def _group(value: Any) -> str | None:
+    """A group as text; None where there is none, as empty cells of a table are exported."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    text = _id(value)
+    if len(text.encode()) > _LONGEST:
+        raise ValueError(f"is a text of over {_LONGEST:,} bytes")
+    return text
+
+
+def _outline(value: Any) -> Any:
+    if not isinstance(value, list | dict):
+        raise ValueError("is neither a list of polygons nor run lengths")
+    return value
+
+
+Id: TypeAlias = Annotated[str, BeforeValidator(_id)]
+Group: TypeAlias = Annotated[str | None, BeforeValidator(_group)]
+Side: TypeAlias = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
+Millimetres: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Extra(BaseModel):
+    """What us43d writes beside COCO's fields."""
+
+    model_config = ConfigDict(extra="ignore")
+    group: Group = None
+    frame: int | None = Field(default=None, ge=0)
+    spacing_mm: tuple[Millimetres, Millimetres] | None = None
+
+
+class _Entry(BaseModel):
+    """An entry of a list. where: its place in the file, for messages."""
+
+    model_config = ConfigDict(extra="ignore")
+    id: Id
+    _where: str = PrivateAttr("")
+
+    @property
+    def where(self) -> str:
+        return self._where
+
+
+class Image(_Entry):
+    """An entry of `images`. frame: of a video, volume or stack, from 0. group, patient_id: the unit kept together."""
+
+    file_name: str = Field(min_length=1, max_length=_LONGEST // 4)
+    width: Side
+    height: Side
+    frame: int | None = Field(default=None, ge=0)
+    group: Group = None
+    patient_id: Group = None
+    spacing_mm: tuple[Millimetres, Millimetres] | None = None
+    us43d: _Extra | None = None
+
+    @property
+    def unit(self) -> str | None:
+        """The group the file gives; None where it gives none."""
+        for value in (self.us43d.group if self.us43d else None, self.group, self.patient_id):
+            if value is not None:
+                return value
+        return None
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """mm of a pixel in x and y; None where the file does not give it."""
+        return self.spacing_mm or (self.us43d.spacing_mm if self.us43d else None)
+
+
+class Annotation(_Entry):
+    """An entry of `annotations`. iscrowd is not looked at: tools set it for every mask that is not a polygon."""
+
+    image_id: Id
+    category_id: Id
+    segmentation: Annotated[Any, BeforeValidator(_outline)]
+
+
+class Category(_Entry):
+    """An entry of `categories`."""
+
+    name: str = Field(min_length=1)
+    supercategory: str | None = None
+
+
+class File(NamedTuple):
+    """A valid file; annotations whose image is not listed are left out already."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+class Report:
+    """Faults, remarks, and what was left out with its reason, of one file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.left_out: dict[str, int] = {}
+        self.remarks: list[str] = []
+        self._faults: dict[tuple[str, str], list[str]] = {}
+
+    def fault(self, where: str, field: str, problem: str, value: Any = None) -> None:
+        """Note a fault.
+
+        Args:
+            where: The entry, such as annotations[3] (id 17).
+            field: Its field.
+            problem: What is wrong with it, the same words for equal faults: "is missing".
+            value: The value, where it says more than the problem does.
+        """
+        shown = "" if value is None else f" has {_short(value)}"
+        self._faults.setdefault((field, problem), []).append(f"{where}{shown}")
+
+    def leave_out(self, reason: str) -> None:
+        """Count an annotation that is left out: "without segmentation"."""
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
+
+    @property
+    def reasons(self) -> str:
+        """What was left out: "3 without segmentation, 1 that encloses no pixel"."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+
+    def raise_faults(self) -> None:
+        """Raise TrainError if there were faults."""
+        if not self._faults:
+            return
+        count = sum(map(len, self._faults.values()))
+        faults = self._faults.items()
+        kinds = [f"{field} {problem}: {listed(entries, _NAMED)}" for (field, problem), entries in faults]
+        more = f"; and {len(kinds) - _KINDS} more kinds of fault" if len(kinds) > _KINDS else ""
+        raise TrainError(
+            f"{self.file} has {count} {'fault' if count == 1 else 'faults'}. {'; '.join(kinds[:_KINDS])}{more}.",
+            next="correct the file, then the same command again (docs/finetune.md describes the form)",
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises:
+        ValueError: If it cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def load(file: Path) -> tuple[File, Report]:
+    """Read a COCO file and collect its faults; `Report.raise_faults` raises them once all checks are done.
+
+    Raises:
+        TrainError: If the file is not JSON, or lacks one of its three lists.
+    """
+    try:
+        content = read_json(file)
+    except ValueError as error:
+        raise TrainError(f"{file} is not a readable COCO file: {error}.") from error
+    lists = {}
+    for name in ("images", "annotations", "categories"):
+        entries = content.get(name) if isinstance(content, Mapping) else None
+        if not isinstance(entries, list):
+            raise TrainError(f"{file} is not a readable COCO file: it has no list of {name}.")
+        lists[name] = entries
+    report = Report(file)
+    images = _entries(Image, "images", lists["images"], report)
+    categories = _entries(Category, "categories", lists["categories"], report)
+    annotations = _entries(Annotation, "annotations", lists["annotations"], report)
+    _check_ids(images, report)
+    _check_ids(categories, report)
+    for image in images:
+        if image.width * image.height > MAX_PIXELS:
+            report.fault(image.where, "width × height", f"is over {MAX_PIXELS:,} pixels", (image.width, image.height))
+    # An entry that is at fault itself is not missing as well.
+    known = {one.id for one in categories} | _ids(lists["categories"])
+    listed_images, kept = {one.id for one in images}, []
+    for one in annotations:
+        if one.category_id not in known:
+            report.fault(one.where, "category_id", "is not among the categories", one.category_id)
+        elif one.image_id in listed_images:
+            kept.append(one)
+        else:
+            report.leave_out("whose image_id is not listed")
+    return File(images, kept, categories), report
+
+
+_Kind = TypeVar("_Kind", Image, Annotation, Category)
+
+
+def _entries(kind: type[_Kind], section: str, entries: Sequence[Any], report: Report) -> list[_Kind]:
+    """The entries that are valid; the others become faults."""
+    valid = []
+    for place, entry in enumerate(entries):
+        known = entry.get("id") if isinstance(entry, Mapping) else None
+        where = f"{section}[{place}]" if known is None else f"{section}[{place}] (id {str(known)[:_SHOWN]})"
+        try:
+            one = kind.model_validate(entry)
+        except ValidationError as error:
+            for fault in error.errors(include_url=False):
+                field = ".".join(map(str, fault["loc"]))
+                value = None if fault["type"] == "missing" else _Null() if fault["input"] is None else fault["input"]
+                report.fault(where, field or "entry", _problem(fault), value)
+        else:
+            one._where = where
+            valid.append(one)
+    return valid
+
+
+def _problem(fault: Any) -> str:
+    if fault["type"] == "missing":
+        return "is missing"
+    if fault["type"] == "model_type":
+        return "is not an object"
+    said = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return said[:1].lower() + said[1:]
+
+
+def _ids(entries: Sequence[Any]) -> set[str]:
+    """The ids of all entries, those at fault for another field included."""
+    return {str(entry["id"]) for entry in entries if isinstance(entry, Mapping) and "id" in entry}
+
+
+def _check_ids(entries: Sequence[Image] | Sequence[Category], report: Report) -> None:
+    first: dict[str, str] = {}
+    for entry in entries:
+        if entry.id in first:
+            report.fault(entry.where, "id", f"is that of {first[entry.id].partition(' ')[0]} as well")
+        first.setdefault(entry.id, entry.where)
+
+
+class _Null:
+    """A value that is null, in the words of JSON."""
+
+    def __repr__(self) -> str:
+        return "null"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

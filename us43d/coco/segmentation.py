@@ -1,0 +1,123 @@
+"""From a segmentation of a COCO file (polygons, run lengths, compressed run lengths) to compressed run lengths."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.masks import rle
+from us43d.pictures.limits import MAX_CORNER
+
+__all__ = ["Encoded", "encode", "encoded"]
+
+#: Pixels of outline that one polygon may have; pycocotools needs about 100 bytes for each.
+_LONGEST = 2_000_000
+
+
+class Encoded(NamedTuple):
+    """A mask. counts: compressed run lengths. area: pixels. box: x, y, width, height."""
+
+    counts: bytes
+    area: int
+    box: tuple[int, int, int, int]
+
+
+def encode(mask: NDArray[np.bool_]) -> bytes:
+    """Compress a mask (h, w) by pycocotools."""
+    from pycocotools import mask as coco
+
+    return bytes(coco.encode(np.asfortranarray(mask, np.uint8))["counts"])
+
+
+def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None, str]:
+    """Read a segmentation.
+
+    Polygons are filled as pycocotools fills them, several of one annotation being united.
+
+    Args:
+        segmentation: Of an annotation.
+        height: Rows of its image.
+        width: Columns of its image.
+
+    Returns:
+        (mask, ""), or (None, the reason) for an annotation that shows nothing and is left out.
+
+    Raises:
+        ValueError: For a fault, with what is wrong.
+    """
+    from pycocotools import mask as coco
+
+    if isinstance(segmentation, Mapping):
+        packed = {"size": [height, width], "counts": _runs(segmentation, height, width)}
+    else:
+        polygons = _polygons(segmentation)
+        if not polygons:
+            return None, "without segmentation"
+        solid = [polygon for polygon in polygons if len(polygon) >= 6]
+        if not solid:
+            return None, "with fewer than 3 points"
+        packed = coco.merge(coco.frPyObjects(solid, height, width))
+    area = int(coco.area(packed))
+    if area == 0:
+        return None, "that enclose no pixel"
+    x, y, w, h = (int(value) for value in coco.toBbox(packed))
+    return Encoded(bytes(packed["counts"]), area, (x, y, w, h)), ""
+
+
+def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
+    """The polygons that are not empty, as flat lists of x, y. A flat list of numbers is one polygon."""
+    flat = bool(segmentation) and not isinstance(segmentation[0], list | tuple)
+    polygons = []
+    for polygon in [segmentation] if flat else segmentation:
+        try:
+            corners = np.asarray(polygon, np.float64)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"holds {_short(polygon)}, which is not a list of numbers") from error
+        if corners.ndim != 1 or any(isinstance(value, str | bool) for value in polygon):
+            raise ValueError(f"holds {_short(polygon)}, which is not a list of numbers")
+        if len(corners) % 2:
+            raise ValueError(f"holds a polygon of {len(corners)} numbers, which are not pairs")
+        if len(corners) and not np.abs(corners).max() <= MAX_CORNER:
+            strange = corners[~(np.abs(corners) <= MAX_CORNER)][0]
+            raise ValueError(f"has a corner at {strange:g}, which no image reaches")
+        if np.abs(np.diff(corners.reshape(-1, 2), axis=0)).sum() > _LONGEST:
+            raise ValueError(f"has an outline of more than {_LONGEST:,} pixels")
+        if len(corners):
+            polygons.append(corners.tolist())
+    return polygons
+
+
+def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
+    """The compressed run lengths of a mask, checked: pycocotools would write beyond its memory."""
+    from pycocotools import mask as coco
+
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if size is None or counts is None:
+        raise ValueError(f"has no {'size' if size is None else 'counts'}")
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+        raise ValueError(f"has the size {_short(size)}, but height and width of its image are {height}, {width}")
+    if isinstance(counts, str | bytes):
+        text = counts.encode() if isinstance(counts, str) else counts
+        runs = rle.counts(text)
+    else:
+        try:
+            runs = np.asarray(counts)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"has counts {_short(counts)}, which are not whole numbers") from error
+        if runs.ndim != 1 or (len(runs) and runs.dtype.kind not in "iu"):
+            raise ValueError(f"has counts {_short(counts)}, which are not whole numbers")
+        text = b""
+    if len(runs) and (int(runs.min()) < 0 or int(runs.max()) > height * width):
+        raise ValueError(f"has runs from {runs.min()} to {runs.max()} in an image of {height} × {width} pixels")
+    if int(runs.sum()) != height * width:
+        raise ValueError(f"has runs of {int(runs.sum())} pixels together, but its image has {height} × {width}")
+    if text:
+        return text
+    packed = coco.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    return bytes(packed["counts"])
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

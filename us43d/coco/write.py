@@ -1,0 +1,197 @@
+"""Writes a COCO file from a folder of images and a folder of their masks."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d import pictures
+from us43d.errors import ImageError, RawDataError, UsageError, listed
+from us43d.harmonize.corpus import is_speck
+from us43d.masks.components import Piece, components, whole
+from us43d.masks.convert import binary
+from us43d.pictures import Input
+
+__all__ = ["Written", "from_masks"]
+
+#: Files of one kind of fault that are named.
+_NAMED = 3
+
+
+class Written(NamedTuple):
+    """content: the COCO file. remarks: what was left out or decided, one line each."""
+
+    content: dict[str, Any]
+    remarks: list[str]
+
+
+def from_masks(
+    images: Path,
+    masks: Path,
+    *,
+    category: str = "structure",
+    patient: str | None = None,
+    suffix: str = "",
+    united: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Written:
+    """Make a COCO file of images and masks of the same names.
+
+    A mask is a two-valued image in any mode (`us43d.masks.binary`). Each connected component becomes an annotation, as
+    in a build. An empty mask gives an image without annotation.
+
+    Args:
+        images: Folder of images, of any format of `us43d.pictures`, one frame each.
+        masks: Folder of masks; that of `sub/a.png` is `sub/a<suffix>.png`, or of any other ending.
+        category: What the masks show.
+        patient: Regular expression that finds the patient in an image's path below `images`: its first group, or all
+            that it matches. Without it nothing is guessed, and the file holds no groups.
+        suffix: Text that masks have behind the image's name, such as `_mask`.
+        united: One annotation per mask instead of one per connected component.
+        progress: Called with (images done, images).
+
+    Raises:
+        UsageError: If the pattern is not a regular expression, or no mask belongs to an image.
+        ImageError: With all files that cannot be used.
+    """
+    pattern = _pattern(patient)
+    shown, drawn = pictures.listing(images, leave_out=masks), pictures.listing(masks)
+    pairs, remarks = _pairs(shown, drawn, suffix, images, masks)
+    faults: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for done, (image, mask) in enumerate(pairs, 1):
+        entry: dict[str, Any] = {"id": done, "file_name": image.relative}
+        if pattern is not None:
+            if (found := pattern.search(image.relative)) is None:
+                faults.setdefault(f"{patient!r} finds no patient", []).append(image.relative)
+                continue
+            entry["patient_id"] = found[1] if pattern.groups else found[0]
+        try:
+            array = _mask(mask, counts)
+            _measure(image, array, entry)
+        except (ImageError, RawDataError) as error:
+            faults.setdefault("", []).append(error.what)
+            continue
+        entries.append(entry)
+        pieces: Sequence[Piece | None] = [whole(array)] if united else components(array)
+        for piece in pieces:
+            if piece is not None:
+                counts["specks"] += is_speck(piece.area, *array.shape)
+                annotations.append(_annotation(len(annotations) + 1, done, piece, array.shape))
+        counts["empty"] += not array.any()
+        if progress is not None:
+            progress(done, len(pairs))
+    _raise(faults, len(pairs))
+    if counts["edges"]:
+        remarks.append(f"{counts['edges']:,} masks have grey edges, which are cut at half range.")
+    if counts["empty"]:
+        remarks.append(f"{counts['empty']:,} masks are empty; their images have no annotation.")
+    if counts["specks"]:
+        remarks.append(
+            f"{counts['specks']:,} annotations are specks, under 16 pixels and 1/10,000 of their image; training and "
+            "evaluation leave them out."
+        )
+    if pattern is None:
+        remarks.append(
+            "No patients are given (--patient): every image counts as a patient of its own, and validation is "
+            "optimistically biased where a patient has several."
+        )
+    content = {"images": entries, "annotations": annotations, "categories": [{"id": 1, "name": category}]}
+    return Written(content, remarks)
+
+
+def _pattern(patient: str | None) -> re.Pattern[str] | None:
+    try:
+        return re.compile(patient) if patient is not None else None
+    except re.error as error:
+        raise UsageError(
+            f"--patient {patient!r} is not a regular expression: {error}.",
+            next="us43d coco IMAGES MASKS --patient '^(p[0-9]+)_'",
+        ) from error
+
+
+def _pairs(
+    shown: Sequence[Input], drawn: Sequence[Input], suffix: str, images: Path, masks: Path
+) -> tuple[list[tuple[Input, Input]], list[str]]:
+    """(image, mask) by name, and lines on those without a partner."""
+    by_name: dict[str, list[Input]] = {}
+    for mask in drawn:
+        by_name.setdefault(_stem(mask), []).append(mask)
+    pairs, without, several = [], [], []
+    names = Counter(_stem(image) for image in shown)
+    for image in shown:
+        partners = by_name.get(f"{_stem(image)}{suffix}", [])
+        if len(partners) > 1 or (partners and names[_stem(image)] > 1):
+            several.append(image.relative)
+        elif partners:
+            pairs.append((image, partners[0]))
+        else:
+            without.append(image.relative)
+    if several:
+        raise ImageError(f"{len(several)} images share their name with another image or mask: {listed(several, 5)}.")
+    if not pairs:
+        raise UsageError(
+            f"No mask in {masks} has the name of an image in {images}: images such as {shown[0].relative}, masks such "
+            f"as {drawn[0].relative}.",
+            next=f"us43d coco {images} {masks} --suffix _mask",
+        )
+    unused = sorted({mask.relative for mask in drawn} - {mask.relative for _, mask in pairs})
+    remarks = []
+    if without:
+        remarks.append(f"{len(without):,} of {len(shown):,} images are left out, without a mask: {listed(without, 5)}.")
+    if unused:
+        remarks.append(f"{len(unused):,} of {len(drawn):,} masks are left out, without an image: {listed(unused, 5)}.")
+    return pairs, remarks
+
+
+def _stem(given: Input) -> str:
+    """The path below the folder without the ending."""
+    return str(Path(given.relative).with_suffix("")) if given.name == given.relative else given.name
+
+
+def _mask(mask: Input, counts: Counter[str]) -> NDArray[np.bool_]:
+    found = binary(mask.path)
+    if isinstance(found, np.ndarray):
+        return found
+    counts["edges"] += 1
+    return np.asarray(found.array, bool)
+
+
+def _measure(image: Input, mask: NDArray[np.bool_], entry: dict[str, Any]) -> None:
+    """Put the image's size and spacing into its entry. Raises ImageError if the mask has another size."""
+    media = pictures.open(image)
+    if media.count != 1:
+        raise ImageError(f"{image.path} has {media.count or 'several'} frames; a mask belongs to one.")
+    height, width = media.frame().pixels.shape[:2]
+    if mask.shape != (height, width):
+        turned = f" ({'; '.join(media.remarks)})" if media.remarks else ""
+        raise ImageError(
+            f"{image.path} has {width} × {height} pixels{turned}, its mask {mask.shape[1]} × {mask.shape[0]}."
+        )
+    entry |= {"width": width, "height": height}
+    if media.spacing:
+        entry["spacing_mm"] = list(media.spacing)
+
+
+def _annotation(number: int, image: int, piece: Piece, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "area": piece.area, "bbox": list(piece.box),
+        "segmentation": {"size": list(shape), "counts": piece.counts},
+    }  # fmt: skip
+
+
+def _raise(faults: Mapping[str, Sequence[str]], files: int) -> None:
+    if not faults:
+        return
+    count = sum(map(len, faults.values()))
+    lines = [f"{what}: {listed(names, _NAMED)}" for what, names in faults.items() if what]
+    lines += [message.rstrip(".") for message in faults.get("", ())[:_NAMED]]
+    more = len(faults.get("", ())) - _NAMED
+    lines += [f"and {more} more"] if more > 0 else []
+    raise ImageError(f"{count} of {files} pairs of image and mask cannot be used. {'; '.join(lines)}.")
