@@ -21,7 +21,8 @@ _MODULES = {
     "licences": "about", "card": "about", "doctor": "about", "fetch": "fetch", "verify": "fetch", "open": "fetch",
     "clean": "fetch", "build": "build", "check": "build", "splits": "build", "audit": "audit", "stats": "stats",
     "diff": "audit", "corpus": "build", "export": "export", "view": "view", "coco": "coco", "train": "train",
-    "eval": "eval", "bench": "bench", "predict": "predict", "measure": "measure", "weights": "weights", "new": "new",
+    "eval": "eval", "bench": "bench", "predict": "predict", "measure": "measure", "label": "label",
+    "weights": "weights", "new": "new",
     "links": "links",
 }  # fmt: skip
 

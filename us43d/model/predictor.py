@@ -131,17 +131,20 @@ class Predictor:
         labels: Sequence[int] = (),
         refine: int = 1,
         postprocess: Postprocess = "sharp",
+        former: NDArray[np.float32] | None = None,
     ) -> Prediction:
         """Segment what a box, or points (labels 1 inside, 0 outside; all inside if left out), or both show.
 
         refine: 1 predicts twice as the published evaluation does, 0 once. postprocess: "paper" thresholds before
-        upscaling as the original software, "sharp" after it. Raises UsageError for prompts that say nothing or lie
-        outside of the picture.
+        upscaling as the original software, "sharp" after it. former: logits of an earlier prediction that the prompts
+        correct; they are fed back instead of those of a first pass. Raises UsageError for prompts that say nothing or
+        lie outside of the picture.
         """
         if self.encoded is None:
             raise UsageError("No image is set.", next="predictor.set_image(picture)")
         xy, kinds = self._prompt(self.encoded, box, points, labels)
-        return self.segment(self.encoded, xy, kinds, refine=refine, postprocess=postprocess)[0]
+        logits = None if former is None else torch.from_numpy(former)[None]
+        return self.segment(self.encoded, xy, kinds, refine=refine, postprocess=postprocess, former=logits)[0]
 
     def _prompt(
         self,

@@ -1,0 +1,188 @@
+"""The site of `us43d label`: one image after another, the model's answer to clicks, masks carried through frames."""
+
+from typing import Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from us43d.coco.own import encode
+from us43d.errors import UsageError
+from us43d.masks import rle
+from us43d.view import thumbs
+from us43d.view.assistant import Answer, Assistant, Mask, Prompt, between
+from us43d.view.labels import Changed, Labels
+from us43d.view.pages import render
+from us43d.view.server import body
+
+__all__ = ["Annotate"]
+
+#: Images encoded ahead of the one that is shown.
+_AHEAD = 6
+_MOST_POINTS = 200
+
+
+class Annotate:
+    """Answers about one labelling session. assistant: None where no model is at hand."""
+
+    def __init__(self, labels: Labels, title: str, assistant: Assistant | None, command: str) -> None:
+        self.labels, self.title, self.assistant, self.command = labels, title, assistant, command
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/label", self.page),
+            Route("/", self.page),
+            Route("/api/label", self.overview),
+            Route("/api/label/image/{number:int}", self.image, methods=["GET"]),
+            Route("/api/label/image/{number:int}", self.save, methods=["PUT"]),
+            Route("/api/label/pixels/{number:int}", self.pixels),
+            Route("/api/label/prompt/{number:int}", self.prompt, methods=["POST"]),
+            Route("/api/label/carry/{number:int}", self.carry, methods=["POST"]),
+            Route("/api/label/fill/{number:int}", self.fill, methods=["POST"]),
+            Route("/api/label/certainty/{number:int}", self.certainty),
+        ]
+
+    def page(self, request: Request) -> Response:
+        return HTMLResponse(render("label.html", title=self.title, model=self.assistant is not None))
+
+    def overview(self, request: Request) -> Response:
+        return JSONResponse(
+            {"items": self.labels.summary(), "structures": self.labels.structures(), "folder": str(self.labels.out),
+             "command": self.command, "model": self.assistant is not None}
+        )  # fmt: skip
+
+    def _number(self, request: Request) -> int:
+        number = int(request.path_params["number"])
+        if number >= len(self.labels.inputs.items):
+            raise HTTPException(404, "No such image.")
+        return number
+
+    def image(self, request: Request) -> Response:
+        """An image's labels; it and the next ones are encoded from now on."""
+        number = self._number(request)
+        if self.assistant:
+            count = len(self.labels.inputs.items)
+            self.assistant.ahead(n for n in range(number, min(number + _AHEAD, count)))
+        return JSONResponse(self.labels.state(number))
+
+    def pixels(self, request: Request) -> Response:
+        return Response(thumbs.png(self.labels.inputs.read(self._number(request))), media_type="image/png")
+
+    async def save(self, request: Request) -> Response:
+        number, content = self._number(request), body(await request.body())
+        try:
+            revision, objects = int(content["revision"]), list(content["objects"])
+            patient, reviewed = str(content.get("patient", "")), bool(content.get("reviewed"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise HTTPException(400, "A revision and a list of objects are needed.") from error
+        try:
+            saved = await run_in_threadpool(
+                self.labels.save, number, revision, objects, patient=patient, reviewed=reviewed
+            )
+        except Changed as error:
+            return JSONResponse({"error": error.what, "state": self.labels.state(number)}, 409)
+        return JSONResponse({"revision": saved})
+
+    # -------------------------------------------------------------------------------------------------------- the model
+
+    def _model(self) -> Assistant:
+        if self.assistant is None:
+            raise UsageError("No model is loaded.", next="us43d label … --weights RUN|FILE|NAME")
+        return self.assistant
+
+    async def prompt(self, request: Request) -> Response:
+        number, content = self._number(request), body(await request.body())
+        answer = await run_in_threadpool(self._model().predict, number, _prompt(content))
+        return JSONResponse(_told(answer))
+
+    async def carry(self, request: Request) -> Response:
+        """The objects of image `from`, laid on this one; nothing is saved."""
+        number, content = self._number(request), body(await request.body())
+        items = self.labels.inputs.items
+        origin = content.get("from")
+        if not isinstance(origin, int) or not 0 <= origin < len(items) or items[origin].group != items[number].group:
+            raise HTTPException(400, "Masks are carried between frames of one file.")
+        return JSONResponse({"objects": await run_in_threadpool(self._carried, number, origin)})
+
+    def _carried(self, number: int, origin: int) -> list[dict[str, Any]]:
+        shape = self.labels.inputs.read(number).shape[:2]
+        objects = []
+        for entry in self.labels.state(origin)["objects"]:
+            try:
+                mask = rle.decode(entry["rle"].encode("ascii"), shape[0], shape[1])
+            except ValueError:  # another size: a group of stills
+                continue
+            objects.append({"structure": entry["structure"], **self._followed(number, mask), "origin": "propagated"})
+        return objects
+
+    def _followed(self, number: int, expected: Mask) -> dict[str, Any]:
+        mask = np.ascontiguousarray(expected)
+        answer = self.assistant.carried(number, mask) if self.assistant else Answer(mask, 0.0)
+        return _told(answer if answer.mask.any() else Answer(mask, 0.0))
+
+    async def fill(self, request: Request) -> Response:
+        """Save masks for an image without labels, blended from those of two labelled images around it."""
+        number, content = self._number(request), body(await request.body())
+        items = self.labels.inputs.items
+        first, last = content.get("first"), content.get("last")
+        if (
+            not isinstance(first, int) or not isinstance(last, int) or not 0 <= first < number < last < len(items)
+            or not items[first].group == items[number].group == items[last].group
+        ):  # fmt: skip
+            raise HTTPException(400, "An image is filled from two labelled ones of its file, before and after it.")
+        return JSONResponse({"filled": await run_in_threadpool(self._fill, number, first, last)})
+
+    def _fill(self, number: int, first: int, last: int) -> bool:
+        state = self.labels.state(number)
+        if state["saved"] and not all(entry["origin"] == "propagated" for entry in state["objects"]):
+            return False  # a person's work stays
+        shape = self.labels.inputs.read(number).shape[:2]
+        before, after = (_by_structure(self.labels.state(n)["objects"]) for n in (first, last))
+        objects = []
+        for structure, masks in before.items():
+            for one, other in zip(masks, after.get(structure, ()), strict=False):
+                ends = [
+                    np.ascontiguousarray(rle.decode(text.encode("ascii"), shape[0], shape[1])) for text in (one, other)
+                ]
+                expected = between(ends[0], ends[1], last - first - 1)[number - first - 1]
+                if expected.any():
+                    objects.append({"structure": structure, **self._followed(number, expected), "origin": "propagated"})
+        if not objects:
+            return False
+        self.labels.save(number, state["revision"], objects, patient=state["patient"])
+        return True
+
+    def certainty(self, request: Request) -> Response:
+        return JSONResponse({"certainty": round(self._model().certainty(self._number(request)), 4)})
+
+
+def _by_structure(objects: list[dict[str, Any]]) -> dict[str, list[str]]:
+    held: dict[str, list[str]] = {}
+    for entry in objects:
+        held.setdefault(entry["structure"], []).append(entry["rle"])
+    return held
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    return {"rle": encode(answer.mask).decode("ascii"), "score": round(answer.score, 4)}
+
+
+def _prompt(content: dict[str, Any]) -> Prompt:
+    """A prompt a page sent. Raises HTTPException; what lies outside of the image the predictor refuses."""
+    try:
+        box = content.get("box")
+        corners = [float(value) for value in box] if box is not None else None
+        if corners is not None and len(corners) != 4:
+            raise ValueError("a box has four numbers")
+        points = tuple((float(x), float(y)) for x, y in content.get("points", ()))
+        labels = tuple(int(value) for value in content.get("labels", ()))
+        numbers = [*(corners or ()), *(value for point in points for value in point)]
+        if len(points) > _MOST_POINTS or len(points) != len(labels) or not all(abs(value) < 1e6 for value in numbers):
+            raise ValueError("points and labels do not match")
+    except (TypeError, ValueError) as error:
+        raise HTTPException(400, f"Invalid prompt: {error}.") from error
+    shape = (corners[0], corners[1], corners[2], corners[3]) if corners else None
+    return Prompt(shape, points, labels)

@@ -1,0 +1,181 @@
+"""The model beside a person who labels: images encoded ahead in a thread, a mask for every click, masks carried on."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import Us43dError
+
+if TYPE_CHECKING:
+    from us43d.model.predictor import Encoded, Predictor
+
+__all__ = ["Answer", "Assistant", "Prompt", "between"]
+
+#: Encoded images kept; one of ViT-B takes 4 MB.
+_ENCODED = 64
+#: Logits kept, so that a click corrects the mask before it.
+_LOGITS = 256
+#: A predicted mask is taken over from another frame if it overlaps what is expected by this IoU.
+_AGREES = 0.5
+#: Points along each side, by which the uncertainty of an image is estimated.
+_GRID = 3
+
+Mask = NDArray[np.bool_]
+
+
+class Prompt(NamedTuple):
+    """box: x0, y0, x1, y1. points: (x, y). labels: 1 inside, 0 outside. Coordinates as of `Predictor.predict`."""
+
+    box: tuple[float, float, float, float] | None = None
+    points: tuple[tuple[float, float], ...] = ()
+    labels: tuple[int, ...] = ()
+
+
+class Answer(NamedTuple):
+    """mask: (h, w) bool. score: the IoU the model expects."""
+
+    mask: Mask
+    score: float
+
+
+class Assistant:
+    """A model in a thread of its own. load: makes the predictor. read: number → pixels of an image."""
+
+    def __init__(self, load: Callable[[], "Predictor"], read: Callable[[int], NDArray[np.uint8]]) -> None:
+        self._load, self._read = load, read
+        self._encoded: OrderedDict[int, Encoded] = OrderedDict()
+        self._logits: OrderedDict[tuple[int, Prompt], NDArray[np.float32]] = OrderedDict()
+        self._wanted: list[int] = []
+        self._turn = threading.Condition()
+        self._decoding = threading.Lock()
+        self._ended = False
+        self.failure: Us43dError | None = None
+        self._failed: dict[int, Us43dError] = {}
+        self._predictor: Predictor | None = None
+        self._thread = threading.Thread(target=self._work, name="us43d-encoder", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        with self._turn:
+            self._ended = True
+            self._turn.notify_all()
+        self._thread.join(30)
+
+    def ahead(self, numbers: Iterable[int]) -> None:
+        """Encode these images next, in this order, in place of what was wanted before."""
+        with self._turn:
+            self._wanted = [number for number in numbers if number not in self._encoded]
+            self._turn.notify_all()
+
+    def ready(self, number: int) -> bool:
+        with self._turn:
+            return number in self._encoded
+
+    def _work(self) -> None:
+        try:
+            self._predictor = self._load()
+        except Us43dError as error:
+            with self._turn:
+                self.failure = error
+                self._turn.notify_all()
+            return
+        while True:
+            with self._turn:
+                while not self._wanted and not self._ended:
+                    self._turn.wait()
+                if self._ended:
+                    return
+                number = self._wanted.pop(0)
+                if number in self._encoded:
+                    continue
+            try:
+                encoded = self._predictor.encode(self._read(number))
+            except Us43dError as error:
+                with self._turn:
+                    self._failed[number] = error
+                    self._turn.notify_all()
+                continue
+            with self._turn:
+                self._encoded[number] = encoded
+                while len(self._encoded) > _ENCODED:
+                    self._encoded.popitem(last=False)
+                self._turn.notify_all()
+
+    def _of(self, number: int) -> "tuple[Predictor, Encoded]":
+        """The predictor and an image's encoding, once it is there. Raises what encoding it raised."""
+        with self._turn:
+            while number not in self._encoded:
+                if self.failure or number in self._failed:
+                    raise self.failure or self._failed.pop(number)
+                if number not in self._wanted[:1]:
+                    self._wanted = [number, *(other for other in self._wanted if other != number)]
+                    self._turn.notify_all()
+                self._turn.wait()
+            self._encoded.move_to_end(number)
+            predictor, encoded = self._predictor, self._encoded[number]
+        assert predictor is not None  # it encoded the image
+        return predictor, encoded
+
+    # ------------------------------------------------------------------------------------------------------- predicting
+
+    def predict(self, number: int, prompt: Prompt) -> Answer:
+        """The mask a prompt shows. Every click after the first corrects the mask of the clicks before it.
+
+        Raises UsageError for a prompt outside of the image.
+        """
+        predictor, encoded = self._of(number)
+        with self._decoding:
+            first = 0 if prompt.box else 1
+            answer = None
+            for count in range(first, len(prompt.points) + 1):
+                part = prompt._replace(points=prompt.points[:count], labels=prompt.labels[:count])
+                if count < len(prompt.points) and (number, part) in self._logits:
+                    continue
+                before = part._replace(points=part.points[:-1], labels=part.labels[:-1])
+                former = self._logits.get((number, before)) if count > first else None
+                predictor.encoded = encoded
+                answer = predictor.predict(box=part.box, points=part.points, labels=part.labels, former=former)
+                self._logits[number, part] = answer.logits
+                while len(self._logits) > _LOGITS:
+                    self._logits.popitem(last=False)
+        if answer is None:  # no box and no point: the predictor says so
+            answer = predictor.predict(box=None)
+        return Answer(answer.mask, answer.score)
+
+    def carried(self, number: int, expected: Mask) -> Answer:
+        """A mask expected on an image from its neighbours, sharpened by the model where the two agree."""
+        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(expected).view(np.uint8))
+        if width < 2 or height < 2:
+            return Answer(expected, 0.0)
+        answer = self.predict(number, Prompt((x, y, x + width, y + height)))
+        shared = float((answer.mask & expected).sum()) / max(1, float((answer.mask | expected).sum()))
+        return answer if shared >= _AGREES else Answer(expected, shared)
+
+    def certainty(self, number: int) -> float:
+        """The best IoU the model expects on a grid of points; low where it sees nothing it knows."""
+        rows, columns = self._of(number)[1].shape
+        cells = [(i + 0.5, j + 0.5) for i in range(_GRID) for j in range(_GRID)]
+        places = [(x * columns / _GRID - 0.5, y * rows / _GRID - 0.5) for x, y in cells]
+        return max(self.predict(number, Prompt(None, (place,), (1,))).score for place in places)
+
+
+def between(first: Mask, last: Mask, steps: int) -> list[Mask]:
+    """The masks of the `steps` frames between two: signed distances to the outline are blended linearly."""
+    one, other = _distance(first), _distance(last)
+    weights = [(n + 1) / (steps + 1) for n in range(steps)]
+    return [np.asarray((1 - weight) * one + weight * other > 0) for weight in weights]
+
+
+def _distance(mask: Mask) -> NDArray[np.float32]:
+    """Pixels to the outline, positive inside."""
+    inside = np.ascontiguousarray(mask).view(np.uint8)
+
+    def depth(part: NDArray[Any]) -> NDArray[np.float32]:
+        return np.asarray(cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+
+    return np.asarray(depth(inside) - depth(1 - inside), np.float32)

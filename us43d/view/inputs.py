@@ -1,0 +1,143 @@
+"""The images a person labels: files of a folder, frames of a video or volume, or images of a build, by number."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import ImageError, UsageError
+from us43d.harmonize.corpus import Corpus
+from us43d.pictures import media
+from us43d.view import thumbs
+
+__all__ = ["FileInputs", "Item", "Source", "SourceInputs"]
+
+#: Bytes of compressed frames kept in memory.
+_KEPT = 512 << 20
+
+
+class Item(NamedTuple):
+    """One image to label. name: unique. input: the file it comes from. frame: from 0 in its file, None for a still.
+
+    group: number of the file, within which masks propagate. patient: whose it is. spacing: mm a pixel in x and y.
+    """
+
+    name: str
+    input: str
+    frame: int | None
+    group: int
+    patient: str
+    spacing: tuple[float, float] | None = None
+
+
+class Source(NamedTuple):
+    """What an image of a build is there: its source's slug, its key and its pixel hash."""
+
+    source: str
+    key: str
+    picture: str
+
+
+class FileInputs:
+    """Files as `us43d predict` takes them. Raises ImageError if there is none, UsageError for an invalid pattern.
+
+    patient: a regular expression on file names; its first group, or the whole match, is the patient.
+    """
+
+    def __init__(self, path: Path, patient: str | None = None) -> None:
+        try:
+            pattern = re.compile(patient) if patient else None
+        except re.error as error:
+            raise UsageError(f"Invalid --patient {patient!r}: {error}.", next="us43d label --help") from error
+        self.media = media.found(path)
+        self.items: list[Item] = []
+        self._place: list[tuple[int, int]] = []
+        self._frames: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._lock = Lock()
+        for number, file in enumerate(self.media):
+            match = pattern.search(file.path.name) if pattern else None
+            owner = match.group(1 if match.re.groups else 0) if match else file.name
+            many = 1 if file.kind == "image" else len(self._decoded(number))
+            for frame in range(many):
+                still = file.kind == "image"
+                name = file.name if still else f"{file.name}_{frame:05}"
+                self.items.append(Item(name, file.path.name, None if still else frame, number, owner))
+                self._place.append((number, frame))
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """(h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError, UnreadableFile."""
+        file, frame = self._place[number]
+        if self.media[file].kind == "image":
+            picture = next(iter(media.frames(self.media[file]))).picture
+            return thumbs.windowed(picture)
+        decoded: Any = cv2.imdecode(np.frombuffer(self._decoded(file)[frame], np.uint8), cv2.IMREAD_UNCHANGED)
+        return np.asarray(decoded if decoded.ndim == 2 else decoded[:, :, ::-1], np.uint8)
+
+    def original(self, number: int) -> Path | None:
+        """The file of an item that is an 8-bit PNG or JPEG, which may be kept byte for byte."""
+        file = self.media[self._place[number][0]]
+        plain = file.kind == "image" and file.path.suffix.lower() in (".png", ".jpg", ".jpeg")
+        return file.path if plain else None
+
+    def _decoded(self, number: int) -> list[bytes]:
+        """The frames of a video or volume as PNG, decoded once as long as memory allows."""
+        with self._lock:
+            if number in self._frames:
+                self._frames.move_to_end(number)
+                return self._frames[number]
+            frames, size = [], 0
+            for frame in media.frames(self.media[number]):
+                frames.append(thumbs.png(thumbs.windowed(frame.picture)))
+                size += len(frames[-1])
+                if size > _KEPT:
+                    raise ImageError(
+                        f"{self.media[number].path} has too many frames to label at once (over 512 MiB compressed).",
+                        next="cut the video into parts, for example with ffmpeg",
+                    )
+            self._frames[number] = frames
+            while len(self._frames) > 1 and sum(len(f) for held in self._frames.values() for f in held) > _KEPT:
+                self._frames.popitem(last=False)
+            return frames
+
+
+class SourceInputs:
+    """Images of a corpus. rows: of `corpus.images`."""
+
+    def __init__(self, corpus: Corpus, rows: Sequence[int], hashes: dict[int, str]) -> None:
+        self.corpus, self.rows = corpus, list(rows)
+        groups: dict[tuple[int, str], int] = {}
+        self.items = []
+        self.sources = []
+        for row in self.rows:
+            record = corpus.images[row]
+            source = corpus.sources[record["source"]]
+            key, group = corpus.key(row), corpus.group(row)
+            number = groups.setdefault((int(record["source"]), group), len(groups))
+            spacing = tuple(float(v) for v in record["spacing"])
+            known = (spacing[0], spacing[1]) if all(v > 0 for v in spacing) else None
+            self.items.append(Item(f"{source['name']} {record['id']}", key, None, number, group, known))
+            self.sources.append(Source(str(source["slug"]), key, hashes[int(record["id"])]))
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """As of `FileInputs`."""
+        return self.corpus.picture(self.rows[number])
+
+    def original(self, number: int) -> Path | None:
+        """The file of the build, which is PNG or JPEG."""
+        return self.corpus.file(self.rows[number])
+
+    def objects(self, number: int) -> list[dict[str, Any]]:
+        """The masks the build has, one object per annotation."""
+        corpus = self.corpus
+        names = {entry["id"]: entry["name"] for entry in corpus.categories}
+        return [
+            {"structure": names[int(corpus.annotations["category"][n])], "rle": corpus.rle(n).decode("ascii"),
+             "origin": "build"}
+            for n in corpus.of(self.rows[number])
+        ]  # fmt: skip
