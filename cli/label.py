@@ -54,8 +54,8 @@ def label(
 
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file, not a folder.", next=f"us43d label {input}")
-    inputs = FileInputs(input, patient)
     folder = out or input.absolute().with_name(f"{input.absolute().name}-labels")
+    inputs = FileInputs(input, patient, folder)
     labels = Labels(inputs, folder)
     assistant = _assistant(session, inputs, weights, device)
     command = f"us43d train --data {folder / 'labels.json'}"
@@ -66,6 +66,8 @@ def label(
             assistant.close()
         labels.close()
 
+    for file, fault in inputs.faults.items():
+        session.warn(f"{file} cannot be labelled: {fault}")
     session.say(f"labels: {labels.file}; fine-tune on them: {command}")
     run(session, Site(site.routes(), "/label", close), f"{len(inputs.items):,} images", port, no_browser, host)
 

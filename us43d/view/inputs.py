@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import pictures
 from us43d.errors import ImageError, UsageError
 from us43d.harmonize.corpus import Corpus
-from us43d.pictures import media
+from us43d.masks.read import header
 from us43d.view import thumbs
 
 __all__ = ["FileInputs", "Item", "Source", "SourceInputs"]
@@ -45,45 +46,61 @@ class Source(NamedTuple):
 
 
 class FileInputs:
-    """Files as `us43d predict` takes them. Raises ImageError if there is none, UsageError for an invalid pattern.
+    """The files `us43d predict` takes, listed at once and decoded when they are looked at.
 
-    patient: a regular expression on file names; its first group, or the whole match, is the patient.
+    patient: a regular expression on paths below `path`; its first group, or the whole match, is the patient. leave_out:
+    the folder of the labels. Raises ImageError if there is no file, UsageError for an invalid pattern.
     """
 
-    def __init__(self, path: Path, patient: str | None = None) -> None:
+    def __init__(self, path: Path, patient: str | None = None, leave_out: Path | None = None) -> None:
         try:
             pattern = re.compile(patient) if patient else None
         except re.error as error:
             raise UsageError(f"Invalid --patient {patient!r}: {error}.", next="us43d label --help") from error
-        self.media = media.found(path)
+        self.files = pictures.listing(path, leave_out=leave_out)
         self.items: list[Item] = []
+        #: Path below the folder → why a file cannot be opened.
+        self.faults: dict[str, str] = {}
+        self._media: dict[int, pictures.Media] = {}
         self._place: list[tuple[int, int]] = []
         self._frames: OrderedDict[int, list[bytes]] = OrderedDict()
         self._lock = Lock()
-        for number, file in enumerate(self.media):
-            match = pattern.search(file.path.name) if pattern else None
+        for number, file in enumerate(self.files):
+            match = pattern.search(file.relative) if pattern else None
             owner = match.group(1 if match.re.groups else 0) if match else file.name
-            many = 1 if file.kind == "image" else len(self._decoded(number))
-            for frame in range(many):
-                still = file.kind == "image"
-                name = file.name if still else f"{file.name}_{frame:05}"
-                self.items.append(Item(name, file.path.name, None if still else frame, number, owner))
+            count, spacing = 1, None
+            try:
+                media = self._media[number] = pictures.open(file)
+                spacing = media.spacing
+                count = len(self._decoded(number)) if media.count is None else media.count
+            except ImageError as error:  # the page shows it in the place of the image
+                self.faults[file.relative] = error.what
+            for frame in range(count):
+                name = file.name if count == 1 else f"{file.name}_{frame:05}"
+                self.items.append(Item(name, file.relative, frame if count > 1 else None, number, owner, spacing))
                 self._place.append((number, frame))
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """(h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError, UnreadableFile."""
+        """(h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError."""
         file, frame = self._place[number]
-        if self.media[file].kind == "image":
-            picture = next(iter(media.frames(self.media[file]))).picture
-            return thumbs.windowed(picture)
-        decoded: Any = cv2.imdecode(np.frombuffer(self._decoded(file)[frame], np.uint8), cv2.IMREAD_UNCHANGED)
+        if file not in self._media:
+            raise ImageError(self.faults[self.files[file].relative])
+        if self._media[file].count == 1:
+            return self._media[file].frame().pixels
+        frames = self._decoded(file)
+        if frame >= len(frames):
+            raise ImageError(f"{self.files[file].path} has {len(frames)} frames, fewer than it says.")
+        decoded: Any = cv2.imdecode(np.frombuffer(frames[frame], np.uint8), cv2.IMREAD_UNCHANGED)
         return np.asarray(decoded if decoded.ndim == 2 else decoded[:, :, ::-1], np.uint8)
 
     def original(self, number: int) -> Path | None:
-        """The file of an item that is an 8-bit PNG or JPEG, which may be kept byte for byte."""
-        file = self.media[self._place[number][0]]
-        plain = file.kind == "image" and file.path.suffix.lower() in (".png", ".jpg", ".jpeg")
-        return file.path if plain else None
+        """The file of an item that is a plain 8-bit PNG or JPEG, which is kept byte for byte."""
+        file = self.files[self._place[number][0]]
+        if file.kind != "image" or self.items[number].frame is not None:
+            return None
+        with file.path.open("rb") as stream:
+            head = header(stream.read(1 << 16), file.path)
+        return file.path if head and head.plain else None
 
     def _decoded(self, number: int) -> list[bytes]:
         """The frames of a video or volume as PNG, decoded once as long as memory allows."""
@@ -92,13 +109,13 @@ class FileInputs:
                 self._frames.move_to_end(number)
                 return self._frames[number]
             frames, size = [], 0
-            for frame in media.frames(self.media[number]):
-                frames.append(thumbs.png(thumbs.windowed(frame.picture)))
+            for frame in self._media[number].frames():
+                frames.append(thumbs.png(frame.pixels))
                 size += len(frames[-1])
                 if size > _KEPT:
                     raise ImageError(
-                        f"{self.media[number].path} has too many frames to label at once (over 512 MiB compressed).",
-                        next="cut the video into parts, for example with ffmpeg",
+                        f"{self.files[number].path} has too many frames to label at once (over 512 MiB compressed).",
+                        next="cut the video into shorter ones, for example with ffmpeg",
                     )
             self._frames[number] = frames
             while len(self._frames) > 1 and sum(len(f) for held in self._frames.values() for f in held) > _KEPT:

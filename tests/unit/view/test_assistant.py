@@ -1,0 +1,123 @@
+"""The model beside a person: clicks as in training and evaluation, masks carried through frames."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'us43d[train]'")
+
+from us43d.coco import own  # noqa: E402
+from us43d.errors import UsageError, WeightsError  # noqa: E402
+from us43d.masks import rle  # noqa: E402
+from us43d.model.network import PRESETS, UltraSam  # noqa: E402
+from us43d.model.predictor import Predictor, box_prompts, point_prompts  # noqa: E402
+from us43d.view.annotate import Annotate  # noqa: E402
+from us43d.view.assistant import Answer, Assistant, Prompt, between  # noqa: E402
+from us43d.view.inputs import FileInputs  # noqa: E402
+from us43d.view.labels import Labels  # noqa: E402
+
+SHAPE = (48, 64)
+PICTURES = [np.random.default_rng(n).integers(0, 255, SHAPE, np.uint8) for n in range(3)]
+
+
+@pytest.fixture
+def assistant() -> Iterator[Assistant]:
+    predictor = Predictor(UltraSam.random(PRESETS["tiny"], 0))  # here, as chance is shared between threads
+    made = Assistant(lambda: predictor, PICTURES.__getitem__)
+    yield made
+    made.close()
+
+
+def test_clicks_are_encoded_and_fed_back_as_in_evaluation(assistant: Assistant) -> None:
+    predictor = Predictor(UltraSam.random(PRESETS["tiny"], 0))
+    encoded = predictor.encode(PICTURES[1])
+    points, labels = box_prompts(torch.tensor([[10.0, 8.0, 40.0, 30.0]]), encoded.scale)
+    first = predictor.segment(encoded, points, labels)[0]
+    got = assistant.predict(1, Prompt((10, 8, 40, 30)))
+    assert np.array_equal(got.mask, first.mask)
+    for (x, y), inside in (((20, 15), 0), ((30, 20), 1)):
+        added, _ = point_prompts(torch.tensor([[x, y]]).double(), encoded.scale)
+        points = torch.cat([points, added[:, :1]], 1)
+        labels = torch.cat([labels, torch.tensor([[inside]])], 1)
+        first = predictor.segment(encoded, points, labels, former=torch.from_numpy(first.logits)[None])[0]
+    clicked = Prompt((10, 8, 40, 30), ((20, 15), (30, 20)), (0, 1))
+    got = assistant.predict(1, clicked)
+    assert np.abs(got.mask.astype(int) - first.mask).mean() < 0.01  # the order of tokens moves the last bit of a sum
+    assert got.score == pytest.approx(first.score, abs=1e-4)
+    plain = predictor.segment(encoded, points, labels)[0]
+    assert not np.array_equal(plain.mask, first.mask)  # feeding back matters here
+
+
+def test_images_are_encoded_ahead(assistant: Assistant) -> None:
+    assistant.ahead([2, 0])
+    assistant.predict(2, Prompt((1, 1, 20, 20)))
+    for _ in range(200):
+        if assistant.ready(0):
+            break
+        time.sleep(0.05)
+    assistant.predict(0, Prompt((1, 1, 20, 20)))
+    assert assistant.ready(0)
+    assert not assistant.ready(1)
+
+
+def test_a_prompt_outside_is_refused_and_weights_that_fail_are_told(assistant: Assistant) -> None:
+    with pytest.raises(UsageError, match="outside"):
+        assistant.predict(0, Prompt(None, ((500, 500),), (1,)))
+    with pytest.raises(UsageError):
+        assistant.predict(0, Prompt())
+
+    def broken() -> Predictor:
+        raise WeightsError("spoilt")
+
+    bad = Assistant(broken, PICTURES.__getitem__)
+    with pytest.raises(WeightsError, match="spoilt"):
+        bad.predict(0, Prompt((1, 1, 20, 20)))
+    bad.close()
+
+
+def disc(x: float, y: float, radius: float) -> np.ndarray:
+    rows, columns = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+
+
+def test_masks_between_two_frames_change_steadily() -> None:
+    masks = between(disc(30, 24, 8), disc(30, 24, 20), 3)
+    radii = [float(np.sqrt(mask.sum() / np.pi)) for mask in masks]
+    assert radii == pytest.approx([11, 14, 17], abs=0.7)
+
+
+def test_a_prediction_that_disagrees_with_what_is_expected_is_not_taken(
+    assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = disc(30, 24, 10)
+    near, far = disc(31, 24, 10), disc(10, 10, 4)
+    monkeypatch.setattr(assistant, "predict", lambda number, prompt: Answer(near, 0.9))
+    assert np.array_equal(assistant.carried(0, expected).mask, near)
+    monkeypatch.setattr(assistant, "predict", lambda number, prompt: Answer(far, 0.9))
+    assert np.array_equal(assistant.carried(0, expected).mask, expected)
+
+
+def test_frames_between_are_filled_but_a_persons_work_stays(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "sweep.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, SHAPE[::-1])
+    for _ in range(5):
+        writer.write(np.zeros((*SHAPE, 3), np.uint8))
+    writer.release()
+    labels = Labels(FileInputs(tmp_path / "sweep.avi"), tmp_path / "labels")
+
+    def thing(mask: np.ndarray) -> dict:
+        return {"structure": "heart", "rle": own.encode(mask).decode(), "origin": "person"}
+
+    labels.save(0, 0, [thing(disc(30, 24, 8))])
+    labels.save(4, 0, [thing(disc(30, 24, 20))])
+    labels.save(2, 0, [thing(disc(9, 9, 3))])
+    site = Annotate(labels, "sweep.avi", None, "")
+    assert [site._fill(n, 0, 4) for n in (1, 2, 3)] == [True, False, True]
+    filled = labels.state(1)["objects"]
+    assert [entry["origin"] for entry in filled] == ["propagated"]
+    assert rle.decode(filled[0]["rle"].encode(), *SHAPE).sum() == pytest.approx(np.pi * 11**2, rel=0.1)
+    assert labels.state(2)["objects"] == [thing(disc(9, 9, 3))]
+    assert labels.summary()[1]["draft"]

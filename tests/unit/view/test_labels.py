@@ -1,0 +1,193 @@
+"""Labels on disk: complete at every moment, read by training, never overwritten by a second window."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from us43d import atomic
+from us43d.coco import own
+from us43d.errors import Busy, ImageError, StorageError, UsageError
+from us43d.view.inputs import FileInputs
+from us43d.view.labels import Changed, Labels
+
+SHAPE = (60, 80)
+
+
+def disc(x: int, y: int, radius: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+
+
+def thing(mask: np.ndarray, structure: str = "thyroid_nodule", origin: str = "person") -> dict:
+    return {"structure": structure, "rle": own.encode(mask).decode(), "origin": origin}
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("P1_a.png", "P1_b.png", "P2_a.png"):
+        cv2.imwrite(str(folder / name), rng.integers(0, 255, SHAPE, np.uint8))
+    return folder
+
+
+def opened(scans: Path, out: Path, patient: str | None = "^(P[0-9]+)_") -> Labels:
+    return Labels(FileInputs(scans, patient, out), out)
+
+
+def test_what_was_saved_is_there_again_and_training_reads_it(scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    labels = opened(scans, out)
+    first, second = disc(30, 20, 9), disc(60, 40, 5)
+    assert labels.save(0, 0, [thing(first), thing(second, "my structure")]) == 1
+    labels.save(2, 0, [thing(second)], patient="P9", reviewed=True)
+    labels.save(1, 0, [], reviewed=True)  # nothing to see, on purpose
+    labels.close()
+    again = opened(scans, out)
+    assert [item["objects"] for item in again.summary()] == [2, 0, 1]
+    assert again.state(0)["objects"] == [thing(first), thing(second, "my structure")]
+    assert again.state(2)["patient"] == "P9"
+    assert again.state(1)["reviewed"]
+    again.close()
+    corpus = own.read(out / "labels.json", tmp_path / "corpus")
+    assert {corpus.group(n) for n in range(len(corpus))} == {"P1", "P9"}
+    place = next(n for n in range(3) if len(corpus.of(n)) == 2)
+    masks = [corpus.mask(n) for n in corpus.of(place)]
+    assert np.array_equal(masks[0], first)
+    assert np.array_equal(masks[1], second)
+    assert np.array_equal(corpus.picture(place), cv2.imread(str(scans / "P1_a.png"), cv2.IMREAD_UNCHANGED))
+
+
+def test_a_second_window_cannot_overwrite_the_first(scans: Path, tmp_path: Path) -> None:
+    labels = opened(scans, tmp_path / "labels")
+    labels.save(0, 0, [thing(disc(30, 20, 9))])
+    with pytest.raises(Changed):
+        labels.save(0, 0, [thing(disc(10, 10, 3))])
+    assert labels.state(0)["objects"] == [thing(disc(30, 20, 9))]
+    labels.save(1, 0, [thing(disc(10, 10, 3))])  # other images are not in the way
+
+
+def test_a_second_server_is_kept_out(scans: Path, tmp_path: Path) -> None:
+    labels = opened(scans, tmp_path / "labels")
+    with pytest.raises(Busy, match="open in another"):
+        opened(scans, tmp_path / "labels")
+    labels.close()
+    opened(scans, tmp_path / "labels").close()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{}, {"structure": "x", "rle": ""}, {"structure": "x", "rle": "0"}, {"structure": "", "rle": "P1"}, "text", None,
+     {"structure": "x" * 81, "rle": own.encode(disc(9, 9, 3)).decode()},
+     {"structure": "a\x00b", "rle": own.encode(disc(9, 9, 3)).decode()},
+     {"structure": "x", "rle": own.encode(np.zeros(SHAPE, bool)).decode()},
+     {"structure": "x", "rle": own.encode(disc(9, 9, 3)).decode(), "origin": "elsewhere"},
+     {"structure": "x", "rle": own.encode(disc(9, 9, 3, (61, 80))).decode()}, {"structure": "x", "rle": "\u2713"}],
+)  # fmt: skip
+def test_an_invalid_object_is_refused_and_nothing_written(scans: Path, tmp_path: Path, entry: object) -> None:
+    labels = opened(scans, tmp_path / "labels")
+    with pytest.raises(UsageError, match="Invalid object"):
+        labels.save(0, 0, [entry])  # type: ignore[list-item]
+    assert not (tmp_path / "labels" / "labels.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"images": [1], "annotations": [], "categories": []}'])
+def test_a_foreign_file_is_never_overwritten(scans: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "labels.json").write_text(text)
+    with pytest.raises(UsageError, match=r"labels\.json"):
+        opened(scans, tmp_path / "labels")
+    assert (tmp_path / "labels" / "labels.json").read_text() == text
+
+
+def test_files_that_are_away_today_keep_their_labels(scans: Path, tmp_path: Path) -> None:
+    labels = opened(scans, tmp_path / "labels")
+    labels.save(0, 0, [thing(disc(30, 20, 9), "gone")])
+    labels.save(1, 0, [thing(disc(30, 20, 9))])
+    labels.close()
+    (scans / "P1_a.png").rename(tmp_path / "away.png")
+    labels = opened(scans, tmp_path / "labels")
+    labels.save(1, 0, [thing(disc(9, 9, 5))])  # another one of the two that are left
+    labels.close()
+    (tmp_path / "away.png").rename(scans / "P1_a.png")
+    labels = opened(scans, tmp_path / "labels")
+    assert labels.state(0)["objects"] == [thing(disc(30, 20, 9), "gone")]
+    ids = [image["id"] for image in json.loads((tmp_path / "labels" / "labels.json").read_text())["images"]]
+    assert len(set(ids)) == len(ids) == 3
+
+
+def test_a_full_disk_loses_nothing_that_was_saved(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = opened(scans, tmp_path / "labels")
+    labels.save(0, 0, [thing(disc(30, 20, 9))])
+    before = labels.file.read_bytes()
+
+    def full(path: Path, data: bytes, **more: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic, "write_bytes", full)
+        with pytest.raises(StorageError):
+            labels.save(0, 1, [])
+    assert labels.file.read_bytes() == before
+    assert labels.state(0)["objects"] == [thing(disc(30, 20, 9))]
+    assert labels.save(0, 1, []) == 2
+
+
+def test_hostile_file_names_stay_in_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    names = [
+        "a\\..\\x.png",
+        "<img src=x onerror=alert(1)>.png",
+        "a b.png",
+        "a_b.png",
+        "\u202egnp.png",
+        "x" * 200 + ".png",
+    ]
+    for name in names:
+        cv2.imwrite(str(tmp_path / "plain.png"), np.zeros(SHAPE, np.uint8))
+        os.rename(tmp_path / "plain.png", folder / name)  # noqa: PTH104
+    out = tmp_path / "labels"
+    labels = Labels(FileInputs(folder), out)
+    for number in range(len(names)):
+        labels.save(number, 0, [thing(disc(9, 9, 4))])
+    kept = [image["file_name"] for image in json.loads(labels.file.read_text())["images"]]
+    assert len(set(kept)) == len(names)
+    for name in kept:
+        assert (out / name).resolve().parent == (out / "images").resolve()
+        assert "<" not in name
+
+
+def test_frames_of_a_video_become_images_and_share_a_patient(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "sweep.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, SHAPE[::-1])
+    for n in range(5):
+        writer.write(np.full((*SHAPE, 3), 20 * n, np.uint8))
+    writer.release()
+    inputs = FileInputs(tmp_path / "sweep.avi")
+    assert [(item.frame, item.patient, item.group) for item in inputs.items] == [(n, "sweep", 0) for n in range(5)]
+    labels = Labels(inputs, tmp_path / "labels")
+    labels.save(3, 0, [thing(disc(30, 20, 9))])
+    image = json.loads(labels.file.read_text())["images"][0]
+    assert (image["us43d"]["frame"], image["patient_id"]) == (3, "sweep")
+    stored = cv2.imread(str(tmp_path / "labels" / image["file_name"]), cv2.IMREAD_UNCHANGED)
+    assert abs(float(stored.mean()) - 60) < 3
+
+
+def test_a_damaged_file_among_others_is_named_and_shown_as_such(scans: Path, tmp_path: Path) -> None:
+    (scans / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    inputs = FileInputs(scans)
+    number = next(n for n, item in enumerate(inputs.items) if item.input == "bad.png")
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        inputs.read(number)
+    with pytest.raises(ImageError):
+        Labels(inputs, tmp_path / "labels").save(number, 0, [])
+
+
+def test_an_invalid_pattern(scans: Path) -> None:
+    with pytest.raises(UsageError, match="--patient"):
+        FileInputs(scans, "(")

@@ -1,0 +1,264 @@
+"""Labelling in a browser, with a server that is killed in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from us43d.coco import own
+from us43d.view.annotate import Annotate
+from us43d.view.assistant import Answer, Assistant, Prompt
+from us43d.view.inputs import FileInputs
+from us43d.view.labels import Labels
+from us43d.view.server import Running, Site, serve
+
+pytestmark = pytest.mark.web
+
+SHAPE = (120, 160)
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(3):
+        cv2.imwrite(str(folder / f"P{n}.png"), rng.integers(20, 90, SHAPE, np.uint8))
+    return folder
+
+
+class Boxes(Assistant):
+    """Answers a box with itself; a click inside adds a square around it, one outside takes that square away."""
+
+    def __init__(self) -> None:
+        pass
+
+    def ahead(self, numbers: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def predict(self, number: int, prompt: Prompt) -> Answer:
+        mask = np.zeros(SHAPE, bool)
+        if prompt.box:
+            x0, y0, x1, y1 = (round(v) for v in prompt.box)
+            mask[y0:y1, x0:x1] = True
+        for (x, y), inside in zip(prompt.points, prompt.labels, strict=True):
+            column, row = round(x), round(y)
+            mask[max(0, row - 6) : row + 7, max(0, column - 6) : column + 7] = bool(inside)
+        return Answer(mask, 0.9)
+
+
+class Session(NamedTuple):
+    running: Running
+    out: Path
+
+
+@pytest.fixture
+def session(scans: Path, tmp_path: Path) -> Iterator[Session]:
+    labels = Labels(FileInputs(scans), tmp_path / "labels")
+    site = Annotate(labels, "scans", Boxes(), "us43d train --data labels.json")
+    running = serve(Site(site.routes(), "/label", labels.close), port=0)
+    yield Session(running, tmp_path / "labels")
+    running.stop()
+
+
+def at(page: Any, x: float, y: float) -> tuple[float, float]:
+    """A place of the image on the page: x and y of SHAPE's pixels."""
+    place = page.locator("#stage").bounding_box()
+    scale = min((place["width"] - 24) / SHAPE[1], (place["height"] - 24) / SHAPE[0])
+    left = place["x"] + (place["width"] - SHAPE[1] * scale) / 2
+    top = place["y"] + (place["height"] - SHAPE[0] * scale) / 2
+    return left + x * scale, top + y * scale
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*at(page, *start))
+    page.mouse.down()
+    page.mouse.move(*at(page, *end), steps=6)
+    page.mouse.up()
+
+
+def saved(page: Any) -> None:
+    page.wait_for_timeout(100)
+    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+
+
+def masks(out: Path) -> list[tuple[str, np.ndarray]]:
+    """(structure, mask) of everything on disk."""
+    content = json.loads((out / "labels.json").read_text())
+    names = {entry["id"]: entry["name"] for entry in content["categories"]}
+    held = []
+    for a in content["annotations"]:
+        height, width = a["segmentation"]["size"]
+        held.append((names[a["category_id"]], own.rle.decode(a["segmentation"]["counts"].encode(), height, width)))
+    return held
+
+
+def opened(visit: Callable[..., Any], url: str, **more: Any) -> Any:
+    page = visit(url, **more)
+    page.wait_for_function("() => document.querySelector('#position').textContent.startsWith('1 of 3')")
+    return page
+
+
+def test_a_box_corrected_by_clicks_undone_and_redone(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url)
+    page.fill("#structure", "thyroid nodule")
+    page.keyboard.press("Enter")
+    drag(page, (40, 30), (100, 80))
+    saved(page)
+    ((name, box),) = masks(session.out)
+    assert name == "thyroid_nodule"
+    truth = np.zeros(SHAPE, bool)
+    truth[30:80, 40:100] = True
+    assert (box ^ truth).sum() < 250  # the edges are where the mouse was, to a pixel
+    page.keyboard.press("c")
+    page.mouse.click(*at(page, 120, 50))
+    saved(page)
+    assert masks(session.out)[0][1][50, 120]
+    page.mouse.click(*at(page, 60, 50), button="right")
+    saved(page)
+    assert not masks(session.out)[0][1][50, 60]
+    page.keyboard.press("Control+z")
+    saved(page)
+    assert masks(session.out)[0][1][50, 60]
+    page.keyboard.press("Control+Shift+z")
+    saved(page)
+    assert not masks(session.out)[0][1][50, 60]
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    saved(page)
+    assert masks(session.out) == []
+
+
+def test_brush_eraser_and_polygon(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url)
+    page.keyboard.press("d")
+    drag(page, (30, 60), (90, 60))
+    saved(page)
+    mask = masks(session.out)[0][1]
+    assert mask[60, 30:90].all()
+    assert not mask[75].any()
+    page.keyboard.press("e")
+    drag(page, (60, 50), (60, 70))
+    saved(page)
+    mask = masks(session.out)[0][1]
+    assert not mask[60, 60]
+    assert mask[60, 35]
+    page.keyboard.press("n")
+    page.keyboard.press("g")
+    for corner in ((100, 20), (140, 20), (140, 50), (100, 50)):
+        page.mouse.click(*at(page, *corner))
+    page.keyboard.press("Enter")
+    saved(page)
+    area = masks(session.out)[1][1].sum()
+    assert 1100 < area < 1300
+    page.keyboard.press("Delete")
+    saved(page)
+    assert len(masks(session.out)) == 1
+
+
+def test_two_windows_do_not_overwrite_each_other(session: Session, visit: Callable[..., Any]) -> None:
+    one = opened(visit, session.running.url)
+    other = opened(visit, session.running.url, quiet=True)  # the browser reports the refusal
+    one.keyboard.press("d")
+    drag(one, (30, 30), (60, 30))
+    saved(one)
+    first = masks(session.out)[0][1]
+    other.keyboard.press("d")
+    drag(other, (100, 90), (130, 90))
+    other.wait_for_selector("#toast.error")
+    assert "Another window" in other.inner_text("#toast")
+    assert np.array_equal(masks(session.out)[0][1], first)
+    assert len(masks(session.out)) == 1
+    other.keyboard.press("Control+z")  # mine, knowingly
+    saved(other)
+    assert masks(session.out)[0][1][90, 115]
+
+
+def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url)
+    page.keyboard.press("s")
+    assert page.evaluate("document.activeElement.id") == "structure"
+    page.keyboard.type("breast lesion")
+    page.keyboard.press("Enter")
+    page.keyboard.press("c")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    saved(page)
+    ((name, mask),) = masks(session.out)
+    assert (name, bool(mask[60, 84])) == ("breast_lesion", True)
+    page.keyboard.press("Enter")  # reviewed, next
+    page.wait_for_function("() => document.querySelector('#position').textContent.startsWith('2 of 3')")
+    content = json.loads((session.out / "labels.json").read_text())
+    assert content["images"][0]["us43d"]["reviewed"] is True
+    page.keyboard.press("d")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    saved(page)
+    assert len(masks(session.out)) == 2
+
+
+@pytest.mark.parametrize("width", [390, 1280, 2560])
+def test_nothing_is_wider_than_the_window(session: Session, visit: Callable[..., Any], width: int) -> None:
+    page = opened(visit, session.running.url, width=width)
+    assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+
+
+@contextmanager
+def started(scans: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`us43d label` as a person types it, and its address; ended in any case."""
+    command = [sys.executable, "-m", "us43d", "label", str(scans), "--no-browser", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def test_click_correct_kill_the_server_reopen_nothing_is_lost(
+    scans: Path, tmp_path: Path, visit: Callable[..., Any]
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'us43d[train]'")
+    from us43d.model import weights
+    from us43d.model.network import PRESETS, UltraSam
+
+    weights.save(UltraSam.random(PRESETS["tiny"], 0), tmp_path / "w")
+    out = scans.with_name("scans-labels")
+    with started(scans, "--weights", str(tmp_path / "w")) as (process, url):
+        page = opened(visit, url, quiet=True)  # the browser reports the lost connection
+        page.keyboard.press("c")
+        page.mouse.click(*at(page, 80, 60))
+        page.wait_for_selector("#objects .pick")
+        page.keyboard.press("d")
+        drag(page, (30, 30), (120, 90))
+        saved(page)
+        before = masks(out)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        drag(page, (20, 100), (60, 100))
+        page.wait_for_selector("#gone:not([hidden])")
+        assert page.inner_text("#saved") == "Not saved"
+    ((_, mask),) = before
+    assert mask[30:90].any()
+    with started(scans) as (process, url):
+        page = opened(visit, url)
+        page.wait_for_selector("#objects .pick")
+        ((name, after),) = masks(out)
+        assert np.array_equal(after, before[0][1])
+        assert page.inner_text("#objects .pick") == name.replace("_", " ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
