@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from us43d.coco import own
+from us43d.masks import rle
 from us43d.view.annotate import Annotate
 from us43d.view.assistant import Answer, Assistant, Prompt
 from us43d.view.inputs import FileInputs
@@ -101,7 +101,7 @@ def masks(out: Path) -> list[tuple[str, np.ndarray]]:
     held = []
     for a in content["annotations"]:
         height, width = a["segmentation"]["size"]
-        held.append((names[a["category_id"]], own.rle.decode(a["segmentation"]["counts"].encode(), height, width)))
+        held.append((names[a["category_id"]], rle.decode(a["segmentation"]["counts"].encode(), height, width)))
     return held
 
 

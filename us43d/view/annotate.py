@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from us43d.coco.own import encode
+from us43d.coco.segmentation import encode
 from us43d.errors import UsageError
 from us43d.masks import rle
 from us43d.view import thumbs

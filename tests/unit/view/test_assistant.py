@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'us43d[train]'")
 
-from us43d.coco import own  # noqa: E402
+from us43d.coco.segmentation import encode  # noqa: E402
 from us43d.errors import UsageError, WeightsError  # noqa: E402
 from us43d.masks import rle  # noqa: E402
 from us43d.model.network import PRESETS, UltraSam  # noqa: E402
@@ -109,7 +109,7 @@ def test_frames_between_are_filled_but_a_persons_work_stays(tmp_path: Path) -> N
     labels = Labels(FileInputs(tmp_path / "sweep.avi"), tmp_path / "labels")
 
     def thing(mask: np.ndarray) -> dict:
-        return {"structure": "heart", "rle": own.encode(mask).decode(), "origin": "person"}
+        return {"structure": "heart", "rle": encode(mask).decode(), "origin": "person"}
 
     labels.save(0, 0, [thing(disc(30, 24, 8))])
     labels.save(4, 0, [thing(disc(30, 24, 20))])

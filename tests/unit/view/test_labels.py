@@ -10,6 +10,7 @@ import pytest
 
 from us43d import atomic
 from us43d.coco import own
+from us43d.coco.segmentation import encode
 from us43d.errors import Busy, ImageError, StorageError, UsageError
 from us43d.view.inputs import FileInputs
 from us43d.view.labels import Changed, Labels
@@ -23,7 +24,7 @@ def disc(x: int, y: int, radius: int, shape: tuple[int, int] = SHAPE) -> np.ndar
 
 
 def thing(mask: np.ndarray, structure: str = "thyroid_nodule", origin: str = "person") -> dict:
-    return {"structure": structure, "rle": own.encode(mask).decode(), "origin": origin}
+    return {"structure": structure, "rle": encode(mask).decode(), "origin": origin}
 
 
 @pytest.fixture
@@ -83,11 +84,11 @@ def test_a_second_server_is_kept_out(scans: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "entry",
     [{}, {"structure": "x", "rle": ""}, {"structure": "x", "rle": "0"}, {"structure": "", "rle": "P1"}, "text", None,
-     {"structure": "x" * 81, "rle": own.encode(disc(9, 9, 3)).decode()},
-     {"structure": "a\x00b", "rle": own.encode(disc(9, 9, 3)).decode()},
-     {"structure": "x", "rle": own.encode(np.zeros(SHAPE, bool)).decode()},
-     {"structure": "x", "rle": own.encode(disc(9, 9, 3)).decode(), "origin": "elsewhere"},
-     {"structure": "x", "rle": own.encode(disc(9, 9, 3, (61, 80))).decode()}, {"structure": "x", "rle": "\u2713"}],
+     {"structure": "x" * 81, "rle": encode(disc(9, 9, 3)).decode()},
+     {"structure": "a\x00b", "rle": encode(disc(9, 9, 3)).decode()},
+     {"structure": "x", "rle": encode(np.zeros(SHAPE, bool)).decode()},
+     {"structure": "x", "rle": encode(disc(9, 9, 3)).decode(), "origin": "elsewhere"},
+     {"structure": "x", "rle": encode(disc(9, 9, 3, (61, 80))).decode()}, {"structure": "x", "rle": "\u2713"}],
 )  # fmt: skip
 def test_an_invalid_object_is_refused_and_nothing_written(scans: Path, tmp_path: Path, entry: object) -> None:
     labels = opened(scans, tmp_path / "labels")
