@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from us43d import registry
-from us43d.contract import Profile, Recipe
+from us43d.contract import Collection, Profile, Recipe
 from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, listed
 
 from .many import Outcome, each, finish
-from .options import Commercial, Every, Jobs, Names, refuse_uncommercial, workers
+from .options import Apart, Commercial, Every, Include, Jobs, Names, by_default, refuse_uncommercial, workers
 from .output import Session
 from .select import State, chosen, on_disk
 from .tables import Columns, Table
@@ -26,6 +26,12 @@ PANEL = "Curation"
 ProfileOption = Annotated[
     Profile, typer.Option(help="us43d: corrected. paper: as the published conversion, its bugs excepted.")
 ]
+InCollection = Annotated[
+    Collection | None,
+    typer.Option(
+        "--collection", help="Every source of a collection on this disk; names the corpus.", show_default=False
+    ),
+]
 Release = Annotated[
     str | None, typer.Option("--release", help="Name of the corpus; the profile's if left out.", metavar="NAME")
 ]
@@ -39,13 +45,23 @@ def is_built(state: State) -> bool:
     return bool(state.builds)
 
 
-def sources(session: Session, names: list[str] | None, every: bool, has: Callable[[State], bool], verb: str) -> Any:
-    """The sources meant; --all stands for those on this disk. Raises UsageError where there are none."""
-    if every:
+def sources(
+    session: Session,
+    names: list[str] | None,
+    every: bool,
+    has: Callable[[State], bool],
+    verb: str,
+    collection: Collection | None = None,
+) -> list[Recipe]:
+    """The sources meant; --all and --collection stand for those on this disk. Raises UsageError if there are none."""
+    if every or collection:
         there = on_disk(session.home, has)
+        if collection:
+            there = [recipe for recipe in there if collection in recipe.collections]
         if not there and not names:
             what, before = ("fetched", "fetch") if has is is_fetched else ("built", "build")
-            raise UsageError(f"No source is {what} in {session.home.root}.", next=f"us43d {before} --all")
+            where = f"collection {collection}" if collection else "sources"
+            raise UsageError(f"Nothing of the {where} is {what} in {session.home.root}.", next=f"us43d {before} --all")
         return chosen(names or (), there, verb)
     return chosen(names or (), None, verb)
 
@@ -87,6 +103,8 @@ def build(
         ),
     ] = None,
     release: Release = None,
+    collection: InCollection = None,
+    include: Include = None,
     commercial: Commercial = False,
     executor: Annotated[
         str | None,
@@ -94,10 +112,10 @@ def build(
     ] = None,
 ) -> None:
     """Harmonize fetched sources into COCO shards, a manifest and leak-free splits."""
-    recipes = sources(session, names, every, is_fetched, "build")
+    recipes = sources(session, names, every, is_fetched, "build", collection)
     if commercial:
         refuse_uncommercial(recipes, "build")
-    built: list[Path] = []
+    built: dict[str, Path] = {}
 
     def work(recipe: Recipe) -> Outcome:
         outcome = build_one(
@@ -111,13 +129,15 @@ def build(
             skip_bad=skip_bad,
             ignore=tuple(ignore or ()),
         )
-        built.append(Path(outcome.data["path"]))
+        built[recipe.slug] = Path(outcome.data["path"])
         return outcome
 
     outcomes = each(session, recipes, work)
     corpora = []
-    if (every or release) and built:
-        merged = _merge(session, built, release or profile, commercial)
+    taken = recipes if names else _taken(session, recipes, include)
+    builds = [built[recipe.slug] for recipe in taken if recipe.slug in built]
+    if (every or collection or release) and builds:
+        merged = _merge(session, builds, release or collection or profile, commercial)
         corpora.append(Outcome(f"corpus {merged.path.name}", "merged", _size(merged), data=_facts(merged)))
     finish(session, "build", outcomes, corpora)
 
@@ -195,14 +215,19 @@ def corpus(
     every: Annotated[bool, typer.Option("--all", help="Every built source.")] = False,
     release: Release = None,
     profile: ProfileOption = "us43d",
+    collection: InCollection = None,
+    include: Include = None,
     commercial: Commercial = False,
 ) -> None:
     """Merge builds into one corpus, which training and evaluation read."""
-    recipes = sources(session, names, every, is_built, "corpus")
+    recipes = sources(session, names, every, is_built, "corpus", collection)
+    recipes = recipes if names else _taken(session, recipes, include)
+    if not recipes:
+        raise UsageError("Everything built here is left out by default.", next="us43d corpus --all --include external")
     if commercial:
         refuse_uncommercial(recipes, "corpus")
     builds = [newest(session, recipe, profile) for recipe in recipes]
-    merged = _merge(session, builds, release or profile, commercial)
+    merged = _merge(session, builds, release or collection or profile, commercial)
     session.answer(_facts(merged), f"corpus {merged.path.name}: {_size(merged)}", f"in {merged.path}")
 
 
@@ -216,10 +241,25 @@ def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> 
     return found
 
 
+def _taken(session: Session, recipes: list[Recipe], include: list[Apart] | None) -> list[Recipe]:
+    """The sources of a corpus that nobody named; says what is left out."""
+    kept, left = by_default(recipes, include or ())
+    for why, names in left.items():
+        session.say(f"Not in the corpus: {listed(names)} ({why}). --include {why} takes them.")
+    return kept
+
+
 def _merge(session: Session, builds: Iterable[Path], release: str, commercial: bool) -> "Corpus":
     from us43d.harmonize.merge import merge
 
-    return merge(list(builds), session.home.root, release, commercial=commercial)
+    corpus = merge(list(builds), session.home.root, release, commercial=commercial)
+    for pair in corpus.facts["across_sources"]["unmatched"]:
+        likely = "" if pair["certain"] else "probably "
+        session.say(
+            f"{' and '.join(pair['sources'])} {likely}share {pair['what']}, by names that are not known: "
+            "only equal images, and near-duplicates that us43d audit finds, are kept in one split."
+        )
+    return corpus
 
 
 def _size(corpus: "Corpus") -> str:

@@ -14,7 +14,7 @@ from us43d.errors import CheckError
 
 from .build import build_one
 from .errors import Interrupted
-from .options import Jobs, Names, workers
+from .options import Jobs, Names, by_default, workers
 from .output import Session
 from .select import chosen
 from .verb import verb
@@ -52,7 +52,7 @@ def demo(
     from us43d.harmonize.merge import merge
     from us43d.splits.check import prove
 
-    recipes = chosen(names or (), None if names else registry.recipes(), "demo")
+    recipes = chosen(names, None, "demo") if names else by_default(registry.recipes(), ())[0]
     session.home = type(session.home)((folder / "home").absolute())
     began = time.monotonic()
     with _step(session, f"fetch: specimens of {len(recipes)} sources"):

@@ -1,6 +1,7 @@
 """Options that several verbs share, and what they mean."""
 
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -9,7 +10,17 @@ from us43d.contract import Recipe
 from us43d.errors import LicenceError, listed
 from us43d.machine import processors
 
-__all__ = ["Commercial", "Every", "Jobs", "Names", "refuse_uncommercial", "workers"]
+__all__ = ["Apart", "Commercial", "Every", "Include", "Jobs", "Names", "by_default", "refuse_uncommercial", "workers"]
+
+
+class Apart(StrEnum):
+    """What a corpus of --all leaves out."""
+
+    EXTERNAL = "external"
+    ANIMAL = "animal"
+    SYNTHETIC = "synthetic"
+    DERIVED = "derived"
+
 
 Names = Annotated[
     list[str] | None, typer.Argument(help="Sources, in any spelling.", metavar="NAME…", show_default=False)
@@ -22,6 +33,27 @@ Jobs = Annotated[
 Commercial = Annotated[
     bool, typer.Option("--commercial", help="Refuse sources whose licence forbids commercial use, or is unknown.")
 ]
+
+
+Include = Annotated[
+    list[Apart] | None,
+    typer.Option(
+        help="Also take these into the corpus of --all; may be repeated. Sources that are named are always taken.",
+        show_default=False,
+    ),
+]
+
+
+def by_default(sources: Iterable[Recipe], include: Iterable[str]) -> tuple[list[Recipe], dict[str, list[str]]]:
+    """(sources that a corpus takes unless they are named; what it leaves out: kind or "external" → names)."""
+    kept, left = [], dict[str, list[str]]()
+    for source in sources:
+        why = "external" if source.external_tier else source.kind
+        if why in set(Apart) and why not in include:
+            left.setdefault(why, []).append(source.name)
+        else:
+            kept.append(source)
+    return kept, left
 
 
 def workers(jobs: int | None) -> int:

@@ -63,6 +63,9 @@ def train(
         typer.Option("--set", help="A value of the configuration; may be repeated.", metavar="KEY=VALUE"),
     ] = None,
     commercial: Commercial = False,
+    allow_external: Annotated[
+        bool, typer.Option("--allow-external", help="Train on sources of the external tier, too.")
+    ] = False,
 ) -> None:
     """Train the promptable model on a corpus, or fine-tune it on a COCO file of your own.
 
@@ -79,6 +82,8 @@ def train(
     settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
     if commercial:
         settings = settings.model_copy(update={"commercial": True})
+    if allow_external:
+        settings = settings.model_copy(update={"allow_external": True})
     place, chosen = session.home.runs / (run or settings.name), device_of(device)
     if chosen == "cpu" and settings.model.image_size >= 1024:
         session.warn("On a CPU this model takes months; --preset tiny learns in minutes.")

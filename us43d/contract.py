@@ -124,7 +124,7 @@ class Licence(_Frozen):
     @classmethod
     def _known(cls, id: str) -> str:
         if id not in LICENCES:
-            raise ValueError(f"{id!r} is no licence id us43d knows: one of {', '.join(LICENCES)}")
+            raise ValueError(f"{id!r} is not a known licence id; known: {', '.join(LICENCES)}")
         return id
 
     @property
@@ -196,12 +196,29 @@ class Published(_Frozen):
 
 
 class Shared(_Frozen):
-    """Patients or frames that this source has in common with another. certain: False where it is only likely."""
+    """Patients or frames that this source has in common with another; a corpus keeps them in one split.
+
+    certain: False where it is only likely. group, to: which groups are the same, as a regular expression for the whole
+    name of a group here, and the name of the other source's group as its template: "case (\\d+)" and "patient\\1".
+    Without them the groups are not known by name, and only equal and near-duplicate images are found.
+    """
 
     source: Slug
     what: Literal["patients", "frames"]
     evidence: str = Field(min_length=1)
     certain: bool = True
+    group: str | None = None
+    to: str | None = None
+
+    @model_validator(mode="after")
+    def _rule(self) -> Self:
+        if (self.group is None) != (self.to is None):
+            raise ValueError("group and to are given together or not at all")
+        try:
+            re.sub(self.group or "", self.to or "", "")
+        except (re.error, IndexError) as error:
+            raise ValueError(f"group and to are not a regular expression and its template: {error}") from error
+        return self
 
 
 class Fix(_Frozen):

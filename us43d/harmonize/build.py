@@ -168,12 +168,20 @@ def _categories(recipe: Recipe, profile: Profile) -> dict[str, int]:
     return renamed
 
 
+#: Facts that a build carries or depends on: where one was corrected, the build is made again.
+_CARRIED = {
+    "name", "title", "organ", "homepage", "kind", "external_tier", "shares_with", "citations", "licence", "labels",
+    "diagnoses", "group_kind", "group_rule", "official_split", "expect", "ignore", "fixes", "paper", "revision",
+}  # fmt: skip
+
+
 def _inputs(recipe: Recipe, tree: RawTree, name: str, links: str) -> str:
-    """A digest of what a build is made from: raw files' names, sizes and times, the versions that read them, and links.
+    """A digest of what a build is made from: raw files' names, sizes and times, what reads them, facts, and links.
 
     Times are enough to know that a build can be reused, as raw trees are read-only; `us43d verify` reads the bytes.
     """
     digest = hashlib.sha256(f"{__version__} {recipe.slug} {name} {taxonomy().version} {links}".encode())
+    digest.update(recipe.model_dump_json(include=_CARRIED).encode())
     for key in tree:
         stat = tree.path(key).stat()
         digest.update(f"\0{key}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
@@ -448,6 +456,9 @@ def _finish(
         "fixes": [fix.model_dump(mode="json") for fix in recipe.fixes] if kind.fixes else [],
         "title": recipe.title,
         "organ": recipe.organ,
+        "kind": recipe.kind,
+        "external_tier": recipe.external_tier,
+        "shares_with": [shared.model_dump(mode="json") for shared in recipe.shares_with],
         "licence": {**asdict(recipe.licence.terms), "evidence": recipe.licence.evidence},
         "citations": [citation.model_dump(mode="json") for citation in recipe.citations],
         "labels": category,

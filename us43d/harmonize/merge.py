@@ -22,15 +22,17 @@ from us43d.contract import Citation
 from us43d.errors import BuildError, LicenceError, listed
 from us43d.harmonize import shards
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus
-from us43d.splits import audited
+from us43d.splits import audited, twins
 
 __all__ = ["excluded_by", "merge"]
 
 #: What corpus.json keeps of a build's dataset.json.
 _KEPT = (
     "name", "slug", "version", "digest", "organ", "licence", "citations", "profile", "partial", "specimen", "counts",
-    "skipped",
+    "skipped", "kind", "external_tier", "shares_with",
 )  # fmt: skip
+#: What builds of before these facts were recorded lack.
+_BEFORE: Mapping[str, Any] = {"kind": "human", "external_tier": False, "shares_with": []}
 _FILES = ("images.npy", "annotations.npy", "strings.bin", "rle.bin")
 
 Row = Mapping[str, Any]
@@ -68,7 +70,8 @@ def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, comme
         raise BuildError("A corpus needs at least one build.", next="us43d build --all")
     licences = _licences([dataset for dataset, _ in datasets], commercial)
     names = {dataset["slug"]: dataset["name"] for dataset, _ in datasets}
-    excluded, across = _across({dataset["slug"]: path for dataset, path in datasets}, names, home)
+    rules = {dataset["slug"]: dataset["shares_with"] for dataset, _ in datasets}
+    excluded, across = _across({dataset["slug"]: path for dataset, path in datasets}, names, home, rules)
     tables = _Tables(folder)
     categories: list[dict[str, Any]] = []
     for number, (dataset, path) in enumerate(datasets):
@@ -96,7 +99,7 @@ def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, comme
 
 def _dataset(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((path / "dataset.json").read_text("utf-8")))
+        return {**_BEFORE, **json.loads((path / "dataset.json").read_text("utf-8"))}
     except (OSError, ValueError) as error:
         raise BuildError(f"{path} is no build: {error}.", next="us43d build --all") from error
 
@@ -126,15 +129,16 @@ def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str,
 def excluded_by(builds: Mapping[str, Path], home: Path) -> dict[str, int]:
     """Count the images that a corpus of builds (slug → folder) would exclude, by slug of their source."""
     rows = {slug: shards.read_columns(path / shards.MANIFEST, _COLUMNS) for slug, path in builds.items()}
-    return {slug: len(keys) for slug, keys in audited.across(rows, audited.read(home)).excluded.items()}
+    rules = {slug: _dataset(path)["shares_with"] for slug, path in builds.items()}
+    return {slug: len(keys) for slug, keys in audited.across(rows, audited.read(home), rules).excluded.items()}
 
 
 def _across(
-    builds: Mapping[str, Path], names: Mapping[str, str], home: Path
+    builds: Mapping[str, Path], names: Mapping[str, str], home: Path, rules: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> tuple[dict[str, frozenset[str]], dict[str, Any]]:
     """(slug → keys to exclude; what corpus.json says of groups that lie in several sources)."""
     rows = {slug: shards.read_columns(path / shards.MANIFEST, _COLUMNS) for slug, path in builds.items()}
-    found = audited.across(rows, audited.read(home))
+    found = audited.across(rows, audited.read(home), rules)
     excluded = {slug: frozenset(keys) for slug, keys in found.excluded.items()}
     images: Counter[tuple[str, str, str]] = Counter()
     wanted = {place for shared in found.shared for place in shared}
@@ -152,7 +156,21 @@ def _across(
             [{"source": names[slug], "group": group, "images": by_place[slug, group]} for slug, group in shared]
             for shared in found.shared
         ],
+        "unmatched": [
+            {"sources": sorted((names[slug], names[rule["source"]])), "what": rule["what"], "certain": rule["certain"]}
+            for slug, shares in sorted(rules.items())
+            for rule in shares
+            if slug < rule["source"] in names and not _matched(rules, slug, rule["source"])
+        ],
     }
+
+
+def _matched(rules: Mapping[str, Sequence[Mapping[str, Any]]], one: str, other: str) -> bool:
+    """Whether it is known by name which groups of two sources are the same."""
+    pairs = ((one, other), (other, one))
+    return any(twins.copied_from(a) == b for a, b in pairs) or any(
+        rule["source"] == b and rule["group"] for a, b in pairs for rule in rules[a]
+    )
 
 
 _COLUMNS = ("key", "group", "split", "pixel_hash")

@@ -8,9 +8,11 @@ changed since (a specimen replaced by the real source, another revision of the r
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from us43d import atomic
@@ -90,15 +92,19 @@ class Across(NamedTuple):
     shared: list[tuple[tuple[str, str], ...]]
 
 
-def across(builds: Mapping[str, Sequence[Mapping[str, Any]]], links: Iterable[Link]) -> Across:
+def across(
+    builds: Mapping[str, Sequence[Mapping[str, Any]]],
+    links: Iterable[Link],
+    rules: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
+) -> Across:
     """Which images a corpus must leave out, so that no twin crosses its splits.
 
     builds: slug → manifest rows (key, group, split, pixel_hash; rows without a split are passed over). Groups of
-    different sources are united by equal pictures, by verified links and by the copies that are known
-    (`us43d.splits.twins`). Of such a group, images outside its strongest split (test, then val, then train) are left
-    out, as a build does with twins inside a source.
+    different sources are united by equal pictures, by verified links, by the copies that are known
+    (`us43d.splits.twins`) and by rules (slug → `shares_with` of its facts). Of such a group, images outside its
+    strongest split (test, then val, then train) are left out, as a build does with twins inside a source.
     """
-    root = _united(builds, links)
+    root = _united(builds, links, rules)
     claims: dict[tuple[str, str], set[str]] = defaultdict(set)
     members: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for slug, rows in builds.items():
@@ -119,7 +125,9 @@ def across(builds: Mapping[str, Sequence[Mapping[str, Any]]], links: Iterable[Li
 
 
 def _united(
-    builds: Mapping[str, Sequence[Mapping[str, Any]]], links: Iterable[Link]
+    builds: Mapping[str, Sequence[Mapping[str, Any]]],
+    links: Iterable[Link],
+    rules: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> Callable[[str, str], tuple[str, str]]:
     """(slug, group) → the group that stands for all united with it."""
     parent: dict[tuple[str, str], tuple[str, str]] = {}
@@ -155,6 +163,15 @@ def _united(
             original = twins.original(slug, row["key"])
             if of and original and (slug, row["key"]) in group and (of, original) in group:
                 unite(group[slug, row["key"]][0], group[of, original][0])
+    groups: dict[str, set[str]] = defaultdict(set)
+    for slug, name in parent:
+        groups[slug].add(name)
+    for slug, shares in rules.items():
+        for rule in shares:
+            for name in sorted(groups[slug]) if rule["group"] else ():
+                match = re.fullmatch(rule["group"], name)
+                if match and (other := match.expand(rule["to"])) in groups[rule["source"]]:
+                    unite((slug, name), (rule["source"], other))
     return root
 
 

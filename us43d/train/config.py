@@ -27,6 +27,7 @@ class TrainConfig(BaseModel):
     # pixels, or than min_share of their image, are left out. instances: at most so many of an image are drawn at once.
     # balance: what is drawn evenly; "image" draws every image equally often. by_aspect: a micro-batch has wide images
     # or others, not both. commercial: refuse data whose licence forbids commercial use or leaves it open.
+    # allow_external: train on sources of the external tier, which are kept for comparing models.
     splits: tuple[str, ...] = ("train",)
     sources: tuple[str, ...] = ()
     min_area: int = Field(default=16, ge=1)
@@ -35,6 +36,7 @@ class TrainConfig(BaseModel):
     balance: Literal["image", "source", "organ", "structure"] = "image"
     by_aspect: bool = False
     commercial: bool = False
+    allow_external: bool = False
 
     # Augmentation. flip: chance of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
     # instance kept in view. contrast: standard deviation of a change of gain and offset. mosaic: chance that an image

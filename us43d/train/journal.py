@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import us43d
 from us43d import atomic
-from us43d.errors import LicenceError, listed
+from us43d.errors import ConfigError, LicenceError, listed
 from us43d.harmonize.corpus import Corpus
 from us43d.licences import terms
 from us43d.model import weights
@@ -124,6 +124,20 @@ def began(
         "processes": team.world,
         "threads": torch.get_num_threads(),
     }
+
+
+def refuse_external(corpus: Corpus, sources: Sequence[str], allowed: bool) -> None:
+    """Raise ConfigError for sources of the external tier, which are kept for comparing models, unless allowed.
+
+    sources: names; all of the corpus if empty.
+    """
+    used = [each for each in corpus.sources if not sources or each["name"] in sources]
+    external = [each["name"] for each in used if each.get("external_tier")]
+    if external and not allowed:
+        raise ConfigError(
+            f"{listed(external)} of the external tier: kept for comparing models, not for training.",
+            next="us43d train --allow-external   or   us43d corpus --all   (which leaves them out)",
+        )
 
 
 def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record:

@@ -35,7 +35,7 @@ from us43d.model.network import UltraSam
 from us43d.train import card, checkpoint
 from us43d.train.config import TrainConfig
 from us43d.train.data import Batch, Draws, batches
-from us43d.train.journal import NOTHING, UNKNOWN, Journal, Record, began, licences, origin, seen
+from us43d.train.journal import NOTHING, UNKNOWN, Journal, Record, began, licences, origin, refuse_external, seen
 from us43d.train.losses import PARTS, Objective
 from us43d.train.team import Team, assembled
 from us43d.train.validate import held_out, summary, validate
@@ -121,6 +121,7 @@ class _Run:
     ) -> None:
         self.config, self.corpus, self.folder, self.team, self.journal = config, corpus, folder, team, journal
         self.checkpoints = folder / "checkpoints"
+        refuse_external(corpus, config.sources, config.allow_external)
         self.licences = licences(corpus, config.sources, config.commercial)
         self.draws = Draws(corpus, config)
         self.held_out = held_out(corpus, config)

@@ -17,6 +17,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from us43d import registry
+from us43d.contract import Recipe
 from us43d.harmonize.load import latest
 from us43d.paths import Home
 
@@ -246,3 +247,74 @@ def test_interrupted_build_goes_on(home: Home, tmp_path: Path) -> None:
     whole.raw(recipe.name).symlink_to(raw)
     fresh = us43d(whole, "build", "bus_uc", "--partial", "--jobs", "1", "--json")
     assert json.loads(done.stdout)[0]["result"]["digest"] == json.loads(fresh.out)[0]["result"]["digest"]
+
+
+# ------------------------------------------------------------------------------------- what a corpus takes by default
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """STU-Hospital is made a set of animals, DDTI one of the external tier."""
+    changes = {"stu_hospital": {"kind": "animal"}, "ddti": {"external_tier": True}}
+    original = registry.recipe
+
+    def recipe(slug: str) -> Recipe:
+        return original(slug).model_copy(update=changes.get(slug, {}))
+
+    monkeypatch.setattr(registry, "recipe", recipe)
+
+
+@pytest.mark.usefixtures("marked")
+def test_animals_and_the_external_tier_are_left_out_unless_asked_for(home: Home) -> None:
+    def sources(*words: str) -> list[str]:
+        said = us43d(home, *words, "--json")
+        assert said.code == 0, said.err
+        return json.loads(said.out)["sources"]
+
+    fetched(home, "busi", "stu", "ddti")
+    said = us43d(home, "build", "--all")
+    assert said.code == 0, said.err
+    assert "Not in the corpus: STU-Hospital (animal). --include animal takes them." in said.err
+    assert "Not in the corpus: DDTI (external). --include external takes them." in said.err
+    assert all(latest(home, name) for name in ("BUSI", "STU-Hospital", "DDTI"))  # they are built all the same
+    assert sources("corpus", "--all") == ["BUSI"]
+    assert sources("corpus", "--all", "--include", "animal") == ["BUSI", "STU-Hospital"]
+    assert sources("corpus", "--all", "--include", "animal", "--include", "external") == [
+        "BUSI", "DDTI", "STU-Hospital"
+    ]  # fmt: skip
+    assert sources("corpus", "stu", "ddti") == ["DDTI", "STU-Hospital"]
+    said = us43d(home, "corpus", "--collection", "us43d", "--json")
+    assert (json.loads(said.out)["release"], json.loads(said.out)["sources"]) == ("us43d", ["BUSI"])
+    said = us43d(home, "corpus", "--collection", "beyond")
+    assert said.code == 2
+    assert "Nothing of the collection beyond is built" in said.err
+
+
+@pytest.mark.usefixtures("marked")
+def test_training_on_the_external_tier_needs_a_word(home: Home) -> None:
+    fetched(home, "ddti")
+    assert us43d(home, "build", "ddti", "--release", "held").code == 0
+    words = (
+        "train", "--corpus", "held", "--preset", "tiny", "--steps", "2", "--set", "model.image_size=64",
+        "--set", "model.depth=2", "--set", "model.global_blocks=[1]", "--set", "micro_batch=2", "--set", "batch=2",
+    )  # fmt: skip
+    said = us43d(home, *words)
+    assert said.code == 2
+    assert "DDTI of the external tier: kept for comparing models, not for training." in said.err
+    assert not (home.runs / "tiny" / "checkpoints").exists()
+    said = us43d(home, *words, "--allow-external")
+    assert said.code == 0, said.err
+
+
+def test_list_keeps_animals_apart_and_counts_what_is_unpublished(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {source.slug: source for source in registry.sources()}
+    busi, stu, camus = known["busi"], known["stu_hospital"].model_copy(update={"kind": "animal"}), known["camus"]
+    monkeypatch.setattr(registry, "sources", lambda: [stu, busi, camus])
+    said = us43d(home, "list")
+    people, apart = said.out.split("Animals, synthetic images and derived masks")
+    assert "BUSI" in people
+    assert "STU" not in people
+    assert "breast (animal)" in apart
+    assert "3 sources of US-43d with 822 published images; no number is published for 1 of them" in said.err
+    assert [entry["kind"] for entry in json.loads(us43d(home, "list", "--json").out)] == ["human", "human", "animal"]
+    assert us43d(home, "list", "--collection", "beyond").out.count("\n") <= 3

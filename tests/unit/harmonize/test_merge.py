@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from us43d import atomic, registry
+from us43d.contract import Recipe, Shared
 from us43d.errors import LicenceError
 from us43d.harmonize import shards
 from us43d.harmonize.build import build
@@ -84,6 +86,52 @@ def test_one_archive_is_split_once_whether_or_not_its_twin_is_there(tmp_path: Pa
     said = corpus.facts["across_sources"]
     assert said["excluded"] == {}
     assert len(said["shared"]) == json.loads((mup / "dataset.json").read_text())["counts"]["groups"]
+
+
+def altered(slug: str, **facts: Any) -> Recipe:
+    recipe = registry.recipe(slug)
+    return Recipe(**({name: getattr(recipe, name) for name in Recipe.model_fields} | facts))
+
+
+def test_groups_that_a_rule_names_stay_in_one_split(tmp_path: Path) -> None:
+    """A case of BrEaST is made a patient of BUS-BRA who is tested on: it is not trained on."""
+    home = Home(tmp_path / "home")
+    one, other = (built(slug, tmp_path, home) for slug in ("breast_lesions_usg", "busbra"))
+    cases = {row["group"]: row["split"] for row in manifest(one).values()}
+    patients = {row["group"]: row["split"] for row in manifest(other).values()}
+    case = next(name for name, split in cases.items() if split == "train")
+    patient = next(name for name, split in patients.items() if split == "test")
+    shared = Shared(source="busbra", what="patients", evidence="made up", group=f"({case})", to=patient)
+    recipe = altered("breast_lesions_usg", shares_with=(shared,))
+    one = build(recipe, tmp_path / "breast_lesions_usg", home, receipt=SPECIMEN).path
+    corpus = merge([one, other], home.root, "both")
+    mine, theirs = splits(corpus, "breast_lesions_usg"), splits(corpus, "busbra")
+    for key, row in manifest(one).items():
+        assert mine[key] == ("excluded" if row["group"] == case else row["split"])
+    assert theirs == {key: row["split"] for key, row in manifest(other).items()}
+    across = corpus.facts["across_sources"]
+    assert [[place["group"] for place in group] for group in across["shared"]] == [[case, patient]]
+    assert across["excluded"] == {"BrEaST": sum(row["group"] == case for row in manifest(one).values())}
+    assert across["unmatched"] == []
+
+
+def test_sources_that_share_unknown_groups_are_named(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    builds = [built(slug, tmp_path, home) for slug in ("mmotu_2d", "mmotu_3d", "stu_hospital")]
+    unmatched = merge(builds, home.root, "all").facts["across_sources"]["unmatched"]
+    assert unmatched == [{"sources": ["MMOTU-2D", "MMOTU-3D"], "what": "patients", "certain": False}]
+    assert merge(builds[1:], home.root, "two").facts["across_sources"]["unmatched"] == []
+
+
+def test_a_build_of_before_these_facts_is_still_merged(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    path = built("stu_hospital", tmp_path, home)
+    dataset = json.loads((path / "dataset.json").read_text())
+    for name in ("kind", "external_tier", "shares_with"):
+        del dataset[name]
+    (path / "dataset.json").write_text(json.dumps(dataset))
+    (source,) = merge([path], home.root, "old").sources
+    assert (source["kind"], source["external_tier"]) == ("human", False)
 
 
 def test_a_corpus_carries_terms_and_references_of_its_sources(tmp_path: Path) -> None:
