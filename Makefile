@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.us43d-installed
 
-.PHONY: help env demo test test-slow test-web lint format types imports reproduce links check clean
+.PHONY: help env demo test test-slow test-web lint format types imports reproduce kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -42,6 +42,9 @@ reproduce: env  ## pinned splits recomputed, generated pages and the schema of t
 	$(BIN)/us43d splits --reproduce
 	$(BIN)/us43d card --check
 	$(BIN)/us43d facts --schema | diff recipes/facts/schema.json -
+
+kernels: env     ## what the attention kernels use on a GPU, compiled without one (benchmarks/kernels.md)
+	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py --write benchmarks/kernels.md
 
 links: env       ## whether all addresses in the recipes still answer (needs a network; report in links.json)
 	$(BIN)/us43d links --all --json > links.json

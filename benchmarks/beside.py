@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from us43d.model import flops, weights
@@ -24,6 +23,8 @@ class Stock(nn.Module):
 
     def __init__(self, folder: Path, attention: str) -> None:
         super().__init__()
+        import transformers  # takes seconds, and not every benchmark compares with it
+
         self.sam = transformers.SamModel.from_pretrained(folder, attn_implementation=attention)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -45,8 +46,11 @@ def shape(name: str, size: int | None) -> ModelConfig:
 
 def models(config: ModelConfig, device: str, names: list[str]) -> dict[str, Any]:
     """The same random weights in each."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    if names:
+        import transformers
+
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
     ours = UltraSam.random(config, 0)
     for block in ours.image_encoder.blocks:  # they begin as zeros, which would hide a difference
         for table in (block.attn.rel_pos_h, block.attn.rel_pos_w):

@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py --device cuda                      # ViT-B at 1024, batch 8, bf16, with MFU
     python benchmarks/train_step.py --size 512 --batch 1 --rounds 3    # a smaller one that a CPU can do
+    python benchmarks/train_step.py --device cuda --sweep 64           # ours and sdpa, batch 1, 2, 4 … to what fits
 
 Forward, both decoder passes, the loss of us43d.train.losses, backward, clipping and AdamW; one box an image. All begin
 with the same random weights, do the same around the model, and take turns in one process.
@@ -9,6 +10,7 @@ with the same random weights, do the same around the model, and take turns in on
 
 import argparse
 import gc
+import statistics
 
 import torch
 from beside import EAGER, OURS, SDPA, Turns, models, peak, place, shape
@@ -57,6 +59,42 @@ class Step:
         return float(loss.detach())
 
 
+def sweep(options: argparse.Namespace, shaped: ModelConfig, precision: str, others: list[str]) -> None:
+    """Double the batch until a way no longer fits the GPU's memory, one way after the other."""
+    print(f"{place(options.device)}; {options.model} at {shaped.image_size}, {precision}; ", end="")
+    print(
+        f"medians of {options.rounds} steps.\n\n| way | batch | images/s | peak memory | MFU |\n|---|--:|--:|--:|--:|"
+    )
+    best = peak(options.device, precision)
+    for name in (OURS, *others):
+        model = models(shaped, options.device, others)[name]
+        if name == OURS and options.compile:
+            model.image_encoder.compile()
+        count = 1
+        while count <= options.sweep:
+            config = TrainConfig(model=shaped, precision=precision, batch=count, micro_batch=count)
+            turns = Turns(options.device)
+            try:
+                step = Step(model, config, batch(shaped, count).to(torch.device(options.device)))
+                step()
+                turns.run({name: step}, options.rounds)
+            except torch.OutOfMemoryError:
+                print(f"| {name} | {count} | does not fit | – | – |", flush=True)
+                break
+            finally:
+                model.zero_grad(set_to_none=True)
+                step = None
+                gc.collect()
+                torch.cuda.empty_cache()
+            seconds = statistics.median(turns.seconds[name])
+            used = f"{flops.step(shaped, count, count) / seconds / best:.1%}" if best else "–"
+            print(
+                f"| {name} | {count} | {count / seconds:.3g} | {turns.bytes[name] / 1e9:.2f} GB | {used} |", flush=True
+            )
+            count *= 2
+        del model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="vit_b", help="a preset of us43d.model.network")
@@ -70,15 +108,21 @@ def main() -> None:
         "--compile", action="store_true", help="compile our encoder, as `compile` in a run's config does"
     )
     parser.add_argument("--checkpointing", action="store_true", help="ours with activation checkpointing")
+    parser.add_argument(
+        "--sweep", type=int, metavar="N", help="instead of one batch, all powers of two up to N that fit"
+    )
     parser.add_argument("--without", nargs="*", choices=("sdpa", "eager"), default=[])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     precision = options.precision or ("float32" if options.device == "cpu" else "bf16")
 
     shaped = shape(options.model, options.size)
+    others = [name for name in (SDPA, EAGER) if name.split()[-1] not in options.without]
+    if options.sweep:
+        sweep(options, shaped, precision, others)
+        return
     config = TrainConfig(model=shaped, precision=precision, batch=options.batch, micro_batch=options.batch)
     data = batch(shaped, options.batch).to(torch.device(options.device))
-    others = [name for name in (SDPA, EAGER) if name.split()[-1] not in options.without]
     found = models(shaped, options.device, others)
     found[OURS].image_encoder.checkpointing = options.checkpointing
     if options.compile:

@@ -1,14 +1,18 @@
 """Attention over a grid with decomposed relative positions, without the (H·W)² bias.
 
-The bias of query (i, j) and key (k, l) is q·Rh[i, k] + q·Rw[j, l]: bias_h, one number per query and grid row, and
-bias_w, one per query and grid column. They are mixed into the softmax in one of three ways:
+The bias of query (i, j) and key (k, l) is q·Rh[i, k] + q·Rw[j, l]: one number per query and grid row, and one per query
+and grid column. Four backends mix them into the softmax; `biased_attention` chooses one of them:
 
-    flash_attention   half precision on a GPU: the Triton kernels of flash.py, forward and backward
-    _one_hot          everything else that is learnt from: the bias as part of the scalar product
-    _in_blocks        everything else that is only looked at: the bias of a block of queries at a time
+    triton    the kernels of kernels.py, forward and backward: half precision on a GPU
+    flex      PyTorch's FlexAttention with the bias as its score function, compiled; learns on GPUs only
+    one_hot   the bias as part of the scalar product, so that any fused attention computes it and its gradients
+    blocks    the bias of a block of queries at a time; not to learn with
 """
 
-from collections.abc import Iterator
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,46 +20,132 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SCORES", "biased_attention", "flash_attention", "room"]
+from us43d.errors import ConfigError
+from us43d.model.flash import flash_attention, room
+
+__all__ = ["BACKENDS", "biased_attention", "chosen"]
 
 HAS_TRITON = find_spec("triton") is not None
 
-#: Numbers of the bias that `_in_blocks` writes at once: 32 MB of float32, about what a processor's last cache holds.
+#: Name of a backend that is taken for every attention; None leaves the choice to `chosen`.
+FORCED = os.environ.get("US43D_ATTENTION")
+
+#: Numbers of the bias that `blocks` writes at once: 32 MB of float32, about what a processor's last cache holds.
 SCORES = 1 << 23
+
+#: Grids of at most so many cells are windows, for the choice below.
+WINDOW = 256
+#: The backend of half precision on a GPU. A GUESS, not a measurement: no backend has been run on a GPU yet. `make gpu`
+#: times the three, forward and backward, and names the fastest of each; those names belong here, with the GPU's.
+ON_GPU = {"window": "triton", "global": "triton"}
 
 
 def biased_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """softmax(q kᵀ/√d + bias) v.
+    """Compute softmax(q kᵀ/√d + bias) v in memory that is linear in H·W.
 
-    q, k, v: (B, heads, H·W, d). rel_h: (H, H, d), rel_w: (W, W, d), the embeddings of query row (column) against key
-    row (column). Returns (B, heads, H·W, d). Memory is linear in H·W.
+    Args:
+        q, k, v: (B, heads, H·W, d).
+        rel_h: (H, H, d), the embeddings of query row against key row.
+        rel_w: (W, W, d), those of query column against key column.
+
+    Returns:
+        (B, heads, H·W, d), in the type of q.
+
+    Raises:
+        ConfigError: US43D_ATTENTION names a backend that cannot do this.
     """
+    return BACKENDS[chosen(q, rel_h, rel_w)](q, k, v, rel_h, rel_w)
+
+
+def chosen(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> str:
+    """Choose the backend by type, device, grid, and whether gradients are wanted.
+
+    Raises:
+        ConfigError: US43D_ATTENTION names a backend that cannot do this.
+    """
+    learning = torch.is_grad_enabled()
+    half = q.dtype in (torch.bfloat16, torch.float16)
+    fits = half and max(len(rel_h), len(rel_w)) <= 64 and q.shape[-1] <= 128
+    if FORCED is not None:
+        if FORCED not in BACKENDS:
+            raise ConfigError(
+                f"Unknown attention backend US43D_ATTENTION={FORCED!r}: one of {', '.join(BACKENDS)}.",
+                next="unset US43D_ATTENTION",
+            )
+        refused = {
+            "triton": not (q.is_cuda and HAS_TRITON and fits) and "needs a GPU, Triton, and bf16 or float16",
+            "flex": learning and not q.is_cuda and "trains on GPUs only",
+            "blocks": learning and "cannot train in linear memory",
+        }
+        if reason := refused.get(FORCED):
+            raise ConfigError(
+                f"US43D_ATTENTION={FORCED} {reason}; this attention is {q.dtype} on {q.device}.",
+                next="unset US43D_ATTENTION",
+            )
+        return FORCED
+    if q.is_cuda and fits:
+        backend = ON_GPU["window" if len(rel_h) * len(rel_w) <= WINDOW else "global"]
+        return backend if backend != "triton" or HAS_TRITON else "one_hot"
+    return "one_hot" if learning else "blocks"
+
+
+def _biases(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, heads, H·W, H) and (B, heads, H·W, W): of each query, for every grid row and column of keys."""
     grid = q.unflatten(2, (len(rel_h), len(rel_w)))
     bias_h = torch.einsum("bnhwd,hkd->bnhwk", grid, rel_h.to(q.dtype)).flatten(2, 3)
     bias_w = torch.einsum("bnhwd,wkd->bnhwk", grid, rel_w.to(q.dtype)).flatten(2, 3)
-    half = q.dtype in (torch.bfloat16, torch.float16)
-    if q.is_cuda and HAS_TRITON and half and max(len(rel_h), len(rel_w)) <= 64 and q.shape[-1] <= 128:
-        return flash_attention(q, k, v, bias_h, bias_w)[0]
-    return (_one_hot if torch.is_grad_enabled() else _in_blocks)(q, k, v, bias_h, bias_w)
+    return bias_h, bias_w
 
 
-def _one_hot(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
-    """With q' = [q/√d, bias_h, bias_w] and k' = [k, onehot(row), onehot(column)] the bias is part of q' k'ᵀ, so that
-    any fused attention computes it and its gradients."""
-    dim, height, width = q.shape[-1], bias_h.shape[-1], bias_w.shape[-1]
+def _triton(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """The biases go into base 2 with the embeddings, which costs nothing and rounds no more often."""
+    rel_h, rel_w = ((each.float() * math.log2(math.e)).to(q.dtype) for each in (rel_h, rel_w))
+    grid = q.unflatten(2, (len(rel_h), len(rel_w)))
+    bias_h = torch.einsum("bnhwd,hkd->bnkhw", grid, rel_h).flatten(3)
+    bias_w = torch.einsum("bnhwd,wkd->bnhwk", grid, rel_w).flatten(2, 3)
+    return flash_attention(q, k, v, bias_h, bias_w)[0]
+
+
+def _flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    from torch.nn.attention import flex_attention
+
+    width = len(rel_w)
+    bias_h, bias_w = _biases(q, rel_h, rel_w)
+
+    def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return score + bias_h[batch, head, query, key // width] + bias_w[batch, head, query, key % width]
+
+    # Without torch.compile, its own or one around the model, it would write all scores.
+    attend = flex_attention.flex_attention if torch.compiler.is_compiling() else _compiled_flex()
+    return attend(q, k, v, score_mod=biased)
+
+
+@functools.cache
+def _compiled_flex() -> Any:
+    from torch.nn.attention import flex_attention
+
+    return torch.compile(flex_attention.flex_attention, dynamic=False)
+
+
+def _one_hot(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """With q' = [q/√d, bias_h, bias_w] and k' = [k, onehot(row), onehot(column)] the bias is part of q' k'ᵀ."""
+    dim, height, width = q.shape[-1], len(rel_h), len(rel_w)
     rows = torch.eye(height, dtype=q.dtype, device=q.device).repeat_interleave(width, 0)
     columns = torch.eye(width, dtype=q.dtype, device=q.device).repeat(height, 1)
     where = torch.cat([rows, columns], 1).expand(*q.shape[:2], -1, -1)
-    long_q = torch.cat([q * dim**-0.5, bias_h, bias_w], -1)
+    long_q = torch.cat([q * dim**-0.5, *_biases(q, rel_h, rel_w)], -1)
     long_k = torch.cat([k, where], -1)
-    # One width for all three lets every backend of the fused kernel take part.
-    long_v = F.pad(v, (0, height + width))
+    # Fused kernels of a GPU want one width for all three, and a multiple of 8; zeros change no product.
+    extra = -long_q.shape[-1] % 8
+    long_q, long_k = F.pad(long_q, (0, extra)), F.pad(long_k, (0, extra))
+    long_v = F.pad(v, (0, height + width + extra))
     return F.scaled_dot_product_attention(long_q, long_k, long_v, scale=1.0)[..., :dim]
 
 
-def _in_blocks(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
+def _in_blocks(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """Faster than `_one_hot`, whose heads are two to three times as wide, but its gradients would need all scores."""
     out = room(q)
+    bias_h, bias_w = _biases(q, rel_h, rel_w)
     for b, n, m in _blocks(*q.shape[:3]):
         bias = (bias_h[b, n, m, :, None] + bias_w[b, n, m, None, :]).flatten(-2)
         out[b, n, m] = F.scaled_dot_product_attention(q[b, n, m], k[b, n], v[b, n], attn_mask=bias)
@@ -63,8 +153,11 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) 
 
 
 def _blocks(batch: int, heads: int, count: int) -> Iterator[tuple[slice, slice, slice]]:
-    """(entries of the batch, heads, queries) of which all scores are SCORES at most. Queries come first: PyTorch's
-    attention on a CPU works on 256 of them at once if it is given 768 or more, else on fewer."""
+    """Yield (entries of the batch, heads, queries) of which all scores are SCORES at most.
+
+    Queries come first: PyTorch's attention on a CPU works on 256 of them at once if it is given 768 or more, else on
+    fewer.
+    """
     queries = max(1, min(count, 1024, SCORES // count))
     some = max(1, min(heads, SCORES // (count * queries)))
     entries = max(1, min(batch, SCORES // (count * queries * heads)))
@@ -74,56 +167,6 @@ def _blocks(batch: int, heads: int, count: int) -> Iterator[tuple[slice, slice, 
                 yield slice(b, b + entries), slice(n, n + some), slice(m, m + queries)
 
 
-def room(q: Tensor) -> Tensor:
-    """A tensor of q's shape (B, heads, N, d), in memory (B, N, heads, d): merging the heads copies nothing."""
-    batch, heads, count, dim = q.shape
-    return q.new_empty(batch, count, heads, dim).transpose(1, 2)
-
-
-# -------------------------------------------------------------------------------------- kernels, as PyTorch knows them
-
-
-@torch.library.custom_op("us43d::flash_attention", mutates_args=())
-def flash_attention(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> tuple[Tensor, Tensor]:
-    """q, k, v: (B, heads, H·W, d) in half precision, d ≤ 128. bias_h: (B, heads, H·W, H), bias_w: (B, heads, H·W, W),
-    H and W ≤ 64.
-
-    Returns the attention (B, heads, H·W, d), in memory (B, H·W, heads, d), and what the backward pass needs: log2 of
-    the softmax's denominator (B, heads, H·W). torch.compile takes it as it is. It has no second derivatives.
-    """
-    from us43d.model import flash  # Triton is not everywhere
-
-    return flash.forward(q, k, v, bias_h, bias_w)
-
-
-@flash_attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> tuple[Tensor, Tensor]:
-    return room(q), q.new_empty(q.shape[:3], dtype=torch.float32)
-
-
-@torch.library.custom_op("us43d::flash_attention_backward", mutates_args=())
-def _backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor, out: Tensor, lse: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    from us43d.model import flash
-
-    return flash.backward(grad, q, k, v, bias_h, bias_w, out, lse)
-
-
-@_backward.register_fake
-def _(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor, out: Tensor, lse: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return room(q), room(q), room(q), bias_h.new_empty(bias_h.shape), bias_w.new_empty(bias_w.shape)
-
-
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs, *output)
-
-
-def _gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, ...]:
-    return _backward(grad, *ctx.saved_tensors)
-
-
-flash_attention.register_autograd(_gradients, setup_context=_keep)
+BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "triton": _triton, "flex": _flex, "one_hot": _one_hot, "blocks": _in_blocks,
+}  # fmt: skip
