@@ -1,0 +1,205 @@
+"""What people decided: <home>/review/verdicts.jsonl, one line per verdict, only ever appended to.
+
+    {"id": "…", "when": "2026-11-28T18:00:00Z", "who": "…", "kind": "near", "verdict": "same",
+     "a": {"source": "<slug>", "key": "…", "picture": "<pixel hash>"}, "b": {…} or null}
+    {"id": "…", "when": "…", "who": "…", "undo": "<id of a verdict>"}
+
+Of several verdicts on one thing the last one that was not undone holds. Verdicts on near-duplicate pairs ("same", "not
+the same", "unsure") change the links that builds and corpora apply; a verdict holds for the images that were compared.
+"""
+
+import getpass
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from us43d import atomic
+from us43d.errors import BuildError, UsageError
+
+__all__ = [
+    "KINDS", "Pair", "Picture", "Verdict", "append", "decided", "export", "import_file", "log", "path", "reviewer", "undo",
+]  # fmt: skip
+
+#: Kind of thing → the verdicts it takes.
+KINDS: dict[str, tuple[str, ...]] = {
+    "near": ("same", "not the same", "unsure"),
+    "conflict": ("first is wrong", "second is wrong", "both are fine", "unsure"),
+    "mask": ("wrong", "fine", "unsure"),
+    "prediction": ("truth is wrong", "prediction is wrong", "unsure"),
+}
+#: Bytes of a file that is imported.
+_LARGEST = 256 << 20
+
+
+class Picture(NamedTuple):
+    """An image: its source's slug, its key, its pixel hash."""
+
+    source: str
+    key: str
+    picture: str
+
+
+#: Two images, the smaller first, or one and None.
+Pair = tuple[Picture, Picture | None]
+
+
+class Verdict(NamedTuple):
+    """One line of the log that holds."""
+
+    id: str
+    when: str
+    who: str
+    kind: str
+    verdict: str
+    a: Picture
+    b: Picture | None
+
+    @property
+    def about(self) -> tuple[str, Pair]:
+        """What the verdict is about, whichever image was named first."""
+        if self.b is None:
+            return self.kind, (self.a, None)
+        low, high = sorted((self.a, self.b))
+        return self.kind, (low, high)
+
+
+def path(home: Path) -> Path:
+    """Return the log of a home."""
+    return home / "review" / "verdicts.jsonl"
+
+
+def reviewer() -> str:
+    """Return the name that verdicts are signed with: $US43D_REVIEWER, else that of the user."""
+    return os.environ.get("US43D_REVIEWER") or getpass.getuser()
+
+
+def log(home: Path) -> list[dict[str, Any]]:
+    """Read all lines, undone ones too. Raises BuildError for a line that is damaged.
+
+    A last line without its end is what a process that was killed left; it was never confirmed and is ignored.
+    """
+    file = path(home)
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BuildError(f"{file} cannot be read: {error.strerror}.", next="us43d doctor") from error
+    lines = data.split(b"\n")[:-1]
+    entries = []
+    for number, line in enumerate(lines, 1):
+        if line:
+            try:
+                entries.append(_checked(json.loads(line)))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise BuildError(
+                    f"Line {number} of {file} is damaged: {error!r}.", next=f"mend or delete line {number} of {file}"
+                ) from error
+    return entries
+
+
+def _checked(entry: Any) -> dict[str, Any]:
+    """An entry with the fields it must have. Raises ValueError, KeyError, TypeError."""
+    texts = ["id", "when", "who", *(("undo",) if "undo" in entry else ("kind", "verdict"))]
+    if any(not isinstance(entry[name], str) for name in texts):
+        raise ValueError(f"{', '.join(texts)} are texts")
+    if "undo" in entry:
+        return {name: entry[name] for name in texts}
+    if entry["verdict"] not in KINDS.get(entry["kind"], ()):
+        raise ValueError(f"{entry['verdict']!r} is not a verdict on {entry['kind']!r}")
+    for name in ("a", "b"):
+        if entry[name] is not None or name == "a":
+            Picture(**entry[name])
+            if any(not isinstance(value, str) for value in entry[name].values()):
+                raise ValueError("source, key and picture are texts")
+    return {name: entry[name] for name in (*texts, "a", "b")}
+
+
+def decided(home: Path) -> list[Verdict]:
+    """Read the verdicts that hold, in the order they were given. Raises BuildError."""
+    entries = log(home)
+    undone = {entry["undo"] for entry in entries if "undo" in entry}
+    held: dict[tuple[str, Pair], Verdict] = {}
+    for entry in entries:
+        if "undo" not in entry and entry["id"] not in undone:
+            other = Picture(**entry["b"]) if entry["b"] else None
+            verdict = Verdict(
+                entry["id"], entry["when"], entry["who"], entry["kind"], entry["verdict"], Picture(**entry["a"]), other
+            )
+            held.pop(verdict.about, None)
+            held[verdict.about] = verdict
+    return list(held.values())
+
+
+def append(home: Path, kind: str, verdict: str, a: Picture, b: Picture | None, who: str | None = None) -> str:
+    """Record a verdict; returns its id. Raises UsageError for a verdict the kind does not take, StorageError."""
+    if verdict not in KINDS.get(kind, ()):
+        raise UsageError(f"{verdict!r} is not a verdict on {kind!r}: {', '.join(KINDS.get(kind, ()))}.")
+    about = {"kind": kind, "verdict": verdict, "a": a._asdict(), "b": b._asdict() if b else None}
+    return _append(home, [_signed(who) | about])[0]
+
+
+def undo(home: Path, verdict: str, who: str | None = None) -> str:
+    """Take a verdict back; returns the id of that line. Raises UsageError if no such verdict holds."""
+    if verdict not in {entry.id for entry in decided(home)}:
+        raise UsageError(f"No verdict {verdict!r} holds in {path(home)}.")
+    return _append(home, [_signed(who) | {"undo": verdict}])[0]
+
+
+def _signed(who: str | None) -> dict[str, Any]:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"id": uuid.uuid4().hex, "when": now, "who": who or reviewer()}
+
+
+def _append(home: Path, entries: Iterable[dict[str, Any]]) -> list[str]:
+    entries = list(entries)
+    file = path(home)
+    with atomic.storage_errors(file, "Verdicts recorded before are complete."):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab+") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            if end:
+                stream.seek(end - 1)
+                if stream.read(1) != b"\n":  # left by a process that was killed
+                    stream.truncate(end - len(_tail(file)))
+            lines = b"".join(json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n" for entry in entries)
+            stream.write(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+    return [str(entry["id"]) for entry in entries]
+
+
+def _tail(file: Path) -> bytes:
+    """What stands after the last end of a line."""
+    return file.read_bytes().rpartition(b"\n")[2]
+
+
+def export(home: Path) -> bytes:
+    """Return the verdicts of a home, with what was undone, as a file to send to others. Raises BuildError."""
+    return b"".join(json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n" for entry in log(home))
+
+
+def import_file(home: Path, file: Path) -> tuple[int, int]:
+    """Append the verdicts of another's file; returns (how many are new, how many were known).
+
+    Raises UsageError for a file that is not one of verdicts; nothing of it is taken then. StorageError.
+    """
+    known = {entry["id"] for entry in log(home)}
+    entries: dict[str, dict[str, Any]] = {}
+    try:
+        if file.stat().st_size > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST >> 20} MiB")
+        for line in file.read_bytes().splitlines():
+            if line.strip():
+                entry = _checked(json.loads(line))
+                entries[entry["id"]] = entry
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{file} is not a file of verdicts: {error!r}.", next="us43d review export FILE") from error
+    new = [entry for name, entry in entries.items() if name not in known]
+    if new:
+        _append(home, new)
+    return len(new), len(entries) - len(new)

@@ -1,0 +1,181 @@
+"""The review pages: pairs that an audit reported, odd masks and bad predictions, each with a verdict by key."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from us43d.masks import read
+from us43d.splits import review
+from us43d.splits.review import Picture
+from us43d.view import thumbs
+from us43d.view.catalogue import Catalogue, Query
+from us43d.view.pages import render
+from us43d.view.server import body
+
+__all__ = ["Review"]
+
+_WINDOW = 500
+#: Worst predictions to be looked at.
+_PREDICTIONS = 500
+_MIRRORINGS = {"none": None, "left-right": 1, "top-bottom": 0, "both": -1}
+_TITLES = {
+    "near": "Near-duplicates", "conflict": "Contradicting labels", "mask": "Odd masks", "prediction": "Worst predictions",
+}  # fmt: skip
+
+
+class Review:
+    """Things to decide, from the contents of audit.json and the predictions a catalogue knows."""
+
+    def __init__(self, catalogue: Catalogue, findings: dict[str, Any] | None, home: Path, title: str) -> None:
+        self.catalogue, self.home, self.title = catalogue, home, title
+        self._lock = threading.Lock()
+        self.things: dict[str, list[dict[str, Any]]] = {kind: [] for kind in review.KINDS}
+        self._collect(findings or {})
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/review", self.page),
+            Route("/api/review", self.listing, methods=["GET"]),
+            Route("/api/review", self.decide, methods=["POST"]),
+            Route("/api/review/undo", self.undo, methods=["POST"]),
+            Route("/api/review/{kind}/{number:int}", self.thing),
+            Route("/api/review/{kind}/{number:int}/aligned", self.aligned),
+        ]
+
+    def _collect(self, findings: dict[str, Any]) -> None:
+        find = self.catalogue.find
+        for kind, name in (("near", "near"), ("conflict", "conflicts")):
+            for pair in findings.get(name, ()):
+                rows = [find(end["source"], end["key"]) for end in (pair["a"], pair["b"])]
+                if None in rows:
+                    continue
+                detail = pair.get("detail") or pair.get("said") or f"{pair.get('equal_blocks', 0):.0%} of the blocks equal"
+                crosses = pair["a"]["split"] != pair["b"]["split"]
+                self.things[kind].append(
+                    {"rows": rows, "detail": detail, "crosses": crosses, "mirrored": pair.get("mirrored", "none"),
+                     "place": pair.get("place"), "order": (not crosses, pair.get("equal_blocks", 0))}
+                )  # fmt: skip
+        for fault in findings.get("masks", ()):
+            row = find(fault["source"], fault["key"])
+            if row is not None and fault["kind"] in ("outside", "whole"):
+                detail = {"outside": "outside the field of view", "whole": "of the image"}[fault["kind"]]
+                self.things["mask"].append(
+                    {"rows": [row], "detail": f"{fault['label']}: {fault['value']:.0%} {detail}", "crosses": False,
+                     "order": -float(fault["value"])}
+                )  # fmt: skip
+        if "dice" in self.catalogue.orders:
+            for row in self.catalogue.rows(Query(order="dice"))[:_PREDICTIONS]:
+                dice = float(self.catalogue.worst[row])
+                if dice <= 1:
+                    self.things["prediction"].append(
+                        {"rows": [int(row)], "detail": f"Dice {dice:.3f}", "crosses": False, "order": dice}
+                    )
+        for things in self.things.values():
+            things.sort(key=lambda thing: thing["order"])
+
+    # ------------------------------------------------------------------------------------------------------------- asked
+
+    def page(self, request: Request) -> Response:
+        kinds = [(kind, _TITLES[kind], list(review.KINDS[kind])) for kind in review.KINDS]
+        return HTMLResponse(
+            render("review.html", title=self.title, kinds=kinds, corpus=self.catalogue.corpus.digest[:12])
+        )
+
+    def _verdicts(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], review.Verdict]:
+        """The verdicts that hold, by kind and images (source and key)."""
+        return {
+            (v.kind, tuple(sorted(p[:2] for p in (v.a, v.b) if p is not None))): v for v in review.decided(self.home)
+        }
+
+    def _about(self, kind: str, thing: dict[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
+        slugs = [source["slug"] for source in self.catalogue.corpus.sources]
+        ends = ((slugs[self.catalogue.sources[row]], self.catalogue.key(row)) for row in thing["rows"])
+        return kind, tuple(sorted(ends))
+
+    def listing(self, request: Request) -> Response:
+        """Things of one kind, in order; with `open`, those without a verdict only."""
+        kind = request.query_params.get("kind", "near")
+        if kind not in review.KINDS:
+            raise HTTPException(404, f"Unknown kind {kind!r}.")
+        verdicts = self._verdicts()
+        things = self.things[kind]
+        held = [verdicts.get(self._about(kind, thing)) for thing in things]
+        only_open = request.query_params.get("open") == "1"
+        rows = [
+            {"number": n, "verdict": verdict.verdict if verdict else None, "crosses": thing["crosses"],
+             "detail": thing["detail"], "names": [self.catalogue.key(row) for row in thing["rows"]],
+             "ids": [int(self.catalogue.ids[row]) for row in thing["rows"]]}
+            for n, (thing, verdict) in enumerate(zip(things, held, strict=True))
+            if not (only_open and verdict)
+        ]  # fmt: skip
+        return JSONResponse(
+            {"total": len(things), "open": sum(verdict is None for verdict in held), "rows": rows[:_WINDOW],
+             "counts": {name: len(entries) for name, entries in self.things.items()}}
+        )  # fmt: skip
+
+    def _thing(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return self._at(request.path_params["kind"], request.path_params["number"])
+
+    def _at(self, kind: Any, number: Any) -> tuple[str, dict[str, Any]]:
+        things = self.things.get(kind, []) if isinstance(kind, str) else []
+        if not isinstance(number, int) or not 0 <= number < len(things):
+            raise HTTPException(404, "Nothing of this kind has that number.")
+        return kind, things[number]
+
+    def thing(self, request: Request) -> Response:
+        kind, thing = self._thing(request)
+        verdict = self._verdicts().get(self._about(kind, thing))
+        return JSONResponse(
+            {"ids": [int(self.catalogue.ids[row]) for row in thing["rows"]], "detail": thing["detail"],
+             "alignable": thing.get("place") is not None,
+             "verdict": verdict._asdict() | {"a": None, "b": None} if verdict else None}
+        )  # fmt: skip
+
+    def aligned(self, request: Request) -> Response:
+        """The first image of a pair laid on the second, at the second's size."""
+        _, thing = self._thing(request)
+        if thing.get("place") is None:
+            raise HTTPException(404, "The audit did not record how this pair is aligned. Run us43d audit again.")
+        corpus = self.catalogue.corpus
+        with self._lock:
+            first, second = (
+                thumbs.windowed(read.image(corpus.file(int(self.catalogue.images[row])))) for row in thing["rows"]
+            )
+            flip = _MIRRORINGS.get(thing["mirrored"])
+            if flip is not None:
+                first = np.asarray(cv2.flip(first, flip), np.uint8)
+            place = np.asarray(thing["place"], np.float64)  # where the longer side of each image is 1
+            one, other = max(first.shape[:2]), max(second.shape[:2])
+            linear = place[:, :2] * (other / one)
+            shift = place[:, 2] * other + linear @ [0.5, 0.5] - 0.5  # by the centres of pixels
+            moved = cv2.warpAffine(first, np.column_stack([linear, shift]), second.shape[1::-1])
+            data = thumbs.png(np.asarray(moved, np.uint8))
+        return Response(data, media_type="image/png")
+
+    # ----------------------------------------------------------------------------------------------------------- decided
+
+    async def decide(self, request: Request) -> Response:
+        content = body(await request.body())
+        kind, thing = self._at(content.get("kind"), content.get("number"))
+        pictures = [self._picture(row) for row in thing["rows"]]
+        other = pictures[1] if len(pictures) > 1 else None
+        with self._lock:
+            name = review.append(self.home, kind, str(content.get("verdict")), pictures[0], other)
+        return JSONResponse({"id": name})
+
+    async def undo(self, request: Request) -> Response:
+        content = body(await request.body())
+        with self._lock:
+            return JSONResponse({"id": review.undo(self.home, str(content.get("id")))})
+
+    def _picture(self, row: int) -> Picture:
+        source = self.catalogue.corpus.sources[self.catalogue.sources[row]]
+        facts = self.catalogue.facts(row)
+        return Picture(str(source["slug"]), self.catalogue.key(row), str(facts.get("pixel_hash") or ""))
