@@ -22,7 +22,7 @@ _MODULES = {
     "clean": "fetch", "build": "build", "check": "build", "splits": "build", "audit": "audit", "stats": "stats",
     "diff": "audit", "corpus": "build", "export": "export", "view": "view", "coco": "coco", "train": "train",
     "eval": "eval", "bench": "bench", "predict": "predict", "measure": "measure", "label": "label",
-    "weights": "weights", "new": "new",
+    "weights": "weights", "new": "new", "review": "review",
     "links": "links",
 }  # fmt: skip
 

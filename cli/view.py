@@ -51,6 +51,7 @@ def view(
     """Look at a corpus in the browser: filter, page, masks, near-duplicates to decide; on this machine only."""
     from us43d.view import opening
     from us43d.view.browse import Browse
+    from us43d.view.review import Review
     from us43d.view.server import Site
     from us43d.view.thumbs import Thumbs
 
@@ -58,8 +59,10 @@ def view(
     predicted = opening.predictions(evaluation) if evaluation else {}
     found = opening.catalogue(opened, session.home.root, predicted)
     title = f"corpus {opened.path.name}" if not names else ", ".join(source["name"] for source in opened.sources)
+    root = session.home.root
+    review = Review(found, opening.findings(root), root, title)
     browse = Browse(found, Thumbs(session.home.root / "cache" / "view" / "thumbs"), title, predicted)
-    run(session, Site(browse.routes(), "/"), f"{len(found):,} images", port, no_browser, host)
+    run(session, Site([*browse.routes(), *review.routes()], "/"), f"{len(found):,} images", port, no_browser, host)
 
 
 def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from us43d import atomic
 from us43d.audit.audit import TURNS, Audit, Image, counted
 from us43d.audit.page import page
@@ -40,7 +42,7 @@ def record(found: Audit) -> dict[str, Any]:
             {
                 "a": said(each.a), "b": said(each.b), "mirrored": TURNS[each.candidate.turn],
                 "equal_blocks": round(each.alignment.score, 3), "median_correlation": round(each.alignment.median, 3),
-                "overlap": round(each.alignment.overlap, 3),
+                "overlap": round(each.alignment.overlap, 3), "place": np.round(each.alignment.place, 5).tolist(),
             }
             for each in found.near
         ],

@@ -43,7 +43,6 @@ def merge(
 ) -> Corpus:
     """Make corpora/<release> of builds (folders below `home`), in the order of their slugs; replaces one of that name.
 
-    folder: where to write instead, for a corpus that is an index for `us43d view` alone.
     commercial: refuse sources that are not known to allow commercial use. What `us43d audit` found in `home` counts.
     folder: where to write the corpus instead of corpora/<release>.
     Raises BuildError if a build is unreadable, two have one source, or ids collide; LicenceError; StorageError.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from us43d import atomic
 from us43d.errors import BuildError
-from us43d.splits import twins
+from us43d.splits import review, twins
 
 __all__ = ["Across", "Frame", "Link", "across", "digest", "path", "read", "within", "write"]
 
@@ -44,7 +44,15 @@ def path(home: Path) -> Path:
 
 
 def read(home: Path) -> list[Link]:
-    """The links found in a home, sorted; none where no audit was made. Raises BuildError if the file was spoilt."""
+    """The links that hold in a home, sorted: those an audit found, less and plus what people decided (`review`).
+
+    Raises BuildError if a file was spoilt.
+    """
+    return sorted(Link(Frame(*a), Frame(*b)) for a, b in review.applied(_found(home), home))
+
+
+def _found(home: Path) -> list[Link]:
+    """What the last audits found; nothing where none was made."""
     file = path(home)
     try:
         content = json.loads(file.read_text("utf-8"))
@@ -60,7 +68,7 @@ def read(home: Path) -> list[Link]:
 def write(home: Path, links: Iterable[Link], audited: Iterable[str]) -> int:
     """Store what an audit of some sources (slugs) found; what is known of other sources stays. Returns how many."""
     covered = set(audited)
-    others = [link for link in read(home) if not {link.a.source, link.b.source} <= covered]
+    others = [link for link in _found(home) if not {link.a.source, link.b.source} <= covered]
     kept = sorted({*others, *links})
     content = {"schema": _SCHEMA, "links": [{"a": link.a._asdict(), "b": link.b._asdict()} for link in kept]}
     path(home).parent.mkdir(parents=True, exist_ok=True)

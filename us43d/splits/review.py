@@ -21,7 +21,8 @@ from us43d import atomic
 from us43d.errors import BuildError, UsageError
 
 __all__ = [
-    "KINDS", "Pair", "Picture", "Verdict", "append", "decided", "export", "import_file", "log", "path", "reviewer", "undo",
+    "KINDS", "Pair", "Picture", "Verdict", "append", "applied", "decided", "export", "import_file", "log", "path",
+    "reviewer", "undo",
 ]  # fmt: skip
 
 #: Kind of thing → the verdicts it takes.
@@ -135,6 +136,21 @@ def decided(home: Path) -> list[Verdict]:
     return list(held.values())
 
 
+def applied(links: Iterable[tuple[Any, Any]], home: Path) -> set[tuple[Picture, Picture]]:
+    """Links (pairs of images) as they are once verdicts count: "same" adds a pair, "not the same" takes it away.
+
+    Two images that others tie together stay in one group all the same. Raises BuildError for a damaged log.
+    """
+    held = {(Picture(*a), Picture(*b)) for a, b in links}
+    for verdict in decided(home):
+        if verdict.kind == "near" and verdict.b is not None and verdict.verdict != "unsure":
+            held -= {(verdict.a, verdict.b), (verdict.b, verdict.a)}
+            if verdict.verdict == "same":
+                low, high = sorted((verdict.a, verdict.b))
+                held.add((low, high))
+    return held
+
+
 def append(home: Path, kind: str, verdict: str, a: Picture, b: Picture | None, who: str | None = None) -> str:
     """Record a verdict; returns its id. Raises UsageError for a verdict the kind does not take, StorageError."""
     if verdict not in KINDS.get(kind, ()):
@@ -166,7 +182,9 @@ def _append(home: Path, entries: Iterable[dict[str, Any]]) -> list[str]:
                 stream.seek(end - 1)
                 if stream.read(1) != b"\n":  # left by a process that was killed
                     stream.truncate(end - len(_tail(file)))
-            lines = b"".join(json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n" for entry in entries)
+            lines = b"".join(
+                json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n" for entry in entries
+            )
             stream.write(lines)
             stream.flush()
             os.fsync(stream.fileno())

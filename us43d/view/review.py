@@ -26,7 +26,8 @@ _WINDOW = 500
 _PREDICTIONS = 500
 _MIRRORINGS = {"none": None, "left-right": 1, "top-bottom": 0, "both": -1}
 _TITLES = {
-    "near": "Near-duplicates", "conflict": "Contradicting labels", "mask": "Odd masks", "prediction": "Worst predictions",
+    "near": "Near-duplicates", "conflict": "Contradicting labels", "mask": "Odd masks",
+    "prediction": "Worst predictions",
 }  # fmt: skip
 
 
@@ -56,7 +57,9 @@ class Review:
                 rows = [find(end["source"], end["key"]) for end in (pair["a"], pair["b"])]
                 if None in rows:
                     continue
-                detail = pair.get("detail") or pair.get("said") or f"{pair.get('equal_blocks', 0):.0%} of the blocks equal"
+                detail = (
+                    pair.get("detail") or pair.get("said") or f"{pair.get('equal_blocks', 0):.0%} of the blocks equal"
+                )
                 crosses = pair["a"]["split"] != pair["b"]["split"]
                 self.things[kind].append(
                     {"rows": rows, "detail": detail, "crosses": crosses, "mirrored": pair.get("mirrored", "none"),
@@ -80,7 +83,7 @@ class Review:
         for things in self.things.values():
             things.sort(key=lambda thing: thing["order"])
 
-    # ------------------------------------------------------------------------------------------------------------- asked
+    # ------------------------------------------------------------------------------------------------------------ asked
 
     def page(self, request: Request) -> Response:
         kinds = [(kind, _TITLES[kind], list(review.KINDS[kind])) for kind in review.KINDS]
@@ -159,7 +162,7 @@ class Review:
             data = thumbs.png(np.asarray(moved, np.uint8))
         return Response(data, media_type="image/png")
 
-    # ----------------------------------------------------------------------------------------------------------- decided
+    # ---------------------------------------------------------------------------------------------------------- decided
 
     async def decide(self, request: Request) -> Response:
         content = body(await request.body())

@@ -1,0 +1,109 @@
+"""Deciding on pairs in the browser, and what the next build makes of it."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from us43d.harmonize import shards
+from us43d.harmonize.corpus import Corpus
+from us43d.paths import Home
+from us43d.splits import review
+from us43d.view import opening
+from us43d.view.browse import Browse
+from us43d.view.review import Review
+from us43d.view.server import Running, Site, serve
+from us43d.view.thumbs import Thumbs
+
+from .conftest import us43d
+
+pytestmark = pytest.mark.web
+
+
+@pytest.fixture
+def doubled(tmp_path: Path) -> Path:
+    """STU-Hospital with its images 1 to 6 once more, half as large, as 31 to 36; built, audited, built again."""
+    home = Home(tmp_path / "home")
+    us43d(home.root, "fetch", "stu", "--specimen")
+    folder = next(home.raw("STU-Hospital").rglob("Hospital"))
+    folder.chmod(0o755)
+    for n in range(1, 7):
+        picture = cv2.imread(str(folder / f"Test_Image_{n}.png"), cv2.IMREAD_GRAYSCALE)
+        small = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(folder / f"Test_Image_{30 + n}.png"), small)
+        cv2.imwrite(str(folder / f"mask_{30 + n}.png"), np.full((64, 64), 255, np.uint8))
+    for words in (("build", "--all", "--jobs", "1"), ("audit", "--all"), ("build", "--all", "--jobs", "1")):
+        us43d(home.root, *words)
+    return home.root
+
+
+@pytest.fixture
+def reviewing(doubled: Path, tmp_path: Path) -> Iterator[Running]:
+    corpus = Corpus.open(doubled / "corpora" / "us43d", doubled)
+    catalogue = opening.catalogue(corpus, doubled)
+    routes = [
+        *Browse(catalogue, Thumbs(tmp_path / "thumbs"), "corpus us43d").routes(),
+        *Review(catalogue, opening.findings(doubled), doubled, "corpus us43d").routes(),
+    ]
+    running = serve(Site(routes, "/review"), port=0)
+    yield running
+    running.stop()
+
+
+def rows(home: Path) -> dict[str, tuple[str, str]]:
+    """Key → (group, split) of the build."""
+    (build,) = home.glob("build/*/*/dataset.json")
+    return {row["key"]: (row["group"], row["split"]) for row in shards.read_manifest(build.parent / shards.MANIFEST)}
+
+
+def position(page: Any, text: str) -> None:
+    page.wait_for_function("text => document.querySelector('#position').textContent.includes(text)", arg=text)
+
+
+def test_a_pair_is_decided_by_key_and_the_next_build_splits_otherwise(
+    reviewing: Running, doubled: Path, visit: Callable[..., Any]
+) -> None:
+    pairs = [{p["a"]["key"], p["b"]["key"]} for p in json.loads((doubled / "audit" / "audit.json").read_text())["near"]]
+    assert len(pairs) == 6
+    before = rows(doubled)
+    assert all(len({before[key] for key in pair}) == 1 for pair in pairs)  # twins share group and split
+    page = visit(reviewing.url)
+    position(page, "6 undecided")
+    for left in (5, 4, 3, 2, 1):
+        page.keyboard.press("2")  # not the same
+        position(page, f"{left} undecided")
+    page.keyboard.press("z")  # undone: five times not the same are four
+    position(page, "2 undecided")
+    verdicts = review.decided(doubled)
+    assert [verdict.verdict for verdict in verdicts] == ["not the same"] * 4
+    us43d(doubled, "build", "--all", "--jobs", "1")
+    after = rows(doubled)
+    apart = [{verdict.a.key, verdict.b.key} for verdict in verdicts if verdict.b]
+    assert all(len({after[key][0] for key in pair}) == 2 for pair in apart)
+    assert all(len({after[key] for key in pair}) == 1 for pair in pairs if pair not in apart)
+    assert {key: split for key, (_, split) in after.items()} != {key: split for key, (_, split) in before.items()}
+
+
+def test_blinking_lays_the_first_image_on_the_second(
+    reviewing: Running, doubled: Path, visit: Callable[..., Any]
+) -> None:
+    page = visit(reviewing.url, quiet=True)  # the browser remarks on pixels being read back
+    position(page, "6 undecided")
+    page.keyboard.press("m")
+    page.wait_for_timeout(200)
+    read = "() => { const c = document.querySelector('#second'); const d = c.getContext('2d').getImageData(c.width / 2 - 40, c.height / 2 - 40, 80, 80).data; return [...d].filter((_, n) => n % 4 === 0); }"  # noqa: E501
+    one = np.array(page.evaluate(read), float)
+    with page.expect_response("**/aligned") as answer:
+        page.keyboard.press("Space")
+    assert answer.value.status == 200
+    page.wait_for_timeout(600)
+    other = np.array(page.evaluate(read), float)
+    assert not np.array_equal(one, other)
+    assert np.corrcoef(one, other)[0, 1] > 0.8  # the same frame in the same place
+    page.keyboard.press("d")
+    page.wait_for_timeout(300)
+    assert np.array(page.evaluate(read), float).mean() < 0.4 * one.mean()
