@@ -7,18 +7,9 @@ from typing import Any
 
 from us43d import masks
 from us43d.contract import RawTree, Remarked, Sample, Split, lazy
-from us43d.facts import source
+from us43d.facts import facts, source
 
-COLOURS = {
-    "liver": (100, 0, 100),
-    "kidney": (255, 255, 0),
-    "pancreas": (0, 0, 255),
-    "vessels": (255, 0, 0),
-    "adrenals": (0, 255, 255),
-    "gallbladder": (0, 255, 0),
-    "bones": (255, 255, 255),
-    "spleen": (255, 0, 255),
-}
+COLOURS = facts("abdomenus").colours
 #: Outside the field of view, and tissue of no organ (AUS only).
 NOTHING = ((0, 0, 0), (10, 10, 10))
 PARTS: dict[str, Split] = {"train": "train", "validation": "val", "val": "val", "test": "test"}

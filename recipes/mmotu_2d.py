@@ -6,18 +6,9 @@ from typing import Any
 
 from us43d import masks
 from us43d.contract import RawTree, Remarked, Sample, Split, lazy
-from us43d.facts import source
+from us43d.facts import facts, source
 
-COLOURS = {
-    "chocolate_cyst": (64, 0, 0),
-    "serous_cystadenoma": (0, 64, 0),
-    "teratoma": (0, 0, 64),
-    "theca_cell_tumour": (64, 0, 64),
-    "simple_cyst": (64, 64, 0),
-    "normal_ovary": (64, 64, 64),
-    "mucinous_cystadenoma": (0, 128, 0),
-    "high_grade_serous": (0, 0, 128),
-}
+COLOURS = facts("mmotu_2d").colours
 NEAREST = 31  # the colours are 64 apart
 
 

@@ -32,6 +32,7 @@ __all__ = [
 Url: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Level: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 Slug: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
 Access: TypeAlias = Literal["open", "login", "agreement", "request", "unavailable", "unknown"]
@@ -364,7 +365,8 @@ class Facts(_Frozen):
     external_tier: kept for comparing models; never trained on unless asked for.
     revision: raised when the meaning of the output changes; `changes` says how, per revision.
     labels: every label the reader may yield → the structure of the taxonomy it means. diagnoses: label → what it says
-        of the structure beyond that (benign, malignant, a tumour type).
+        of the structure beyond that (benign, malignant, a tumour type). colours: label → RGB colour of its pixels,
+        where masks are painted.
     ignore: pattern of raw files that are not read (fnmatch on the path, case-insensitive) → why.
     nested: patterns of archives inside the archives, unpacked where they lie.
     group_rule, official_split: one sentence each, for people. sources, confidence: where the facts were read.
@@ -399,6 +401,7 @@ class Facts(_Frozen):
     licence: Licence
     labels: Mapping[str, Slug]
     diagnoses: Mapping[str, str] = Field(default_factory=dict)
+    colours: Mapping[str, tuple[Level, Level, Level]] = Field(default_factory=dict)
     expect: Expect = Expect()
     published: Published = Published()
     ignore: Mapping[str, str] = Field(default_factory=dict)
@@ -416,6 +419,8 @@ class Facts(_Frozen):
             raise ValueError(f"the paper profile names labels that are not in `labels`: {sorted(unknown)}")
         if unknown := set(self.diagnoses) - set(self.labels):
             raise ValueError(f"diagnoses are given for labels that are not in `labels`: {sorted(unknown)}")
+        if unknown := set(self.colours) - set(self.labels):
+            raise ValueError(f"colours are given for labels that are not in `labels`: {sorted(unknown)}")
         if missing := {n for n in range(2, self.revision + 1) if n not in self.changes}:
             raise ValueError(f"revisions {sorted(missing)} have no entry in `changes`")
         if ("us43d" in self.collections) != (self.row is not None):

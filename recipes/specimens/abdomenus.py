@@ -6,18 +6,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from us43d.facts import facts
 from us43d.specimen import Drawn, Truth, blob, speckle, write_image
 
-COLOURS = {
-    "liver": (100, 0, 100),
-    "kidney": (255, 255, 0),
-    "pancreas": (0, 0, 255),
-    "vessels": (255, 0, 0),
-    "adrenals": (0, 255, 255),
-    "gallbladder": (0, 255, 0),
-    "bones": (255, 255, 255),
-    "spleen": (255, 0, 255),
-}
+COLOURS = facts("abdomenus").colours
 SHAPE = (120, 160)
 
 

@@ -4,18 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from us43d.facts import facts
 from us43d.specimen import Drawn, Truth, blob, speckle, write_image
 
-COLOURS = {
-    "chocolate_cyst": (64, 0, 0),
-    "serous_cystadenoma": (0, 64, 0),
-    "teratoma": (0, 0, 64),
-    "theca_cell_tumour": (64, 0, 64),
-    "simple_cyst": (64, 64, 0),
-    "normal_ovary": (64, 64, 64),
-    "mucinous_cystadenoma": (0, 128, 0),
-    "high_grade_serous": (0, 0, 128),
-}
+COLOURS = facts("mmotu_2d").colours
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:

@@ -48,7 +48,8 @@ def test_wheel_holds_every_file_of_the_tree(clone: Path, wheel: Path) -> None:
         f"{inside}/{path.relative_to(clone / top).as_posix()}"
         for top, inside in MAPPED.items()
         for path in (clone / top).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".json", ".csv", ".typed", ".html", ".css", ".toml", ".bib"}
+        if path.is_file()
+        and path.suffix in {".py", ".json", ".csv", ".typed", ".html", ".css", ".toml", ".bib", ".js", ".svg"}
     }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith("us43d-")}
     assert held == wanted

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from us43d.contract import Citation
+from us43d.errors import BuildError
 
 __all__ = ["ULTRASAM", "bibtex", "key"]
 
@@ -25,10 +26,17 @@ def key(entry: str) -> str:
 
 
 def bibtex(citations: Iterable[Citation]) -> str:
-    """The entries by key, each once. Raises ValueError where one key stands for two entries."""
+    """The entries by key, each once.
+
+    Raises BuildError where one key stands for two entries: citations lie in builds, too, and one may be older than a
+    correction of the bibliography.
+    """
     entries: dict[str, str] = {}
     for citation in citations:
         text = citation.bibtex.strip()
         if entries.setdefault(key(text), text) != text:
-            raise ValueError(f"two BibTeX entries have the key {key(text)!r}")
+            raise BuildError(
+                f"Two different BibTeX entries have the key {key(text)!r}; a build may be older than a correction.",
+                next="us43d build --all",
+            )
     return "".join(f"{entries[name]}\n\n" for name in sorted(entries)).rstrip("\n") + "\n"

@@ -171,7 +171,8 @@ def _categories(recipe: Recipe, profile: Profile) -> dict[str, int]:
 #: Facts that a build carries or depends on: where one was corrected, the build is made again.
 _CARRIED = {
     "name", "title", "organ", "homepage", "kind", "external_tier", "shares_with", "citations", "licence", "labels",
-    "diagnoses", "group_kind", "group_rule", "official_split", "expect", "ignore", "fixes", "paper", "revision",
+    "diagnoses", "colours", "group_kind", "group_rule", "official_split", "expect", "ignore", "fixes", "paper",
+    "revision",
 }  # fmt: skip
 
 

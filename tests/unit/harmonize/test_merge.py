@@ -12,7 +12,7 @@ import pytest
 
 from us43d import atomic, registry
 from us43d.contract import Recipe, Shared
-from us43d.errors import LicenceError
+from us43d.errors import BuildError, LicenceError
 from us43d.harmonize import shards
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPLITS, Corpus
@@ -132,6 +132,21 @@ def test_a_build_of_before_these_facts_is_still_merged(tmp_path: Path) -> None:
     (path / "dataset.json").write_text(json.dumps(dataset))
     (source,) = merge([path], home.root, "old").sources
     assert (source["kind"], source["external_tier"]) == ("human", False)
+
+
+def test_a_citation_corrected_in_between_is_named(tmp_path: Path) -> None:
+    """An earlier build has the same key with another text; the source is built again, as a fact has changed."""
+    home = Home(tmp_path / "home")
+    builds = [built(slug, tmp_path, home) for slug in ("mmotu_2d", "mmotu_3d")]
+    dataset = json.loads((builds[0] / "dataset.json").read_text())
+    dataset["citations"][0]["bibtex"] = dataset["citations"][0]["bibtex"].replace("2022", "2021")
+    (builds[0] / "dataset.json").write_text(json.dumps(dataset))
+    with pytest.raises(BuildError, match="Two different BibTeX entries have the key 'DBLP"):
+        merge(builds, home.root, "both")
+    (citation,) = registry.recipe("mmotu_2d").citations
+    recipe = altered("mmotu_2d", citations=(citation.model_copy(update={"venue": "corrected"}),))
+    assert not build(recipe, tmp_path / "mmotu_2d", home, receipt=SPECIMEN).reused
+    merge(builds, home.root, "both")
 
 
 def test_a_corpus_carries_terms_and_references_of_its_sources(tmp_path: Path) -> None:
