@@ -265,3 +265,145 @@ def test_masks_are_the_union_of_a_structure(planted, tmp_path) -> None:
                 assert np.array_equal(mask > 0, item.union(c.position))
                 count += 1
     assert count == sum(1 for path in out.rglob("masks/*/*.png"))
+
+
+# ---------------------------------------------------------------------------------------------------------- webdataset
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_webdataset_reads_in_three_lines(planted, tmp_path) -> None:
+    needs("webdataset", "pip install webdataset")
+    import webdataset
+
+    out = made("webdataset", planted, tmp_path)
+    expected = {item.name: item for item in items(planted)}
+    for split in ("train", "val", "test"):
+        index = json.loads((out / f"{split}.json").read_text())
+        shards = [str(out / shard["url"]) for shard in index["shardlist"]]
+        assert all((out / shard["url"]).stat().st_size == shard["filesize"] for shard in index["shardlist"])
+        samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"))
+        assert len(samples) == sum(shard["nsamples"] for shard in index["shardlist"])
+        for sample in samples:
+            item = expected.pop(sample["__key__"])
+            shown = item.picture() if item.picture().ndim == 3 else np.repeat(item.picture()[..., None], 3, 2)
+            assert np.array_equal(sample[item.suffix[1:]], shown)
+            assert sample["json"]["split"] == split
+            for entry, shape in zip(sample["json"]["annotations"], item.shapes, strict=True):
+                assert np.array_equal(sample[entry["mask"]][..., 0] > 0, item.mask(shape))
+    assert not expected
+
+
+# ---------------------------------------------------------------------------------------------------------------- sam2
+
+
+def test_sam2_has_images_and_videos(planted, tmp_path) -> None:
+    from pycocotools import mask as rle
+
+    out = made("sam2", planted, tmp_path)
+    objects = json.loads((out / "objects.json").read_text())
+    with (out / "images.csv").open(newline="") as file:
+        file_of = {int(row["id"]): row["file"] for row in csv.DictReader(file)}
+    videos = 0
+    for item in items(planted):
+        path = out / file_of[item.id]
+        shown = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        own = item.picture() if item.picture().ndim == 3 else np.repeat(item.picture()[..., None], 3, 2)
+        assert shown.shape == own.shape
+        assert np.abs(shown.astype(int) - own).mean() < 5, "JPEG at quality 95"
+        if "#" in item.key:
+            assert item.source["name"] == "CAMUS"
+            video = path.parent.name
+            found = {
+                objects[p.parent.name]: cv2.imread(str(p), 0) > 0
+                for p in (out / item.split / "videos/Annotations" / video).glob(f"*/{path.stem}.png")
+            }
+            assert set(found) == set(unions(item))
+            assert all(np.array_equal(found[name], mask) for name, mask in unions(item).items())
+            videos += 1
+        else:
+            content = json.loads(path.with_suffix(".json").read_text())
+            for entry, shape in zip(content["annotations"], item.shapes, strict=True):
+                mask = rle.decode(entry["segmentation"]).astype(bool)
+                assert np.array_equal(mask, item.mask(shape))
+                x, y = (int(value) for value in entry["point_coords"][0])
+                assert mask[y, x]
+    assert videos
+
+
+# -------------------------------------------------------------------------------------------------------------- medsam
+
+
+def test_medsam_keeps_every_instance(planted, tmp_path) -> None:
+    out = made("medsam", planted, tmp_path)
+    layers = 0
+    for item in items(planted):
+        paths = sorted((out / item.split).glob(f"{item.name}*.npz"))
+        layers += len(paths) > 1
+        found = []
+        for path in paths:
+            data = np.load(path)
+            assert data["imgs"].shape == (item.height, item.width, 3)
+            for n, (box, name) in enumerate(zip(data["boxes"], data["structures"], strict=True), start=1):
+                mask = data["gts"] == n
+                assert mask[box[1] : box[3] + 1, box[0] : box[2] + 1].sum() == mask.sum()
+                found.append((str(name), mask))
+        assert len(found) == len(item.shapes)
+        for shape in item.shapes:
+            name = item.selection.categories[shape.category].name
+            assert any(name == other and np.array_equal(mask, item.mask(shape)) for other, mask in found)
+    assert layers, "structures of KidneyUS overlap"
+
+
+# --------------------------------------------------------------------------------------------------------------- monai
+
+
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
+def test_monai_reads_the_datalist(planted, tmp_path) -> None:
+    from monai.data import load_decathlon_datalist
+    from monai.transforms import LoadImage
+
+    out = made("monai", planted, tmp_path)
+    values = json.loads((out / "datalist.json").read_text())["values"]
+    listing = str(out / "datalist.json")
+    cases = [(case, key) for key in ("training", "testing") for case in load_decathlon_datalist(listing, True, key)]
+    expected = {item.name: item for item in items(planted)}
+    assert len(cases) == len(expected)
+    load = LoadImage("PILReader", image_only=True, reverse_indexing=False)
+    for case, key in cases:
+        item = expected.pop(Path(case["label"]).stem)
+        assert (key == "testing") == (item.split == "test")
+        if key == "training":
+            assert (case["fold"] == 0) == (item.split == "val")
+        labels = np.asarray(load(case["label"]))
+        assert np.asarray(load(case["image"])).shape[:2] == labels.shape == (item.height, item.width)
+        for name, mask in unions(item).items():
+            assert np.array_equal(np.isin(labels, values[name]), mask)
+
+
+# ----------------------------------------------------------------------------------------------------------- dicom-seg
+
+
+def test_dicom_seg_reads_back(planted, tmp_path) -> None:
+    needs("highdicom", "pip install 'us43d[export]'")
+    import highdicom
+    import pydicom
+
+    out = made("dicom-seg", planted, tmp_path, sources=("CAMUS", "BUSI"))
+    systems = set()
+    for item in items(planted, sources=("CAMUS", "BUSI")):
+        folder = out / item.split / item.name
+        image = pydicom.dcmread(folder / "image.dcm")
+        assert np.array_equal(image.pixel_array, item.picture())
+        if item.spacing:
+            region = image.SequenceOfUltrasoundRegions[0]
+            assert region.PhysicalDeltaX == pytest.approx(item.spacing[0] / 10)
+        assert (folder / "seg.dcm").is_file() == bool(item.shapes)
+        if item.shapes:
+            seg = highdicom.seg.segread(folder / "seg.dcm")
+            found = seg.get_pixels_by_source_instance([image.SOPInstanceUID])[0]
+            for n, shape in enumerate(item.shapes):
+                assert np.array_equal(found[..., n] > 0, item.mask(shape))
+                described = seg.get_segment_description(n + 1)
+                assert described.segment_label.startswith(item.selection.categories[shape.category].name)
+                systems.add(described.segmented_property_type.scheme_designator)
+    assert systems == {"SCT", "99US43D"}
