@@ -1,5 +1,6 @@
 """Verbs around weights: weights show, get, import, export."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -160,11 +161,26 @@ def import_(
     if name is not None and (not name or Path(name).name != name or name.startswith(".")):
         raise UsageError(f"--name {name!r} is no plain name.")
     held = load(file.expanduser())
+    public = _public(file.expanduser())
     target = session.home.weights / (name or file.name.removesuffix(".pth").removesuffix(".safetensors"))
     _free(target, force)
-    write(held, target, "us43d")
-    data = {"path": target, "form": held.form, "config": plain(held.config), "notes": held.notes}
+    write(held, target, "us43d", public)
+    data = {"path": target, "form": held.form, "config": plain(held.config), "notes": held.notes, "public": public}
+    if public is None:
+        session.say("no public weights have this digest: their licence is not known to us43d")
     session.answer(data, f"{target}: {held.config.mlp_residual} residual, from the form {held.form}", *held.notes)
+
+
+def _public(file: Path) -> str | None:
+    """The name of the public weights that a file is, by its digest; None for any other."""
+    from us43d.model.published import identify
+
+    if not file.is_file():
+        return None
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    public = identify(file, digest)
+    return public.name if public else None
 
 
 @verb(

@@ -1,8 +1,11 @@
 """Public weights: where they are, how large, under which licence. What nobody has published is None."""
 
+import hashlib
+import json
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PUBLISHED", "Published"]
+__all__ = ["PUBLISHED", "Published", "identify"]
 
 
 class Published(NamedTuple):
@@ -66,3 +69,29 @@ PUBLISHED: dict[str, Published] = {
         ),
     )
 }  # fmt: skip
+
+
+def identify(file: Path, sha256: str) -> Published | None:
+    """Find which public weights a file is: by a published digest, or by the receipt of `us43d weights get` beside it.
+
+    A file's name says nothing: anybody may have saved anything under it.
+
+    Args:
+        file: The file.
+        sha256: Its digest.
+    """
+    md5: str | None = None
+    for public in PUBLISHED.values():
+        if public.sha256 == sha256:
+            return public
+        if public.sha256 is None and public.md5 is not None:
+            if md5 is None:
+                with file.open("rb") as opened:
+                    md5 = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            if md5 == public.md5:
+                return public
+    try:
+        receipt = json.loads(file.with_suffix(".json").read_bytes())
+        return PUBLISHED.get(receipt["name"]) if receipt["sha256"] == sha256 else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # there is none
+        return None

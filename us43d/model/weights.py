@@ -437,8 +437,10 @@ def save(model: UltraSam, path: Path, meta: Mapping[str, Any] | None = None) -> 
     _write_folder(path, {name: value.detach().cpu() for name, value in model.state_dict().items()}, config)
 
 
-def export(loaded: Loaded, path: Path, form: Form) -> tuple[str, ...]:
+def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) -> tuple[str, ...]:
     """Write weights in another form; returns what a person should know.
+
+    public: the name of the public weights that these are, which the form us43d keeps.
 
     A decoder with double residual goes into a container that cannot say so through an equal one with single residual:
     norm(2q + m) = norm(q + m/2) but for epsilon, so the MLP's second layer is halved.
@@ -452,7 +454,9 @@ def export(loaded: Loaded, path: Path, form: Form) -> tuple[str, ...]:
         state = _scaled(state, 0.5)
         notes = ("the decoder's second MLP layers were halved, so that a stock SAM computes what UltraSam does",)
     if form == "us43d":
-        _write_folder(path, state, {"us43d": loaded.config.model_dump(mode="json"), "meta": {}})
+        _write_folder(
+            path, state, {"us43d": loaded.config.model_dump(mode="json"), "meta": {"public": public} if public else {}}
+        )
     elif form == "huggingface":
         _write_folder(path, _to_huggingface(state), _huggingface_config(loaded.config))
     else:

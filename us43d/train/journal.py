@@ -24,7 +24,7 @@ from us43d.errors import ConfigError, LicenceError, listed
 from us43d.harmonize.corpus import Corpus
 from us43d.licences import terms
 from us43d.model import weights
-from us43d.model.published import PUBLISHED
+from us43d.model.published import PUBLISHED, identify
 from us43d.train.config import TrainConfig
 from us43d.train.team import Team
 
@@ -199,7 +199,8 @@ def seen(corpus: Corpus, annotations: NDArray[np.int64], before: Record | None) 
 def origin(init: Path) -> Record:
     """What is known of weights: name, digest of the tensors' file, licence, and whether it allows commercial use.
 
-    Runs keep it with their weights; public weights are known by their name. What is not known is None.
+    Runs keep it with their weights; public weights are known by their digest, or where `us43d weights get` or `import`
+    noted what they are. What is not known is None.
     """
     file = init / weights.TENSORS if init.is_dir() else init
     with file.open("rb") as opened:
@@ -212,7 +213,7 @@ def origin(init: Path) -> Record:
         titles = [*data["by_licence"], *([before["licence"] or "unknown"] if before else [])]
         known = {"name": meta["run"], "sha256": digest, "licence": listed(titles, 60), "commercial": commercial}
         return known | {"seen": meta.get("seen", UNKNOWN)}
-    public = PUBLISHED.get(init.stem)
+    public = PUBLISHED.get(meta.get("public", "")) if meta else identify(file, digest)
     return {
         "name": init.stem,
         "sha256": digest,

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from us43d.errors import BuildError, ConfigError, LicenceError, StorageError, TrainError, UnknownName, WeightsError
 from us43d.harmonize.corpus import Corpus
-from us43d.model import flops, weights
+from us43d.model import flops, published, weights
 from us43d.model.network import ImageEncoder, UltraSam
 from us43d.model.predictor import Predictor
 from us43d.train import checkpoint, config, data, journal, loop, losses
@@ -561,7 +561,7 @@ def test_starting_from_weights(blobs: Corpus, small: TrainConfig, tmp_path: Path
 def test_where_the_first_weights_are_from(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
     """It is in the log, with the weights and on their card, also after going on; --commercial asks for it, too."""
     held = weights.Loaded(UltraSam.random(small.model, 0).state_dict(), small.model, "us43d")
-    weights.export(held, tmp_path / "ultrasam", "us43d")
+    weights.export(held, tmp_path / "ultrasam", "us43d", public="ultrasam")
     digest = hashlib.sha256((tmp_path / "ultrasam" / "model.safetensors").read_bytes()).hexdigest()
     known = {"name": "ultrasam", "sha256": digest, "licence": "CC-BY-NC-SA-4.0", "commercial": False,
              "seen": journal.UNKNOWN}  # fmt: skip
@@ -586,8 +586,32 @@ def test_where_the_first_weights_are_from(blobs: Corpus, small: TrainConfig, tmp
         with pytest.raises(LicenceError, match=r"Commercial use of the weights .* is forbidden"):
             train(wanted, free, tmp_path / "other", init=start)
     assert not (tmp_path / "other").exists()
+    # A licence is known by a digest, never by a file's name.
     weights.export(held, tmp_path / "sam_vit_b.pth", "meta")
-    assert train(wanted, free, tmp_path / "other", init=tmp_path / "sam_vit_b.pth").step == 6
+    with pytest.raises(LicenceError, match=r"Commercial use of the weights sam_vit_b is forbidden or not settled"):
+        train(wanted, free, tmp_path / "other", init=tmp_path / "sam_vit_b.pth")
+    digest = hashlib.sha256((tmp_path / "sam_vit_b.pth").read_bytes()).hexdigest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(published.PUBLISHED, "sam_vit_b", published.PUBLISHED["sam_vit_b"]._replace(sha256=digest))
+        assert train(wanted, free, tmp_path / "other", init=tmp_path / "sam_vit_b.pth").step == 6
+
+
+def test_public_weights_are_known_by_their_digest(small: TrainConfig, tmp_path: Path) -> None:
+    """Copies of one random model under three names are of no known licence; the right digest or receipt is."""
+    held = weights.Loaded(UltraSam.random(small.model, 0).state_dict(), small.model, "us43d")
+    for name in ("sam_vit_b", "UltraSam", "ultrasam"):
+        file = tmp_path / f"{name}.pth"
+        weights.export(held, file, "meta")
+        known = journal.origin(file)
+        assert (known["licence"], known["commercial"], known["seen"]) == (None, None, journal.UNKNOWN)
+    (tmp_path / "ultrasam.json").write_text(json.dumps({"name": "ultrasam", "sha256": known["sha256"]}))
+    assert journal.origin(tmp_path / "ultrasam.pth")["licence"] == "CC-BY-NC-SA-4.0"
+    (tmp_path / "ultrasam.json").write_text(json.dumps({"name": "ultrasam", "sha256": "of another file"}))
+    assert journal.origin(tmp_path / "ultrasam.pth")["licence"] is None
+    md5 = hashlib.md5((tmp_path / "UltraSam.pth").read_bytes()).hexdigest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(published.PUBLISHED, "medsam", published.PUBLISHED["medsam"]._replace(md5=md5))
+        assert journal.origin(tmp_path / "UltraSam.pth")["licence"] == "Apache-2.0"
 
 
 def test_a_decoder_of_another_residual_starts_as_the_same_function(
