@@ -12,10 +12,12 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from us43d.errors import TrainError, listed
-from us43d.pictures.limits import MAX_PIXELS
+from us43d.errors import TrainError, Us43dError, UsageError, listed
+from us43d.pictures.limits import MAX_CORNER, MAX_PIXELS
 
-__all__ = ["Annotation", "Category", "File", "Id", "Image", "Report", "load", "read_json"]
+__all__ = [
+    "Annotation", "Category", "File", "Id", "Image", "Place", "Report", "Shown", "load", "load_prompts", "read_json",
+]  # fmt: skip
 
 #: Faults of one kind that are named singly, and kinds that are listed.
 _NAMED, _KINDS = 3, 12
@@ -120,6 +122,23 @@ class Category(_Entry):
     supercategory: str | None = None
 
 
+class Place(_Entry):
+    """An entry of `images` in a file of prompts."""
+
+    file_name: str = Field(min_length=1)
+    frame: int | None = Field(default=None, ge=0)
+
+
+class Shown(BaseModel):
+    """An entry of `annotations` in a file of prompts. bbox: x, y, width, height. keypoints: x, y, visibility, …"""
+
+    model_config = ConfigDict(extra="ignore")
+    image_id: Id
+    bbox: list[Annotated[float, Field(allow_inf_nan=False, ge=-MAX_CORNER, le=MAX_CORNER)]] | None = None
+    keypoints: list[Annotated[float, Field(allow_inf_nan=False, ge=-MAX_CORNER, le=MAX_CORNER)]] | None = None
+    _where: str = PrivateAttr("")
+
+
 class File(NamedTuple):
     """A valid file; annotations whose image is not listed are left out already."""
 
@@ -158,15 +177,15 @@ class Report:
         """What was left out: "3 without segmentation, 1 that encloses no pixel"."""
         return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
 
-    def raise_faults(self) -> None:
-        """Raise TrainError if there were faults."""
+    def raise_faults(self, kind: type[Us43dError] = TrainError) -> None:
+        """Raise an error of this kind if there were faults."""
         if not self._faults:
             return
         count = sum(map(len, self._faults.values()))
         faults = self._faults.items()
         kinds = [f"{field} {problem}: {listed(entries, _NAMED)}" for (field, problem), entries in faults]
         more = f"; and {len(kinds) - _KINDS} more kinds of fault" if len(kinds) > _KINDS else ""
-        raise TrainError(
+        raise kind(
             f"{self.file} has {count} {'fault' if count == 1 else 'faults'}. {'; '.join(kinds[:_KINDS])}{more}.",
             next="correct the file, then the same command again (docs/finetune.md describes the form)",
         )
@@ -186,22 +205,51 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def load_prompts(file: Path) -> list[tuple[Place, Shown]]:
+    """Read the prompts of a COCO file: the image and the annotation of each.
+
+    Raises:
+        UsageError: With all faults, if the file is not JSON, lacks a list or holds an annotation that shows nothing.
+    """
+    lists = _lists(file, ("images", "annotations"), UsageError, "a COCO file with prompts")
+    report = Report(file)
+    places = {place.id: place for place in _entries(Place, "images", lists["images"], report)}
+    prompts = []
+    listed_ids = _ids(lists["images"])
+    for one in _entries(Shown, "annotations", lists["annotations"], report):
+        if one.bbox and (len(one.bbox) != 4 or min(one.bbox[2:]) <= 0):
+            report.fault(one._where, "bbox", "is not x, y, width and height above 0", one.bbox)
+        elif one.keypoints and len(one.keypoints) % 3:
+            report.fault(one._where, "keypoints", "are not triples of x, y and visibility", one.keypoints)
+        elif not one.bbox and not any(visible > 0 for visible in (one.keypoints or ())[2::3]):
+            report.fault(one._where, "bbox and keypoints", "are missing or not visible")
+        elif one.image_id in places:
+            prompts.append((places[one.image_id], one))
+        elif one.image_id not in listed_ids:
+            report.fault(one._where, "image_id", "is not among the images", one.image_id)
+    report.raise_faults(UsageError)
+    return prompts
+
+
+def _lists(file: Path, names: Sequence[str], kind: type[Us43dError], what: str) -> dict[str, list[Any]]:
+    """The lists of a JSON file. Raises an error of this kind if it is not JSON or lacks one."""
+    try:
+        content = read_json(file)
+    except ValueError as error:
+        raise kind(f"{file} is not {what}: {error}.") from error
+    for name in names:
+        if not isinstance(content, Mapping) or not isinstance(content.get(name), list):
+            raise kind(f"{file} is not {what}: it has no list of {name}.")
+    return {name: content[name] for name in names}
+
+
 def load(file: Path) -> tuple[File, Report]:
     """Read a COCO file and collect its faults; `Report.raise_faults` raises them once all checks are done.
 
     Raises:
         TrainError: If the file is not JSON, or lacks one of its three lists.
     """
-    try:
-        content = read_json(file)
-    except ValueError as error:
-        raise TrainError(f"{file} is not a readable COCO file: {error}.") from error
-    lists = {}
-    for name in ("images", "annotations", "categories"):
-        entries = content.get(name) if isinstance(content, Mapping) else None
-        if not isinstance(entries, list):
-            raise TrainError(f"{file} is not a readable COCO file: it has no list of {name}.")
-        lists[name] = entries
+    lists = _lists(file, ("images", "annotations", "categories"), TrainError, "a readable COCO file")
     report = Report(file)
     images = _entries(Image, "images", lists["images"], report)
     categories = _entries(Category, "categories", lists["categories"], report)
@@ -224,7 +272,7 @@ def load(file: Path) -> tuple[File, Report]:
     return File(images, kept, categories), report
 
 
-_Kind = TypeVar("_Kind", Image, Annotation, Category)
+_Kind = TypeVar("_Kind", Image, Annotation, Category, Place, Shown)
 
 
 def _entries(kind: type[_Kind], section: str, entries: Sequence[Any], report: Report) -> list[_Kind]:

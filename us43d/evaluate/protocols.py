@@ -26,7 +26,7 @@ from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, Scores, scores
 from us43d.evaluate.results import BASELINE, METRICS, Evaluation, compare
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.model import prompts as drawing
-from us43d.model.predictor import Encoded, Postprocess, Prediction, box_prompts, point_prompts
+from us43d.model.predictor import Encoded, Postprocess, Prediction, at_once, box_prompts, point_prompts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,8 +247,10 @@ def _instance(corpus: Corpus, row: int, seed: int) -> Instance:
 
 
 def _batches(corpus: Corpus, rows: list[int], seed: int) -> Iterator[list[Instance]]:
-    for at in range(0, len(rows), AT_ONCE):
-        yield [_instance(corpus, row, seed) for row in rows[at : at + AT_ONCE]]
+    image = corpus.images[corpus.annotations["image"][rows[0]]]
+    step = at_once((int(image["height"]), int(image["width"])), AT_ONCE)
+    for at in range(0, len(rows), step):
+        yield [_instance(corpus, row, seed) for row in rows[at : at + step]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,10 @@ from us43d.model import weights
 from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, UPPER_LEFT, UltraSam
 from us43d.pictures.levels import eight_bits
 
-__all__ = ["Encoded", "Postprocess", "Prediction", "Predictor", "box_prompts", "fitted", "normalised", "point_prompts"]
+__all__ = [
+    "Encoded", "Postprocess", "Prediction", "Predictor", "at_once", "box_prompts", "fitted", "normalised",
+    "point_prompts",
+]  # fmt: skip
 
 Postprocess: TypeAlias = Literal["paper", "sharp"]
 
@@ -31,6 +34,8 @@ STD = (58.395, 57.12, 57.375)
 
 #: Prompts decoded at once; bounds memory to about 1 GB with ViT-B.
 BATCH = 16
+#: Pixels of masks at an image's own size that are held at once: two masks of 8192 × 8192.
+_HELD = 1 << 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,12 @@ class Prediction:
     mask: NDArray[np.bool_]
     score: float
     logits: NDArray[np.float32]
+
+
+def at_once(shape: tuple[int, ...], most: int = BATCH) -> int:
+    """How many prompts on an image of (rows, columns) are worked on at once, at most `most`: as many as their masks fit
+    into memory."""
+    return max(1, min(most, _HELD // (shape[0] * shape[1])))
 
 
 def fitted(shape: tuple[int, int], side: int) -> tuple[int, int]:
@@ -194,8 +205,9 @@ class Predictor:
         former: logits (P, 4G, 4G) of an earlier prediction that the prompts correct; it is fed back instead.
         """
         found = []
-        for at in range(0, len(points), BATCH):
-            part = slice(at, at + BATCH)
+        step = at_once(encoded.shape)
+        for at in range(0, len(points), step):
+            part = slice(at, at + step)
             mask = None if former is None else former[part, None].to(device=self.device, dtype=self.dtype)
             logits, scores = self._decode(encoded, points[part], labels[part], refine, mask)
             masks = self.masks(logits, encoded, postprocess)

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from us43d import atomic, report
+from us43d.coco import schema
 from us43d.errors import UsageError, listed
 from us43d.masks import rle
-from us43d.model.predictor import BATCH, Postprocess, Predictor, point_prompts
+from us43d.model.predictor import Postprocess, Predictor, at_once, point_prompts
 from us43d.pictures.media import Frame, Media
 from us43d.pictures.volume import nifti
 
@@ -60,8 +61,6 @@ class Segment(NamedTuple):
         return {"size": list(self.shape), "counts": self.rle}
 
 
-#: Pixels of the masks that are held uncompressed at once.
-_AT_ONCE = 1 << 27
 #: The longer side of an overlay is at most so many pixels.
 _OVERLAY = 2048
 
@@ -109,9 +108,9 @@ def everything(
         ((i + 0.5) * columns / across - 0.5, (j + 0.5) * rows / down - 0.5) for j in range(down) for i in range(across)
     ]
     kept: list[Segment] = []
-    at_once = max(1, min(BATCH, _AT_ONCE // (rows * columns)))
-    for start in range(0, len(at), at_once):
-        some = at[start : start + at_once]
+    step = at_once(encoded.shape)
+    for start in range(0, len(at), step):
+        some = at[start : start + step]
         points, labels = point_prompts(torch.tensor(some, dtype=torch.float64), encoded.scale)
         predictions = predictor.segment(
             encoded, points.to(predictor.device), labels.to(predictor.device), refine=refine, postprocess=postprocess
@@ -136,17 +135,17 @@ def read_prompts(path: Path) -> Prompts:
     An image may have a `frame`, from 0, as in predictions.json. Images without an annotation are left out.
 
     Raises:
-        UsageError: If the file is not a COCO file, or an annotation has neither a box nor a point.
+        UsageError: With all faults, if the file is not a COCO file, or an annotation has neither a box nor a point.
     """
-    try:
-        content = json.loads(path.read_bytes())
-        places = {image["id"]: (str(image["file_name"]), image.get("frame")) for image in content["images"]}
-        prompts: Prompts = {}
-        for annotation in content["annotations"]:
-            name, frame = places[annotation["image_id"]]
-            prompts.setdefault(name, []).append((frame, _annotated(annotation)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path} is no COCO file with prompts: {error!r}.") from error
+    prompts: Prompts = {}
+    for place, shown in schema.load_prompts(path):
+        box = None
+        if shown.bbox:
+            x, y, width, height = shown.bbox
+            box = (x, y, x + width, y + height)
+        flat = shown.keypoints or []
+        points = tuple((x, y) for x, y, v in zip(flat[::3], flat[1::3], flat[2::3], strict=True) if v > 0)
+        prompts.setdefault(place.file_name, []).append((place.frame, Prompt(box, points, (1,) * len(points))))
     return prompts
 
 
@@ -191,20 +190,6 @@ def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, lis
     if not chosen:
         raise UsageError(f"{path} has no prompt for any file.")
     return {chosen[name]: those for name, those in prompts.items()}
-
-
-def _annotated(annotation: dict[str, Any]) -> Prompt:
-    box = None
-    if annotation.get("bbox"):
-        x, y, width, height = (float(value) for value in annotation["bbox"])
-        box = (x, y, x + width, y + height)
-    flat = [float(value) for value in annotation.get("keypoints") or ()]
-    if len(flat) % 3:
-        raise ValueError(f"annotation {annotation.get('id')} has {len(flat)} numbers of keypoints, no triples")
-    points = tuple((x, y) for x, y, v in zip(flat[::3], flat[1::3], flat[2::3], strict=True) if v > 0)
-    if box is None and not points:
-        raise ValueError(f"annotation {annotation.get('id')} has neither bbox nor keypoints")
-    return Prompt(box, points, (1,) * len(points))
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

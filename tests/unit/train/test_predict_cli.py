@@ -330,8 +330,8 @@ def test_everything_finds_each_thing_once(us43d, home: Path, picture: np.ndarray
         (("--point", "200,10"), 2, "The point 200,10 lies outside of the picture of 120 × 90 pixels"),
         (("--point", "20,10,5"), 2, "neither 0 (outside) nor 1 (inside)"),
         (("--box", "1,2,30,40", "--box", "5,5,9,9", "--point", "3,3"), 2, "Several boxes and points"),
-        (("--prompts", "scan.png"), 2, "scan.png is no COCO file with prompts"),
-        (("--prompts", "none.json"), 2, "none.json is no COCO file with prompts"),
+        (("--prompts", "scan.png"), 2, "scan.png is not a COCO file with prompts"),
+        (("--prompts", "none.json"), 2, "none.json is not a COCO file with prompts"),
         (("--box", "1,2,30,40", "--device", "gpu"), 2, "'gpu' is no device"),
     ],
 )
@@ -432,3 +432,80 @@ def test_the_result_of_a_run_and_its_checkpoints(us43d, home: Path, picture: np.
     assert us43d("predict", "scan.png", "--weights", "first", "--point", "9,9")[0] == 0
     assert us43d("predict", "scan.png", "--weights", run, "--point", "9,9")[0] == 0
     shutil.rmtree(run)
+
+
+def test_faults_of_prompts_are_told_together(us43d, picture: np.ndarray) -> None:
+    cv2.imwrite("scan.png", picture)
+    content = {
+        "images": [{"id": 1, "file_name": "scan.png"}, {"id": 2}],
+        "annotations": [
+            {"image_id": 1, "bbox": [1, 2, 3]}, {"image_id": 1, "bbox": [1, 2, 0, 5]},
+            {"image_id": 9, "bbox": [1, 2, 3, 4]}, {"image_id": 1, "keypoints": [5, 5]}, {"image_id": 1},
+            {"image_id": 1, "bbox": [1, 2, float("nan"), 4]},
+            {"image_id": 1, "keypoints": [5, 5, 0]}, None, {"image_id": 2, "bbox": [1, 2, 3, 4]},
+        ],
+    }  # fmt: skip
+    Path("prompts.json").write_text(json.dumps(content))
+    code, _, err = us43d("predict", "scan.png", "--weights", "small", "--prompts", "prompts.json")
+    assert code == 2
+    for said in (
+        "prompts.json has 9 faults", "file_name is missing: images[1] (id 2)", "annotations[0] has [1.0, 2.0, 3.0]",
+        "image_id is not among the images: annotations[2] has '9'", "keypoints are not triples",
+        "bbox and keypoints are missing or not visible: annotations[4], annotations[6]", "annotations[7] has null",
+    ):  # fmt: skip
+        assert said in err
+    Path("prompts.json").write_bytes(json.dumps({"images": [content["images"][0]],
+                                                 "annotations": [{"image_id": "1", "bbox": [20, 10, 60, 60]}]}
+                                                ).encode("utf-8-sig"))  # fmt: skip
+    assert us43d("predict", "scan.png", "--weights", "small", "--prompts", "prompts.json")[0] == 0
+
+
+def test_equal_names_in_different_folders_are_not_mixed_up(us43d, picture: np.ndarray) -> None:
+    for n, name in enumerate(("p1/a.png", "p2/a.png", "b.png")):
+        Path("scans", name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(Path("scans", name)), np.roll(picture, 9 * n, 1))
+
+    def prompts(*names: str) -> None:
+        content = {
+            "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
+            "annotations": [{"id": n, "image_id": n, "bbox": [20 + n, 10, 60, 60]} for n in range(len(names))],
+        }
+        Path("prompts.json").write_text(json.dumps(content))
+
+    words = ("predict", "scans", "--weights", "small", "--prompts", "prompts.json")
+    for names in (("p1/a.png", "p2/a.png", "b.png"), ("scans/p1/a.png", "./p2/a.png", "scans\\b.png")):
+        prompts(*names)
+        assert us43d(*words)[0] == 0
+        found = written(Path("predictions"))
+        assert [image["file_name"] for image in found["images"]] == ["b.png", "p1/a.png", "p2/a.png"]
+        assert [each["bbox"] for each in found["annotations"]]
+        assert [each["prompt"]["box"][0] for each in found["annotations"]] == [22, 20, 21]
+        assert Path("predictions/masks/p1/a_1.png").is_file()
+    prompts("a.png")
+    code, _, err = us43d(*words)
+    assert (code, "do not tell files apart: a.png" in err) == (2, True)
+    prompts("p1/a.png", "images/p1/a.png")
+    code, _, err = us43d(*words)
+    assert (code, "do not tell files apart: p1/a.png, images/p1/a.png" in err) == (2, True)
+
+
+def test_spacing_goes_into_the_predictions(us43d, picture: np.ndarray) -> None:
+    import nibabel
+
+    nibabel.save(nibabel.Nifti1Image(picture.T, np.diag([0.2, 0.3, 1, 1])), "scan.nii")
+    assert us43d("predict", "scan.nii", "--weights", "small", "--box", "20,10,80,70")[0] == 0
+    (image,) = written(Path("predictions"))["images"]
+    assert image["spacing_mm"] == pytest.approx([0.2, 0.3])
+
+
+def test_litter_of_desktops_is_not_opened(us43d, picture: np.ndarray) -> None:
+    Path("scans").mkdir()
+    cv2.imwrite("scans/p00.png", picture)
+    Path("scans/._p00.png").write_bytes(b"resource fork")
+    Path("scans/Thumbs.db").write_bytes(b"thumbs")
+    code, _, err = us43d("predict", "scans", "--weights", "small", "--box", "20,10,80,70", "--out", "out")
+    assert (code, "could not be segmented" in err) == (0, False)
+    # What was written below the input is not an input of the next run.
+    for _ in range(2):
+        assert us43d("predict", ".", "--weights", "small", "--box", "20,10,80,70", "--out", "out")[0] == 0
+        assert len(written(Path("out"))["images"]) == 1
