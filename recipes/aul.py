@@ -1,6 +1,5 @@
 """AUL: 735 livers, the organ and its mass drawn as polygons; a third polygon outlines the field of view."""
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -46,7 +45,7 @@ def polygon(raw: RawTree, key: str) -> Polygon:
     """The one polygon of a file: [[x, y], …] in pixels."""
     where = f"{raw.prefix}{key} in {raw.root}"
     try:
-        points = tuple((float(x), float(y)) for x, y in json.loads(raw.text(key)))
+        points = tuple((float(x), float(y)) for x, y in raw.json(key))
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise UnreadableFile(f"{where} is no polygon: {error}.") from error
     if len(points) < 3 or not all(math.isfinite(x) and abs(x) < 1 << 15 for point in points for x in point):

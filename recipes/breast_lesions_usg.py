@@ -5,31 +5,55 @@ from collections.abc import Iterator
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
+from us43d.rawtable import Row
 
 _FOLDER = "BrEaST-Lesions_USG-images_and_masks"
 _TABLE = "**/breast-lesions-usg-clinical-data*.xlsx"
 
 
+#: Columns of the workbook that are kept with the image, under their own names.
+_CLINICAL = (
+    "Age", "Tissue_composition", "Signs", "Symptoms", "Shape", "Margin", "Echogenicity", "Posterior_features", "Halo",
+    "Calcifications", "Skin_thickening", "Interpretation", "Verification",
+)  # fmt: skip
+
+
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at(_FOLDER)
     found = raw.glob(_TABLE)
-    rows = raw.sheet(found[0], ("Image_filename", "Classification", "BIRADS", "Pixel_size")) if found else []
-    cases = {row["Image_filename"]: row for row in rows}
+    columns = ("Image_filename", "Mask_tumor_filename", "Mask_other_filename", "Classification", "BIRADS", "Pixel_size")
+    rows = raw.sheet(found[0], columns) if found else []
+    cases = {row["Image_filename"].casefold(): row for row in rows}
     for key in (key for key in tree.glob(f"{_FOLDER}/case*.png") if "_" not in key.rpartition("/")[2]):
-        stem = key.removesuffix(".png")
-        row = cases.get(key.rpartition("/")[2])
-        side = row.number("Pixel_size") * 10 if row and row["Pixel_size"] else None  # the table has centimetres
-        yield Sample(
-            key=key,
-            image=tree.path(key),
-            masks={
-                label: tuple(lazy(masks.nonzero, lazy(masks.grey, tree.path(mask))) for mask in tree.glob(pattern))
-                for label, pattern in (("tumor", f"{stem}_tumor*.png"), ("other", f"{stem}_other*.png"))
-            },
-            group=stem.rpartition("/")[2],
-            spacing_mm=(side, side) if side else None,
-            tags={"diagnosis": row["Classification"].lower(), "birads": row["BIRADS"]} if row else {},
-        )
+        row = cases.pop(key.rpartition("/")[2].casefold(), None)
+        yield _sample(tree, key, row)
+    if cases:  # images that the table lists and nobody has
+        tree.path(f"{_FOLDER}/{next(iter(cases.values()))['Image_filename']}")
+
+
+def _sample(tree: RawTree, key: str, row: Row | None) -> Sample:
+    stem = key.removesuffix(".png")
+    side = row.number("Pixel_size") * 10 if row and row["Pixel_size"] else None  # the table has centimetres
+    drawn = {}
+    for label, column in (("tumor", "Mask_tumor_filename"), ("other", "Mask_other_filename")):
+        names = set(tree.glob(f"{stem}_{label}*.png"))
+        if row:  # which of them there must be
+            names |= {f"{_FOLDER}/{name.strip()}" for name in row[column].split("&") if name.strip()}
+        drawn[label] = tuple(lazy(masks.nonzero, lazy(masks.grey, tree.path(mask))) for mask in sorted(names))
+    tags: dict[str, str | int] = {}
+    if row:
+        tags = {"diagnosis": row["Classification"].lower(), "birads": row["BIRADS"]}
+        clinical = {name: row[name] for name in (*_CLINICAL, "Diagnosis") if row.get(name)}
+        # "Diagnosis" is the finding in words; the tag of that name is the class.
+        tags |= {"finding" if name == "Diagnosis" else name.lower(): text for name, text in clinical.items()}
+    return Sample(
+        key=key,
+        image=tree.path(key),
+        masks=drawn,
+        group=stem.rpartition("/")[2],
+        spacing_mm=(side, side) if side else None,
+        tags=tags,
+    )
 
 
 RECIPE = source(__name__, read)

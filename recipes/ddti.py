@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from xml.etree import ElementTree
 
 from us43d import masks
 from us43d.contract import Polygon, RawTree, Sample, lazy
 from us43d.errors import UnreadableFile
 from us43d.facts import source
+
+#: What the XML of a case says besides its contours.
+TAGS = ("age", "sex", "composition", "echogenicity", "margins", "calcifications", "tirads")
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
@@ -37,27 +39,33 @@ def _original(raw: RawTree) -> Iterator[Sample]:
     for path in raw.glob("**/*_*.jpg"):
         folder, _, key = path.rpartition("/")
         case, _, number = key.removesuffix(".jpg").partition("_")
-        contours = _contours(raw, f"{folder}/{case}.xml".removeprefix("/")).get(number, ())
+        published, tags = _case(raw, f"{folder}/{case}.xml".removeprefix("/"))
+        contours = list(dict.fromkeys(published.get(number, ())))
+        again = len(published.get(number, ())) - len(contours)
         yield Sample(
             key=key,
             image=raw.path(path),
             masks={"thyroid_nodule": tuple(Polygon(points) for points in contours)},
             group=f"case {case}",
+            tags=tags,
             drop=None if contours else "no contour is published for this image",
+            remarks=(f"identical contours are one annotation: {again} left out",) if again else (),
         )
 
 
-def _contours(tree: RawTree, key: str) -> dict[str, list[tuple[tuple[float, float], ...]]]:
-    """Image number → the freehand contours of a case's XML file."""
+def _case(tree: RawTree, key: str) -> tuple[dict[str, list[tuple[tuple[float, float], ...]]], dict[str, str]]:
+    """(image number → freehand contours, what is said of the nodule) of a case's XML file."""
     found: dict[str, list[tuple[tuple[float, float], ...]]] = {}
+    case = tree.xml(key)
     try:
-        for mark in ElementTree.fromstring(tree.read(key)).iter("mark"):
+        for mark in case.iter("mark"):
             for shape in json.loads(mark.findtext("svg") or "[]"):
                 points = tuple((float(point["x"]), float(point["y"])) for point in shape["points"])
                 found.setdefault((mark.findtext("image") or "").strip(), []).append(points)
-    except (ElementTree.ParseError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableFile(f"{key} in {tree.root} is no DDTI case: {error}.") from error
-    return found
+    tags = {name: (case.findtext(name) or "").strip() for name in TAGS}
+    return found, {name: text for name, text in tags.items() if text}
 
 
 RECIPE = source(__name__, read, paper=read_paper)

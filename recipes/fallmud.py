@@ -44,7 +44,7 @@ def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[
             drop = "no mask is published for this image"
         number = re.search(r"\d+", stem)
         yield Sample(
-            key=found["images"],
+            key=_published(found["images"]),
             image=image,
             masks=drawn,
             group=f"{centre} {int(number[0]) // BLOCK * BLOCK:05}" if number else centre,
@@ -52,6 +52,12 @@ def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[
             remarks=() if drop else missing,
             drop=drop,
         )
+
+
+def _published(key: str) -> str:
+    """A key with its ending as published."""
+    stem, _, ending = key.rpartition(".")
+    return f"{stem}.{ending.lower()}"
 
 
 def upright(mask: Any, image: Any, centre: str) -> Any:

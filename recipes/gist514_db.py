@@ -1,6 +1,5 @@
 """GIST514-DB: 514 endoscopic images, one tumour each, as COCO polygons in the files of five folds."""
 
-import json
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -62,7 +61,7 @@ def _entries(tree: RawTree) -> Iterator[tuple[int, str, dict[str, Any], list[Ann
 def _coco(tree: RawTree, key: str) -> dict[str, tuple[dict[str, Any], list[Annotation]]]:
     """File name → (record of the image, its annotations) of a COCO file."""
     try:
-        content = json.loads(tree.text(key))
+        content = tree.json(key)
         images = {image["id"]: (image, list[Annotation]()) for image in content["images"]}
         for each in content["annotations"]:
             polygons = tuple(_points(numbers) for numbers in each["segmentation"])

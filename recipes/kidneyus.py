@@ -21,11 +21,12 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("labels/reviewed_masks_1")
     described = {row["filename"]: row for row in tree.rows(TABLE, ("filename", "file_attributes"))}
     spacing = spacings(raw)
-    images = {
-        match[1]: (key, int(match[2]), match[3])
-        for key in raw
-        if not key.startswith(f"{tree.prefix}labels/") and (match := NAME.fullmatch(key))
-    }
+    listed_as = {name.casefold(): name for name in described}
+    images = {}
+    for key in raw:
+        if not key.startswith(f"{tree.prefix}labels/") and (match := NAME.fullmatch(key)):
+            name = listed_as.get(match[1].casefold(), match[1])
+            images[name] = (key, int(match[2]), (NAME.fullmatch(name) or match)[3])
     # A copy of an image has another number before the same rest of the name; the original's is the smallest.
     patient: dict[str, int] = {}
     for _, number, rest in images.values():
@@ -59,7 +60,7 @@ def tags(row: Row) -> dict[str, str | bool]:
         said = json.loads(row["file_attributes"])
         known = {name.lower(): str(said[name]) for name in ("Quality", "View") if said.get(name)}
         return {**known, "transplant": "transplant" in str(said.get("Comments", "")).lower()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableFile(f"{row.where}: file_attributes is {row['file_attributes']!r}: {error}.") from error
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from us43d import masks
 from us43d.contract import RawTree, Remarked, Sample, Split, lazy
+from us43d.errors import MissingFolder
 from us43d.facts import facts, source
 
 COLOURS = facts("mmotu_2d").colours
@@ -29,14 +30,17 @@ def sample(tree: RawTree, key: str, image: str, mask: str, split: Split | None) 
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    tree = raw.at("OTU_2d")
+    try:
+        tree, top = raw.at("OTU_2d"), "OTU_2d/"
+    except MissingFolder:  # the copy on GitHub has images/ and annotations/ at its top
+        tree, top = raw.at("annotations"), ""
     split: dict[str, Split] = {}
     for name, part in (("train", "train"), ("val", "test")):
-        for found in tree.glob(f"OTU_2d/{name}.txt"):
+        for found in tree.glob(f"{top}{name}.txt"):
             split |= dict.fromkeys(tree.text(found).split(), part)  # type: ignore[arg-type]
-    for found in tree.glob("OTU_2d/images/*.JPG"):
-        folder, number = found.split("/")[0], Path(found).stem
-        mask = f"{folder}/annotations/{number}.PNG"
+    for found in tree.glob(f"{top}images/*.JPG"):
+        number = Path(found).stem
+        mask = f"{top}annotations/{number}.PNG"
         yield sample(tree, f"OTU_2d/images/{number}.JPG", found, mask, split.get(number))
     # The figshare deposit has other folders, and the split in their names.
     for found in tree.glob("OTU_2d/test/image/*.JPG"):

@@ -1,6 +1,5 @@
 """TG3K: thyroid glands; 3,585 frames of 16 videos, JPEG images with JPEG masks of the same name."""
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
@@ -33,7 +32,7 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
 
 def _numbers(tree: RawTree, key: str, part: str) -> set[int]:
     try:
-        return {int(number) for number in json.loads(tree.text(key))[part]}
+        return {int(number) for number in tree.json(key)[part]}
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableFile(f"{key} in {tree.root} is no split file: {error!r}.") from error
 

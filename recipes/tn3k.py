@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 
 from us43d import masks
@@ -32,7 +31,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 def _validation(tree: RawTree, key: str) -> list[int]:
     try:
-        return [int(number) for number in json.loads(tree.text(key))["val"]]
+        return [int(number) for number in tree.json(key)["val"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableFile(f"{key} in {tree.root} is no fold file: {error!r}.") from error
 

@@ -1,6 +1,5 @@
 """UBPD: brachial plexus images with LabelMe outlines of nerves, vessels and muscles, labelled in pinyin."""
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ def outlines(tree: RawTree, key: str) -> dict[str, list[Lazy]]:
     """
     found: dict[str, list[Lazy]] = {}
     try:
-        content = json.loads(tree.text(key, ("utf-8-sig", "gbk")))
+        content = tree.json(key, ("utf-8-sig", "gbk"))
         size = (int(content["imageHeight"]), int(content["imageWidth"]))
         if not 0 < size[0] * size[1] <= MAX_PIXELS:
             raise ValueError(f"its image has {size[1]} × {size[0]} pixels")

@@ -365,8 +365,8 @@ class Facts(_Frozen):
     external_tier: kept for comparing models; never trained on unless asked for.
     revision: raised when the meaning of the output changes; `changes` says how, per revision.
     labels: every label the reader may yield → the structure of the taxonomy it means. diagnoses: label → what it says
-        of the structure beyond that (benign, malignant, a tumour type). colours: label → RGB colour of its pixels,
-        where masks are painted.
+        of the structure beyond that (benign, malignant, a tumour type); "tag:NAME": what that tag of the image says.
+        colours: label → RGB colour of its pixels, where masks are painted.
     ignore: pattern of raw files that are not read (fnmatch on the path, case-insensitive) → why.
     nested: patterns of archives inside the archives, unpacked where they lie.
     group_rule, official_split: one sentence each, for people. sources, confidence: where the facts were read.

@@ -8,7 +8,8 @@ import openpyxl
 from us43d.specimen import Drawn, Truth, blob, speckle, write_image
 
 _COLUMNS = (
-    "CaseID", "Image_filename", "Mask_tumor_filename", "Mask_other_filename", "Pixel_size", "Age", "BIRADS", "Classification",
+    "CaseID", "Image_filename", "Mask_tumor_filename", "Mask_other_filename", "Pixel_size", "Age", "BIRADS", "Diagnosis",
+    "Classification",
 )  # fmt: skip
 
 
@@ -36,8 +37,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         kind = "normal" if normal else ("benign", "malignant")[n % 2]
         masks = "&".join(f"{stem}_other{k}.png" for k in range(1, len(others) + 1)) or None
         size = None if n == 7 else 0.0071
-        sheet.append([n, f"{stem}.png", None if normal else f"{stem}_tumor.png", masks, size, 50, "4a", kind])
+        sheet.append([n, f"{stem}.png", None if normal else f"{stem}_tumor.png", masks, size, 50, "4a", "cyst", kind])
         key = f"{folder.name}/{stem}.png"
-        samples[key] = Drawn(drawn, group=stem, tags={"diagnosis": kind, "birads": "4a"})
+        samples[key] = Drawn(
+            drawn, group=stem, tags={"diagnosis": kind, "birads": "4a", "age": "50", "finding": "cyst"}
+        )
     book.save(root / "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx")
     return Truth(samples)

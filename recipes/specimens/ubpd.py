@@ -68,7 +68,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         samples[f"images/{stem}.jpg"] = Drawn(drawn, group=stem.partition("_")[0])
     for name in (
         "src/train.py", "src/notebooks/main.ipynb", "main.py", "tests/test_helper.py", "output.png", ".gitignore",
-        ".placeholder", "README.md", "wandb/debug.log", "wandb/run-20251007_175613-4fh2q3pi/files/wandb-summary.json",
+        ".placeholder", "README.md", ".python-version", "pyproject.toml", "uv.lock", "wandb/debug.log", "wandb/run-20251007_175613-4fh2q3pi/files/wandb-summary.json",
     ):  # fmt: skip
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text("{}\n")

@@ -177,7 +177,12 @@ def _overview(recipe: Facts) -> Iterator[tuple[str, str]]:
 
 def _labels(recipe: Facts) -> Iterator[tuple[str, str, str]]:
     for label, structure in recipe.labels.items():
-        yield cell(label), f"`{structure}`", cell(recipe.diagnoses.get(label, ""))
+        yield cell(label), f"`{structure}`", cell(_said(recipe.diagnoses.get(label, "")))
+
+
+def _said(diagnosis: str) -> str:
+    name = diagnosis.removeprefix("tag:")
+    return diagnosis if name == diagnosis else f"the image's {name}"
 
 
 def _route(route: Route) -> str:

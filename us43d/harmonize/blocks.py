@@ -25,8 +25,10 @@ from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import fill_polygon
 from us43d.masks.read import header, picture
 
-__all__ = ["OUTPUT", "PARTS", "RECORDS", "SKIPPED", "Block", "Options", "record_path", "run"]
+__all__ = ["FIXED", "OUTPUT", "PARTS", "RECORDS", "SKIPPED", "Block", "Options", "record_path", "run"]
 
+#: With this begins the remark on a correction.
+FIXED = "fixed: "
 #: Why a sample is dropped that cannot be read, where a person chose that.
 SKIPPED = "unreadable or incomplete, left out by --skip-bad"
 
@@ -104,7 +106,9 @@ def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options
         "drop": sample.drop,
     }
     if sample.drop is not None:
-        return base
+        # What a correction leaves out was published all the same, and is counted as that.
+        corrected = any(remark.startswith(FIXED) for remark in sample.remarks)
+        return base | {"masks": _declared(sample)} if corrected else base
     memo: dict[Lazy, Any] = {}
     remarks = list(sample.remarks)
     data, array, kept = _image(sample, memo, remarks)
@@ -128,6 +132,12 @@ def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options
         "phash": pixels.perceptual_hash(array),
         "annotations": annotations,
     }
+
+
+def _declared(sample: Sample) -> int:
+    """How many masks a sample names, unread."""
+    groups = (*sample.masks.values(), *sample.instances.values())
+    return sum(len(group) if isinstance(group, list | tuple) else 1 for group in groups)
 
 
 def _image(sample: Sample, memo: dict[Lazy, Any], remarks: list[str]) -> tuple[bytes, NDArray[Any], str | None]:

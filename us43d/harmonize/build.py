@@ -252,7 +252,7 @@ def _fixed(sample: Sample, fix: Fix) -> Sample:
         sample,
         tags=tags,
         drop=fix.reason if fix.drop else sample.drop,
-        remarks=(*sample.remarks, f"fixed: {fix.reason}"),
+        remarks=(*sample.remarks, f"{blocks.FIXED}{fix.reason}"),
     )
 
 
@@ -483,7 +483,7 @@ def _skipped(skip: Skip, names: Names, found: "_Counts") -> dict[str, Any]:
     return {
         "skip_bad": skip.bad,
         "samples": found.drops[blocks.SKIPPED],
-        "files": names.unread() if skip.bad else {},
+        "files": names.unread() | dict.fromkeys(names.absent(), "") if skip.bad else {},
         "ignored": {pattern: keys for pattern, keys in names.tree.hidden.items() if keys},
         "patterns": list(skip.ignore),
     }

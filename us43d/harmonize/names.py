@@ -43,11 +43,18 @@ class Names:
     tree: RawTree
     missing: list[str] = field(default_factory=list)
     samples: int = 0
+    _told: set[Path] = field(default_factory=set)
     _pairs: set[tuple[str, str, str, str]] = field(default_factory=set)
 
     def lacks(self, sample: Sample) -> list[str]:
         """The files of a sample that are missing, each in words."""
-        return [self.tree.missing[path] for path in paths_in(sample) if path in self.tree.missing]
+        paths = [path for path in paths_in(sample) if path in self.tree.missing]
+        self._told.update(paths)
+        return [self.tree.missing[path] for path in paths]
+
+    def absent(self) -> list[str]:
+        """Files that were asked for, are missing, and belong to no sample: an image that a table lists."""
+        return [what for path, what in self.tree.missing.items() if path not in self._told]
 
     def note(self, sample: Sample) -> None:
         """Remember how the names of a sample's files follow from each other."""
@@ -84,20 +91,18 @@ class Names:
 
     def fault(self, receipt: Mapping[str, Any]) -> Us43dError | None:
         """One error for all that is missing and all that is too much; None if nothing is."""
-        unread = self.unread()
-        if not self.missing and not unread:
+        unread, missing = self.unread(), [*self.missing, *self.absent()]
+        if not missing and not unread:
             return None
         causes = [f"{key} ({why})" if why else key for key, why in unread.items()]
         lines = [
-            f"{len(self.missing)} files are missing:\n  " + "\n  ".join(self.missing[:20]) + _more(self.missing)
-            if self.missing
-            else "",
+            f"{len(missing)} files are missing:\n  " + "\n  ".join(missing[:20]) + _more(missing) if missing else "",
             f"{len(unread)} files of the raw tree are neither read nor ignored by name: {listed(causes)}."
             if unread
             else "",
         ]
-        kind = RawDataError if self.missing else BuildError
-        ignore = unread if not self.missing and not any(unread.values()) else {}
+        kind = RawDataError if missing else BuildError
+        ignore = unread if not missing and not any(unread.values()) else {}
         return kind(
             f"{self.recipe.name}: " + "\n".join(filter(None, lines)),
             disk="No build was written.",

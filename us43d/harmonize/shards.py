@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,20 @@ def _annotations(row: dict[str, Any], recipe: Recipe, category: dict[str, int]) 
             "iscrowd": 0,
             "us43d": {
                 "label": label,
-                "diagnosis": recipe.diagnoses.get(label),
+                "diagnosis": _diagnosis(recipe, label, row["tags"]),
                 "instance": found["instance"],
                 "speck": found["speck"],
             },
         }
+
+
+def _diagnosis(recipe: Recipe, label: str, tags: Mapping[str, Any]) -> str | None:
+    """What a label says of the structure; "tag:NAME" is what the image's tag of that name says."""
+    text = recipe.diagnoses.get(label)
+    if text is None or not text.startswith("tag:"):
+        return text
+    said = tags.get(text.removeprefix("tag:"))
+    return None if said is None else str(said)
 
 
 def write_shard(

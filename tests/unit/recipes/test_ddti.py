@@ -36,7 +36,7 @@ def test_original_form(tmp_path: Path, folder: str) -> None:
 
 @pytest.mark.parametrize("case", ["<case>", _CASE.replace('"x"', '"z"'), _CASE.replace("[{", "[{{")])
 def test_a_broken_case_names_its_file(tmp_path: Path, case: str) -> None:
-    with pytest.raises(UnreadableFile, match=r"1\.xml .* is no DDTI case"):
+    with pytest.raises(UnreadableFile, match=r"1\.xml .* is no (DDTI case|readable XML)"):
         list(registry.recipe("ddti").read(original(tmp_path, case)))
 
 
@@ -45,3 +45,13 @@ def test_the_paper_reads_the_crops(tmp_path: Path) -> None:
     samples = list(registry.recipe("ddti").reader("paper")(RawTree(tmp_path)))
     assert len(samples) == len(truth.samples)
     assert {sample.key.rpartition("/")[0] for sample in samples} == {"2_preprocessed_data/stage1/p_image"}
+
+
+def test_what_a_case_says_is_kept_and_identical_contours_are_one(tmp_path: Path) -> None:
+    said = "<age>52</age><sex>F</sex><composition>solid</composition><tirads>4a</tirads><calcifications/>"
+    mark = _CASE[_CASE.index("<mark>") : _CASE.index("</mark>") + len("</mark>")]
+    case = _CASE.replace("<number>1</number>", f"<number>1</number>{said}{mark}")
+    first, _ = registry.recipe("ddti").read(original(tmp_path, case))
+    assert first.tags == {"age": "52", "sex": "F", "composition": "solid", "tirads": "4a"}
+    assert len(first.masks["thyroid_nodule"]) == 1
+    assert first.remarks == ("identical contours are one annotation: 1 left out",)

@@ -87,3 +87,22 @@ def test_outlines_of_another_image_are_left_out_by_fixes(tmp_path: Path) -> None
     ]
     assert [found["dropped"] for found in counts] == [0, 2]
     assert [found["images"] for found in counts] == [25, 25]
+
+
+def test_a_polygon_that_vanishes_is_noticed(tmp_path: Path) -> None:
+    """4,393 are published; those of the two images that a correction leaves out count among them."""
+    registry.specimen("ubpd")(tmp_path / "raw", np.random.default_rng(0))
+    recipe = registry.recipe("ubpd")
+    assert recipe.expect.masks == 4393
+    masks = build(recipe, tmp_path / "raw", Home(tmp_path / "all"), partial=True, fixes=False).dataset["counts"][
+        "masks"
+    ]
+    result = build(recipe, tmp_path / "raw", Home(tmp_path / "home"), partial=True)
+    assert result.dataset["counts"]["dropped"] >= 1
+    assert result.dataset["counts"]["masks"] == masks
+    path = next((tmp_path / "raw").rglob("44_3.json"))
+    content = json.loads(path.read_bytes())
+    content["shapes"].pop()
+    path.write_text(json.dumps(content))
+    fewer = build(recipe, tmp_path / "raw", Home(tmp_path / "less"), partial=True).dataset["counts"]["masks"]
+    assert fewer == masks - 1

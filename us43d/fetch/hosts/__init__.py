@@ -8,6 +8,7 @@ What cannot be scripted raises ManualFileError with numbered steps.
 from collections.abc import Callable, Mapping
 
 from us43d.contract import Route, RouteKind
+from us43d.errors import FetchError
 from us43d.fetch.hosts import (
     by_hand,
     dataverse,
@@ -46,4 +47,11 @@ _HOSTS: Mapping[RouteKind, Callable[[Route, Web], list[Remote]]] = {
 
 def resolve(route: Route, web: Web) -> list[Remote]:
     """The files of a route. Raises FetchError, ManualFileError and LoginError."""
-    return _HOSTS[route.kind](route, web)
+    try:
+        return _HOSTS[route.kind](route, web)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        where = route.record or route.url
+        raise FetchError(
+            f"The host of {where} answers in a form that us43d does not know ({type(error).__name__}: {error}).",
+            next=f"open {route.url or where} in a browser",
+        ) from error

@@ -8,6 +8,7 @@ Both are known to refuse scripts for hours or for good, by 403 and by pages in p
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from us43d.contract import Route
 from us43d.errors import FetchError
@@ -17,6 +18,8 @@ from us43d.fetch.http import HttpError, Remote, Web
 __all__ = ["resolve"]
 
 _API = "https://data.mendeley.com/public-api/datasets"
+#: Files that an answer holds at most.
+_PAGE = 1000
 _HEADERS = {"Accept": "application/vnd.mendeley-public-dataset.1+json"}
 
 
@@ -73,8 +76,7 @@ def _listed(id: str, version: str, web: Web) -> Iterator[Remote]:
         return "".join(parts)
 
     for folder in ("root", *folders):
-        asked = {"folder_id": folder, "version": version}
-        for entry in web.get_json(f"{_API}/{id}/files", params=asked, headers=_HEADERS):
+        for entry in _entries(id, version, folder, web):
             details = entry["content_details"]
             yield by_facts(
                 f"{path(folder)}{entry['filename']}",
@@ -82,3 +84,28 @@ def _listed(id: str, version: str, web: Web) -> Iterator[Remote]:
                 size=details.get("size") or entry.get("size"),
                 sha256=details.get("sha256_hash") or None,
             )
+
+
+def _entries(id: str, version: str, folder: str, web: Web) -> Iterator[dict[str, Any]]:
+    """The files of one folder, page after page: the API gives the first thousand and does not say that there are more.
+
+    Raises FetchError where a full page cannot be turned, as files would be missing without a word.
+    """
+    seen: set[str] = set()
+    while True:
+        asked = {"folder_id": folder, "version": version} | ({"offset": len(seen)} if seen else {})
+        page = web.get_json(f"{_API}/{id}/files", params=asked, headers=_HEADERS)
+        fresh = [entry for entry in page if _address(entry) not in seen]
+        seen.update(map(_address, fresh))
+        yield from fresh
+        if len(page) < _PAGE:
+            return
+        if not fresh:
+            raise FetchError(
+                f"Mendeley Data {id}, version {version}, lists only the first {len(seen):,} files of a folder.",
+                next=f"open https://data.mendeley.com/datasets/{id}/{version} in a browser, and press Download all",
+            )
+
+
+def _address(entry: dict[str, Any]) -> str:
+    return str(entry["content_details"]["download_url"])

@@ -213,8 +213,12 @@ def mendeley(
     *,
     refuses: str = "",
     facts: Mapping[str, Mapping[str, Any]] | None = None,
+    turns: bool = True,
 ) -> None:
-    """files: paths. refuses: "zip" (the zip of all answers 403), "all" (everything does), "page" (a page, with 200)."""
+    """files: paths. turns: whether it gives the files of a folder beyond the first thousand.
+
+    refuses: "zip" (the zip of all answers 403), "all" (everything does), "page" (a page, with 200).
+    """
     host, store = "data.mendeley.com", "prod-dcd-datasets-public-files-eu-west-1.s3.eu-west-1.amazonaws.com"
     folders = sorted({"/".join(name.split("/")[:depth]) for name in files for depth in range(1, name.count("/") + 1)})
     ids = {folder: f"f{n}" for n, folder in enumerate(folders)}
@@ -237,13 +241,13 @@ def mendeley(
             )
         if asked.path == f"public-api/datasets/{record}/files" and asked.query.get("version") == version:
             inside = {"root": "", **{key: folder for folder, key in ids.items()}}[asked.query["folder_id"]]
-            return as_json(
-                [
-                    _mendeley_entry(record, name, files[name], (facts or {}).get(name, {}))
-                    for name in files
-                    if name.rpartition("/")[0] == inside
-                ]
-            )
+            begin = int(asked.query.get("offset", "0")) if turns else 0
+            entries = [
+                _mendeley_entry(record, name, files[name], (facts or {}).get(name, {}))
+                for name in files
+                if name.rpartition("/")[0] == inside
+            ]
+            return as_json(entries[begin : begin + 1000])
         if found := re.fullmatch(rf"public-files/datasets/{record}/files/(\w+)/file_downloaded", asked.path):
             return redirect(f"https://{store}/{found[1]}")
         if asked.path == f"public-api/zip/{record}/download/{version}":

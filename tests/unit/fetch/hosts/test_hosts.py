@@ -89,6 +89,21 @@ def test_mendeley(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
     assert (fetched([whole], web()), whole.generated) == ({"7fvgj4jsp7-3.zip": b"PK-all"}, True)
 
 
+@pytest.mark.parametrize("turns", [True, False])
+def test_mendeley_lists_every_page_of_a_folder_or_says_so(
+    turns: bool, hosts: Any, fakes: ModuleType, web: NewWeb
+) -> None:
+    """As with the 1,100 images of CCAUI in one folder."""
+    files = {f"images/{n}.png": b"%d" % n for n in range(1100)} | {"masks/1.png": b"x"}
+    fakes.mendeley(hosts, "d4xt63mgjm", "1", files, turns=turns)
+    route = Route(kind="mendeley", record="d4xt63mgjm/1")
+    if turns:
+        assert {remote.name for remote in resolve(route, web())} == set(files)
+    else:
+        with pytest.raises(FetchError, match="lists only the first 1,000 files of a folder"):
+            resolve(route, web())
+
+
 def test_mendeley_gives_single_files_where_it_refuses_the_zip(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
     fakes.mendeley(hosts, "7fvgj4jsp7", "3", FILES, refuses="zip")
     route = Route(kind="mendeley", record="7fvgj4jsp7/3", files=(RawFile(name="7fvgj4jsp7-3.zip", generated=True),))
