@@ -99,6 +99,7 @@ class Catalogue:
 
     def _read(self, corpus: Corpus) -> None:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         tables, numbers = [], []
         for number, source in enumerate(corpus.sources):
@@ -112,6 +113,7 @@ class Catalogue:
         self.heights, self.widths = (_numbers(table[name], np.int32) for name in ("height", "width"))
         self.phashes = _numbers(table["phash"], np.uint64)
         self._keys = table["key"].cast("large_string").combine_chunks()
+        self._lower = pc.utf8_lower(self._keys)  # once, as folding case is most of the time of a search
         groups = table["group"].combine_chunks().dictionary_encode()
         self._groups, local = groups.dictionary.cast("large_string"), _numbers(groups.indices, np.int64)
         # A group's name is unique in its source only.
@@ -337,7 +339,7 @@ class Catalogue:
             import pyarrow.compute as pc
 
             text = query.text.strip()
-            hits = _numbers(pc.match_substring(self._keys, text, ignore_case=True), bool)
+            hits = _numbers(pc.match_substring(self._lower, text.lower()), bool)
             hits = hits | self._group_mask(lambda names, pc: pc.match_substring(names, text, ignore_case=True))
             if text.isdigit() and int(text) < 1 << 53 and (row := self.row(int(text))) is not None:
                 hits[row] = True
