@@ -1,15 +1,16 @@
-"""How fast the audit finds twins, and how many, against comparing all pictures with all. Prints Markdown tables.
+"""Measure the speed and recall of the audit against comparing every image with every other; prints Markdown tables.
 
     python benchmarks/audit.py [--images 2000] [--jobs 2]      # against the alternatives
     python benchmarks/audit.py --growth 2000 10000 [--jobs 2]  # the audit alone, by size
     python benchmarks/audit.py --index 100000                  # its index alone (no files, no verification)
 
 The set: sectors of speckle, 300 × 400 grey PNG, forty different frames to each anatomy (--frames), all of them in the
-same place, as in a clip of a patient who holds still: the hardest case for an index; one in ten is a twin of another
-frame: encoded as JPEG, halved, cropped by a tenth, mirrored or of another gamma. Alternatives, each on decoded grey
-pictures: the 64-bit pHash of the ImageHash library's kind with every pair compared, at its usual distances; and ORB
-features with every pair matched and fitted (RANSAC), of which a sample of pairs is timed and the rest reckoned, as it
-would take hours. Times are of the processor, of all threads together, as others may use the machine.
+same place, as in a clip of a patient who holds still: the hardest case for an index. One in ten is a duplicate of
+another frame: encoded as JPEG, halved, cropped, mirrored, of another gamma or shape, with callipers, or most of these
+at once. Alternatives, each on decoded grey images: the 64-bit pHash of the ImageHash library's kind with every pair
+compared, at its usual distances; and ORB features with every pair matched and fitted (RANSAC), of which a sample of
+pairs is timed and the rest extrapolated, as it would take hours. Times are of the processor, of all threads together,
+as others may use the machine.
 """
 
 import argparse
@@ -27,10 +28,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.audit.audit import audit
 from us43d.audit.candidates import candidates
-from us43d.audit.index import distance
-from us43d.audit.prints import prints
+from us43d.audit.fingerprints import fingerprint
+from us43d.audit.hash_index import distance
+from us43d.audit.inspect import inspect_builds
 from us43d.harmonize import pixels, shards
 from us43d.harmonize.ids import Ids
 
@@ -66,27 +67,43 @@ def outside(shape: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray(abs(x - shape[1] / 2) > 0.15 * shape[1] + 0.55 * y)
 
 
-def twin(picture: Picture, how: int) -> Picture:
-    height, width = picture.shape
+def duplicate(image: Picture, how: int) -> Picture:
+    height, width = image.shape
     if how == 0:
-        return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_GRAYSCALE)
+        return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_GRAYSCALE)
     if how == 1:
-        return cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        return cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     if how == 2:
-        return np.ascontiguousarray(picture[height // 10 :, width // 20 : width - width // 20])
+        return np.ascontiguousarray(image[height // 10 :, width // 20 : width - width // 20])
     if how == 3:
-        return np.ascontiguousarray(picture[:, ::-1])
-    return (255 * (picture / 255) ** 0.7).astype(np.uint8)
+        return np.ascontiguousarray(image[:, ::-1])
+    if how == 4:
+        return (255 * (image / 255) ** 0.7).astype(np.uint8)
+    if how == 5:  # another shape
+        return cv2.resize(image, None, fx=0.85, fy=1, interpolation=cv2.INTER_AREA)
+    if how == 6:  # callipers and a measurement
+        image = image.copy()
+        ends = (width // 3, height // 2), (2 * width // 3, height // 2 + height // 8)
+        for end in ends:
+            cv2.drawMarker(image, end, 255, cv2.MARKER_CROSS, 9)
+        cv2.line(image, *ends, 255)
+        cv2.putText(image, "D 2.31 cm", (5, height - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255)
+        return image
+    if how == 7:  # 15 % off each side of one axis, 10 % of the other
+        return np.ascontiguousarray(image[height * 15 // 100 : height * 85 // 100, width // 10 : width * 9 // 10])
+    for step in (2, 6, 5, 1, 0):  # re-exported: crop, callipers, shape, size, JPEG
+        image = duplicate(image, step)
+    return image
 
 
-def picture_of(number: int) -> Picture:
-    """One in ten is a twin of the frame five before it."""
-    return twin(frame(number - 5), number // 10 % 5) if number % 10 == 9 else frame(number)
+def image_of(number: int) -> Picture:
+    """One in ten is a duplicate of the frame five before it."""
+    return duplicate(frame(number - 5), number // 10 % 9) if number % 10 == 9 else frame(number)
 
 
 def drawn_row(folder: Path, number: int) -> dict[str, Any]:
     """Write a picture; its row of the manifest."""
-    picture, key = picture_of(number), f"{number:06}.png"
+    picture, key = image_of(number), f"{number:06}.png"
     data = cv2.imencode(".png", picture)[1].tobytes()
     (folder / "images" / key).write_bytes(data)
     return {
@@ -120,7 +137,7 @@ HEAD = "| | images | processor s | images per processor second | recall | precis
 def ours(folder: Path, jobs: int) -> tuple[float, float, set[tuple[int, int]]]:
     """(processor seconds, wall seconds, pairs)"""
     start, wall = time.process_time(), time.perf_counter()
-    found = audit([folder], folder.parent, jobs=jobs)
+    found = inspect_builds([folder], folder.parent, jobs=jobs)
     seconds, wall = time.process_time() - start, time.perf_counter() - wall
     return seconds, wall, {(int(n.a.key[:6]), int(n.b.key[:6])) for n in found.near}
 
@@ -173,8 +190,8 @@ def index_alone(count: int) -> None:
     start = time.process_time()
     found, hashes = [], np.zeros(count, np.uint64)
     for number in range(count):
-        small = cv2.resize(picture_of(number), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        found.append(prints(small))
+        small = cv2.resize(image_of(number), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        found.append(fingerprint(small))
         hashes[number] = pixels.perceptual_hash(small)
     made_in = time.process_time() - start
     start = time.process_time()
@@ -184,7 +201,7 @@ def index_alone(count: int) -> None:
     found_share = len(proposed & true) / len(true)
     print(
         f"{count:,} pictures: index {seconds:.1f} processor s, {len(proposed):,} pairs proposed, {found_share:.4f} "
-        f"of the twins among them (pictures drawn and described in {made_in:.0f} s, not counted)"
+        f"of the duplicates among them (pictures drawn and described in {made_in:.0f} s, not counted)"
     )
 
 

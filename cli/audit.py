@@ -15,9 +15,9 @@ from .tables import Table
 from .verb import verb
 
 if TYPE_CHECKING:
-    from us43d.audit.audit import Audit
+    from us43d.audit.findings import Findings
 
-#: Columns that are shown even where they hold nothing but zeros.
+#: Columns that are shown even where all their values are 0.
 _ALWAYS = ("name", "images", "exact", "near", "leaks")
 
 
@@ -30,55 +30,59 @@ _ALWAYS = ("name", "images", "exact", "near", "leaks")
 def audit(
     session: Session,
     names: Names = None,
-    every: Annotated[bool, typer.Option("--all", help="Every built source, and the twins between them.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every built source, and the duplicates between sources.")
+    ] = False,
     jobs: Jobs = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail if a twin or a group is in two splits.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if duplicates or a group cross splits.")] = False,
 ) -> None:
-    """Find twins, leaks, contradicting labels, odd masks and burnt-in marks; builds take in the twins found."""
-    from us43d.audit.audit import COLUMNS, counted
-    from us43d.audit.audit import audit as examine
+    """Find exact and near-duplicates, leaks, contradicting labels and suspicious masks; builds apply the result."""
+    from us43d.audit.findings import COLUMNS, summarize
+    from us43d.audit.inspect import inspect_builds
     from us43d.audit.record import record, write
 
     builds = [newest(session, recipe) for recipe in sources(session, names, every, is_built, "audit")]
     with session.progress("audit") as move:
-        found = examine(
+        findings = inspect_builds(
             builds, session.home.root, jobs=workers(jobs), progress=lambda what, done, total: move(done, total)
         )
-    folder, links = write(found, session.home.root)
-    counts = counted(found)
+    folder, links = write(findings, session.home.root)
+    counts = summarize(findings)
     shown = {key: head for key, head in COLUMNS.items() if key in _ALWAYS or any(row[key] for row in counts)}
     rows = [[row[key] for key in shown] for row in counts]
     session.answer(
-        record(found) | {"path": str(folder), "links": links},
+        record(findings) | {"path": str(folder), "links": links},
         Table([(head, "left" if key == "name" else "right") for key, head in shown.items()], rows),
         "",
-        *_summary(found),
-        f"{links} links between twins are kept for builds and corpora; pictures side by side: {folder / 'index.html'}",
+        *_summary(findings),
+        f"{links} links between near-duplicates stored for builds and corpora; page: {folder / 'index.html'}",
     )
-    if found.left:
-        said = f"{found.left} leaks are left: {'; '.join(_left(found))}."
-        step = f"us43d build {' '.join(build.name for build in found.builds)}   (then us43d corpus --all)"
+    if findings.remaining_leaks:
+        message = f"{findings.remaining_leaks} remaining leaks: {'; '.join(_leaks(findings))}."
+        step = f"us43d build {' '.join(build.name for build in findings.builds)}   (then us43d corpus --all)"
+        step = "us43d build --all" if every else step
         if strict:
-            raise SplitError(said, disk=f"What was found is in {folder}.", next="us43d build --all" if every else step)
-        session.warn(f"{said}\nNext: {'us43d build --all' if every else step}")
+            raise SplitError(message, disk=f"The findings are in {folder}.", next=step)
+        session.warn(f"{message}\nNext: {step}")
 
 
-def _summary(found: "Audit") -> list[str]:
-    across = sum(len(family) for family in found.across)
+def _summary(findings: "Findings") -> list[str]:
+    across = sum(len(family) for family in findings.across)
     return [
-        f"{len(found.exact):,} sets of equal pictures, {len(found.near):,} pairs of near duplicates, "
-        f"{len(found.across):,} families ({across:,} images) across sources",
-        f"{len(found.conflicts):,} contradicting labels; {len(found.official_leaks):,} families cross published splits",
+        f"{len(findings.exact):,} sets of exact duplicates, {len(findings.near):,} pairs of near-duplicates, "
+        f"{len(findings.across):,} families ({across:,} images) across sources",
+        f"{len(findings.conflicts):,} contradicting labels; "
+        f"{len(findings.official_leaks):,} families cross published splits",
     ]
 
 
-def _left(found: "Audit") -> list[str]:
-    parts = (
-        (len(found.leaks), "families of twins in several splits of a source"),
-        (len(found.across_leaks), "families across sources in several splits"),
-        (len(found.group_leaks), "groups in several splits"),
+def _leaks(findings: "Findings") -> list[str]:
+    counts = (
+        (len(findings.leaks), "families of duplicates in several splits of a source"),
+        (len(findings.across_leaks), "families across sources in several splits"),
+        (len(findings.group_leaks), "groups in several splits"),
     )
-    return [f"{number} {what}" for number, what in parts if number]
+    return [f"{number} {what}" for number, what in counts if number]
 
 
 # ---------------------------------------------------------------------------------------------------------------- diff

@@ -19,7 +19,7 @@ from .verb import verb
 
 if TYPE_CHECKING:
     from us43d.harmonize.corpus import Corpus
-    from us43d.splits.check import Proof
+    from us43d.splits.proof import Proof
 
 PANEL = "Curation"
 
@@ -355,7 +355,7 @@ def splits(
         return
     from us43d.harmonize import shards
     from us43d.splits import pinned
-    from us43d.splits.check import prove
+    from us43d.splits.proof import prove
 
     recipes = chosen(names, None, "splits") if names else sources(session, None, True, is_built, "splits")
     data, rows_of, wrong = [], [], []

@@ -50,7 +50,7 @@ def demo(
     from us43d.fetch import fetch as fetching
     from us43d.harmonize.check import check
     from us43d.harmonize.merge import merge
-    from us43d.splits.check import prove
+    from us43d.splits.proof import prove
 
     recipes = chosen(names, None, "demo") if names else by_default(registry.recipes(), ())[0]
     session.home = type(session.home)((folder / "home").absolute())

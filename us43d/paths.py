@@ -6,7 +6,7 @@ $US43D_HOME (default ~/.us43d)
     build/<Name>/<version>/
     corpora/<release>/
     runs/<run>/
-    audit/, stats/      what `us43d audit` and `us43d stats` found; builds read audit/twins.json
+    audit/, stats/      what `us43d audit` and `us43d stats` found; builds read audit/near_duplicates.json
     weights/
     licences.json       what was accepted, when
 """

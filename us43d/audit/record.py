@@ -1,4 +1,4 @@
-"""An audit as JSON (audit.json) and in files: audit.json, index.html and twins.json in <home>/audit."""
+"""Write an audit to <home>/audit: audit.json (every finding), index.html, and near_duplicates.json for builds."""
 
 import json
 from pathlib import Path
@@ -7,65 +7,68 @@ from typing import Any
 import numpy as np
 
 from us43d import atomic
-from us43d.audit.audit import TURNS, Audit, Image, counted
+from us43d.audit.findings import MIRRORINGS, Findings, Image, summarize
 from us43d.audit.page import page
-from us43d.splits import audited
+from us43d.splits import duplicate_links
 
 __all__ = ["record", "write"]
 
+#: 2: "remaining_leaks" for "left", "detail" and "kind" for "said" and "what"; "alignments" added, "marks" removed.
+_SCHEMA = 2
 
-def record(found: Audit) -> dict[str, Any]:
-    """Everything found, in the words of JSON: sources with counts, then each kind of finding with all its images."""
 
-    def said(image: Image) -> dict[str, Any]:
+def record(findings: Findings) -> dict[str, Any]:
+    """Return the findings as JSON: sources with counts, then each kind of finding with all its images."""
+
+    def entry(image: Image) -> dict[str, Any]:
         return {
-            "source": found.builds[image.build].name, "key": image.key, "split": image.split,
+            "source": findings.builds[image.build].name, "key": image.key, "split": image.split,
             "official_split": image.official, "group": image.group,
         }  # fmt: skip
 
     def families(items: list[list[Image]]) -> list[list[dict[str, Any]]]:
-        return [[said(image) for image in family] for family in items]
+        return [[entry(image) for image in family] for family in items]
 
     return {
-        "schema": 1,
-        "sources": counted(found),
-        "corpora": sorted(found.corpora),
-        "left": found.left,
-        "leaks": families(found.leaks),
-        "leaks_across_sources": families(found.across_leaks),
+        "schema": _SCHEMA,
+        "sources": summarize(findings),
+        "corpora": sorted(findings.corpora),
+        "remaining_leaks": findings.remaining_leaks,
+        "alignments": findings.alignments,
+        "leaks": families(findings.leaks),
+        "leaks_across_sources": families(findings.across_leaks),
         "groups_in_several_splits": [
-            {"source": build.name, "group": group, "splits": list(splits)} for build, group, splits in found.group_leaks
+            {"source": build.name, "group": group, "splits": list(splits)}
+            for build, group, splits in findings.group_leaks
         ],
-        "official_leaks": families(found.official_leaks),
-        "exact": families(found.exact),
+        "official_leaks": families(findings.official_leaks),
+        "exact": families(findings.exact),
         "near": [
             {
-                "a": said(each.a), "b": said(each.b), "mirrored": TURNS[each.candidate.turn],
-                "equal_blocks": round(each.alignment.score, 3), "median_correlation": round(each.alignment.median, 3),
-                "overlap": round(each.alignment.overlap, 3), "place": np.round(each.alignment.place, 5).tolist(),
+                "a": entry(pair.a), "b": entry(pair.b), "mirrored": MIRRORINGS[pair.mirroring],
+                "equal_blocks": round(pair.alignment.score, 3), "median_correlation": round(pair.alignment.median, 3),
+                "overlap": round(pair.alignment.overlap, 3), "place": np.round(pair.alignment.place, 5).tolist(),
             }
-            for each in found.near
+            for pair in findings.near
         ],
-        "across_sources": families(found.across),
-        "conflicts": [{"a": said(c.a), "b": said(c.b), "what": c.what, "said": c.said} for c in found.conflicts],
+        "across_sources": families(findings.across),
+        "conflicts": [
+            {"a": entry(c.a), "b": entry(c.b), "kind": c.kind, "detail": c.detail} for c in findings.conflicts
+        ],
         "masks": [
-            {"source": found.builds[f.image.build].name, "key": f.image.key, "label": f.label, "kind": f.kind,
-             "value": round(f.value, 4)}
-            for f in found.faults
-        ],
-        "marks": [
-            {"source": found.builds[image.build].name, "key": image.key, "kind": kind, "share": round(share, 5)}
-            for image, kind, share in found.marks
+            {"source": findings.builds[fault.image.build].name, "key": fault.image.key, "label": fault.label,
+             "kind": fault.kind, "value": round(fault.value, 4)}
+            for fault in findings.faults
         ],
     }  # fmt: skip
 
 
-def write(found: Audit, home: Path) -> tuple[Path, int]:
-    """Write the three files; returns their folder and the number of links that builds now take in."""
-    folder = audited.path(home).parent
+def write(findings: Findings, home: Path) -> tuple[Path, int]:
+    """Write the three files. Returns (their folder, number of links that builds now apply)."""
+    folder = duplicate_links.path(home).parent
     folder.mkdir(parents=True, exist_ok=True)
     with atomic.storage_errors(folder, "The last audit's files stay."):
-        atomic.write_bytes(folder / "audit.json", json.dumps(record(found), indent=1, ensure_ascii=False).encode())
-        atomic.write_bytes(folder / "index.html", page(found).encode())
-        links = audited.write(home, found.links(), [build.slug for build in found.builds])
+        atomic.write_bytes(folder / "audit.json", json.dumps(record(findings), indent=1, ensure_ascii=False).encode())
+        atomic.write_bytes(folder / "index.html", page(findings).encode())
+        links = duplicate_links.write(home, findings.links(), findings.audited())
     return folder, links

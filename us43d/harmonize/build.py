@@ -33,7 +33,7 @@ from us43d.harmonize.names import Names, Skip, spellings, way_on
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.paths import Home
 from us43d.rawtree import folded
-from us43d.splits import audited, group, pinned, twins
+from us43d.splits import assign, duplicate_links, known_duplicates, pinned
 
 __all__ = ["BLOCK", "PROVENANCE", "BuildResult", "Skip", "build", "version"]
 
@@ -116,8 +116,8 @@ def build(
     final = home.build(recipe.name, kind.version(recipe))
     category = _categories(recipe, profile)
     tree = RawTree(raw, hide=skip.ignore, collect=True)
-    links = [link for link in audited.read(home.root) if link.a.source == link.b.source == recipe.slug]
-    inputs = _inputs(recipe, tree, f"{final.name} {skip if skip else ''}".strip(), audited.digest(links))
+    links = [link for link in duplicate_links.read(home.root) if link.a.source == link.b.source == recipe.slug]
+    inputs = _inputs(recipe, tree, f"{final.name} {skip if skip else ''}".strip(), duplicate_links.digest(links))
     with atomic.storage_errors(final, "The finished blocks are kept; the next build goes on from them."):
         staging = final.parent / f".{final.name}.{inputs[:16]}"
         if (found := _finished(final, inputs)) is not None:
@@ -402,7 +402,7 @@ def _finish(
     count: int,
     category: dict[str, int],
     kind: "_Kind",
-    links: list[audited.Link],
+    links: list[duplicate_links.Link],
     names: Names,
 ) -> dict[str, Any]:
     """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
@@ -412,7 +412,7 @@ def _finish(
         found.add(row)
         index.append((row["key"], place))
         if row["drop"] is None:
-            members.append(group.Member(row["key"], row["group"], row["official"], row["pixel_hash"]))
+            members.append(assign.Member(row["key"], row["group"], row["official"], row["pixel_hash"]))
     problems = found.problems(recipe) if kind.profile == "us43d" and not kind.specimen else []
     short = [problem for problem in problems if problem["found"] < problem["published"]]
     skipped = _skipped(kind.skip, names, found) if kind.skip else {}
@@ -426,9 +426,9 @@ def _finish(
             disk="The finished blocks are kept; no build was written.",
             next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial for a cut)",
         )
-    applied = audited.within(links, recipe.slug, {member.key: member.pixel_hash for member in members})
-    known = twins.known(recipe.slug)
-    assignment = group.assign(
+    applied = duplicate_links.within(links, recipe.slug, {member.key: member.pixel_hash for member in members})
+    known = known_duplicates.known(recipe.slug)
+    assignment = assign.assign(
         members,
         source=recipe.slug,
         profile=kind.profile,
@@ -469,7 +469,7 @@ def _finish(
         | {"published": recipe.expect.model_dump(mode="json", exclude={"evidence"}), "differences": problems},
         "drops": dict(sorted(found.drops.items())),
         "remarks": dict(sorted(found.remarks.items())),
-        "twins": {"known": len(known), "audited": len(applied), "digest": audited.digest(applied)},
+        "twins": {"known": len(known), "audited": len(applied), "digest": duplicate_links.digest(applied)},
         "splits": {"rule": assignment.rule, **table},
     }
     facts |= {"skipped": skipped} if kind.skip else {}
@@ -497,7 +497,7 @@ def _json(value: dict[str, Any]) -> bytes:
 Rows = Callable[[str | None], Iterator[dict[str, Any]]]
 
 
-def _sorted_rows(staging: Path, count: int, index: list[tuple[str, int]], assignment: group.Assignment) -> Rows:
+def _sorted_rows(staging: Path, count: int, index: list[tuple[str, int]], assignment: assign.Assignment) -> Rows:
     """Rows with their final group and split, re-read from a file as often as asked.
 
     Readers yield in sorted order nearly always, so the rows are written once by offset and read back in key order.
@@ -528,7 +528,7 @@ def _write(
     parts: Path,
     rows: Rows,
     category: dict[str, int],
-    assignment: group.Assignment,
+    assignment: assign.Assignment,
     info: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
     """COCO shards and manifest; returns per split images, groups and annotations, and the digest of the rows."""

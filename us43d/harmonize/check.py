@@ -15,7 +15,7 @@ from us43d.harmonize import pixels, shards
 from us43d.harmonize.build import PROVENANCE
 from us43d.harmonize.ids import Ids, annotation_id
 from us43d.masks import read, rle
-from us43d.splits import check as splits
+from us43d.splits.proof import prove
 
 __all__ = ["Problem", "check"]
 
@@ -43,15 +43,13 @@ def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], N
     problems += _images(build, rows, jobs, progress)
     problems += _coco(build, rows)
     problems += _ids(slug, rows)
-    proof = splits.prove(rows)
+    proof = prove(rows)
     problems += (Problem("split", g, f"the group lies in {' and '.join(w)}") for g, w in proof.shared_groups.items())
     problems += (
         Problem("split", p, f"the picture lies in {' and '.join(w)}") for p, w in proof.shared_pictures.items()
     )
     counts = Counter(row["split"] for row in rows if row["split"])
-    written = {
-        part: dataset["splits"][part]["images"] for part in splits.prove(rows).images if part in dataset["splits"]
-    }
+    written = {part: dataset["splits"][part]["images"] for part in prove(rows).images if part in dataset["splits"]}
     if counts != written:
         problems.append(Problem("split", "dataset.json", f"the manifest has {dict(counts)}, dataset.json {written}"))
     digest = shards.build_digest(build, dataset, shards.rows_digest(rows))

@@ -1,6 +1,6 @@
 """Merging builds into one corpus (docs/format.md): streams the builds' COCO shards one at a time, in bounded memory.
 
-Images that show what another source evaluates on are excluded, so that no twin crosses the splits of the corpus.
+Images that show what another source evaluates on are excluded, so that no duplicate crosses the splits of the corpus.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from us43d.contract import Citation
 from us43d.errors import BuildError, LicenceError, listed
 from us43d.harmonize import shards
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus
-from us43d.splits import audited, twins
+from us43d.splits import duplicate_links, known_duplicates
 
 __all__ = ["excluded_by", "merge"]
 
@@ -129,7 +129,10 @@ def excluded_by(builds: Mapping[str, Path], home: Path) -> dict[str, int]:
     """Count the images that a corpus of builds (slug → folder) would exclude, by slug of their source."""
     rows = {slug: shards.read_columns(path / shards.MANIFEST, _COLUMNS) for slug, path in builds.items()}
     rules = {slug: _dataset(path)["shares_with"] for slug, path in builds.items()}
-    return {slug: len(keys) for slug, keys in audited.across(rows, audited.read(home), rules).excluded.items()}
+    return {
+        slug: len(keys)
+        for slug, keys in duplicate_links.across(rows, duplicate_links.read(home), rules).excluded.items()
+    }
 
 
 def _across(
@@ -137,7 +140,7 @@ def _across(
 ) -> tuple[dict[str, frozenset[str]], dict[str, Any]]:
     """(slug → keys to exclude; what corpus.json says of groups that lie in several sources)."""
     rows = {slug: shards.read_columns(path / shards.MANIFEST, _COLUMNS) for slug, path in builds.items()}
-    found = audited.across(rows, audited.read(home), rules)
+    found = duplicate_links.across(rows, duplicate_links.read(home), rules)
     excluded = {slug: frozenset(keys) for slug, keys in found.excluded.items()}
     images: Counter[tuple[str, str, str]] = Counter()
     wanted = {place for shared in found.shared for place in shared}
@@ -167,7 +170,7 @@ def _across(
 def _matched(rules: Mapping[str, Sequence[Mapping[str, Any]]], one: str, other: str) -> bool:
     """Whether it is known by name which groups of two sources are the same."""
     pairs = ((one, other), (other, one))
-    return any(twins.copied_from(a) == b for a, b in pairs) or any(
+    return any(known_duplicates.copied_from(a) == b for a, b in pairs) or any(
         rule["source"] == b and rule["group"] for a, b in pairs for rule in rules[a]
     )
 

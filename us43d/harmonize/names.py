@@ -10,7 +10,7 @@ from typing import Any
 from us43d.contract import RawTree, Recipe, Sample, paths_in
 from us43d.errors import BuildError, RawDataError, Us43dError, listed
 from us43d.rawtree import folded
-from us43d.splits import pinned, twins
+from us43d.splits import known_duplicates, pinned
 
 __all__ = ["Names", "Skip", "spellings", "way_on"]
 
@@ -27,9 +27,9 @@ class Skip:
 
 
 def spellings(recipe: Recipe) -> dict[str, str]:
-    """Key as it is compared → key as it is listed: in the pinned split, among the twins, in the corrections."""
+    """Key as it is compared → key as it is listed: in the pinned split, among known duplicates, in the corrections."""
     keys = [fix.key for fix in recipe.fixes]
-    keys += [key for names in twins.known(recipe.slug) for key in names]
+    keys += [key for names in known_duplicates.known(recipe.slug) for key in names]
     if recipe.slug not in pinned.GROUPS_ONLY:
         keys += [row.member.key for row in pinned.rows(recipe.slug)]
     return {folded(key): key for key in keys}

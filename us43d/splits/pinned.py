@@ -4,8 +4,8 @@
     images/100_101.jpg,100,,train,train
 
 index.json beside them holds the rule, the counts and the digest of every file, and where its list was read. From keys,
-groups, official splits and the known twins, `reproduce` computes the splits again; a build of the complete source takes
-them from here, so that a twin found later can exclude an image, but never moves one.
+groups, official splits and known near-duplicates, `reproduce` computes the splits again; a build of the complete
+source takes them from here, so that a duplicate found later can exclude an image, but never moves one.
 """
 
 import csv
@@ -22,8 +22,8 @@ from typing import Any, cast, get_args
 
 from us43d.contract import Profile, Split
 from us43d.errors import SplitError
-from us43d.splits import twins
-from us43d.splits.group import SEED, Assigned, Assignment, Member, assign
+from us43d.splits import known_duplicates
+from us43d.splits.assign import SEED, Assigned, Assignment, Member, assign
 
 __all__ = ["Pinned", "compare", "decided", "from_lists", "index", "reproduce", "rows", "slugs", "split", "write"]
 
@@ -90,8 +90,8 @@ def decided(slug: str, profile: Profile, members: Sequence[Member], *, listed: b
     """
     if listed and (own := split(slug, profile)):
         return own
-    of = twins.copied_from(slug)
-    originals = {m.key: o for m in members if of and (o := twins.original(slug, m.key)) is not None}
+    of = known_duplicates.copied_from(slug)
+    originals = {m.key: o for m in members if of and (o := known_duplicates.original(slug, m.key)) is not None}
     if of is None or not originals:
         return {}
     if listed and (theirs := split(of, profile)):
@@ -101,14 +101,14 @@ def decided(slug: str, profile: Profile, members: Sequence[Member], *, listed: b
         for m in members
         if m.key in originals
     ]
-    by_rule = assign(copied, source=of, profile=profile, links=twins.known(of)).split
+    by_rule = assign(copied, source=of, profile=profile, links=known_duplicates.known(of)).split
     return {key: by_rule[original] for key, original in originals.items()}
 
 
 def compare(slug: str, profile: Profile, found: Iterable[Mapping[str, Any]]) -> list[str]:
     """Where manifest rows (key, group, split) contradict the pinned split, one sentence each; dropped rows count not.
 
-    An image that is excluded instead of trained or validated on is no contradiction: a twin of it was found.
+    An image that is excluded instead of trained or validated on is no contradiction: a duplicate of it was found.
     """
     decided = split(slug, profile)
     said = []
@@ -140,14 +140,14 @@ def reproduce() -> list[str]:
 def _assigned(known: Mapping[str, list[Member]]) -> dict[str, dict[Profile, Assignment]]:
     """Slug → profile → splits. Copies of another source's images are where their originals are."""
     done: dict[str, dict[Profile, Assignment]] = {}
-    for slug in sorted(known, key=lambda slug: (twins.copied_from(slug) is not None, slug)):
-        of = twins.copied_from(slug)
+    for slug in sorted(known, key=lambda slug: (known_duplicates.copied_from(slug) is not None, slug)):
+        of = known_duplicates.copied_from(slug)
         done[slug] = {}
         for profile in PROFILES:
-            originals = {m.key: twins.original(slug, m.key) for m in known[slug]} if of in known else {}
+            originals = {m.key: known_duplicates.original(slug, m.key) for m in known[slug]} if of in known else {}
             follow = {k: done[of][profile].split[o] for k, o in originals.items() if of and o is not None}
             done[slug][profile] = assign(
-                known[slug], source=slug, profile=profile, links=twins.known(slug), pinned=follow
+                known[slug], source=slug, profile=profile, links=known_duplicates.known(slug), pinned=follow
             )
     return dict(sorted(done.items()))
 

@@ -247,8 +247,6 @@ class Catalogue:
         }  # fmt: skip
         for fault in content.get("masks", ()):
             marked |= {(row, said.get(fault["kind"], fault["kind"])) for row in rows([fault])}
-        for mark in content.get("marks", ()):
-            marked |= {(row, f"burned-in annotation: {mark['kind']}") for row in rows([mark])}
         return sorted(marked)
 
     # ----------------------------------------------------------------------------------------------------------- asking

@@ -9,7 +9,7 @@ from typing import Any
 from us43d.errors import BuildError, UsageError
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
-from us43d.splits import audited
+from us43d.splits import duplicate_links
 from us43d.view.catalogue import Catalogue
 
 __all__ = ["catalogue", "findings", "indexed", "predictions"]
@@ -20,7 +20,7 @@ def indexed(builds: Sequence[Path], home: Path) -> Corpus:
 
     Raises BuildError, StorageError.
     """
-    digest = hashlib.sha256(audited.digest(audited.read(home)).encode())
+    digest = hashlib.sha256(duplicate_links.digest(duplicate_links.read(home)).encode())
     for build in sorted(builds):
         digest.update(f"\0{build.relative_to(home).as_posix()}\0".encode() + (build / "dataset.json").read_bytes())
     folder = home / "cache" / "view" / f"index-{digest.hexdigest()[:24]}"

@@ -85,13 +85,13 @@ def test_audit_build_audit_again(home: Home) -> None:
     assert first.code == 0, first.err
     found = json.loads(first.out)
     assert len(found["near"]) == 6
-    assert found["left"] > 0
+    assert found["remaining_leaks"] > 0
     assert {each["mirrored"] for each in found["near"]} == {"none"}
     strict = us43d(home, "audit", "--all", "--strict")
     assert strict.code == 1
-    assert "families of twins in several splits of a source" in strict.err
+    assert "families of duplicates in several splits of a source" in strict.err
     assert "us43d build --all" in strict.err
-    assert json.loads((home.root / "audit" / "audit.json").read_text())["left"] == found["left"]
+    assert json.loads((home.root / "audit" / "audit.json").read_text())["remaining_leaks"] == found["remaining_leaks"]
     assert tags(home.root / "audit" / "index.html")["figure"] >= 12
     built = us43d(home, "build", "--all", "--jobs", "1")
     assert built.code == 0, built.err

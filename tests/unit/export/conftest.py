@@ -13,7 +13,7 @@ from us43d.harmonize.build import build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
 from us43d.paths import Home
-from us43d.splits import audited
+from us43d.splits import duplicate_links
 
 
 class Planted(NamedTuple):
@@ -58,9 +58,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     rows = manifest(builds["busi"])
     assert rows[near]["pixel_hash"] != tested[0]["pixel_hash"]
     ends = (
-        audited.Frame("busi", near, rows[near]["pixel_hash"]),
-        audited.Frame("stu_hospital", tested[0]["key"], tested[0]["pixel_hash"]),
+        duplicate_links.Frame("busi", near, rows[near]["pixel_hash"]),
+        duplicate_links.Frame("stu_hospital", tested[0]["key"], tested[0]["pixel_hash"]),
     )
-    audited.write(home.root, [audited.Link(*ends)], ["busi", "stu_hospital"])
+    duplicate_links.write(home.root, [duplicate_links.Link(*ends)], {"busi": "", "stu_hospital": ""})
     corpus = merge(list(builds.values()), home.root, "local")
     return Planted(home, corpus, builds, exact, near)

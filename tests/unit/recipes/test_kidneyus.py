@@ -12,7 +12,7 @@ from us43d.contract import RawTree, Sample
 from us43d.errors import RawDataError, UnreadableFile
 from us43d.harmonize.build import build
 from us43d.paths import Home
-from us43d.splits import pinned, twins
+from us43d.splits import known_duplicates, pinned
 
 BOOK = "OpenKidneyUltrasoundDataSet_TransducerInfo.xlsx"
 TABLE = "labels/reviewed_labels_1.csv"
@@ -53,7 +53,7 @@ def test_groups_are_the_pinned_ones(tmp_path: Path) -> None:
     found = {key: sample.group for key, sample in read(tmp_path).items()}
     assert found == {row.member.key: row.member.group for row in rows}
     assert len(set(found.values())) == 501
-    for family in twins.known("kidneyus"):
+    for family in known_duplicates.known("kidneyus"):
         assert len({found[key] for key in family}) == 1
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from us43d.errors import BuildError, UsageError
-from us43d.splits import audited, review
-from us43d.splits.audited import Frame, Link
+from us43d.splits import duplicate_links, review
+from us43d.splits.duplicate_links import Frame, Link
 from us43d.splits.review import Picture
 
 A, B, C = (Picture("busi", key, f"hash of {key}") for key in "abc")
@@ -55,17 +55,19 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_verdicts_change_the_links_builds_apply(tmp_path: Path) -> None:
-    audited.write(tmp_path, [Link(Frame(*A), Frame(*B))], ["busi"])
-    assert audited.read(tmp_path) == [Link(Frame(*A), Frame(*B))]
+    duplicate_links.write(tmp_path, [Link(Frame(*A), Frame(*B))], {"busi": ""})
+    assert duplicate_links.read(tmp_path) == [Link(Frame(*A), Frame(*B))]
     name = review.append(tmp_path, "near", "not the same", B, A)
-    assert audited.read(tmp_path) == []
+    assert duplicate_links.read(tmp_path) == []
     review.append(tmp_path, "near", "same", C, A)
-    assert audited.read(tmp_path) == [Link(Frame(*A), Frame(*C))]
+    assert duplicate_links.read(tmp_path) == [Link(Frame(*A), Frame(*C))]
     review.append(tmp_path, "near", "unsure", C, A)
-    assert audited.read(tmp_path) == []
+    assert duplicate_links.read(tmp_path) == []
     review.undo(tmp_path, name)
-    audited.write(tmp_path, audited.read(tmp_path), [])  # an audit of other sources keeps what was found, not decided
-    assert audited.read(tmp_path) == [Link(Frame(*A), Frame(*B))]
+    duplicate_links.write(
+        tmp_path, duplicate_links.read(tmp_path), {}
+    )  # an audit of other sources keeps what was found, not decided
+    assert duplicate_links.read(tmp_path) == [Link(Frame(*A), Frame(*B))]
 
 
 def test_export_and_import_once(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from us43d.splits import twins
-from us43d.splits.group import Member, assign
+from us43d.splits import known_duplicates
+from us43d.splits.assign import Member, assign
 
 
 @pytest.mark.parametrize(
@@ -15,37 +15,37 @@ from us43d.splits.group import Member, assign
     [("busi", 150, 343), ("mmotu_2d", 6, 15), ("hc18", 3, 7), ("kidneyus", 10, 30), ("ubpd", 9, 18), ("camus", 1, 2)],
 )
 def test_number_of_groups_and_images(slug, groups, images):
-    found = twins.known(slug)
+    found = known_duplicates.known(slug)
     names = [name for group in found for name in group]
     assert (len(found), len(names)) == (groups, images)
     assert len(set(names)) == images, "a name lies in two groups"
     assert all(len(group) > 1 for group in found)
-    assert len(twins.evidence(slug)) > 50
+    assert len(known_duplicates.evidence(slug)) > 50
 
 
 def test_every_file_belongs_to_a_source_and_says_how_it_is_known():
-    assert twins.slugs() == ["busi", "camus", "fast_u_net", "hc18", "kidneyus", "mmotu_2d", "mup", "ubpd"]
-    assert all(twins.evidence(slug) for slug in twins.slugs())
+    assert known_duplicates.slugs() == ["busi", "camus", "fast_u_net", "hc18", "kidneyus", "mmotu_2d", "mup", "ubpd"]
+    assert all(known_duplicates.evidence(slug) for slug in known_duplicates.slugs())
 
 
 def test_a_source_without_twins():
-    assert twins.known("tn3k") == []
-    assert twins.evidence("tn3k") == ""
-    assert twins.original("tn3k", "HC/1.png") is None
-    assert twins.copied_from("tn3k") is None
+    assert known_duplicates.known("tn3k") == []
+    assert known_duplicates.evidence("tn3k") == ""
+    assert known_duplicates.original("tn3k", "HC/1.png") is None
+    assert known_duplicates.copied_from("tn3k") is None
 
 
 def test_copies_of_another_source():
-    assert twins.copied_from("fast_u_net") == "hc18"
-    assert twins.original("fast_u_net", "HC/010_2HC.png") == "training_set/010_2HC.png"
-    assert twins.copied_from("mup") == "microseg"
-    assert twins.original("mup", "train/x.nii.gz#001") == "train/x.nii.gz#001"
-    assert twins.original("fast_u_net", "AC/0001.png") is None
+    assert known_duplicates.copied_from("fast_u_net") == "hc18"
+    assert known_duplicates.original("fast_u_net", "HC/010_2HC.png") == "training_set/010_2HC.png"
+    assert known_duplicates.copied_from("mup") == "microseg"
+    assert known_duplicates.original("mup", "train/x.nii.gz#001") == "train/x.nii.gz#001"
+    assert known_duplicates.original("fast_u_net", "AC/0001.png") is None
 
 
 def test_busi_groups_unite():
     keys = [f"Dataset_BUSI_with_GT/{c}/{c} ({n}).png" for c, top in CLASSES.items() for n in range(1, top + 1)]
-    found = assign([Member(k, "") for k in keys], source="busi", profile="us43d", links=twins.known("busi"))
+    found = assign([Member(k, "") for k in keys], source="busi", profile="us43d", links=known_duplicates.known("busi"))
     assert len(found.group) == 780
     assert len(set(found.group.values())) == 780 - 193  # 193 redundant, say the facts
 
@@ -61,10 +61,10 @@ def keys_of(shared: Path, slug: str) -> set[str]:
 
 @pytest.mark.shared
 def test_twins_are_keys_of_the_sources(shared):
-    for slug in filter(twins.known, twins.slugs()):
-        assert {name for group in twins.known(slug) for name in group} <= keys_of(shared, slug)
-    heads = {k for k in keys_of(shared, "fast_u_net") if twins.original("fast_u_net", k)}
-    assert {twins.original("fast_u_net", k) for k in heads} == keys_of(shared, "hc18")
+    for slug in filter(known_duplicates.known, known_duplicates.slugs()):
+        assert {name for group in known_duplicates.known(slug) for name in group} <= keys_of(shared, slug)
+    heads = {k for k in keys_of(shared, "fast_u_net") if known_duplicates.original("fast_u_net", k)}
+    assert {known_duplicates.original("fast_u_net", k) for k in heads} == keys_of(shared, "hc18")
     assert len(heads) == 999
 
 
@@ -79,7 +79,7 @@ def test_busi_is_what_the_facts_list(shared):
         )
         for g in listed.split(";")
     }
-    assert {frozenset(group) for group in twins.known("busi")} == expected
+    assert {frozenset(group) for group in known_duplicates.known("busi")} == expected
 
 
 @pytest.mark.shared
@@ -88,7 +88,7 @@ def test_kidneyus_copies_are_all_files_with_one_tail(shared):
     for key in keys_of(shared, "kidneyus"):
         tails.setdefault(key.partition("_")[2], []).append(key)
     repeated = [sorted(group, key=lambda k: int(k.partition("_")[0])) for group in tails.values() if len(group) > 1]
-    assert sorted(tuple(group) for group in repeated) == sorted(twins.known("kidneyus"))
+    assert sorted(tuple(group) for group in repeated) == sorted(known_duplicates.known("kidneyus"))
 
 
 @pytest.mark.shared
@@ -97,11 +97,11 @@ def test_pairs_of_ubpd_and_mmotu_are_those_the_facts_name(shared):
     sentence = re.search(r"Nine pairs of identical images inside patients: (.*?)\. No", text)[1]
     pairs = re.findall(r"(\d+)_(\d+)/(\d+)(?:_(\d+))?", sentence)
     expected = {(f"images/{p}_{a}.jpg", f"images/{p}_{b or q}.jpg") for p, a, q, b in pairs}
-    assert set(twins.known("ubpd")) == expected
+    assert set(known_duplicates.known("ubpd")) == expected
     text = (shared / "facts" / "mmotu_2d.yaml").read_text("utf-8")
     pairs = re.findall(r"\((\d+),(\d+)\)", text)
     assert len(pairs) == 8
-    numbered = [{int(re.search(r"(\d+)\.JPG", k)[1]) for k in group} for group in twins.known("mmotu_2d")]
+    numbered = [{int(re.search(r"(\d+)\.JPG", k)[1]) for k in group} for group in known_duplicates.known("mmotu_2d")]
     assert all(any({int(a), int(b)} <= group for group in numbered) for a, b in pairs)
     readme = (shared / "real" / "README.md").read_text("utf-8")
     families = [

@@ -1,10 +1,10 @@
-"""Images known to show the same frame, each with its evidence: manifests/twins/<slug>.json.
+"""Images known to show the same frame, with the evidence: manifests/near_duplicates/<slug>.json.
 
     {"source": "<slug>", "evidence": "how it is known", "groups": [["key", "key", …], …],
      "copies": {"of": "<slug>", "names": {"HC/": "training_set/"}}}
 
-groups: twins within the source, by key or by name of group. copies: images taken from another source, by the beginning
-of their key here and there.
+groups: near-duplicates within the source, by key or by name of group. copies: images taken from another source, by the
+beginning of their key here and there.
 """
 
 import json
@@ -17,34 +17,34 @@ __all__ = ["copied_from", "evidence", "known", "original", "slugs"]
 
 @cache
 def _file(slug: str) -> dict[str, Any]:
-    file = resources.files("us43d.manifests").joinpath("twins", f"{slug}.json")
+    file = resources.files("us43d.manifests").joinpath("near_duplicates", f"{slug}.json")
     return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
 
 
 def slugs() -> list[str]:
-    """The sources that have known twins or copies, sorted."""
-    folder = resources.files("us43d.manifests").joinpath("twins")
+    """List the sources that have known near-duplicates or copies, sorted."""
+    folder = resources.files("us43d.manifests").joinpath("near_duplicates")
     return sorted(path.name.removesuffix(".json") for path in folder.iterdir() if path.name.endswith(".json"))
 
 
 def known(slug: str) -> list[tuple[str, ...]]:
-    """Keys, or names of groups, of one source that must stay together; empty where none is known."""
+    """List the keys, or names of groups, of one source that must stay together; empty where none are known."""
     return [tuple(names) for names in _file(slug).get("groups", ())]
 
 
 def evidence(slug: str) -> str:
-    """How the twins of a source are known; empty where none is."""
+    """Say how the near-duplicates of a source are known; empty where none are."""
     return str(_file(slug).get("evidence", ""))
 
 
 def copied_from(slug: str) -> str | None:
-    """The slug of the source that part of this one was taken from."""
+    """Return the slug of the source that some images of this one were taken from."""
     of = _file(slug).get("copies", {}).get("of")
     return None if of is None else str(of)
 
 
 def original(slug: str, key: str) -> str | None:
-    """The key, in the source `copied_from(slug)`, of the image that this one is a copy of; None if it is none."""
+    """Return the key of the original in the source `copied_from(slug)`; None if the image is not a copy."""
     for own, other in _file(slug).get("copies", {}).get("names", {}).items():
         if key.startswith(own):
             return f"{other}{key.removeprefix(own)}"

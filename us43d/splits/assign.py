@@ -1,7 +1,7 @@
 """Which split every image of a source belongs to, decided by groups.
 
-The group (patient, exam, video, …) never crosses splits. Twins, known by key or found by an equal pixel hash, pull
-their groups together first. Official test and validation sets are kept; the rest is ordered by
+The group (patient, exam, video, …) never crosses splits. Groups that share a duplicate, known by key or recognised by
+an equal pixel hash, are merged first. Official test and validation sets are kept; the rest is ordered by
 sha256(seed, source, group) and cut by image count, so that nothing depends on order, machine or other sources.
 """
 
@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from us43d.contract import Profile, Split
 from us43d.errors import SplitError
+from us43d.splits.proof import STRONGEST
 
 __all__ = ["PAPER_TESTS", "RATIOS", "SEED", "Assigned", "Assignment", "Links", "Member", "assign"]
 
@@ -25,8 +26,6 @@ SEED = "us43d-1"
 RATIOS: dict[Profile, tuple[float, float, float]] = {"us43d": (0.85, 0.05, 0.10), "paper": (0.95, 0.05, 0.0)}
 #: The sources whose official test set the paper held out; it pooled the official splits of all others.
 PAPER_TESTS = frozenset({"busbra", "gist514_db", "mmotu_2d"})
-
-_STRONGEST: tuple[Assigned, ...] = ("test", "val", "train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +83,11 @@ def assign(
     free: dict[str, list[str]] = {}
     for name, keys in by_group.items():
         claims = {decided[key] for key in keys}
-        strongest = next((part for part in _STRONGEST if part in claims), None)
+        strongest = next((part for part in STRONGEST if part in claims), None)
         if strongest is None and claims == {None}:
             free[name] = keys
         for key in keys if name not in free else ():
-            # A twin of a training image may join it; a twin of an evaluated one must not change that set.
+            # A duplicate of a training image may join it; a duplicate of an evaluated one must not change that set.
             joins = decided[key] == strongest or (strongest == "train" and decided[key] is None)
             split[key] = strongest if joins and strongest else "excluded"
     has_test, has_val = (part in official.values() for part in ("test", "val"))
@@ -107,7 +106,7 @@ def _kept(official: Split | None, source: str, profile: Profile) -> Assigned | N
 
 
 def _united(members: Sequence[Member], links: Links) -> dict[str, str]:
-    """Key → final group: the smallest name among the groups that twins pulled together."""
+    """Key → final group: the smallest name among the groups that duplicates merged."""
     own = {member.key: member.group or member.key for member in members}
     parent = {name: name for name in own.values()}
 

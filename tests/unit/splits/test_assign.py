@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from us43d.errors import SplitError
-from us43d.splits.group import RATIOS, Member, assign
+from us43d.splits.assign import RATIOS, Member, assign
 
 profiles = st.sampled_from(["us43d", "paper"])
 
