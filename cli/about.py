@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from us43d import __version__, registry
-from us43d.contract import APART, Collection, CountName, Facts, Recipe
+from us43d.contract import APART, Collection, CountName, Facts, Recipe, Shared
 from us43d.errors import CheckError, UsageError, listed
 from us43d.machine import processors
 
@@ -123,7 +123,7 @@ def info(
     session: Session, name: Annotated[str, typer.Argument(help="A source, in any spelling.", metavar="NAME")]
 ) -> None:
     """One source: facts, licence, citation, known issues, and its state on this disk."""
-    from us43d.cards.card import counts
+    from us43d.cards.card import KINDS, counts
     from us43d.cards.licences import USES, allows
 
     recipe = registry.find(name)
@@ -142,11 +142,15 @@ def info(
     line("about", recipe.title)
     line("organ", f"{recipe.organ}: {recipe.application}")
     line("also called", ", ".join(dict.fromkeys(n for n in (recipe.row, *recipe.aliases) if n and n != recipe.name)))
+    line("collections", ", ".join(recipe.collections))
+    line("kind", "" if recipe.kind == "human" else KINDS[recipe.kind])
+    line("external tier", "kept for comparing models, not for training" if recipe.external_tier else "")
     line("homepage", recipe.homepage)
     line("published", " · ".join(f"{number:,} {what}" for what, number in counts(recipe).items()) or "no counts")
     line("labels", "\n".join(_label(recipe, label) for label in recipe.labels))
     line("group", f"{recipe.group_kind}. {recipe.group_rule}")
     line("official split", recipe.official_split or "none")
+    line("shares", "\n".join(_shared(shared) for shared in recipe.shares_with))
     line("access", f"{recipe.access}, checked {recipe.access_checked}. {recipe.access_note}")
     ways = (f"{n}. {_way(route)}" for n, route in enumerate(recipe.routes, start=1))
     line("from", "\n".join(ways) or "no way is known")
@@ -160,6 +164,10 @@ def info(
     cites = (f"{c.title}. {c.venue or ''} {c.year or ''}. {f'doi:{c.doi}' if c.doi else ''}" for c in recipe.citations)
     line("cite", "\n".join(" ".join(cite.split()) for cite in cites) + f"\nBibTeX: us43d cite {recipe.name}")
     session.answer(None, recipe.name, "", Table((("", "left"), ("", "fold")), lines))
+
+
+def _shared(shared: Shared) -> str:
+    return f"{shared.what} of {shared.source}{'' if shared.certain else ' (likely)'}: {shared.evidence}"
 
 
 def _label(recipe: Recipe, label: str) -> str:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, Typ
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from us43d.licences import LICENCES, Terms
-from us43d.rawtree import RawTree
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from us43d.rawtree import RawTree
 
     Array: TypeAlias = NDArray[np.generic]
 
@@ -56,6 +57,14 @@ Collection: TypeAlias = Literal["us43d", "beyond", "sonocorpus"]
 APART: frozenset[Kind] = frozenset({"animal", "synthetic", "derived"})
 #: What is counted of a source.
 CountName: TypeAlias = Literal["images", "annotated", "masks", "groups"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RawTree":  # late: readers need it, listing does not
+        from us43d.rawtree import RawTree
+
+        return RawTree
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Frozen(BaseModel):
@@ -440,7 +449,10 @@ class Facts(_Frozen):
         return tuple(dict.fromkeys((self.name, self.slug, *([self.row] if self.row else []), *self.aliases)))
 
 
-Reader: TypeAlias = Callable[[RawTree], Iterator[Sample]]
+if TYPE_CHECKING:
+    Reader: TypeAlias = Callable[[RawTree], Iterator[Sample]]
+else:
+    Reader = Callable[..., Iterator[Sample]]  # RawTree is not imported; pydantic asks for a callable only
 
 
 class Recipe(Facts):
