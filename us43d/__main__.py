@@ -1,10 +1,13 @@
 """`python -m us43d` and the `us43d` command: the CLI, looked up late so that the library never imports it by name."""
 
 import importlib
+import os
 import sys
 
 
 def main() -> None:
+    # Pydantic looks for plugins in the metadata of every installed package, which takes longer than the models do.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(importlib.import_module("us43d.cli.app").main())
 
 
