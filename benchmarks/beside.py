@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from us43d.model import flops, weights
-from us43d.model.network import PRESETS, ModelConfig, UltraSam
+from us43d.model.network import PRESETS, Decoded, Features, ModelConfig, UltraSam
 
 OURS, SDPA, EAGER = "us43d", "transformers sdpa", "transformers eager"
 
@@ -27,15 +27,16 @@ class Stock(nn.Module):
 
         self.sam = transformers.SamModel.from_pretrained(folder, attn_implementation=attention)
 
-    def encode(self, images: Tensor) -> Tensor:
-        return self.sam.vision_encoder(images).last_hidden_state
+    def encode(self, images: Tensor) -> Features:
+        return Features(self.sam.vision_encoder(images).last_hidden_state)
 
-    def decode(self, embedding: Tensor, points: Tensor, labels: Tensor, mask: Tensor | None = None) -> Any:
+    def decode(self, features: Features, points: Tensor, labels: Tensor, mask: Tensor | None = None) -> Decoded:
         """It computes all four masks and gives three; the first of them stands in for mask 0."""
         boxes = points.reshape(-1, 1, 4)
-        found = self.sam(image_embeddings=embedding, input_boxes=boxes, input_masks=mask, multimask_output=True)
+        image = features.embedding
+        found = self.sam(image_embeddings=image, input_boxes=boxes, input_masks=mask, multimask_output=True)
         masks, iou = found.pred_masks[:, 0], found.iou_scores[:, 0]
-        return torch.cat([masks[:, :1], masks], 1), torch.cat([iou[:, :1], iou], 1)
+        return Decoded(torch.cat([masks[:, :1], masks], 1), torch.cat([iou[:, :1], iou], 1), None)
 
 
 def shape(name: str, size: int | None) -> ModelConfig:

@@ -38,7 +38,7 @@ def main() -> None:
     @torch.inference_mode()
     @torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=precision == "bf16")
     def encode(name: str) -> torch.Tensor:
-        return found[name].encode(images)
+        return found[name].encode(images).embedding
 
     ways = {name: lambda name=name: encode(name) for name in found}
     if options.compile:

@@ -27,7 +27,7 @@ from us43d.evaluate.protocols import evaluate
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
-from us43d.model.network import PRESETS, UltraSam
+from us43d.model.network import PRESETS, Features, UltraSam
 from us43d.model.predictor import Encoded, Prediction, Predictor, fitted
 from us43d.paths import Home
 
@@ -38,7 +38,7 @@ class Reencoding(Predictor):
     def encode(self, picture: NDArray[Any]) -> Encoded:
         self.picture = picture
         shape = (picture.shape[0], picture.shape[1])
-        return Encoded(torch.zeros(1), shape, fitted(shape, self.model.config.image_size))
+        return Encoded(Features(torch.zeros(1)), shape, fitted(shape, self.model.config.image_size), picture)
 
     def segment(self, encoded: Encoded, points: Tensor, labels: Tensor, **options: Any) -> list[Prediction]:
         former = options.pop("former", None)

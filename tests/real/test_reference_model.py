@@ -44,7 +44,7 @@ def test_resizing_and_encoding(tiny: Path, encoded: dict, image: int) -> None:
     resized = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
     assert (resized == truth["resized_bgr_u8"]).all()
     assert normalised(picture[:, :, ::-1], 1024)[:, rows:].abs().max() == 0
-    assert np.abs(encoded[image].embedding[0].numpy() - truth["embedding"]).max() < 1e-4
+    assert np.abs(encoded[image].features.embedding[0].numpy() - truth["embedding"]).max() < 1e-4
 
 
 @pytest.mark.parametrize(("image", "prompt", "refine"), CASES)
@@ -59,7 +59,7 @@ def test_a_case_agrees(tiny: Path, predictor: Predictor, encoded: dict, image: i
     with torch.inference_mode():
         tokens = model.prompt_encoder.sparse(points, labels)[0].numpy()
         assert np.abs(tokens - truth["pass1_tok_embed"][:2]).max() < 1e-5
-        logits, iou = model.decode(encoded[image].embedding, points, labels)
+        logits, iou, _ = model.decode(encoded[image].features, points, labels)
     assert np.abs(logits[0].numpy() - truth["pass1_logits_all"]).max() <= 5e-4
     assert np.abs(iou[0].numpy() - truth["pass1_iou_all"]).max() <= 1e-5
     found = predictor.segment(encoded[image], points, labels, refine=refine, postprocess="paper")[0]
@@ -74,5 +74,5 @@ def test_the_single_residual_would_be_wrong(tiny: Path, encoded: dict) -> None:
     truth = np.load(tiny / "case_0_box_norefine.npz")
     points, labels = box_prompts(torch.tensor(truth["gt_box_xyxy_orig"])[None], encoded[0].scale)
     with torch.inference_mode():
-        logits, _ = single.decode(encoded[0].embedding, points, labels)
+        logits, _, _ = single.decode(encoded[0].features, points, labels)
     assert np.abs(logits[0].numpy() - truth["pass1_logits_all"]).max() > 1

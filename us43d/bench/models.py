@@ -21,7 +21,7 @@ from torch import Tensor
 from us43d.errors import UsageError, WeightsError
 from us43d.evaluate.protocols import Segmenter
 from us43d.model import prompts, weights
-from us43d.model.network import PADDING, UPPER_LEFT
+from us43d.model.network import PADDING, UPPER_LEFT, Features
 from us43d.model.predictor import Encoded, Postprocess, Prediction, Predictor, normalised
 from us43d.model.published import PUBLISHED
 from us43d.train.journal import NOTHING, UNKNOWN
@@ -89,7 +89,7 @@ class Ellipse:
 
     def encode(self, picture: NDArray[Any]) -> Encoded:
         shape = (picture.shape[0], picture.shape[1])
-        return Encoded(torch.zeros(1), shape, shape)
+        return Encoded(Features(torch.zeros(1)), shape, shape, picture)
 
     def segment(
         self,
@@ -148,7 +148,8 @@ class Sam2:
         """(h, w) grey or (h, w, 3) RGB uint8, stretched to a square."""
         square = cv2.resize(picture, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
         maps = tuple(self.model.get_image_embeddings(normalised(square, self.side)[None].to(self.device)))
-        return _Features(maps[-1], (picture.shape[0], picture.shape[1]), (self.side, self.side), maps)
+        shape = (picture.shape[0], picture.shape[1])
+        return _Features(Features(maps[-1]), shape, (self.side, self.side), picture, maps)
 
     @torch.inference_mode()
     def segment(

@@ -3,9 +3,12 @@
 A multiplication and addition count as two. Norms, activations and interpolations are left out (under 1 %).
 """
 
-from us43d.model.network import ModelConfig
+from itertools import pairwise
 
-__all__ = ["decoder", "encoder", "peak", "step"]
+from us43d.model.config import ModelConfig
+from us43d.model.look import SEEN
+
+__all__ = ["decoder", "encoder", "look", "peak", "step"]
 
 #: Dense bf16 operations per second: NVIDIA's data sheets, sparsity excepted. The first name that fits counts.
 _PEAK = (
@@ -21,6 +24,8 @@ def peak(device_name: str) -> float | None:
 
 def encoder(config: ModelConfig) -> float:
     """Of one image's forward pass. Windows are counted with their padding, as they are computed."""
+    if config.encoder == "conv":
+        return _conv_encoder(config)
     grid, dim = config.grid, config.embed_dim
     cells = grid * grid
     total = 2.0 * cells * 3 * config.patch_size**2 * dim
@@ -33,21 +38,56 @@ def encoder(config: ModelConfig) -> float:
     return total + 2 * cells * (dim * config.prompt_dim + 9 * config.prompt_dim**2)
 
 
-def decoder(config: ModelConfig, tokens: int = 7) -> float:
-    """Of one prompt's forward pass: 5 tokens of its own and those of the prompt."""
+def _conv_encoder(config: ModelConfig) -> float:
+    widths, dim = config.widths, config.prompt_dim
+    total, side, into = 0.0, config.image_size, 3
+    cells = []
+    for out, blocks in zip(widths, config.blocks, strict=True):
+        side //= 2
+        cells.append(side * side)
+        total += 2 * 9 * side * side * (into * out + 2 * blocks * out * out)
+        into = out
+    total += 2 * (cells[3] * (widths[3] * dim + 9 * dim * dim) + cells[4] * widths[4] * dim)
+    return total + 2 * (cells[2] * widths[2] * (dim // 4) + cells[1] * widths[1] * (dim // 8))
+
+
+def look(config: ModelConfig) -> float:
+    """Of one crop's forward pass through the second look; 0 for a model without it."""
+    if not config.look:
+        return 0.0
+    first, *widths = config.look
+    side = config.look_size // 2
+    total = 2.0 * 9 * side * side * (SEEN * widths[0] + widths[0] ** 2)
+    for narrow, wide in pairwise(widths):
+        below = (side // 2) ** 2
+        total += 2 * 9 * below * (narrow * wide + wide * wide)  # down
+        total += 2 * 4 * below * wide * narrow + 2 * 9 * side * side * 3 * narrow * narrow  # up and join
+        side //= 2
+    full = config.look_size**2
+    total += 2 * full * widths[0] * first + 2 * full * (9 * first * (first + SEEN) + first)
+    return total + 2 * widths[-1] * (widths[-1] + 1)
+
+
+def decoder(config: ModelConfig, prompts: int = 2) -> float:
+    """Of one prompt's forward pass: `prompts` tokens of the prompt and those of the decoder itself."""
+    tokens = prompts + 1 + config.masks + (config.structures > 0)
     cells, dim = config.grid**2, config.prompt_dim
     half = dim // 2
     across = 4.0 * (tokens + cells) * dim * half + 4 * tokens * cells * half
     layer = 8 * tokens * dim * dim + 4 * tokens**2 * dim + 4 * tokens * dim * config.decoder_mlp + 2 * across
     up = (
-        2 * cells * dim * (dim // 4) * 4 + 2 * 4 * cells * (dim // 4) * (dim // 8) * 4 + 2 * 16 * cells * 4 * (dim // 8)
+        2 * cells * dim * (dim // 4) * 4
+        + 2 * 4 * cells * (dim // 4) * (dim // 8) * 4
+        + 2 * 16 * cells * config.masks * (dim // 8)
     )
-    heads = 2 * 4 * (2 * dim * dim + dim * (dim // 8)) + 2 * (
-        dim * config.iou_hidden + config.iou_hidden**2 + 4 * config.iou_hidden
+    heads = 2 * config.masks * (2 * dim * dim + dim * (dim // 8)) + 2 * (
+        dim * config.iou_hidden + config.iou_hidden**2 + config.masks * config.iou_hidden
     )
+    if config.structures:
+        heads += 2 * (dim * config.iou_hidden + config.iou_hidden**2 + config.iou_hidden)
     return config.decoder_depth * layer + across + up + heads
 
 
 def step(config: ModelConfig, images: int, prompts: int) -> float:
     """Of a training step, forward and backward: the backward pass costs twice the forward one. Two decoder passes."""
-    return 3 * (images * encoder(config) + 2 * prompts * decoder(config))
+    return 3 * (images * encoder(config) + prompts * (2 * decoder(config) + look(config)))

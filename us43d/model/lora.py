@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from us43d.model.network import EncoderAttention, UltraSam
+from us43d.model.network import UltraSam
+from us43d.model.vit import EncoderAttention
 
 __all__ = ["LowRank", "adapt"]
 

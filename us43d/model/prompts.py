@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["box", "box_of", "click", "ellipse", "fixed", "jittered", "point"]
+__all__ = ["box", "box_of", "click", "clicks", "ellipse", "fixed", "jittered", "outside", "point"]
 
 Mask = NDArray[np.bool_]
 
@@ -31,6 +31,19 @@ def point(mask: Mask, rng: np.random.Generator) -> tuple[float, float]:
     y, x = divmod(int(inside[rng.integers(len(inside))]), width)
     dx, dy = rng.uniform(-0.5, 0.5, 2)
     return x0 + x + float(dx), y0 + y + float(dy)
+
+
+def outside(mask: Mask, rng: np.random.Generator, margin: float = 0.25) -> tuple[float, float] | None:
+    """A point outside of a mask (h, w), within its box widened by `margin` of its sides; None if there is none."""
+    rows, columns = mask.shape
+    x0, y0, x1, y1 = box_of(mask)
+    across, down = margin * (x1 - x0) + 2, margin * (y1 - y0) + 2
+    left, top = max(int(x0 - across), 0), max(int(y0 - down), 0)
+    free = np.flatnonzero(~mask[top : min(int(y1 + down) + 1, rows), left : min(int(x1 + across) + 1, columns)])
+    if len(free) == 0:
+        return None
+    y, x = divmod(int(free[rng.integers(len(free))]), min(int(x1 + across) + 1, columns) - left)
+    return left + x, top + y
 
 
 def box_of(mask: Mask) -> NDArray[np.float64]:
@@ -89,3 +102,19 @@ def click(truth: Mask, found: Mask) -> tuple[int, int, int] | None:
             down, right = divmod(int(depth.argmax()), depth.shape[1])
             best = (area, x + right - 1, y + down - 1, inside)
     return best[1:] if best else None
+
+
+def clicks(truth: Mask, found: Mask, count: int, reach: float = 0.12) -> list[tuple[int, int, int]]:
+    """At most `count` corrective clicks on one mask, as training gives them: each where `click` puts it, after all
+    before it have mended the mask within `reach` of its side. Fewer where the mask has no further error."""
+    mended, places = found.copy(), []
+    near = max(1, round(reach * max(truth.shape)))
+    for _ in range(count):
+        at = click(truth, mended)
+        if at is None:
+            break
+        places.append(at)
+        x, y, _ = at
+        around = np.s_[max(y - near, 0) : y + near + 1, max(x - near, 0) : x + near + 1]
+        mended[around] = truth[around]
+    return places

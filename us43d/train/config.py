@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from us43d.errors import ConfigError, UnknownName, listed
-from us43d.model.network import PRESETS as MODELS
-from us43d.model.network import ModelConfig
+from us43d.model.config import PRESETS as MODELS
+from us43d.model.config import ModelConfig
 
 __all__ = ["PRESETS", "TrainConfig", "preset", "read"]
 
@@ -20,7 +20,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "custom"
-    model: ModelConfig = MODELS["tiny"]
+    model: ModelConfig = MODELS["nano"]
     seed: int = Field(default=0, ge=0)
 
     # Data. splits: those trained on. sources: names, all of them where empty. min_area: instances smaller than so many
@@ -41,23 +41,35 @@ class TrainConfig(BaseModel):
     # Augmentation. flip: chance of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
     # instance kept in view. contrast: standard deviation of a change of gain and offset. mosaic: chance that an image
     # is shown with three others in one, so that the prompt alone tells which object is meant; it rises from 0 to this
-    # in the first half of the run.
+    # in the first half of the run. quality: strength of a change of gamma, and chance of blur and of speckle noise.
     flip: float = Field(default=0.5, ge=0, le=1)
     zoom: float = Field(default=0.0, ge=0, le=2)
     contrast: float = Field(default=0.0, ge=0, le=1)
     mosaic: float = Field(default=0.0, ge=0, le=1)
+    quality: float = Field(default=0.0, ge=0, le=1)
 
     # Prompts. repeats: prompts drawn for each instance. box_share: how many are boxes, the others one point in the
-    # mask. box_jitter: how far a corner moves, as a fraction of the box's side.
+    # mask. box_jitter: how far a corner moves, as a fraction of the box's side. extra_points: chance that a prompt has
+    # more points, inside or outside. structure_prompts: prompts of an image that name a structure, present or absent;
+    # images without annotations are drawn too. clicks: most corrective clicks a prompt gets in the second pass; half of
+    # the prompts get none. look_jitter: deviation of the sides of the second look's window where no box gives them.
     repeats: int = Field(default=1, ge=1)
     box_share: float = Field(default=0.5, ge=0, le=1)
     box_jitter: float = Field(default=0.05, ge=0, lt=0.5)
+    extra_points: float = Field(default=0.0, ge=0, le=1)
+    structure_prompts: int = Field(default=0, ge=0)
+    clicks: int = Field(default=0, ge=0)
+    look_jitter: float = Field(default=0.08, ge=0, lt=1)
 
     # Loss. soft_targets: coverage of a low-resolution pixel instead of 0 or 1. all_ious: the IoU head learns from all
     # three masks, not from the best one alone. through_logits: gradients flow from the second pass into the first.
+    # presence: weight of the presence of a named structure. look: weight of the second look's loss.
     focal: float = Field(default=20.0, ge=0)
+    bce: float = Field(default=0.0, ge=0)
     dice: float = Field(default=1.0, ge=0)
     iou: float = Field(default=1.0, ge=0)
+    presence: float = Field(default=0.5, ge=0)
+    look: float = Field(default=1.0, ge=0)
     soft_targets: bool = False
     all_ious: bool = False
     through_logits: bool = True
@@ -102,6 +114,14 @@ class TrainConfig(BaseModel):
             raise ValueError(f"splits {sorted(unknown)} are not trained on: train, val or test")
         if self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+        if self.lora and self.model.encoder != "vit":
+            raise ValueError("lora adapts the attention of a vit encoder; this model has none")
+        if self.structure_prompts and not self.model.structures:
+            raise ValueError("structure_prompts need a model with structures")
+        if self.mosaic and (self.model.look or self.structure_prompts):
+            raise ValueError("mosaic goes neither with a second look nor with structure_prompts")
+        if self.clicks and not self.model.structures:
+            raise ValueError("clicks need a model that ignores padding, one with structures")
         if self.by_aspect and self.balance != "image":
             raise ValueError("by_aspect keeps chunks of one sequence together and does not go with a balance")
         return self
@@ -115,7 +135,8 @@ class TrainConfig(BaseModel):
 
 
 #: ultrasam-vitb is the published recipe (docs/training.md); finetune is a beginning for data of one's own, to be tuned
-#: there; tiny learns on two CPU cores in minutes.
+#: there; small is the model that ships; nano has its parts at a size that learns in minutes; tiny is the published
+#: network in miniature.
 PRESETS: dict[str, TrainConfig] = {
     "ultrasam-vitb": TrainConfig(name="ultrasam-vitb", model=MODELS["ultrasam"], by_aspect=True),
     "finetune": TrainConfig(
@@ -136,37 +157,51 @@ PRESETS: dict[str, TrainConfig] = {
         save_every=200,
         log_every=10,
     ),
-    "tiny": TrainConfig(
-        name="tiny",
-        balance="structure",
-        zoom=0.7,
-        contrast=0.1,
-        mosaic=0.5,
-        instances=4,
-        repeats=4,
-        box_share=0.7,
-        focal=1.0,
+    "small": TrainConfig(
+        name="small",
+        model=MODELS["small"],
+        balance="source",
+        zoom=0.4,
+        contrast=0.12,
+        quality=0.3,
+        instances=2,
+        repeats=2,
+        box_share=0.55,
+        box_jitter=0.03,
+        extra_points=0.25,
+        structure_prompts=1,
+        clicks=4,
+        focal=0.0,
+        bce=1.0,
         soft_targets=True,
-        all_ious=True,
-        through_logits=False,
-        batch=4,
-        micro_batch=4,
-        steps=1200,
-        learning_rate=2e-3,
+        batch=6,
+        micro_batch=6,
+        steps=5000,
+        learning_rate=1.5e-3,
+        weight_decay=1e-3,
         clip=1.0,
-        warm_up=60,
+        warm_up=200,
         schedule="cosine",
         milestones=(),
-        decay=0.02,
-        ema=0.99,
-        precision="float32",
+        decay=0.01,
+        ema=0.998,
         workers=0,
-        validate_every=200,
-        validation_images=64,
-        save_every=200,
-        log_every=10,
+        validate_every=500,
+        validation_images=200,
+        save_every=250,
+        log_every=25,
     ),
 }
+PRESETS["tiny"] = TrainConfig(
+    name="tiny", model=MODELS["tiny"], balance="structure", zoom=0.7, contrast=0.1, mosaic=0.5, instances=4, repeats=4,
+    box_share=0.7, focal=1.0, soft_targets=True, all_ious=True, through_logits=False, batch=4, micro_batch=4,
+    steps=1200, learning_rate=2e-3, clip=1.0, warm_up=60, schedule="cosine", milestones=(), decay=0.02, ema=0.99,
+    precision="float32", workers=0, validate_every=200, validation_images=64, save_every=200, log_every=10,
+)  # fmt: skip
+PRESETS["nano"] = PRESETS["small"].model_copy(
+    update={"name": "nano", "model": MODELS["nano"], "steps": 1200, "warm_up": 60, "validate_every": 200,
+            "validation_images": 64, "save_every": 200, "log_every": 10, "ema": 0.99, "learning_rate": 2e-3}
+)  # fmt: skip
 
 
 def preset(name: str) -> TrainConfig:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -20,25 +21,33 @@ from torch.utils.data import DataLoader, Dataset
 from us43d.errors import TrainError, UnknownName, Us43dError, listed
 from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.machine import processors
-from us43d.model import prompts
-from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, UPPER_LEFT
+from us43d.model import look, prompts
+from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT
 from us43d.model.predictor import MEAN, STD, fitted
 from us43d.train.config import TrainConfig
 
 __all__ = [
     "Batch", "CorpusDataset", "Draw", "Draws", "Order", "batches", "collate", "eligible", "normalise",
+    "normalise_crops", "without",
 ]  # fmt: skip
 
 #: Kinds of chance, so that the order and the look of a draw are independent of each other.
 _ORDER, _LOOK = 0, 1
 
 
+#: With a balance, a class of images is drawn so many times as often as the images without annotations.
+_SHARE = 3
+
+
 class Draw(NamedTuple):
-    """One image as drawn once. K instances, P = K × repeats prompts, S the network's input, M its low resolution.
+    """One image as drawn once. K targets, P prompts of N points, S the network's input, M its low resolution, s the
+    side of the second look (0 for a model without one).
 
     image: (S, S, 3) uint8 RGB, zero outside of `inner` (2,) = (rows, columns). targets: (K, M, M) uint8, the share of
-    each low-resolution pixel that is covered, 255 for all. points, labels: (P, 2, 2), (P, 2) as `UltraSam.decode` takes
-    them. target_of: (P,), the instance of each prompt.
+    each low-resolution pixel that is covered, 255 for all. points, labels: (P, N, 2), (P, N) as `UltraSam.decode` takes
+    them. target_of: (P,), the target of each prompt. present: (P,) bool, whether a named structure is in the image;
+    true for other prompts. clicks: (P,) int, corrective clicks in the second pass. crops, crop_targets, windows: of the
+    second look, (P, s, s, 3) uint8, (P, s, s) uint8, (P, 4) in fractions of the frame.
     """
 
     image: Tensor
@@ -47,6 +56,11 @@ class Draw(NamedTuple):
     points: Tensor
     labels: Tensor
     target_of: Tensor
+    present: Tensor
+    clicks: Tensor
+    crops: Tensor
+    crop_targets: Tensor
+    windows: Tensor
 
 
 class Batch(NamedTuple):
@@ -59,18 +73,51 @@ class Batch(NamedTuple):
     labels: Tensor
     image_of: Tensor
     target_of: Tensor
+    present: Tensor
+    clicks: Tensor
+    crops: Tensor
+    crop_targets: Tensor
+    windows: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(each.to(device, non_blocking=True) for each in self))
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class _Prompt(NamedTuple):
+    """points (N, 2) in pixels of the network's input, labels (N,), row of the target, and the second look's window."""
+
+    points: NDArray[np.float64]
+    labels: tuple[int, ...]
+    target: int
+    present: bool
+    clicks: int
+    window: NDArray[np.float64]
+
+
+class _View(NamedTuple):
+    """An image as drawn: its pixels, the masks of some instances, and the structures in it as one mask each."""
+
+    pixels: NDArray[np.uint8]
+    masks: list[NDArray[np.bool_]]
+    structures: dict[int, NDArray[np.bool_]]
 
 
 def normalise(images: Tensor, inner: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 and (B, 2) (rows, columns) → (B, 3, S, S) float32, what `predict.normalised` gives."""
     side = images.shape[1]
-    mean, std = _statistics(images.device)
     at = torch.arange(side, device=images.device)
     inside = (at < inner[:, :1])[:, :, None] & (at < inner[:, 1:])[:, None, :]
-    return (((images - mean) / std) * inside[..., None]).permute(0, 3, 1, 2).contiguous()
+    return (_standard(images) * inside[..., None]).permute(0, 3, 1, 2).contiguous()
+
+
+def normalise_crops(crops: Tensor) -> Tensor:
+    """(P, s, s, 3) uint8 → (P, 3, s, s) float32, as the encoder's input but for the padding."""
+    return _standard(crops).permute(0, 3, 1, 2)
+
+
+def _standard(pixels: Tensor) -> Tensor:
+    mean, std = _statistics(pixels.device)
+    return (pixels - mean) / std
 
 
 @functools.cache
@@ -108,6 +155,33 @@ def eligible(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDAr
     return found
 
 
+def without(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
+    """Rows of `images` without any annotation, of the splits and sources asked for."""
+    images = corpus.images
+    kept = np.isin(images["split"], [SPLITS.index(split) for split in splits]) & (images["count"] == 0)
+    if config.sources:
+        names = [source["name"] for source in corpus.sources]
+        kept &= np.isin(images["source"], [n for n, name in enumerate(names) if name in config.sources])
+    return np.flatnonzero(kept)
+
+
+def _absent(corpus: Corpus) -> list[list[int]]:
+    """For each source, the structures that are not in an image of it unless they are annotated there.
+
+    These are the structures the source annotates, and those of organs it does not show. Others of the same organ may be
+    in the image without being annotated.
+    """
+    sources = corpus.images["source"][corpus.annotations["image"]]
+    organ = {category["id"]: category["supercategory"] for category in corpus.categories}
+    every = np.unique(corpus.annotations["category"]).tolist()
+    known = []
+    for n in range(len(corpus.sources)):
+        own = set(np.unique(corpus.annotations["category"][sources == n]).tolist())
+        organs = {organ[category] for category in own}
+        known.append([category for category in every if category in own or organ[category] not in organs])
+    return known
+
+
 # -------------------------------------------------------------------------------------------------------------- order
 
 
@@ -118,12 +192,26 @@ class Order:
     every image comes once before any comes again.
     """
 
-    def __init__(self, corpus: Corpus, config: TrainConfig, annotations: NDArray[np.int64]) -> None:
-        """annotations: rows that may be drawn."""
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: TrainConfig,
+        annotations: NDArray[np.int64],
+        empty: NDArray[np.int64] | None = None,
+    ) -> None:
+        """annotations: rows that may be drawn. empty: images without annotation that may be drawn, a class of their own
+        unless all images are drawn equally often."""
         self.seed = config.seed
         of = corpus.annotations["image"][annotations].astype(np.int64)
         images = np.unique(of)
+        if empty is not None and config.balance == "image":
+            images = np.union1d(images, empty)
         self.names, self.classes = self._classes(corpus, config, annotations, of, images)
+        #: Classes of one cycle, with repetitions; the first place of each class in it.
+        self.turns = [*range(len(self.classes))]
+        if empty is not None and len(empty) and config.balance != "image":
+            self.turns = self.turns * _SHARE + [len(self.classes)]
+            self.names, self.classes = [*self.names, None], [*self.classes, empty]
         self.chunk = config.micro_batch if config.by_aspect else 0
         self.wide = corpus.images["width"] > corpus.images["height"] if self.chunk else None
         self._laps: dict[int, tuple[int, NDArray[np.int64]]] = {}
@@ -149,9 +237,11 @@ class Order:
 
     def __call__(self, place: int) -> tuple[Any, int]:
         """(class, row of `images`) at a place."""
-        cycle, at = divmod(place, len(self.classes))
-        number = int(self._chance(0, cycle).permutation(len(self.classes))[at]) if at or len(self.classes) > 1 else 0
-        lap, at = divmod(cycle, self._length(number))
+        cycle, at = divmod(place, len(self.turns))
+        turns = self._chance(0, cycle).permutation(self.turns) if len(self.turns) > 1 else np.zeros(1, np.int64)
+        number = int(turns[at])
+        before = cycle * self.turns.count(number) + int((turns[:at] == number).sum())
+        lap, at = divmod(before, self._length(number))
         return self.names[number], int(self._lap(number, lap)[at])
 
     def _length(self, number: int) -> int:
@@ -193,7 +283,9 @@ class Draws(Dataset[Draw | Us43dError]):
         """splits: those of the config if None. Raises UnknownName and TrainError as `eligible` does."""
         self.corpus, self.config = corpus, config
         self.annotations = eligible(corpus, config, splits or config.splits)
-        self.order = Order(corpus, config, self.annotations)
+        self.empty = without(corpus, config, splits or config.splits) if config.structure_prompts else None
+        self.order = Order(corpus, config, self.annotations, self.empty)
+        self.absent = _absent(corpus) if config.structure_prompts else []
 
     def __len__(self) -> int:
         return self.config.batch * self.config.steps
@@ -216,60 +308,86 @@ class Draws(Dataset[Draw | Us43dError]):
         config = self.config
         rng = np.random.default_rng([config.seed, _LOOK, place])
         wanted, image = self.order(place)
-        shown, masks = self._looked(image, wanted, rng)
+        view = self._view(image, wanted, rng)
         if rng.random() < config.mosaic * min(1, 2 * place / len(self)):
             others = rng.choice(self.order.classes[int(rng.integers(len(self.order.classes)))], 3)
-            parts = [(shown, masks), *(self._looked(int(other), None, rng) for other in others)]
-            shown, masks = _mosaic([parts[n] for n in rng.permutation(4)], config.model.image_size)
-            masks = [masks[n] for n in rng.permutation(len(masks))[: config.instances]]
-        size = fitted(shown.shape[:2], config.model.image_size)
-        scale = np.array([size[1] / shown.shape[1], size[0] / shown.shape[0]])
-        points, labels = zip(
-            *(self._prompt(mask, scale, rng) for mask in masks for _ in range(config.repeats)), strict=True
-        )
+            parts = [view, *(self._view(int(other), None, rng) for other in others)]
+            pixels, masks = _mosaic([parts[n] for n in rng.permutation(4)], config.model.image_size)
+            view = _View(pixels, [masks[n] for n in rng.permutation(len(masks))[: config.instances]], {})
+        size = fitted(view.pixels.shape[:2], config.model.image_size, config.model.stretch)
+        scale = np.array([size[1] / view.pixels.shape[1], size[0] / view.pixels.shape[0]])
+        targets = [*view.masks]
+        drawn = [self._prompt(targets[n], n, scale, rng) for n in range(len(targets)) for _ in range(config.repeats)]
+        for _ in range(config.structure_prompts):
+            drawn += self._structure_prompt(view, image, targets, rng)
+        width = max((len(prompt.labels) for prompt in drawn), default=2)
+        points = np.zeros((len(drawn), width, 2), np.float32)
+        labels = np.full((len(drawn), width), PADDING, np.int64)
+        for n, prompt in enumerate(drawn):
+            points[n, : len(prompt.labels)], labels[n, : len(prompt.labels)] = prompt.points, prompt.labels
+        side = config.model.look_size if config.model.look else 0
+        crops, crop_targets = self._crops(view, targets, drawn, side)
+        low = config.model.mask_size
         return Draw(
-            torch.from_numpy(_canvas(shown, size, config.model.image_size)),
+            torch.from_numpy(_canvas(view.pixels, size, config.model.image_size)),
             torch.tensor(size),
-            torch.from_numpy(np.stack([self._target(mask, size) for mask in masks])),
-            torch.from_numpy(np.stack(points).astype(np.float32)),
-            torch.tensor(labels),
-            torch.arange(len(masks)).repeat_interleave(config.repeats),
-        )
+            torch.from_numpy(np.stack([self._target(m, size) for m in targets]))
+            if targets else torch.zeros((0, low, low), dtype=torch.uint8),
+            torch.from_numpy(points),
+            torch.from_numpy(labels),
+            torch.tensor([prompt.target for prompt in drawn], dtype=torch.int64),
+            torch.tensor([prompt.present for prompt in drawn], dtype=torch.bool),
+            torch.tensor([prompt.clicks for prompt in drawn], dtype=torch.int64),
+            torch.from_numpy(crops),
+            torch.from_numpy(crop_targets),
+            torch.from_numpy(np.array([prompt.window for prompt in drawn], np.float32).reshape(-1, 4)),
+        )  # fmt: skip
 
-    def _looked(
-        self, image: int, wanted: Any, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
-        """The picture and at most so many of its instances, augmented."""
+    def _view(self, image: int, wanted: Any, rng: np.random.Generator) -> _View:
+        """The image and at most so many of its instances, augmented."""
         config, corpus = self.config, self.corpus
-        shown = corpus.picture(image)
+        pixels = corpus.picture(image)
         own = corpus.of(image)
         rows = self.annotations[slice(*np.searchsorted(self.annotations, (own.start, own.stop)))]
         rows = rng.permutation(rows)
         if config.balance == "structure":  # one of the structure the draw is for comes first
             rows = rows[np.argsort(corpus.annotations["category"][rows] != wanted, kind="stable")]
-        rows = rows[: config.instances]
-        masks = [corpus.mask(int(row)) for row in rows]
+        masks = [corpus.mask(int(row)) for row in rows[: config.instances]]
+        structures: dict[int, NDArray[np.bool_]] = {}
+        if config.structure_prompts:
+            for row in own:  # whatever their size: a speck is no reason to say that the structure is absent
+                category = int(corpus.annotations["category"][row])
+                mask = corpus.mask(row)
+                structures[category] = structures[category] | mask if category in structures else mask
         if config.zoom:
-            shown, masks = self._zoomed(shown, masks, rng)
+            pixels, masks, structures = self._zoomed(pixels, masks, structures, rng)
         if rng.random() < config.flip:
-            shown, masks = _flipped(shown), [_flipped(mask.view(np.uint8)).view(bool) for mask in masks]
+            pixels, masks = _flipped(pixels), [_flipped(mask.view(np.uint8)).view(bool) for mask in masks]
+            structures = {key: _flipped(mask.view(np.uint8)).view(bool) for key, mask in structures.items()}
         if config.contrast:
             gain, offset = math.exp(rng.normal(0, config.contrast)), 255 * rng.normal(0, config.contrast)
-            table = np.clip(gain * np.arange(256) + offset, 0, 255).astype(np.uint8)
-            shown = cv2.LUT(shown, table).astype(np.uint8, copy=False)
-        return shown, masks
+            gamma = math.exp(rng.normal(0, config.quality)) if config.quality else 1.0
+            table = np.clip(gain * 255 * (np.arange(256) / 255) ** gamma + offset, 0, 255).astype(np.uint8)
+            pixels = cv2.LUT(pixels, table).astype(np.uint8, copy=False)
+        if config.quality:
+            pixels = _degraded(pixels, config.quality, rng)
+        return _View(pixels, masks, structures)
 
     def _zoomed(
-        self, shown: NDArray[np.uint8], masks: list[NDArray[np.bool_]], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
-        """A window of the picture, larger or smaller than it, with the first instance in view.
+        self,
+        pixels: NDArray[np.uint8],
+        masks: list[NDArray[np.bool_]],
+        structures: dict[int, NDArray[np.bool_]],
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]], dict[int, NDArray[np.bool_]]]:
+        """A window of the image, larger or smaller than it, with the first instance in view.
 
-        An instance of which less than half, or less than min_area, is left is dropped; where none is left, the picture
+        An instance of which less than half, or less than min_area, is left is dropped; where none is left, the image
         stays as it is.
         """
         factor = math.exp(rng.uniform(-self.config.zoom, self.config.zoom))
-        x0, y0, x1, y1 = prompts.box_of(masks[0])
-        height, width = shown.shape[:2]
+        height, width = pixels.shape[:2]
+        x0, y0, x1, y1 = prompts.box_of(masks[0]) if masks else (0, 0, width, height)
         rows, columns = max(8, round(height / factor)), max(8, round(width / factor))
         top, left = _start(y0, y1, rows, height, rng), _start(x0, x1, columns, width, rng)
         cut = [_window(mask, top, left, rows, columns) for mask in masks]
@@ -278,17 +396,68 @@ class Draws(Dataset[Draw | Us43dError]):
             for part, mask in zip(cut, masks, strict=True)
             if part.sum() >= max(self.config.min_area, mask.sum() / 2)
         ]
-        return (_window(shown, top, left, rows, columns), kept) if kept else (shown, masks)
+        if masks and not kept:
+            return pixels, masks, structures
+        seen = {key: _window(mask, top, left, rows, columns) for key, mask in structures.items()}
+        return _window(pixels, top, left, rows, columns), kept, seen
 
     def _prompt(
-        self, mask: NDArray[np.bool_], scale: NDArray[np.float64], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float64], tuple[int, int]]:
-        """Points (2, 2) of the network's input and their labels, as `predict.box_prompts` and `point_prompts` give."""
-        if rng.random() < self.config.box_share:
-            corners = prompts.box(mask, rng, self.config.box_jitter).reshape(2, 2)
-            return corners * scale + 0.5, (UPPER_LEFT, LOWER_RIGHT)
-        at = np.array(prompts.point(mask, rng))
-        return np.stack([at * scale + 0.5, np.zeros(2)]), (POSITIVE, PADDING)
+        self, mask: NDArray[np.bool_], target: int, scale: NDArray[np.float64], rng: np.random.Generator
+    ) -> _Prompt:
+        """A box or points for an instance, placed as `predictor.box_prompts` and `point_prompts` place them."""
+        config = self.config
+        exact = prompts.box_of(mask)
+        if rng.random() < config.box_share:
+            box = prompts.jittered(exact, mask.shape, rng, config.box_jitter)
+            points, labels = [*box.reshape(2, 2)], [UPPER_LEFT, LOWER_RIGHT]
+            window = look.window(box, mask.shape)
+        else:
+            points, labels = [np.array(prompts.point(mask, rng))], [POSITIVE]
+            window = look.window(_shaken(exact, config.look_jitter, rng), mask.shape)
+        if rng.random() < config.extra_points:
+            for _ in range(int(rng.integers(1, 3))):
+                inside = bool(rng.random() < 0.5)
+                at = prompts.point(mask, rng) if inside else prompts.outside(mask, rng)
+                if at is not None:
+                    points.append(np.array(at))
+                    labels.append(int(inside))
+        if UPPER_LEFT not in labels:
+            points.append(np.zeros(2))
+            labels.append(PADDING)
+        clicks = int(rng.integers(1, config.clicks + 1)) if config.clicks and rng.random() < 0.5 else 0
+        return _Prompt(np.stack(points) * scale + 0.5, tuple(labels), target, True, clicks, window)
+
+    def _structure_prompt(
+        self, view: _View, image: int, targets: list[NDArray[np.bool_]], rng: np.random.Generator
+    ) -> list[_Prompt]:
+        """One prompt that names a structure, in half of the cases one that is not there; its mask joins the targets."""
+        present = {key: mask for key, mask in view.structures.items() if mask.sum() >= self.config.min_area}
+        absent = [key for key in self.absent[self.corpus.images["source"][image]] if key not in view.structures]
+        if present and (not absent or rng.random() < 0.5):
+            chosen = int(rng.choice(sorted(present)))
+            mask = present[chosen]
+            window = look.window(_shaken(prompts.box_of(mask), self.config.look_jitter, rng), mask.shape)
+        elif absent:
+            chosen = int(rng.choice(absent))
+            mask = np.zeros(view.pixels.shape[:2], bool)
+            window = np.array([0.0, 0.0, 1.0, 1.0])
+        else:
+            return []
+        targets.append(mask)
+        return [_Prompt(np.zeros((1, 2)), (STRUCTURE + chosen,), len(targets) - 1, chosen in present, 0, window)]
+
+    def _crops(
+        self, view: _View, targets: list[NDArray[np.bool_]], drawn: list[_Prompt], side: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """What the second look sees of each prompt, and should find."""
+        crops = np.zeros((len(drawn), side, side, 3), np.uint8)
+        covered = np.zeros((len(drawn), side, side), np.uint8)
+        if side:
+            for n, prompt in enumerate(drawn):
+                if prompt.present:
+                    crops[n] = _coloured(look.crop(view.pixels, prompt.window, side))
+                    covered[n] = look.crop(255 * targets[prompt.target].astype(np.uint8), prompt.window, side)
+        return crops, covered
 
     def _target(self, mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
         """(M, M) uint8: how much of each low-resolution pixel the mask covers."""
@@ -318,13 +487,11 @@ def _window(array: NDArray[Any], top: int, left: int, rows: int, columns: int) -
     return out
 
 
-def _mosaic(
-    parts: list[tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]], side: int
-) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
+def _mosaic(parts: list[_View], side: int) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
     """Four pictures with their masks as one of side × side pixels, each in a quarter; masks that vanish are dropped."""
     whole = np.zeros((side, side, 3), np.uint8)
     half, masks = side // 2, []
-    for quarter, (shown, own) in enumerate(parts):
+    for quarter, (shown, own, _) in enumerate(parts):
         rows, columns = fitted(shown.shape[:2], half)
         top, left = half * (quarter // 2), half * (quarter % 2)
         part = np.s_[top : top + rows, left : left + columns]
@@ -348,6 +515,29 @@ def _coloured(shown: NDArray[Any]) -> NDArray[Any]:
     return cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB) if shown.ndim == 2 else shown
 
 
+def _shaken(box: NDArray[np.float64], jitter: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A box as a first mask would give it: each side moved; now and then much too large."""
+    low, high = box.reshape(2, 2)
+    sides = np.maximum(high - low, 1)
+    moved = np.stack([low, high]) + rng.normal(0, jitter, (2, 2)) * sides
+    if rng.random() < 0.15:
+        moved += np.array([[-1.0], [1.0]]) * sides * rng.uniform(0, 0.5, (2, 2))
+    return np.concatenate([moved.min(0), moved.max(0)])
+
+
+def _degraded(pixels: NDArray[np.uint8], chance: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The image blurred, and with multiplicative noise of a random grain, each with a chance."""
+    if rng.random() < chance:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.6)).astype(np.uint8, copy=False)
+    if rng.random() < chance:
+        grain = int(rng.integers(1, 4))
+        shape = tuple(-(-length // grain) for length in pixels.shape[:2])
+        noise = 1 + rng.normal(0, rng.uniform(0.03, 0.2), shape).astype(np.float32)
+        grown = cv2.resize(noise, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        pixels = np.clip(pixels * (grown if pixels.ndim == 2 else grown[..., None]), 0, 255).astype(np.uint8)
+    return pixels
+
+
 def _flipped(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.flip(array, 1).astype(np.uint8, copy=False)
 
@@ -358,20 +548,22 @@ def _flipped(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def collate(draws: Sequence[Draw | Us43dError]) -> Batch | Us43dError:
     """Draws → batch; the first error if there is one."""
     good = []
-    for each in draws:
-        if isinstance(each, Us43dError):
-            return each
-        good.append(each)
-    counts = [len(each.labels) for each in good]
-    first = np.cumsum([0, *(len(each.targets) for each in good[:-1])])
+    for draw in draws:
+        if isinstance(draw, Us43dError):
+            return draw
+        good.append(draw)
+    counts = [len(draw.labels) for draw in good]
+    first = np.cumsum([0, *(len(draw.targets) for draw in good[:-1])])
+    width = max(draw.labels.shape[1] for draw in good)
     return Batch(
-        torch.stack([each.image for each in good]),
-        torch.stack([each.inner for each in good]),
-        torch.cat([each.targets for each in good]),
-        torch.cat([each.points for each in good]),
-        torch.cat([each.labels for each in good]),
+        torch.stack([draw.image for draw in good]),
+        torch.stack([draw.inner for draw in good]),
+        torch.cat([draw.targets for draw in good]),
+        torch.cat([F.pad(draw.points, (0, 0, 0, width - draw.points.shape[1])) for draw in good]),
+        torch.cat([F.pad(draw.labels, (0, width - draw.labels.shape[1]), value=PADDING) for draw in good]),
         torch.arange(len(good)).repeat_interleave(torch.tensor(counts)),
-        torch.cat([each.target_of + int(start) for each, start in zip(good, first, strict=True)]),
+        torch.cat([draw.target_of + int(start) for draw, start in zip(good, first, strict=True)]),
+        *(torch.cat([getattr(draw, name) for draw in good]) for name in Draw._fields[6:]),
     )
 
 

@@ -1,6 +1,6 @@
-"""What is minimised: focal + Dice + error of the predicted IoU, best of three masks, in two passes.
+"""What is minimised: focal or cross-entropy + Dice + error of the predicted IoU, in two passes and a second look.
 
-T targets, P prompts, M masks of a prompt, S the side of the low-resolution logits.
+T targets, P prompts, M masks of a prompt, S the side of the low-resolution logits, s the side of the second look.
 """
 
 from typing import NamedTuple
@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from us43d.model.network import UltraSam
+from us43d.model import look, prompts
+from us43d.model.network import PADDING, STRUCTURE, Features, UltraSam
 from us43d.train.config import TrainConfig
-from us43d.train.data import Batch, normalise
+from us43d.train.data import Batch, normalise, normalise_crops
 
 __all__ = ["PARTS", "MaskLoss", "Objective", "dice_loss", "focal_loss", "mask_iou"]
 
-#: What `Objective` reports, summed over the prompts: the loss, its parts, and the true IoU of the chosen masks.
+#: What `Objective` reports, summed over the prompts: the loss, its parts, and the true IoU of the last masks.
 PARTS = ("loss", "focal", "dice", "iou_error", "iou")
 
 
@@ -60,12 +61,8 @@ class Objective(nn.Module):
         self.model, self.config = model, config
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(sum of the loss over the batch's prompts, the sums of PARTS (5,) without gradient).
-
-        The first pass gives mask 0 and the best of masks 1–3; mask 0 is fed back, as in prediction, so it has a loss of
-        its own. The second pass gives the best of masks 1–3. The losses of both passes are added.
-        """
-        model, config = self.model, self.config
+        """(sum of the loss over the batch's prompts, the sums of PARTS (5,) without gradient)."""
+        config = self.config
         device = batch.images.device
         target = batch.targets.float() / 255
         if not config.soft_targets:
@@ -73,28 +70,128 @@ class Objective(nn.Module):
             target = (target >= target.flatten(1).amax(1).clamp(max=0.5)[:, None, None]).float()
         target = target[batch.target_of]
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            embedding = model.encode(normalise(batch.images, batch.inner))[batch.image_of]
-            first, first_iou = model.decode(embedding, batch.points, batch.labels)
-            fed = first[:, :1] if config.through_logits else first[:, :1].detach()
-            second, second_iou = model.decode(embedding, batch.points, batch.labels, fed)
-        passes = (
-            self.masks(first[:, :1].float(), first_iou[:, :1].float(), target),
-            self.masks(first[:, 1:].float(), first_iou[:, 1:].float(), target),
-            self.masks(second[:, 1:].float(), second_iou[:, 1:].float(), target),
-        )
-        parts = [torch.stack([getattr(each, part) for each in passes]).sum(0).sum() for part in PARTS[:-1]]
+            features = self.model.encode(normalise(batch.images, batch.inner)).take(batch.image_of)
+            passes = self._looked(batch, features, target) if config.model.look else self._refined(
+                batch, features, target
+            )  # fmt: skip
+        parts = [torch.stack([getattr(one, part).sum() for one in passes]).sum() for part in PARTS[:-1]]
         # The IoU shown is that of the last pass, as a sum over the passes would mean nothing.
         sums = torch.stack([*parts, passes[-1].iou.sum()]).detach()
         return parts[0], sums
+
+    def _refined(self, batch: Batch, features: Features, target: Tensor) -> list[MaskLoss]:
+        """The published passes.
+
+        The first pass gives mask 0 and the best of masks 1–3; mask 0 is fed back, as in prediction, so it has a loss of
+        its own. The second pass gives the best of masks 1–3. The losses of both passes are added.
+        """
+        model, config = self.model, self.config
+        first = model.decode(features, batch.points, batch.labels)
+        fed = first.logits[:, :1] if config.through_logits else first.logits[:, :1].detach()
+        points, labels = batch.points, batch.labels
+        if config.clicks:
+            points, labels = self._clicked(batch, first.logits[:, 0].detach().float(), target, None)
+        second = model.decode(features, points, labels, fed)
+        several = slice(1, None) if config.model.masks > 1 else slice(0, 1)
+        there = batch.present
+        return [
+            *self._presence(first.presence, batch),
+            self.masks(first.logits[there, :1].float(), first.iou[there, :1].float(), target[there]),
+            self.masks(first.logits[there, several].float(), first.iou[there, several].float(), target[there]),
+            self.masks(second.logits[there, several].float(), second.iou[there, several].float(), target[there]),
+        ]
+
+    def _looked(self, batch: Batch, features: Features, target: Tensor) -> list[MaskLoss]:
+        """A first look at the frame, and a second one at the crop.
+
+        Prompts with clicks go through both once more: the clicks are placed, by the rule of evaluation, where the
+        second look was wrong; its mask is fed back. Gradients flow from the second look neither into the first mask nor
+        into the mask that is fed back.
+        """
+        model, config = self.model, self.config
+        assert model.second_look is not None
+        points, labels = batch.points, batch.labels
+        first = model.decode(features, points, labels)
+        passes = [*self._presence(first.presence, batch)]
+        there = batch.present.nonzero()[:, 0]
+        passes.append(self.masks(first.logits[there].float(), first.iou[there].float(), target[there]))
+        low = first.logits[:, 0].detach().float()
+        crops = normalise_crops(batch.crops).to(low.dtype)
+        truth = batch.crop_targets.float() / 255
+        plain = (batch.present & (batch.clicks == 0)).nonzero()[:, 0]
+        if len(plain):
+            refined, rated = model.second_look(
+                crops[plain], batch.windows[plain], points[plain], labels[plain], low[plain]
+            )
+            passes.append(self._look_loss(refined, rated, truth[plain]))
+        clicked = (batch.present & (batch.clicks > 0)).nonzero()[:, 0]
+        if len(clicked):
+            windows = batch.windows[clicked]
+            with torch.no_grad():
+                former, _ = model.second_look(crops[clicked], windows, points[clicked], labels[clicked], low[clicked])
+            chosen = Batch(*(value if name in ("images", "inner", "targets") else value[clicked]
+                             for name, value in zip(Batch._fields, batch, strict=True)))  # fmt: skip
+            more, kinds = self._clicked(chosen, former.float(), truth[clicked], windows)
+            whole = look.paste(former.float(), windows, config.model.image_size)
+            fed = F.interpolate(whole[:, None], (config.model.mask_size, config.model.mask_size), mode="area")
+            second = model.decode(features.take(clicked), more, kinds, fed)
+            passes.append(self.masks(second.logits.float(), second.iou.float(), target[clicked]))
+            refined, rated = model.second_look(
+                crops[clicked], windows, more, kinds, second.logits[:, 0].detach().float(), whole
+            )
+            passes.append(self._look_loss(refined, rated, truth[clicked]))
+        return passes
+
+    def _presence(self, presence: Tensor | None, batch: Batch) -> list[MaskLoss]:
+        """The loss of the presence of named structures."""
+        named = (batch.labels >= STRUCTURE).any(1)
+        if presence is None or not bool(named.any()):
+            return []
+        entropy = F.binary_cross_entropy_with_logits(
+            presence[named].float(), batch.present[named].float(), reduction="none"
+        )
+        nothing = torch.zeros_like(entropy)
+        return [MaskLoss(self.config.presence * entropy, nothing, nothing, nothing, nothing)]
+
+    def _look_loss(self, logits: Tensor, predicted: Tensor, target: Tensor) -> MaskLoss:
+        """Cross-entropy + Dice + error of the predicted IoU of the second look: logits (P, s, s), predicted (P,)."""
+        config = self.config
+        logits = logits.float()
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2))
+        dice, iou = dice_loss(logits, target), mask_iou(logits, target)
+        error = (predicted.float() - iou).square()
+        return MaskLoss(config.look * (entropy + dice + config.iou * error), entropy, dice, error, iou)
+
+    def _clicked(self, batch: Batch, logits: Tensor, target: Tensor, windows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Points and labels with the corrective clicks that each prompt gets.
+
+        logits, target: (P, h, h), of the windows (P, 4), or of the whole frame if None.
+        """
+        side = logits.shape[-1]
+        truth, mask = (target >= 0.5).cpu().numpy(), (logits > 0).cpu().numpy()
+        count = batch.clicks.tolist()
+        most = max(count)
+        points = torch.zeros((len(count), most, 2), dtype=batch.points.dtype)
+        labels = torch.full((len(count), most), PADDING, dtype=batch.labels.dtype)
+        for row, number in enumerate(count):
+            for n, (x, y, inside) in enumerate(prompts.clicks(truth[row], mask[row], number)):
+                points[row, n, 0], points[row, n, 1], labels[row, n] = x + 0.5, y + 0.5, inside
+        places = points.to(batch.points.device) / side
+        if windows is not None:
+            places = windows[:, None, :2] + places * (windows[:, None, 2:] - windows[:, None, :2])
+        placed = places * self.config.model.image_size + 0.5
+        return torch.cat([batch.points, placed], 1), torch.cat([batch.labels, labels.to(batch.labels.device)], 1)
 
     def masks(self, logits: Tensor, predicted: Tensor, target: Tensor) -> MaskLoss:
         """Loss of the best of M masks (P, M, S, S) with predicted IoU (P, M) against targets (P, S, S)."""
         config = self.config
         target = target[:, None].expand_as(logits)
         focal, dice, iou = focal_loss(logits, target), dice_loss(logits, target), mask_iou(logits, target)
-        best = (config.focal * focal + config.dice * dice).detach().argmin(1, keepdim=True)
-        focal, dice = focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0]
+        mask = config.focal * focal + config.dice * dice
+        if config.bce:
+            mask = mask + config.bce * F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((2, 3))
+        best = mask.detach().argmin(1, keepdim=True)
         error = (predicted - iou).square()
         error = error.mean(1) if config.all_ious else error.gather(1, best)[:, 0]
-        loss = config.focal * focal + config.dice * dice + config.iou * error
-        return MaskLoss(loss, focal, dice, error, iou.gather(1, best)[:, 0])
+        loss = mask.gather(1, best)[:, 0] + config.iou * error
+        return MaskLoss(loss, focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], error, iou.gather(1, best)[:, 0])

@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from us43d.errors import ConfigError
 from us43d.model import attention
 from us43d.model.attention import biased_attention
-from us43d.model.network import PRESETS, EncoderAttention, UltraSam
+from us43d.model.network import PRESETS, UltraSam
+from us43d.model.vit import EncoderAttention
 
 #: batch, heads, H, W, d
 GRIDS = [(2, 3, 5, 7, 24), (3, 2, 14, 14, 64), (1, 1, 64, 64, 16), (1, 2, 2, 9, 16)]

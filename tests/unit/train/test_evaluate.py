@@ -16,7 +16,7 @@ from us43d.evaluate.results import BASELINE, Evaluation, compare, compared
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.harmonize.merge import merge
-from us43d.model.network import PRESETS, UltraSam
+from us43d.model.network import PRESETS, Features, UltraSam
 from us43d.model.predictor import Encoded, Prediction, Predictor
 from us43d.model.prompts import click
 from us43d.paths import Home
@@ -34,7 +34,7 @@ class Oracle(Predictor):
     def encode(self, picture: np.ndarray) -> Encoded:
         same = [n for n in range(len(self.corpus)) if n not in self.images and self._is(n, picture)]
         self.images.append(same[0])
-        return Encoded(torch.zeros(1), picture.shape[:2], picture.shape[:2])
+        return Encoded(Features(torch.zeros(1)), picture.shape[:2], picture.shape[:2], picture)
 
     def _is(self, image: int, picture: np.ndarray) -> bool:
         found = cv2.imread(str(self.corpus.file(image)), cv2.IMREAD_UNCHANGED)

@@ -23,8 +23,9 @@ from safetensors.torch import load_file
 from us43d.errors import BuildError, ConfigError, LicenceError, StorageError, TrainError, UnknownName, WeightsError
 from us43d.harmonize.corpus import Corpus
 from us43d.model import flops, published, weights
-from us43d.model.network import ImageEncoder, UltraSam
+from us43d.model.network import Features, UltraSam
 from us43d.model.predictor import Predictor
+from us43d.model.vit import ImageEncoder
 from us43d.train import checkpoint, config, data, journal, loop, losses
 from us43d.train.config import PRESETS, TrainConfig
 from us43d.train.loop import rate, train
@@ -622,7 +623,7 @@ def test_a_decoder_of_another_residual_starts_as_the_same_function(
     double = _changed(small, model=small.model.model_dump() | {"mlp_residual": "double"})
     model = loop._initial(double, tmp_path / "single").eval()
     points, labels = torch.tensor([[[9.0, 9.0], [40.0, 50.0]]]), torch.tensor([[2, 3]])
-    embedding = torch.randn(1, 16, 8, 8)
+    embedding = Features(torch.randn(1, 16, 8, 8))
     with torch.inference_mode():
         assert torch.allclose(
             model.decode(embedding, points, labels)[0], single.decode(embedding, points, labels)[0], atol=1e-3
@@ -670,19 +671,20 @@ def test_a_shortened_run_keeps_its_shape() -> None:
     assert (short.steps, short.warm_up, short.milestones) == (300, 5, (200, 289))
 
 
-@pytest.mark.parametrize("name", ["tiny", "ultrasam-vitb"])
+@pytest.mark.parametrize("name", ["tiny", "ultrasam-vitb", "small", "nano"])
 def test_arithmetic_is_counted_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against PyTorch's own counter; the encoder's attention, which it does not see, by its plain formula."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from us43d.model import network as module
+    from us43d.model import vit as module
 
     monkeypatch.setattr(module, "biased_attention", lambda q, k, v, rel_h, rel_w: v)
     shape = PRESETS[name].model
     sides = [shape.grid if n in shape.global_blocks else shape.window for n in range(shape.depth)]
     tokens = [(-(-shape.grid // side) * side) ** 2 for side in sides]
     attention = sum(4 * n * side * (side + 1) * shape.embed_dim for n, side in zip(tokens, sides, strict=True))
+    attention *= shape.encoder == "vit"
     counter = FlopCounterMode(display=False)
     with torch.device("meta"), sdpa_kernel(SDPBackend.MATH):
         model = UltraSam(shape)
@@ -692,6 +694,12 @@ def test_arithmetic_is_counted_right(name: str, monkeypatch: pytest.MonkeyPatch)
         with counter:
             model.decode(embedding, torch.zeros(1, 2, 2), torch.zeros(1, 2, dtype=torch.long))
         assert flops.decoder(shape) == pytest.approx(counter.get_total_flops(), rel=0.01)
+        if model.second_look is not None:
+            side, low = shape.look_size, torch.zeros(1, shape.mask_size, shape.mask_size)
+            points, labels = torch.zeros(1, 2, 2), torch.zeros(1, 2, dtype=torch.long)
+            with counter:
+                model.second_look(torch.zeros(1, 3, side, side), torch.zeros(1, 4), points, labels, low)
+            assert flops.look(shape) == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
 def test_the_share_of_a_gpu_is_known_for_known_ones() -> None:

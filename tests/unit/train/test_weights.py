@@ -64,7 +64,7 @@ def differences(ours: UltraSam, theirs: Any) -> dict[str, float]:
     for prompt in ("points", "box", "mask"):
         if prompt == "points":
             padded = torch.cat([points, torch.zeros(3, 1, 2)], 1), torch.cat([labels, torch.full((3, 1), -1)], 1)
-            found = ours.decode(embedding.expand(3, -1, -1, -1), *padded)
+            found = ours.decode(embedding.expand(3), *padded)
             them: dict[str, Any] = {"input_points": points[None] - 0.5, "input_labels": labels[None]}
         else:
             found = ours.decode(embedding, corners, torch.tensor([[2, 3]]), mask if prompt == "mask" else None)
@@ -74,7 +74,9 @@ def differences(ours: UltraSam, theirs: Any) -> dict[str, float]:
         for result, part in ((single, slice(0, 1)), (several, slice(1, 4))):
             gaps["logits"].append(float((result.pred_masks[0] - found[0][:, part]).abs().max()))
             gaps["iou"].append(float((result.iou_scores[0] - found[1][:, part]).abs().max()))
-    return {"embedding": float((embedding - other).abs().max())} | {name: max(seen) for name, seen in gaps.items()}
+    return {"embedding": float((embedding.embedding - other).abs().max())} | {
+        name: max(seen) for name, seen in gaps.items()
+    }
 
 
 def test_a_sam_model_comes_in_as_it_is(tmp_path: Path) -> None:

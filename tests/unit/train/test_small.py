@@ -1,0 +1,301 @@
+"""The small model: prompts of any number, structures by name, a second look at a crop, corrective clicks."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from us43d.errors import UsageError
+from us43d.harmonize.corpus import Corpus
+from us43d.model import look, prompts
+from us43d.model.layers import _GroupNorm
+from us43d.model.network import PADDING, POSITIVE, PRESETS, STRUCTURE, UPPER_LEFT, ModelConfig, UltraSam
+from us43d.model.predictor import Predictor
+from us43d.train.config import PRESETS as RUNS
+from us43d.train.config import TrainConfig, read
+from us43d.train.data import Draws, batches, collate
+from us43d.train.loop import train
+from us43d.train.losses import Objective
+
+
+@pytest.fixture(scope="module")
+def shape() -> ModelConfig:
+    return PRESETS["nano"].model_copy(update={"image_size": 64, "look_size": 32, "widths": (8, 8, 16, 16, 24)})
+
+
+@pytest.fixture
+def config(shape: ModelConfig) -> TrainConfig:
+    changes = {"batch": 2, "micro_batch": 2, "precision": "float32", "balance": "image"}
+    return read(RUNS["nano"], model=shape.model_dump(), **changes)
+
+
+def disc(side: int, x: float, y: float, radius: float) -> NDArray[np.bool_]:
+    v, u = np.mgrid[:side, :side]
+    return np.asarray((u - x) ** 2 + (v - y) ** 2 <= radius**2)
+
+
+def test_padding_counts_for_nothing(shape: ModelConfig) -> None:
+    model = UltraSam.random(shape, 0).eval()
+    points, labels = torch.tensor([[[20.0, 30.0]]]), torch.tensor([[POSITIVE]])
+    with torch.inference_mode():
+        features = model.encode(torch.randn(1, 3, 64, 64))
+        plain = model.decode(features, points, labels)
+        padded = model.decode(features, F.pad(points, (0, 0, 0, 3)), F.pad(labels, (0, 3), value=PADDING))
+    for one, other in zip(plain, padded, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_a_structure_has_no_place_but_a_name(shape: ModelConfig) -> None:
+    model = UltraSam.random(shape, 0).eval()
+    here, there = torch.zeros(1, 1, 2), torch.full((1, 1, 2), 40.0)
+    sparse = model.prompt_encoder.sparse
+    first, second = torch.tensor([[STRUCTURE + 1]]), torch.tensor([[STRUCTURE + 2]])
+    assert torch.equal(sparse(here, first), sparse(there, first))
+    assert not torch.equal(sparse(here, first), sparse(here, second))
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 2.7])
+def test_a_crop_shows_what_is_in_its_window(scale: float) -> None:
+    """A ramp in x and in y: every pixel of the crop has the value of its place in the image."""
+    rows, columns, side = 200, 320, 50
+    x = np.tile(np.arange(columns, dtype=np.float64) / 2, (rows, 1)).astype(np.uint8)
+    size = np.array([side * scale, side * scale])
+    corner = np.array([60.5, 31.25])
+    of = np.concatenate([corner / (columns, rows), (corner + size) / (columns, rows)])
+    found = look.crop(x, of, side).astype(float)
+    centres = corner[0] + (np.arange(side) + 0.5) * scale - 0.5
+    assert np.abs(found - centres / 2)[:, 1:-1].max() <= 1.01  # the ramp itself is rounded
+
+
+def test_a_window_beyond_the_image_is_black_there() -> None:
+    image = np.full((40, 60), 200, np.uint8)
+    found = look.crop(image, np.array([-0.5, 0.0, 0.5, 1.0]), 20)
+    assert (found[:, :9] == 0).all()
+    assert (found[2:-2, 12:] == 200).all()
+    assert not look.crop(image, np.array([1.5, 1.5, 2.0, 2.0]), 8).any()
+
+
+def test_pasting_inverts_sampling() -> None:
+    mask = torch.from_numpy(disc(64, 30, 25, 12)).float()[None, None] * 16 - 8
+    windows = torch.tensor([[0.1, 0.05, 0.9, 0.85]])
+    crop = look.sample(mask + 8, windows, 96)[:, 0] - 8
+    back = look.paste(crop, windows, 64)
+    assert ((back > 0) == (mask[:, 0] > 0)).float().mean() > 0.995
+    assert back[0, 0, 0] == look.OUTSIDE
+
+
+def test_prompts_are_where_they_were_given(shape: ModelConfig) -> None:
+    second = look.SecondLook(shape)
+    windows = torch.tensor([[0.25, 0.25, 0.75, 0.75]])
+    points = torch.tensor([[[24.5, 24.5], [40.5, 40.5], [32.5, 28.5]]])  # pixels of 64, half a pixel added
+    labels = torch.tensor([[2, 3, 0]])
+    box, positive, negative = (maps[0, 0] for maps in second._maps(windows, points, labels))
+    assert box.sum() == pytest.approx(16 * 16, abs=1)
+    assert box[8:24, 8:24].min() == 1
+    assert not positive.any()
+    assert divmod(int(negative.argmax()), 32) in {(11, 15), (11, 16), (12, 15), (12, 16)}
+
+
+def test_the_window_of_a_box_has_a_margin() -> None:
+    x0, y0, x1, y1 = look.window((20, 30, 60, 50), (100, 200))
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((0.2, 0.4))
+    assert (x1 - x0, y1 - y0) == pytest.approx((look.MARGIN * 0.2, look.MARGIN * 0.2))
+    tiny = look.window((5, 5, 6, 6), (1000, 1000))
+    assert tiny[2] - tiny[0] == pytest.approx(look.MARGIN * look.LEAST)
+
+
+def test_the_norms_gradient_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    x, dy = torch.randn(3, 16, 7, 6), torch.randn(3, 16, 7, 6)
+    weight, bias = torch.randn(16), torch.randn(16)
+    for tensor in (x, weight, bias):
+        tensor.requires_grad_()
+    mine = _GroupNorm.apply(x, weight, bias, 8, 1e-5)
+    theirs = F.group_norm(x, 8, weight, bias, 1e-5)
+    assert torch.equal(mine, theirs)
+    inputs = (x, weight, bias)
+    for one, other in zip(torch.autograd.grad(mine, inputs, dy), torch.autograd.grad(theirs, inputs, dy), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+def test_draws_hold_every_kind_of_prompt(blobs: Corpus, config: TrainConfig) -> None:
+    batch = collate([Draws(blobs, config).draw(place) for place in range(60)])
+    named = (batch.labels >= STRUCTURE).any(1)
+    boxed = (batch.labels == UPPER_LEFT).any(1)
+    assert named.any()
+    assert boxed.any()
+    assert (batch.labels == POSITIVE).any(1)[~boxed & ~named].all()
+    assert (batch.labels == 0).any(), "negative points"
+    assert ((batch.labels >= 0).sum(1) > 2).any(), "boxes with points"
+    assert (batch.clicks > 0).any()
+    assert (batch.clicks[named] == 0).all()
+    assert batch.crops.shape[1:] == (32, 32, 3)
+
+
+def test_crops_show_their_targets(blobs: Corpus, config: TrainConfig) -> None:
+    """The crop's target is the low-resolution target seen through the window."""
+    batch = collate([Draws(blobs, config).draw(place) for place in range(20)])
+    there = batch.present
+    low = batch.targets[batch.target_of][there].float()[:, None] / 255
+    seen = look.sample(low, batch.windows[there], 32)[:, 0] > 0.5
+    truth = batch.crop_targets[there] > 127
+    dice = 2 * (seen & truth).sum((1, 2)) / (seen.sum((1, 2)) + truth.sum((1, 2)))
+    assert dice.median() > 0.85
+
+
+def test_points_drawn_outside_are_outside() -> None:
+    mask = disc(60, 30, 30, 9)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        x, y = prompts.outside(mask, rng) or (30, 30)
+        assert not mask[int(y), int(x)]
+        assert np.hypot(x - 30, y - 30) < 9 * 2.5
+    assert prompts.outside(np.ones((5, 5), bool), rng) is None
+
+
+def test_clicks_mend_one_error_after_another() -> None:
+    truth, found = disc(80, 25, 40, 10) | disc(80, 60, 40, 8), disc(80, 40, 15, 6)
+    places = prompts.clicks(truth, found, 5)
+    assert places[0] == prompts.click(truth, found)
+    assert [inside for *_, inside in places[:3]] == [1, 1, 0]
+    assert prompts.clicks(truth, truth, 3) == []
+
+
+def test_a_structure_that_is_absent_has_no_mask_but_a_presence(blobs: Corpus, config: TrainConfig) -> None:
+    draws = Draws(blobs, config)
+    draws.absent = [[7]] * len(draws.absent)  # a structure that no image shows
+    batch = collate([draws.draw(place) for place in range(20)])
+    absent = ~batch.present
+    assert absent.any()
+    assert (batch.labels[absent] >= STRUCTURE).any(1).all()
+    assert not batch.targets[batch.target_of[absent]].any()
+    objective = Objective(UltraSam.random(config.model, 0), config)
+    loss, sums = objective(batch)
+    loss.backward()
+    assert torch.isfinite(sums).all()
+    assert objective.model.mask_decoder.presence_head.layers[-1].bias.grad.abs() > 0
+
+
+def test_one_batch_is_learnt(blobs: Corpus, config: TrainConfig) -> None:
+    changes = {"batch": 4, "micro_batch": 4, "structure_prompts": 0, "instances": 1, "repeats": 1, "zoom": 0.0}
+    settings = read(config, **changes)
+    batch = next(batches(Draws(blobs, settings), 0, 0, 1))
+    model = UltraSam.random(settings.model, 0).train()
+    objective, optimizer = Objective(model, settings), torch.optim.AdamW(model.parameters(), 3e-3)
+    seen = []
+    for _ in range(60):
+        loss, sums = objective(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seen.append(float(sums[0]) / len(batch.labels))
+    assert seen[-1] < 0.35 * seen[0]
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(blobs: Corpus, config: TrainConfig, tmp_path: Path) -> None:
+    settings = read(config, steps=4, warm_up=1, validation_images=0, save_every=2, workers=0)
+    whole = train(settings, blobs, tmp_path / "whole")
+    half = tmp_path / "half"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("us43d.train.loop._Run._note", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("us43d.train.loop._Run._validate", lambda run: None)
+        with pytest.raises(KeyboardInterrupt):
+            train(read(settings, log_every=3), blobs, half)
+    again = train(read(settings, log_every=3), blobs, half, resume=True)
+    one, other = (Predictor.from_weights(each.weights).model.state_dict() for each in (whole, again))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+# ---------------------------------------------------------------------------------------------------------- predicting
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """A model that has seen bright discs on noise for a minute's worth of steps would be slow; this one is random."""
+    shape = PRESETS["nano"].model_copy(update={"image_size": 64, "look_size": 32, "widths": (8, 8, 16, 16, 24)})
+    return Predictor(UltraSam.random(shape, 0))
+
+
+def picture() -> NDArray[np.uint8]:
+    rng = np.random.default_rng(0)
+    return (80 + 100 * disc(150, 70, 60, 25) + rng.normal(0, 8, (150, 150))).clip(0, 255).astype(np.uint8)[:120]
+
+
+def test_a_box_bounds_its_mask(learnt: Predictor) -> None:
+    learnt.set_image(picture())
+    mask = learnt.predict(box=(45, 35, 95, 85)).mask
+    assert mask.shape == (120, 150)
+    x0, y0, x1, y1 = look.window((45, 35, 95, 85), (120, 150)) * (150, 120, 150, 120)
+    ys, xs = np.nonzero(mask)
+    if len(xs):
+        assert xs.min() >= int(x0)
+        assert xs.max() <= x1
+        assert ys.min() >= int(y0)
+        assert ys.max() <= y1
+
+
+def test_a_second_look_can_be_left_out(learnt: Predictor) -> None:
+    learnt.set_image(picture())
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        second = learnt.model.second_look
+        patch.setattr(second, "forward", lambda *args: calls.append(1) or type(second).forward(second, *args))
+        quick = learnt.predict(box=(45, 35, 95, 85), refine=0)
+        assert not calls
+        learnt.predict(box=(45, 35, 95, 85))
+        assert len(calls) == 1
+        learnt.predict(points=[(70, 60)])
+        assert len(calls) == 3  # around the first mask, then around what was found there
+    assert quick.logits.shape == (learnt.model.config.mask_size,) * 2
+
+
+def test_prompts_in_a_batch_are_as_prompts_alone(learnt: Predictor) -> None:
+    encoded = learnt.encode(picture())
+    scale = np.array(encoded.scale)
+    corners = np.array([[[45, 35], [95, 85]], [[20, 20], [60, 90]]]) * scale + 0.5
+    points, labels = torch.from_numpy(corners).float(), torch.tensor([[2, 3], [2, 3]])
+    together = learnt.segment(encoded, points, labels)
+    alone = [learnt.segment(encoded, points[n : n + 1], labels[n : n + 1])[0] for n in range(2)]
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.logits - other.logits).max() < 1e-3
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+def test_a_mask_can_be_a_prompt_and_clicks_correct_it(learnt: Predictor) -> None:
+    learnt.set_image(picture())
+    truth = disc(150, 70, 60, 25)[:120]
+    first = learnt.predict(mask=truth)
+    again = learnt.predict(mask=truth, points=[(70, 60)], labels=[0])
+    assert first.mask.shape == truth.shape
+    assert not np.array_equal(first.logits, again.logits)
+    with pytest.raises(UsageError, match="does not fit the image, or is empty"):
+        learnt.predict(mask=np.zeros_like(truth))
+
+
+def test_a_structure_needs_a_model_that_knows_it(learnt: Predictor) -> None:
+    learnt.set_image(picture())
+    found = learnt.predict(structure=3)
+    assert 0 <= found.presence <= 1
+    with pytest.raises(UsageError, match="knows no structure 500"):
+        learnt.predict(structure=500)
+    tiny = Predictor(UltraSam.random(PRESETS["tiny"], 0))
+    tiny.set_image(picture())
+    with pytest.raises(UsageError, match="knows no structures by name"):
+        tiny.predict(structure=3)
+
+
+def test_a_mask_of_a_window_lies_where_the_window_is() -> None:
+    from us43d.model.predictor import _placed
+
+    logits = cv2.resize(np.where(disc(32, 15.5, 15.5, 10), 8.0, -8.0).astype(np.float32), (128, 128))
+    mask = _placed(logits, np.array([0.2, 0.4, 0.6, 0.8]), (100, 200))
+    ys, xs = np.nonzero(mask)
+    assert (xs.mean(), ys.mean()) == pytest.approx((79.5, 59.5), abs=0.6)
+    assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == pytest.approx((80 * 20 / 32, 40 * 20 / 32), abs=3)

@@ -1,0 +1,141 @@
+"""All that shapes a model; stored with its weights."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["PRESETS", "ModelConfig"]
+
+_Width: TypeAlias = Annotated[int, Field(gt=0, le=16384)]
+
+
+class ModelConfig(BaseModel):
+    """All that shapes the model; stored with the weights.
+
+    Attributes:
+        encoder: "vit" is SAM's image encoder; "conv" a convolutional one that also hands features of strides 4 and 8
+            to the mask decoder. embed_dim, depth, heads, mlp_ratio, window and global_blocks belong to "vit", widths
+            and blocks to "conv" (channels and residual blocks at strides 2, 4, 8, 16 and 32).
+        stretch: Resize an image to a square; otherwise its long side is resized and the rest padded with zeros.
+        masks: Masks predicted for a prompt. 4 as in SAM: the first for unambiguous prompts, three for others.
+        structures: Rows of the table of structures, one per id of the taxonomy; 0 for a model that is prompted by
+            boxes and points alone. With structures, the decoder also predicts whether the structure is present.
+        look: Channels of the second look (us43d.model.look), by level; empty for a model without it.
+        look_size: Side of the crop the second look sees, in pixels.
+        mlp_residual: "single" is Meta's and MedSAM's decoder, q = norm(q + mlp(q)); "double" is UltraSam's, which adds
+            the residual twice, q = norm(2q + mlp(q)).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: Literal["vit", "conv"] = "vit"
+    image_size: int = Field(default=1024, gt=0, le=16384)
+    stretch: bool = False
+    patch_size: int = Field(default=16, gt=0, le=1024)
+    embed_dim: int = Field(default=768, gt=0, le=16384)
+    depth: int = Field(default=12, gt=0, le=256)
+    heads: int = Field(default=12, gt=0, le=1024)
+    mlp_ratio: float = Field(default=4.0, gt=0, le=64)
+    window: int = Field(default=14, gt=0, le=1024)
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    widths: tuple[_Width, ...] = ()
+    blocks: tuple[Annotated[int, Field(ge=0, le=256)], ...] = ()
+    prompt_dim: int = Field(default=256, gt=0, le=16384)
+    masks: int = Field(default=4, gt=0, le=64)
+    structures: int = Field(default=0, ge=0, le=65536)
+    look: tuple[_Width, ...] = ()
+    look_size: int = Field(default=128, gt=0, le=4096)
+    decoder_depth: int = Field(default=2, gt=0, le=256)
+    decoder_heads: int = Field(default=8, gt=0, le=1024)
+    decoder_mlp: int = Field(default=2048, gt=0, le=131072)
+    decoder_dropout: float = Field(default=0.0, ge=0, lt=1)
+    iou_hidden: int = Field(default=256, gt=0, le=16384)
+    mlp_residual: Literal["single", "double"] = "single"
+    encoder_eps: float = 1e-6
+    decoder_eps: float = 1e-5
+    fourier_scale: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "ModelConfig":
+        for whole, part in (
+            ("image_size", "patch_size"), ("embed_dim", "heads"), ("prompt_dim", "decoder_heads"),
+        ):  # fmt: skip
+            if getattr(self, whole) % getattr(self, part):
+                raise ValueError(f"{whole} {getattr(self, whole)} is no multiple of {part} {getattr(self, part)}")
+        if self.prompt_dim % 8 or (self.prompt_dim // 2) % self.decoder_heads:
+            raise ValueError(f"prompt_dim {self.prompt_dim} does not fit {self.decoder_heads} heads of half its width")
+        if self.encoder == "conv" and not len(self.widths) == len(self.blocks) == 5:
+            raise ValueError("a conv encoder needs 5 widths and 5 numbers of blocks, for strides 2 to 32")
+        if self.encoder == "conv" and (self.patch_size != 16 or self.image_size % 32):
+            raise ValueError("a conv encoder has patch_size 16 and an image_size divisible by 32")
+        if self.look and self.look_size % 2 ** (len(self.look) - 1):
+            raise ValueError(f"look_size {self.look_size} does not halve {len(self.look) - 1} times")
+        if outside := [block for block in self.global_blocks if not 0 <= block < self.depth]:
+            raise ValueError(f"global_blocks {outside} lie outside of the {self.depth} blocks")
+        return self
+
+    @property
+    def grid(self) -> int:
+        """Side of the embedding's grid."""
+        return self.image_size // self.patch_size
+
+    @property
+    def mask_size(self) -> int:
+        """Side of the low-resolution logits and of mask prompts."""
+        return 4 * self.grid
+
+
+#: ViT-B, L and H are Meta's, tiny is the same network in miniature, to try it on a CPU; small is the model that ships;
+#: nano has the parts of small at a size that learns in minutes.
+PRESETS: dict[str, ModelConfig] = {
+    "vit_b": ModelConfig(),
+    "vit_l": ModelConfig(embed_dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+    "vit_h": ModelConfig(embed_dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
+    "ultrasam": ModelConfig(mlp_residual="double", decoder_dropout=0.1),
+    "ultrasam-clicks": ModelConfig(mlp_residual="double", decoder_dropout=0.1, structures=128),
+    "tiny": ModelConfig(
+        image_size=128,
+        patch_size=8,
+        embed_dim=96,
+        depth=4,
+        heads=3,
+        window=8,
+        global_blocks=(1, 3),
+        prompt_dim=64,
+        decoder_heads=4,
+        decoder_mlp=256,
+        iou_hidden=64,
+        fourier_scale=0.5,
+    ),
+    "small": ModelConfig(
+        encoder="conv",
+        image_size=256,
+        stretch=True,
+        widths=(24, 48, 96, 160, 224),
+        blocks=(0, 1, 2, 2, 1),
+        prompt_dim=128,
+        decoder_heads=4,
+        decoder_mlp=512,
+        iou_hidden=128,
+        fourier_scale=0.5,
+        masks=1,
+        structures=128,
+        look=(16, 32, 64, 96, 128),
+    ),
+    "nano": ModelConfig(
+        encoder="conv",
+        image_size=128,
+        stretch=True,
+        widths=(16, 24, 48, 80, 112),
+        blocks=(0, 1, 1, 1, 1),
+        prompt_dim=64,
+        decoder_heads=4,
+        decoder_mlp=256,
+        iou_hidden=64,
+        fourier_scale=0.5,
+        masks=1,
+        structures=128,
+        look=(12, 24, 48, 64),
+        look_size=96,
+    ),
+}

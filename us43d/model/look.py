@@ -1,0 +1,182 @@
+"""The second look: a small U-Net on a crop around the prompt, at a higher resolution than the whole frame allows.
+
+It sees the crop, the prompts as maps, the mask of the first look and, after corrective clicks, the mask they correct
+(the idea of FocalClick, Chen et al. 2022). P prompts, s = look_size. Windows are (x0, y0, x1, y1) in fractions of the
+frame: 0 its left or upper edge, 1 its right or lower one; a window may reach beyond the frame, which is black there.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from us43d.model.config import ModelConfig
+from us43d.model.layers import Norm
+
+__all__ = ["MARGIN", "OUTSIDE", "SEEN", "SecondLook", "crop", "paste", "sample", "window"]
+
+#: Sides of the window in sides of the box it is made for.
+MARGIN = 1.25
+#: Least side of a window, in fractions of the frame.
+LEAST = 1 / 64
+#: Logit of what lies outside of a window: background.
+OUTSIDE = -8.0
+#: Width of a click in the maps, in sides of the window.
+CLICK = 0.03
+#: Channels of the input: red, green, blue; box, clicks inside, clicks outside; mask of the first look, mask to correct.
+SEEN = 8
+
+
+def window(box: NDArray[Any] | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The window of a box.
+
+    Args:
+        box: (x0, y0, x1, y1) in pixels of the image, as in COCO: x1 = x0 + width.
+        shape: (rows, columns) of the image.
+
+    Returns:
+        (4,) in fractions of the frame.
+    """
+    size = np.array([shape[1], shape[0]], np.float64)
+    low, high = np.asarray(box, np.float64).reshape(2, 2) / size
+    half = MARGIN * np.maximum(high - low, LEAST) / 2
+    centre = (low + high) / 2
+    return np.concatenate([centre - half, centre + half])
+
+
+def crop(pixels: NDArray[Any], of: NDArray[Any], side: int) -> NDArray[np.uint8]:
+    """Cut a window out of an image and resize it to side × side.
+
+    Args:
+        pixels: (rows, columns) or (rows, columns, channels) uint8.
+        of: (4,) window.
+        side: of the result, in pixels.
+
+    Returns:
+        (side, side) or (side, side, channels) uint8; averaged where it is reduced, black outside of the image.
+    """
+    rows, columns = pixels.shape[:2]
+    x0, y0, x1, y1 = np.asarray(of, np.float64) * (columns, rows, columns, rows)
+    across, down = (x1 - x0) / side, (y1 - y0) / side
+    # A pixel more on each side, which the interpolation of the outermost pixels needs.
+    left, top = max(int(np.floor(x0)) - 1, 0), max(int(np.floor(y0)) - 1, 0)
+    inside = pixels[top : max(int(np.ceil(y1)) + 1, top + 1), left : max(int(np.ceil(x1)) + 1, left + 1)]
+    if 0 in inside.shape:
+        return np.zeros((side, side, *pixels.shape[2:]), np.uint8)
+    if max(across, down) >= 1.5:  # reduced: without averaging, speckle would alias
+        inside = cv2.blur(inside, (max(1, round(across)), max(1, round(down))))
+    # OpenCV counts from the centre of the first pixel.
+    matrix = np.array([[across, 0, x0 - left + across / 2 - 0.5], [0, down, y0 - top + down / 2 - 0.5]])
+    out = cv2.warpAffine(inside, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return np.asarray(out, np.uint8)
+
+
+def sample(maps: Tensor, windows: Tensor, side: int) -> Tensor:
+    """Read maps of the whole frame (P, 1, h, w) inside of windows (P, 4) → (P, 1, side, side), 0 outside."""
+    at = (torch.arange(side, device=maps.device, dtype=windows.dtype) + 0.5) / side
+    low, high = windows[:, None, :2], windows[:, None, 2:]
+    x, y = (2 * (low + (high - low) * at[None, :, None]) - 1).unbind(-1)
+    grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
+    return F.grid_sample(maps, grid.to(maps.dtype), align_corners=False)
+
+
+def paste(logits: Tensor, windows: Tensor, side: int) -> Tensor:
+    """Put logits of windows (P, s, s) into the whole frame (P, side, side); OUTSIDE beyond the window."""
+    at = (torch.arange(side, device=logits.device, dtype=windows.dtype) + 0.5) / side
+    low, high = windows[:, None, :2], windows[:, None, 2:]
+    x, y = (2 * (at[None, :, None] - low) / (high - low) - 1).unbind(-1)
+    grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
+    return F.grid_sample(logits[:, None] - OUTSIDE, grid.to(logits.dtype), align_corners=False)[:, 0] + OUTSIDE
+
+
+class Block(nn.Sequential):
+    """Two 3×3 convolutions, each normalised, with ReLU."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__(
+            nn.Conv2d(into, out, 3, padding=1, bias=False), Norm(out), nn.ReLU(inplace=True),
+            nn.Conv2d(out, out, 3, padding=1, bias=False), Norm(out), nn.ReLU(inplace=True),
+        )  # fmt: skip
+
+
+class SecondLook(nn.Module):
+    """A U-Net at half of the crop's resolution, and one convolution at all of it, which sees the input again."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = config.look
+        self.side, self.frame = config.look_size, config.image_size
+        self.stem = nn.Sequential(
+            nn.Conv2d(SEEN, widths[1], 3, 2, padding=1, bias=False), Norm(widths[1]), nn.ReLU(inplace=True),
+            nn.Conv2d(widths[1], widths[1], 3, padding=1, bias=False), Norm(widths[1]), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        self.down = nn.ModuleList(Block(a, b) for a, b in pairwise(widths[1:]))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairwise(widths))
+        self.join = nn.ModuleList(Block(2 * a, a) for a in widths[1:-1])
+        self.last = nn.Conv2d(widths[0] + SEEN, widths[0], 3, padding=1)
+        self.mask = nn.Conv2d(widths[0], 1, 1)
+        self.iou = nn.Sequential(nn.Linear(widths[-1], widths[-1]), nn.ReLU(), nn.Linear(widths[-1], 1))
+
+    def forward(
+        self,
+        crops: Tensor,
+        windows: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        first: Tensor,
+        former: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Refine the masks of P prompts.
+
+        Args:
+            crops: (P, 3, s, s), normalised as the encoder's input.
+            windows: (P, 4) of the crops.
+            points: (P, N, 2) in pixels of the network's input, as `UltraSam.decode` takes them.
+            labels: (P, N) int.
+            first: (P, h, w) logits of the whole frame, of the first look.
+            former: (P, h, w) logits of the whole frame, of the mask that clicks correct.
+
+        Returns:
+            Logits (P, s, s) of the windows, and predicted IoU (P,).
+        """
+        seen = [sample(first[:, None].sigmoid(), windows, self.side)]
+        seen.append(
+            torch.zeros_like(seen[0]) if former is None else sample(former[:, None].sigmoid(), windows, self.side)
+        )
+        maps = (*self._maps(windows, points, labels), *seen)
+        shown = torch.cat([crops, *(values.to(crops.dtype) for values in maps)], 1)
+        shown = shown.contiguous(memory_format=torch.channels_last)
+        x = self.stem(shown)
+        levels = [x]
+        for block in self.down:
+            x = block(F.max_pool2d(x, 2))
+            levels.append(x)
+        iou = self.iou(x.mean((2, 3)))[:, 0]
+        for n in range(len(self.join) - 1, -1, -1):
+            x = self.join[n](torch.cat([self.up[n + 1](x), levels[n]], 1))
+        x = F.relu(self.last(torch.cat([self.up[0](x), shown], 1)), inplace=True)
+        return self.mask(x)[:, 0], iou
+
+    def _maps(self, windows: Tensor, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Prompts as maps (P, 1, s, s) of the windows: inside of the box, positive clicks, negative clicks."""
+        side = self.side
+        low, high = windows[:, None, :2], windows[:, None, 2:]
+        places = ((points - 0.5) / self.frame - low) / (high - low)  # (P, N, 2) in sides of the window
+        at = (torch.arange(side, device=points.device, dtype=places.dtype) + 0.5) / side
+
+        distance = ((at - places[..., None]) / CLICK).square()  # (P, N, 2, s)
+        blobs = torch.exp(-0.5 * (distance[:, :, 1, :, None] + distance[:, :, 0, None, :]))  # (P, N, s, s)
+        clicks = [(blobs * (labels == kind)[..., None, None]).amax(1, keepdim=True) for kind in (1, 0)]
+
+        corners = [torch.where((labels == kind)[..., None], places, 0).sum(1) for kind in (2, 3)]  # (P, 2) each
+        soft = [(1.0 * (at - corners[0][..., None]) * side + 0.5).clamp(0, 1),
+                ((corners[1][..., None] - at) * side + 0.5).clamp(0, 1)]  # fmt: skip
+        inside = soft[0] * soft[1]  # (P, 2, s)
+        boxed = (labels == 2).any(1)[:, None, None, None]
+        box = (inside[:, 1, :, None] * inside[:, 0, None, :])[:, None] * boxed
+        return box, clicks[0], clicks[1]
