@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from us43d.errors import SomeFailed, Us43dError, UsageError, listed
+from us43d.errors import ImageError, SomeFailed, Us43dError, UsageError, listed
 
 from .models import Device, Dtype, device_of, predictor, weights_of
 from .output import Session
@@ -29,7 +29,7 @@ _SHOWN = 40
     kept="Masks written so far are complete.",
     examples=(
         "us43d predict scan.png --weights ultrasam --box 120,80,310,260",
-        "us43d predict scan.dcm --weights ultrasam --point 200,150 --point 260,90,0",
+        "us43d predict scan.dcm --weights ultrasam --point 200,150 --point 260,90,0 --crop-sector",
         "us43d predict scans/ --weights first --prompts prompts.json --out found",
         "us43d predict sweep.mp4 --weights ultrasam --everything --frame 12",
     ),
@@ -66,6 +66,10 @@ def predict(
     frame: Annotated[
         int | None, typer.Option(min=0, help="This frame alone, from 0; all if left out.", show_default=False)
     ] = None,
+    crop_sector: Annotated[
+        bool,
+        typer.Option("--crop-sector", help="Show the model only the ultrasound region that a DICOM file declares."),
+    ] = False,
     refine: Annotated[int, typer.Option(min=0, max=1, help="Passes that refine the first mask.")] = 1,
     postprocess: Annotated[
         Literal["sharp", "paper"],
@@ -106,12 +110,18 @@ def predict(
             wanted = [prompt for at, prompt in by_input[media.relative] if still or at in (None, frame.number)]
         if not (wanted or everything):
             return None
-        model.set_image(frame.pixels)
+        shape = frame.pixels.shape[0], frame.pixels.shape[1]
+        region = _region(media) if crop_sector else (0, 0, shape[1], shape[0])
+        x0, y0, x1, y1 = region
+        model.set_image(frame.pixels[y0:y1, x0:x1])
         if everything:
-            return segment.everything(
+            segments = segment.everything(
                 model, grid=grid, min_score=min_score, overlap=overlap, refine=refine, postprocess=postprocess
             )
-        return segment.prompted(model, wanted, refine=refine, postprocess=postprocess)
+        else:
+            placed = [segment.within(prompt, region) for prompt in wanted] if crop_sector else wanted
+            segments = segment.prompted(model, placed, refine=refine, postprocess=postprocess)
+        return [segment.whole(one, region, shape) for one in segments] if crop_sector else segments
 
     writer = segment.Writer(out)
     failed = _run(session, inputs, frame, work, writer)
@@ -132,6 +142,15 @@ def predict(
             f"{len(failed)} of {len(inputs)} files could not be segmented: {listed(failed)}.",
             disk=f"The others are in {out}.",
         )
+
+
+def _region(media: "Media") -> tuple[int, int, int, int]:
+    if media.region is None:
+        raise ImageError(
+            f"{media.path} declares no ultrasound region, which only DICOM files do (SequenceOfUltrasoundRegions).",
+            next="crop the image, or the same without --crop-sector",
+        )
+    return media.region
 
 
 def _run(

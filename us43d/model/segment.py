@@ -20,7 +20,18 @@ from us43d.model.predictor import Postprocess, Predictor, at_once, point_prompts
 from us43d.pictures.media import Frame, Media
 from us43d.pictures.volume import nifti
 
-__all__ = ["Prompt", "Prompts", "Segment", "Writer", "everything", "matched", "prompted", "read_prompts"]
+__all__ = [
+    "Prompt",
+    "Prompts",
+    "Segment",
+    "Writer",
+    "everything",
+    "matched",
+    "prompted",
+    "read_prompts",
+    "whole",
+    "within",
+]
 
 
 class Prompt(NamedTuple):
@@ -61,6 +72,9 @@ class Segment(NamedTuple):
         return {"size": list(self.shape), "counts": self.rle}
 
 
+#: (x0, y0, x1, y1) in pixels, x1 and y1 excluded.
+Region: TypeAlias = tuple[int, int, int, int]
+
 #: The longer side of an overlay is at most so many pixels.
 _OVERLAY = 2048
 
@@ -81,6 +95,33 @@ def prompted(
         )
         segments.append(Segment.of(prompt, predicted.mask, predicted.score))
     return segments
+
+
+def within(prompt: Prompt, region: Region) -> Prompt:
+    """Move a prompt to the coordinates of a region of the image. Raises UsageError if it lies outside."""
+    x0, y0, x1, y1 = region
+    points = [*prompt.points, *([prompt.box[:2]] if prompt.box else [])]
+    ends = [*prompt.points, *([prompt.box[2:]] if prompt.box else [])]
+    if any(x >= x1 or y >= y1 for x, y in points) or any(x < x0 or y < y0 for x, y in ends):
+        raise UsageError(
+            f"A prompt lies outside of the ultrasound region {x0},{y0},{x1},{y1}.",
+            next="the same without --crop-sector",
+        )
+    return _moved(prompt, -x0, -y0)
+
+
+def whole(segment: Segment, region: Region, shape: tuple[int, int]) -> Segment:
+    """Put a segment of a region into the image of (rows, columns) that the region was cut from."""
+    x0, y0, x1, y1 = region
+    mask = np.zeros(shape, bool)
+    mask[y0:y1, x0:x1] = segment.mask
+    return Segment.of(_moved(segment.prompt, x0, y0), mask, segment.score)
+
+
+def _moved(prompt: Prompt, x: float, y: float) -> Prompt:
+    x0, y0, x1, y1 = prompt.box or (0.0, 0.0, 0.0, 0.0)
+    box = (x0 + x, y0 + y, x1 + x, y1 + y) if prompt.box else None
+    return Prompt(box, tuple((px + x, py + y) for px, py in prompt.points), prompt.labels)
 
 
 def everything(

@@ -135,11 +135,10 @@ class Dicom:
             self.spacing = (x, y) if x and y else None
 
     def _inside(self, region: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
-        """The region cut at the frame's border; None if it lies outside or is the whole frame."""
+        """The region cut at the frame's border; None if it lies outside."""
         columns, rows = int(self.header.Columns), int(self.header.Rows)
         x0, y0, x1, y1 = max(0, region[0]), max(0, region[1]), min(columns, region[2]), min(rows, region[3])
-        whole = (x0, y0, x1, y1) == (0, 0, columns, rows)
-        return None if whole or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
+        return None if x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
 
     def _check_deflated(self) -> bool:
         """Whether the file is deflated. Refuses one that would fill the memory, as pydicom inflates it whole."""

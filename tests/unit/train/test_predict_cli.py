@@ -509,3 +509,41 @@ def test_litter_of_desktops_is_not_opened(us43d, picture: np.ndarray) -> None:
     for _ in range(2):
         assert us43d("predict", ".", "--weights", "small", "--box", "20,10,80,70", "--out", "out")[0] == 0
         assert len(written(Path("out"))["images"]) == 1
+
+
+def test_the_region_that_dicom_declares_is_cropped(us43d, home: Path, picture: np.ndarray) -> None:
+    """Masks and prompts are those of the whole frame; what lies outside of the region does not matter."""
+    import pydicom
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    banner = picture.copy()
+    banner[:20], banner[80:], banner[:, :10] = 255, 0, 77
+    for name, pixels in (("a.dcm", picture), ("b.dcm", banner)):
+        dicom(Path(name), pixels, "MONOCHROME2")
+        data, item = pydicom.dcmread(name), Dataset()
+        for field, value in (("MinX0", 10), ("MinY0", 20), ("MaxX1", 119), ("MaxY1", 79)):
+            setattr(item, f"RegionLocation{field}", value)
+        item.RegionSpatialFormat, item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection = 1, 3, 3
+        item.PhysicalDeltaX = item.PhysicalDeltaY = 0.02
+        data.SequenceOfUltrasoundRegions = Sequence([item])
+        data.save_as(name)
+    words = ("--weights", "small", "--crop-sector", "--box", "30,25,80,70", "--out")
+    for name in "ab":
+        assert us43d("predict", f"{name}.dcm", *words, name)[0] == 0
+    one, two = written(Path("a")), written(Path("b"))
+    for field in ("segmentation", "score", "prompt", "bbox", "area"):
+        assert one["annotations"][0][field] == two["annotations"][0][field]
+    assert one["annotations"][0]["prompt"]["box"] == [30, 25, 80, 70]
+    assert one["images"][0]["spacing_mm"] == [0.2, 0.2]
+    predictor = Predictor.from_weights(home / "weights" / "small")
+    predictor.set_image(picture[20:80, 10:120])
+    wanted = np.zeros(SHAPE, bool)
+    wanted[20:80, 10:120] = predictor.predict(box=(20, 5, 70, 50)).mask
+    assert (coco.decode(one["annotations"][0]["segmentation"]) == wanted).all()
+    code, _, err = us43d("predict", "a.dcm", "--weights", "small", "--crop-sector", "--point", "5,50")
+    assert (code, "outside of the ultrasound region 10,20,120,80" in err) == (2, True)
+    assert us43d("predict", "a.dcm", "--weights", "small", "--crop-sector", "--everything", "--grid", "3")[0] == 0
+    cv2.imwrite("scan.png", picture)
+    code, _, err = us43d("predict", "scan.png", *words, "c")
+    assert (code, "scan.png declares no ultrasound region" in err) == (1, True)
