@@ -1,14 +1,16 @@
 """The card that goes with a run's weights: what they were trained on, what that allows, whom to cite."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from us43d import atomic
 from us43d.harmonize.corpus import Corpus
 from us43d.train.config import TrainConfig
 
 __all__ = ["model_card", "references", "write"]
+
+Quality: TypeAlias = Callable[[Mapping[str, Any]], str]
 
 _USE = {True: "allowed by every source", False: "forbidden by some", None: "not settled for some"}
 _ALLOWED = {True: "allowed", False: "forbidden", None: "not settled"}
@@ -24,8 +26,9 @@ def references(corpus: Corpus, config: TrainConfig) -> str:
     return "\n\n".join(sorted(entries)) + "\n"
 
 
-def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig) -> str:
-    """Markdown. meta: what is kept with the weights (run, preset, step, corpus, init, licences, validation)."""
+def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig, quality: Quality) -> str:
+    """Markdown. meta: what is kept with the weights (run, preset, step, corpus, init, licences, validation). quality: a
+    sentence on a record of the validation."""
     licences, validation = meta["licences"], meta["validation"]
     made_up = [each["name"] for each in _used(corpus, config) if each.get("specimen")]
     parts = [
@@ -48,15 +51,11 @@ def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig) -> 
     if validation is None:
         parts.append("No image was held out.")
     else:
-        parts.append(
-            f"Mean Dice of {validation['instances']:,} instances of {validation['groups']:,} groups of the validation "
-            f"split at step {validation['step']:,}: exact box {validation['box_dice']:.3f}, one point "
-            f"{validation['point_dice']:.3f}; the box's inscribed ellipse {validation['ellipse_dice']:.3f}."
-        )
+        parts.append(quality(validation))
     return "\n\n".join(parts) + "\n"
 
 
-def write(folder: Path, meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig) -> None:
+def write(folder: Path, meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig, quality: Quality) -> None:
     """Write README.md and references.bib beside the weights."""
-    atomic.write_bytes(folder / "README.md", model_card(meta, corpus, config).encode())
+    atomic.write_bytes(folder / "README.md", model_card(meta, corpus, config, quality).encode())
     atomic.write_bytes(folder / "references.bib", references(corpus, config).encode())

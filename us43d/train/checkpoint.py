@@ -11,11 +11,12 @@ so that the step's number is the state of the sampler and of all generators.
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from us43d import atomic
@@ -32,15 +33,15 @@ _TENSORS = "state.safetensors"
 def save(
     folder: Path,
     step: int,
-    model: UltraSam,
-    average: UltraSam | None,
+    model: nn.Module,
+    average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
-    meta: dict[str, Any],
     keep: int,
+    write: Callable[[Path], None],
 ) -> Path:
-    """Write folder/step_<step> and remove all but the newest `keep`. state: JSON kept for `load`. meta: kept with the
-    weights. Raises StorageError; what was there before stays."""
+    """Write folder/step_<step> and remove all but the newest `keep`. state: JSON kept for `load`. write: writes the
+    weights to use into a folder. Raises StorageError; what was there before stays."""
     from safetensors.torch import save_file
 
     final = folder / f"step_{step:06}"
@@ -49,7 +50,7 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        weights.save(plain(average or model), temporary, meta)
+        write(temporary)
         tensors = _named("model", model.state_dict())
         if average is not None:
             tensors |= _named("average", average.state_dict())
@@ -73,7 +74,7 @@ def latest(folder: Path) -> Path | None:
     return next(reversed(_finished(folder)), None)
 
 
-def load(path: Path, model: UltraSam, average: UltraSam | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Bring all three to the state of a checkpoint; returns its JSON. Raises TrainError if it cannot be read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

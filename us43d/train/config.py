@@ -23,6 +23,15 @@ class TrainConfig(BaseModel):
     model: ModelConfig = MODELS["nano"]
     seed: int = Field(default=0, ge=0)
 
+    # What is learnt. target: what classes are, "diagnosis", "structure" (classify-prompt) or a tag of the manifests.
+    # class_weights: rare classes count as much as frequent ones. frozen: the image encoder stays as it is.
+    # encoder_rate: factor of the learning rate of the image encoder; of the other tasks than promptable.
+    task: Literal["promptable", "classify", "classify-prompt"] = "promptable"
+    target: str = "diagnosis"
+    class_weights: bool = False
+    frozen: bool = False
+    encoder_rate: float = Field(default=1.0, gt=0)
+
     # Data. splits: those trained on. sources: names, all of them where empty. min_area: instances smaller than so many
     # pixels, or than min_share of their image, are left out. instances: at most so many of an image are drawn at once.
     # balance: what is drawn evenly; "image" draws every image equally often. by_aspect: a micro-batch has wide images
@@ -202,6 +211,16 @@ PRESETS["nano"] = PRESETS["small"].model_copy(
     update={"name": "nano", "model": MODELS["nano"], "steps": 1200, "warm_up": 60, "validate_every": 200,
             "validation_images": 64, "save_every": 200, "log_every": 10, "ema": 0.99, "learning_rate": 2e-3}
 )  # fmt: skip
+
+
+#: UltraSam's protocol of classification, and smaller ones that learn in a minute on a CPU.
+PRESETS["classify"] = TrainConfig(
+    name="classify", task="classify", model=MODELS["ultrasam"], batch=8, micro_batch=8, steps=2000, warm_up=0,
+    milestones=(1600,), clip=1.0, validate_every=200, save_every=500,
+)  # fmt: skip
+PRESETS["classify-prompt"] = PRESETS["classify"].model_copy(
+    update={"name": "classify-prompt", "task": "classify-prompt"}
+)
 
 
 def preset(name: str) -> TrainConfig:

@@ -6,7 +6,7 @@ whole state of the sampler is one number.
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -567,8 +567,18 @@ def collate(draws: Sequence[Draw | Us43dError]) -> Batch | Us43dError:
     )
 
 
-def batches(draws: Draws, first: int, rank: int, world: int, *, pin: bool = False) -> Iterator[Batch]:
+def batches(
+    draws: Any,
+    first: int,
+    rank: int,
+    world: int,
+    *,
+    together: Callable[[Sequence[Any]], Any] = collate,
+    pin: bool = False,
+) -> Iterator[Any]:
     """The micro-batches one process sees from step `first` on, to the end of the run.
+
+    draws: `Draws`, or another endless sequence with a config. together: draws → batch.
 
     A step's draws go to the processes by whole micro-batches in turn, so that with more processes and less accumulation
     a step sees the same. Raises the error of an image that cannot be used.
@@ -583,7 +593,7 @@ def batches(draws: Draws, first: int, rank: int, world: int, *, pin: bool = Fals
     loader = DataLoader(
         draws,
         batch_sampler=places,
-        collate_fn=collate,
+        collate_fn=together,
         num_workers=min(config.workers, processors()),  # more only get in each other's way
         pin_memory=pin,
         worker_init_fn=_quiet,

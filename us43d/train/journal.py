@@ -167,11 +167,12 @@ def group_hash(source: str, group: str) -> str:
     return hashlib.sha256(f"{source}\0{group}".encode()).hexdigest()[:16]
 
 
-def seen(corpus: Corpus, annotations: NDArray[np.int64], before: Record | None) -> Record:
+def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int64], before: Record | None) -> Record:
     """Record what weights were trained on, so that a benchmark can tell its test groups from theirs.
 
     Args:
         corpus: What was trained on.
+        images: Rows of `images` that were drawn from.
         annotations: Rows of `annotations` that were drawn from.
         before: `seen` of the weights that training began with; None for random or unknown ones.
 
@@ -182,13 +183,16 @@ def seen(corpus: Corpus, annotations: NDArray[np.int64], before: Record | None) 
     names = [source["name"] for source in corpus.sources]
     public = np.array([source["slug"] != "own" for source in corpus.sources])
     categories = {category["id"]: category["name"] for category in corpus.categories}
-    of = corpus.annotations["image"][annotations]
-    source_of = corpus.images["source"][of]
+    source_of = corpus.images["source"][images]
     sources: dict[str, set[str]] = {name: set(those) for name, those in (before or {}).get("sources", {}).items()}
-    for number, category in np.unique(np.stack([source_of, corpus.annotations["category"][annotations]], 1), axis=0):
-        sources.setdefault(names[number], set()).add(categories[int(category)])
-    _, first = np.unique(corpus.images["group"][of], return_index=True)
-    groups = {group_hash(names[source_of[n]], corpus.group(int(of[n]))) for n in first if public[source_of[n]]}
+    for number in np.unique(source_of):
+        sources.setdefault(names[number], set())
+    kinds = np.stack([corpus.images["source"][corpus.annotations["image"][annotations]],
+                      corpus.annotations["category"][annotations]], 1)  # fmt: skip
+    for number, category in np.unique(kinds, axis=0):
+        sources[names[number]].add(categories[int(category)])
+    _, first = np.unique(corpus.images["group"][images], return_index=True)
+    groups = {group_hash(names[source_of[n]], corpus.group(int(images[n]))) for n in first if public[source_of[n]]}
     return {
         "sources": {name: sorted(those) for name, those in sorted(sources.items())},
         "groups": sorted(groups | set((before or {}).get("groups", ()))),

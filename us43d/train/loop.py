@@ -28,17 +28,15 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 import us43d
-from us43d.errors import ConfigError, LicenceError, TrainError, WeightsError, listed
+from us43d.errors import ConfigError, LicenceError, TrainError, listed
 from us43d.harmonize.corpus import Corpus
-from us43d.model import flops, lora, weights
-from us43d.model.network import UltraSam
+from us43d.model import flops
 from us43d.train import card, checkpoint
 from us43d.train.config import TrainConfig
-from us43d.train.data import Batch, Draws, batches
+from us43d.train.data import batches
 from us43d.train.journal import NOTHING, UNKNOWN, Journal, Record, began, licences, origin, refuse_external, seen
-from us43d.train.losses import PARTS, Objective
+from us43d.train.tasks import task_of
 from us43d.train.team import Team, assembled
-from us43d.train.validate import held_out, summary, validate
 
 __all__ = ["FREE", "Result", "rate", "train"]
 
@@ -123,10 +121,9 @@ class _Run:
         self.checkpoints = folder / "checkpoints"
         refuse_external(corpus, config.sources, config.allow_external)
         self.licences = licences(corpus, config.sources, config.commercial)
-        self.draws = Draws(corpus, config)
-        self.held_out = held_out(corpus, config)
+        self.task = task_of(config, corpus)
 
-        self.model = _initial(config, init).to(team.device).train()
+        self.model = self.task.initial(init).to(team.device).train()
         self.init = origin(init) if init else None
         if config.commercial and self.init and not self.init["commercial"]:
             raise LicenceError(
@@ -134,15 +131,19 @@ class _Run:
                 f"{self.init['licence'] or 'their licence is not known'}.",
                 next="us43d weights show",
             )
-        self.model.image_encoder.checkpointing = config.checkpointing
+        self.task.encoder(self.model).checkpointing = config.checkpointing  # type: ignore[assignment]
         # The average of the weights over the last steps; the model itself where none is wanted.
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.ema else None
-        self.trained = [each for each in self.model.parameters() if each.requires_grad]
+        rates = self.task.rates(self.model)
+        self.trained = [parameter for _, those in rates for parameter in those]
         self.optimizer = torch.optim.AdamW(
-            self.trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=team.on_gpu
+            [{"params": those, "factor": factor} for factor, those in rates],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=team.on_gpu,
         )
         self.step = 0
-        self.window = [0.0] * (len(PARTS) + 1)  # sums since the last record of a step, the number of prompts last
+        self.window = [0.0] * (len(self.task.parts) + 1)  # sums since the last record, then how many items
         self.pending: _Sums | None = None  # those of the last step, while the GPU may still be computing them
 
     # -------------------------------------------------------------------------------------------------------- training
@@ -153,22 +154,26 @@ class _Run:
             self._resume(newest)
         if team.leads:
             checkpoint.tidy(self.checkpoints)
-        of = self.corpus.annotations["image"][self.draws.annotations]
-        drawn = {"images": len(np.unique(of)), "instances": len(of), "validation_images": len(self.held_out)}
+        task = self.task
+        drawn = {
+            "images": len(task.images),
+            "instances": len(task.annotations),
+            "validation_images": len(task.held_out),
+        }
         self.journal.open(began(config, self.corpus, team, self.step, drawn, self.init))
         if config.compile:
-            self.model.image_encoder.compile()
-        self.objective: Any = Objective(self.model, config)
+            task.encoder(self.model).compile()
+        self.objective: Any = task.objective(self.model)
         if team.world > 1:
             self.objective = DistributedDataParallel(self.objective)
 
-        micro_batches = batches(self.draws, self.step, team.rank, team.world, pin=team.on_gpu)
+        micro_batches = batches(task.draws, self.step, team.rank, team.world, together=task.collate, pin=team.on_gpu)
         per_step = config.batch // (config.micro_batch * team.world)
         self._clock()
         with _asked_to_stop() as asked:
             while self.step < config.steps:
                 micro = [next(micro_batches) for _ in range(per_step)]
-                prompts, stop = team.sums([sum(len(each.labels) for each in micro), asked.is_set()])
+                prompts, stop = team.sums([sum(map(task.count, micro)), asked.is_set()])
                 if stop:
                     self._settle()
                     self._save()
@@ -183,25 +188,25 @@ class _Run:
                     self._settle()
                 if last or self.step % config.log_every == 0:
                     self._note()
-                if self.held_out and (last or self.step % config.validate_every == 0):
+                if task.held_out and (last or self.step % config.validate_every == 0):
                     self._validate()
                 if last or self.step % config.save_every == 0:
                     self._save()
         place = self.folder / "weights"
         if team.leads:
             meta = self._meta()
-            weights.save(checkpoint.plain(self.average or self.model), place, meta)
-            card.write(place, meta, self.corpus, config)
+            task.save(self.average or self.model, place, meta)
+            card.write(place, meta, self.corpus, config, task.quality)
         return self._result(place)
 
-    def _learn(self, micro: list[Batch], prompts: int) -> None:
+    def _learn(self, micro: list[Any], prompts: int) -> None:
         """One step of the optimizer on the micro-batches of this process. prompts: those of all processes."""
         config, team = self.config, self.team
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate(config, self.step)
+            group["lr"] = config.learning_rate * rate(config, self.step) * group["factor"]
         # Dropout depends on the step alone, so that a resumed run draws what an uninterrupted one would.
         torch.manual_seed(int(np.random.SeedSequence([config.seed, self.step, team.rank]).generate_state(1)[0]))
-        totals = torch.zeros(len(PARTS), device=team.device)
+        totals = torch.zeros(len(self.task.parts), device=team.device)
         for number, batch in enumerate(micro):
             more = team.world > 1 and number + 1 < len(micro)
             with self.objective.no_sync() if more else contextlib.nullcontext():
@@ -241,10 +246,10 @@ class _Run:
 
     def _validate(self) -> None:
         team = self.team
-        mine = self.held_out[team.rank :: team.world]
-        rows = validate(self.average or self.model, self.corpus, mine, team.device, self.config.precision == "bf16")
+        mine = self.task.held_out[team.rank :: team.world]
+        rows = self.task.validate(self.average or self.model, mine, team.device)
         table = np.concatenate(team.gathered(rows))
-        self.journal.write({"kind": "validation", "step": self.step} | summary(table, self.corpus))
+        self.journal.write({"kind": "validation", "step": self.step} | self.task.summary(table))
         self._clock()
 
     # ------------------------------------------------------------------------------------------------ keeping the state
@@ -265,8 +270,8 @@ class _Run:
             config = json.loads(self.config.model_dump_json())
             state = {"config": config, "corpus": self.corpus.digest, "window": self.window, "init": self.init}
             checkpoint.save(
-                self.checkpoints, self.step, self.model, self.average, self.optimizer, state, self._meta(),
-                self.config.keep,
+                self.checkpoints, self.step, self.model, self.average, self.optimizer, state, self.config.keep,
+                lambda place: self.task.save(self.average or self.model, place, self._meta()),
             )  # fmt: skip
         self._clock()
 
@@ -279,10 +284,12 @@ class _Run:
             "corpus": self.corpus.digest,
             "init": self.init,
             "licences": self.licences,
-            "seen": seen(self.corpus, self.draws.annotations, self.init.get("seen", UNKNOWN) if self.init else NOTHING),
+            "task": self.config.task,
+            "seen": seen(self.corpus, self.task.images, self.task.annotations,
+                         self.init.get("seen", UNKNOWN) if self.init else NOTHING),
             "validation": next(reversed(self.journal.of("validation")), None),
             "us43d": us43d.__version__,
-        }
+        }  # fmt: skip
 
     def _result(self, place: Path) -> Result:
         stopped = self.step < self.config.steps
@@ -296,17 +303,18 @@ class _Run:
         *sums, prompts = self.window
         self.window = [0.0] * len(self.window)
         record = {"kind": "step", "step": self.step}
-        record |= {name: value / prompts for name, value in zip(PARTS, sums, strict=True)}
+        record |= {name: value / prompts for name, value in zip(self.task.parts, sums, strict=True)}
         record["learning_rate"] = config.learning_rate * rate(config, self.step - 1)
         if steps := self.step - self._from:
             seconds = (time.perf_counter() - self._since) / steps
             record["seconds_per_step"] = seconds
             record["images_per_second"] = config.batch / seconds
             record["seconds_left"] = seconds * (config.steps - self.step)
-            if team.on_gpu:
+            if team.on_gpu and config.task == "promptable":  # of the others the arithmetic is not counted
                 best = flops.peak(torch.cuda.get_device_name(team.device))
                 done = flops.step(config.model, config.batch, round(prompts / steps)) / seconds
                 record["mfu"] = done / (best * team.world) if best and config.precision == "bf16" else None
+            if team.on_gpu:
                 record["peak_gigabytes"] = torch.cuda.max_memory_allocated(team.device) / 1e9
         self.journal.write(record)
         self._clock()
@@ -327,24 +335,6 @@ def rate(config: TrainConfig, step: int) -> float:
         return config.decay ** sum(step >= at for at in config.milestones)
     done = (step - config.warm_up) / (config.steps - config.warm_up)
     return config.decay + (1 - config.decay) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _initial(config: TrainConfig, init: Path | None) -> UltraSam:
-    """The model a run begins with. Raises WeightsError if the weights do not fit the configuration."""
-    if init is None:
-        model = UltraSam.random(config.model, config.seed)
-    else:
-        loaded = weights.load(init)
-        model = UltraSam(config.model)
-        try:
-            weights.fit(model, weights.adapted(loaded, config.model.mlp_residual))
-        except WeightsError as error:
-            raise WeightsError(f"{init} does not fit the model of the configuration: {error.what}") from error
-    if config.lora:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            lora.adapt(model, config.lora)
-    return model
 
 
 @contextlib.contextmanager

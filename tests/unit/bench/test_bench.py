@@ -136,18 +136,22 @@ def test_a_poisoned_run_is_refused(corpus: Corpus, quick: definition.Definition)
     in_train = rows[corpus.images["split"][corpus.annotations["image"][rows]] == SPLITS.index("train")]
     core = [n for n, source in enumerate(corpus.sources) if source["name"] != "CUBS"]
     of = corpus.images["source"][corpus.annotations["image"]]
-    clean = journal.seen(corpus, in_train[np.isin(of[in_train], core)], journal.NOTHING)
+    clean = seen(corpus, in_train[np.isin(of[in_train], core)], journal.NOTHING)
     run._not_poisoned("clean", Entry(Ellipse(), "", clean, ""), _tests(corpus), ["CUBS"])
     with pytest.raises(SplitError, match="external tier"):
-        run._not_poisoned("x", Entry(Ellipse(), "", journal.seen(corpus, in_train, None), ""),
+        run._not_poisoned("x", Entry(Ellipse(), "", seen(corpus, in_train, None), ""),
                           {name: set() for name in ("BUSI", "CUBS")}, ["CUBS"])  # fmt: skip
-    poisoned = Entry(Ellipse(), "", journal.seen(corpus, rows, journal.NOTHING), "")
+    poisoned = Entry(Ellipse(), "", seen(corpus, rows, journal.NOTHING), "")
     with pytest.raises(SplitError, match="test groups"):
         run.run(quick, corpus, {"poisoned": poisoned})
     # What the first weights saw is inherited.
-    child = journal.seen(corpus, in_train[np.isin(of[in_train], core)], poisoned.seen)
+    child = seen(corpus, in_train[np.isin(of[in_train], core)], poisoned.seen)
     with pytest.raises(SplitError, match="test groups"):
         run.run(quick, corpus, {"child": Entry(Ellipse(), "", child, "")})
+
+
+def seen(corpus: Corpus, annotations: np.ndarray, before: dict | None) -> dict:
+    return journal.seen(corpus, np.unique(corpus.annotations["image"][annotations]), annotations, before)
 
 
 def _tests(corpus: Corpus) -> dict[str, set[str]]:

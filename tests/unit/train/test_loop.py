@@ -29,6 +29,7 @@ from us43d.model.vit import ImageEncoder
 from us43d.train import checkpoint, config, data, journal, loop, losses
 from us43d.train.config import PRESETS, TrainConfig
 from us43d.train.loop import rate, train
+from us43d.train.tasks import promptable
 
 
 def _changed(base: TrainConfig, **changes: object) -> TrainConfig:
@@ -621,7 +622,7 @@ def test_a_decoder_of_another_residual_starts_as_the_same_function(
     single = UltraSam.random(small.model, 0).eval()
     weights.save(single, tmp_path / "single")
     double = _changed(small, model=small.model.model_dump() | {"mlp_residual": "double"})
-    model = loop._initial(double, tmp_path / "single").eval()
+    model = promptable.initial(double, tmp_path / "single").eval()
     points, labels = torch.tensor([[[9.0, 9.0], [40.0, 50.0]]]), torch.tensor([[2, 3]])
     embedding = Features(torch.randn(1, 16, 8, 8))
     with torch.inference_mode():

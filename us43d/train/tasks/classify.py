@@ -1,0 +1,280 @@
+"""Classification of whole images, or of what a box prompt shows (`classify-prompt`).
+
+classify: the average of the encoder's embedding and a linear head, focal loss, as in UltraSam's paper. classify-prompt:
+the prompt's tokens and one token for the class go through the mask decoder's transformer together with the image; a
+linear head reads the class token.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from us43d.errors import Us43dError
+from us43d.evaluate.classification import scored
+from us43d.harmonize.corpus import SPECK, Corpus
+from us43d.model import prompts
+from us43d.model.network import LOWER_RIGHT, UPPER_LEFT, ModelConfig, UltraSam
+from us43d.train.config import TrainConfig
+from us43d.train.data import normalise
+from us43d.train.journal import Record
+from us43d.train.tasks import images
+
+__all__ = ["Classifier", "Classify", "Item", "chances", "items", "load", "make"]
+
+#: Focusing of the focal loss (Lin et al. 2017).
+GAMMA = 2.0
+
+
+class Item(NamedTuple):
+    """image: row of `images`. annotation: row of `annotations` that is prompted, -1 for the whole image."""
+
+    image: int
+    annotation: int
+    label: str
+
+
+class Drawn(NamedTuple):
+    """A draw or a batch of B. images: (B, S, S, 3) uint8. inner: (B, 2). corners: (B, 2, 2), of the box prompt in
+    pixels of the input. labels: (B,)."""
+
+    images: Tensor
+    inner: Tensor
+    corners: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "Drawn":
+        return Drawn(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class Classifier(nn.Module):
+    """Classes of images, or of prompted objects."""
+
+    def __init__(self, base: UltraSam, classes: Sequence[str], prompted: bool) -> None:
+        super().__init__()
+        self.config, self.classes, self.prompted = base.config, tuple(classes), prompted
+        dim = base.config.prompt_dim
+        self.image_encoder = base.image_encoder
+        self.head = nn.Linear(dim, len(classes))
+        if prompted:
+            self.prompt_encoder = base.prompt_encoder
+            self.transformer = base.mask_decoder.transformer
+            self.class_token = nn.Embedding(1, dim)
+
+    def forward(self, batch: Drawn) -> Tensor:
+        """(B, K) logits."""
+        embedding = images.encode(self.image_encoder, normalise(batch.images, batch.inner))
+        if not self.prompted:
+            return self.head(self._average(embedding, batch.inner))
+        kinds = torch.tensor([UPPER_LEFT, LOWER_RIGHT], device=embedding.device).expand(len(embedding), 2)
+        shown = self.prompt_encoder.sparse(batch.corners, kinds).to(embedding.dtype)
+        own = self.class_token.weight[None].expand(len(embedding), -1, -1).to(embedding.dtype)
+        code = self.prompt_encoder.grid().to(embedding.dtype)
+        tokens, _ = self.transformer(embedding.flatten(2).transpose(1, 2), code, torch.cat([own, shown], 1))
+        return self.head(tokens[:, 0])
+
+    def _average(self, embedding: Tensor, inner: Tensor) -> Tensor:
+        """The mean over the cells that the image reaches, so that padding does not count."""
+        side = embedding.shape[-1]
+        cells = (inner.float() * side / self.config.image_size).ceil().clamp(1, side)
+        at = torch.arange(side, device=embedding.device)
+        inside = ((at < cells[:, :1])[:, :, None] & (at < cells[:, 1:])[:, None, :])[:, None].to(embedding.dtype)
+        return (embedding * inside).sum((2, 3)) / inside.sum((2, 3))
+
+
+class _Objective(nn.Module):
+    """Focal loss of several classes: −w (1 − p)^γ log p of the true class."""
+
+    def __init__(self, model: Classifier, weights: Tensor, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.weights: Tensor
+        self.register_buffer("weights", weights)
+
+    def forward(self, batch: Drawn) -> tuple[Tensor, Tensor]:
+        device = batch.images.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            logits = self.model(batch)
+        log = F.log_softmax(logits.float(), 1).gather(1, batch.labels[:, None])[:, 0]
+        loss = (-self.weights.to(device)[batch.labels] * (1 - log.exp()) ** GAMMA * log).sum()
+        right = (logits.argmax(1) == batch.labels).sum()
+        return loss, torch.stack([loss.detach(), right.float()])
+
+
+def items(corpus: Corpus, rows: NDArray[np.int64], config: TrainConfig) -> list[Item]:
+    """What has a label: images, or the annotations of images that have one.
+
+    The target "structure" is an annotation's category; "diagnosis" its own, or that of its image.
+    """
+    if config.task == "classify":
+        return [Item(row, -1, label) for row, label in images.labels(corpus, rows, config.target).items()]
+    names = {category["id"]: category["name"] for category in corpus.categories}
+    own = corpus.facts["diagnoses"]
+    whole = {} if config.target == "structure" else images.labels(corpus, rows, config.target)
+    found = []
+    for row in rows.tolist():
+        for place in corpus.of(row):
+            annotation = corpus.annotations[place]
+            if annotation["flags"] & SPECK:
+                continue
+            if config.target == "structure":
+                label: str | None = names.get(int(annotation["category"]))
+            else:
+                drawn = own[annotation["diagnosis"]] if config.target == "diagnosis" else ""
+                label = drawn or whole.get(row)
+            if label:
+                found.append(Item(row, int(place), label))
+    return found
+
+
+class _Draws(Dataset[Any]):
+    def __init__(self, corpus: Corpus, config: TrainConfig, drawn: list[Item], classes: Sequence[str]) -> None:
+        self.corpus, self.config, self.items, self.classes = corpus, config, drawn, tuple(classes)
+        self.order = images.Laps(len(drawn), config.seed)
+
+    def __len__(self) -> int:
+        return self.config.batch * self.config.steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
+
+    def __getitem__(self, place: int) -> Drawn | Us43dError:
+        try:
+            rng = images.place_of(self.config.seed, place)
+            return drawn(self.corpus, self.config, self.items[self.order(place)], self.classes, rng)
+        except Us43dError as error:
+            return error
+
+
+def drawn(
+    corpus: Corpus, config: TrainConfig, item: Item, classes: Sequence[str], rng: np.random.Generator | None
+) -> Drawn:
+    """An item as a batch of one; augmented where rng is given, with a jittered box; else with the exact box."""
+    side = config.model.image_size
+    pixels = corpus.picture(item.image)
+    masks = [corpus.mask(item.annotation)] if item.annotation >= 0 else []
+    if rng is not None:
+        changed, moved = images.augmented(pixels, masks, config, rng)
+        if all(mask.any() for mask in moved):
+            pixels, masks = changed, moved
+    shown, inner = images.canvas(pixels, side)
+    box = np.array([0.0, 0.0, *pixels.shape[1::-1]])
+    if masks:
+        box = prompts.box_of(masks[0]) if rng is None else prompts.box(masks[0], rng, config.box_jitter)
+    scale = np.array([float(inner[1]) / pixels.shape[1], float(inner[0]) / pixels.shape[0]])
+    corners = torch.from_numpy((box.reshape(2, 2) * scale + 0.5).astype(np.float32))
+    return Drawn(shown[None], inner[None], corners[None], torch.tensor([tuple(classes).index(item.label)]))
+
+
+@torch.inference_mode()
+def chances(
+    model: Classifier, corpus: Corpus, config: TrainConfig, wanted: Sequence[Item], device: torch.device
+) -> NDArray[np.float64]:
+    """(N, K) probabilities of the classes for items."""
+    training, found = model.training, []
+    model.eval()
+    for item in wanted:
+        batch = drawn(corpus, config, item, (item.label,), None).to(device)
+        found.append(F.softmax(model(batch).float(), 1)[0].double().cpu().numpy())
+    model.train(training)
+    return np.array(found, np.float64).reshape(-1, len(model.classes))
+
+
+class Classify:
+    """See `Task`."""
+
+    parts = ("loss", "accuracy")
+
+    def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
+        self.config, self.corpus = config, corpus
+        rows = images.chosen(corpus, config, config.splits)
+        self.items = items(corpus, rows, config)
+        counts = Counter(item.label for item in self.items)
+        self.classes = sorted(counts)
+        if len(self.classes) < 2:
+            raise images.nothing_to_draw(
+                corpus, f"{len(self.classes)} classes of the target {config.target!r} in {len(self.items)} items"
+            )
+        self.weights = torch.ones(len(self.classes))
+        if config.class_weights:
+            each = torch.tensor([float(counts[name]) for name in self.classes])
+            self.weights = each.sum() / (len(each) * each)
+        self.images = np.unique([item.image for item in self.items]).astype(np.int64)
+        annotated = [n for row in self.images.tolist() for n in corpus.of(row)]
+        self.annotations = np.array(annotated, np.int64)
+        self.draws = _Draws(corpus, config, self.items, self.classes)
+        held = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
+        kept = np.array(images.first(corpus, held, config.validation_images), np.int64)
+        self.held_out = [item for item in items(corpus, kept, config) if item.label in self.classes]
+
+    def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
+        good = []
+        for one in draws:
+            if isinstance(one, Us43dError):
+                return one
+            good.append(one)
+        return Drawn(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
+
+    def count(self, batch: Drawn) -> int:
+        return len(batch.labels)
+
+    def initial(self, init: Path | None) -> Classifier:
+        base = images.backbone(self.config, init)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return Classifier(base, self.classes, self.config.task == "classify-prompt")
+
+    def encoder(self, model: Classifier) -> nn.Module:
+        return model.image_encoder
+
+    def rates(self, model: Classifier) -> list[tuple[float, list[nn.Parameter]]]:
+        return images.rates(model, self.config)
+
+    def objective(self, model: Classifier) -> nn.Module:
+        return _Objective(model, self.weights, self.config)
+
+    def validate(self, model: Classifier, wanted: Sequence[Item], device: torch.device) -> NDArray[np.float64]:
+        truth = np.array([self.classes.index(item.label) for item in wanted], np.float64).reshape(-1, 1)
+        groups = np.array([self.corpus.images["group"][item.image] for item in wanted], np.float64).reshape(-1, 1)
+        return np.hstack([groups, truth, chances(model, self.corpus, self.config, wanted, device)])
+
+    def summary(self, table: NDArray[np.float64]) -> Record:
+        found = scored(table[:, 1].astype(np.int64), table[:, 2:])._asdict()
+        counts = {"instances": len(table), "groups": len(np.unique(table[:, 0]))}
+        return {name: None if np.isnan(value) else round(value, 5) for name, value in found.items()} | counts
+
+    def save(self, model: Classifier, place: Path, meta: Mapping[str, Any]) -> None:
+        task = {"name": self.config.task, "classes": self.classes, "target": self.config.target,
+                "model": self.config.model.model_dump(mode="json")}  # fmt: skip
+        images.save(model, place, task, meta)
+
+    def quality(self, validation: Mapping[str, Any]) -> str:
+        return (
+            f"Classes: {', '.join(self.classes)}. On {validation['instances']:,} items of {validation['groups']:,} "
+            f"groups of the validation split at step {validation['step']:,}: macro F1 {validation['f1']:.3f}, accuracy "
+            f"{validation['accuracy']:.3f}; always the most frequent class {validation['majority']:.3f}."
+        )
+
+
+def make(config: TrainConfig, corpus: Corpus) -> Classify:
+    """The task on a corpus. Raises UnknownName, TrainError."""
+    return Classify(config, corpus)
+
+
+def load(place: Path) -> tuple[Classifier, dict[str, Any]]:
+    """(the model in evaluation mode, what config.json says of the task). Raises WeightsError."""
+    task, state = images.read(place)
+    model = Classifier(UltraSam(ModelConfig.model_validate(task["model"])), task["classes"],
+                       task["name"] == "classify-prompt")  # fmt: skip
+    images.fit(model, state, place)
+    return model.eval(), task
