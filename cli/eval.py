@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from .models import CorpusName, Device, Dtype, OwnData, OwnImages, device_of, on
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
+from .tasks import TaskName, evaluated, task_in
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ PANEL = "Model"
         "us43d eval --weights ultrasam --on BUS-BRA --on MMOTU-2D --protocol paper",
         "us43d eval --weights first --all --protocol both --split val",
         "us43d eval --weights mine --data my_coco.json --images scans/",
+        "us43d eval --weights diagnosis --all --task classify",
         "us43d eval --compare first second --all",
         "us43d eval --compare evaluations/first evaluations/second",
     ),
@@ -99,6 +101,7 @@ def eval_(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; evaluations/<weights>-<time> if left out.")
     ] = None,
+    task: TaskName = None,
     device: Device = None,
     dtype: Dtype = "float32",
     commercial: Commercial = False,
@@ -119,7 +122,16 @@ def eval_(
         raise UsageError("--data is evaluated as a whole, without --on and --corpus.")
     if not data and bool(on) == every:
         raise UsageError("Give either --on with sources or --all.", next=f"us43d eval --weights {names[0]} --all")
+    places = [weights_of(session, name) for name in names]
+    kinds = {task_in(place, task) for place in places}
     with _opened(session, corpus, data, images) as read:
+        if kinds != {"promptable"}:
+            if len(names) > 1:
+                raise UsageError("Weights of a task other than promptable are evaluated one at a time.")
+            wanted = {"split": split or ("val" if data else "test"), "limit": limit, "seed": seed,
+                      "device": device_of(device)}  # fmt: skip
+            evaluated(session, places[0], read, _sources(read, on or [], commercial), wanted, out)
+            return
         found = _evaluated(session, names, read, {
             "on": on or (), "split": split or ("val" if data else "test"), "protocol": protocol, "prompt": prompt,
             "clicks": clicks, "refine": refine, "baselines": baselines and not compare, "largest": largest,
@@ -163,14 +175,20 @@ def _written(
     session.say(f"{folder}: page.html with pictures, table.md, metrics.json, instances.parquet")
 
 
-def _evaluated(session: Session, names: list[str], opened: "Corpus", wanted: dict[str, Any]) -> "Evaluation":
-    from us43d.evaluate.protocols import evaluate
+def _sources(opened: "Corpus", names: Sequence[str], commercial: bool) -> list[str]:
+    """The sources meant. A corpus may hold some that no recipe makes, so its own names come first."""
     from us43d.train.journal import licences
 
-    # A corpus may hold sources that no recipe makes, so its own names and licences come first.
     own = {normalised(source["name"]): source["name"] for source in opened.sources}
-    sources = [own.get(normalised(name)) or registry.find(name).name for name in wanted["on"]]
-    licences(opened, sources, wanted["commercial"])
+    sources = [own.get(normalised(name)) or registry.find(name).name for name in names]
+    licences(opened, sources, commercial)
+    return sources
+
+
+def _evaluated(session: Session, names: list[str], opened: "Corpus", wanted: dict[str, Any]) -> "Evaluation":
+    from us43d.evaluate.protocols import evaluate
+
+    sources = _sources(opened, wanted["on"], wanted["commercial"])
     places = {label: weights_of(session, name) for name, label in _labels(names).items()}
     if wanted["baselines"]:
         places |= {name: place for name, place in on_disk(session).items() if place not in places.values()}

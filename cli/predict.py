@@ -11,6 +11,7 @@ from us43d.errors import ImageError, SomeFailed, Us43dError, UsageError, listed
 from .models import Device, Dtype, device_of, predictor, weights_of
 from .output import Session
 from .tables import Columns, Table
+from .tasks import TaskName, predicted, task_in
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def predict(
         typer.Option(help="sharp: upscale, then threshold. paper: threshold first, as published."),
     ] = "sharp",
     out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="FOLDER")] = Path("predictions"),
+    task: TaskName = None,
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
@@ -83,6 +85,11 @@ def predict(
 
     Prompts are in pixels, x to the right, y down. Without --prompts they hold for every frame of every file.
     """
+    place = weights_of(session, weights)
+    if task_in(place, task) != "promptable":
+        boxes = [prompt.box for prompt in _given(box or [], point or [])]
+        predicted(session, input, place, boxes, out, device_of(device))
+        return
     ways = sum((bool(box or point), prompts is not None, everything))
     if ways != 1:
         raise UsageError(
@@ -100,7 +107,7 @@ def predict(
         if without := [one.relative for one in inputs if one.relative not in by_input]:
             session.say(f"{len(without)} files without a prompt are passed over: {listed(without, 5)}")
         inputs = [one for one in inputs if one.relative in by_input]
-    model = predictor(weights_of(session, weights), device_of(device), dtype)
+    model = predictor(place, device_of(device), dtype)
 
     def work(media: "Media", frame: "Frame") -> list["Segment"] | None:
         """The segments of a frame; None if it has no prompt."""

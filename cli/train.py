@@ -4,7 +4,7 @@ import os
 import time
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +34,7 @@ PANEL = "Model"
         "us43d train --run first --resume",
         "torchrun --nproc-per-node 4 -m -- us43d train --preset ultrasam-vitb --init sam_vit_b --run full",
         "us43d train --init ultrasam --data my_coco.json --set lora=16",
+        "us43d train --task classify --init ultrasam --set frozen=true --run diagnosis",
         "us43d train --preset tiny --set balance=organ --set learning_rate=1e-3 --steps 200",
     ),
 )
@@ -42,6 +43,10 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(help="tiny, ultrasam-vitb, or finetune, which --init and --data imply.", show_default=False),
+    ] = None,
+    task: Annotated[
+        Literal["promptable", "classify", "classify-prompt"] | None,
+        typer.Option(help="What is learnt; promptable segmentation if left out.", show_default=False),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML or JSON with values of the training configuration.", metavar="FILE")
@@ -79,6 +84,10 @@ def train(
     start = weights_of(session, init) if init else None
     if data and corpus:
         raise UsageError("--data and --corpus exclude each other.")
+    if task and task != "promptable":
+        # The preset of that name is the task's; a preset or a file given beside it stays, with the task set.
+        changes = [*(changes or []), f'task="{task}"']
+        preset = preset or (None if config or (run and resume) else task)
     settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
     if commercial:
         settings = settings.model_copy(update={"commercial": True})
@@ -132,7 +141,7 @@ def _config(
     log = session.home.runs / resumed / "log.jsonl" if resumed else None
     if log and log.is_file() and not preset and not file:
         base = _resumed(log)
-    elif start and not preset and not file and "model" not in values:
+    elif start and "model" not in values and (base.task != "promptable" or not (preset or file)):
         base = base.model_copy(update={"model": weights.load(start).config})
     settings = known.read(base, file, **values)
     return settings.shortened(steps) if steps and steps != settings.steps else settings
@@ -177,6 +186,8 @@ def _line(record: dict[str, Any]) -> str:
             f"on {record['device']}, {begun}"
         )
     if record["kind"] == "validation":
+        if "box_dice" not in record:
+            return f"step {record['step']:,}: {', '.join(f'{name} {value:.3f}' for name, value in _numbers(record))}"
         return (
             f"step {record['step']:,}: Dice of a box {record['box_dice']:.3f}, of a point {record['point_dice']:.3f}; "
             f"the box's inscribed ellipse {record['ellipse_dice']:.3f}"
@@ -190,6 +201,11 @@ def _line(record: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:
+    """The scores in a record of the validation."""
+    return [(name, value) for name, value in record.items() if isinstance(value, float)]
+
+
 def _tell(session: Session, result: "Result", read: "Corpus") -> None:
     data = {
         "weights": result.weights,
@@ -200,15 +216,13 @@ def _tell(session: Session, result: "Result", read: "Corpus") -> None:
         "validation": result.validation,
         "loss": [{"step": each["step"], "loss": each["loss"]} for each in result.curve],
     }
-    heads: Columns = (
-        ("step", "right"),
-        ("box Dice", "right"),
-        ("point Dice", "right"),
-        ("ellipse of the box", "right"),
-    )
+    named = {"box_dice": "box Dice", "point_dice": "point Dice", "ellipse_dice": "ellipse of the box"}
+    found = [dict(_numbers(record)) for record in result.validation]
+    shown_names = [name for name in named if found and name in found[0]] or list(found[0] if found else ())
+    heads: Columns = (("step", "right"), *((named.get(name, name), "right") for name in shown_names))
     rows = (
-        (each["step"], *(f"{each[f'{way}_dice']:.3f}" for way in ("box", "point", "ellipse")))
-        for each in result.validation
+        (record["step"], *(f"{numbers[name]:.3f}" if name in numbers else None for name in shown_names))
+        for record, numbers in zip(result.validation, found, strict=True)
     )
     none = "not validated yet" if result.stopped else "no validation: no image is held out"
     shown: list[str | Table] = [Table(heads, rows) if result.validation else none]

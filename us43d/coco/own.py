@@ -21,7 +21,7 @@ from us43d import atomic, pictures
 from us43d.coco import schema, segmentation
 from us43d.coco.schema import Category, File, Image, Report
 from us43d.errors import ImageError, RawDataError, TrainError, listed
-from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus, is_speck
+from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, TAGS, Corpus, is_speck
 from us43d.masks import read as reading
 
 __all__ = ["made", "read", "told"]
@@ -230,6 +230,8 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
     np.save(temporary / "annotations.npy", annotations, allow_pickle=False)
     (temporary / "strings.bin").write_bytes(strings)
     (temporary / "rle.bin").write_bytes(runs)
+    tags = {str(row["id"]): image.told for row, image in zip(rows, content.images, strict=True) if image.told}
+    (temporary / TAGS).write_text(json.dumps(tags, sort_keys=True), "utf-8")
     report.remarks += [f"{n:,} {'file' if n == 1 else 'files'}: {remark}." for remark, n in pixels.remarks.items()]
     facts = _facts(report, rows, len(annotations), categories, len(numbers), digest) | {"folder": str(folder)}
     (temporary / "corpus.json").write_text(json.dumps(facts, indent=1, sort_keys=True), "utf-8")

@@ -67,6 +67,7 @@ class _Extra(BaseModel):
     group: Group = None
     frame: int | None = Field(default=None, ge=0)
     spacing_mm: tuple[Millimetres, Millimetres] | None = None
+    tags: Annotated[dict[str, str | int | float | bool | None], Field(max_length=64)] = Field(default_factory=dict)
 
 
 class _Entry(BaseModel):
@@ -91,7 +92,13 @@ class Image(_Entry):
     group: Group = None
     patient_id: Group = None
     spacing_mm: tuple[Millimetres, Millimetres] | None = None
+    tags: Annotated[dict[str, str | int | float | bool | None], Field(max_length=64)] = Field(default_factory=dict)
     us43d: _Extra | None = None
+
+    @property
+    def told(self) -> dict[str, str | int | float | bool | None]:
+        """What the file tells of the image: view, device, diagnosis, …"""
+        return (self.us43d.tags if self.us43d else {}) | self.tags
 
     @property
     def unit(self) -> str | None:

@@ -40,7 +40,7 @@ def scored(truth: NDArray[np.int64], chances: NDArray[np.float64]) -> ClassScore
         The scores. A class that is never predicted has precision 0; AUROC is NaN where all items are of one class.
     """
     if len(truth) == 0:
-        return ClassScores(*[float("nan")] * len(ClassScores._fields))
+        return ClassScores(**dict.fromkeys(ClassScores._fields, float("nan")))
     found, classes = chances.argmax(1), np.unique(truth)
     precision, recall, f1, areas = [], [], [], []
     for number in classes:
@@ -51,9 +51,14 @@ def scored(truth: NDArray[np.int64], chances: NDArray[np.float64]) -> ClassScore
         f1.append(2 * hit / (called + there))
         areas.append(auroc(truth == number, chances[:, number]))
     return ClassScores(
-        float((found == truth).mean()), *(float(np.mean(values)) for values in (precision, recall, f1, areas)),
-        calibration(truth, chances).ece, float(np.bincount(truth).max() / len(truth)),
-    )  # fmt: skip
+        accuracy=float((found == truth).mean()),
+        precision=float(np.mean(precision)),
+        recall=float(np.mean(recall)),
+        f1=float(np.mean(f1)),
+        auroc=float(np.mean(areas)),
+        ece=calibration(truth, chances).ece,
+        majority=float(np.bincount(truth).max() / len(truth)),
+    )
 
 
 def auroc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
@@ -67,7 +72,7 @@ def auroc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
 
 
 class Calibration(NamedTuple):
-    """confidence, accuracy, items: of each bin (BINS,), NaN where it is empty. ece: |accuracy − confidence|, weighted."""
+    """confidence, accuracy, items: of each bin (BINS,), NaN if empty. ece: mean |accuracy − confidence|."""
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]

@@ -4,6 +4,7 @@ Reading needs numpy and json alone.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from us43d.errors import BuildError, RawDataError, TrainError
 from us43d.masks import rle
 from us43d.pictures.levels import eight_bits
 
-__all__ = ["ANNOTATION", "IMAGE", "SPECK", "SPLITS", "Corpus", "is_speck"]
+__all__ = ["ANNOTATION", "IMAGE", "SPECK", "SPLITS", "TAGS", "Corpus", "is_speck"]
+
+#: Tags of a user's own images, by id; those of the sources are in the manifests of their builds.
+TAGS = "tags.json"
+_MANIFEST = "manifest.parquet"
 
 SPLITS = ("train", "val", "test", "excluded")
 SPECK = 1
@@ -168,23 +173,17 @@ class Corpus:
         Raises:
             BuildError: If a manifest cannot be read.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         found: dict[int, dict[str, Any]] = {int(row): {} for row in images}
         of = self.images["source"][images]
         for number in np.unique(of):
-            file = self.home / str(self.facts["sources"][number]["path"]) / "manifest.parquet"
-            if self.facts["sources"][number]["slug"] == "own" or not file.is_file():
-                continue
             wanted = {int(self.images["id"][row]): int(row) for row in images[of == number]}
-            try:
-                table = pq.read_table(file, columns=["id", "tags"])
-            except (OSError, pa.ArrowException) as error:
-                raise BuildError(f"{file} is not a readable manifest: {error}.", next="us43d build --all") from error
-            for key, text in zip(table["id"].to_pylist(), table["tags"].to_pylist(), strict=True):
+            own = self.facts["sources"][number]["slug"] == "own"
+            file = self.path / TAGS if own else self.home / str(self.facts["sources"][number]["path"]) / _MANIFEST
+            if not file.is_file():
+                continue
+            for key, tags in _tags(file):
                 if key in wanted:
-                    found[wanted[key]] = json.loads(text) if text else {}
+                    found[wanted[key]] = tags
         return found
 
     def _own(self, image: int) -> bool:
@@ -197,3 +196,21 @@ class Corpus:
 
 def _mapped(path: Path) -> NDArray[np.uint8]:
     return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
+
+
+def _tags(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(id of an image, its tags). Raises BuildError."""
+    try:
+        if file.suffix == ".json":
+            yield from ((int(key), dict(tags)) for key, tags in json.loads(file.read_text("utf-8")).items())
+            return
+        from pyarrow import ArrowException, parquet
+
+        try:
+            table = parquet.read_table(file, columns=["id", "tags"])
+        except ArrowException as error:
+            raise ValueError(str(error)) from error
+        for key, text in zip(table["id"].to_pylist(), table["tags"].to_pylist(), strict=True):
+            yield key, json.loads(text) if text else {}
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{file} is not readable: {error}.", next="us43d build --all") from error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from us43d.errors import Us43dError
+from us43d.errors import Us43dError, UsageError
 from us43d.evaluate.classification import scored
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model import prompts
@@ -27,7 +27,7 @@ from us43d.train.data import normalise
 from us43d.train.journal import Record
 from us43d.train.tasks import images
 
-__all__ = ["Classifier", "Classify", "Item", "chances", "items", "load", "make"]
+__all__ = ["Classifier", "Classify", "Item", "chances", "classify", "items", "load", "make"]
 
 #: Focusing of the focal loss (Lin et al. 2017).
 GAMMA = 2.0
@@ -188,6 +188,22 @@ def chances(
         found.append(F.softmax(model(batch).float(), 1)[0].double().cpu().numpy())
     model.train(training)
     return np.array(found, np.float64).reshape(-1, len(model.classes))
+
+
+@torch.inference_mode()
+def classify(
+    model: Classifier, pixels: NDArray[np.uint8], box: Sequence[float] | None, device: str
+) -> NDArray[np.float64]:
+    """(K,) probabilities for an image (h, w) or (h, w, 3) uint8. box: (x0, y0, x1, y1) in its pixels, if prompted."""
+    height, width = pixels.shape[:2]
+    if box is not None and not (box[0] < min(box[2], width) and box[1] < min(box[3], height) and min(box[2:]) > 0):
+        raise UsageError(f"The box {tuple(box)} is empty or outside of the {width} × {height} image.")
+    shown, inner = images.canvas(pixels, model.config.image_size)
+    corners = np.array(box if box is not None else (0.0, 0.0, *pixels.shape[1::-1])).reshape(2, 2)
+    scale = np.array([float(inner[1]) / pixels.shape[1], float(inner[0]) / pixels.shape[0]])
+    placed = torch.from_numpy((corners * scale + 0.5).astype(np.float32))
+    batch = Drawn(shown[None], inner[None], placed[None], torch.zeros(1, dtype=torch.long)).to(torch.device(device))
+    return F.softmax(model(batch).float(), 1)[0].double().cpu().numpy()
 
 
 class Classify:

@@ -23,8 +23,8 @@ from us43d.model.predictor import fitted
 from us43d.train.config import TrainConfig
 
 __all__ = [
-    "Laps", "augmented", "backbone", "canvas", "chosen", "encode", "first", "fit", "labels", "merged", "nothing_to_draw",
-    "place_of", "rates", "read", "resized", "save",
+    "Laps", "augmented", "backbone", "canvas", "chosen", "encode", "first", "fit", "labels", "merged",
+    "nothing_to_draw", "place_of", "rates", "read", "resized", "save",
 ]  # fmt: skip
 
 Pixels = NDArray[np.uint8]
@@ -178,7 +178,7 @@ def merged(model: nn.Module) -> dict[str, Tensor]:
     state = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in name}
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module):
-            state[f"{name}.weight"] = module.weight.detach()  # type: ignore[union-attr]
+            state[f"{name}.weight"] = module.weight.detach()
     return state
 
 

@@ -1,0 +1,103 @@
+"""Evaluating and predicting with the weights of a task other than promptable segmentation."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from us43d import atomic
+from us43d.errors import ImageError, SomeFailed, UsageError, listed
+
+from .output import Session
+from .tables import Columns, Table
+
+if TYPE_CHECKING:
+    from us43d.harmonize.corpus import Corpus
+
+__all__ = ["TaskName", "evaluated", "predicted", "task_in"]
+
+TaskName: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--task", help="What the weights do; read from the weights if left out.", show_default=False),
+]
+
+
+def task_in(place: Path, named: str | None) -> str:
+    """The task of weights. Raises UsageError if it is not the one named."""
+    from us43d.model import weights
+
+    task = "promptable"
+    if place.is_dir() and (place / weights.CONFIG).is_file():
+        try:
+            content = json.loads((place / weights.CONFIG).read_text("utf-8"))
+            task = str(content["task"]["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            task = "promptable"  # what `weights.load` has to say of such a file, it says when it reads it
+    if named is not None and named != task:
+        raise UsageError(
+            f"The weights {place} are of the task {task}, not {named}.", next=f"the same with --task {task}"
+        )
+    return task
+
+
+def evaluated(
+    session: Session, place: Path, corpus: "Corpus", sources: list[str], wanted: dict[str, Any], out: Path | None
+) -> None:
+    """Evaluate the weights of a task; write and tell the results."""
+    from us43d.train.tasks.evaluation import evaluate
+
+    with session.progress("evaluating", "items") as move:
+        found = evaluate(place, corpus, sources=sources, progress=move, **wanted)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    folder = found.write(out or session.home.root / "evaluations" / f"{found.facts['weights']}-{stamp}")
+    shown: list[str | Table] = [found.described()]
+    for head, heads, rows in found.tables:
+        columns: Columns = [(name, "left" if n == 0 else "right") for n, name in enumerate(heads)]
+        shown += ["", head, Table(columns, rows)]
+    session.answer({"facts": found.facts, **found.numbers, "folder": folder}, *shown)
+    session.say(f"{folder}: page.html, table.md, metrics.json")
+
+
+def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out: Path, device: str) -> None:
+    """Classes of images, or of what a box shows, as a table and as predictions.csv."""
+    import csv
+    import io
+
+    from us43d import pictures
+    from us43d.train.tasks import classify
+
+    model, task = classify.load(place)
+    model.to(device)
+    if len(boxes) != model.prompted or None in boxes:
+        wants = "exactly one --box" if model.prompted else "no prompt"
+        raise UsageError(f"The task {task['name']} takes {wants}.", next="us43d predict --help")
+    rows: list[list[Any]] = []
+    inputs, failed = pictures.listing(input, leave_out=out), {}
+    for one in inputs:
+        try:
+            for frame in pictures.open(one).frames():
+                chances = classify.classify(model, frame.pixels, boxes[0] if boxes else None, device)
+                best = model.classes[int(chances.argmax())]
+                rows.append([one.relative, frame.number, best, *(round(float(value), 5) for value in chances)])
+        except ImageError as error:
+            if len(inputs) == 1:
+                raise
+            failed[one.relative] = error
+            session.warn(f"{one.relative}: {error.what}")
+    heads = ["file", "frame", "class", *model.classes]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([heads, *rows])
+    file = out / "predictions.csv"
+    with atomic.storage_errors(file, "Predictions that are there are complete."):
+        out.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(file, text.getvalue().encode())
+    columns: Columns = [(name, "left" if n in (0, 2) else "right") for n, name in enumerate(heads)]
+    session.answer({"predictions": [dict(zip(heads, row, strict=True)) for row in rows], "file": file},
+                   Table(columns, rows))  # fmt: skip
+    if failed:
+        raise SomeFailed(
+            f"{len(failed)} of {len(inputs)} files could not be classified: {listed(failed)}.",
+            disk=f"The others are in {file}.",
+        )

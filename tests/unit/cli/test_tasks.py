@@ -1,0 +1,75 @@
+"""us43d train, eval and predict with --task, on a user's own COCO file."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from us43d import specimen
+
+
+def run(*words: str | Path) -> tuple[int, str, str]:
+    torch.set_num_threads(1)
+    app = importlib.import_module("us43d.cli.app").app
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert "Traceback" not in result.output
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of bright and of dark blobs, with a diagnosis each; two to a patient."""
+    folder, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+    listing: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for n in range(24):
+        mask = specimen.blob((48, 64), rng, 0.3)
+        masks = [np.zeros_like(mask), mask] if n // 2 % 2 else [mask]
+        cv2.imwrite(str(folder / f"{n:02}.png"), specimen.speckle((48, 64), masks, rng))
+        x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
+        listing.append({"id": n, "file_name": f"{n:02}.png", "width": 64, "height": 48, "group": f"p{n // 2}",
+                        "tags": {"diagnosis": ("benign", "malignant")[n // 2 % 2]}})  # fmt: skip
+        annotations.append({"id": n, "image_id": n, "category_id": 1,
+                            "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]})  # fmt: skip
+    content = {"images": listing, "annotations": annotations, "categories": [{"id": 1, "name": "lesion"}]}
+    (folder / "data.json").write_text(json.dumps(content))
+    return folder
+
+
+QUICK = ("--set", "model=tiny", "--set", "batch=4", "--set", "micro_batch=4", "--set",
+         "precision=float32", "--set", "workers=0", "--device", "cpu")  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["classify", "classify-prompt"])
+def test_train_eval_predict(task: str, folder: Path, tmp_path: Path) -> None:
+    home = ("--home", tmp_path / "home")
+    data = ("--data", folder / "data.json")
+    code, out, err = run("train", "--task", task, *data, "--steps", 3, "--run", "r", *QUICK, *home, "--json")
+    assert code == 0, err
+    assert json.loads(out)["validation"][-1]["f1"] is not None
+    code, out, err = run("eval", "--weights", "r", *data, *home, "--out", tmp_path / "e", "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["facts"]["task"] == task
+    assert {item["truth"] for item in said["items"]} <= {"benign", "malignant"}
+    assert "<svg" in (tmp_path / "e" / "page.html").read_text()
+    box = ("--box", "5,5,40,40") if task == "classify-prompt" else ()
+    where = ("--out", tmp_path / "p")
+    code, out, err = run("predict", folder / "00.png", "--weights", "r", *box, *home, *where, "--json")
+    assert code == 0, err
+    (found,) = json.loads(out)["predictions"]
+    assert found["class"] in ("benign", "malignant")
+    assert found["benign"] + found["malignant"] == pytest.approx(1, abs=1e-4)
+    wrong = () if box else ("--box", "5,5,40,40")
+    code, _, err = run("predict", folder / "00.png", "--weights", "r", *wrong, *home, *where)
+    assert code == 2
+    assert "takes" in err
+    code, _, err = run("eval", "--weights", "r", *data, *home, "--task", "promptable")
+    assert code == 2
+    assert f"are of the task {task}" in err

@@ -1,0 +1,143 @@
+"""Tasks beside promptable segmentation, on simulated images: each learns above its trivial baseline, and resumes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from us43d import specimen
+from us43d.coco import own as coco
+from us43d.errors import TrainError, WeightsError
+from us43d.harmonize.corpus import Corpus
+from us43d.model import weights
+from us43d.model.network import ModelConfig, UltraSam
+from us43d.train import journal
+from us43d.train.config import TrainConfig
+from us43d.train.loop import train
+from us43d.train.tasks import classify, task_of
+
+TINY = ModelConfig(
+    image_size=64, patch_size=8, embed_dim=32, depth=2, heads=2, window=4, global_blocks=(1,), prompt_dim=32,
+    decoder_heads=4, decoder_mlp=64, iou_hidden=16, fourier_scale=0.5,
+)  # fmt: skip
+SMALL = TrainConfig(
+    name="small", model=TINY, batch=6, micro_batch=6, steps=80, warm_up=5, learning_rate=3e-3, clip=1.0,
+    milestones=(70,), precision="float32", workers=0, validate_every=80, validation_images=24, save_every=80,
+    log_every=20, ema=0.9,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Speckle with one blob: dark ones are cysts, bright ones solid; two images to a patient."""
+    folder, rng = tmp_path_factory.mktemp("tasks"), np.random.default_rng(0)
+    listing: list[dict[str, Any]] = []
+    annotations = []
+    for n in range(96):
+        shape = ((60, 90), (80, 64))[n % 2]
+        mask, solid = specimen.blob(shape, rng, 0.3), bool((n // 2) % 2)
+        picture = specimen.speckle(shape, [np.zeros(shape, bool), mask] if solid else [mask], rng)
+        cv2.imwrite(str(folder / f"{n}.png"), picture)
+        tags = {"diagnosis": "Solid" if solid else "Cyst", "view": "a"}
+        listing.append({"id": n + 1, "file_name": f"{n}.png", "height": shape[0], "width": shape[1],
+                        "group": f"p{n // 2}", "tags": tags if n != 5 else {}})  # fmt: skip
+        runs = coco_runs(mask)
+        annotations.append({"id": n + 1, "image_id": n + 1, "category_id": 1 + solid, "iscrowd": 0,
+                            "segmentation": {"size": list(shape), "counts": runs}})  # fmt: skip
+    content = {"images": listing, "annotations": annotations,
+               "categories": [{"id": 1, "name": "cyst"}, {"id": 2, "name": "solid"}]}  # fmt: skip
+    (folder / "data.json").write_text(json.dumps(content))
+    made = coco.read(folder / "data.json", folder / "corpus")
+    return made[0] if isinstance(made, tuple) else made
+
+
+def coco_runs(mask: np.ndarray) -> str:
+    from pycocotools import mask as tool
+
+    return tool.encode(np.asfortranarray(mask.view(np.uint8)))["counts"].decode()
+
+
+def changed(**changes: Any) -> TrainConfig:
+    return TrainConfig.model_validate(SMALL.model_dump() | changes)
+
+
+@pytest.mark.parametrize("changes", [
+    {"task": "classify"}, {"task": "classify", "frozen": True, "steps": 150, "milestones": (), "learning_rate": 2e-2},
+    {"task": "classify", "lora": 4, "class_weights": True},
+    {"task": "classify-prompt", "target": "structure"},
+], ids=["full", "frozen", "lora", "prompted"])  # fmt: skip
+def test_classification_learns_above_the_most_frequent_class(
+    changes: dict[str, Any], corpus: Corpus, tmp_path: Path
+) -> None:
+    config = changed(**changes)
+    result = train(config, corpus, tmp_path / "run")
+    last = result.validation[-1]
+    assert last["accuracy"] > last["majority"] + 0.15, last
+    assert last["auroc"] > 0.7
+    model, task = classify.load(result.weights)
+    assert task["classes"] == (["cyst", "solid"])
+    held = task_of(config, corpus).held_out
+    found = classify.chances(model, corpus, config, held, torch.device("cpu"))
+    right = np.mean([task["classes"][n] == item.label for n, item in zip(found.argmax(1), held, strict=True)])
+    assert right == pytest.approx(last["accuracy"], abs=1e-4)
+    card = (result.weights / "README.md").read_text()
+    assert "Classes: cyst, solid" in card
+    if config.frozen:
+        start = UltraSam.random(TINY, config.seed).state_dict()
+        for name, value in model.state_dict().items():
+            if name.startswith("image_encoder."):
+                assert torch.equal(value, start[name]), name
+
+
+def test_a_classifier_resumes_exactly(corpus: Corpus, tmp_path: Path) -> None:
+    config = changed(task="classify", steps=20, milestones=(), save_every=10, validate_every=20, zoom=0.2, contrast=0.1)
+    whole = train(config, corpus, tmp_path / "whole")
+    half = train(config, corpus, tmp_path / "half")
+    for folder in ("weights", "checkpoints/step_000020"):
+        import shutil
+
+        shutil.rmtree(half.run / folder)
+    again = train(config, corpus, tmp_path / "half", resume=True)
+    one, two = (classify.load(result.weights)[0].state_dict() for result in (whole, again))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    kinds = [record["kind"] for record in journal.read(tmp_path / "half" / "log.jsonl")]
+    assert kinds.count("resumed") == 1
+
+
+def test_classifier_starts_from_weights(corpus: Corpus, tmp_path: Path) -> None:
+    weights.save(UltraSam.random(TINY, 7), tmp_path / "seven")
+    task = task_of(changed(task="classify"), corpus)
+    own, other = task.initial(tmp_path / "seven"), task.initial(None)
+    start = UltraSam.random(TINY, 7).image_encoder.pos_embed
+    assert torch.equal(own.image_encoder.pos_embed, start)
+    assert not torch.equal(other.image_encoder.pos_embed, start)
+    with pytest.raises(WeightsError):
+        classify.load(tmp_path / "seven")
+
+
+def test_groups_stay_apart_and_images_without_a_label_are_no_items(corpus: Corpus) -> None:
+    task = task_of(changed(task="classify"), corpus)
+    held = {corpus.group(item.image) for item in task.held_out}
+    assert held
+    assert not held & {corpus.group(int(row)) for row in task.images}
+    keys = {corpus.key(item.image) for item in [*task.items, *task.held_out]}
+    assert "5.png" not in keys
+    assert len(keys) == 95
+    with pytest.raises(TrainError, match="1 classes of the target 'view'"):
+        task_of(changed(task="classify", target="view"), corpus)
+
+
+def test_padding_does_not_count_in_the_average() -> None:
+    model = classify.Classifier(UltraSam.random(TINY, 0), ["a", "b"], False)
+    embedding = torch.randn(1, 32, 8, 8)
+    found = model._average(embedding, torch.tensor([[32, 64]]))
+    assert torch.allclose(found, embedding[:, :, :4].mean((2, 3)), atol=1e-6)

@@ -1,0 +1,159 @@
+"""How good the weights of a task are on a split of a corpus: numbers, tables and a page."""
+
+import html
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from us43d import atomic, report
+from us43d.errors import UsageError, listed
+from us43d.evaluate import classification
+from us43d.evaluate.results import plain
+from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.train.config import TrainConfig
+from us43d.train.tasks import classify, images
+
+__all__ = ["TaskEvaluation", "evaluate"]
+
+Progress = Callable[[int, int | None], None]
+Rows = list[list[Any]]
+
+
+class TaskEvaluation(NamedTuple):
+    """facts: what was evaluated. tables: (heading, column heads, rows). plots: (heading, SVG). numbers: for JSON."""
+
+    facts: dict[str, Any]
+    tables: list[tuple[str, list[str], Rows]]
+    plots: list[tuple[str, str]]
+    numbers: dict[str, Any]
+
+    def described(self) -> str:
+        facts = self.facts
+        excluded = "; ".join(f"{number:,} {why}" for why, number in facts["excluded"].items() if number)
+        return (
+            f"Task {facts['task']} on the split {facts['split']} of {listed(facts['sources'], 60)}: {facts['items']:,} "
+            f"items of {facts['groups']:,} groups. Excluded: {excluded or 'nothing'}. Intervals are 95 %, by the "
+            "bootstrap over groups."
+        )
+
+    def write(self, folder: Path) -> Path:
+        """Write metrics.json, table.md and page.html. Raises StorageError."""
+        note = f"<p>{html.escape(self.described())}</p>"
+        sections = [("", note), *((head, report.table(heads, rows)) for head, heads, rows in self.tables), *self.plots]
+        markdown = [f"# {self.facts['task']}\n", f"{self.described()}\n"]
+        for head, heads, rows in self.tables:
+            markdown += [f"## {head}\n", report.markdown(heads, rows)]
+        files = {
+            "metrics.json": json.dumps({"facts": self.facts, **self.numbers}, indent=1, ensure_ascii=False),
+            "table.md": "\n".join(markdown),
+            "page.html": report.page(f"Evaluation of {self.facts['weights']}", sections, self.facts["task"]),
+        }
+        with atomic.storage_errors(folder, "Files of the evaluation that are there are complete."):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                atomic.write_bytes(folder / name, text.encode())
+        return folder
+
+
+def evaluate(
+    place: Path,
+    corpus: Corpus,
+    *,
+    split: str = "test",
+    sources: Sequence[str] = (),
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> TaskEvaluation:
+    """Evaluate the weights of a task.
+
+    Args:
+        place: Folder that a run of a task wrote.
+        corpus: The corpus.
+        split: train, val, test, or all of these.
+        sources: Names; all of the corpus if empty.
+        limit: At most so many images, chosen by their ids.
+        seed: Of the bootstrap.
+        device: Where the model runs.
+        progress: Called with (items done, items).
+
+    Raises:
+        UnknownName: A source is not in the corpus.
+        UsageError: Nothing is left to evaluate.
+        WeightsError: The folder does not hold weights of a task.
+    """
+    task, _ = images.read(place)
+    splits = SPLITS[:3] if split == "all" else (split,)
+    config = TrainConfig(task=task["name"], target=task.get("target", "diagnosis"), model=task["model"],
+                         sources=tuple(sources), precision="float32")  # fmt: skip
+    rows = images.chosen(corpus, config, splits)
+    if limit is not None:
+        rows = np.array(images.first(corpus, rows, limit), np.int64)
+    facts = {"task": config.task, "weights": place.parent.name if place.name == "weights" else place.name,
+             "split": split, "sources": list(sources) or [source["name"] for source in corpus.sources],
+             "corpus": corpus.digest, "seed": seed, "excluded": {}}  # fmt: skip
+    return _classes(place, corpus, config, rows, facts, torch.device(device), progress)
+
+
+def _classes(
+    place: Path,
+    corpus: Corpus,
+    config: TrainConfig,
+    rows: Any,
+    facts: dict[str, Any],
+    device: torch.device,
+    progress: Progress | None,
+) -> TaskEvaluation:
+    model, task = classify.load(place)
+    model.to(device)
+    every = classify.items(corpus, rows, config)
+    wanted = [item for item in every if item.label in task["classes"]]
+    if not wanted:
+        raise UsageError(
+            f"No image of the split {facts['split']!r} has one of the classes {listed(task['classes'])}.",
+            next="the same with --split all",
+        )
+    named = {item.image for item in every}
+    facts["excluded"] = {"images without a label": int(sum(int(row) not in named for row in rows)),
+                         "items of classes unknown to the weights": len(every) - len(wanted)}  # fmt: skip
+    found = np.zeros((len(wanted), len(task["classes"])))
+    for n, item in enumerate(wanted):
+        found[n] = classify.chances(model, corpus, config, [item], device)[0]
+        if progress is not None:
+            progress(n + 1, len(wanted))
+    truth = np.array([task["classes"].index(item.label) for item in wanted])
+    groups = np.array([corpus.images["group"][item.image] for item in wanted])
+    facts |= {"items": len(wanted), "groups": len(np.unique(groups)), "classes": task["classes"]}
+    scores = classification.with_intervals(truth, found, groups, seed=facts["seed"])
+    called = found.argmax(1)
+    counts = Counter(zip(truth.tolist(), called.tolist(), strict=True))
+    classes = task["classes"]
+    confusion = [[classes[a], *(counts[a, b] for b in range(len(classes)))] for a in range(len(classes))]
+    calibration = classification.calibration(truth, found)
+    tables: list[tuple[str, list[str], Rows]] = [
+        ("Scores", ["score", "value", "95 % interval"], [[_NAMES[name], one["mean"], _span(one)] for name, one in
+                                                        scores.items()]),
+        ("Confusion", ["true \\ predicted", *classes], confusion),
+    ]  # fmt: skip
+    numbers = {"scores": plain(scores), "confusion": confusion,
+               "items": [{"image": int(corpus.images["id"][item.image]), "key": corpus.key(item.image),
+                          "truth": item.label, "predicted": classes[b], "probability": round(float(row[b]), 5)}
+                         for item, b, row in zip(wanted, called.tolist(), found, strict=True)]}  # fmt: skip
+    return TaskEvaluation(facts, tables, [("Reliability", classification.reliability(calibration))], numbers)
+
+
+_NAMES = {
+    "accuracy": "accuracy", "precision": "precision (macro)", "recall": "recall (macro)", "f1": "F1 (macro)",
+    "auroc": "AUROC (macro, one against the rest)", "ece": "expected calibration error",
+    "majority": "accuracy of always the most frequent class",
+}  # fmt: skip
+
+
+def _span(score: dict[str, float]) -> str:
+    return f"{score['low']:.3f}–{score['high']:.3f}" if np.isfinite(score["low"]) else "one group"
