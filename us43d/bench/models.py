@@ -23,8 +23,7 @@ from us43d.evaluate.protocols import Segmenter
 from us43d.model import prompts, weights
 from us43d.model.network import PADDING, UPPER_LEFT, Features
 from us43d.model.predictor import Encoded, Postprocess, Prediction, Predictor, normalised
-from us43d.model.published import PUBLISHED
-from us43d.train.journal import NOTHING, UNKNOWN
+from us43d.train.journal import NOTHING, UNKNOWN, origin
 
 __all__ = ["Ellipse", "Entry", "Sam2", "ellipse", "of_weights"]
 
@@ -65,14 +64,15 @@ def _digest(file: Path) -> str:
 
 
 def _seen(path: Path) -> Mapping[str, Any]:
+    """What weights say they were trained on; of public ones, what is known of them."""
     if path.is_dir():
         try:
             meta = json.loads((path / weights.CONFIG).read_text("utf-8")).get("meta") or {}
         except (OSError, ValueError) as error:
             raise WeightsError(f"{path} has no readable {weights.CONFIG}: {error}.") from error
-        return dict(meta.get("seen", UNKNOWN))
-    public = PUBLISHED.get(path.stem)
-    return NOTHING if public and public.natural else UNKNOWN
+        if "seen" in meta:
+            return dict(meta["seen"])
+    return dict(origin(path)["seen"])
 
 
 def _is_sam2(path: Path) -> bool:
