@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from us43d import registry
+from us43d.atomic import storage_errors
 from us43d.contract import Recipe
 from us43d.errors import LicenceError, LoginError, ManualFileError, Us43dError, UsageError, VerifyError
 
@@ -114,8 +115,9 @@ def _fetch_all(
     willing = _Asking(session, accept)
     for recipe in recipes:
         try:
-            if force or from_ or here(session.home, recipe) is None:
-                willing.ask(recipe)
+            with storage_errors(session.home.root, "Nothing was changed on disk."):
+                if force or from_ or here(session.home, recipe) is None:
+                    willing.ask(recipe)
         except Us43dError as error:
             asked[recipe.slug] = failed(recipe, error, "licence not accepted")
 

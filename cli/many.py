@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from us43d.atomic import storage_errors
 from us43d.contract import Recipe
 from us43d.errors import SomeFailed, Us43dError
 
@@ -31,7 +32,8 @@ def each(session: Session, recipes: Iterable[Recipe], work: Callable[[Recipe], O
 def attempt(session: Session, recipe: Recipe, work: Callable[[Recipe], Outcome]) -> Outcome:
     """One source; says in a line what came of it."""
     try:
-        outcome = work(recipe)
+        with storage_errors(session.home.root, "What was done before stays."):
+            outcome = work(recipe)
     except Us43dError as error:
         outcome = failed(recipe, error)
     session.say(f"{outcome.name}: {outcome.state}")

@@ -178,6 +178,8 @@ def _values(changes: list[str]) -> dict[str, Any]:
 
 def _line(record: dict[str, Any]) -> str:
     """What a person is told of a record."""
+    if record["kind"] == "note":
+        return str(record["text"])
     if record["kind"] in ("run", "resumed"):
         drawn = record["drawn"]
         begun = f"going on from step {record['step']:,}" if record["step"] else "from the beginning"

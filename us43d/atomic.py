@@ -10,7 +10,7 @@ from pathlib import Path
 
 from us43d.errors import StorageError
 
-__all__ = ["link_or_copy", "replace_dir", "storage_errors", "write_bytes"]
+__all__ = ["denied", "link_or_copy", "open_to_others", "replace_dir", "storage_errors", "write_bytes"]
 
 _WHAT = {
     errno.ENOSPC: "the disk is full",
@@ -38,7 +38,10 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _WHAT:
             raise
-        where = error.filename or path
+        where = Path(os.fsdecode(error.filename)) if error.filename else path
+        if error.errno in (errno.EACCES, errno.EPERM) and (missing := denied(where)):
+            next_ = f"ls -ld {where if where.exists() else where.parent}   (its owner can open it: chmod -R g+rX)"
+            raise StorageError(f"Permission is denied: {missing}.", disk=disk, next=next_) from error
         raise StorageError(f"{where} cannot be written: {_WHAT[error.errno]}.", disk=disk, next="df -h") from error
 
 
@@ -60,6 +63,29 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True, parts: Path | 
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def open_to_others(path: Path) -> None:
+    """Give a file the mode that the umask allows, where a library made it for its owner alone."""
+    probe = path.with_name(f".{path.name}.mode")
+    try:
+        probe.touch()
+        shutil.copymode(probe, path)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def denied(path: Path) -> str:
+    """Which permission is missing for a path, in words; "" where none is found to be."""
+    for folder in reversed(path.parents):
+        if folder.is_dir() and not os.access(folder, os.X_OK):
+            return f"the folder {folder} may not be entered"
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        return f"the folder {path} may not be listed"
+    if path.exists() and not os.access(path, os.R_OK):
+        return f"the file {path} may not be read"
+    nearest = next((each for each in (path, *path.parents) if each.exists()), path)
+    return "" if os.access(nearest, os.W_OK) else f"{nearest} may not be written to"
 
 
 def _temporary(path: Path, parts: Path | None) -> Path:

@@ -97,7 +97,8 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     archives = [path for path in files if _is_archive(path)]
     if likely := _likely(recipe, archives):
         return Given(None, candidates=tuple(likely))
-    wanted = " or ".join(listed(file.name for file in route.files) for route in recipe.routes if route.files)
+    names = dict.fromkeys(listed(file.name for file in route.files) for route in recipe.routes if route.files)
+    wanted = " or ".join(names)
     hint = f" Archives there: {listed(archives, 3)}; to take one of them, name it." if archives else ""
     raise MissingRawFile(
         f"{recipe.name}: {listed(paths)} holds neither {wanted or 'its files'} nor the unpacked tree.{hint} "

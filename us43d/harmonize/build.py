@@ -218,7 +218,7 @@ def _samples(recipe: Recipe, tree: RawTree, profile: Profile, fixes: bool) -> It
     """(image id, sample) from the reader, corrected; notes every file a sample refers to."""
     corrections = {fix.key: fix for fix in recipe.fixes} if fixes else {}
     ids, seen, twice, listed_as = Ids(recipe.slug), set(), [], spellings(recipe)
-    for sample in _readable(recipe.reader(profile)(tree), tree):
+    for sample in _readable(recipe, profile, tree):
         compared = folded(sample.key)
         if compared in seen:
             twice.append(sample.key)
@@ -236,14 +236,24 @@ def _samples(recipe: Recipe, tree: RawTree, profile: Profile, fixes: bool) -> It
         raise RecipeError(f"{recipe.name}: {len(twice)} keys appear twice: {listed(twice)}.")
 
 
-def _readable(samples: Iterator[Sample], tree: RawTree) -> Iterator[Sample]:
+def _readable(recipe: Recipe, profile: Profile, tree: RawTree) -> Iterator[Sample]:
     """The reader's samples. Where it stumbles over a file that is missing, that is what is said."""
-    try:
-        yield from samples
-    except RawDataError as error:
-        if tree.missing and not isinstance(error, MissingRawFile):
-            raise MissingRawFile(f"{listed(tree.missing.values())} in {tree.root}.") from error
-        raise
+    samples = recipe.reader(profile)(tree)
+    while True:
+        try:
+            sample = next(samples, None)
+        except RawDataError as error:
+            error.next = (
+                error.next
+                or f"us43d fetch {recipe.name} --force   (or, to see what changed: us43d verify {recipe.name})"
+            )
+            if tree.missing and not isinstance(error, MissingRawFile):
+                what = f"{listed(tree.missing.values())} in {tree.root}."
+                raise MissingRawFile(what, disk=error.disk, next=error.next) from error
+            raise
+        if sample is None:
+            return
+        yield sample
 
 
 def _fixed(sample: Sample, fix: Fix) -> Sample:

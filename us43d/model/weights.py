@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from us43d import pickles
+from us43d import atomic, pickles
 from us43d.errors import StorageError, WeightsError, listed
 from us43d.model.network import ModelConfig, UltraSam
 from us43d.pickles import PickleError
@@ -515,6 +515,7 @@ def _write(path: Path, writer: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer(temporary)
+        atomic.open_to_others(temporary)
         temporary.replace(path)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from error

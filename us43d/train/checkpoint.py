@@ -8,8 +8,10 @@ Chance has no state of its own: every step seeds itself from the run's seed, and
 so that the step's number is the state of the sampler and of all generators.
 """
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +26,12 @@ from us43d.errors import TrainError
 from us43d.model import weights
 from us43d.model.network import UltraSam
 
-__all__ = ["latest", "load", "plain", "save", "tidy"]
+__all__ = ["finished", "latest", "load", "plain", "save", "tidy"]
 
 _STATE = "state.json"
+#: What state.json must have for a run to go on.
+_KEYS = frozenset({"step", "config", "corpus", "window"})
+_NAME = re.compile(r"step_(\d{1,12})")
 _TENSORS = "state.safetensors"
 
 
@@ -57,21 +62,24 @@ def save(
         for number, held in optimizer.state_dict()["state"].items():
             tensors |= _named(f"optimizer.{number}", held)
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary / _TENSORS)
-        atomic.write_bytes(temporary / _STATE, json.dumps({"step": step} | state, indent=1).encode())
+        for file in temporary.iterdir():
+            atomic.open_to_others(file)
+        digests = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
+        atomic.write_bytes(temporary / _STATE, json.dumps({"step": step, "files": digests} | state, indent=1).encode())
         for file in temporary.iterdir():
             _sync(file)
         if final.exists():
             _remove(final)
         temporary.rename(final)
         _sync(folder)
-        for old in _finished(folder)[:-keep]:
+        for old in finished(folder)[:-keep]:
             _remove(old)
     return final
 
 
 def latest(folder: Path) -> Path | None:
     """The newest checkpoint, None if there is none."""
-    return next(reversed(_finished(folder)), None)
+    return next(reversed(finished(folder)), None)
 
 
 def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -80,7 +88,12 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
     from safetensors.torch import load_file
 
     try:
-        state = dict(json.loads((path / _STATE).read_text("utf-8")))
+        state = json.loads((path / _STATE).read_text("utf-8"))
+        if not isinstance(state, dict) or not state.keys() >= _KEYS or not isinstance(state["step"], int):
+            raise ValueError(f"{_STATE} is not that of a checkpoint")
+        for name, digest in state.get("files", {}).items():
+            if _digest(path / name) != digest:
+                raise ValueError(f"{name} was changed since it was saved")
         tensors = load_file(path / _TENSORS)
         model.load_state_dict(_under("model.", tensors))
         if average is not None:
@@ -90,10 +103,10 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
             number, _, what = name.partition(".")
             held["state"].setdefault(int(number), {})[what] = value
         optimizer.load_state_dict(held)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise TrainError(
-            f"The checkpoint {path} cannot be read: {error}.", next=f"rm -r {path}   and resume from the one before"
-        ) from error
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError, SafetensorError,
+    ) as error:  # fmt: skip
+        raise TrainError(f"The checkpoint {path} cannot be read: {error}.", next=f"rm -r {path}") from error
     return state
 
 
@@ -115,8 +128,15 @@ def plain(model: UltraSam) -> UltraSam:
     return merged
 
 
-def _finished(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step_*"))
+def finished(folder: Path) -> list[Path]:
+    """The checkpoints of a folder in the order of their steps; what has another name is none."""
+    numbers = {path: int(match[1]) for path in folder.glob("step_*") if (match := _NAME.fullmatch(path.name))}
+    return sorted((path for path in numbers if path.is_dir()), key=lambda path: numbers[path])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(path: Path) -> None:

@@ -150,8 +150,7 @@ class _Run:
 
     def train(self, resume: bool, progress: Callable[[int, int | None], None] | None) -> Result:
         config, team = self.config, self.team
-        if resume and (newest := checkpoint.latest(self.checkpoints)):
-            self._resume(newest)
+        passed_over = self._resume_newest() if resume else ""
         if team.leads:
             checkpoint.tidy(self.checkpoints)
         task = self.task
@@ -161,6 +160,8 @@ class _Run:
             "validation_images": len(task.held_out),
         }
         self.journal.open(began(config, self.corpus, team, self.step, drawn, self.init))
+        if passed_over:
+            self.journal.write({"kind": "note", "step": self.step, "text": passed_over})
         if config.compile:
             task.encoder(self.model).compile()
         self.objective: Any = task.objective(self.model)
@@ -253,6 +254,29 @@ class _Run:
         self._clock()
 
     # ------------------------------------------------------------------------------------------------ keeping the state
+
+    def _resume_newest(self) -> str:
+        """Go on from the newest checkpoint that can be read; one that cannot is passed over.
+
+        Returns:
+            What to say of one that was passed over, "" if none was.
+
+        Raises:
+            TrainError: There are checkpoints, and none can be read.
+        """
+        unreadable: TrainError | None = None
+        for path in reversed(checkpoint.finished(self.checkpoints)):
+            try:
+                self._resume(path)
+            except TrainError as error:
+                if not error.what.startswith(f"The checkpoint {path} cannot be read"):
+                    raise
+                unreadable = unreadable or error
+                continue
+            return "" if unreadable is None else f"{unreadable.what} The run resumes from {path.name}."
+        if unreadable is not None:
+            raise unreadable
+        return ""
 
     def _resume(self, found: Path) -> None:
         """Go on from a checkpoint. Raises ConfigError or TrainError if it is of another run."""

@@ -504,15 +504,49 @@ def test_a_run_is_not_written_over(blobs: Corpus, small: TrainConfig, tmp_path: 
     assert _content(tmp_path / "run") == kept
 
 
-def test_a_damaged_checkpoint_is_named(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
-    settings = _changed(small, steps=4)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path
+) -> None:
+    """A changed digest counts as damage; a folder of another name is none; the order is that of the numbers."""
+    settings = _changed(small, steps=4, save_every=2, keep=3)
+    run = tmp_path / "run"
+    train(settings, blobs, run)
+    last, before = run / "checkpoints" / "step_000004", run / "checkpoints" / "step_000002"
+    assert checkpoint.finished(run / "checkpoints") == [before, last]
+    (run / "checkpoints" / "step_zzz").mkdir()
+    (run / "checkpoints" / "step_9").mkdir()
+    (run / "checkpoints" / "step_9" / "state.json").write_text("[" * 100_000)
+    data = bytearray((last / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (last / "model.safetensors").write_bytes(data)
+    log: list[dict[str, Any]] = []
+    train(settings, blobs, run, resume=True, report=log.append)
+    (note,) = (record for record in log if record["kind"] == "note")
+    assert "step_9 cannot be read" in note["text"]
+    assert "resumes from step_000002" in note["text"]
+    assert checkpoint.latest(run / "checkpoints") == run / "checkpoints" / "step_9"
+
+
+def test_where_no_checkpoint_can_be_read_nothing_begins(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    settings = _changed(small, steps=4, save_every=2)
     train(settings, blobs, tmp_path / "run")
-    file = tmp_path / "run" / "checkpoints" / "step_000004" / "state.safetensors"
-    file.write_bytes(file.read_bytes()[:1000])
-    kept = _content(tmp_path / "run")
-    with pytest.raises(TrainError, match="step_000004 cannot be read"):
-        train(settings, blobs, tmp_path / "run", resume=True)
-    assert _content(tmp_path / "run") == kept
+    for state in ("[]", "{}", '{"step": "x", "config": 1, "corpus": 2, "window": 3}', "7", ""):
+        for path in checkpoint.finished(tmp_path / "run" / "checkpoints"):
+            (path / "state.json").write_text(state)
+        kept = _content(tmp_path / "run")
+        with pytest.raises(TrainError, match="step_000004 cannot be read"):
+            train(settings, blobs, tmp_path / "run", resume=True)
+        assert _content(tmp_path / "run") == kept
+
+
+def test_weights_have_the_mode_that_the_umask_allows(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        train(_changed(small, steps=3), blobs, tmp_path / "run")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").rglob("*.safetensors")}
+    assert modes == {"model.safetensors": 0o640, "state.safetensors": 0o640}
 
 
 def test_another_corpus_is_refused(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:

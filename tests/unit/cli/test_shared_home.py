@@ -1,0 +1,81 @@
+"""A home of several people: what one of them may not read stops nobody from the rest, and the permission is named."""
+
+import importlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from us43d import registry
+from us43d.atomic import denied, storage_errors
+from us43d.errors import StorageError
+
+app = importlib.import_module("us43d.cli.app").app
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_all_goes_on_past_a_source_that_may_not_be_read() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
+        home = Path(folder)
+        home.chmod(0o777)
+        for name, slug in (("STU-Hospital", "stu_hospital"), ("BUSI", "busi")):
+            registry.specimen(slug)(home / "raw" / name, np.random.default_rng(0))
+        (home / "raw" / "FASS").mkdir()
+        for path in (home, *home.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o644)
+        (home / "raw" / "BUSI").chmod(0o700)
+        (home / "downloads" / "STU-Hospital").mkdir(parents=True)
+
+        def run(*words: str) -> tuple[int, str]:
+            done = CliRunner().invoke(app, [*words, "--home", str(home), "--quiet"])
+            return done.exit_code, " ".join(done.output.split())
+
+        command = ("build", "--all", "--partial", "--jobs", "1")
+        assert run(*command)[0] == 3  # as root, who reads all but the source without images: everything is imported now
+        run("verify", "--all")
+        shutil.rmtree(home / "build")
+        shutil.rmtree(home / "corpora", ignore_errors=True)
+        receipt = home / "downloads" / "STU-Hospital" / "receipt.json"
+        try:
+            os.seteuid(65534)
+            code, said = run(*command)
+            assert code == 3, said
+            assert (home / "build" / "STU-Hospital").is_dir()
+            assert "BUSI" in said
+            assert "cannot be listed: Permission denied" in said
+            os.seteuid(0)
+            receipt.write_text("{}")
+            receipt.chmod(0o600)
+            os.seteuid(65534)
+            code, said = run("verify", "--all")
+            assert code in (1, 3), said
+            assert "may not be read" in said
+        finally:
+            os.seteuid(0)
+
+
+def test_the_missing_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "closed" / "a.txt"
+    file.parent.mkdir()
+    file.touch()
+    refused: dict[Path, int] = {}
+    monkeypatch.setattr(os, "access", lambda path, mode: not refused.get(Path(path), 0) & mode)
+    for path, mode, said in (
+        (file.parent, os.X_OK, "may not be entered"), (file, os.R_OK, "may not be read"),
+        (file, os.W_OK, "may not be written to"),
+    ):  # fmt: skip
+        refused.clear()
+        refused[path] = mode
+        assert denied(file).endswith(said)
+        with pytest.raises(StorageError, match=said), storage_errors(tmp_path, "Nothing was changed on disk."):
+            raise PermissionError(13, "Permission denied", str(file))
+
+
+@pytest.mark.parametrize("number", [36, 40, 21])
+def test_names_too_long_and_links_in_circles_are_known_failures(tmp_path: Path, number: int) -> None:
+    with pytest.raises(StorageError, match="cannot be written: "), storage_errors(tmp_path, ""):
+        raise OSError(number, os.strerror(number), str(tmp_path / "a"))
