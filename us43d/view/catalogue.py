@@ -31,6 +31,8 @@ _NO_MASK = "(no mask)"
 _MOST_VALUES = 60
 #: Answers kept, by query.
 _CACHED = 24
+#: Titles of the other facets that a tag may share.
+_TITLES = ("Source", "Split", "Organ", "Structure", "Diagnosis")
 _SIZES = ((256, "under 256 px"), (512, "256 to 511 px"), (1024, "512 to 1,023 px"), (1 << 31, "1,024 px and more"))
 _ORDERS = {
     "key": "Source and key", "annotations": "Most annotations", "largest": "Largest structure",
@@ -214,7 +216,8 @@ class Catalogue:
                 held[tag][1].append(str(value).lower() if isinstance(value, bool) else str(value))
         for tag, (blocks, texts) in sorted(held.items()):
             if len(set(texts)) <= _MOST_VALUES:
-                yield _blocks(f"tag.{tag}", tag.replace("_", " ").capitalize(), blocks, texts)
+                title = tag.replace("_", " ").capitalize()
+                yield _blocks(f"tag.{tag}", f"{title} (tag)" if title in _TITLES else title, blocks, texts)
 
     def _findings(self, content: Mapping[str, Any]) -> list[tuple[int, str]]:
         """(row, kind) of everything an audit reported; fills `twins`."""

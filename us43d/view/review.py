@@ -54,13 +54,14 @@ class Review:
         find = self.catalogue.find
         for kind, name in (("near", "near"), ("conflict", "conflicts")):
             for pair in findings.get(name, ()):
-                rows = [find(end["source"], end["key"]) for end in (pair["a"], pair["b"])]
-                if None in rows:
+                held = [find(end["source"], end["key"]) for end in (pair["a"], pair["b"])]
+                rows = [row for row in held if row is not None]
+                if len(rows) < 2:
                     continue
                 detail = (
                     pair.get("detail") or pair.get("said") or f"{pair.get('equal_blocks', 0):.0%} of the blocks equal"
                 )
-                crosses = pair["a"]["split"] != pair["b"]["split"]
+                crosses = len({self.catalogue.state(row) for row in rows}) > 1
                 self.things[kind].append(
                     {"rows": rows, "detail": detail, "crosses": crosses, "mirrored": pair.get("mirrored", "none"),
                      "place": pair.get("place"), "order": (not crosses, pair.get("equal_blocks", 0))}

@@ -45,8 +45,9 @@ def _bars(facet: Facet, mask: Any) -> list[dict[str, Any]]:
     most = max(1, int(counts.max(initial=0)))
     order = sorted(np.flatnonzero(counts), key=lambda n: (-counts[n], facet.values[n]))
     return [
-        {"name": facet.values[n], "count": int(counts[n]), "width": round(100 * int(counts[n]) / most, 2),
-         "facet": facet.name}
+        {"name": facet.values[n], "facet": facet.name, "count": int(counts[n]),
+         "shown": facet.values[n].replace("_", " ") if facet.name == "structure" else facet.values[n],
+         "width": round(100 * int(counts[n]) / most, 2)}
         for n in order[:_BARS]
     ]  # fmt: skip
 
