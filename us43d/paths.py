@@ -7,7 +7,6 @@ $US43D_HOME (default ~/.us43d)
     corpora/<release>/
     runs/<run>/
     audit/, stats/      what `us43d audit` and `us43d stats` found; builds read audit/near_duplicates.json
-    audit/, stats/      what `us43d audit` and `us43d stats` found; builds read audit/twins.json
     review/             verdicts given in `us43d view`
     cache/              thumbnails and indices of `us43d view`; may be deleted
     weights/
