@@ -5,16 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from us43d.errors import UsageError
+from us43d import registry
+from us43d.errors import UnknownName, UsageError
 
+from .build import newest
 from .models import Device, device_of, predictor, weights_of
 from .output import Session
 from .verb import verb
 from .view import Host, NoBrowser, Port, run
 
 if TYPE_CHECKING:
+    from us43d.contract import Recipe
     from us43d.view.assistant import Assistant
-    from us43d.view.inputs import FileInputs
+    from us43d.view.inputs import SourceInputs
+    from us43d.view.labels import Inputs
 
 
 @verb(
@@ -25,11 +29,15 @@ if TYPE_CHECKING:
         "us43d label scans/",
         "us43d label sweep.mp4 --weights first",
         "us43d label scans/ --patient '^(P[0-9]+)_' --out labels",
+        "us43d label BUSI --weights first --all",
     ),
 )
 def label(
     session: Session,
-    input: Annotated[Path, typer.Argument(help="A folder, an image, video, DICOM or NIfTI file.", metavar="INPUT")],
+    input: Annotated[
+        str,
+        typer.Argument(help="A folder, an image, video, DICOM or NIfTI file; or a built source.", metavar="INPUT|NAME"),
+    ],
     weights: Annotated[
         str | None, typer.Option("--weights", help="The model that answers clicks.", metavar="RUN|FILE|NAME")
     ] = None,
@@ -41,38 +49,88 @@ def label(
         str | None,
         typer.Option(help="Regular expression on file names whose first group is the patient.", metavar="REGEX"),
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Of a source: images that have masks, too, to correct them.")
+    ] = False,
     device: Device = None,
     port: Port = None,
     no_browser: NoBrowser = False,
     host: Host = None,
 ) -> None:
-    """Label your own images in the browser: boxes, clicks, brush; saved at once as COCO for `us43d train --data`."""
+    """Label images in the browser: boxes, clicks, brush; saved at once as COCO for `us43d train --data`.
+
+    Of a built source, images without masks are shown. What you mark as reviewed replaces its masks in the next build.
+    """
     from us43d.view.annotate import Annotate
-    from us43d.view.inputs import FileInputs
     from us43d.view.labels import Labels
     from us43d.view.server import Site
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file, not a folder.", next=f"us43d label {input}")
-    folder = out or input.absolute().with_name(f"{input.absolute().name}-labels")
-    inputs = FileInputs(input, patient, folder)
-    labels = Labels(inputs, folder)
-    assistant = _assistant(session, inputs, weights, device)
-    command = f"us43d train --data {folder / 'labels.json'}"
-    site = Annotate(labels, input.name, assistant, command)
+    recipe = _source(input)
+    if recipe is not None:
+        if out or patient:
+            raise UsageError("--out and --patient are for files, not for a built source.", next=f"us43d label {input}")
+        inputs, folder = _built(session, recipe, every)
+        labels = Labels(inputs, folder, inputs.facts)
+        command = f"us43d build {recipe.name}   (applies what is marked as reviewed)"
+        opened: Inputs = inputs
+    else:
+        opened, folder = _files(session, Path(input), out, patient)
+        labels = Labels(opened, folder)
+        command = f"us43d train --data {folder / 'labels.json'}"
+    assistant = _assistant(session, opened, weights, device)
+    site = Annotate(labels, Path(input).name, assistant, command)
 
     def close() -> None:
         if assistant:
             assistant.close()
         labels.close()
 
+    session.say(f"labels: {labels.file}; then: {command}")
+    run(session, Site(site.routes(), "/label", close), f"{len(opened.items):,} images", port, no_browser, host)
+
+
+def _source(name: str) -> "Recipe | None":
+    """The source meant; None for a path. Raises UnknownName for what is neither."""
+    if Path(name).exists():
+        return None
+    try:
+        return registry.find(name)
+    except UnknownName:
+        if Path(name).suffix or "/" in name:
+            return None  # a file that is missing: the loader says so
+        raise
+
+
+def _files(session: Session, path: Path, out: Path | None, patient: str | None) -> "tuple[Inputs, Path]":
+    from us43d.view.inputs import FileInputs
+
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file, not a folder.", next=f"us43d label {path}")
+    folder = out or path.absolute().with_name(f"{path.absolute().name}-labels")
+    inputs = FileInputs(path, patient, folder)
     for file, fault in inputs.faults.items():
         session.warn(f"{file} cannot be labelled: {fault}")
-    session.say(f"labels: {labels.file}; fine-tune on them: {command}")
-    run(session, Site(site.routes(), "/label", close), f"{len(inputs.items):,} images", port, no_browser, host)
+    return inputs, folder
 
 
-def _assistant(session: Session, inputs: "FileInputs", weights: str | None, device: str | None) -> "Assistant | None":
+def _built(session: Session, recipe: "Recipe", every: bool) -> "tuple[SourceInputs, Path]":
+    """Images of the newest build of a source, and where their corrections are kept."""
+    from us43d.harmonize import corrections, shards
+    from us43d.view.inputs import SourceInputs
+    from us43d.view.opening import indexed
+
+    build = newest(session, recipe)
+    corpus = indexed([build], session.home.root)
+    hashes = {
+        row["id"]: row["pixel_hash"] for row in shards.read_columns(build / shards.MANIFEST, ["id", "pixel_hash"])
+    }
+    rows = [n for n in range(len(corpus)) if every or corpus.images["count"][n] == 0]
+    if not rows:
+        raise UsageError(f"Every image of {recipe.name} has masks.", next=f"us43d label {recipe.name} --all")
+    return SourceInputs(corpus, rows, hashes), corrections.folder(session.home.root, recipe.slug)
+
+
+def _assistant(session: Session, inputs: "Inputs", weights: str | None, device: str | None) -> "Assistant | None":
     """The model in its thread; None without weights."""
     from us43d.view.assistant import Assistant
 

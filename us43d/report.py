@@ -4,13 +4,18 @@ import base64
 import html
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from us43d.pictures.levels import eight_bits
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = [
     "COLOURS", "Figure", "Series", "bars", "bubbles", "curve", "figures", "forest", "legend", "lines", "markdown",
@@ -25,40 +30,30 @@ COLOURS = {
 Masks: TypeAlias = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 _LINES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8885; --soft: #8882; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 74rem; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .4rem 0; max-width: 60rem; } .soft { opacity: .7; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { font-weight: 600; } th:first-child, td:first-child, .text { text-align: left; }
-tbody tr:hover { background: var(--soft); }
-.grid { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; width: 17rem; } .pairs figure { width: 36rem; max-width: 100%; }
-figure img { width: 100%; border-radius: 4px; display: block; }
-figcaption { font-size: .82rem; overflow-wrap: anywhere; }
-svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
-.key { display: inline-block; width: 1.4em; height: .25em; margin: 0 .35em .22em .9em; vertical-align: middle; }
-"""
+
+@cache
+def _templates() -> "Environment":
+    """The templates of the local page, for pages without a server: the style is in the page, nothing else is loaded."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = resources.files("us43d.view").joinpath("page")
+    made = Environment(
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.globals["style"] = "".join(folder.joinpath(name).read_text("utf-8") for name in ("style.css", "static.css"))
+    return made
 
 
 def page(title: str, sections: Iterable[tuple[str, str]], subtitle: str = "") -> str:
     """A whole page. sections: (heading, HTML); a heading may be empty. subtitle: plain text."""
-    body = "\n".join((f"<h2>{html.escape(head)}</h2>\n" if head else "") + content for head, content in sections)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>'
-        f'<h1>{html.escape(title)}</h1><p class="soft">{html.escape(subtitle)}</p>\n{body}\n</body></html>\n'
-    )
+    return _templates().get_template("static.html").render(title=title, sections=list(sections), subtitle=subtitle)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """An HTML table; text stands to the left, numbers to the right. Floats have three decimals, NaN and None are –."""
-    head = "".join(f"<th>{html.escape(each)}</th>" for each in heads)
-    lines_ = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>\n" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{lines_}</tbody></table></div>'
+    cells = [[(_text(value), isinstance(value, str) and not value[:1].isdigit()) for value in row] for row in rows]
+    return _templates().get_template("table.html").render(heads=heads, rows=cells)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -75,11 +70,6 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _cell(value: Any) -> str:
-    word = isinstance(value, str) and not value[:1].isdigit()
-    return f'<td class="text">{html.escape(value)}</td>' if word else f"<td>{html.escape(_text(value))}</td>"
-
-
 # ------------------------------------------------------------------------------------------------------------ pictures
 
 
@@ -92,8 +82,13 @@ class Figure(NamedTuple):
 
 def figures(items: Iterable[Figure], *, wide: bool = False) -> str:
     """Pictures with captions, side by side. wide: two in a row, for pictures that are pairs themselves."""
-    inside = "\n".join(f"<figure>{f.image}<figcaption>{html.escape(f.caption)}</figcaption></figure>" for f in items)
-    return f'<div class="grid{" pairs" if wide else ""}">{inside}</div>'
+    shown = [(_described(figure), figure.caption) for figure in items]
+    return _templates().get_template("figures.html").render(figures=shown, wide=wide)
+
+
+def _described(figure: Figure) -> str:
+    """The image with its caption as alternative text, where it has none of its own."""
+    return figure.image.replace('<img alt=""', f'<img alt="{html.escape(figure.caption)}"', 1)
 
 
 def legend(names: Iterable[str] = ("truth", "found", "prompt")) -> str:
@@ -187,15 +182,19 @@ class Series(NamedTuple):
     y: Sequence[float]
 
 
-def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = None) -> str:
-    """A line plot as SVG. x, y: what the axes show. floor: least value of the y axis."""
+def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = None, span: float = 0.0) -> str:
+    """A line plot as SVG. x, y: what the axes show. floor: least value of the y axis. span: its least extent, so that
+    differences that mean nothing look like it."""
     width, height, left, right, top, bottom = 520, 280, 58, 12, 14, 42
     kept = [Series(s.name, *_finite(s.x, s.y)) for s in series]
     kept = [s for s in kept if len(s.x)]
     if not kept:
         return '<p class="soft">nothing to draw yet</p>'
     xs, ys = np.concatenate([s.x for s in kept]), np.concatenate([s.y for s in kept])
-    x_ticks, y_ticks = _ticks(xs.min(), xs.max()), _ticks(ys.min() if floor is None else floor, ys.max())
+    low, high = (ys.min() if floor is None else floor), ys.max()
+    if high - low < span:
+        low, high = (low + high - span) / 2, (low + high + span) / 2
+    x_ticks, y_ticks = _ticks(xs.min(), xs.max()), _ticks(low, high)
     x_low, x_high = min(x_ticks[0], xs.min()), max(xs.max(), xs.min() + 1e-9)
     y_low, y_high = min(y_ticks[0], ys.min()), max(y_ticks[-1], ys.max())
 
@@ -223,8 +222,8 @@ def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = Non
     parts.append(
         f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{html.escape(y)}</text>'
     )
-    svg = f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">{"".join(parts)}</svg>'
-    return f"<div>{svg}{_key([s.name for s in kept]) if len(kept) > 1 else ''}</div>"
+    key = _key([s.name for s in kept]) if len(kept) > 1 else ""
+    return f"<div>{_svg(parts, width, height, f'{y} by {x}')}{key}</div>"
 
 
 def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]], x: str) -> str:
@@ -251,8 +250,7 @@ def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]]
             if math.isfinite(mean):
                 parts.append(f'<circle cx="{across(mean):.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
     parts.append(f'<text x="{across(0.5):.0f}" y="{height - 4}" text-anchor="middle">{html.escape(x)}</text>')
-    svg = f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">{"".join(parts)}</svg>'
-    return f"<div>{svg}{_key(names)}</div>"
+    return f"<div>{_svg(parts, width, height, x)}{_key(names)}</div>"
 
 
 #: Values of a run's log that are drawn, and under what name.
@@ -328,7 +326,7 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], x: str, names: Sequence[st
             at += value * unit
         parts.append(_label(at + 6, y + 14, f"{sum(values):,g}"))
     parts.append(_label((left + width - right) / 2, height - 4, x, "middle"))
-    return f"<div>{_svg(parts, width, height)}{_key(names, _BARS) if names else ''}</div>"
+    return f"<div>{_svg(parts, width, height, x)}{_key(names, _BARS) if names else ''}</div>"
 
 
 def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:
@@ -356,7 +354,7 @@ def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:
         parts.append(_line(across(values[1]), y, across(values[3]), y, _LINES[1], 0.45, 9))
         parts.append(f'<circle cx="{across(values[2]):.1f}" cy="{y:.1f}" r="3.5" fill="{_LINES[0]}"/>')
     parts.append(_label((left + width - right) / 2, height - 4, x, "middle"))
-    return f"<div>{_svg(parts, width, height)}</div>"
+    return f"<div>{_svg(parts, width, height, x)}</div>"
 
 
 def bubbles(groups: Sequence[tuple[str, Sequence[tuple[float, float, float]]]], x: str, y: str) -> str:
@@ -386,7 +384,7 @@ def bubbles(groups: Sequence[tuple[str, Sequence[tuple[float, float, float]]]], 
     parts.append(_label((left + width) / 2, height - 6, x, "middle"))
     middle = (top + height - bottom) / 2
     parts.append(f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{y}</text>')
-    return f"<div>{_svg(parts, width, height)}</div>"
+    return f"<div>{_svg(parts, width, height, x)}</div>"
 
 
 def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -> str:
@@ -423,7 +421,7 @@ def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -
     parts.append(
         f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{html.escape(up)}</text>'
     )
-    return f"<div>{_svg(parts, width, height)}</div>"
+    return f"<div>{_svg(parts, width, height, x)}</div>"
 
 
 #: Fills of stacked bars, in the order of the parts.
@@ -438,5 +436,6 @@ def _label(x: float, y: float, text: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
 
 
-def _svg(parts: Iterable[str], width: float, height: float) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">{"".join(parts)}</svg>'
+def _svg(parts: Iterable[str], width: float, height: float, name: str) -> str:
+    label = html.escape(name)
+    return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{label}">{"".join(parts)}</svg>'

@@ -229,7 +229,7 @@ class Evaluation:
                 several = f", {entry['weights']}" if len(self.facts["weights"]) > 1 else ""
                 series.setdefault(f"{entry['prompt']}{several}", []).append((entry["clicks"], entry["dice"].mean))
         drawn = [report.Series(name, *zip(*at, strict=True)) for name, at in series.items()]
-        return report.lines(drawn, "corrective clicks after the first prompt", "Dice")
+        return report.lines(drawn, "corrective clicks after the first prompt", "Dice", span=0.1)
 
     def data(self) -> dict[str, Any]:
         """All numbers, as in metrics.json; unknown ones are None."""

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from us43d import __version__, atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
 from us43d.errors import BuildError, Busy, CountError, MissingRawFile, RawDataError, RecipeError, listed
-from us43d.harmonize import blocks, cluster, shards
+from us43d.harmonize import blocks, cluster, corrections, shards
 from us43d.harmonize.ids import Ids
 from us43d.harmonize.names import Names, Skip, spellings, way_on
 from us43d.harmonize.taxonomy import mapping, taxonomy
@@ -117,7 +117,9 @@ def build(
     category = _categories(recipe, profile)
     tree = RawTree(raw, hide=skip.ignore, collect=True)
     links = [link for link in duplicate_links.read(home.root) if link.a.source == link.b.source == recipe.slug]
-    inputs = _inputs(recipe, tree, f"{final.name} {skip if skip else ''}".strip(), duplicate_links.digest(links))
+    corrected = corrections.read(home.root, recipe.slug) if fixes else corrections.Corrections({}, "")
+    named = " ".join(text for text in (final.name, str(skip) if skip else "", corrected.digest) if text)
+    inputs = _inputs(recipe, tree, named, duplicate_links.digest(links))
     with atomic.storage_errors(final, "The finished blocks are kept; the next build goes on from them."):
         staging = final.parent / f".{final.name}.{inputs[:16]}"
         if (found := _finished(final, inputs)) is not None:
@@ -142,7 +144,9 @@ def build(
             count = _run_blocks(recipe, names, staging, kind, work, progress, receipt or {})
             if (fault := names.fault(receipt or {})) is not None and not skip.bad:
                 raise fault
-            dataset = _finish(recipe, staging, count, category, kind, links, names)
+            records = (blocks.record_path(staging, number) for number in range(count))
+            images = corrected.apply(records, category, staging / blocks.PARTS)
+            dataset = _finish(recipe, staging, count, category, kind, links, names, (images, corrected.digest))
             provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt or {}}
             if skip:
                 provenance["skipped"] = dataset["skipped"]
@@ -414,6 +418,7 @@ def _finish(
     kind: "_Kind",
     links: list[duplicate_links.Link],
     names: Names,
+    corrected: tuple[int, str],
 ) -> dict[str, Any]:
     """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
     members, index = [], []
@@ -480,6 +485,7 @@ def _finish(
         "drops": dict(sorted(found.drops.items())),
         "remarks": dict(sorted(found.remarks.items())),
         "twins": {"known": len(known), "audited": len(applied), "digest": duplicate_links.digest(applied)},
+        **({"corrections": {"images": corrected[0], "digest": corrected[1]}} if corrected[1] else {}),
         "splits": {"rule": assignment.rule, **table},
     }
     facts |= {"skipped": skipped} if kind.skip else {}

@@ -149,6 +149,10 @@ class SourceInputs:
         """The file of the build, which is PNG or JPEG."""
         return self.corpus.file(self.rows[number])
 
+    def facts(self, number: int) -> dict[str, str]:
+        """What a build needs to know for which image a correction is: source, key, picture."""
+        return self.sources[number]._asdict()
+
     def objects(self, number: int) -> list[dict[str, Any]]:
         """The masks the build has, one object per annotation."""
         corpus = self.corpus
