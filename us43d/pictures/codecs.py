@@ -20,9 +20,12 @@ def is_available(syntax: str) -> bool:
 
 
 def decode(data: bytes, runner: Any) -> bytes:
-    """Decode one frame, colours as stored: pydicom converts them."""
+    """Decode one frame, colours as stored: pydicom converts them. Raises ValueError for a frame of another size."""
     import imagecodecs
 
+    size, wanted = _size(data), (runner.rows, runner.columns)
+    if size != wanted:  # checked before the decoder reserves memory for what the frame claims
+        raise ValueError(f"a frame claims {size[1]} × {size[0]} pixels, the file {wanted[1]} × {wanted[0]}")
     if runner.transfer_syntax in _LS:
         array = imagecodecs.jpegls_decode(data)
     else:
@@ -32,6 +35,17 @@ def decode(data: bytes, runner: Any) -> bytes:
     if array.ndim == 3:
         runner.set_option("planar_configuration", 0)
     return bytes(array.tobytes())
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """(rows, columns) from the frame header of a JPEG or JPEG-LS stream. Raises ValueError if it has none."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 1 if marker == 0xFF else 2 + length
+    raise ValueError("a frame has no JPEG header")
 
 
 def register() -> None:

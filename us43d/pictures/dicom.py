@@ -1,5 +1,6 @@
 """DICOM files: palette colours, modality and VOI tables, windows, compressed frames, the size of a pixel."""
 
+import logging
 import math
 import struct
 import zlib
@@ -20,6 +21,7 @@ _DAMAGED = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError,
     NotImplementedError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
+logging.getLogger("pydicom").addHandler(logging.NullHandler())  # the error says what is wrong
 #: Beyond any value of a pixel; a window maps it to the limits of its range.
 _FAR = 1e12
 #: Codes of the ultrasound region macro (DICOM PS3.3 C.8.5.5): 2D image, and centimetres per pixel.
@@ -31,7 +33,7 @@ class Dicom:
 
     def __init__(self, path: Path) -> None:
         import pydicom
-        from pydicom.errors import InvalidDicomError
+        from pydicom.errors import BytesLengthException, InvalidDicomError
 
         from us43d.pictures import codecs
 
@@ -55,23 +57,29 @@ class Dicom:
             raise
         except InvalidDicomError as error:
             raise ImageError(f"{path} is not a DICOM file: it has no DICM after its first 128 bytes.") from error
-        except _DAMAGED as error:
-            raise ImageError(f"{path} is damaged: {_first_line(error)}.") from error
+        except (*_DAMAGED, BytesLengthException) as error:
+            raise ImageError(f"{path} is damaged: {_said(error)}.") from error
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
         import pydicom
+        from PIL import Image
+        from pydicom.errors import BytesLengthException
         from pydicom.pixels.utils import iter_pixels
+
+        from us43d.pictures import codecs
 
         try:
             source = pydicom.dcmread(self.path) if self.deflated else self.path  # a path is read frame by frame
-            for array in iter_pixels(source, indices=None if wanted is None else [wanted]):
+            plugin = "imagecodecs" if codecs.is_available(str(self.header.file_meta.get("TransferSyntaxUID"))) else ""
+            indices = None if wanted is None else [wanted]
+            for array in iter_pixels(source, indices=indices, decoding_plugin=plugin):
                 yield self._shown(array)
         except Us43dError:
             raise
-        except _DAMAGED as error:
+        except (*_DAMAGED, BytesLengthException, Image.DecompressionBombError) as error:
             how = self.header.file_meta.get("TransferSyntaxUID")
             name = getattr(how, "name", "unknown transfer syntax")
-            raise ImageError(f"The pixels of {self.path} cannot be read ({name}): {_first_line(error)}.") from error
+            raise ImageError(f"The pixels of {self.path} cannot be read ({name}): {_said(error)}.") from error
 
     def _shown(self, array: NDArray[Any]) -> NDArray[Any]:
         """One frame as it is to be shown; values without window in their own type."""
@@ -108,7 +116,7 @@ class Dicom:
                 ends = float(low), float(high)
             return levels.eight_bits(np.asarray(apply_voi_lut(array, self.header), np.float64), ends)
         except (ValueError, TypeError, AttributeError, LookupError) as error:
-            self.remarks.append(f"the window is not usable and was left out ({_first_line(error)})")
+            self.remarks.append(f"the window is not usable and was left out ({_said(error)})")
             return array
 
     def _geometry(self) -> None:
@@ -169,5 +177,6 @@ def _positive(value: Any, factor: float) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".:")[:300]
+def _said(error: Exception) -> str:
+    """What an error says, in one line: pydicom lists the reasons of its decoders below the first."""
+    return " ".join((str(error) or type(error).__name__).split()).rstrip(".:")[:300]

@@ -113,6 +113,8 @@ class Pages:
         self.remarks: list[str] = []
         with tiff.opened(path, path) as file:
             pages = [(n, file.pages[n]) for n in range(len(file.pages))]
+            if not pages:
+                raise ImageError(f"{path} is a TIFF without a page.")
             self.pages = [n for n, page in pages if not page.subfiletype & 0b101] or [0]
             self.orientations = {n: int(page.tags.valueof(_ORIENTATION, 1)) for n, page in pages}
             if (

@@ -377,6 +377,27 @@ def test_lossless_colour_of_dicom(tmp_path: Path, colour: np.ndarray) -> None:
     assert (only(tmp_path / "a.dcm") == colour).all()
 
 
+def test_frames_that_claim_another_size(tmp_path: Path, grey: np.ndarray) -> None:
+    """The decoder would reserve what the frame claims, whatever the file's own header says."""
+    import imagecodecs
+    from pydicom import uid
+
+    for syntax, packed in (
+        (uid.JPEGLSLossless, imagecodecs.jpegls_encode(grey)), (uid.JPEGLosslessSV1, imagecodecs.ljpeg_encode(grey)),
+    ):  # fmt: skip
+        size = struct.pack(">HH", *SHAPE)
+        assert size in packed
+        dicom(tmp_path / "a.dcm", grey, syntax=syntax, encoded=[packed.replace(size, b"\xff\xff\xff\xff", 1)])
+        with pytest.raises(ImageError, match="a frame claims 65535 × 65535 pixels, the file 120 × 90"):
+            frames(tmp_path / "a.dcm")
+
+
+def test_a_tiff_without_a_page(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II*\0\0\0\0\0" + bytes(8))
+    with pytest.raises(ImageError, match=r"a.tif"):
+        frames(tmp_path / "a.tif")
+
+
 def region(**changes: Any) -> Any:
     from pydicom.dataset import Dataset
 
