@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.us43d-installed
 
-.PHONY: help env demo test test-slow test-web lint format types imports reproduce kernels links check clean
+.PHONY: help env demo test test-slow test-web lint format types imports reproduce gpu kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -42,6 +42,10 @@ reproduce: env  ## pinned splits recomputed, generated pages and the schema of t
 	$(BIN)/us43d splits --reproduce
 	$(BIN)/us43d card --check
 	$(BIN)/us43d facts --schema | diff recipes/facts/schema.json -
+
+gpu: env         ## on a machine with a GPU: its tests, then every benchmark that is for one, into gpu.md
+	$(BIN)/pytest tests/gpu
+	PYTHONPATH=. $(BIN)/python benchmarks/gpu.py --write gpu.md
 
 kernels: env     ## what the attention kernels use on a GPU, compiled without one (benchmarks/kernels.md)
 	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py --write benchmarks/kernels.md

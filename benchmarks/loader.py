@@ -2,6 +2,7 @@
 
     python benchmarks/loader.py --corpus ~/.us43d/corpora/us43d --preset ultrasam-vitb
     python benchmarks/loader.py --made 64                  # on pictures made here: 600 × 500 grey, one to three blobs
+    python benchmarks/loader.py --processes 1 4 8 16       # whole draws of so many processes together, by the clock
 
 Prints images per second of one core, and how that divides. A GPU that trains at n images/s needs n / this many loader
 processes.
@@ -9,6 +10,7 @@ processes.
 
 import argparse
 import json
+import multiprocessing
 import platform
 import statistics
 import tempfile
@@ -58,6 +60,30 @@ def rate(work: Callable[[int], object], count: int, rounds: int = 5) -> float:
     return statistics.median(found)
 
 
+def together(draws: Draws, count: int, processes: int) -> float:
+    """Images per second of so many processes, each with `count` whole draws; their start is not in it."""
+    context = multiprocessing.get_context("fork")
+    ready, done = (context.Barrier(processes + 1, timeout=600) for _ in range(2))  # no wait for one that died
+
+    def work(first: int) -> None:
+        draws.draw(first)
+        ready.wait()
+        for n in range(first, first + count):
+            draws.draw(n)
+        done.wait()
+
+    workers = [context.Process(target=work, args=(n * count,)) for n in range(processes)]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    begun = time.perf_counter()
+    done.wait()
+    seconds = time.perf_counter() - begun
+    for worker in workers:
+        worker.join()
+    return processes * count / seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, help="folder of a corpus")
@@ -66,6 +92,7 @@ def main() -> None:
     )
     parser.add_argument("--preset", choices=list(PRESETS), nargs="+", default=["tiny", "ultrasam-vitb"])
     parser.add_argument("--images", type=int, default=48, help="draws in a round")
+    parser.add_argument("--processes", type=int, nargs="*", default=[], help="also so many processes together")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -91,6 +118,12 @@ def main() -> None:
                 8 * rate(lambda n, draws=draws: collate([draws[8 * n + k] for k in range(8)]), max(1, count // 8)),
             )
             print(f"| {name} | {' | '.join(f'{each:.0f} images/s' for each in rates)} |")
+        if arguments.processes:
+            print("\n| preset | processes | whole draws |\n|---|--:|--:|")
+        for name in arguments.preset:
+            for processes in arguments.processes:
+                speed = together(Draws(corpus, preset(name)), arguments.images, processes)
+                print(f"| {name} | {processes} | {speed:.0f} images/s |", flush=True)
 
 
 if __name__ == "__main__":
