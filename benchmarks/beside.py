@@ -139,4 +139,4 @@ def place(device: str) -> str:
     if device != "cpu":
         return torch.cuda.get_device_name(device)
     load = Path("/proc/loadavg").read_text().split()[0]
-    return f"CPU, {torch.get_num_threads()} threads, load average {load}"
+    return f"CPU, {torch.get_num_threads()} thread(s), load average {load}"

@@ -53,7 +53,9 @@ def main() -> None:
 
     print(f"{place(options.device)}; {options.model} at {side}, batch {options.batch}, {precision}; ", end="")
     print(f"medians of {options.rounds} rounds in turn.")
-    print("Largest difference to ours: " + ", ".join(f"{name} {value:.0e}" for name, value in off.items()) + ".\n")
+    if off:
+        print("Largest difference to ours: " + ", ".join(f"{name} {value:.0e}" for name, value in off.items()) + ".")
+    print()
     print(turns.table(options.batch, options.batch * flops.encoder(config), peak(options.device, precision)))
     aimed_at = options.device != "cpu" and options.model == "vit_b" and side == 1024 and precision == "bf16"
     if aimed_at and SDPA in others:

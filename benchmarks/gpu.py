@@ -40,32 +40,32 @@ SECTIONS = {
     "train_step": Section(
         "Training step",
         "train_step.py --batch 8",
-        "train_step.py --model tiny --batch 1 --rounds 1 --without eager",
+        "train_step.py --threads 1 --model tiny --batch 1 --rounds 1 --without eager",
     ),
     "train_step_compiled": Section(
         "Training step, our encoder compiled",
         "train_step.py --batch 8 --compile --without eager",
-        "train_step.py --model tiny --batch 1 --rounds 1 --without sdpa eager",
+        "train_step.py --threads 1 --model tiny --batch 1 --rounds 1 --without sdpa eager",
     ),
     "encoder": Section(
         "Image encoder",
         "encoder.py --batch 8 --compile",
-        "encoder.py --model tiny --rounds 1 --without eager",
+        "encoder.py --threads 1 --model tiny --rounds 1 --without eager",
     ),
     "encoder_one": Section(
         "Image encoder, one image",
         "encoder.py --batch 1 --rounds 15 --compile",
-        "encoder.py --model tiny --rounds 1 --without sdpa eager",
+        "encoder.py --threads 1 --model tiny --rounds 1 --without sdpa eager",
     ),
     "batches": Section(
         "Training step, batch 1 to what fits",
         "train_step.py --sweep 64 --rounds 3 --without eager",
-        "train_step.py --model tiny --sweep 2 --rounds 1 --without sdpa eager",
+        "train_step.py --threads 1 --model tiny --sweep 2 --rounds 1 --without sdpa eager",
     ),
     "batches_compiled": Section(
         "Training step, batch 1 to what fits, our encoder compiled",
         "train_step.py --sweep 64 --rounds 3 --compile --without sdpa eager",
-        "train_step.py --model tiny --sweep 1 --rounds 1 --without sdpa eager",
+        "train_step.py --threads 1 --model tiny --sweep 1 --rounds 1 --without sdpa eager",
     ),
     "decoder": Section(
         "Mask decoder, compiled and as a CUDA graph",
@@ -107,7 +107,7 @@ def run(section: Section, device: str, minutes: float) -> tuple[str, bool]:
 def place(device: str) -> str:
     """The machine, for the head of the page."""
     if device == "cpu":
-        return "CPU. **The tiny sizes of a trial run: no row says anything about a GPU or about ViT-B.**"
+        return "CPU. **The tiny sizes of a trial run, nothing compiled: no row says anything about a GPU or ViT-B.**"
     properties = torch.cuda.get_device_properties(device)
     memory = properties.total_memory / 2**30
     return f"{properties.name}, {memory:.0f} GiB, CUDA {torch.version.cuda}, {os.cpu_count()} processor cores."

@@ -29,7 +29,7 @@ from us43d.coco.segmentation import encode
 from us43d.harmonize.corpus import Corpus
 from us43d.model.predictor import fitted
 from us43d.train.config import PRESETS, preset
-from us43d.train.data import Draws, collate, picture
+from us43d.train.data import Draws, collate
 
 
 def made(folder: Path, count: int) -> Corpus:
@@ -107,12 +107,12 @@ def main() -> None:
             side = preset(name).model.image_size
 
             def resized(n: int, draws: Draws = draws, side: int = side) -> object:
-                shown = picture(corpus, draws.order(n)[1])
+                shown = corpus.picture(draws.order(n)[1])
                 rows, columns = fitted(shown.shape[:2], side)
                 return cv2.resize(shown, (columns, rows), interpolation=cv2.INTER_LINEAR)
 
             rates = (
-                rate(lambda n, draws=draws: picture(corpus, draws.order(n)[1]), count),
+                rate(lambda n, draws=draws: corpus.picture(draws.order(n)[1]), count),
                 rate(resized, count),
                 rate(lambda n, draws=draws: draws.draw(n), count),
                 8 * rate(lambda n, draws=draws: collate([draws[8 * n + k] for k in range(8)]), max(1, count // 8)),
