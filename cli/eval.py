@@ -11,7 +11,7 @@ import typer
 
 from us43d import registry
 from us43d.contract import normalised
-from us43d.errors import UsageError
+from us43d.errors import UsageError, listed
 
 from .models import CorpusName, Device, Dtype, OwnData, OwnImages, device_of, on_disk, predictor, release, weights_of
 from .options import Commercial
@@ -33,7 +33,7 @@ PANEL = "Model"
     kept="Evaluations written so far are complete.",
     examples=(
         "us43d eval --weights tiny --all",
-        "us43d eval --weights ultrasam --on BUS-BRA --on MMOTU-2D --protocol paper",
+        "us43d eval --weights ultrasam --protocol paper --on BUS-BRA MMOTU-2D",
         "us43d eval --weights first --all --protocol both --split val",
         "us43d eval --weights mine --data my_coco.json --images scans/",
         "us43d eval --weights diagnosis --all --task classify",
@@ -50,7 +50,11 @@ def eval_(
         ),
     ] = None,
     on: Annotated[
-        list[str] | None, typer.Option("--on", help="Sources, in any spelling; may be repeated.", metavar="NAME")
+        list[str] | None,
+        typer.Option("--on", help="Sources, in any spelling: --on A B, or --on A --on B.", metavar="NAME…"),
+    ] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(help="More sources after --on.", metavar="NAME…", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every source of the corpus.")] = False,
     corpus: CorpusName = None,
@@ -109,6 +113,9 @@ def eval_(
     """How good weights are on held-out data: a table here; metrics, instances and a page with pictures in a folder."""
     from us43d.evaluate.results import BASELINE, Evaluation
 
+    if more and not on:
+        raise UsageError(f"Sources are given with --on: {listed(more)}.", next=f"us43d eval --on {' '.join(more)}")
+    on = [*(on or ()), *(more or ())]
     if compare and all((Path(name) / "instances.parquet").is_file() for name in compare):
         if weights or on or every:
             raise UsageError("Two folders of evaluations are compared as they are, without --weights, --on and --all.")

@@ -116,7 +116,7 @@ def _opened(session: Session, name: str | None) -> Iterator[tuple["Corpus", tupl
     from us43d.harmonize.corpus import Corpus
     from us43d.harmonize.merge import merge
 
-    if name is None or session.home.corpus(name).joinpath("corpus.json").is_file():
+    if name is None or "://" in name or session.home.corpus(name).joinpath("corpus.json").is_file():
         yield Corpus.open(release(session, name), session.home.root), ()
         return
     try:

@@ -30,7 +30,8 @@ Dtype: TypeAlias = Annotated[
     Literal["float32", "bf16", "fp16"], typer.Option(help="Precision of the model; half precision is for GPUs.")
 ]
 CorpusName = Annotated[
-    str | None, typer.Option(help="Release of the corpus; the only one there is if left out.", metavar="RELEASE")
+    str | None,
+    typer.Option(help="Release of the corpus, or its URL; the only one there is if left out.", metavar="RELEASE|URL"),
 ]
 OwnData = Annotated[Path | None, typer.Option(help="A COCO file of your own in place of a corpus.", metavar="FILE")]
 OwnImages = Annotated[
@@ -71,8 +72,13 @@ def on_disk(session: Session) -> dict[str, Path]:
     return {name: place for name, place in places if place.exists()}
 
 
-def release(session: Session, name: str | None) -> Path:
-    """The folder of the corpus meant. Raises UnknownName, and UsageError if several are there and none is named."""
+def release(session: Session, name: str | None) -> str | Path:
+    """The folder of the corpus meant, or its URL as given.
+
+    Raises UnknownName, and UsageError if several are there and none is named.
+    """
+    if name is not None and "://" in name:
+        return name
     found = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
     if not found or (name is not None and name not in found):
         which = f"no corpus {name!r}" if name else "no corpus"

@@ -4,19 +4,58 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from us43d.errors import UsageError
 
 from .errors import debugging, failure
 from .output import Session, plain
 
 __all__ = ["app", "verb"]
 
+#: What Typer raises for a command line it does not understand.
+_NotUnderstood: Any = typer.BadParameter.__bases__[0]
+
+
+class _Group(TyperGroup):
+    """Reports a command line that was not understood as JSON, too, where --json is given."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        how = {
+            "prog_name": prog_name,
+            "complete_var": complete_var,
+            "windows_expand_args": windows_expand_args,
+            **extra,
+        }
+        if "--json" not in words or not standalone_mode:
+            return super().main(args=words, standalone_mode=standalone_mode, **how)
+        try:
+            code = super().main(args=words, standalone_mode=False, **how)
+        except _NotUnderstood as error:
+            session = Session(None, as_json=True, quiet=False)
+            command = error.ctx.command_path if error.ctx else "us43d"
+            wrong = UsageError(error.format_message(), next=f"{command} --help")
+            sys.exit(report(wrong, session, "Nothing was changed on disk."))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
 app = typer.Typer(
     name="us43d",
+    cls=_Group,
     help="Get US-43d, 43 public ultrasound segmentation datasets, and train the promptable model UltraSam on it.",
     epilog="Start with [bold]us43d list[/bold], or see everything at once, offline: [bold]us43d demo[/bold]",
     no_args_is_help=True,

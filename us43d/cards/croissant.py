@@ -2,6 +2,7 @@
 
 import mimetypes
 from typing import Any
+from urllib.parse import quote
 
 from us43d.cards.bibliography import key
 from us43d.contract import Facts, RawFile, Route
@@ -61,7 +62,7 @@ def _file(route: Route, file: RawFile) -> dict[str, Any]:
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     made: dict[str, Any] = {
         "@type": "cr:FileObject",
-        "@id": f"{route.kind}/{file.name}",
+        "@id": quote(f"{route.kind}/{file.name}"),  # an @id is an IRI
         "name": file.name,
         "contentUrl": file.url,
         "encodingFormat": kind,

@@ -11,8 +11,9 @@ from typing import Any
 
 from us43d.errors import CheckError
 from us43d.export.run import CHECKSUMS, COLUMNS, FACTS, IMAGES, SCHEMA
-from us43d.export.storage import filesystem, is_url, read_file
+from us43d.export.storage import read_file
 from us43d.harmonize.check import Problem
+from us43d.harmonize.remote import filesystem, is_url
 
 __all__ = ["check", "is_export"]
 

@@ -12,18 +12,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from us43d import atomic
 from us43d.errors import StorageError, UsageError
+from us43d.harmonize.remote import filesystem, is_url
 
-__all__ = ["RECORDS", "Store", "Written", "filesystem", "is_url", "read_file", "staged"]
+__all__ = ["RECORDS", "Store", "Written", "read_file", "remote_errors", "staged"]
 
 #: Folder of the staging folder that holds the records of finished blocks; not published.
 RECORDS = ".us43d"
 #: The file that is published last.
 LAST = "export.json"
 _CHUNK = 1000
+#: Protocols without folders; making one there would make the bucket.
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "hf"})
 _KEPT = "Finished blocks are kept; the same command resumes."
 
 
@@ -164,8 +167,13 @@ class _Remote(Store):
 
     def _put(self, path: Path, name: str) -> None:
         with remote_errors(self.url):
-            self.fs.makedirs(f"{self.staging}/{name}".rpartition("/")[0], exist_ok=True)
+            self._folder(f"{self.staging}/{name}")
             self.fs.put_file(str(path), f"{self.staging}/{name}")  # multipart where it is large
+
+    def _folder(self, path: str) -> None:
+        """Make the folder of a file, where the file system has folders."""
+        if self.url.partition("://")[0] not in _OBJECT_STORES:
+            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
 
     def add(self, name: str, source: Path, *, link: bool = False) -> None:
         self._put(source, name)
@@ -201,7 +209,7 @@ class _Remote(Store):
             length = len(self.staging.lstrip("/"))
             for names in (*(first[at : at + _CHUNK] for at in range(0, len(first), _CHUNK)), last):
                 for path in names:
-                    self.fs.makedirs(self._target(path, length).rpartition("/")[0], exist_ok=True)
+                    self._folder(self._target(path, length))
                 self.fs.copy(names, [self._target(path, length) for path in names])
             self.discard()
 
@@ -213,33 +221,6 @@ class _Remote(Store):
             self.fs.invalidate_cache()
             if self.fs.exists(self.staging):
                 self.fs.rm(self.staging, recursive=True)
-
-
-def is_url(out: str | Path) -> bool:
-    """Whether a place is a URL of fsspec rather than a path."""
-    return "://" in str(out)
-
-
-def filesystem(url: str) -> tuple[Any, str]:
-    """(fsspec file system, path on it) of a URL.
-
-    Raises:
-        UsageError: If the protocol is unknown or its package is missing.
-    """
-    protocol = url.partition("://")[0]
-    try:
-        import fsspec
-
-        fs, path = fsspec.core.url_to_fs(url)
-    except ModuleNotFoundError as error:
-        if error.name == "fsspec":
-            raise
-        raise UsageError(
-            f"{protocol}:// URLs need another package: {error}.", next="pip install 'us43d[export]'"
-        ) from error
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"{url} cannot be opened: {error}.", next="pip install 'us43d[export]'") from error
-    return fs, path
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import BuildError, RawDataError, TrainError
+from us43d.harmonize.remote import Remote, fetched_index, is_url
 from us43d.masks import rle
 from us43d.pictures.levels import eight_bits
 
@@ -49,6 +50,7 @@ class Corpus:
 
     def __init__(self, path: Path, home: Path) -> None:
         self.path, self.home = path, home
+        self._remote = Remote.of(path)
         try:
             self.facts: dict[str, Any] = json.loads((path / "corpus.json").read_text("utf-8"))
             self.images: NDArray[Any] = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
@@ -61,9 +63,12 @@ class Corpus:
             raise BuildError(f"{path} was written by another version of us43d.", next="us43d build --all")
 
     @classmethod
-    def open(cls, path: Path, home: Path | None = None) -> "Corpus":
-        """Open corpora/<release>. home: US43D_HOME, by default the folder two above. Raises BuildError."""
-        path = Path(path).absolute()
+    def open(cls, path: str | Path, home: Path | None = None) -> "Corpus":
+        """Open corpora/<release>, a folder or a URL of fsspec, whose files are read through a cache (`remote`).
+
+        home: US43D_HOME, by default the folder two above. Raises BuildError, and StorageError for a URL.
+        """
+        path = fetched_index(str(path)) if is_url(path) else Path(path).absolute()
         return cls(path, home or path.parent.parent)
 
     def __len__(self) -> int:
@@ -91,7 +96,8 @@ class Corpus:
         """The image file of a row of `images`."""
         row = self.images[image]
         build = str(self.facts["sources"][row["source"]]["path"])
-        return self.home / build / self._text(row["file_at"], row["file_len"])
+        name = self._text(row["file_at"], row["file_len"])
+        return self._remote.file(f"{build}/{name}") if self._remote else self.home / build / name
 
     def key(self, image: int) -> str:
         row = self.images[image]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 from us43d import registry
 from us43d.contract import Profile
 from us43d.errors import BuildError, UsageError
-from us43d.harmonize.corpus import SPLITS
+from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
+from us43d.harmonize.remote import is_url
 from us43d.masks import read, rle
 from us43d.paths import Home
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas
+    import torch
 
 __all__ = ["LoadedSample", "Samples", "latest", "load"]
 
@@ -46,23 +52,15 @@ class LoadedSample:
 
 
 class Samples(Sequence[LoadedSample]):
-    """The images of a build or of one split of it, by key."""
+    """Samples of a build or a corpus, or of one split of it, by key."""
 
-    def __init__(self, build: Path, split: str | None = None) -> None:
-        if split is not None and split not in SPLITS:
-            raise UsageError(f"{split!r} is no split: one of {', '.join(SPLITS)}.")
-        self.build = build
-        self._samples: list[LoadedSample] = []
-        for shard in sorted((build / "annotations").glob(f"{split or '*'}-*.json")):
-            content = json.loads(shard.read_bytes())
-            names = {category["id"]: category["name"] for category in content["categories"]}
-            by_image: dict[int, list[dict[str, Any]]] = {}
-            for each in content["annotations"]:
-                by_image.setdefault(each["image_id"], []).append(each)
-            self._samples += (
-                LoadedSample(build / image["file_name"], image, tuple(by_image.get(image["id"], ())), names)
-                for image in content["images"]
-            )
+    def __init__(self, samples: Sequence[LoadedSample]) -> None:
+        self._samples = samples
+
+    @classmethod
+    def of_build(cls, build: Path, split: str | None = None) -> "Samples":
+        """The samples of a build's folder."""
+        return cls(_of_build(build, split))
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -72,7 +70,125 @@ class Samples(Sequence[LoadedSample]):
     @overload
     def __getitem__(self, index: slice) -> list[LoadedSample]: ...
     def __getitem__(self, index: int | slice) -> LoadedSample | list[LoadedSample]:
+        if isinstance(index, slice):
+            return [self._samples[n] for n in range(*index.indices(len(self)))]
         return self._samples[index]
+
+    @property
+    def structures(self) -> dict[int, str]:
+        """Category id → structure, of the whole taxonomy."""
+        return self._samples[0].names if len(self) else {}
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Make a table with one row per annotation, and one for an image without any.
+
+        Columns: image, path, source, key, group, split, height, width, spacing_x, spacing_y (mm; NaN where unknown),
+        annotation, structure, diagnosis, area (pixels), x, y, w, h (box in pixels), counts (compressed RLE).
+        """
+        import pandas
+
+        return pandas.DataFrame([row for sample in self for row in _rows(sample)], columns=list(_COLUMNS))
+
+    def to_torch(self) -> "torch.utils.data.Dataset[dict[str, Any]]":
+        """Make a map-style dataset, as torchvision's detection models read it.
+
+        An item: `image` (C, H, W) uint8, C 1 or 3; `masks` (K, H, W) bool; `labels` (K,) int64, category ids of the
+        taxonomy; `boxes` (K, 4) float32 as x0, y0, x1, y1; `image_id`; `group`.
+        """
+        from us43d.harmonize.tensors import TorchSamples
+
+        return TorchSamples(self)
+
+    def to_hf(self) -> "datasets.Dataset":
+        """Make a Hugging Face dataset with the features of `us43d export --to huggingface`."""
+        from us43d.harmonize.tensors import hugging_face
+
+        return hugging_face(self)
+
+
+class _CorpusSamples(Sequence[LoadedSample]):
+    """The images of a corpus, made into samples when asked for, so that a large corpus opens at once."""
+
+    def __init__(self, corpus: Corpus, split: str | None) -> None:
+        self.corpus = corpus
+        self.rows = range(len(corpus)) if split is None else corpus.split(split)
+        self.names = {int(each["id"]): str(each["name"]) for each in corpus.categories}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> LoadedSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[LoadedSample]: ...
+    def __getitem__(self, index: int | slice) -> LoadedSample | list[LoadedSample]:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        corpus, row = self.corpus, int(self.rows[index])
+        record = corpus.images[row]
+        size = [int(record["height"]), int(record["width"])]
+        spacing = [float(value) for value in record["spacing"]]
+        meta: dict[str, Any] = {
+            "id": int(record["id"]), "file_name": corpus.file(row).name, "height": size[0], "width": size[1],
+            "us43d": {
+                "source": corpus.sources[int(record["source"])]["name"], "key": corpus.key(row),
+                "group": corpus.group(row), "split": SPLITS[int(record["split"])],
+                "spacing_mm": None if np.isnan(spacing).any() else spacing,
+            },
+        }  # fmt: skip
+        annotations = tuple(self._annotation(number, meta["id"], size) for number in corpus.of(row))
+        return LoadedSample(corpus.file(row), meta, annotations, self.names)
+
+    def _annotation(self, number: int, image: int, size: list[int]) -> dict[str, Any]:
+        record = self.corpus.annotations[number]
+        return {
+            "id": int(record["id"]), "image_id": image, "category_id": int(record["category"]),
+            "segmentation": {"size": size, "counts": self.corpus.rle(number).decode("ascii")},
+            "area": int(record["area"]), "bbox": [int(value) for value in record["bbox"]], "iscrowd": 0,
+            "us43d": {
+                "diagnosis": self.corpus.facts["diagnoses"][int(record["diagnosis"])] or None,
+                "speck": bool(record["flags"] & SPECK),
+            },
+        }  # fmt: skip
+
+
+def _of_build(build: Path, split: str | None) -> list[LoadedSample]:
+    """The samples of a build, from its COCO shards."""
+    samples: list[LoadedSample] = []
+    for shard in sorted((build / "annotations").glob(f"{split or '*'}-*.json")):
+        content = json.loads(shard.read_bytes())
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        by_image: dict[int, list[dict[str, Any]]] = {}
+        for each in content["annotations"]:
+            by_image.setdefault(each["image_id"], []).append(each)
+        for image in content["images"]:
+            image["us43d"]["split"] = shard.name.partition("-")[0]
+            samples.append(LoadedSample(build / image["file_name"], image, tuple(by_image.get(image["id"], ())), names))
+    return samples
+
+
+_COLUMNS = (
+    "image", "path", "source", "key", "group", "split", "height", "width", "spacing_x", "spacing_y", "annotation",
+    "structure", "diagnosis", "area", "x", "y", "w", "h", "counts",
+)  # fmt: skip
+
+
+def _rows(sample: LoadedSample) -> list[tuple[Any, ...]]:
+    meta, own = sample.meta, sample.meta["us43d"]
+    spacing = own["spacing_mm"] or (np.nan, np.nan)
+    head = (
+        meta["id"], str(sample.path), own["source"], own["key"], own["group"], own["split"], meta["height"],
+        meta["width"], *spacing,
+    )  # fmt: skip
+    if not sample.annotations:
+        return [(*head, *[None] * (len(_COLUMNS) - len(head)))]
+    return [
+        (
+            *head, each["id"], sample.names[each["category_id"]], each["us43d"]["diagnosis"], each["area"],
+            *each["bbox"], each["segmentation"]["counts"],
+        )
+        for each in sample.annotations
+    ]  # fmt: skip
 
 
 def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None:
@@ -93,15 +209,23 @@ def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None
 
 
 def load(name: str, split: str | None = None, *, home: str | Path | None = None, version: str | None = None) -> Samples:
-    """The samples of a source that was built.
+    """The samples of a source that was built, or of a corpus.
 
-    name: any spelling of the source. split: train, val, test or excluded; all if None. version: the build's folder
-    name; the newest full one if None. Raises UnknownName, UsageError, and BuildError if it was not built.
+    name: any spelling of a source, the release of a corpus, or the URL of one (s3://…/corpora/<release>), whose images
+    come through a local cache (`us43d.harmonize.remote`). split: train, val, test or excluded; all if None. version:
+    the build's folder name; the newest full one if None. Raises UnknownName, UsageError, and BuildError if it was not
+    built.
     """
-    recipe = registry.find(name)
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"Unknown split {split!r}. Use one of {', '.join(SPLITS)}.")
     place = Home.find(home)
+    if is_url(name):
+        return Samples(_CorpusSamples(Corpus.open(name), split))
+    if version is None and (place.corpus(name) / "corpus.json").is_file():
+        return Samples(_CorpusSamples(Corpus.open(place.corpus(name), place.root), split))
+    recipe = registry.find(name)
     build = place.build(recipe.name, version) if version else latest(place, recipe.name)
     if build is None or not (build / "dataset.json").is_file():
         which = f" as {version}" if version else ""
         raise BuildError(f"{recipe.name} is not built{which} in {place.root}.", next=f"us43d build {recipe.name}")
-    return Samples(build, split)
+    return Samples.of_build(build, split)

@@ -86,6 +86,13 @@ def test_eval_of_one(run: Run, tmp_path: Path) -> None:
     assert written == {key: said[key] for key in written}
 
 
+def test_several_sources_follow_one_on(run: Run, corpus: Path, tmp_path: Path) -> None:
+    words = ("eval", "--on", "stu", "busi", "--weights", corpus / "weights" / "one", "--limit", "2", "--clicks", "0")
+    code, out, err = run(*words, "--prompt", "box", "--out", tmp_path / "e", "--json")
+    assert code == 0, err
+    assert sorted(json.loads(out)["facts"]["sources"]) == ["BUSI", "STU-Hospital"]
+
+
 def test_eval_of_one_source_as_published(run: Run, corpus: Path, tmp_path: Path) -> None:
     words = ("eval", "--weights", corpus / "weights" / "one", "--on", "stu", "--protocol", "paper", "--limit", "2")
     code, out, err = run(*words, "--out", tmp_path / "e")

@@ -74,7 +74,7 @@ def test_what_is_written_builds_to_the_truth_it_draws(checkout: Path, scratch_fa
     raw = checkout / "raw"
     raw.mkdir()
     truth = loaded(checkout / FILES[2]).make(raw, np.random.default_rng(0))
-    samples = Samples(build(recipe, raw, Home(checkout / "home")).path)
+    samples = Samples.of_build(build(recipe, raw, Home(checkout / "home")).path)
     assert {sample.meta["us43d"]["key"] for sample in samples} == set(truth.samples)
     for sample in samples:
         drawn = truth.samples[sample.meta["us43d"]["key"]]

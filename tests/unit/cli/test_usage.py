@@ -1,0 +1,57 @@
+"""Command lines that are not understood, and sources after --on."""
+
+import importlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+app = importlib.import_module("us43d.cli.app").app
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("list", "--nosuch"), "No such option"),
+        (("nosuch",), "No such command"),
+        (("export", "--size", "two"), "Invalid value for '--size'"),
+        (("info",), "Missing argument"),
+    ],
+)
+def test_usage_errors_are_json_under_json(words, message) -> None:
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 2
+    error = json.loads(result.stdout)["error"]
+    assert message in error["what"]
+    assert error["code"] == 2
+    assert error["next"].endswith("--help")
+    plain = CliRunner().invoke(app, [*words])
+    assert plain.exit_code == 2
+    assert plain.stdout == ""
+    assert message in plain.stderr
+
+
+def test_json_still_ends_with_the_code_of_the_verb(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["taxonomy", "--json"]).exit_code == 0
+    assert CliRunner().invoke(app, ["check", "BUSI", "--json", "--home", str(tmp_path)]).exit_code == 1
+
+
+def test_sources_without_on_are_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["eval", "BUSI", "--weights", "x", "--home", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "us43d eval --on BUSI" in result.stderr
+
+
+def test_weights_have_the_mode_the_umask_allows(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from us43d.model.weights import _write_folder
+
+    before = os.umask(0o027)
+    try:
+        _write_folder(tmp_path, {"a": torch.zeros(2)}, {})
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}

@@ -1,0 +1,171 @@
+"""Read a corpus from a URL of fsspec (s3://, gs://, …) through a local cache of bounded size.
+
+    <cache>/<digest of the URL>/<digest of the corpus>/    the corpus's own files, memory-mapped, and remote.json
+    <cache>/images/<digest of the URL>/…                   image files; the oldest are removed above the bound
+
+The cache is $US43D_CACHE (default ~/.cache/us43d), bounded by $US43D_CACHE_GB (default 20) for images. Several
+processes may share it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from us43d.errors import BuildError, StorageError, UsageError
+
+__all__ = ["MARKER", "Remote", "fetched_index", "filesystem", "is_url"]
+
+MARKER = "remote.json"
+_INDEX = ("images.npy", "annotations.npy", "strings.bin", "rle.bin")
+#: Seconds for which a file is kept after its last use, as another process may be about to open it.
+_GRACE = 60.0
+
+
+def is_url(place: object) -> bool:
+    """Whether a place is a URL of fsspec rather than a path."""
+    return "://" in str(place)
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """(fsspec file system, path on it) of a URL.
+
+    Raises:
+        UsageError: If the protocol is unknown or its package is missing.
+    """
+    try:
+        import fsspec
+
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{url} cannot be opened: {error}.", next="pip install 'us43d[export]'") from error
+    return fs, str(path).rstrip("/")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("US43D_CACHE") or Path.home() / ".cache" / "us43d").expanduser().absolute()
+
+
+def _limit() -> int:
+    """Bytes of images the cache may hold. Raises UsageError if the variable is not a positive number."""
+    text = os.environ.get("US43D_CACHE_GB") or "20"
+    try:
+        size = float(text)
+    except ValueError:
+        size = -1.0
+    if not 0 < size < float("inf"):
+        raise UsageError(f"US43D_CACHE_GB={text!r} is not a positive number of gigabytes.")
+    return int(size * 1e9)
+
+
+@contextmanager
+def _errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BuildError(
+            f"{url} is missing: {error}.", next="us43d corpus --all   (and copy the home again)"
+        ) from error
+    except (OSError, TimeoutError) as error:
+        raise StorageError(f"{url} cannot be read: {error}.", next="the same command again") from error
+
+
+def fetched_index(url: str) -> Path:
+    """Fetch the files of <home URL>/corpora/<release> other than images; those of an unchanged corpus are reused.
+
+    Returns:
+        A local folder that `Corpus` opens.
+
+    Raises:
+        BuildError: If there is no corpus at the URL.
+        StorageError: If it cannot be read.
+    """
+    fs, root = filesystem(url)
+    with _errors(url):
+        text = fs.cat_file(f"{root}/corpus.json")
+        try:
+            digest = str(json.loads(text)["digest"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BuildError(f"{url} is not a corpus: {error!r}.", next="us43d corpus --all") from error
+        name = hashlib.sha256(text + digest.encode()).hexdigest()[:16]
+        folder = _cache() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16] / name
+        if (folder / MARKER).is_file():
+            return folder
+        temporary = folder.with_name(f".{name}.{os.getpid()}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            for file in _INDEX:
+                fs.get_file(f"{root}/{file}", str(temporary / file))
+            (temporary / "corpus.json").write_bytes(text)
+            (temporary / MARKER).write_text(json.dumps({"home": url.rstrip("/").rpartition("/corpora/")[0]}), "utf-8")
+            with suppress(FileExistsError, OSError):  # another process was first
+                temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    if not (folder / MARKER).is_file():
+        raise StorageError(f"{folder} could not be written.", next="df -h")
+    return folder
+
+
+class Remote:
+    """The image files of a home at a URL, through the cache."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.folder = _cache() / "images" / hashlib.sha256(home.encode()).hexdigest()[:16]
+        self.limit = _limit()
+        self._fs: Any = None
+        self._root, self._fetched, self._process = "", 0, 0
+
+    @classmethod
+    def of(cls, corpus: Path) -> "Remote | None":
+        """The remote home of a corpus folder; None for a corpus on this disk."""
+        try:
+            return cls(str(json.loads((corpus / MARKER).read_text("utf-8"))["home"]))
+        except FileNotFoundError:
+            return None
+
+    def file(self, name: str) -> Path:
+        """A local copy of a file. name: relative to the home."""
+        path = self.folder / name
+        with suppress(FileNotFoundError):
+            os.utime(path)
+            return path
+        if self._process != os.getpid():  # connections do not survive a fork
+            self._fs, self._root = filesystem(self.home)
+            self._process = os.getpid()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with _errors(f"{self.home}/{name}"):
+            try:
+                self._fs.get_file(f"{self._root}/{name}", str(temporary))
+                self._fetched += temporary.stat().st_size
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        if self._fetched > self.limit // 20:
+            self._fetched = 0
+            self._evict(path)
+        return path
+
+    def _evict(self, kept: Path) -> None:
+        """Remove the files used longest ago until the cache is below its bound."""
+        files = []
+        for path in self.folder.parent.rglob("*"):
+            with suppress(FileNotFoundError):
+                if path.is_file():
+                    status = path.stat()
+                    files.append((status.st_mtime, status.st_size, path))
+        total, now = sum(size for _, size, _ in files), time.time()
+        for used, size, path in sorted(files):
+            if total <= self.limit or now - used < _GRACE:
+                return
+            if path != kept:
+                path.unlink(missing_ok=True)
+                total -= size
