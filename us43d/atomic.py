@@ -78,14 +78,18 @@ def open_to_others(path: Path) -> None:
 def denied(path: Path) -> str:
     """Which permission is missing for a path, in words; "" where none is found to be."""
     for folder in reversed(path.parents):
-        if folder.is_dir() and not os.access(folder, os.X_OK):
+        if folder.is_dir() and not _may(folder, os.X_OK):
             return f"the folder {folder} may not be entered"
-    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+    if path.is_dir() and not _may(path, os.R_OK | os.X_OK):
         return f"the folder {path} may not be listed"
-    if path.exists() and not os.access(path, os.R_OK):
+    if path.exists() and not _may(path, os.R_OK):
         return f"the file {path} may not be read"
     nearest = next((each for each in (path, *path.parents) if each.exists()), path)
-    return "" if os.access(nearest, os.W_OK) else f"{nearest} may not be written to"
+    return "" if _may(nearest, os.W_OK) else f"{nearest} may not be written to"
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _temporary(path: Path, parts: Path | None) -> Path:

@@ -255,6 +255,13 @@ def _readable(recipe: Recipe, profile: Profile, tree: RawTree) -> Iterator[Sampl
                 what = f"{listed(tree.missing.values())} in {tree.root}."
                 raise MissingRawFile(what, disk=error.disk, next=error.next) from error
             raise
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            # A name or a table of another form than the source's led the reader astray.
+            missing = f" {listed(tree.missing.values())}." if tree.missing else ""
+            raise RawDataError(
+                f"{recipe.name}: the reader cannot make sense of {tree.root} ({type(error).__name__}: {error}).{missing}",
+                next=f"us43d fetch {recipe.name} --force   (or, to see what changed: us43d verify {recipe.name})",
+            ) from error
         if sample is None:
             return
         yield sample

@@ -63,7 +63,7 @@ def test_the_missing_permission_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     file.parent.mkdir()
     file.touch()
     refused: dict[Path, int] = {}
-    monkeypatch.setattr(os, "access", lambda path, mode: not refused.get(Path(path), 0) & mode)
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not refused.get(Path(path), 0) & mode)
     for path, mode, said in (
         (file.parent, os.X_OK, "may not be entered"), (file, os.R_OK, "may not be read"),
         (file, os.W_OK, "may not be written to"),

@@ -167,3 +167,11 @@ def test_the_command_that_is_printed_works(raw: Path) -> None:
     assert after == "us43d build BUSI --skip-bad"
     done = run(after)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_name_that_leads_the_reader_astray_is_one_error(tmp_path: Path) -> None:
+    registry.specimen("tg3k")(tmp_path / "raw", np.random.default_rng(3))
+    image = sorted((tmp_path / "raw").rglob("thyroid-image/*.jpg"))[0]
+    image.rename(image.with_name(f"renamed {image.name}"))
+    with pytest.raises(RawDataError, match=f"renamed {image.stem}"):
+        build(registry.recipe("tg3k"), tmp_path / "raw", Home(tmp_path / "home"), partial=True)
