@@ -349,44 +349,73 @@ def splits(
     ] = False,
     profile: ProfileOption = "us43d",
 ) -> None:
-    """Prove that no group and no picture is in two splits, within and across the sources built here."""
+    """Prove that no group, no image and no known near-duplicate is in two splits, within and across sources."""
     if reproduce:
         _reproduce(session)
         return
     from us43d.harmonize import shards
-    from us43d.splits import pinned
+    from us43d.splits import duplicate_links, known_duplicates, pinned
     from us43d.splits.proof import prove
 
     recipes = chosen(names, None, "splits") if names else sources(session, None, True, is_built, "splits")
     data, rows_of, wrong = [], [], []
     lines = []
+    unsearched, step = [], "us43d audit --all"
+    verified = duplicate_links.read(session.home.root)
     for recipe in recipes:
         path = newest(session, recipe, profile if not names else None)
         rows = [row | {"source": recipe.slug} for row in shards.read_manifest(path / shards.MANIFEST)]
-        proof = prove(rows)
+        pictures = {row["key"]: row["pixel_hash"] for row in rows if row["split"] is not None}
+        links = duplicate_links.within(verified, recipe.slug, pictures)
+        proof = prove(rows, [*known_duplicates.known(recipe.slug), *((link.a.key, link.b.key) for link in links)])
+        searched = duplicate_links.searched(session.home.root, recipe.slug, pictures.values())
+        if searched != "audit":
+            unsearched.append(recipe.name)
+        if proof.shared_links:
+            step = f"us43d build {recipe.name}"
         differ = [] if "-specimen" in path.name else pinned.compare(recipe.slug, profile, rows)
         rows_of += rows
         how = "pinned" if recipe.slug in pinned.slugs() else "by the rule, not pinned"
         how = "specimen" if "-specimen" in path.name else how
-        lines.append((recipe.name, *_cells(proof), how, "yes" if proof.sound else "NO"))
+        state = _SEARCHED[searched]
+        lines.append((recipe.name, *_cells(proof), how, "yes" if proof.sound else "NO", state))
         wrong += [f"{recipe.name}: {line}" for line in proof.lines() if line.startswith("NOT")]
         wrong += [f"{recipe.name}: {line}" for line in differ]
         data.append(
-            {"name": recipe.name, "version": path.name, "how": how, "pinned_differences": differ, **_said(proof)}
+            {
+                "name": recipe.name,
+                "version": path.name,
+                "how": how,
+                "pinned_differences": differ,
+                "near_duplicates": searched,
+                **_said(proof),
+            }
         )
     whole = prove(rows_of)
     across = sorted(set(whole.shared_pictures))
     heads: Columns = (
         ("source", "left"), ("train", "right"), ("val", "right"), ("test", "right"), ("excluded", "right"),
-        ("groups", "right"), ("split", "left"), ("disjoint", "left"),
+        ("groups", "right"), ("split", "left"), ("disjoint", "left"), ("near-duplicates", "left"),
     )  # fmt: skip
     session.answer(
         {"sources": data, "all": _said(whole)}, Table(heads, lines), "", "All sources together:", *whole.lines()
     )
+    if unsearched:
+        session.warn(
+            f"Near-duplicates were not searched among these images of {listed(unsearched)}: 'disjoint' covers groups, "
+            f"equal images and known pairs.\nNext: us43d audit --all"
+        )
     if across and not wrong:
         wrong.append(f"{len(across)} pictures lie in different splits of different sources")
     if wrong:
-        raise SplitError(f"The splits do not hold: {listed(wrong)}.", next="us43d audit --all")
+        raise SplitError(f"The splits do not hold: {listed(wrong)}.", next=step)
+
+
+#: `us43d.splits.duplicate_links.searched` → cell.
+_SEARCHED = {
+    "audit": "searched by audit", "other images": "searched in other images", "list": "known list only",
+    "no": "not searched",
+}  # fmt: skip
 
 
 def _cells(proof: "Proof") -> tuple[int | None, ...]:
@@ -401,6 +430,7 @@ def _said(proof: "Proof") -> dict[str, Any]:
         "pictures": proof.pictures,
         "shared_groups": proof.shared_groups,
         "shared_pictures": proof.shared_pictures,
+        "shared_near_duplicates": [list(link) for link in proof.shared_links],
         "sound": proof.sound,
     }
 

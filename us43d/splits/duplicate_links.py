@@ -24,7 +24,8 @@ from us43d.splits import known_duplicates, review
 from us43d.splits.proof import STRONGEST
 
 __all__ = [
-    "Across", "Frame", "Link", "across", "audited", "digest", "path", "picture_digest", "read", "within", "write",
+    "Across", "Frame", "Link", "across", "audited", "digest", "path", "picture_digest", "read", "searched", "within",
+    "write",
 ]  # fmt: skip
 
 _SCHEMA = 2
@@ -78,6 +79,22 @@ def audited(home: Path) -> dict[str, str]:
     """Map each source that was audited here to the digest of the images compared. Raises BuildError, as `read`."""
     sources: dict[str, str] = _content(home)["audited"]
     return sources
+
+
+def searched(home: Path, source: str, pictures: Iterable[str]) -> str:
+    """Say whether near-duplicates were searched among the images of a source: audit, other images, list or no.
+
+    Args:
+        home: The home's folder.
+        source: The source's slug.
+        pictures: The pixel hashes of its images now. "other images": an audit compared others than these.
+    """
+    compared = audited(home).get(source)
+    if compared == picture_digest(pictures):
+        return "audit"
+    if compared is not None:
+        return "other images"
+    return "list" if known_duplicates.known(source) else "no"
 
 
 def picture_digest(pictures: Iterable[str]) -> str:

@@ -81,6 +81,10 @@ def tags(page: Path) -> dict[str, int]:
 
 
 def test_audit_build_audit_again(home: Home) -> None:
+    before = us43d(home, "splits", "--json")
+    searched = {source["name"]: source["near_duplicates"] for source in json.loads(before.out)["sources"]}
+    assert searched == {"STU-Hospital": "no", "BUSI": "list"}
+    assert "not searched" in before.err
     first = us43d(home, "audit", "--all", "--json")
     assert first.code == 0, first.err
     found = json.loads(first.out)
@@ -93,8 +97,16 @@ def test_audit_build_audit_again(home: Home) -> None:
     assert "us43d build --all" in strict.err
     assert json.loads((home.root / "audit" / "audit.json").read_text())["remaining_leaks"] == found["remaining_leaks"]
     assert tags(home.root / "audit" / "index.html")["figure"] >= 12
+    leaking = us43d(home, "splits")
+    assert leaking.code == 1, "the audit's pairs cross the splits of the builds until they are built again"
+    assert "near-duplicates" in leaking.err
+    assert "us43d build STU-Hospital" in leaking.err
     built = us43d(home, "build", "--all", "--jobs", "1")
     assert built.code == 0, built.err
+    sound = us43d(home, "splits", "--json")
+    assert sound.code == 0, sound.err
+    assert {source["near_duplicates"] for source in json.loads(sound.out)["sources"]} == {"audit"}
+    assert "not searched" not in sound.err
     clean = us43d(home, "audit", "--all", "--strict")
     assert clean.code == 0, clean.err
     assert us43d(home, "check", "--all").code == 0
