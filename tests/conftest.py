@@ -1,6 +1,8 @@
 """Fixtures every test may use."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,3 +14,42 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here: the real files are kept beside the checkout, not in it")
     return folder
+
+
+class ReversedListing:
+    """What os.scandir gives, last entry first."""
+
+    def __init__(self, entries: list[os.DirEntry[str]]) -> None:
+        self._entries = iter(entries[::-1])
+
+    def __iter__(self) -> "ReversedListing":
+        return self
+
+    def __next__(self) -> os.DirEntry[str]:
+        return next(self._entries)
+
+    def __enter__(self) -> "ReversedListing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+@pytest.fixture
+def reversed_listing(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Folders give their entries in reverse; returns the folders of two or more entries that were listed so."""
+    listed: list[Path] = []
+    scandir = os.scandir
+
+    def reverse(path: Any = ".") -> ReversedListing:
+        with scandir(path) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+        if len(inside) > 1 and not isinstance(path, int):
+            listed.append(Path(os.fspath(path)))
+        return ReversedListing(inside)
+
+    monkeypatch.setattr(os, "scandir", reverse)
+    return listed

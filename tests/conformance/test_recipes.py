@@ -239,18 +239,20 @@ def test_raw_tree_is_left_as_it_was(built: Built) -> None:
 
 @every_built
 def test_nothing_depends_on_listing_order_or_workers(
-    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    walk = os.walk
-
-    def shuffled(*args: Any, **options: Any) -> Any:
-        for folder, folders, names in walk(*args, **options):
-            np.random.default_rng(3).shuffle(folders)
-            yield folder, folders, names[::-1]
-
-    monkeypatch.setattr(os, "walk", shuffled)
-    again = build(built.recipe, built.raw, Home(tmp_path), receipt=SPECIMEN, fixes=False)
-    assert again.digest == built.result.digest
+    monkeypatch.setattr(building, "BLOCK", 2)  # a specimen in one block would never meet a worker
+    options: dict[str, Any] = {"receipt": SPECIMEN, "fixes": False}
+    alone = build(built.recipe, built.raw, Home(tmp_path / "alone"), **options)
+    pools = []
+    pool = building._pool
+    monkeypatch.setattr(building, "_pool", lambda todo, jobs, note: (pools.append(jobs), pool(todo, jobs, note)))
+    listed = request.getfixturevalue("reversed_listing")
+    again = build(built.recipe, built.raw, Home(tmp_path / "two"), jobs=2, **options)
+    assert again.digest == alone.digest
+    assert pools == ([2] if built.result.dataset["counts"]["images"] > 2 else [])
+    several = any(len(list(folder.iterdir())) > 1 for folder in [built.raw, *built.raw.rglob("*/")] if folder.is_dir())
+    assert any(folder.is_relative_to(built.raw) for folder in listed) == several
 
 
 @every_built
