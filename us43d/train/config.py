@@ -259,7 +259,7 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
         found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} is no readable TOML or JSON file: {error}.") from error

@@ -448,3 +448,22 @@ def test_a_corpus_is_made_anew_when_the_file_changes_or_the_folder_moves(make: C
     data = copy.deepcopy(content())
     data["annotations"][0]["segmentation"] = [[0, 0, 5, 0, 5, 5]]
     assert opened(make(data)).digest != first.digest
+
+
+def test_reading_is_linear_in_images_and_annotations(tmp_path: Path) -> None:
+    """Thousands of images of one file take milliseconds each, not each other's time."""
+
+    def seconds(count: int) -> float:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        data = content(count)
+        _, png = cv2.imencode(".png", np.full(SHAPE, 9, np.uint8))
+        for n in range(count):
+            (folder / f"{n}.png").write_bytes(png.tobytes())
+        (folder / "data.json").write_text(json.dumps(data))
+        start = time.process_time()
+        opened(folder / "data.json")
+        return time.process_time() - start
+
+    seconds(50)
+    assert seconds(3200) < 16 * seconds(400) + 1  # 8 times the images

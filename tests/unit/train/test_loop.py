@@ -564,6 +564,8 @@ def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path)
     (tmp_path / "c.toml").write_text('steps = -1\nbalance = "patient"\nlr = 3')
     with pytest.raises(ConfigError, match=r"c.toml: .*balance: .*steps: .*lr: "):
         config.read(PRESETS["tiny"], tmp_path / "c.toml")
+    (tmp_path / "c.toml").write_text("seed = 7", "utf-8-sig")  # as some editors save it
+    assert config.read(PRESETS["tiny"], tmp_path / "c.toml").seed == 7
     with pytest.raises(ConfigError, match="batch 4 is no multiple of micro_batch 3"):
         config.read(small, micro_batch=3)
     with pytest.raises(UnknownName, match="no training preset 'huge'"):
