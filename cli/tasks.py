@@ -65,6 +65,9 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
     import csv
     import io
 
+    if task_in(place, None) == "semantic":
+        _label_maps(session, input, place, boxes, out, device)
+        return
     from us43d import pictures
     from us43d.train.tasks import classify
 
@@ -101,3 +104,37 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
             f"{len(failed)} of {len(inputs)} files could not be classified: {listed(failed)}.",
             disk=f"The others are in {file}.",
         )
+
+
+def _label_maps(session: Session, input: Path, place: Path, boxes: list[Any], out: Path, device: str) -> None:
+    """A label map and an overlay of every frame, as PNG; which number is which structure, as labels.json."""
+    import cv2
+    import numpy as np
+
+    from us43d import pictures, report
+    from us43d.train.tasks import semantic
+
+    if boxes:
+        raise UsageError("The task semantic takes no prompt.", next="us43d predict --help")
+    model, _ = semantic.load(place)
+    model.to(device)
+    rows: list[list[Any]] = []
+    with atomic.storage_errors(out, "Label maps written so far are complete."):
+        (out / "overlays").mkdir(parents=True, exist_ok=True)
+        for one in pictures.listing(input, leave_out=out):
+            for frame in pictures.open(one).frames():
+                labels = semantic.segment(model, frame.pixels, device)
+                masks = np.stack([labels == number for number in range(1, len(model.classes) + 1)])
+                drawn = report.overlay(frame.pixels, {"found": masks}, side=max(640, *labels.shape))
+                for name, content in (("", labels), ("overlays/", drawn[:, :, ::-1])):
+                    _, data = cv2.imencode(".png", np.ascontiguousarray(content))
+                    atomic.write_bytes(out / f"{name}{frame.name}.png", data.tobytes(), durable=False)
+                pixels = {name: int(mask.sum()) for name, mask in zip(model.classes, masks, strict=True)}
+                rows += [[one.relative, frame.number, name, count] for name, count in pixels.items() if count]
+        names = {str(number): name for number, name in enumerate(model.classes, 1)}
+        atomic.write_bytes(out / "labels.json", json.dumps(names, indent=1).encode())
+    heads = ("file", "frame", "structure", "pixels")
+    columns: Columns = [(name, "right" if name in ("frame", "pixels") else "left") for name in heads]
+    session.answer({"found": [dict(zip(heads, row, strict=True)) for row in rows], "labels": names, "folder": out},
+                   Table(columns, rows))  # fmt: skip
+    session.say(f"{out}: label maps, overlays, labels.json")

@@ -45,7 +45,7 @@ def train(
         typer.Option(help="tiny, ultrasam-vitb, or finetune, which --init and --data imply.", show_default=False),
     ] = None,
     task: Annotated[
-        Literal["promptable", "classify", "classify-prompt"] | None,
+        Literal["promptable", "classify", "classify-prompt", "semantic"] | None,
         typer.Option(help="What is learnt; promptable segmentation if left out.", show_default=False),
     ] = None,
     config: Annotated[

@@ -25,12 +25,14 @@ class TrainConfig(BaseModel):
 
     # What is learnt. target: what classes are, "diagnosis", "structure" (classify-prompt) or a tag of the manifests.
     # class_weights: rare classes count as much as frequent ones. frozen: the image encoder stays as it is.
-    # encoder_rate: factor of the learning rate of the image encoder; of the other tasks than promptable.
-    task: Literal["promptable", "classify", "classify-prompt"] = "promptable"
+    # encoder_rate: factor of the learning rate of the image encoder; of the other tasks than promptable. network: of
+    # semantic, the image encoder with upsampling layers or MONAI's U-Net.
+    task: Literal["promptable", "classify", "classify-prompt", "semantic"] = "promptable"
     target: str = "diagnosis"
     class_weights: bool = False
     frozen: bool = False
     encoder_rate: float = Field(default=1.0, gt=0)
+    network: Literal["encoder", "unet"] = "encoder"
 
     # Data. splits: those trained on. sources: names, all of them where empty. min_area: instances smaller than so many
     # pixels, or than min_share of their image, are left out. instances: at most so many of an image are drawn at once.
@@ -218,6 +220,9 @@ PRESETS["classify"] = TrainConfig(
     name="classify", task="classify", model=MODELS["ultrasam"], batch=8, micro_batch=8, steps=2000, warm_up=0,
     milestones=(1600,), clip=1.0, validate_every=200, save_every=500,
 )  # fmt: skip
+PRESETS["semantic"] = PRESETS["classify"].model_copy(
+    update={"name": "semantic", "task": "semantic", "zoom": 0.3, "contrast": 0.1, "encoder_rate": 0.1}
+)
 PRESETS["classify-prompt"] = PRESETS["classify"].model_copy(
     update={"name": "classify-prompt", "task": "classify-prompt"}
 )

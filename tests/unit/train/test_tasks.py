@@ -18,7 +18,7 @@ from us43d.model.network import ModelConfig, UltraSam
 from us43d.train import journal
 from us43d.train.config import TrainConfig
 from us43d.train.loop import train
-from us43d.train.tasks import classify, task_of
+from us43d.train.tasks import classify, evaluation, semantic, task_of
 
 TINY = ModelConfig(
     image_size=64, patch_size=8, embed_dim=32, depth=2, heads=2, window=4, global_blocks=(1,), prompt_dim=32,
@@ -141,3 +141,34 @@ def test_padding_does_not_count_in_the_average() -> None:
     embedding = torch.randn(1, 32, 8, 8)
     found = model._average(embedding, torch.tensor([[32, 64]]))
     assert torch.allclose(found, embedding[:, :, :4].mean((2, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("network", "rate", "steps"), [("encoder", 3e-3, 80), ("unet", 3e-3, 30)], ids=["encoder", "unet"]
+)
+def test_semantic_segmentation_learns_above_the_mean_mask(
+    network: str, rate: float, steps: int, corpus: Corpus, tmp_path: Path
+) -> None:
+    if network == "unet":
+        pytest.importorskip("monai")
+    config = changed(task="semantic", network=network, learning_rate=rate, steps=steps, milestones=(),
+                     batch=4, micro_batch=4, validation_images=12, schedule="cosine", decay=0.02, validate_every=steps, save_every=steps)  # fmt: skip
+    result = train(config, corpus, tmp_path / "run")
+    last = result.validation[-1]
+    assert last["dice"] > last["mean_mask"] + 0.05, last
+    assert set(last["structures"]) == {"cyst", "solid"}
+    model, task = semantic.load(result.weights)
+    found = evaluation.evaluate(result.weights, corpus, split="val")
+    assert found.numbers["structures"][0]["dice"]["mean"] == pytest.approx(last["dice"], abs=1e-3)
+    found.write(tmp_path / "e")
+    assert "Overlap" in (tmp_path / "e" / "table.md").read_text()
+    labels = semantic.segment(model, corpus.picture(0), "cpu")
+    assert labels.shape == corpus.picture(0).shape[:2]
+    assert labels.max() <= len(task["classes"])
+
+
+def test_where_structures_overlap_the_later_one_wins(corpus: Corpus) -> None:
+    one, two = int(corpus.annotations["category"][0]), 99
+    labels = semantic.truth(corpus, 0, {one: 1, two: 2})
+    assert (labels == corpus.mask(corpus.of(0)[0])).all()
+    assert not semantic.truth(corpus, 0, {two: 2}).any()

@@ -77,7 +77,7 @@ class Classifier(nn.Module):
         shown = self.prompt_encoder.sparse(batch.corners, kinds).to(embedding.dtype)
         own = self.class_token.weight[None].expand(len(embedding), -1, -1).to(embedding.dtype)
         code = self.prompt_encoder.grid().to(embedding.dtype)
-        tokens, _ = self.transformer(embedding.flatten(2).transpose(1, 2), code, torch.cat([own, shown], 1))
+        tokens, _ = self.transformer(embedding.flatten(2).transpose(1, 2), code, torch.cat([own, shown], 1), None)
         return self.head(tokens[:, 0])
 
     def _average(self, embedding: Tensor, inner: Tensor) -> Tensor:

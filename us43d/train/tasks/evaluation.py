@@ -13,6 +13,7 @@ import torch
 from us43d import atomic, report
 from us43d.errors import UsageError, listed
 from us43d.evaluate import classification
+from us43d.evaluate.metrics import bootstrap, overlap
 from us43d.evaluate.results import plain
 from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.train.config import TrainConfig
@@ -98,7 +99,53 @@ def evaluate(
     facts = {"task": config.task, "weights": place.parent.name if place.name == "weights" else place.name,
              "split": split, "sources": list(sources) or [source["name"] for source in corpus.sources],
              "corpus": corpus.digest, "seed": seed, "excluded": {}}  # fmt: skip
+    if config.task == "semantic":
+        return _structures(place, corpus, rows, facts, device, progress)
     return _classes(place, corpus, config, rows, facts, torch.device(device), progress)
+
+
+def _structures(
+    place: Path, corpus: Corpus, rows: Any, facts: dict[str, Any], device: str, progress: Progress | None
+) -> TaskEvaluation:
+    """Dice and IoU of every structure on the images that show it, and on how many others it is found."""
+    from us43d.train.tasks import semantic
+
+    model, task = semantic.load(place)
+    model.to(device)
+    ids = {category["name"]: category["id"] for category in corpus.categories}
+    numbers = {ids[name]: n for n, name in enumerate(task["classes"], 1) if name in ids}
+    found: list[tuple[int, int, float, float]] = []
+    wrong = dict.fromkeys(task["classes"], 0)
+    for done, image in enumerate(rows.tolist(), 1):
+        labels = semantic.truth(corpus, image, numbers)
+        predicted = semantic.segment(model, corpus.picture(image), device)
+        for name, number in zip(task["classes"], range(1, len(task["classes"]) + 1), strict=True):
+            mask, guess = labels == number, predicted == number
+            if mask.any():
+                found.append((int(corpus.images["group"][image]), number, *overlap(mask, guess)))
+            else:
+                wrong[name] += bool(guess.any())
+        if progress is not None:
+            progress(done, len(rows))
+    if not found:
+        raise UsageError(
+            f"No image of the split {facts['split']!r} shows one of the structures {listed(task['classes'])}.",
+            next="the same with --split all",
+        )
+    table = np.array(found)
+    facts |= {"items": len(table), "groups": len(np.unique(table[:, 0])), "classes": task["classes"],
+              "images": len(rows), "network": task["network"]}  # fmt: skip
+    cells: Rows = []
+    entries = []
+    for name, number in [("all structures, macro", 0), *((name, n) for n, name in enumerate(task["classes"], 1))]:
+        part = table if number == 0 else table[table[:, 1] == number]
+        strata = part[:, 1] if number == 0 else None
+        dice, iou = (bootstrap(part[:, c], part[:, 0], strata, seed=facts["seed"]) for c in (2, 3))
+        entries.append(plain({"structure": name, "images": len(part), "dice": dice, "iou": iou}))
+        shown = [f"{v.mean:.3f} ({v.low:.3f}–{v.high:.3f})" if v.values else None for v in (dice, iou)]
+        cells.append([name, len(part), *shown, sum(wrong.values()) if number == 0 else wrong[name]])
+    heads = ["structure", "masks", "Dice", "IoU", "found on images without it"]
+    return TaskEvaluation(facts, [("Overlap", heads, cells)], [], {"structures": entries, "found_without": wrong})
 
 
 def _classes(

@@ -1,0 +1,273 @@
+"""Semantic segmentation without prompts: which structure every pixel belongs to.
+
+network "encoder": the promptable model's image encoder and two upsampling layers. network "unet": MONAI's BasicUNet.
+Where structures overlap, the later annotation of the file wins, as in a label map.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from us43d.errors import Us43dError, UsageError
+from us43d.evaluate.metrics import overlap
+from us43d.harmonize.corpus import SPECK, Corpus
+from us43d.model.layers import LayerNorm2d
+from us43d.model.network import ModelConfig, UltraSam
+from us43d.model.predictor import fitted
+from us43d.train.config import TrainConfig
+from us43d.train.data import normalise
+from us43d.train.journal import Record
+from us43d.train.tasks import images
+
+__all__ = ["Semantic", "SemanticNetwork", "load", "make", "segment", "truth"]
+
+#: Target of pixels outside of the image.
+OUTSIDE = 255
+#: Channels of the U-Net, MONAI's defaults.
+_UNET = (32, 32, 64, 128, 256, 32)
+
+
+class Drawn(NamedTuple):
+    """A draw or a batch of B. images: (B, S, S, 3) uint8. inner: (B, 2). targets: (B, S, S) uint8, 0 background."""
+
+    images: Tensor
+    inner: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> "Drawn":
+        return Drawn(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class SemanticNetwork(nn.Module):
+    """(B, 3, S, S) normalised RGB → (B, K + 1, S, S) logits, background first."""
+
+    def __init__(self, config: ModelConfig, kind: str, classes: Sequence[str], base: UltraSam | None) -> None:
+        super().__init__()
+        self.config, self.kind, self.classes = config, kind, tuple(classes)
+        out, dim = len(classes) + 1, config.prompt_dim
+        if base is None:
+            try:
+                from monai.networks.nets.basic_unet import BasicUNet
+            except ImportError as error:
+                raise UsageError("The network unet needs MONAI.", next="pip install 'us43d[tasks]'") from error
+            self.unet = BasicUNet(2, 3, out, _UNET)
+        else:
+            self.image_encoder = base.image_encoder
+            self.up = nn.Sequential(
+                nn.ConvTranspose2d(dim, dim // 2, 2, 2), LayerNorm2d(dim // 2, config.encoder_eps), nn.GELU(),
+                nn.ConvTranspose2d(dim // 2, dim // 4, 2, 2), LayerNorm2d(dim // 4, config.encoder_eps), nn.GELU(),
+                nn.Conv2d(dim // 4, out, 3, padding=1),
+            )  # fmt: skip
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.kind == "unet":
+            return self.unet(pixels)
+        logits = self.up(images.encode(self.image_encoder, pixels))
+        return F.interpolate(logits, pixels.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class _Objective(nn.Module):
+    """Cross-entropy plus 1 − soft Dice, averaged over the classes that an image shows or the network names."""
+
+    def __init__(self, model: SemanticNetwork, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+
+    def forward(self, batch: Drawn) -> tuple[Tensor, Tensor]:
+        device = batch.images.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            logits = self.model(normalise(batch.images, batch.inner))
+        logits, target = logits.float(), batch.targets.long()
+        inside = target != OUTSIDE
+        entropy = F.cross_entropy(logits, target, ignore_index=OUTSIDE, reduction="none").sum((1, 2))
+        entropy = entropy / inside.sum((1, 2)).clamp(min=1)
+        chance = logits.softmax(1) * inside[:, None]
+        true = F.one_hot(target.where(inside, 0), logits.shape[1]).permute(0, 3, 1, 2) * inside[:, None]
+        both, either = (chance * true).sum((2, 3)), chance.sum((2, 3)) + true.sum((2, 3))
+        dice = 1 - ((2 * both + 1) / (either + 1))[:, 1:].mean(1)
+        loss = (entropy + dice).sum()
+        return loss, torch.stack([loss.detach(), entropy.sum().detach(), dice.sum().detach()])
+
+
+def truth(corpus: Corpus, image: int, numbers: Mapping[int, int]) -> NDArray[np.uint8]:
+    """(h, w): the number of the structure each pixel belongs to, 0 for none. numbers: category id → number."""
+    row = corpus.images[image]
+    out = np.zeros((int(row["height"]), int(row["width"])), np.uint8)
+    for place in corpus.of(image):
+        annotation = corpus.annotations[place]
+        number = numbers.get(int(annotation["category"]))
+        if number is not None and not annotation["flags"] & SPECK:
+            out[corpus.mask(place)] = number
+    return out
+
+
+class _Draws(Dataset[Any]):
+    def __init__(self, corpus: Corpus, config: TrainConfig, rows: NDArray[np.int64], numbers: dict[int, int]) -> None:
+        self.corpus, self.config, self.rows, self.numbers = corpus, config, rows, numbers
+        self.order = images.Laps(len(rows), config.seed)
+
+    def __len__(self) -> int:
+        return self.config.batch * self.config.steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
+
+    def __getitem__(self, place: int) -> Drawn | Us43dError:
+        try:
+            return self._drawn(int(self.rows[self.order(place)]), images.place_of(self.config.seed, place))
+        except Us43dError as error:
+            return error
+
+    def _drawn(self, image: int, rng: np.random.Generator) -> Drawn:
+        side = self.config.model.image_size
+        labels = truth(self.corpus, image, self.numbers)
+        masks = [labels == number for number in range(1, len(self.numbers) + 1)]
+        pixels, masks = images.augmented(self.corpus.picture(image), masks, self.config, rng)
+        shown, inner = images.canvas(pixels, side)
+        rows, columns = fitted((pixels.shape[0], pixels.shape[1]), side)
+        target = np.full((side, side), OUTSIDE, np.uint8)
+        target[:rows, :columns] = 0
+        for number, mask in enumerate(masks, 1):
+            small = cv2.resize(255 * mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_AREA) >= 128
+            target[:rows, :columns][small] = number
+        return Drawn(shown[None], inner[None], torch.from_numpy(target)[None])
+
+
+@torch.inference_mode()
+def segment(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> NDArray[np.uint8]:
+    """(h, w) numbers of structures, 0 for none, of an image (h, w) or (h, w, 3) uint8."""
+    shown, inner = images.canvas(pixels, model.config.image_size)
+    logits = model(normalise(shown[None].to(device), inner[None].to(device))).float()
+    logits = logits[:, :, : int(inner[0]), : int(inner[1])]
+    full = F.interpolate(logits, pixels.shape[:2], mode="bilinear", align_corners=False)
+    return full[0].argmax(0).to(torch.uint8).cpu().numpy()
+
+
+class Semantic:
+    """See `Task`. Validation: Dice of every structure an image shows, and of the mean mask, which looks at no image."""
+
+    parts = ("loss", "entropy", "dice")
+
+    def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
+        self.config, self.corpus = config, corpus
+        rows = images.chosen(corpus, config, config.splits)
+        used = np.zeros(len(corpus), bool)
+        used[rows] = True
+        counted = used[corpus.annotations["image"]] & (corpus.annotations["flags"] & SPECK == 0)
+        self.annotations = np.flatnonzero(counted)
+        ids = np.unique(corpus.annotations["category"][self.annotations]).tolist()
+        if not ids:
+            raise images.nothing_to_draw(corpus, "no annotation")
+        self.numbers = {number: n for n, number in enumerate(ids, 1)}
+        named = {category["id"]: category["name"] for category in corpus.categories}
+        self.classes = [named[number] for number in ids]
+        self.images = rows  # images without a structure teach what background is
+        self.draws = _Draws(corpus, config, rows, self.numbers)
+        held = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
+        self.held_out = images.first(corpus, held, config.validation_images)
+
+    def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
+        good = []
+        for one in draws:
+            if isinstance(one, Us43dError):
+                return one
+            good.append(one)
+        return Drawn(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
+
+    def count(self, batch: Drawn) -> int:
+        return len(batch.images)
+
+    def initial(self, init: Path | None) -> SemanticNetwork:
+        if self.config.network == "unet" and init is not None:
+            raise UsageError("The network unet starts from random weights, without --init.")
+        base = images.backbone(self.config, init) if self.config.network == "encoder" else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return SemanticNetwork(self.config.model, self.config.network, self.classes, base)
+
+    def encoder(self, model: SemanticNetwork) -> nn.Module:
+        return model.unet if model.kind == "unet" else model.image_encoder
+
+    def rates(self, model: SemanticNetwork) -> list[tuple[float, list[nn.Parameter]]]:
+        return images.rates(model, self.config)
+
+    def objective(self, model: SemanticNetwork) -> nn.Module:
+        return _Objective(model, self.config)
+
+    def validate(self, model: SemanticNetwork, wanted: Sequence[int], device: torch.device) -> NDArray[np.float64]:
+        training = model.training
+        model.eval()
+        means = self._means()
+        rows = []
+        for image in wanted:
+            labels = truth(self.corpus, image, self.numbers)
+            found = segment(model, self.corpus.picture(image), str(device))
+            group = float(self.corpus.images["group"][image])
+            for number in np.unique(labels[labels > 0]).tolist():
+                mean = cv2.resize(means[number - 1], labels.shape[::-1], interpolation=cv2.INTER_LINEAR) >= 0.5
+                rows.append([group, number, overlap(labels == number, found == number)[0],
+                             overlap(labels == number, mean)[0]])  # fmt: skip
+        model.train(training)
+        return np.array(rows, np.float64).reshape(-1, 4)
+
+    def _means(self, most: int = 64, side: int = 64) -> NDArray[np.float32]:
+        """(K, side, side): how often each place is in each structure, of some images that show it, scaled so that the
+        most frequent place is 1."""
+        sums = np.zeros((len(self.numbers), side, side), np.float32)
+        for image in images.first(self.corpus, self.images, most):
+            labels = truth(self.corpus, image, self.numbers)
+            for number in range(1, len(sums) + 1):
+                sums[number - 1] += cv2.resize((labels == number).astype(np.float32), (side, side))
+        return sums / np.maximum(sums.max((1, 2), keepdims=True), 1e-6)
+
+    def summary(self, table: NDArray[np.float64]) -> Record:
+        record: Record = {"instances": len(table), "groups": len(np.unique(table[:, 0])) if len(table) else 0}
+        if not len(table):
+            return record
+        numbers = np.unique(table[:, 1])
+        for column, name in ((2, "dice"), (3, "mean_mask")):
+            by = [table[table[:, 1] == number, column].mean() for number in numbers]
+            record[name] = round(float(np.mean(by)), 5)
+        structures = {self.classes[int(n) - 1]: round(float(table[table[:, 1] == n, 2].mean()), 5) for n in numbers}
+        return record | {"structures": structures}
+
+    def save(self, model: SemanticNetwork, place: Path, meta: Mapping[str, Any]) -> None:
+        task = {"name": "semantic", "classes": self.classes, "network": self.config.network,
+                "model": self.config.model.model_dump(mode="json")}  # fmt: skip
+        images.save(model, place, task, meta)
+
+    def quality(self, validation: Mapping[str, Any]) -> str:
+        names = f"Structures: {', '.join(self.classes)}."
+        if "dice" not in validation:
+            return f"{names} No validation image shows one of them."
+        return (
+            f"{names} Mean of the structures' mean Dice on {validation['instances']:,} masks of "
+            f"{validation['groups']:,} groups of the validation split at step {validation['step']:,}: "
+            f"{validation['dice']:.3f}; of the mean mask {validation['mean_mask']:.3f}."
+        )
+
+
+def make(config: TrainConfig, corpus: Corpus) -> Semantic:
+    """The task on a corpus. Raises UnknownName, TrainError."""
+    return Semantic(config, corpus)
+
+
+def load(place: Path) -> tuple[SemanticNetwork, dict[str, Any]]:
+    """(the model in evaluation mode, what config.json says of the task). Raises WeightsError, UsageError."""
+    task, state = images.read(place)
+    config = ModelConfig.model_validate(task["model"])
+    base = UltraSam(config) if task["network"] == "encoder" else None
+    model = SemanticNetwork(config, task["network"], task["classes"], base)
+    images.fit(model, state, place)
+    return model.eval(), task
