@@ -32,6 +32,7 @@ _SHOWN = 40
         "us43d predict scan.png --weights ultrasam --box 120,80,310,260",
         "us43d predict scan.dcm --weights ultrasam --point 200,150 --point 260,90,0 --crop-sector",
         "us43d predict scans/ --weights first --prompts prompts.json --out found",
+        "us43d predict heart.avi --weights first --box 40,30,90,110 --propagate",
         "us43d predict sweep.mp4 --weights ultrasam --everything --frame 12",
     ),
 )
@@ -76,6 +77,10 @@ def predict(
         Literal["sharp", "paper"],
         typer.Option(help="sharp: upscale, then threshold. paper: threshold first, as published."),
     ] = "sharp",
+    propagate: Annotated[
+        bool,
+        typer.Option("--propagate", help="Prompt the first frame of every clip; its masks prompt the frames after it."),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="FOLDER")] = Path("predictions"),
     task: TaskName = None,
     device: Device = None,
@@ -96,8 +101,13 @@ def predict(
             "Give one of --box and --point, --prompts, or --everything.",
             next=f"us43d predict {input} --weights {weights} --everything",
         )
+    if propagate and (prompts or everything or crop_sector or frame is not None):
+        raise UsageError(
+            "--propagate goes with --box and --point alone.", next=f"us43d predict {input} --box … --propagate"
+        )
     from us43d import pictures
     from us43d.model import segment
+    from us43d.model.propagate import Tracker
 
     given = _given(box or [], point or [])
     inputs = pictures.listing(input, leave_out=out)
@@ -108,6 +118,20 @@ def predict(
             session.say(f"{len(without)} files without a prompt are passed over: {listed(without, 5)}")
         inputs = [one for one in inputs if one.relative in by_input]
     model = predictor(place, device_of(device), dtype)
+    trackers: dict[str, list[Tracker]] = {}  # of a clip, one per prompt
+    lost: list[str] = []
+
+    def followed(media: "Media", frame: "Frame") -> list["Segment"]:
+        """The segments of a frame of a clip whose first frame is prompted."""
+        if media.relative not in trackers:
+            model.set_image(frame.pixels)
+            found = [model.predict(box=p.box, points=p.points, labels=p.labels, refine=refine, postprocess=postprocess)
+                     for p in given]  # fmt: skip
+            trackers[media.relative] = [Tracker(model, one) for one in found]
+            return [segment.Segment.of(p, one.mask, one.score) for p, one in zip(given, found, strict=True)]
+        tracked = [tracker.follow(frame.pixels) for tracker in trackers[media.relative]]
+        lost.extend(f"{media.relative} {frame.number}" for one in tracked if one.lost)
+        return [segment.Segment.of(segment.Prompt(), one.mask, one.score) for one in tracked]
 
     def work(media: "Media", frame: "Frame") -> list["Segment"] | None:
         """The segments of a frame; None if it has no prompt."""
@@ -131,7 +155,11 @@ def predict(
         return [segment.whole(one, region, shape) for one in segments] if crop_sector else segments
 
     writer = segment.Writer(out)
-    failed = _run(session, inputs, frame, work, writer)
+    failed = _run(session, inputs, frame, followed if propagate else work, writer)
+    if lost:
+        session.warn(
+            f"No mask agrees with those before on {len(lost)} frames, which keep the last one: {listed(lost, 5)}."
+        )
     if len(inputs) == 1 and failed:
         (error,) = failed.values()
         error.disk = (

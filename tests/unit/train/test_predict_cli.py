@@ -121,6 +121,23 @@ def test_a_folder_goes_on_past_a_corrupt_image(us43d, picture: np.ndarray) -> No
     assert {p.name for p in Path("found/overlays").iterdir()} == {"a.bmp.png", "a.png.png", "b.png"}
 
 
+def test_one_prompt_for_a_clip(us43d, picture: np.ndarray) -> None:
+    """The first frame has the prompt, the others have none; every frame has a mask."""
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, SHAPE[::-1])
+    for n in range(4):
+        writer.write(cv2.cvtColor(np.roll(picture, n, 1), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    command = ("predict", "clip.avi", "--weights", "small", "--box", "20,10,80,70")
+    code, _, err = us43d(*command, "--propagate")
+    assert code == 0, err
+    found = written(Path("predictions"))["annotations"]
+    assert [bool(one["prompt"]) for one in found] == [True, False, False, False]
+    assert all(one["area"] > 0 for one in found)
+    code, _, err = us43d(*command, "--propagate", "--frame", "2")
+    assert code == 2
+    assert "--propagate goes with" in err
+
+
 def test_a_video(us43d, picture: np.ndarray) -> None:
     writer = cv2.VideoWriter("sweep.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, SHAPE[::-1])
     for n in range(4):

@@ -143,16 +143,16 @@ def test_padding_does_not_count_in_the_average() -> None:
     assert torch.allclose(found, embedding[:, :, :4].mean((2, 3)), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("network", "rate", "steps"), [("encoder", 3e-3, 80), ("unet", 3e-3, 30)], ids=["encoder", "unet"]
-)
+@pytest.mark.parametrize(("network", "batch", "steps"), [("encoder", 6, 110), ("unet", 4, 30)], ids=["encoder", "unet"])
 def test_semantic_segmentation_learns_above_the_mean_mask(
-    network: str, rate: float, steps: int, corpus: Corpus, tmp_path: Path
+    network: str, batch: int, steps: int, corpus: Corpus, tmp_path: Path
 ) -> None:
     if network == "unet":
         pytest.importorskip("monai")
-    config = changed(task="semantic", network=network, learning_rate=rate, steps=steps, milestones=(),
-                     batch=4, micro_batch=4, validation_images=12, schedule="cosine", decay=0.02, validate_every=steps, save_every=steps)  # fmt: skip
+    config = changed(
+        task="semantic", network=network, steps=steps, milestones=(), schedule="cosine", decay=0.02,
+        batch=batch, micro_batch=batch, validation_images=12, validate_every=steps, save_every=steps,
+    )  # fmt: skip
     result = train(config, corpus, tmp_path / "run")
     last = result.validation[-1]
     assert last["dice"] > last["mean_mask"] + 0.05, last

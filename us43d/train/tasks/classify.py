@@ -160,14 +160,13 @@ def drawn(
     corpus: Corpus, config: TrainConfig, item: Item, classes: Sequence[str], rng: np.random.Generator | None
 ) -> Drawn:
     """An item as a batch of one; augmented where rng is given, with a jittered box; else with the exact box."""
-    side = config.model.image_size
     pixels = corpus.picture(item.image)
     masks = [corpus.mask(item.annotation)] if item.annotation >= 0 else []
     if rng is not None:
         changed, moved = images.augmented(pixels, masks, config, rng)
         if all(mask.any() for mask in moved):
             pixels, masks = changed, moved
-    shown, inner = images.canvas(pixels, side)
+    shown, inner = images.canvas(pixels, config.model)
     box = np.array([0.0, 0.0, *pixels.shape[1::-1]])
     if masks:
         box = prompts.box_of(masks[0]) if rng is None else prompts.box(masks[0], rng, config.box_jitter)
@@ -198,7 +197,7 @@ def classify(
     height, width = pixels.shape[:2]
     if box is not None and not (box[0] < min(box[2], width) and box[1] < min(box[3], height) and min(box[2:]) > 0):
         raise UsageError(f"The box {tuple(box)} is empty or outside of the {width} × {height} image.")
-    shown, inner = images.canvas(pixels, model.config.image_size)
+    shown, inner = images.canvas(pixels, model.config)
     corners = np.array(box if box is not None else (0.0, 0.0, *pixels.shape[1::-1])).reshape(2, 2)
     scale = np.array([float(inner[1]) / pixels.shape[1], float(inner[0]) / pixels.shape[0]])
     placed = torch.from_numpy((corners * scale + 0.5).astype(np.float32))

@@ -24,7 +24,7 @@ from us43d.train.config import TrainConfig
 
 __all__ = [
     "Laps", "augmented", "backbone", "canvas", "chosen", "encode", "first", "fit", "labels", "merged",
-    "nothing_to_draw", "place_of", "rates", "read", "resized", "save",
+    "nothing_to_draw", "place_of", "rates", "read", "save",
 ]  # fmt: skip
 
 Pixels = NDArray[np.uint8]
@@ -120,21 +120,14 @@ def augmented(
     return pixels, masks
 
 
-def canvas(pixels: Pixels, side: int) -> tuple[Tensor, Tensor]:
+def canvas(pixels: Pixels, model: ModelConfig) -> tuple[Tensor, Tensor]:
     """((side, side, 3) uint8 RGB with zeros right and below, (2,) rows and columns of the image in it)."""
-    rows, columns = fitted((pixels.shape[0], pixels.shape[1]), side)
+    side = model.image_size
+    rows, columns = fitted((pixels.shape[0], pixels.shape[1]), side, model.stretch)
     small = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR)
     out = np.zeros((side, side, 3), np.uint8)
     out[:rows, :columns] = small if small.ndim == 3 else small[:, :, None]
     return torch.from_numpy(out), torch.tensor([rows, columns])
-
-
-def resized(mask: Mask, side: int, canvas_side: int) -> Mask:
-    """A mask of an image as (side, side) of a canvas, at half coverage."""
-    rows, columns = fitted((mask.shape[0], mask.shape[1]), canvas_side)
-    full = np.zeros((canvas_side, canvas_side), np.uint8)
-    full[:rows, :columns] = cv2.resize(255 * mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.resize(full, (side, side), interpolation=cv2.INTER_AREA) >= 128)
 
 
 def place_of(seed: int, place: int) -> np.random.Generator:

@@ -21,7 +21,6 @@ from us43d.evaluate.metrics import overlap
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model.layers import LayerNorm2d
 from us43d.model.network import ModelConfig, UltraSam
-from us43d.model.predictor import fitted
 from us43d.train.config import TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
@@ -134,8 +133,8 @@ class _Draws(Dataset[Any]):
         labels = truth(self.corpus, image, self.numbers)
         masks = [labels == number for number in range(1, len(self.numbers) + 1)]
         pixels, masks = images.augmented(self.corpus.picture(image), masks, self.config, rng)
-        shown, inner = images.canvas(pixels, side)
-        rows, columns = fitted((pixels.shape[0], pixels.shape[1]), side)
+        shown, inner = images.canvas(pixels, self.config.model)
+        rows, columns = (int(value) for value in inner)
         target = np.full((side, side), OUTSIDE, np.uint8)
         target[:rows, :columns] = 0
         for number, mask in enumerate(masks, 1):
@@ -147,7 +146,7 @@ class _Draws(Dataset[Any]):
 @torch.inference_mode()
 def segment(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> NDArray[np.uint8]:
     """(h, w) numbers of structures, 0 for none, of an image (h, w) or (h, w, 3) uint8."""
-    shown, inner = images.canvas(pixels, model.config.image_size)
+    shown, inner = images.canvas(pixels, model.config)
     logits = model(normalise(shown[None].to(device), inner[None].to(device))).float()
     logits = logits[:, :, : int(inner[0]), : int(inner[1])]
     full = F.interpolate(logits, pixels.shape[:2], mode="bilinear", align_corners=False)

@@ -1,0 +1,88 @@
+"""A prompt carried through a clip: by a model that knows what moves, through bad frames."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from us43d.errors import UsageError
+from us43d.evaluate.metrics import overlap
+from us43d.model import propagate as module
+from us43d.model.layers import Features
+from us43d.model.predictor import Encoded, Prediction, Predictor
+from us43d.model.propagate import Tracked, Tracker
+
+
+class Threshold(Predictor):
+    """Finds what is bright inside of a box. blind: numbers of the frames on which it finds a corner instead."""
+
+    def __init__(self, blind: tuple[int, ...] = ()) -> None:
+        self.device, self.blind, self.frame = "cpu", blind, -1
+
+    def encode(self, picture: np.ndarray) -> Encoded:
+        self.frame += 1
+        shape = (picture.shape[0], picture.shape[1])
+        return Encoded(Features(torch.zeros(1)), shape, shape, picture)
+
+    def segment(self, encoded, points, labels, *, refine=1, postprocess="sharp", former=None):
+        found = []
+        for (x0, y0), (x1, y1) in (points.numpy() - 0.5).tolist():
+            mask = np.zeros(encoded.shape, bool)
+            inside = np.s_[max(0, round(y0)) : round(y1), max(0, round(x0)) : round(x1)]
+            mask[inside] = encoded.pixels[inside] > 128
+            if self.frame in self.blind:
+                mask = np.zeros(encoded.shape, bool)
+                mask[:5, :5] = True
+            found.append(Prediction(mask, 0.9, np.zeros((1, 1), np.float32)))
+        return found
+
+
+def follow(model: Predictor, frames: Iterator[np.ndarray], first: Prediction) -> list[Tracked]:
+    tracker = Tracker(model, first)
+    return [tracker.follow(frame) for frame in frames]
+
+
+def disc(x: float, radius: float = 15) -> np.ndarray:
+    rows, columns = np.mgrid[:80, :160]
+    return (columns - x) ** 2 + (rows - 40) ** 2 < radius**2
+
+
+def clip(count: int) -> Iterator[np.ndarray]:
+    for n in range(1, count + 1):
+        frame = np.full((80, 160), 40, np.uint8)
+        frame[disc(30 + 1.5 * n)] = 200
+        frame[disc(150, 8)] = 200  # another bright thing that stays
+        yield frame
+
+
+def test_a_moving_disc_is_followed() -> None:
+    start = Prediction(disc(30), 1.0, np.zeros((1, 1), np.float32))
+    found = follow(Threshold(), clip(40), start)
+    assert len(found) == 40
+    for n, one in enumerate(found, 1):
+        assert overlap(disc(30 + 1.5 * n), one.mask)[0] > 0.95
+        assert not one.lost
+
+
+def test_a_bad_frame_does_not_carry_the_object_away() -> None:
+    start = Prediction(disc(30), 1.0, np.zeros((1, 1), np.float32))
+    found = follow(Threshold(blind=(4, 5)), clip(10), start)
+    assert [n for n, one in enumerate(found) if one.lost] == [4, 5]
+    assert (found[5].mask == found[3].mask).all()
+    assert overlap(disc(30 + 15), found[-1].mask)[0] > 0.8
+
+
+def test_what_cannot_be_followed() -> None:
+    empty = Prediction(np.zeros((80, 160), bool), 1.0, np.zeros((1, 1), np.float32))
+    with pytest.raises(UsageError, match="shows nothing"):
+        follow(Threshold(), clip(1), empty)
+    small = Prediction(np.ones((8, 8), bool), 1.0, np.zeros((1, 1), np.float32))
+    with pytest.raises(UsageError, match="160 × 80"):
+        follow(Threshold(), clip(1), small)
+
+
+def test_boxes_stay_inside_of_the_image() -> None:
+    mask = np.zeros((10, 20), bool)
+    mask[:, 15:] = True
+    assert module._box(mask, 0.5).tolist() == [12.5, 0, 20, 10]
