@@ -94,6 +94,15 @@ def saved(page: Any) -> None:
     page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
 
 
+def until(page: Any, holds: Callable[[], Any]) -> None:
+    """Wait for what a click leads to: the model answers, then the file is written."""
+    for _ in range(100):
+        if holds():
+            break
+        page.wait_for_timeout(100)
+    assert holds()
+
+
 def masks(out: Path) -> list[tuple[str, np.ndarray]]:
     """(structure, mask) of everything on disk."""
     content = json.loads((out / "labels.json").read_text())
@@ -116,7 +125,7 @@ def test_a_box_corrected_by_clicks_undone_and_redone(session: Session, visit: Ca
     page.fill("#structure", "thyroid nodule")
     page.keyboard.press("Enter")
     drag(page, (40, 30), (100, 80))
-    saved(page)
+    until(page, lambda: (session.out / "labels.json").exists())
     ((name, box),) = masks(session.out)
     assert name == "thyroid_nodule"
     truth = np.zeros(SHAPE, bool)
@@ -124,22 +133,17 @@ def test_a_box_corrected_by_clicks_undone_and_redone(session: Session, visit: Ca
     assert (box ^ truth).sum() < 250  # the edges are where the mouse was, to a pixel
     page.keyboard.press("c")
     page.mouse.click(*at(page, 120, 50))
-    saved(page)
-    assert masks(session.out)[0][1][50, 120]
+    until(page, lambda: masks(session.out)[0][1][50, 120])
     page.mouse.click(*at(page, 60, 50), button="right")
-    saved(page)
-    assert not masks(session.out)[0][1][50, 60]
+    until(page, lambda: not masks(session.out)[0][1][50, 60])
     page.keyboard.press("Control+z")
-    saved(page)
-    assert masks(session.out)[0][1][50, 60]
+    until(page, lambda: masks(session.out)[0][1][50, 60])
     page.keyboard.press("Control+Shift+z")
-    saved(page)
-    assert not masks(session.out)[0][1][50, 60]
+    until(page, lambda: not masks(session.out)[0][1][50, 60])
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
-    saved(page)
-    assert masks(session.out) == []
+    until(page, lambda: masks(session.out) == [])
 
 
 def test_brush_eraser_and_polygon(session: Session, visit: Callable[..., Any]) -> None:
@@ -197,7 +201,7 @@ def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("x")
-    saved(page)
+    until(page, lambda: (session.out / "labels.json").exists())
     ((name, mask),) = masks(session.out)
     assert (name, bool(mask[60, 84])) == ("breast_lesion", True)
     page.keyboard.press("Enter")  # reviewed, next
@@ -207,8 +211,7 @@ def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]
     page.keyboard.press("d")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("x")
-    saved(page)
-    assert len(masks(session.out)) == 2
+    until(page, lambda: len(masks(session.out)) == 2)
 
 
 @pytest.mark.parametrize("width", [390, 1280, 2560])
