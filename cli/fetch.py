@@ -274,7 +274,10 @@ def verify(
     names: Names = None,
     every: Annotated[bool, typer.Option("--all", help="Every source on this disk.")] = False,
 ) -> None:
-    """Hash what was fetched, downloads and raw trees, and compare it with the receipts: ok, missing, changed, extra."""
+    """Hash what was fetched, downloads and raw trees, and compare it with the receipts: ok, missing, changed, extra.
+
+    A file that was damaged before its digest was first taken, and carries no checksum of its own, is found by nobody.
+    """
     recipes = chosen(names or (), on_disk(session.home, lambda found: found.fetched) if every else None, "verify")
 
     def one(recipe: Recipe) -> Outcome:
