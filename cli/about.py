@@ -11,7 +11,7 @@ import typer
 
 from us43d import __version__, registry
 from us43d.contract import APART, Collection, CountName, Facts, Recipe, Shared
-from us43d.errors import CheckError, UsageError, listed
+from us43d.errors import BuildError, CheckError, UsageError, listed
 from us43d.machine import processors
 
 from .output import Session, plain
@@ -330,6 +330,7 @@ def licences(
     examples=(
         "us43d card BUSI",
         "us43d card BUSI --format croissant > busi.jsonld",
+        "us43d card BUSI --format croissant --build > busi-build.jsonld",
         "us43d card --check",
         "us43d card --write",
     ),
@@ -342,6 +343,9 @@ def card(
     format: Annotated[
         Literal["md", "croissant", "bib"], typer.Option(help="Markdown, Croissant JSON-LD, or BibTeX.")
     ] = "md",
+    build: Annotated[
+        bool, typer.Option("--build", help="Croissant: describe the newest build on this disk, with its records.")
+    ] = False,
     write: Annotated[bool, typer.Option("--write", help="Bring the folder of generated pages up to date.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail if the folder of generated pages is stale.")] = False,
     folder: Annotated[Path, typer.Option(help="Where the generated pages are.")] = Path("docs/cards"),
@@ -356,8 +360,10 @@ def card(
         raise UsageError("Give one of a name, --write and --check.", next="us43d card --help")
     if name is not None:
         recipe = registry.find(name)
+        if build and format != "croissant":
+            raise UsageError("--build goes with --format croissant.", next="us43d card --help")
         if format == "croissant":
-            made = croissant(recipe)
+            made = _build_described(session, recipe) if build else croissant(recipe)
             session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))
         else:
             text = f"{page(recipe)}{_left_out(session, recipe)}" if format == "md" else bibtex(recipe.citations)
@@ -372,6 +378,17 @@ def card(
     if stale:
         raise CheckError(f"{len(stale)} pages in {folder} are stale: {listed(stale)}.", next="us43d card --write")
     session.answer({"folder": folder, "stale": []}, f"{folder} is up to date")
+
+
+def _build_described(session: Session, recipe: Recipe) -> dict[str, Any]:
+    """Croissant of the newest build of a source. Raises BuildError if there is none."""
+    from us43d.cards.croissant import croissant_of_build
+    from us43d.harmonize.load import latest
+
+    found = latest(session.home, recipe.name)
+    if found is None:
+        raise BuildError(f"{recipe.name} is not built.", next=f"us43d build {recipe.name}")
+    return croissant_of_build(recipe, found)
 
 
 def _left_out(session: Session, recipe: Recipe) -> str:

@@ -1,13 +1,17 @@
 """A source as Croissant JSON-LD (MLCommons, format 1.0), for catalogues and crawlers."""
 
+import hashlib
+import json
 import mimetypes
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from us43d.cards.bibliography import key
 from us43d.contract import Facts, RawFile, Route
+from us43d.errors import BuildError
 
-__all__ = ["croissant"]
+__all__ = ["croissant", "croissant_of_build"]
 
 # The context the specification prescribes, in the terms used here and by its readers.
 _CONTEXT = {
@@ -51,6 +55,70 @@ def croissant(recipe: Facts) -> dict[str, Any]:
     if years:
         made["datePublished"] = f"{min(years)}-01-01"
     made["citation"] = [key(citation.bibtex) for citation in recipe.citations]
+    return made
+
+
+#: Column of manifest.parquet → (type in Croissant, what it is).
+_FIELDS = {
+    "id": ("sc:Integer", "Id of the image, unique over all sources"),
+    "key": ("sc:Text", "Name of the sample in its source"),
+    "file": ("sc:Text", "Image file, relative to the build; missing if the sample was dropped"),
+    "sha256": ("sc:Text", "Digest of the image file"),
+    "group": ("sc:Text", "What must not be divided between splits"),
+    "group_kind": ("sc:Text", "What a group is: patient, video, image …"),
+    "split": ("sc:Text", "train, val, test or excluded; missing if the sample was dropped"),
+    "official_split": ("sc:Text", "Split published by the source"),
+    "height": ("sc:Integer", "Height in pixels"),
+    "width": ("sc:Integer", "Width in pixels"),
+    "annotations": ("sc:Integer", "Number of annotations"),
+    "tags": ("sc:Text", "What the source states of the image, as JSON"),
+    "drop": ("sc:Text", "Reason for which the sample was dropped"),
+}
+
+
+def croissant_of_build(recipe: Facts, build: Path) -> dict[str, Any]:
+    """Describe a build: its manifest as a record set, its image and annotation files as file sets.
+
+    The description belongs beside the build's manifest.parquet; its addresses are relative to it.
+
+    Raises:
+        BuildError: If `build` is not a build.
+    """
+    try:
+        dataset = json.loads((build / "dataset.json").read_text("utf-8"))
+        digest = hashlib.sha256((build / "manifest.parquet").read_bytes()).hexdigest()
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{build} is not a build: {error}.", next=f"us43d build {recipe.name}") from error
+    source: dict[str, Any] = {"fileObject": {"@id": "manifest.parquet"}}
+    fields = [
+        {
+            "@type": "cr:Field", "@id": f"samples/{name}", "name": name, "description": text, "dataType": kind,
+            "source": source | {"extract": {"column": name}},
+        }
+        for name, (kind, text) in _FIELDS.items()
+    ]  # fmt: skip
+    made = croissant(recipe)
+    # A build is described by its own files, not by the archives it was made from.
+    made["distribution"] = [
+        {
+            "@type": "cr:FileObject", "@id": "manifest.parquet", "name": "manifest.parquet",
+            "description": "One row per sample, dropped ones included", "contentUrl": "manifest.parquet",
+            "encodingFormat": "application/x-parquet", "sha256": digest,
+        },
+        {
+            "@type": "cr:FileSet", "@id": "images", "name": "images", "description": "Image files",
+            "includes": "images/*/*", "encodingFormat": ["image/png", "image/jpeg"],
+        },
+        {
+            "@type": "cr:FileSet", "@id": "annotations", "name": "annotations", "description": "COCO, by shard",
+            "includes": "annotations/*.json", "encodingFormat": "application/json",
+        },
+    ]  # fmt: skip
+    made["recordSet"] = [
+        {"@type": "cr:RecordSet", "@id": "samples", "name": "samples", "key": {"@id": "samples/id"}, "field": fields}
+    ]
+    made["version"] = f"{dataset['revision']}.{dataset['schema']}.0"
+    made["description"] += f" Harmonized by us43d, build {dataset['version']}, digest {dataset['digest']}."
     return made
 
 

@@ -1,0 +1,47 @@
+"""Croissant of all sources and of a build, validated by mlcroissant."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from us43d import registry
+from us43d.cards.croissant import croissant, croissant_of_build
+from us43d.harmonize import shards
+from us43d.harmonize.build import build
+from us43d.paths import Home
+
+mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed: it validates these files")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def validated(content: dict, file: Path):
+    file.write_text(json.dumps(content), "utf-8")
+    dataset = mlcroissant.Dataset(jsonld=str(file))
+    assert not list(dataset.metadata.ctx.issues.errors)
+    return dataset
+
+
+def test_every_source_validates(tmp_path: Path) -> None:
+    for recipe in registry.recipes():
+        content = croissant(recipe)
+        assert not [entry for entry in content["distribution"] if " " in entry["@id"]], recipe.name
+        validated(content, tmp_path / f"{recipe.slug}.json")
+
+
+def test_a_build_has_its_samples_as_records(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    registry.specimen("busi")(raw, np.random.default_rng(0))
+    recipe = registry.recipe("busi")
+    path = build(recipe, raw, Home(tmp_path / "home"), receipt={"kind": "specimen"}).path
+    copy = shutil.copytree(path, tmp_path / "copy")
+    dataset = validated(croissant_of_build(recipe, path), copy / "croissant.json")
+    records = list(dataset.records("samples"))
+    rows = shards.read_manifest(path / shards.MANIFEST)
+    assert [record["samples/id"] for record in records] == [row["id"] for row in rows]
+    assert [record["samples/split"] for record in records] == [
+        row["split"].encode() if isinstance(records[0]["samples/split"], bytes) else row["split"] for row in rows
+    ]
