@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +186,29 @@ def test_batches_from_s3_are_those_of_the_local_corpus(planted, uploaded) -> Non
     for place in range(6):
         for one, other in zip(local.draw(place), streamed.draw(place), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+def test_two_torchrun_processes_stream_the_batches_of_the_local_corpus(planted, uploaded, tmp_path) -> None:
+    script = tmp_path / "draws.py"
+    script.write_text(
+        "import hashlib, os, sys\n"
+        "from us43d.harmonize.corpus import Corpus\n"
+        "from us43d.train.config import preset\n"
+        "from us43d.train.data import Draws\n"
+        "draws = Draws(Corpus.open(sys.argv[1]), preset('tiny'))\n"
+        "rank = int(os.environ.get('RANK', 0)); world = int(os.environ.get('WORLD_SIZE', 1))\n"
+        "for place in range(rank, 8, world):\n"
+        "    data = b''.join(t.numpy().tobytes() for t in draws.draw(place))\n"
+        "    print(f'draw {place} {hashlib.sha256(data).hexdigest()}', flush=True)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+
+    def drawn(*command: str) -> list[str]:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return sorted(line[line.index("draw ") :] for line in done.stdout.splitlines() if "draw " in line)
+
+    local = drawn(sys.executable, str(script), str(planted.corpus.path))
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617")
+    assert drawn(*torchrun, str(script), uploaded) == local
+    assert len(local) == 8
