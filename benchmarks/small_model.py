@@ -1,6 +1,6 @@
 """Train the model that ships, from a folder of images under CC BY 4.0 (train.json, val.json, images/).
 
-    python benchmarks/small_model.py FOLDER RUN [--preset small] [--minutes 60]
+    python benchmarks/small_model.py FOLDER RUN [--preset small] [--ship us43d/weights/small]
 
 The images' own sources, groups and splits are kept: `us43d.source`, `group`, and the file an image stands in.
 """
@@ -50,6 +50,80 @@ def corpus(folder: Path, out: Path) -> Corpus:
     return Corpus.open(out, folder / "images")
 
 
+#: Credit of the sources, which CC BY 4.0 asks for.
+CREDITS = """\
+| source | images with annotations | credit (CC BY 4.0) |
+|---|--:|---|
+| BUS-BRA | 1,416 | Gómez-Flores, Gregorio-Calas, Pereira, Medical Physics 2024; Zenodo record 8231412 |
+| HC18 | 849 | van den Heuvel, de Bruijn, de Korte, van Ginneken, PLoS ONE 2018; Zenodo record 1327317 |
+| BUS-UCLM | 579 (349 without a lesion) | Vallez, Bueno, Deniz, Rienda, Pastor, Sci Data 2025; Mendeley 7fvgj4jsp7 |
+| BrEaST | 217 (4 normal) | Pawłowska, Ćwierz-Pieńkowska, Domalik et al., Sci Data 2024; TCIA Breast-Lesions-USG |
+
+The images were reduced to 512 pixels and saved as JPEG before training."""
+
+
+def ship(run: Path, opened: Corpus, out: Path) -> None:
+    """Write the weights of a run in float16, with card, credits, configuration and log."""
+    from us43d.model import weights
+
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+    began = next(record for record in log if record["kind"] == "run")
+    validation = [record for record in log if record["kind"] == "validation"][-1]
+    loaded = weights.load(run / "weights")
+    images = opened.images["source"][opened.annotations["image"]]
+    drawn = np.bincount(opened.annotations["category"])
+    learnt = {n for n in range(len(drawn)) if drawn[n] >= 20}  # as us43d.train.loop counts
+    meta = loaded.meta | {
+        "run": weights.SHIPPED,
+        "structures": {str(one["id"]): one["name"] for one in opened.categories if one["id"] in learnt},
+        "command": f"python benchmarks/small_model.py FOLDER RUN --preset {began['config']['name']}",
+        "annotations": {source["name"]: int((images == n).sum()) for n, source in enumerate(opened.sources)},
+    }
+    weights.save(loaded.model(), out, meta, half=True)
+    rows = "\n".join(
+        f"| {name} | {part['instances']} | "
+        + " | ".join(f"{part[f'{way}_dice']:.3f}" for way in ("box", "point", "ellipse"))
+        + " |"
+        for name, part in validation["sources"].items()
+    )
+    named = ", ".join(name.replace("_", " ") for name in meta["structures"].values())
+    millions = sum(value.numel() for value in loaded.state.values()) / 1e6
+    card = f"""# {weights.SHIPPED}
+
+Promptable segmentation of ultrasound images: a box, points inside and outside, a mask, corrective clicks, or the
+name of a structure ({named}). A convolutional encoder, SAM's decoder, a second look at a crop; {millions:.2f} million
+parameters, float16. For research; not a medical device.
+
+## Trained on
+
+{CREDITS}
+
+Patients of the sources' test splits were never seen. Licence of these weights: CC BY 4.0, with the credits above. The
+sources allow commercial use.
+
+## Held-out patients (validation split; the choice of settings saw them)
+
+| source | instances | box Dice | point Dice | ellipse of the box |
+|---|--:|--:|--:|--:|
+{rows}
+
+Step {validation["step"]:,} of {began["config"]["steps"]:,}. Test patients and sources never trained on are in
+docs/benchmarks.md.
+
+## Limits
+
+Breast lesions and fetal heads are all it has seen. Other structures can be segmented from a box or points; thin oblique
+ones (muscle fascicles, needles) poorly. A name works only for the structures listed above.
+
+## How it was made
+
+`{meta["command"]}`; configuration and corpus digest in config.json and log.jsonl.
+"""
+    (out / "README.md").write_text(card, "utf-8")
+    lines = [json.dumps(record) for record in log if record["kind"] != "step" or record["step"] % 100 == 0]
+    (out / "log.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+
+
 def main() -> None:
     """Train; the run's folder holds log, checkpoints and weights."""
     import torch
@@ -64,6 +138,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
+    parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the finished run's weights here, in float16")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = PRESETS[options.preset]
@@ -77,6 +152,8 @@ def main() -> None:
         config, opened, options.run, resume=True, report=lambda record: print(json.dumps(record), flush=True)
     )
     print(result.weights)
+    if options.ship:
+        ship(options.run, opened, options.ship)
 
 
 if __name__ == "__main__":

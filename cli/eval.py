@@ -32,7 +32,7 @@ PANEL = "Model"
     panel=PANEL,
     kept="Evaluations written so far are complete.",
     examples=(
-        "us43d eval --weights tiny --all",
+        "us43d eval --all",
         "us43d eval --weights ultrasam --protocol paper --on BUS-BRA MMOTU-2D",
         "us43d eval --weights first --all --protocol both --split val",
         "us43d eval --weights mine --data my_coco.json --images scans/",
@@ -46,7 +46,9 @@ def eval_(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            "--weights", help="A run, a file, a folder or a name; several go into one table.", metavar="RUN|FILE|NAME"
+            "--weights",
+            help="A run, a file, a folder or a name; several go into one table. Default: us43d-small.",
+            metavar="RUN|FILE|NAME",
         ),
     ] = None,
     on: Annotated[
@@ -56,6 +58,10 @@ def eval_(
     more: Annotated[
         list[str] | None, typer.Argument(help="More sources after --on.", metavar="NAME…", show_default=False)
     ] = None,
+    structures: Annotated[
+        bool,
+        typer.Option("--structures", help="Evaluate structures found by name, and their presence, without prompts."),
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="Every source of the corpus.")] = False,
     corpus: CorpusName = None,
     data: OwnData = None,
@@ -124,7 +130,10 @@ def eval_(
         return
     names = [*(weights or ()), *(name for name in compare or () if name != BASELINE)]
     if not names:
-        raise UsageError("No weights are given.", next="us43d eval --weights RUN|FILE --all")
+        from us43d.model.weights import SHIPPED
+
+        weights_of(session, None)
+        names = [SHIPPED]
     if data and (on or corpus):
         raise UsageError("--data is evaluated as a whole, without --on and --corpus.")
     if not data and bool(on) == every:
@@ -138,6 +147,10 @@ def eval_(
             wanted = {"split": split or ("val" if data else "test"), "limit": limit, "seed": seed,
                       "device": device_of(device)}  # fmt: skip
             evaluated(session, places[0], read, _sources(read, on or [], commercial), wanted, out)
+            return
+        if structures:
+            part = split or ("val" if data else "test")
+            _by_name(session, names, read, _sources(read, on or [], commercial), part, device_of(device), dtype, out)
             return
         found = _evaluated(session, names, read, {
             "on": on or (), "split": split or ("val" if data else "test"), "protocol": protocol, "prompt": prompt,
@@ -216,6 +229,44 @@ def _evaluated(session: Session, names: list[str], opened: "Corpus", wanted: dic
             seed=wanted["seed"],
             progress=move,
         )
+
+
+def _by_name(
+    session: Session,
+    names: list[str],
+    opened: "Corpus",
+    sources: list[str],
+    split: str,
+    device: str,
+    dtype: str,
+    out: Path | None,
+) -> None:
+    """Evaluate structures by name: a table per weights, and structures.csv in a folder."""
+    from us43d import atomic
+    from us43d.evaluate import structures as by_name
+
+    answer: list[dict[str, Any]] = []
+    shown: list[str | Table] = []
+    for name, label in _labels(names).items():
+        model = predictor(weights_of(session, name), device, dtype)
+        with session.progress(f"evaluating {label}", "images") as move:
+            table = by_name.evaluate(model, opened, split=split, sources=sources, progress=move)
+        rows = by_name.summary(table)
+        folder = out or session.home.root / "evaluations" / f"{label}-structures"
+        with atomic.storage_errors(folder, "Nothing was changed on disk."):
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic.write_bytes(folder / "structures.csv", table.to_csv(index=False).encode())
+        answer += [{"weights": label, "folder": folder} | row for row in rows]
+        heads: Columns = (("source", "left"), ("structure", "left"), ("present", "right"), ("absent", "right"),
+                          ("Dice", "right"), ("95 % interval", "right"), ("presence AUROC", "right"))  # fmt: skip
+        cells = [
+            (row["source"], row["structure"], row["present"], row["absent"], f"{row['dice']:.4f}",
+             f"{row['low']:.4f} to {row['high']:.4f}", "" if row["auroc"] != row["auroc"] else f"{row['auroc']:.3f}")
+            for row in rows
+        ]  # fmt: skip
+        shown += [label, Table(heads, cells)]
+        session.say(f"{folder}: structures.csv, one row per image and structure")
+    session.answer(answer, *shown)
 
 
 def _labels(names: list[str]) -> dict[str, str]:

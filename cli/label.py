@@ -130,12 +130,9 @@ def _built(session: Session, recipe: "Recipe", every: bool) -> "tuple[SourceInpu
     return SourceInputs(corpus, rows, hashes), corrections.folder(session.home.root, recipe.slug)
 
 
-def _assistant(session: Session, inputs: "Inputs", weights: str | None, device: str | None) -> "Assistant | None":
-    """The model in its thread; None without weights."""
+def _assistant(session: Session, inputs: "Inputs", weights: str | None, device: str | None) -> "Assistant":
+    """The model in its thread."""
     from us43d.view.assistant import Assistant
 
-    if weights is None:
-        session.say("without --weights boxes and clicks are off; brush and polygon work")
-        return None
     path, place = weights_of(session, weights), device_of(device)
     return Assistant(lambda: predictor(path, place, "float32"), inputs.read)

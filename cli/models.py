@@ -40,14 +40,21 @@ OwnImages = Annotated[
 _ENDS = ("", ".pth", ".safetensors")
 
 
-def weights_of(session: Session, name: str) -> Path:
+def weights_of(session: Session, name: str | None) -> Path:
     """A file or folder as given, else one of that name among the home's weights, else the result of a run.
 
-    Of a run that has not ended the newest checkpoint is taken. Raises WeightsError.
+    Of a run that has not ended the newest checkpoint is taken. Without a name, the weights that come with us43d; the
+    user is told. Raises WeightsError.
     """
     from us43d.model.published import PUBLISHED
+    from us43d.model.weights import SHIPPED, shipped
     from us43d.train import checkpoint
 
+    if name is None:
+        session.say(f"weights: {SHIPPED}, which come with us43d; others with --weights")
+        return shipped()
+    if name == SHIPPED:
+        return shipped()
     given = Path(name).expanduser()
     for place in (given, *(session.home.weights / f"{name}{end}" for end in _ENDS), session.home.runs / name):
         if place.is_dir() and (place / "log.jsonl").is_file():

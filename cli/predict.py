@@ -15,6 +15,7 @@ from .tasks import TaskName, predicted, task_in
 from .verb import verb
 
 if TYPE_CHECKING:
+    from us43d.model.predictor import Predictor
     from us43d.model.segment import Prompt, Segment, Writer
     from us43d.pictures import Frame, Input, Media
 
@@ -29,7 +30,8 @@ _SHOWN = 40
     panel=PANEL,
     kept="Masks written so far are complete.",
     examples=(
-        "us43d predict scan.png --weights ultrasam --box 120,80,310,260",
+        "us43d predict scan.png --box 120,80,310,260",
+        "us43d predict scan.png --structure 'fetal head'",
         "us43d predict scan.dcm --weights ultrasam --point 200,150 --point 260,90,0 --crop-sector",
         "us43d predict scans/ --weights first --prompts prompts.json --out found",
         "us43d predict heart.avi --weights first --box 40,30,90,110 --propagate",
@@ -42,8 +44,14 @@ def predict(
         Path, typer.Argument(help="An image, folder, video, DICOM, NIfTI, MetaImage or NRRD file.", metavar="INPUT")
     ],
     weights: Annotated[
-        str, typer.Option("--weights", help="A run, a file, a folder or a name.", metavar="RUN|FILE|NAME")
-    ],
+        str | None,
+        typer.Option(
+            "--weights",
+            help="A run, a file, a folder or a name. Default: us43d-small, which comes with us43d.",
+            metavar="RUN|FILE|NAME",
+            show_default=False,
+        ),
+    ] = None,
     box: Annotated[
         list[str] | None,
         typer.Option("--box", help="What lies in this box; may be repeated.", metavar="X0,Y0,X1,Y1"),
@@ -52,6 +60,14 @@ def predict(
         list[str] | None,
         typer.Option(
             "--point", help="A point inside (1) or outside (0) of it; all points show one thing.", metavar="X,Y[,0|1]"
+        ),
+    ] = None,
+    structure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--structure",
+            help="A structure by name, such as 'fetal head', without a click; may be repeated.",
+            metavar="NAME",
         ),
     ] = None,
     prompts: Annotated[
@@ -95,11 +111,12 @@ def predict(
         boxes = [prompt.box for prompt in _given(box or [], point or [])]
         predicted(session, input, place, boxes, out, device_of(device))
         return
-    ways = sum((bool(box or point), prompts is not None, everything))
+    ways = sum((bool(box or point), bool(structure), prompts is not None, everything))
     if ways != 1:
+        chosen = f" --weights {weights}" if weights else ""
         raise UsageError(
-            "Give one of --box and --point, --prompts, or --everything.",
-            next=f"us43d predict {input} --weights {weights} --everything",
+            "Give one of --box and --point, --structure, --prompts, or --everything.",
+            next=f"us43d predict {input}{chosen} --everything",
         )
     if propagate and (prompts or everything or crop_sector or frame is not None):
         raise UsageError(
@@ -118,6 +135,7 @@ def predict(
             session.say(f"{len(without)} files without a prompt are passed over: {listed(without, 5)}")
         inputs = [one for one in inputs if one.relative in by_input]
     model = predictor(place, device_of(device), dtype)
+    given += _structures(structure or [], model)
     trackers: dict[str, list[Tracker]] = {}  # of a clip, one per prompt
     lost: list[str] = []
 
@@ -235,6 +253,21 @@ def _given(boxes: list[str], points: list[str]) -> list["Prompt"]:
     return [Prompt((x0, y0, x1, y1), xy, labels) for x0, y0, x1, y1 in parsed]
 
 
+def _structures(names: list[str], model: "Predictor") -> list["Prompt"]:
+    """A prompt for each structure, in any spelling or synonym of the taxonomy. Raises UnknownName, UsageError."""
+    from us43d.harmonize.taxonomy import category
+    from us43d.model.segment import Prompt
+
+    wanted = [category(name) for name in names]
+    if unknown := [structure.name for structure in wanted if structure.id not in model.structures]:
+        known = sorted(model.structures.values())
+        raise UsageError(
+            f"The model cannot find {listed(unknown)} by name; it knows {listed(known) or 'no structures'}.",
+            next="the same with --box x0,y0,x1,y1",
+        )
+    return [Prompt(structure=structure.id) for structure in wanted]
+
+
 def _numbers(option: str, text: str, counts: tuple[int, ...]) -> list[float]:
     try:
         found = [float(part) for part in text.split(",")]
@@ -277,6 +310,10 @@ def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43
 
 def _said(prompt: dict[str, Any]) -> str:
     parts = [f"box {','.join(f'{v:g}' for v in prompt['box'])}"] if "box" in prompt else []
+    if "structure" in prompt:
+        from us43d.harmonize.taxonomy import taxonomy
+
+        parts += [each.name.replace("_", " ") for each in taxonomy().categories if each.id == prompt["structure"]]
     signs = {1: "+", 0: "−"}
     parts += (
         f"{signs[label]}{round(x, 1):g},{round(y, 1):g}"

@@ -29,20 +29,23 @@ PANEL = "Model"
     panel=PANEL,
     kept="The run's checkpoints are intact; --resume goes on from the newest.",
     examples=(
-        "us43d train --preset tiny",
+        "us43d train --preset nano",
         "us43d train --preset ultrasam-vitb --init sam_vit_b --run first",
         "us43d train --run first --resume",
         "torchrun --nproc-per-node 4 -m -- us43d train --preset ultrasam-vitb --init sam_vit_b --run full",
         "us43d train --init ultrasam --data my_coco.json --set lora=16",
         "us43d train --task classify --init ultrasam --set frozen=true --run diagnosis",
-        "us43d train --preset tiny --set balance=organ --set learning_rate=1e-3 --steps 200",
+        "us43d train --preset nano --set balance=organ --set learning_rate=1e-3 --steps 200",
     ),
 )
 def train(
     session: Session,
     preset: Annotated[
         str | None,
-        typer.Option(help="tiny, ultrasam-vitb, or finetune, which --init and --data imply.", show_default=False),
+        typer.Option(
+            help="ultrasam-vitb, small, nano, tiny; or finetune and finetune-small, which --init and --data imply.",
+            show_default=False,
+        ),
     ] = None,
     task: Annotated[
         Literal["promptable", "classify", "classify-prompt", "semantic"] | None,
@@ -74,6 +77,8 @@ def train(
 ) -> None:
     """Train the promptable model on a corpus, or fine-tune it on a COCO file of your own.
 
+    Without --init, --data fine-tunes the weights that come with us43d (us43d-small).
+
     SIGTERM saves a checkpoint and ends with exit code 0. docs/training.md has every value of the configuration.
     """
     from us43d.harmonize.corpus import Corpus
@@ -81,13 +86,14 @@ def train(
 
     leads = os.environ.get("RANK", "0") == "0"
     session.quiet = session.quiet or not leads
-    start = weights_of(session, init) if init else None
     if data and corpus:
         raise UsageError("--data and --corpus exclude each other.")
     if task and task != "promptable":
         # The preset of that name is the task's; a preset or a file given beside it stays, with the task set.
         changes = [*(changes or []), f'task="{task}"']
         preset = preset or (None if config or (run and resume) else task)
+    own = bool(data) and not (preset or config or _values(changes or []).get("model"))
+    start = weights_of(session, init) if init or own else None
     settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
     if commercial:
         settings = settings.model_copy(update={"commercial": True})
@@ -95,7 +101,7 @@ def train(
         settings = settings.model_copy(update={"allow_external": True})
     place, chosen = session.home.runs / (run or settings.name), device_of(device)
     if chosen == "cpu" and settings.model.image_size >= 1024:
-        session.warn("On a CPU this model takes months; --preset tiny learns in minutes.")
+        session.warn("On a CPU this model takes months; --preset nano learns in minutes.")
     if data:
         read = _own(session, data, place, images, leads)
     else:
@@ -136,12 +142,15 @@ def _config(
     from us43d.model import weights
     from us43d.train import config as known
 
-    base = known.preset(preset or ("finetune" if start or own else "ultrasam-vitb"))
     values = _values(changes)
+    if preset or not start:
+        base = known.preset(preset or ("finetune" if own else "ultrasam-vitb"))
+    else:
+        base = known.finetuning(weights.load(start).config)
     log = session.home.runs / resumed / "log.jsonl" if resumed else None
     if log and log.is_file() and not preset and not file:
         base = _resumed(log)
-    elif start and "model" not in values and (base.task != "promptable" or not (preset or file)):
+    elif start and "model" not in values and base.task != "promptable":
         base = base.model_copy(update={"model": weights.load(start).config})
     settings = known.read(base, file, **values)
     return settings.shortened(steps) if steps and steps != settings.steps else settings

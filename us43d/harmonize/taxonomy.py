@@ -6,9 +6,9 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from us43d.contract import Recipe
-from us43d.errors import RecipeError, listed
+from us43d.errors import RecipeError, UnknownName, listed
 
-__all__ = ["Category", "Taxonomy", "mapping", "taxonomy"]
+__all__ = ["Category", "Taxonomy", "category", "mapping", "taxonomy"]
 
 
 class Category(NamedTuple):
@@ -39,6 +39,25 @@ def taxonomy() -> Taxonomy:
         Category(c["id"], c["name"], c["organ"], tuple(c["synonyms"]), tuple(c["codes"])) for c in found["categories"]
     )
     return Taxonomy(found["version"], tuple(sorted(categories)))
+
+
+def category(name: str) -> Category:
+    """Find a structure by its name or a synonym, in any case, with spaces, hyphens or underscores.
+
+    Raises:
+        UnknownName: With the nearest names.
+    """
+    from difflib import get_close_matches
+
+    def plain(text: str) -> str:
+        return text.casefold().replace("_", " ").replace("-", " ").strip()
+
+    names = {plain(spelling): one for one in taxonomy().categories for spelling in (*one.synonyms, one.name)}
+    if plain(name) in names:
+        return names[plain(name)]
+    near = dict.fromkeys(names[close].name for close in get_close_matches(plain(name), names, 3))
+    meant = f" Did you mean {listed(near)}?" if near else ""
+    raise UnknownName(f"Unknown structure {name!r}.{meant}", next="us43d taxonomy")
 
 
 def mapping(recipe: Recipe) -> dict[str, int]:

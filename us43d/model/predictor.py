@@ -4,7 +4,7 @@ Prompts are in pixels of the picture: x to the right, y down, the first pixel's 
 (x0, y0, x1, y1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -135,7 +135,11 @@ class Predictor:
     >>> predictor.predict(box=(40, 60, 180, 210)).mask  # doctest: +SKIP
     """
 
+    #: Structures the model was trained to find by name: id of the taxonomy → name.
+    structures: Mapping[int, str]
+
     def __init__(self, model: UltraSam, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.structures = {}
         self.model = model.to(device=device, dtype=dtype).eval()
         self.model.prompt_encoder.pe_layer.float()  # coordinates do not fit into 8 bits of mantissa
         self.device, self.dtype = device, dtype
@@ -144,7 +148,10 @@ class Predictor:
     @classmethod
     def from_weights(cls, path: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Predictor":
         """Weights of any form `us43d.model.weights.load` reads. Raises WeightsError."""
-        return cls(weights.load(Path(path)).model(), device=device, dtype=dtype)
+        loaded = weights.load(Path(path))
+        predictor = cls(loaded.model(), device=device, dtype=dtype)
+        predictor.structures = loaded.structures
+        return predictor
 
     @torch.inference_mode()
     def encode(self, picture: NDArray[Any]) -> Encoded:

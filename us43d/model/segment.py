@@ -21,25 +21,19 @@ from us43d.pictures.media import Frame, Media
 from us43d.pictures.volume import nifti
 
 __all__ = [
-    "Prompt",
-    "Prompts",
-    "Segment",
-    "Writer",
-    "everything",
-    "matched",
-    "prompted",
-    "read_prompts",
-    "whole",
+    "PRESENT", "Prompt", "Prompts", "Segment", "Writer", "everything", "matched", "prompted", "read_prompts", "whole",
     "within",
-]
+]  # fmt: skip
 
 
 class Prompt(NamedTuple):
-    """What is to be segmented: a box (x0, y0, x1, y1), points with labels (1 inside, 0 outside), or both."""
+    """What is to be segmented: a box (x0, y0, x1, y1), points with labels (1 inside, 0 outside), or both; or a
+    structure of the taxonomy, by its id."""
 
     box: tuple[float, float, float, float] | None = None
     points: tuple[tuple[float, float], ...] = ()
     labels: tuple[int, ...] = ()
+    structure: int | None = None
 
 
 class Segment(NamedTuple):
@@ -75,6 +69,8 @@ class Segment(NamedTuple):
 #: (x0, y0, x1, y1) in pixels, x1 and y1 excluded.
 Region: TypeAlias = tuple[int, int, int, int]
 
+#: Probability from which on a structure counts as present.
+PRESENT = 0.5
 #: The longer side of an overlay is at most so many pixels.
 _OVERLAY = 2048
 
@@ -87,12 +83,21 @@ Prompts: TypeAlias = dict[str, list[tuple[int | None, Prompt]]]
 def prompted(
     predictor: Predictor, prompts: Iterable[Prompt], *, refine: int = 1, postprocess: Postprocess = "sharp"
 ) -> list[Segment]:
-    """A mask for each prompt on the picture that is set. Raises UsageError for prompts that lie outside of it."""
+    """Segment what each prompt shows on the image that is set.
+
+    A structure that the model takes for absent (presence below PRESENT) has no segment.
+
+    Raises:
+        UsageError: For prompts that lie outside of the image.
+    """
     segments = []
     for prompt in prompts:
         predicted = predictor.predict(
-            box=prompt.box, points=prompt.points, labels=prompt.labels, refine=refine, postprocess=postprocess
-        )
+            box=prompt.box, points=prompt.points, labels=prompt.labels, structure=prompt.structure, refine=refine,
+            postprocess=postprocess,
+        )  # fmt: skip
+        if predicted.presence < PRESENT:
+            continue
         segments.append(Segment.of(prompt, predicted.mask, predicted.score))
     return segments
 
@@ -267,7 +272,12 @@ class Writer:
             self.stills.add(media.relative)
         for n, segment in enumerate(segments, 1):
             self._png(f"masks/{frame.name}_{n}.png", segment.mask.view(np.uint8) * 255)
-            prompt = {"box": segment.prompt.box, "points": segment.prompt.points, "labels": segment.prompt.labels}
+            prompt = {
+                "box": segment.prompt.box,
+                "points": segment.prompt.points,
+                "labels": segment.prompt.labels,
+                "structure": segment.prompt.structure,
+            }
             self.annotations.append(
                 {
                     "id": len(self.annotations) + 1, "image_id": image["id"], "category_id": 1, "iscrowd": 0,

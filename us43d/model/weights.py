@@ -12,6 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,20 +25,46 @@ from us43d.errors import StorageError, WeightsError, listed
 from us43d.model.network import ModelConfig, UltraSam
 from us43d.pickles import PickleError
 
-__all__ = ["Form", "Loaded", "adapted", "export", "fit", "load", "save"]
+__all__ = ["SHIPPED", "Form", "Loaded", "adapted", "export", "fit", "load", "save", "shipped"]
 
 Form: TypeAlias = Literal["us43d", "meta", "ultrasam", "huggingface"]
 State: TypeAlias = dict[str, Tensor]
 
+#: The name of the weights that come with us43d.
+SHIPPED = "us43d-small"
+
+_GAUSSIAN = "positional_encoding_gaussian_matrix"
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 
 
 class Loaded:
-    """What a weights file held. state: Meta's names. form: what it was. notes: what a person should know."""
+    """What a weights file holds.
 
-    def __init__(self, state: State, config: ModelConfig, form: Form, notes: tuple[str, ...] = ()) -> None:
+    Attributes:
+        state: Tensors under Meta's names.
+        form: Whose form the file had.
+        notes: What a person should know.
+        meta: What a run of us43d kept with its weights; empty for other forms.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        config: ModelConfig,
+        form: Form,
+        notes: tuple[str, ...] = (),
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
         self.state, self.config, self.form, self.notes = state, config, form, notes
+        self.meta = dict(meta or {})
+
+    @property
+    def structures(self) -> dict[int, str]:
+        """The structures the model was trained to find by name: id of the taxonomy → name."""
+        learnt = self.meta.get("structures")
+        pairs = learnt.items() if isinstance(learnt, dict) else ()
+        return {int(key): str(name) for key, name in pairs if str(key).isdigit()}
 
     def model(self) -> UltraSam:
         """The model with these weights, in evaluation mode."""
@@ -102,7 +129,9 @@ def _folder(path: Path) -> Loaded:
     raw = _safetensors(path / TENSORS)
     if "us43d" in config:
         try:
-            return Loaded(raw, ModelConfig.model_validate(config["us43d"]), "us43d")
+            meta = config.get("meta")
+            shape = ModelConfig.model_validate(config["us43d"])
+            return Loaded(raw, shape, "us43d", meta=meta if isinstance(meta, dict) else None)
         except ValidationError as error:
             raise WeightsError(
                 f"{path / CONFIG} describes no model of this version: {error.error_count()} faults."
@@ -431,10 +460,25 @@ def _to_huggingface(state: State) -> State:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def save(model: UltraSam, path: Path, meta: Mapping[str, Any] | None = None) -> None:
-    """Write our own form: a folder with model.safetensors and config.json. meta: kept beside the configuration."""
+def save(model: UltraSam, path: Path, meta: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
+    """Write our own form: a folder with model.safetensors and config.json.
+
+    Args:
+        model: Its weights are written.
+        path: The folder.
+        meta: Kept beside the configuration.
+        half: Write float16, half the size. The coordinates of the prompt encoder keep their precision.
+    """
     config = {"us43d": model.config.model_dump(mode="json"), "meta": dict(meta or {})}
-    _write_folder(path, {name: value.detach().cpu() for name, value in model.state_dict().items()}, config)
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        state = {name: value if name.endswith(_GAUSSIAN) else value.half() for name, value in state.items()}
+    _write_folder(path, state, config)
+
+
+def shipped() -> Path:
+    """The folder of the weights that come with us43d (`SHIPPED`)."""
+    return Path(str(resources.files("us43d.weights").joinpath("small")))
 
 
 def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) -> tuple[str, ...]:

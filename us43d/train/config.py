@@ -11,7 +11,7 @@ from us43d.errors import ConfigError, UnknownName, listed
 from us43d.model.config import PRESETS as MODELS
 from us43d.model.config import ModelConfig
 
-__all__ = ["PRESETS", "TrainConfig", "preset", "read"]
+__all__ = ["PRESETS", "TrainConfig", "finetuning", "preset", "read"]
 
 
 class TrainConfig(BaseModel):
@@ -209,6 +209,13 @@ PRESETS["tiny"] = TrainConfig(
     steps=1200, learning_rate=2e-3, clip=1.0, warm_up=60, schedule="cosine", milestones=(), decay=0.02, ema=0.99,
     precision="float32", workers=0, validate_every=200, validation_images=64, save_every=200, log_every=10,
 )  # fmt: skip
+PRESETS["finetune-small"] = PRESETS["small"].model_copy(
+    update={
+        "name": "finetune-small", "balance": "image", "structure_prompts": 0, "batch": 4, "micro_batch": 4,
+        "steps": 300, "learning_rate": 3e-4, "warm_up": 20, "ema": 0.98, "validate_every": 50, "save_every": 100,
+        "log_every": 10,
+    }
+)  # fmt: skip
 PRESETS["nano"] = PRESETS["small"].model_copy(
     update={"name": "nano", "model": MODELS["nano"], "steps": 1200, "warm_up": 60, "validate_every": 200,
             "validation_images": 64, "save_every": 200, "log_every": 10, "ema": 0.99, "learning_rate": 2e-3}
@@ -226,6 +233,12 @@ PRESETS["semantic"] = PRESETS["classify"].model_copy(
 PRESETS["classify-prompt"] = PRESETS["classify"].model_copy(
     update={"name": "classify-prompt", "task": "classify-prompt"}
 )
+
+
+def finetuning(model: ModelConfig) -> TrainConfig:
+    """The preset to fine-tune weights of a given shape."""
+    base = PRESETS["finetune-small" if model.encoder == "conv" else "finetune"]
+    return base.model_copy(update={"model": model})
 
 
 def preset(name: str) -> TrainConfig:

@@ -216,7 +216,7 @@ def origin(init: Path) -> Record:
         commercial = False if False in answers else None if None in answers else True
         titles = [*data["by_licence"], *([before["licence"] or "unknown"] if before else [])]
         known = {"name": meta["run"], "sha256": digest, "licence": listed(titles, 60), "commercial": commercial}
-        return known | {"seen": meta.get("seen", UNKNOWN)}
+        return known | {"seen": meta.get("seen", UNKNOWN), "structures": meta.get("structures", {})}
     public = PUBLISHED.get(meta.get("public", "")) if meta else identify(file, digest)
     return {
         "name": init.stem,

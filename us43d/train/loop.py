@@ -40,6 +40,8 @@ from us43d.train.team import Team, assembled
 
 __all__ = ["FREE", "Result", "rate", "train"]
 
+#: Annotations of a structure from which on a model counts as trained to find it by name.
+_LEARNT = 20
 #: What may differ when a run goes on: how it is computed and how often it is looked at, not what is computed.
 FREE = {"compile", "checkpointing", "workers", "validate_every", "save_every", "keep", "log_every"}
 
@@ -309,11 +311,23 @@ class _Run:
             "init": self.init,
             "licences": self.licences,
             "task": self.config.task,
+            "structures": self._structures(),
             "seen": seen(self.corpus, self.task.images, self.task.annotations,
                          self.init.get("seen", UNKNOWN) if self.init else NOTHING),
             "validation": next(reversed(self.journal.of("validation")), None),
             "us43d": us43d.__version__,
         }  # fmt: skip
+
+    def _structures(self) -> dict[str, str]:
+        """The structures this run learns by name; those of the initial weights where it learns none."""
+        if not self.config.structure_prompts:
+            return dict(self.init.get("structures", {})) if self.init else {}
+        drawn = np.bincount(self.corpus.annotations["category"][self.task.annotations], minlength=1)
+        return {
+            str(one["id"]): one["name"]
+            for one in self.corpus.categories
+            if one["id"] < len(drawn) and drawn[one["id"]] >= _LEARNT
+        }
 
     def _result(self, place: Path) -> Result:
         stopped = self.step < self.config.steps

@@ -1,0 +1,118 @@
+"""How well structures are found by name alone: Dice of their masks, and whether their presence is told from absence.
+
+A structure is judged in an image as a whole: the union of its annotations. Images of a source without that structure
+count as images where it is absent, if the source annotates it in others.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from us43d.errors import UsageError
+from us43d.evaluate.metrics import bootstrap, overlap
+from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.model.predictor import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["auroc", "evaluate", "summary"]
+
+
+def evaluate(
+    predictor: Predictor,
+    corpus: Corpus,
+    *,
+    split: str = "test",
+    sources: Sequence[str] = (),
+    progress: Callable[[int, int | None], None] | None = None,
+) -> "pd.DataFrame":
+    """Segment every structure the model knows by name, on every image of the sources that annotate it.
+
+    Args:
+        predictor: A model with structures.
+        corpus: Its category ids are those of the taxonomy.
+        split: train, val or test.
+        sources: Names; all of the corpus if empty.
+        progress: Called with (images done, images).
+
+    Returns:
+        One row per image and structure: source, group, structure, present (bool), presence (probability), dice (NaN
+        where the structure is absent).
+
+    Raises:
+        UsageError: If the model knows no structure by name, or none of them is annotated.
+    """
+    import pandas as pd
+
+    if not predictor.structures:
+        raise UsageError("The model was not trained to find structures by name.", next="us43d weights show")
+    names = [source["name"] for source in corpus.sources]
+    of = corpus.images["source"][corpus.annotations["image"]]
+    known = [
+        [key for key in np.unique(corpus.annotations["category"][of == n]).tolist() if key in predictor.structures]
+        for n in range(len(names))
+    ]
+    chosen = [
+        int(row)
+        for row in np.flatnonzero(corpus.images["split"] == SPLITS.index(split))
+        if known[corpus.images["source"][row]] and (not sources or names[corpus.images["source"][row]] in sources)
+    ]
+    if not chosen:
+        raise UsageError(
+            f"No image of the split {split!r} belongs to a source that annotates a structure the model knows.",
+            next="us43d eval --split all --all",
+        )
+    rows: list[dict[str, Any]] = []
+    for done, image in enumerate(chosen, 1):
+        predictor.set_image(corpus.picture(image))
+        source = corpus.images["source"][image]
+        for key in known[source]:
+            own = [row for row in corpus.of(image) if corpus.annotations["category"][row] == key]
+            prediction = predictor.predict(structure=key)
+            dice = float("nan")
+            if own:
+                truth = np.logical_or.reduce([corpus.mask(row) for row in own])
+                dice = overlap(truth, prediction.mask)[0]
+            rows.append(
+                {
+                    "source": names[source], "group": corpus.group(image), "key": corpus.key(image),
+                    "structure": predictor.structures[key], "present": bool(own), "presence": prediction.presence,
+                    "dice": dice,
+                }
+            )  # fmt: skip
+        if progress is not None:
+            progress(done, len(chosen))
+    return pd.DataFrame(rows)
+
+
+def auroc(present: Sequence[bool], score: Sequence[float]) -> float:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half.
+
+    From the ranks (Hanley & McNeil 1982, Radiology 143:29-36). NaN where one of the classes is empty.
+    """
+    from scipy.stats import rankdata
+
+    positive = np.asarray(present, bool)
+    count, others = int(positive.sum()), int((~positive).sum())
+    if not count or not others:
+        return float("nan")
+    ranks = rankdata(score)
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def summary(table: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
+    """One row per source and structure: images with and without it, mean Dice with its interval over groups, AUROC."""
+    rows = []
+    for (source, structure), part in table.groupby(["source", "structure"], sort=True):
+        there = part[part["present"]]
+        interval = bootstrap(there["dice"].to_numpy(), there["group"].to_numpy(), seed=seed)
+        rows.append(
+            {
+                "source": source, "structure": structure, "present": len(there), "absent": len(part) - len(there),
+                "dice": interval.mean, "low": interval.low, "high": interval.high,
+                "auroc": auroc(part["present"].tolist(), part["presence"].tolist()),
+            }
+        )  # fmt: skip
+    return rows
