@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.us43d-installed
 
-.PHONY: help env demo test test-slow test-web lint format types imports reproduce gpu kernels links check clean
+.PHONY: help env demo test test-slow test-web lint format types types-web imports reproduce gpu kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -34,6 +34,9 @@ format: env      ## ruff, writing
 
 types: env       ## mypy strict
 	$(BIN)/mypy
+
+types-web:       ## the page's modules, by TypeScript (needs npx and a network)
+	npx -y -p typescript@5.6 tsc -p us43d/view/page
 
 imports: env     ## who may import whom
 	PYTHONPATH=. $(BIN)/lint-imports

@@ -212,6 +212,13 @@ def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]
     page.keyboard.press("ArrowRight")
     page.keyboard.press("x")
     until(page, lambda: len(masks(session.out)) == 2)
+    page.focus("#stage")
+    page.keyboard.press("Tab")  # no key of the page holds the focus
+    assert page.evaluate("document.activeElement.id") == "frame"
+    page.focus("#size")
+    before = page.input_value("#size")
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#size") != before
 
 
 @pytest.mark.parametrize("width", [390, 1280, 2560])

@@ -103,6 +103,13 @@ export function typing(event) {
   return target.matches?.('input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]');
 }
 
+/** Whether a control that has the focus answers this key itself. @param {KeyboardEvent} event */
+function own(event) {
+  const target = /** @type {HTMLElement} */ (event.target);
+  if (event.key === ' ' || event.key === 'Enter') return target.matches('button, a, summary, input');
+  return target.matches('input[type=range]') && /^(Arrow|Page|Home|End)/.test(event.key);
+}
+
 /**
  * The keys of a page, by `event.key`, with Shift+, Ctrl+ before it where that is meant; and their help.
  * @param {Record<string, {does: string, run: (event: KeyboardEvent) => void, show?: string}>} keys
@@ -114,7 +121,7 @@ export function shortcuts(keys) {
     const shift = event.shiftKey && event.key.length > 1 ? 'Shift+' : '';
     const name = ctrl + shift + (event.key.length === 1 && ctrl ? (event.shiftKey ? 'Shift+' : '') + event.key.toLowerCase() : event.key);
     const found = keys[name];
-    if (!found) return;
+    if (!found || own(event)) return;
     event.preventDefault();
     found.run(event);
   });

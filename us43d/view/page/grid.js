@@ -244,7 +244,7 @@ shortcuts({
   PageUp: { does: 'A screen further or back', run: () => moveTo(focused - rowsInView() * columns) },
   Home: { does: 'First or last image', run: () => moveTo(0) },
   End: { does: 'First or last image', run: () => moveTo(total - 1) },
-  Enter: { does: 'Open the image', run: () => /** @type {HTMLElement|null} */ ((document.activeElement?.matches('button, summary, a, input') ? document.activeElement : tiles.get(focused)?.querySelector('a')))?.click() },
+  Enter: { does: 'Open the image', run: () => tiles.get(focused)?.querySelector('a')?.click() },
   '/': { does: 'Search', run: () => $('q').focus() },
   m: { does: 'Masks on or off', run: () => $('masks').click() },
   f: { does: 'To the filters', run: () => { openFacets(true); /** @type {HTMLElement|null} */ ($('facets').querySelector('summary, input'))?.focus(); } },

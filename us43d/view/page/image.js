@@ -199,7 +199,7 @@ $('play').addEventListener('click', play);
 
 // ------------------------------------------------------------------------------------------------------------- controls
 
-viewer.hovered = (x, y) => {
+viewer.hovered = (/** @type {number} */ x, /** @type {number} */ y) => {
   const inside = image?.shown && x >= 0 && y >= 0 && x < image.width && y < image.height;
   const names = inside ? layers.filter(({ layer }) => !layer.dashed && layer.mask[Math.floor(y) * image.width + Math.floor(x)]).map(({ mask }) => mask.structure.replaceAll('_', ' ')) : [];
   $('readout').textContent = inside ? [`x ${Math.floor(x)}  y ${Math.floor(y)}`, ...new Set(names)].join('  ·  ') : '';

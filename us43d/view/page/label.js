@@ -339,7 +339,7 @@ function filled(corners) {
   const mask = new Uint8Array(width * height);
   for (let row = 0; row < height; row++) {
     const y = row + 0.5;
-    const crossings = [];
+    /** @type {number[]} */ const crossings = [];
     corners.forEach(([x0, y0], n) => {
       const [x1, y1] = corners[(n + 1) % corners.length];
       if (Math.min(y0, y1) <= y && y < Math.max(y0, y1)) crossings.push(x0 + ((y - y0) * (x1 - x0)) / (y1 - y0));
@@ -530,6 +530,11 @@ async function sortUncertain() {
 
 // ------------------------------------------------------------------------------------------------------------- controls
 
+// After a click with the mouse the keys belong to the image again.
+document.addEventListener('click', (event) => {
+  if (event.detail && /** @type {HTMLElement} */ (event.target).closest('button')) $('stage').focus({ preventScroll: true });
+});
+
 document.querySelectorAll('[data-tool]').forEach((button) => button.addEventListener('click', () => use(button.getAttribute('data-tool') ?? 'v')));
 $('undo').addEventListener('click', () => step(past, future));
 $('redo').addEventListener('click', () => step(future, past));
@@ -569,7 +574,7 @@ function reviewed() {
   progress();
 }
 
-viewer.hovered = (x, y) => {
+viewer.hovered = (/** @type {number} */ x, /** @type {number} */ y) => {
   const inside = x >= 0 && y >= 0 && x < width && y < height;
   $('readout').textContent = inside ? `x ${Math.floor(x)}  y ${Math.floor(y)}` : '';
 };
@@ -621,7 +626,7 @@ shortcuts({
   v: { does: 'Move the image (also Space and drag)', run: () => use('v') },
   n: { does: 'New object', run: () => choose(-1) },
   s: { does: 'Name of the structure', run: () => /** @type {HTMLInputElement} */ ($('structure')).select() },
-  Tab: { does: 'Next object', run: () => things.length && choose((chosen + 1) % things.length) },
+  o: { does: 'Next object', run: () => things.length && choose((chosen + 1) % things.length) },
   Delete: { does: 'Delete the object', run: () => things[chosen] && remove(chosen) },
   'Ctrl+z': { does: 'Undo', run: () => step(past, future) },
   'Ctrl+Shift+z': { does: 'Redo', run: () => step(future, past) },
@@ -630,9 +635,8 @@ shortcuts({
   ']': { does: 'Smaller or larger brush', run: () => resize(2) },
   '.': { does: 'Next or previous image', run: () => go(1) },
   ',': { does: 'Next or previous image', run: () => go(-1) },
-  Enter: { does: 'Reviewed, next image (closes a polygon first)', run: (event) => {
+  Enter: { does: 'Reviewed, next image (closes a polygon first)', run: () => {
     if (polygon.length) return closePolygon();
-    if (/** @type {HTMLElement} */ (event.target).matches('button, a')) return /** @type {HTMLElement} */ (event.target).click();
     if (!image.reviewed) reviewed();
     return go(1);
   } },

@@ -188,6 +188,10 @@ for (const [one, other] of [[first, second], [second, first]]) {
   };
 }
 
+// After a click with the mouse the keys belong to the images again.
+document.addEventListener('click', (event) => {
+  if (event.detail && /** @type {HTMLElement} */ (event.target).closest('button')) $('first').focus({ preventScroll: true });
+});
 document.querySelectorAll('[data-kind]').forEach((button) => button.addEventListener('click', () => {
   kind = button.getAttribute('data-kind') ?? 'near';
   history.replaceState(null, '', `/review?kind=${kind}`);

@@ -32,7 +32,7 @@ export function decode(text, height, width) {
 
 /** @param {Uint8Array} mask @param {number} height @param {number} width @returns {string} */
 export function encode(mask, height, width) {
-  const runs = [];
+  /** @type {number[]} */ const runs = [];
   let current = 0;
   let length = 0;
   for (let x = 0; x < width; x++) {
