@@ -284,7 +284,10 @@ def _facts(corpus: "Corpus") -> dict[str, Any]:
 
 @verb("check", panel=PANEL, examples=("us43d check BUSI", "us43d check --all", "us43d check exports/nnunet"))
 def check(session: Session, names: Names = None, every: Every = False, jobs: Jobs = None) -> None:
-    """Recompute digests, hashes, masks, boxes, ids and splits of builds or exports (folders, URLs) from their files."""
+    """Recompute digests, hashes, masks, boxes, ids and splits of builds or exports (folders, URLs) from their files.
+
+    Whether the raw files were right is not seen from here: us43d verify compares those with what was received.
+    """
     from us43d.harmonize.check import check as examine
 
     exports = [name for name in names or () if "://" in name or (Path(name) / "export.json").is_file()]
