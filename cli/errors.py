@@ -44,7 +44,7 @@ _EXTRAS = {
     "torch": "train", "safetensors": "train", "faster_coco_eval": "train", "pydicom": "train", "scipy": "train",
     "kaggle": "hosts",
     "py7zr": "archives", "rarfile": "archives", "dask": "dask",
-    "distributed": "dask",
+    "distributed": "dask", "fsspec": "export", "s3fs": "export", "datasets": "export", "highdicom": "export",
 }  # fmt: skip
 
 
