@@ -23,6 +23,7 @@ from .verb import verb
 if TYPE_CHECKING:
     from us43d.evaluate.results import Evaluation
     from us43d.harmonize.corpus import Corpus
+    from us43d.model.predictor import Predictor
 
 PANEL = "Model"
 
@@ -111,6 +112,9 @@ def eval_(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; evaluations/<weights>-<time> if left out.")
     ] = None,
+    clips: Annotated[
+        bool, typer.Option("--clips", help="One box per clip, followed through its frames: Dice over time, EF.")
+    ] = False,
     task: TaskName = None,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -151,6 +155,13 @@ def eval_(
         if structures:
             part = split or ("val" if data else "test")
             _by_name(session, names, read, _sources(read, on or [], commercial), part, device_of(device), dtype, out)
+            return
+        if clips:
+            if len(names) > 1 or split == "all":
+                raise UsageError("--clips takes one set of weights and one split.")
+            model = predictor(places[0], device_of(device), dtype)
+            chosen = _sources(read, on or [], commercial)
+            _clips(session, model, read, chosen, split or ("val" if data else "test"), out)
             return
         found = _evaluated(session, names, read, {
             "on": on or (), "split": split or ("val" if data else "test"), "protocol": protocol, "prompt": prompt,
@@ -193,6 +204,29 @@ def _written(
         shown += ["", "COCO average precision, class-agnostic", _table(*found.coco_table())]
     session.answer(found.data() | {"folder": folder}, *shown)
     session.say(f"{folder}: page.html with pictures, table.md, metrics.json, instances.parquet")
+
+
+def _clips(
+    session: Session, model: "Predictor", read: "Corpus", sources: list[str], split: str, out: Path | None
+) -> None:
+    """Follow the clips of a split, write clips.csv and ejection_fractions.csv, and tell the means."""
+    from us43d import atomic
+    from us43d.evaluate.clips import over_time, tables
+
+    with session.progress("following", "clips") as move:
+        rows, fractions = over_time(model, read, split=split, sources=sources, progress=move)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    folder = out or session.home.root / "evaluations" / f"clips-{stamp}"
+    with atomic.storage_errors(folder, "Files of the evaluation that are there are complete."):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in (("clips", rows), ("ejection_fractions", fractions)):
+            atomic.write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    shown: list[str | Table] = []
+    for head, heads, cells in tables(rows, fractions):
+        columns: Columns = [(name, "left" if n < 2 else "right") for n, name in enumerate(heads)]
+        shown += [head, Table(columns, cells), ""]
+    session.answer({"clips": rows.to_dict("records"), "ejection_fractions": fractions.to_dict("records"),
+                    "folder": folder}, *shown)  # fmt: skip
 
 
 def _sources(opened: "Corpus", names: Sequence[str], commercial: bool) -> list[str]:

@@ -73,3 +73,29 @@ def test_train_eval_predict(task: str, folder: Path, tmp_path: Path) -> None:
     code, _, err = run("eval", "--weights", "r", *data, *home, "--task", "promptable")
     assert code == 2
     assert f"are of the task {task}" in err
+
+
+def test_clips_of_a_specimen(tmp_path: Path) -> None:
+    from us43d import registry
+    from us43d.harmonize.build import build
+    from us43d.harmonize.merge import merge
+    from us43d.model import weights
+    from us43d.model.network import PRESETS, UltraSam
+    from us43d.paths import Home
+
+    raw, home = tmp_path / "raw", Home(tmp_path / "home")
+    raw.mkdir()
+    registry.specimen("echonet_dynamic")(raw, np.random.default_rng(0))
+    merge([build(registry.recipe("echonet_dynamic"), raw, home, partial=True).path], home.root, "us43d")
+    small = PRESETS["tiny"].model_copy(update={"depth": 1, "global_blocks": (0,), "image_size": 64})
+    weights.save(UltraSam.random(small, 0), home.weights / "one")
+    where = ("--home", home.root, "--all", "--split", "train", "--out", tmp_path / "c")
+    code, out, err = run("eval", "--weights", "one", "--clips", *where, "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert {row["step"] for row in said["clips"]} == {0, 1}
+    assert {row["table"] for row in said["ejection_fractions"]} == {55.5}
+    assert (tmp_path / "c" / "clips.csv").is_file()
+    code, _, err = run("eval", "--weights", "one", "--clips", "--home", home.root, "--all", "--split", "all")
+    assert code == 2
+    assert "one split" in err
