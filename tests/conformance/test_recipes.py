@@ -206,7 +206,7 @@ def same_masks(found: dict[str, list[NDArray[np.bool_]]], drawn: Drawn, lossless
 def test_build_equals_the_truth_drawn(built: Built) -> None:
     rows = {row["key"]: row for row in shards.read_manifest(built.result.path / shards.MANIFEST)}
     assert set(rows) == set(built.truth.samples)
-    samples = {sample.meta["us43d"]["key"]: sample for sample in Samples(built.result.path)}
+    samples = {sample.meta["us43d"]["key"]: sample for sample in Samples.of_build(built.result.path)}
     assert set(samples) == {key for key, drawn in built.truth.samples.items() if not drawn.dropped}
     for key, drawn in built.truth.samples.items():
         assert (rows[key]["drop"] is not None) == drawn.dropped, (key, rows[key]["drop"])
@@ -259,7 +259,7 @@ def test_nothing_depends_on_listing_order_or_workers(
 def test_paper_profile_builds(built: Built, tmp_path: Path) -> None:
     paper = build(built.recipe, built.raw, Home(tmp_path), receipt=SPECIMEN, profile="paper")
     allowed = {built.recipe.paper.renamed.get(label, label) for label in built.recipe.labels}
-    for sample in Samples(paper.path):
+    for sample in Samples.of_build(paper.path):
         assert {each["us43d"]["label"] for each in sample.annotations} <= allowed
         assert sample.annotations or not built.recipe.paper.skip_empty
     assert check(paper.path) == []

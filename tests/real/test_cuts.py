@@ -63,7 +63,7 @@ def nearest(mask: Mask, shape: tuple[int, ...]) -> Mask:
 
 
 def samples(result: BuildResult) -> dict[str, LoadedSample]:
-    return {sample.meta["us43d"]["key"]: sample for sample in Samples(result.path)}
+    return {sample.meta["us43d"]["key"]: sample for sample in Samples.of_build(result.path)}
 
 
 def rows(result: BuildResult) -> dict[str, dict[str, Any]]:
