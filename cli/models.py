@@ -25,7 +25,9 @@ __all__ = [
     "weights_of",
 ]
 
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:n; a GPU if there is one.", show_default=False)]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:N or mps; a CUDA GPU if there is one.", show_default=False)
+]
 Dtype: TypeAlias = Annotated[
     Literal["float32", "bf16", "fp16"], typer.Option(help="Precision of the model; half precision is for GPUs.")
 ]
@@ -104,9 +106,11 @@ def device_of(name: str | None) -> str:
     try:
         kind = torch.device(chosen)
     except RuntimeError as error:
-        raise UsageError(f"{chosen!r} is no device: cpu, cuda or cuda:n.") from error
-    there = kind.type == "cpu" or (
-        kind.type == "cuda" and torch.cuda.is_available() and (kind.index or 0) < torch.cuda.device_count()
+        raise UsageError(f"{chosen!r} is not a valid device: cpu, cuda, cuda:N or mps.") from error
+    there = (
+        kind.type == "cpu"
+        or (kind.type == "mps" and torch.backends.mps.is_available())
+        or (kind.type == "cuda" and torch.cuda.is_available() and (kind.index or 0) < torch.cuda.device_count())
     )
     if not there:
         raise UsageError(f"The device {chosen!r} is not here.", next="us43d doctor")

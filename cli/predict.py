@@ -143,8 +143,13 @@ def predict(
         """The segments of a frame of a clip whose first frame is prompted."""
         if media.relative not in trackers:
             model.set_image(frame.pixels)
-            found = [model.predict(box=p.box, points=p.points, labels=p.labels, refine=refine, postprocess=postprocess)
-                     for p in given]  # fmt: skip
+            found = [
+                model.predict(
+                    box=p.box, points=p.points, labels=p.labels, structure=p.structure, refine=refine,
+                    postprocess=postprocess,
+                )
+                for p in given
+            ]  # fmt: skip
             trackers[media.relative] = [Tracker(model, one) for one in found]
             return [segment.Segment.of(p, one.mask, one.score) for p, one in zip(given, found, strict=True)]
         tracked = [tracker.follow(frame.pixels) for tracker in trackers[media.relative]]

@@ -1,6 +1,8 @@
 """The verb that trains."""
 
 import os
+import shlex
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -63,7 +65,8 @@ def train(
     run: Annotated[str | None, typer.Option(help="Name of the run; the preset's if left out.", metavar="NAME")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint, if any.")] = False,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Train so many steps; warm-up and milestones shrink with them.")
+        int | None,
+        typer.Option(min=1, help="Number of steps; warm-up and milestones are scaled. With --resume: the new end."),
     ] = None,
     device: Device = None,
     changes: Annotated[
@@ -153,6 +156,8 @@ def _config(
     elif start and "model" not in values and base.task != "promptable":
         base = base.model_copy(update={"model": weights.load(start).config})
     settings = known.read(base, file, **values)
+    if log and log.is_file() and steps:  # a run that goes on longer keeps its warm-up and milestones
+        return known.read(settings, steps=steps)
     return settings.shortened(steps) if steps and steps != settings.steps else settings
 
 
@@ -217,6 +222,12 @@ def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:
     return [(name, value) for name, value in record.items() if isinstance(value, float)]
 
 
+def _again() -> str:
+    """The command line that was run, with --resume."""
+    words = ["us43d", *sys.argv[1:]]
+    return shlex.join(words if "--resume" in words else [*words, "--resume"])
+
+
 def _tell(session: Session, result: "Result", read: "Corpus") -> None:
     data = {
         "weights": result.weights,
@@ -237,5 +248,9 @@ def _tell(session: Session, result: "Result", read: "Corpus") -> None:
     )
     none = "not validated yet" if result.stopped else "no validation: no image is held out"
     shown: list[str | Table] = [Table(heads, rows) if result.validation else none]
-    last = f"stopped at step {result.step:,}; --resume goes on" if result.stopped else f"weights in {result.weights}"
+    last = (
+        f"stopped at step {result.step:,}; it goes on with: {_again()}"
+        if result.stopped
+        else f"weights in {result.weights}"
+    )
     session.answer(data, *shown, last)

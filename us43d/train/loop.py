@@ -42,8 +42,9 @@ __all__ = ["FREE", "Result", "rate", "train"]
 
 #: Annotations of a structure from which on a model counts as trained to find it by name.
 _LEARNT = 20
-#: What may differ when a run goes on: how it is computed and how often it is looked at, not what is computed.
-FREE = {"compile", "checkpointing", "workers", "validate_every", "save_every", "keep", "log_every"}
+#: What may differ when a run goes on: how it is computed, how often it is looked at, and when it ends; not what is
+#: computed. micro_batch belongs to them, unless batches are made of images of one aspect.
+FREE = {"compile", "checkpointing", "workers", "validate_every", "save_every", "keep", "log_every", "steps"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def train(
 
     init: weights to start from, of any known form; random ones if None. resume: go on from the newest checkpoint in
     `run_folder`, or begin where there is none. progress: called with (steps done, steps). report: called with every
-    record of the log. SIGTERM saves a checkpoint and returns. Raises ConfigError, LicenceError, UnknownName,
+    record of the log. SIGTERM or Ctrl-C saves a checkpoint and returns. Raises ConfigError, LicenceError, UnknownName,
     WeightsError, TrainError, StorageError; the checkpoints of the run stay as they are.
     """
     run_folder = Path(run_folder)
@@ -284,7 +285,8 @@ class _Run:
         """Go on from a checkpoint. Raises ConfigError or TrainError if it is of another run."""
         state = checkpoint.load(found, self.model, self.average, self.optimizer)
         now = json.loads(self.config.model_dump_json())
-        if changed := [name for name in now if name not in FREE and now[name] != state["config"].get(name)]:
+        free = FREE if self.config.by_aspect else FREE | {"micro_batch"}
+        if changed := [name for name in now if name not in free and now[name] != state["config"].get(name)]:
             was = listed(f"{name} was {state['config'].get(name)!r}" for name in changed)
             raise ConfigError(f"The run in {self.folder} was begun with another configuration: {was}.")
         if state["corpus"] != self.corpus.digest:
@@ -377,17 +379,20 @@ def rate(config: TrainConfig, step: int) -> float:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[threading.Event]:
-    """Set by SIGTERM, which does nothing else meanwhile."""
+    """Set by SIGTERM or Ctrl-C, which do nothing else meanwhile; a second Ctrl-C ends the run at once."""
     asked = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and asked.is_set():
+            raise KeyboardInterrupt
         asked.set()
 
     if threading.current_thread() is not threading.main_thread():  # where no handler may be set
         yield asked
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -667,6 +667,49 @@ def test_a_decoder_of_another_residual_starts_as_the_same_function(
         )
 
 
+def test_a_finished_run_is_extended(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    short = train(_changed(small, steps=4, save_every=2), blobs, tmp_path / "run")
+    assert short.step == 4
+    before = _weights(short)
+    longer = train(_changed(small, steps=6, save_every=2), blobs, tmp_path / "run", resume=True)
+    assert (longer.step, longer.stopped) == (6, False)
+    assert any(not torch.equal(before[name], value) for name, value in _weights(longer).items())
+
+
+def test_another_micro_batch_goes_on_but_not_where_batches_are_of_one_aspect(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path
+) -> None:
+    assert small.batch % 2 == 0
+    for name, by_aspect in (("free", False), ("aspect", True)):
+        settings = _changed(small, steps=4, save_every=2, by_aspect=by_aspect, balance="image", micro_batch=2)
+        train(_changed(settings, steps=2, warm_up=1), blobs, tmp_path / name)
+        other = _changed(settings, steps=4, warm_up=1, micro_batch=1)
+        if by_aspect:
+            with pytest.raises(ConfigError, match="micro_batch was 2"):
+                train(other, blobs, tmp_path / name, resume=True)
+        else:
+            assert train(other, blobs, tmp_path / name, resume=True).step == 4
+
+
+def test_ctrl_c_saves_and_ends(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    number = signal.SIGINT
+    before = signal.getsignal(number)
+    with pytest.MonkeyPatch.context() as patch:
+        learn = loop._Run._learn
+
+        def interrupted(run: Any, *args: Any) -> Any:
+            if run.step == 2:
+                os.kill(os.getpid(), number)
+            return learn(run, *args)
+
+        patch.setattr(loop._Run, "_learn", interrupted)
+        stopped = train(_changed(small, steps=8), blobs, tmp_path / "run")
+    assert stopped.stopped
+    assert stopped.step == 3
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints") is not None
+    assert signal.getsignal(number) is before
+
+
 def test_low_rank_updates(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
     begun = train(_changed(small, steps=4), blobs, tmp_path / "one")
     settings = _changed(small, steps=8, lora=2, learning_rate=1e-2, save_every=4)

@@ -349,7 +349,7 @@ def test_everything_finds_each_thing_once(us43d, home: Path, picture: np.ndarray
         (("--box", "1,2,30,40", "--box", "5,5,9,9", "--point", "3,3"), 2, "Several boxes and points"),
         (("--prompts", "scan.png"), 2, "scan.png is not a COCO file with prompts"),
         (("--prompts", "none.json"), 2, "none.json is not a COCO file with prompts"),
-        (("--box", "1,2,30,40", "--device", "gpu"), 2, "'gpu' is no device"),
+        (("--box", "1,2,30,40", "--device", "gpu"), 2, "'gpu' is not a valid device"),
     ],
 )
 def test_prompts_that_are_refused(us43d, picture: np.ndarray, options: tuple[str, ...], code: int, why: str) -> None:

@@ -99,7 +99,8 @@ def test_a_scheduler_stops_it(us43d, data: Path, tmp_path: Path, processes: int)
     newest = checkpoint.latest(run / "checkpoints")
     assert newest is not None
     step = int(newest.name.removeprefix("step_"))
-    assert f"stopped at step {step:,}; --resume goes on" in out
+    assert f"stopped at step {step:,}; it goes on with: us43d " in out
+    assert out.rstrip().endswith("--resume")
     last = list(journal.read(run / "log.jsonl"))
     assert (last[0]["processes"], last[-1]["step"]) == (processes, step)
     assert (
@@ -130,7 +131,7 @@ def test_going_on_needs_no_settings_again(us43d, data: Path) -> None:
         (("--config", "nowhere.toml"), 2, "nowhere.toml is no readable TOML"),
         (("--data", "nowhere.json"), 1, "nowhere.json cannot be read"),
         (("--data", "a.json", "--corpus", "b"), 2, "exclude each other"),
-        (("--preset", "tiny", "--device", "tpu:x"), 2, "is no device"),
+        (("--preset", "tiny", "--device", "tpu:x"), 2, "is not a valid device"),
     ],
 )
 def test_what_is_refused(us43d, words: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
