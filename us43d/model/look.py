@@ -68,10 +68,15 @@ def crop(pixels: NDArray[Any], of: NDArray[Any], side: int) -> NDArray[np.uint8]
     inside = pixels[top : max(int(np.ceil(y1)) + 1, top + 1), left : max(int(np.ceil(x1)) + 1, left + 1)]
     if 0 in inside.shape:
         return np.zeros((side, side, *pixels.shape[2:]), np.uint8)
+    shift = np.zeros(2)
     if max(across, down) >= 1.5:  # reduced: without averaging, speckle would alias
-        inside = cv2.blur(inside, (max(1, round(across)), max(1, round(down))))
+        kernel = max(1, round(across)), max(1, round(down))
+        inside = cv2.blur(inside, kernel)
+        # The mean of an even number of pixels belongs half a pixel before the one OpenCV writes it to.
+        shift = 0.5 * np.array([length % 2 == 0 for length in kernel])
     # OpenCV counts from the centre of the first pixel.
-    matrix = np.array([[across, 0, x0 - left + across / 2 - 0.5], [0, down, y0 - top + down / 2 - 0.5]])
+    first = np.array([x0 - left + across / 2, y0 - top + down / 2]) - 0.5 + shift
+    matrix = np.array([[across, 0, first[0]], [0, down, first[1]]])
     out = cv2.warpAffine(inside, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return np.asarray(out, np.uint8)
 

@@ -71,6 +71,19 @@ def test_a_crop_shows_what_is_in_its_window(scale: float) -> None:
     assert np.abs(found - centres / 2)[:, 1:-1].max() <= 1.01  # the ramp itself is rounded
 
 
+@pytest.mark.parametrize("scale", [1.0, 1.6, 2.0, 2.7, 4.0])
+def test_a_crop_put_back_is_where_it_was(scale: float) -> None:
+    """Without this, the mean over an even number of pixels moved every mask by half a pixel."""
+    from us43d.model.predictor import _placed
+
+    truth = disc(600, 300.3, 280.7, 50 * scale / 1.5)
+    of = look.window(prompts.box_of(truth), truth.shape)
+    side = round((of[2] - of[0]) * 600 / scale)
+    back = _placed(look.crop(255 * truth.astype(np.uint8), of, side).astype(np.float32) - 127.5, of, truth.shape)
+    for axis in (0, 1):
+        assert np.nonzero(back)[axis].mean() == pytest.approx(np.nonzero(truth)[axis].mean(), abs=0.05)
+
+
 def test_a_window_beyond_the_image_is_black_there() -> None:
     image = np.full((40, 60), 200, np.uint8)
     found = look.crop(image, np.array([-0.5, 0.0, 0.5, 1.0]), 20)
