@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--preset", default="small")
+    parser.add_argument("--init", type=Path, help="weights to start from")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
