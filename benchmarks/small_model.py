@@ -150,7 +150,12 @@ def main() -> None:
     )
     opened = corpus(options.folder, options.run.parent / "corpus")
     result = train(
-        config, opened, options.run, init=options.init, resume=True, report=lambda record: print(json.dumps(record), flush=True)
+        config,
+        opened,
+        options.run,
+        init=options.init,
+        resume=True,
+        report=lambda record: print(json.dumps(record), flush=True),
     )
     print(result.weights)
     if options.ship:
