@@ -17,8 +17,8 @@ from us43d.masks.read import content, decode, grey, header, picture
 from us43d.pictures import limits, tiff
 
 __all__ = [
-    "above", "between", "binary", "colour", "eight_bit", "ellipse", "equal", "fill_holes", "fill_polygon", "label_map",
-    "label_values", "largest", "nonzero", "opened", "turned",
+    "above", "between", "binary", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
+    "fill_polygon", "label_map", "label_values", "largest", "nonzero", "opened", "turned",
 ]  # fmt: skip
 
 
@@ -224,6 +224,23 @@ def colour(array: NDArray[np.uint8], wanted: tuple[int, int, int], tolerance: in
     low = [max(0, channel - tolerance) for channel in wanted]
     high = [min(255, channel + tolerance) for channel in wanted]
     return np.asarray(cv2.inRange(array, np.array(low, np.uint8), np.array(high, np.uint8)) != 0)
+
+
+def colour_classes(array: NDArray[np.uint8], colours: tuple[tuple[int, int, int], ...]) -> NDArray[np.uint8]:
+    """The label map (h, w) of a painted RGB picture: n where it has the n-th of `colours`, from 1, and 0 where black.
+
+    Raises UnreadableFile if it has any other colour.
+    """
+    classes = np.zeros(array.shape[:2], np.uint8)
+    known = colour(array, (0, 0, 0), 0)
+    for number, wanted in enumerate(colours, 1):
+        inside = colour(array, wanted, 0)
+        classes[inside] = number
+        known |= inside
+    if not known.all():
+        strange = tuple(int(channel) for channel in array[~known][0])
+        raise UnreadableFile(f"The painted mask has the colour {strange}, which is not among those described.")
+    return classes
 
 
 def fill_holes(mask: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,0 +1,32 @@
+"""Mus-V: 3,114 frames of carotid and femoral scans under force; artery and vein as label maps. Beyond US-43d."""
+
+from collections.abc import Iterator
+
+from us43d import masks
+from us43d.contract import RawTree, Sample, Split, lazy
+from us43d.facts import source
+
+VALUES = {"vein": 1, "artery": 2}
+PARTS: dict[str, Split] = {"train": "train", "valid": "val"}
+
+
+def read(raw: RawTree) -> Iterator[Sample]:
+    tree = raw.at("Videos")
+    for part, split in PARTS.items():
+        for key in tree.glob(f"Videos/{part}/*.png"):
+            name = key.rpartition("/")[2]
+            flat = f"Annotations/{name}"  # one public program reads it so; the authors' has the folders
+            truth = tree.path(flat if tree.has(flat) else f"Annotations/{part}/{name}")
+            labels = lazy(masks.label_map, lazy(masks.grey, truth), tuple(VALUES.values()))
+            clip, _, number = name.removesuffix(".png").rpartition("_")
+            yield Sample(
+                key=key,
+                image=tree.path(key),
+                masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+                group=clip or name,
+                split=split,
+                frame=int(number) if number.isdecimal() else None,
+            )
+
+
+RECIPE = source(__name__, read)
