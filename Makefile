@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.us43d-installed
+# Typer writes Markdown but keeps Rich's tags; each example becomes a line of one code block.
+REFERENCE = $(BIN)/typer --app app us43d.cli.app utils docs --name us43d --title 'Commands' | \
+	sed -E '/^  \[green\]/{N;s/\n$$//;s/\[\/?green\]//g;s/^/  /;};s/\[\/?bold\]/**/g;s/\\\[/[/g;s/^(\#\#+ )/\n\1/' | cat -s
 
-.PHONY: help env demo test test-slow test-web lint format types types-web imports reproduce gpu kernels links check clean
+.PHONY: help env demo test test-slow test-web docs reference lint format types types-web imports reproduce gpu kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -26,8 +29,14 @@ test-slow: env   ## what takes longer
 test-web: env    ## the local page in Debian's chromium (apt-get install chromium)
 	$(BIN)/pytest -m web tests/web
 
-lint: env        ## ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+docs: env        ## the documentation as a site in site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: env   ## docs/cli.md from the commands' help
+	$(REFERENCE) > docs/cli.md
+
+lint: env        ## ruff, codespell
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
 
 format: env      ## ruff, writing
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -45,6 +54,7 @@ reproduce: env  ## pinned splits recomputed, generated pages and the schema of t
 	$(BIN)/us43d splits --reproduce
 	$(BIN)/us43d card --check
 	$(BIN)/us43d facts --schema | diff recipes/facts/schema.json -
+	$(REFERENCE) | diff docs/cli.md -
 
 gpu: env         ## on a machine with a GPU: its tests, then every benchmark that is for one, into gpu.md
 	$(BIN)/pytest tests/gpu

@@ -32,7 +32,7 @@ def _several(help: str, metavar: str = "NAME") -> Any:
     panel=PANEL,
     kept="Finished blocks are kept; the same command resumes.",
     examples=(
-        "us43d export us43d --to nnunet --out nnunet --organ thyroid",
+        "us43d export us43d --to nnunet --out nnunet --organs thyroid",
         "us43d export BUSI --to yolo --out busi-yolo",
         "us43d export us43d --to coco --out s3://bucket/us43d --commercial",
         "us43d check nnunet",
