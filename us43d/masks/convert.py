@@ -1,9 +1,11 @@
 """Turning label maps, colours, outlines and polygons into masks. A mask is (h, w) bool."""
 
 import io
+import math
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from us43d.pictures import limits, tiff
 
 __all__ = [
     "above", "between", "binary", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
-    "fill_polygon", "label_map", "label_values", "largest", "nonzero", "opened", "turned",
+    "fill_polygon", "grey_frame", "label_map", "label_values", "largest", "nonzero", "opened", "turned",
 ]  # fmt: skip
 
 
@@ -56,6 +58,34 @@ def eight_bit(array: NDArray[Any]) -> NDArray[np.uint8] | Remarked:
     whole = np.rint(np.clip(np.nan_to_num(array), 0, 255)).astype(np.uint8)
     beyond = int(np.count_nonzero(~((array >= 0) & (array <= 255))))
     return Remarked(whole, (f"grey values outside 0–255 cut off: {beyond} pixels",)) if beyond else whole
+
+
+def grey_frame(
+    read: Callable[[Path, int], NDArray[Any]], path: Path, frame: int, frames: int
+) -> NDArray[np.uint8] | Remarked:
+    """Frame `frame` of a volume of `frames`, as `read` (`nifti_frame`, `mha_frame`) gives it, in uint8.
+
+    Values of eight bits, or of any type within 0 and 255, stay; others are scaled from the range of the whole volume,
+    with a remark. Raises UnreadableFile for values that are not finite.
+    """
+    plane = read(path, frame)
+    if plane.dtype == np.uint8:
+        return plane
+    low, high = _range(read, path, frames)
+    if low >= 0 and 1 < high <= 255:
+        return eight_bit(plane)
+    scaled = (plane.astype(np.float64) - low) * (255 / (high - low) if high > low else 0)
+    return Remarked(np.rint(scaled).astype(np.uint8), (f"intensities scaled to 0–255: from {low:g} to {high:g}",))
+
+
+@lru_cache(maxsize=64)
+def _range(read: Callable[[Path, int], NDArray[Any]], path: Path, frames: int) -> tuple[float, float]:
+    """The lowest and highest value of a volume, of which one frame at a time is in memory."""
+    ends = [(float(plane.min()), float(plane.max())) for plane in (read(path, n) for n in range(frames))]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise UnreadableFile(f"{path} has intensities that are no finite numbers.")
+    return low, high
 
 
 def turned(array: NDArray[Any]) -> NDArray[Any]:
