@@ -1,0 +1,43 @@
+"""TRUSTED as published: masks of floats with noise where there is no kidney, two annotators, CT beside, gaps."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.specimen import Drawn, Truth, blob, speckle
+
+
+def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
+    top = root / "TRUSTED_dataset_for_nsd"
+    samples = {}
+    for n in range(1, 6):
+        for side in "LR":
+            case, shape, frames = f"{n:02}{side}", (40 + n, 56), 4 * scale
+            stored = np.zeros((shape[1], shape[0], frames), np.uint8)  # x, y, slice
+            truth = np.abs(rng.normal(0, 1e-14, stored.shape))
+            key = f"US_images/{case}_imgUS.nii.gz"
+            for z in range(frames):
+                kidney = blob(shape, rng) if z else np.zeros(shape, bool)  # not on the first slice
+                stored[:, :, z] = speckle(shape, [kidney], rng).T
+                truth[:, :, z][kidney.T] = 1
+                drawn = {"kidney": [kidney]} if kidney.any() else {}
+                if case != "04R":
+                    samples[f"{key}#{z:04}"] = Drawn(drawn, group=f"{n:02}")
+            write(top / "US_DATA" / key, stored)
+            folder = top / "US_DATA/US_masks"
+            if case == "04R":  # one without a consensus
+                samples[f"{key}#0000"] = Drawn(group=f"{n:02}", dropped=True)
+            else:
+                write(folder / f"GT_estimated_masksUS/{case}_maskUS.nii.gz", truth)
+            for annotator in (1, 2) if n % 2 else (1,):
+                drawing = np.zeros((4, 4, 4), np.uint8)
+                write(folder / f"Annotator{annotator}/{case}{annotator}_maskUS.nii.gz", drawing)
+            write(top / f"CT_DATA/CT_images/{case}_imgCT.nii.gz", np.zeros((4, 4, 4), np.int16))
+    return Truth(samples)
+
+
+def write(path: Path, volume: NDArray[np.generic]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.nifti1.Nifti1Image(volume, np.diag([0.5, 0.5, 0.5, 1.0])), path)
