@@ -1,0 +1,54 @@
+"""Intrapartum video (IUGC 2024, DatasetV3): 774 videos; symphysis and fetal head on labelled frames. Beyond US-43d."""
+
+import re
+from collections.abc import Iterator
+
+from us43d import masks
+from us43d.contract import RawTree, Sample, Split, lazy
+from us43d.errors import UnreadableFile
+from us43d.facts import source
+
+VALUES = {"pubic_symphysis": 1, "fetal_head": 2}
+#: Split → pattern of its masks, and what their names say: video and frame; in test the frame stands in a table.
+PARTS: dict[Split, tuple[str, str]] = {
+    "train": ("seg/*/mask/*.png", r"(.+)_(\d+)_6\.png"),  # 6 is part of every name, and no frame
+    "val": ("seg/*.png", r"(.+)_(\d+)\.png"),
+    "test": ("seg/*.png", r"(.+)()\.png"),
+}
+
+
+def read(raw: RawTree) -> Iterator[Sample]:
+    for split, (pattern, name) in PARTS.items():
+        tree = raw.at(f"{split}/videos")
+        listed = (
+            tree.index(f"{split}/seg/seg_info.csv", "filename", ("labeled_frame_index",)) if split == "test" else {}
+        )
+        frame_of = {key.removesuffix(".avi"): row["labeled_frame_index"] for key, row in listed.items()}
+        drawn = dict[str, dict[int, str]]()
+        for key in tree.glob(f"{split}/{pattern}"):
+            if match := re.fullmatch(name, key.rpartition("/")[2], re.IGNORECASE):
+                frame = match[2] or frame_of.get(match[1], "").strip("[] ")
+                if not frame.isdecimal():
+                    raise UnreadableFile(f"seg_info.csv in {tree.root} names no single frame for {key}.")
+                drawn.setdefault(match[1], {})[int(frame)] = key
+        for key in tree.glob(f"{split}/videos/*.avi"):
+            video, path = key.rpartition("/")[2].removesuffix(".avi"), tree.path(key)
+            frames = drawn.pop(video, {})
+            if not frames:
+                drop = "no frame of this video is labelled"
+                yield Sample(key=f"{key}#0000", image=path, group=video, split=split, drop=drop)
+            for frame, mask in sorted(frames.items()):
+                labels = lazy(masks.label_map, lazy(masks.grey, tree.path(mask)), tuple(VALUES.values()))
+                beyond = frame >= masks.video_length(path)
+                yield Sample(
+                    key=f"{key}#{frame:04}",
+                    image=path if beyond else lazy(masks.video_frame, path, frame),
+                    masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+                    group=video,
+                    split=split,
+                    frame=frame,
+                    drop="the labelled frame is beyond the video's last" if beyond else None,
+                )
+
+
+RECIPE = source(__name__, read)
