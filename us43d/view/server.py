@@ -69,7 +69,8 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
         names = {"127.0.0.1", "localhost", socket.gethostname(), socket.getfqdn(), *_addresses()}
     secret = safety.token()
     app = application(site, [f"{name}:{number}" for name in names], secret)
-    config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off", ws="none", server_header=False)
+    config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off", ws="none", server_header=False,
+                            timeout_graceful_shutdown=2)  # fmt: skip
     server = uvicorn.Server(config)
 
     def run() -> None:
@@ -84,7 +85,9 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
 
     def stop() -> None:
         server.should_exit = True
-        thread.join(10)
+        thread.join(5)
+        server.force_exit = True  # a request that still runs is given up: its thread must not outlive the interpreter
+        thread.join(5)
 
     shown = (
         "127.0.0.1"
