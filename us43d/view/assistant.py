@@ -85,7 +85,7 @@ class Assistant:
                 self._turn.notify_all()
             return
         while True:
-            with self._turn:
+            with self._turn:  # an end that came while the model was loading ends it here
                 while not self._wanted and not self._ended:
                     self._turn.wait()
                 if self._ended:

@@ -87,7 +87,7 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
         server.should_exit = True
         thread.join(5)
         server.force_exit = True  # a request that still runs is given up: its thread must not outlive the interpreter
-        thread.join(5)
+        thread.join()  # the site closes in this thread: labels are written and the model's thread ends
 
     shown = (
         "127.0.0.1"
