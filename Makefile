@@ -7,7 +7,7 @@ STAMP = $(VENV)/.us43d-installed
 REFERENCE = $(BIN)/typer --app app us43d.cli.app utils docs --name us43d --title 'Commands' | \
 	sed -E '/^  \[green\]/{N;s/\n$$//;s/\[\/?green\]//g;s/^/  /;};s/\[\/?bold\]/**/g;s/\\\[/[/g;s/^(\#\#+ )/\n\1/' | cat -s
 
-.PHONY: help env demo test test-slow test-web docs reference lint format types types-web imports reproduce gpu kernels links check clean
+.PHONY: model help env demo test test-slow test-web docs reference lint format types types-web imports reproduce gpu kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -62,6 +62,11 @@ gpu: env         ## on a machine with a GPU: its tests, then every benchmark tha
 
 kernels: env     ## what the attention kernels use on a GPU, compiled without one (benchmarks/kernels.md)
 	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py --write benchmarks/kernels.md
+
+REAL ?= ../shared/real_train
+model: env       ## trains the weights that ship again (REAL: folder with train.json, val.json, images/): 100 minutes of a core
+	$(BIN)/python benchmarks/small_model.py $(REAL) model/small --preset small
+	$(BIN)/python benchmarks/small_model.py $(REAL) model/look --preset small-look --init model/small/weights --ship model/us43d-small
 
 links: env       ## whether all addresses in the recipes still answer (needs a network; report in links.json)
 	$(BIN)/us43d links --all --json > links.json
