@@ -15,7 +15,7 @@ import torch
 from beside import Turns, place, shape
 from torch import Tensor
 
-from us43d.model.network import UltraSam
+from us43d.model.network import Features, UltraSam
 
 
 def graphed(decode: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Tensor, ...]) -> Callable[[], object]:
@@ -56,7 +56,9 @@ def main() -> None:
 
     @torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=on_gpu)
     def decode(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        return model.decode(*tensors)
+        embedding, *prompts = tensors
+        logits, iou, _ = model.decode(Features(embedding), *prompts)
+        return logits, iou
 
     with torch.inference_mode():
         ways: dict[str, Callable[[], object]] = {"eager": lambda: decode(*inputs)}

@@ -37,6 +37,11 @@ def batch(config: ModelConfig, count: int) -> Batch:
         labels=torch.tensor([2, 3]).expand(count, 2).contiguous(),
         image_of=torch.arange(count),
         target_of=torch.arange(count),
+        present=torch.ones(count, dtype=torch.bool),
+        clicks=torch.zeros(count, dtype=torch.int64),
+        crops=torch.zeros((count, 0, 0, 3), dtype=torch.uint8),
+        crop_targets=torch.zeros((count, 0, 0), dtype=torch.uint8),
+        windows=torch.zeros((count, 4)),
     )
 
 

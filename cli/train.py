@@ -95,7 +95,8 @@ def train(
         # The preset of that name is the task's; a preset or a file given beside it stays, with the task set.
         changes = [*(changes or []), f'task="{task}"']
         preset = preset or (None if config or (run and resume) else task)
-    own = bool(data) and not (preset or config or _values(changes or []).get("model"))
+    goes_on = resume and (session.home.runs / (run or "")).joinpath("log.jsonl").is_file()
+    own = bool(data) and not (preset or config or goes_on or _values(changes or []).get("model"))
     start = weights_of(session, init) if init or own else None
     settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
     if commercial:

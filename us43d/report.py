@@ -421,7 +421,7 @@ def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -
     parts.append(
         f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{html.escape(up)}</text>'
     )
-    return f"<div>{_svg(parts, width, height, x)}</div>"
+    return f"<div>{_svg(parts, width, height, up)}</div>"
 
 
 #: Fills of stacked bars, in the order of the parts.

@@ -182,6 +182,7 @@ def test_every_shape_is_that_of_a_source() -> None:
 def walked(slug: str, shape: Shape | None, tmp_path: Path) -> tuple[set[str], set[str]]:
     """(keys drawn, keys built) of a tree of that shape."""
     raw = tmp_path / "raw"
+    raw.mkdir()
     truth = registry.specimen(slug)(raw, np.random.default_rng(4))
     if shape is not None:
         shape(raw)

@@ -48,10 +48,13 @@ def text(path: Path, lines: Iterable[str]) -> None:
 def breast_lesions_usg(root: Path, rows: Listed) -> None:
     book = openpyxl.Workbook()
     assert book.active is not None
-    book.active.append(["Image_filename", "Classification", "BIRADS", "Pixel_size"])
+    masks = ["Mask_tumor_filename", "Mask_other_filename"]
+    book.active.append(["Image_filename", *masks, "Classification", "BIRADS", "Pixel_size"])
     for key, row in rows.items():
         touch(root, key, *[key.replace(".png", "_tumor.png")] * int(row["annotated"]))
-        book.active.append([Path(key).name, "benign" if row["annotated"] == "1" else "normal", "3", 0.007])
+        mask = [Path(key).name.replace(".png", "_tumor.png")] if row["annotated"] == "1" else [None]
+        label = "benign" if row["annotated"] == "1" else "normal"
+        book.active.append([Path(key).name, *mask, None, label, "3", 0.007])
     book.save(root / "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx")
 
 

@@ -80,7 +80,7 @@ def test_eval_of_one(run: Run, tmp_path: Path) -> None:
     assert said["facts"]["sources"] == ["BUSI", "STU-Hospital"]
     assert {entry["weights"] for entry in said["summary"]} == {"one", "ellipse"}
     assert {path.name for path in (tmp_path / "e").iterdir()} == {
-        "metrics.json", "instances.parquet", "table.md", "page.html",
+        "metrics.json", "instances.parquet", "measurements.parquet", "table.md", "page.html",
     }  # fmt: skip
     written = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert written == {key: said[key] for key in written}
@@ -137,7 +137,6 @@ def test_public_weights_on_disk_are_in_the_table(run: Run, corpus: Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
-        (("--all",), 2, "No weights are given."),
         (("--weights", "one"), 2, "Give either --on with sources or --all."),
         (("--weights", "one", "--all", "--on", "busi"), 2, "Give either --on with sources or --all."),
         (("--weights", "three", "--all"), 1, "There are no weights 'three'"),

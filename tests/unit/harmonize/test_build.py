@@ -269,7 +269,7 @@ def test_load(raw: Path, home: Home) -> None:
     sample = load("stu", "train", home=home.root)[0]
     ((name, (mask,)),) = sample.masks.items()
     assert (name, mask.shape, mask.dtype) == ("breast_lesion", sample.image.shape, np.bool_)
-    with pytest.raises(UsageError, match="'training' is no split"):
+    with pytest.raises(UsageError, match="Unknown split 'training'"):
         load("stu", "training", home=home.root)
 
 

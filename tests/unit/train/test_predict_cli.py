@@ -337,7 +337,7 @@ def test_everything_finds_each_thing_once(us43d, home: Path, picture: np.ndarray
 @pytest.mark.parametrize(
     ("options", "code", "why"),
     [
-        ((), 2, "Give one of --box and --point, --prompts, or --everything."),
+        ((), 2, "Give one of --box and --point, --structure, --prompts, or --everything."),
         (("--box", "1,2,3,4", "--everything"), 2, "Give one of"),
         (("--box", "1,2,3"), 2, "--box '1,2,3' is not of the form 40,60,180,210"),
         (("--box", "a,b,c,d"), 2, "is not of the form"),
