@@ -22,7 +22,7 @@ from .verb import verb
 if TYPE_CHECKING:
     from us43d.harmonize.taxonomy import Taxonomy
 
-PANEL = "What there is"
+PANEL = "Sources"
 _COUNTS: tuple[CountName, ...] = ("images", "annotated", "masks", "groups")
 
 Names = Annotated[
@@ -48,7 +48,7 @@ def list_(
     organ: Annotated[str | None, typer.Option(help="Only sources of this organ.")] = None,
     collection: Annotated[Collection | None, typer.Option(help="Only sources of this collection.")] = None,
 ) -> None:
-    """All sources: organ, published counts, licence, access, and what is on this disk."""
+    """List all sources: organ, published counts, licence, access, and what is on this disk."""
     from us43d.cards.card import rounded
     from us43d.cards.pages import totals
 
@@ -59,7 +59,9 @@ def list_(
         organs = sorted({source.organ for source in sources})
         sources = [source for source in sources if source.organ.lower() == organ.lower()]
         if not sources:
-            raise UsageError(f"No source is of the organ {organ!r}; there are {listed(organs, 40)}.", next="us43d list")
+            raise UsageError(
+                f"No sources found for the organ {organ!r}. Organs: {listed(organs, 40)}.", next="us43d list"
+            )
     sources.sort(key=lambda source: source.kind in APART)
     disk = {source.slug: state(session.home, source) for source in sources}
     counts = {source.slug: {what: source.stated(what) for what in _COUNTS} for source in sources}
@@ -122,7 +124,7 @@ def list_(
 def info(
     session: Session, name: Annotated[str, typer.Argument(help="A source, in any spelling.", metavar="NAME")]
 ) -> None:
-    """One source: facts, licence, citation, known issues, and its state on this disk."""
+    """Show one source: facts, licence, citation, known issues, and its state on this disk."""
     from us43d.cards.card import KINDS, counts
     from us43d.cards.licences import USES, allows
 
@@ -153,11 +155,11 @@ def info(
     line("shares", "\n".join(_shared(shared) for shared in recipe.shares_with))
     line("access", f"{recipe.access}, checked {recipe.access_checked}. {recipe.access_note}")
     ways = (f"{n}. {_way(route)}" for n, route in enumerate(recipe.routes, start=1))
-    line("from", "\n".join(ways) or "no way is known")
+    line("from", "\n".join(ways) or "no known download source")
     line("licence", f"{terms.title} ({recipe.licence.id})" + (f"\n{terms.url}" if terms.url else ""))
     line("", recipe.licence.evidence)
     words = {True: "yes", False: "no", None: "unknown"}
-    line("may one", "\n".join(f"{meaning}: {words[allows(terms, use)]}" for use, meaning in USES.items()))
+    line("permitted uses", "\n".join(f"{meaning}: {words[allows(terms, use)]}" for use, meaning in USES.items()))
     line("known issues", "\n".join(f"• {issue}" for issue in recipe.known_issues))
     line("confidence", recipe.confidence)
     line("on disk", _disk(session, recipe, disk.fetched, disk.builds))
@@ -204,7 +206,7 @@ def facts(
     names: Names = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the facts.")] = False,
 ) -> None:
-    """What is known about sources, with its evidence: TOML as written, or JSON; of all sources without names."""
+    """Print the facts of sources with their evidence, as TOML or JSON; without names, of all sources."""
     import json
 
     from us43d import facts
@@ -229,7 +231,7 @@ def taxonomy(
     session: Session,
     organ: Annotated[str | None, typer.Option(help="Only structures of this organ.")] = None,
 ) -> None:
-    """The shared names and ids of all structures, their codes, and which sources have them."""
+    """List the shared names and ids of all structures, their codes, and the sources that have them."""
     from us43d.harmonize import taxonomy as shared
 
     known: Taxonomy = shared.taxonomy()
@@ -241,7 +243,7 @@ def taxonomy(
     if not picked:
         organs = sorted({category.organ for category in known.categories})
         raise UsageError(
-            f"No structure is of the organ {organ!r}; there are {listed(organs, 40)}.", next="us43d taxonomy"
+            f"No structures found for the organ {organ!r}. Organs: {listed(organs, 40)}.", next="us43d taxonomy"
         )
     data = {
         "version": known.version,
@@ -269,7 +271,7 @@ def taxonomy(
 def cite(
     session: Session, names: Names = None, every: Annotated[bool, typer.Option("--all", help="Every source.")] = False
 ) -> None:
-    """BibTeX of sources; with --all of the collection and UltraSam, too."""
+    """Print BibTeX of sources; with --all, also of the collection and UltraSam."""
     from us43d.cards.bibliography import ULTRASAM, bibtex
 
     recipes = chosen(names or (), registry.recipes() if every else None, "cite")
@@ -288,10 +290,10 @@ def licences(
     names: Names = None,
     every: Annotated[bool, typer.Option("--all", help="Every source, on this disk or not.")] = False,
     commercial: Annotated[
-        bool, typer.Option("--commercial", help="Only the sources that --commercial lets through elsewhere.")
+        bool, typer.Option("--commercial", help="Only sources whose licence permits commercial use.")
     ] = False,
 ) -> None:
-    """What a set of sources may be used for, and what is unknown; by default of the sources on this disk."""
+    """List what the licences of sources permit and what is unknown. Default: the sources on this disk."""
     from us43d.cards.licences import CAVEAT, allows, summary
 
     if names or every:
@@ -304,7 +306,7 @@ def licences(
     recipes = [recipe for recipe in recipes if recipe not in refused]
     found = summary({recipe.name: recipe.licence.terms for recipe in recipes})
     data = plain(found) | {"caveat": CAVEAT, "refused": [recipe.name for recipe in refused]}
-    heads: Columns = (("may one", "fold"), ("", "left"), ("", "right"), ("sources", "fold"))
+    heads: Columns = (("permitted uses", "fold"), ("", "left"), ("", "right"), ("sources", "fold"))
     rows = []
     for verdict in found.verdicts:
         sides = (("yes", verdict.allowed), ("no", verdict.forbidden), ("unknown", verdict.unknown))
@@ -350,7 +352,7 @@ def card(
     check: Annotated[bool, typer.Option("--check", help="Fail if the folder of generated pages is stale.")] = False,
     folder: Annotated[Path, typer.Option(help="Where the generated pages are.")] = Path("docs/cards"),
 ) -> None:
-    """The card of one source, made from its facts; or all generated pages of the documentation."""
+    """Print the card of a source, made from its facts; or update all generated pages of the documentation."""
     from us43d.cards import pages
     from us43d.cards.bibliography import bibtex
     from us43d.cards.card import card as page
@@ -405,7 +407,7 @@ def _left_out(session: Session, recipe: Recipe) -> str:
 
 @verb("doctor", panel=PANEL, examples=("us43d doctor", "us43d doctor --json"))
 def doctor(session: Session) -> None:
-    """Python, packages, GPU, disk, network settings: what to paste into a bug report. Fails if something is broken."""
+    """Show Python, packages, GPU, disk and network settings for a bug report. Fails if something is broken."""
     rows = list(_examine(session))
     heads: Columns = (("", "left"), ("", "left"), ("", "fold"))
     data = [{"what": what, "state": how, "found": found} for how, what, found in rows]

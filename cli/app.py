@@ -52,7 +52,7 @@ def _version(wanted: bool) -> None:
 @_app.callback()
 def us43d(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass

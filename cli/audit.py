@@ -97,9 +97,11 @@ def diff(
     session: Session,
     old: Annotated[str, typer.Argument(help="A build: its folder, or NAME/VERSION below build/.", metavar="OLD")],
     new: Annotated[str, typer.Argument(help="The build to compare with it.", metavar="NEW")],
-    keys: Annotated[int, typer.Option("--keys", min=0, help="Keys shown of each change; --json has all.")] = 5,
+    keys: Annotated[
+        int, typer.Option("--keys", min=0, help="Number of keys shown for each change; --json prints all.")
+    ] = 5,
 ) -> None:
-    """Say what changed between two builds of a source: images, annotations, splits, labels."""
+    """Compare two builds of a source: images, annotations, splits, labels."""
     from us43d.harmonize.diff import diff as compare
 
     found = compare(_folder(session, old), _folder(session, new))

@@ -33,7 +33,7 @@ InCollection = Annotated[
     ),
 ]
 Release = Annotated[
-    str | None, typer.Option("--release", help="Name of the corpus; the profile's if left out.", metavar="NAME")
+    str | None, typer.Option("--release", help="Name of the corpus. Default: name of the profile.", metavar="NAME")
 ]
 
 
@@ -61,7 +61,9 @@ def sources(
         if not there and not names:
             what, before = ("fetched", "fetch") if has is is_fetched else ("built", "build")
             where = f"collection {collection}" if collection else "sources"
-            raise UsageError(f"Nothing of the {where} is {what} in {session.home.root}.", next=f"us43d {before} --all")
+            raise UsageError(
+                f"No sources of the {where} are {what} in {session.home.root}.", next=f"us43d {before} --all"
+            )
         return chosen(names or (), there, verb)
     return chosen(names or (), None, verb)
 
@@ -91,13 +93,13 @@ def build(
     ] = False,
     fixes: Annotated[bool, typer.Option("--fixes/--no-fixes", help="Apply the recipe's label corrections.")] = True,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out samples and files that cannot be used, and record it.")
+        bool, typer.Option("--skip-bad", help="Skip samples and files that cannot be read, and record them.")
     ] = False,
     ignore: Annotated[
         list[str] | None,
         typer.Option(
             "--ignore",
-            help="Pattern of raw files to pass over, such as '*.txt' (repeatable); recorded, too.",
+            help="Pattern of raw files to ignore, such as '*.txt' (repeatable); recorded.",
             metavar="PATTERN",
             show_default=False,
         ),
@@ -185,7 +187,7 @@ def build_one(
     said += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]
     skipped = result.dataset.get("skipped", {})
     said += [f"{len(keys):,} files ignored by {pattern!r}" for pattern, keys in skipped.get("ignored", {}).items()]
-    said += [f"left out: {file}{f' ({why})' if why else ''}" for file, why in skipped.get("files", {}).items()]
+    said += [f"skipped: {file}{f' ({why})' if why else ''}" for file, why in skipped.get("files", {}).items()]
     said += [f"{d['what']}: {d['found']:,}, published {d['published']:,}" for d in counts["differences"]]
     data = {"path": str(result.path), "digest": result.digest, "reused": result.reused, **result.dataset}
     return Outcome(recipe.name, "unchanged" if result.reused else "built", "\n".join(said), data=data)
@@ -223,7 +225,9 @@ def corpus(
     recipes = sources(session, names, every, is_built, "corpus", collection)
     recipes = recipes if names else _taken(session, recipes, include)
     if not recipes:
-        raise UsageError("Everything built here is left out by default.", next="us43d corpus --all --include external")
+        raise UsageError(
+            "All builds here are excluded from a corpus by default.", next="us43d corpus --all --include external"
+        )
     if commercial:
         refuse_uncommercial(recipes, "corpus")
     builds = [newest(session, recipe, profile) for recipe in recipes]
@@ -409,7 +413,7 @@ def splits(
             f"equal images and known pairs.\nNext: us43d audit --all"
         )
     if across and not wrong:
-        wrong.append(f"{len(across)} pictures lie in different splits of different sources")
+        wrong.append(f"{len(across)} images are in different splits of different sources")
     if wrong:
         raise SplitError(f"The splits do not hold: {listed(wrong)}.", next=step)
 

@@ -25,9 +25,9 @@ def coco(
     session: Session,
     images: Annotated[Path, typer.Argument(help="Folder of images, of any format predict reads.", metavar="IMAGES")],
     masks: Annotated[
-        Path, typer.Argument(help="Folder of mask images of the same names, black where nothing is.", metavar="MASKS")
+        Path, typer.Argument(help="Folder of masks with the same file names; background is black.", metavar="MASKS")
     ],
-    out: Annotated[Path, typer.Option(help="The COCO file that is written.", metavar="FILE")] = Path("coco.json"),
+    out: Annotated[Path, typer.Option(help="COCO file to write.", metavar="FILE")] = Path("coco.json"),
     category: Annotated[str, typer.Option(help="What the masks show.")] = "structure",
     patient: Annotated[
         str | None,
@@ -37,7 +37,7 @@ def coco(
             show_default=False,
         ),
     ] = None,
-    suffix: Annotated[str, typer.Option(help="What masks have behind the image's name, such as _mask.")] = "",
+    suffix: Annotated[str, typer.Option(help="Suffix of mask names after the image's name, such as _mask.")] = "",
     united: Annotated[
         bool, typer.Option("--united", help="One annotation per mask, not one per connected component.")
     ] = False,

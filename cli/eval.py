@@ -70,7 +70,7 @@ def eval_(
     split: Annotated[
         Literal["train", "val", "test", "all"] | None,
         typer.Option(
-            help="Which part of the images; test if left out, of --data val: what fine-tuning on it holds out.",
+            help="Split to evaluate. Default: test; with --data: val (images held out during fine-tuning).",
             show_default=False,
         ),
     ] = None,
@@ -83,12 +83,14 @@ def eval_(
     prompt: Annotated[
         list[str] | None,
         typer.Option(
-            "--prompt", help="First prompts of ours: box, centre, random; all if left out.", show_default=False
+            "--prompt", help="Protocol ours: first prompts, of box, centre, random. Default: all.", show_default=False
         ),
     ] = None,
-    clicks: Annotated[str, typer.Option(help="Numbers of corrective clicks of ours.", metavar="N,N…")] = "0,1,3,5,7",
+    clicks: Annotated[
+        str, typer.Option(help="Protocol ours: numbers of corrective clicks.", metavar="N,N…")
+    ] = "0,1,3,5,7",
     refine: Annotated[
-        int, typer.Option(min=0, max=1, help="Refinements before the first click, of ours; paper has one.")
+        int, typer.Option(min=0, max=1, help="Protocol ours: refinements before the first click; paper has one.")
     ] = 1,
     compare: Annotated[
         tuple[str, str] | None,
@@ -100,18 +102,16 @@ def eval_(
         ),
     ] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Public weights on this disk go into the table, too.")
+        bool, typer.Option("--baselines/--no-baselines", help="Also evaluate the public weights on this disk.")
     ] = True,
     largest: Annotated[
         bool, typer.Option("--largest", help="Only instances of at least 95 % of their image's largest.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many images, chosen by their ids.", metavar="N")
+        int | None, typer.Option(min=1, help="Largest number of images, chosen by their ids.", metavar="N")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random points, --limit and the bootstrap.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; evaluations/<weights>-<time> if left out.")
-    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random points, --limit and the bootstrap.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Output folder. Default: evaluations/<weights>-<time>.")] = None,
     clips: Annotated[
         bool, typer.Option("--clips", help="One box per clip, followed through its frames: Dice over time, EF.")
     ] = False,
@@ -120,7 +120,7 @@ def eval_(
     dtype: Dtype = "float32",
     commercial: Commercial = False,
 ) -> None:
-    """How good weights are on held-out data: a table here; metrics, instances and a page with pictures in a folder."""
+    """Evaluate weights on held-out data: prints a table; writes metrics, instances and a page with images."""
     from us43d.evaluate.results import BASELINE, Evaluation
 
     if more and not on:
@@ -203,7 +203,7 @@ def _written(
     if found.coco:
         shown += ["", "COCO average precision, class-agnostic", _table(*found.coco_table())]
     session.answer(found.data() | {"folder": folder}, *shown)
-    session.say(f"{folder}: page.html with pictures, table.md, metrics.json, instances.parquet")
+    session.say(f"{folder}: page.html with images, table.md, metrics.json, instances.parquet")
 
 
 def _clips(
@@ -313,7 +313,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--clicks {text!r} is no list of numbers such as 0,1,3,5,7.") from error
+        raise UsageError(f"Invalid --clicks {text!r}. Use numbers such as 0,1,3,5,7.") from error
 
 
 def _table(heads: list[str], rows: list[list[Any]]) -> Table:

@@ -52,30 +52,33 @@ def fetch(
         list[Path] | None,
         typer.Option(
             "--from",
-            help="Take the files from here: a folder, an archive, or several; the right ones are found among others.",
+            help="Use files from this folder or archive (repeatable); other files in it are ignored.",
             metavar="PATH",
             show_default=False,
         ),
     ] = None,
     specimen: Annotated[
-        bool, typer.Option("--specimen", help="Simulated data in the published form instead; no download.")
+        bool, typer.Option("--specimen", help="Write a synthetic sample dataset in the published form; no download.")
     ] = False,
     accept: Annotated[
         list[str] | None, typer.Option("--accept-licence", help=_HELP, metavar="NAME|all", show_default=False)
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show sizes, licences and free disk; ask no host, change nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show sizes, licences and free disk space. Contacts no host, changes nothing."),
     ] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, max=32, help="Downloads at once; four at most from one host.")
+        int, typer.Option("--jobs", "-j", min=1, max=32, help="Parallel downloads; at most four from one host.")
     ] = 4,
     commercial: Commercial = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Check and unpack again what is there; take files their host has changed."),
+        typer.Option(
+            "--force", help="Verify and unpack existing files again; accept files that changed on their host."
+        ),
     ] = False,
 ) -> None:
-    """Download, check and unpack sources, after showing their licences; goes on where an earlier run ended."""
+    """Download, verify and unpack sources after showing their licences; resumes an interrupted run."""
     recipes = chosen(names or (), registry.recipes() if every else None, "fetch")
     if specimen and from_:
         raise UsageError("--specimen and --from exclude each other.", next="us43d fetch --help")
@@ -274,7 +277,7 @@ def verify(
     names: Names = None,
     every: Annotated[bool, typer.Option("--all", help="Every source on this disk.")] = False,
 ) -> None:
-    """Hash what was fetched, downloads and raw trees, and compare it with the receipts: ok, missing, changed, extra.
+    """Hash downloads and raw files and compare them with the receipts: ok, missing, changed, extra.
 
     A file that was damaged before its digest was first taken, and carries no checksum of its own, is found by nobody.
     """
@@ -314,7 +317,7 @@ def verify(
 def open_(
     session: Session, name: Annotated[str, typer.Argument(help="A source, in any spelling.", metavar="NAME")]
 ) -> None:
-    """Open the page of a source in a browser, and print its address."""
+    """Open the web page of a source and print its address."""
     import webbrowser
 
     recipe = registry.find(name)
@@ -336,11 +339,13 @@ def open_(
 def clean(
     session: Session,
     names: Names = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Raw trees, too; they are unpacked or fetched again.")] = False,
-    builds: Annotated[bool, typer.Option("--builds", help="Builds, too; they are made again.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Also remove raw files; they can be unpacked or fetched again.")
+    ] = False,
+    builds: Annotated[bool, typer.Option("--builds", help="Also remove builds; they can be built again.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Show what sources take on disk, and remove archives that are unpacked, and leftovers, after asking.
+    """Show disk use by source, and remove unpacked archives and leftovers after asking.
 
     Files that a person had to get by hand are never removed.
     """

@@ -58,7 +58,7 @@ def measure(
     corpus: CorpusName = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the page and table of --on; measurements if left out.", show_default=False),
+        typer.Option(help="--on: output folder. Default: measurements.", show_default=False),
     ] = None,
 ) -> None:
     """Head circumference, diameters, areas, wall thickness and ejection fraction of masks, in mm.

@@ -33,11 +33,11 @@ Dtype: TypeAlias = Annotated[
 ]
 CorpusName = Annotated[
     str | None,
-    typer.Option(help="Release of the corpus, or its URL; the only one there is if left out.", metavar="RELEASE|URL"),
+    typer.Option(help="Release of the corpus, or its URL. Default: the only corpus.", metavar="RELEASE|URL"),
 ]
 OwnData = Annotated[Path | None, typer.Option(help="A COCO file of your own in place of a corpus.", metavar="FILE")]
 OwnImages = Annotated[
-    Path | None, typer.Option(help="Folder of --data's images; that of the file if left out.", metavar="FOLDER")
+    Path | None, typer.Option(help="Folder of the images of --data. Default: folder of the file.", metavar="FOLDER")
 ]
 _ENDS = ("", ".pth", ".safetensors")
 
@@ -68,7 +68,7 @@ def weights_of(session: Session, name: str | None) -> Path:
         if place.exists():
             return place
     raise WeightsError(
-        f"There are no weights {name!r}: no such file, nor are they in {session.home.weights} or {session.home.runs}.",
+        f"Unknown weights {name!r}: not a file, and not in {session.home.weights} or {session.home.runs}.",
         next=f"us43d weights get {name}" if name in PUBLISHED else "us43d weights show",
     )
 
@@ -113,7 +113,7 @@ def device_of(name: str | None) -> str:
         or (kind.type == "cuda" and torch.cuda.is_available() and (kind.index or 0) < torch.cuda.device_count())
     )
     if not there:
-        raise UsageError(f"The device {chosen!r} is not here.", next="us43d doctor")
+        raise UsageError(f"Device {chosen!r} not found.", next="us43d doctor")
     return chosen
 
 

@@ -120,9 +120,9 @@ FILES = {"recipes/facts/{}.toml": FACTS, "recipes/{}.py": RECIPE, "recipes/speci
 def new(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the source: letters, digits, _ . -", metavar="NAME")],
-    structure: Annotated[str, typer.Option(help="What its masks outline (us43d taxonomy).", metavar="STRUCTURE")],
+    structure: Annotated[str, typer.Option(help="Structure shown by its masks (us43d taxonomy).", metavar="STRUCTURE")],
     slug: Annotated[
-        str | None, typer.Option(help="Name of its modules; made from NAME if left out.", show_default=False)
+        str | None, typer.Option(help="Name of its modules. Default: made from NAME.", show_default=False)
     ] = None,
     bibtex: Annotated[
         Path | None,
@@ -134,7 +134,7 @@ def new(
     folder = checkout.absolute()
     if not (folder / "pyproject.toml").is_file() or not all((folder / f).parent.is_dir() for f in FILES):
         raise UsageError(
-            f"{folder} is no checkout of us43d.", next=f"us43d new {name} --structure {structure} --checkout FOLDER"
+            f"{folder} is not a checkout of us43d.", next=f"us43d new {name} --structure {structure} --checkout FOLDER"
         )
     module = _slug(name, slug, structure)
     organ = _organ(structure)

@@ -28,7 +28,9 @@ Names = Annotated[
 Every = Annotated[bool, typer.Option("--all", help="Every source there is.")]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=1, help="How many at once; by default one per processor.", show_default=False),
+    typer.Option(
+        "--jobs", "-j", min=1, help="Number of parallel processes. Default: one per processor.", show_default=False
+    ),
 ]
 Commercial = Annotated[
     bool, typer.Option("--commercial", help="Refuse sources whose licence forbids commercial use, or is unknown.")
@@ -38,7 +40,7 @@ Commercial = Annotated[
 Include = Annotated[
     list[Apart] | None,
     typer.Option(
-        help="Also take these into the corpus of --all; may be repeated. Sources that are named are always taken.",
+        help="Also include these in the corpus of --all (repeatable). Named sources are always included.",
         show_default=False,
     ),
 ]

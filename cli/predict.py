@@ -54,19 +54,19 @@ def predict(
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option("--box", help="What lies in this box; may be repeated.", metavar="X0,Y0,X1,Y1"),
+        typer.Option("--box", help="Segment the object in this box (repeatable).", metavar="X0,Y0,X1,Y1"),
     ] = None,
     point: Annotated[
         list[str] | None,
         typer.Option(
-            "--point", help="A point inside (1) or outside (0) of it; all points show one thing.", metavar="X,Y[,0|1]"
+            "--point", help="A point inside (1) or outside (0); all points mark one object.", metavar="X,Y[,0|1]"
         ),
     ] = None,
     structure: Annotated[
         list[str] | None,
         typer.Option(
             "--structure",
-            help="A structure by name, such as 'fetal head', without a click; may be repeated.",
+            help="Segment a structure by name, such as 'fetal head' (repeatable).",
             metavar="NAME",
         ),
     ] = None,
@@ -74,21 +74,21 @@ def predict(
         Path | None, typer.Option(help="COCO file with boxes (bbox) or points (keypoints) per image.", metavar="FILE")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Try a grid of points and keep what differs.")
+        bool, typer.Option("--everything", help="Segment from a grid of points and keep masks that differ.")
     ] = False,
-    grid: Annotated[int, typer.Option(min=1, max=128, help="Points along the longer side, of --everything.")] = 16,
-    min_score: Annotated[float, typer.Option(help="Least predicted IoU, of --everything.")] = 0.5,
+    grid: Annotated[int, typer.Option(min=1, max=128, help="--everything: points along the longer side.")] = 16,
+    min_score: Annotated[float, typer.Option(help="--everything: lowest predicted IoU.")] = 0.5,
     overlap: Annotated[
-        float, typer.Option(min=0, max=1, help="IoU above which two masks are the same, of --everything.")
+        float, typer.Option(min=0, max=1, help="--everything: masks with a higher IoU count as one.")
     ] = 0.7,
     frame: Annotated[
-        int | None, typer.Option(min=0, help="This frame alone, from 0; all if left out.", show_default=False)
+        int | None, typer.Option(min=0, help="Number of one frame, from 0. Default: all frames.", show_default=False)
     ] = None,
     crop_sector: Annotated[
         bool,
         typer.Option("--crop-sector", help="Show the model only the ultrasound region that a DICOM file declares."),
     ] = False,
-    refine: Annotated[int, typer.Option(min=0, max=1, help="Passes that refine the first mask.")] = 1,
+    refine: Annotated[int, typer.Option(min=0, max=1, help="Number of refinement passes after the first mask.")] = 1,
     postprocess: Annotated[
         Literal["sharp", "paper"],
         typer.Option(help="sharp: upscale, then threshold. paper: threshold first, as published."),
@@ -97,12 +97,12 @@ def predict(
         bool,
         typer.Option("--propagate", help="Prompt the first frame of every clip; its masks prompt the frames after it."),
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="FOLDER")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Output folder.", metavar="FOLDER")] = Path("predictions"),
     task: TaskName = None,
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
-    """Masks of what a box or points show, on pictures of your own: PNG, COCO RLE, NIfTI, overlays, scores.
+    """Segment what a box, points or a name show on your images: PNG, COCO RLE, NIfTI, overlays, scores.
 
     Prompts are in pixels, x to the right, y down. Without --prompts they hold for every frame of every file.
     """
@@ -250,7 +250,7 @@ def _given(boxes: list[str], points: list[str]) -> list["Prompt"]:
     parsed = [_numbers("--box", text, (4,)) for text in boxes]
     places = [_numbers("--point", text, (2, 3)) for text in points]
     if wrong := [text for text, each in zip(points, places, strict=True) if len(each) == 3 and each[2] not in (0, 1)]:
-        raise UsageError(f"The label of --point {wrong[0]!r} is neither 0 (outside) nor 1 (inside).")
+        raise UsageError(f"Invalid label of --point {wrong[0]!r}. Use 1 (inside) or 0 (outside).")
     xy = tuple((each[0], each[1]) for each in places)
     labels = tuple(int(each[2]) if len(each) == 3 else 1 for each in places)
     if places and not boxes:

@@ -51,7 +51,7 @@ def train(
     ] = None,
     task: Annotated[
         Literal["promptable", "classify", "classify-prompt", "semantic"] | None,
-        typer.Option(help="What is learnt; promptable segmentation if left out.", show_default=False),
+        typer.Option(help="Task to train. Default: promptable segmentation.", show_default=False),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML or JSON with values of the training configuration.", metavar="FILE")
@@ -62,8 +62,12 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Weights to start from: a file, a folder or a name.", metavar="WEIGHTS")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="Name of the run; the preset's if left out.", metavar="NAME")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint, if any.")] = False,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run. Default: name of the preset.", metavar="NAME")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume from the newest checkpoint of the run, if any.")
+    ] = False,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Number of steps; warm-up and milestones are scaled. With --resume: the new end."),
@@ -75,7 +79,7 @@ def train(
     ] = None,
     commercial: Commercial = False,
     allow_external: Annotated[
-        bool, typer.Option("--allow-external", help="Train on sources of the external tier, too.")
+        bool, typer.Option("--allow-external", help="Also train on sources of the external tier.")
     ] = False,
 ) -> None:
     """Train the promptable model on a corpus, or fine-tune it on a COCO file of your own.
@@ -168,7 +172,9 @@ def _resumed(log: Path) -> "TrainConfig":
 
     first = next(journal.read(log), None)
     if first is None:
-        raise TrainError(f"{log} has no record of how the run was begun.", next="the same with --preset or --config")
+        raise TrainError(
+            f"{log} does not record the configuration of the run.", next="the same with --preset or --config"
+        )
     return TrainConfig.model_validate(first["config"])
 
 
@@ -178,7 +184,7 @@ def _values(changes: list[str]) -> dict[str, Any]:
     for change in changes:
         key, given, text = change.partition("=")
         if not given or not key.strip():
-            raise ConfigError(f"--set {change!r} is not of the form key=value.")
+            raise ConfigError(f"Invalid --set {change!r}. Use key=value.")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

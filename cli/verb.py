@@ -56,7 +56,7 @@ class _Group(TyperGroup):
 app = typer.Typer(
     name="us43d",
     cls=_Group,
-    help="Get US-43d, 43 public ultrasound segmentation datasets, and train the promptable model UltraSam on it.",
+    help="Download and harmonize public ultrasound segmentation datasets; train, evaluate and run promptable models.",
     epilog="Start with [bold]us43d list[/bold], or see everything at once, offline: [bold]us43d demo[/bold]",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -69,18 +69,16 @@ _COMMON = {
     "home": (
         Annotated[
             Path | None,
-            typer.Option(
-                "--home", help="Folder of all data.  Without it $US43D_HOME, else ~/.us43d.", metavar="FOLDER"
-            ),
+            typer.Option("--home", help="Folder of all data. Default: $US43D_HOME, else ~/.us43d.", metavar="FOLDER"),
         ],
         None,
     ),
     "as_json": (
-        Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, and nothing else there.")],
+        Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")],
         False,
     ),
     "quiet": (
-        Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages, only results and errors.")],
+        Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")],
         False,
     ),
 }

@@ -1,7 +1,7 @@
 """Every exception of the project, in one tree.
 
     Us43dError                    exit 1   a known failure
-    ├── UsageError                exit 2   a name, option or configuration that cannot be meant
+    ├── UsageError                exit 2   an invalid name, option or configuration
     │   ├── UnknownName                    a source, release or preset nobody knows (with suggestions)
     │   └── ConfigError                    a training or build setting with an impossible value
     ├── RecipeError                        a recipe contradicts the contract

@@ -103,7 +103,7 @@ def plan(recipe: Recipe, home: Home) -> Plan:
     whole = recipe.published.bytes if size is None and route and not route.mirror else None
     return Plan(
         recipe.name,
-        _called(route) if route else "no way is known",
+        _called(route) if route else "no known download source",
         tuple(file.name for file in files),
         whole.value if whole else size,
         whole is not None and whole.estimate,
@@ -540,7 +540,8 @@ class _Work:
         if len(failures) == 1:
             what = worst.what if worst.what.startswith(f"{name}:") else f"{name}: {worst.what}"
         else:
-            what = f"{name}: none of its {len(failures)} ways worked.\n" + "\n".join(f"  - {each}" for each in reasons)
+            lines = "\n".join(f"  - {reason}" for reason in reasons)
+            what = f"All {len(failures)} download sources for {name} failed:\n{lines}"
         again = f"us43d fetch {name}"
         page = failures[0][0].url or recipe.homepage
         if isinstance(worst, VerifyError) or "browser" in worst.next or not worst.next:

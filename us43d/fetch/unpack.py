@@ -105,7 +105,7 @@ def _reader(each: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
     if each.kind == "single" and zips.disks_before(each.files[0]) == 0:  # something stands in front of it
         return zips.unpack
     if re.match(rb"\s*(<!doctype|<html|<\?xml)", head, re.IGNORECASE):
-        raise damaged(name, "it is no archive but a web page")
+        raise damaged(name, "it is a web page, not an archive")
     raise damaged(name, f"it is no zip, tar, RAR or 7z archive; it begins with {head[:8]!r}")
 
 

@@ -263,7 +263,7 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
     """`base` with the values of a TOML or JSON file laid over it, and `changes` over that.
 
     A file may name its own base: preset = "…". Under `model`, a model preset's name or single values may stand. Raises
-    ConfigError naming each value that cannot be meant, UnknownName for a preset nobody knows.
+    ConfigError naming each invalid value, UnknownName for a preset nobody knows.
     """
     values = _parsed(file) if file else {}
     if "preset" in values:
@@ -281,7 +281,7 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, each['loc'])) or 'config'}: {each['msg']}" for each in error.errors())
         where = f"{file}: " if file else ""
-        raise ConfigError(f"{where}the training configuration cannot be meant: {listed(faults)}.") from error
+        raise ConfigError(f"{where}invalid training configuration: {listed(faults)}.") from error
 
 
 def _parsed(file: Path) -> dict[str, Any]:

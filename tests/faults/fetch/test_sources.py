@@ -225,7 +225,7 @@ def test_mirror_that_agrees(server: Any, source: Any, sources: ModuleType, home:
 
 def test_all_ways_fail(server: Any, source: Any, sources: ModuleType, home: Home) -> None:
     server.files.clear()
-    with pytest.raises(FetchError, match="none of its 2 ways worked") as caught:
+    with pytest.raises(FetchError, match="All 2 download sources for") as caught:
         fetch(routed(source, way(server, 0), way(server, 1, mirror=True)), home, sources.patient())
     assert "answers 404" in caught.value.what
     assert f"from {server.base}/page0" in caught.value.next
@@ -400,7 +400,7 @@ def test_plan(server: Any, source: Any, sources: ModuleType, home: Home) -> None
         "here": False,
     }
     assert plan(routed(source, way(server, 0, size=7)), home).size == 7
-    assert plan(routed(source), home).way == "no way is known"
+    assert plan(routed(source), home).way == "no known download source"
     assert server.log == []
 
 

@@ -100,7 +100,7 @@ def test_eval_of_one_source_as_published(run: Run, corpus: Path, tmp_path: Path)
     assert "Split test of STU-Hospital: " in out
     assert "COCO average precision, class-agnostic" in out
     assert "BUSI" not in out
-    assert "page.html with pictures" in err
+    assert "page.html with images" in err
 
 
 def test_eval_compares_weights_of_one_run_and_of_two(run: Run, tmp_path: Path) -> None:
@@ -139,16 +139,16 @@ def test_public_weights_on_disk_are_in_the_table(run: Run, corpus: Path, tmp_pat
     [
         (("--weights", "one"), 2, "Give either --on with sources or --all."),
         (("--weights", "one", "--all", "--on", "busi"), 2, "Give either --on with sources or --all."),
-        (("--weights", "three", "--all"), 1, "There are no weights 'three'"),
+        (("--weights", "three", "--all"), 1, "Unknown weights 'three'"),
         (("--weights", "sam_vit_b", "--all"), 1, "Next: us43d weights get sam_vit_b"),
         (("--weights", "one", "--on", "bussi"), 2, "BUSI"),
         (("--weights", "one", "--on", "camus"), 2, "The corpus has no source CAMUS"),
         (("--weights", "one", "--all", "--corpus", "other"), 2, "There is no corpus 'other'"),
-        (("--weights", "one", "--all", "--clicks", "one"), 2, "--clicks 'one' is no list of numbers"),
+        (("--weights", "one", "--all", "--clicks", "one"), 2, "Invalid --clicks 'one'"),
         (("--weights", "one", "--all", "--prompt", "line"), 2, "line is no first prompt"),
-        (("--weights", "one", "--all", "--device", "cuda:99"), 2, "The device 'cuda:99' is not here."),
+        (("--weights", "one", "--all", "--device", "cuda:99"), 2, "Device 'cuda:99' not found."),
         (("--weights", "one", "--all", "--commercial"), 4, "forbidden by none, and not settled for BUSI, STU-Hospital"),
-        (("--compare", "one", "nowhere", "--all"), 1, "There are no weights 'nowhere'"),
+        (("--compare", "one", "nowhere", "--all"), 1, "Unknown weights 'nowhere'"),
     ],
 )
 def test_eval_refuses(run: Run, words: tuple[str, ...], code: int, why: str) -> None:
@@ -200,7 +200,7 @@ def test_in_and_out(alone: Run, corpus: Path, tmp_path: Path) -> None:
     code, _, err = alone("weights", "export", "mine", tmp_path / "hf", "--to", "huggingface")
     assert (code, "is there already" in err) == (2, True)
     code, _, err = alone("weights", "export", "none", tmp_path / "x", "--to", "meta")
-    assert (code, "There are no weights 'none'" in err) == (1, True)
+    assert (code, "Unknown weights 'none'" in err) == (1, True)
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_what_cannot_be_meant_is_refused(checkout: Path, args: tuple[str, ...], 
 def test_another_folder_is_no_checkout(tmp_path: Path) -> None:
     code, _, err = new(tmp_path, "Wrist-Set", "--structure", "needle")
     assert code == 2
-    assert "is no checkout of us43d" in err
+    assert "is not a checkout of us43d" in err
     assert list(tmp_path.iterdir()) == []
 
 
