@@ -71,7 +71,7 @@ def demo(
         proof = prove(_rows(builds))
         if not proof.sound:
             raise CheckError(f"The splits are not disjoint: {'; '.join(proof.lines())}.")
-    with _step(session, "train: preset tiny"):
+    with _step(session, "train: us43d-small, fine-tuned"):
         result = _train(session, corpus, fast)
     with _step(session, "eval: held-out groups"):
         evaluation = _evaluate(session, corpus, result, fast)
@@ -114,16 +114,18 @@ def _rows(builds: list[Path]) -> Iterator[dict[str, Any]]:
 def _train(session: Session, corpus: "Corpus", fast: bool) -> "Result":
     import shutil
 
-    from us43d.train.config import preset
+    from us43d.model import weights
+    from us43d.train.config import finetuning
     from us43d.train.loop import train
 
     run = session.home.runs / "demo"
     shutil.rmtree(run, ignore_errors=True)
-    config = preset("tiny")
-    if fast:  # whole pictures alone, as so few steps do not reach the mosaics
-        config = config.model_copy(update={"mosaic": 0.0}).shortened(200)
+    start = weights.shipped()
+    config = finetuning(weights.load(start).config).model_copy(update={"balance": "structure"})
+    if fast:
+        config = config.shortened(60)
     with session.progress("train", "steps") as move:
-        result = train(config, corpus, run, progress=move)
+        result = train(config, corpus, run, init=start, progress=move)
     if result.stopped:
         raise Interrupted
     return result
