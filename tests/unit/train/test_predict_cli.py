@@ -345,7 +345,7 @@ def test_everything_finds_each_thing_once(us43d, home: Path, picture: np.ndarray
         (("--box", "80,10,20,70"), 2, "is empty or outside of the 120 × 90 picture"),
         (("--box", "500,500,600,600"), 2, "is empty or outside of the 120 × 90 picture"),
         (("--point", "200,10"), 2, "The point 200,10 lies outside of the picture of 120 × 90 pixels"),
-        (("--point", "20,10,5"), 2, "neither 0 (outside) nor 1 (inside)"),
+        (("--point", "20,10,5"), 2, "Use 1 (inside) or 0 (outside)"),
         (("--box", "1,2,30,40", "--box", "5,5,9,9", "--point", "3,3"), 2, "Several boxes and points"),
         (("--prompts", "scan.png"), 2, "scan.png is not a COCO file with prompts"),
         (("--prompts", "none.json"), 2, "none.json is not a COCO file with prompts"),

@@ -42,6 +42,7 @@ _HOSTS: Mapping[RouteKind, Callable[[Route, Web], list[Remote]]] = {
     "grand_challenge": by_hand.resolve,
     "stanford_aimi": by_hand.resolve,
     "manual": by_hand.resolve,
+    "torrent": by_hand.resolve,
 }
 
 
