@@ -98,8 +98,8 @@ def run(session: Session, site: "Site", what: str, port: int | None, no_browser:
     if not no_browser:
         webbrowser.open(running.url)
     try:
-        while running.thread.is_alive():
-            running.thread.join(1)
+        while not running.ended.wait(1):
+            pass
     except KeyboardInterrupt:  # the usual way to end it
         session.say("the server has ended")
     finally:

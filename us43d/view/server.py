@@ -42,7 +42,7 @@ class Running(NamedTuple):
     url: str
     port: int
     stop: Callable[[], None]
-    thread: threading.Thread
+    ended: threading.Event
 
 
 def application(site: Site, hosts: Sequence[str], secret: str) -> ASGIApp:
@@ -73,11 +73,17 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
                             timeout_graceful_shutdown=2)  # fmt: skip
     server = uvicorn.Server(config)
 
+    # A join that Ctrl-C interrupts marks a running thread as stopped (Python 3.11): only an event tells its end.
+    ended = threading.Event()
+
     def run() -> None:
         try:
             asyncio.run(server.serve(sockets=[listener]))
         finally:
-            site.close()
+            try:
+                site.close()
+            finally:
+                ended.set()
 
     # In a thread of its own uvicorn leaves the signals to the command line.
     thread = threading.Thread(target=run, name="us43d-view", daemon=True)
@@ -85,16 +91,16 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
 
     def stop() -> None:
         server.should_exit = True
-        thread.join(5)
+        ended.wait(5)
         server.force_exit = True  # a request that still runs is given up: its thread must not outlive the interpreter
-        thread.join()  # the site closes in this thread: labels are written and the model's thread ends
+        ended.wait()  # the site closes in that thread: labels are written and the model's thread ends
 
     shown = (
         "127.0.0.1"
         if host in ("127.0.0.1", "localhost", "::1")
         else (host if host != "0.0.0.0" else socket.gethostname())
     )
-    return Running(f"http://{shown}:{number}{site.home}?token={secret}", number, stop, thread)
+    return Running(f"http://{shown}:{number}{site.home}?token={secret}", number, stop, ended)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
