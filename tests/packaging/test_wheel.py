@@ -49,7 +49,22 @@ def test_wheel_holds_every_file_of_the_tree(clone: Path, wheel: Path) -> None:
         for top, inside in MAPPED.items()
         for path in (clone / top).rglob("*")
         if path.is_file()
-        and path.suffix in {".py", ".json", ".csv", ".typed", ".html", ".css", ".toml", ".bib", ".js", ".svg"}
+        and path.suffix
+        in {
+            ".py",
+            ".json",
+            ".jsonl",
+            ".csv",
+            ".typed",
+            ".html",
+            ".css",
+            ".toml",
+            ".bib",
+            ".js",
+            ".svg",
+            ".md",
+            ".safetensors",
+        }
     }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith("us43d-")}
     assert held == wanted
