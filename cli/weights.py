@@ -190,15 +190,19 @@ def _public(file: Path) -> str | None:
     examples=(
         "us43d weights export ultrasam ultrasam-hf --to huggingface",
         "us43d weights export first first.pth --to meta",
+        "us43d weights export us43d-small small-onnx --to onnx",
     ),
 )
 def export(
     session: Session,
     name: Annotated[str, typer.Argument(help="Weights: a name, run, file or folder.", metavar="WEIGHTS")],
-    out: Annotated[Path, typer.Argument(help="File (meta, ultrasam) or folder (us43d, huggingface) to write.")],
+    out: Annotated[Path, typer.Argument(help="File (meta, ultrasam) or folder (other forms) to write.")],
     to: Annotated[
-        Literal["us43d", "meta", "ultrasam", "huggingface"],
-        typer.Option(help="meta: segment_anything .pth. ultrasam: mmengine .pth. huggingface: folder of SamModel."),
+        Literal["us43d", "meta", "ultrasam", "huggingface", "onnx"],
+        typer.Option(
+            help="meta: segment_anything .pth. ultrasam: mmengine .pth. huggingface: folder of SamModel. "
+            "onnx: folder of encoder, decoder and second look."
+        ),
     ],
     force: Force = False,
 ) -> None:
@@ -206,9 +210,15 @@ def export(
     from us43d.model.weights import export as write
     from us43d.model.weights import load
 
-    held = load(weights_of(session, name))
+    path = weights_of(session, name)
+    held = load(path)
     _free(out, force)
-    notes = write(held, out, to)
+    if to == "onnx":
+        from us43d.model.onnx import export_onnx
+
+        notes = export_onnx(held, out, path, _public(path))
+    else:
+        notes = write(held, out, to)
     session.answer({"path": out, "form": to, "notes": notes}, f"{out}: {to}, from the form {held.form}", *notes)
 
 

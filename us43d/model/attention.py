@@ -63,6 +63,8 @@ def chosen(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> str:
     Raises:
         ConfigError: US43D_ATTENTION names a backend that cannot do this.
     """
+    if torch.onnx.is_in_onnx_export():
+        return "one_hot"  # plain operators only
     learning = torch.is_grad_enabled()
     half = q.dtype in (torch.bfloat16, torch.float16)
     fits = half and max(len(rel_h), len(rel_w)) <= 64 and q.shape[-1] <= 128
