@@ -138,6 +138,7 @@ def predict(
     given += _structures(structure or [], model)
     trackers: dict[str, list[Tracker]] = {}  # of a clip, one per prompt
     lost: list[str] = []
+    absent: list[str] = []
 
     def followed(media: "Media", frame: "Frame") -> list["Segment"]:
         """The segments of a frame of a clip whose first frame is prompted."""
@@ -175,6 +176,8 @@ def predict(
         else:
             placed = [segment.within(prompt, region) for prompt in wanted] if crop_sector else wanted
             segments = segment.prompted(model, placed, refine=refine, postprocess=postprocess)
+            if len(segments) < len(placed):  # only a named structure can be absent
+                absent.append(f"{media.relative} {frame.number}")
         return [segment.whole(one, region, shape) for one in segments] if crop_sector else segments
 
     writer = segment.Writer(out)
@@ -194,6 +197,11 @@ def predict(
             session.warn(f"{prompts} has prompts for frames that are not there: {listed(unmet, 5)}.")
         else:
             session.say(f"prompts for other frames than {frame} are passed over: {listed(unmet, 5)}")
+    if absent:
+        session.say(
+            f"a named structure is absent (presence below {segment.PRESENT:g}) in {len(absent):,} frames: "
+            f"{listed(absent, 5)}"
+        )
     _tell(session, writer, writer.close(), failed)
     if failed:
         raise SomeFailed(
