@@ -35,8 +35,9 @@ docs: env        ## the documentation as a site in site/; a broken link fails
 reference: env   ## docs/cli.md from the commands' help
 	$(REFERENCE) > docs/cli.md
 
-lint: env        ## ruff, codespell
+lint: env        ## ruff, codespell, phrases of docs/style.md
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+	$(BIN)/python tools/prose.py
 
 format: env      ## ruff, writing
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
