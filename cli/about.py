@@ -126,7 +126,7 @@ def info(
 ) -> None:
     """Show one source: facts, licence, citation, known issues, and its state on this disk."""
     from us43d.cards.card import KINDS, counts
-    from us43d.cards.licences import USES, allows
+    from us43d.licences import USES, allows
 
     recipe = registry.find(name)
     disk = state(session.home, recipe)
@@ -272,7 +272,7 @@ def cite(
     session: Session, names: Names = None, every: Annotated[bool, typer.Option("--all", help="Every source.")] = False
 ) -> None:
     """Print BibTeX of sources; with --all, also of the collection and UltraSam."""
-    from us43d.cards.bibliography import ULTRASAM, bibtex
+    from us43d.bibliography import ULTRASAM, bibtex
 
     recipes = chosen(names or (), registry.recipes() if every else None, "cite")
     text = bibtex(citation for recipe in recipes for citation in recipe.citations)
@@ -294,7 +294,7 @@ def licences(
     ] = False,
 ) -> None:
     """List what the licences of sources permit and what is unknown. Default: the sources on this disk."""
-    from us43d.cards.licences import CAVEAT, allows, summary
+    from us43d.licences import CAVEAT, allows, summary
 
     if names or every:
         recipes = chosen(names or (), registry.recipes() if every else None, "licences")
@@ -353,8 +353,8 @@ def card(
     folder: Annotated[Path, typer.Option(help="Where the generated pages are.")] = Path("docs/cards"),
 ) -> None:
     """Print the card of a source, made from its facts; or update all generated pages of the documentation."""
+    from us43d.bibliography import bibtex
     from us43d.cards import pages
-    from us43d.cards.bibliography import bibtex
     from us43d.cards.card import card as page
     from us43d.cards.croissant import croissant
 

@@ -9,9 +9,10 @@ import typer
 from us43d import registry
 from us43d.contract import Collection, Profile, Recipe
 from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, listed
+from us43d.licences import refuse_uncommercial
 
 from .many import Outcome, each, finish
-from .options import Apart, Commercial, Every, Include, Jobs, Names, by_default, refuse_uncommercial, workers
+from .options import Apart, Commercial, Every, Include, Jobs, Names, by_default, workers
 from .output import Session
 from .select import State, chosen, on_disk
 from .tables import Columns, Table
@@ -116,7 +117,7 @@ def build(
     """Harmonize fetched sources into COCO shards, a manifest and leak-free splits."""
     recipes = sources(session, names, every, is_fetched, "build", collection)
     if commercial:
-        refuse_uncommercial(recipes, "build")
+        refuse_uncommercial({recipe.name: recipe.licence.terms for recipe in recipes}, "us43d build {} --commercial")
     built: dict[str, Path] = {}
 
     def work(recipe: Recipe) -> Outcome:
@@ -229,7 +230,7 @@ def corpus(
             "All builds here are excluded from a corpus by default.", next="us43d corpus --all --include external"
         )
     if commercial:
-        refuse_uncommercial(recipes, "corpus")
+        refuse_uncommercial({recipe.name: recipe.licence.terms for recipe in recipes}, "us43d corpus {} --commercial")
     builds = [newest(session, recipe, profile) for recipe in recipes]
     merged = _merge(session, builds, release or collection or profile, commercial)
     session.answer(_facts(merged), f"corpus {merged.path.name}: {_size(merged)}", f"in {merged.path}")

@@ -12,9 +12,10 @@ from us43d import registry
 from us43d.atomic import storage_errors
 from us43d.contract import Recipe
 from us43d.errors import LicenceError, LoginError, ManualFileError, Us43dError, UsageError, VerifyError
+from us43d.licences import refuse_uncommercial
 
 from .many import Outcome, attempt, each, failed, finish
-from .options import Commercial, Every, Names, refuse_uncommercial
+from .options import Commercial, Every, Names
 from .output import Session
 from .select import chosen, on_disk
 from .tables import Columns, Table
@@ -83,7 +84,7 @@ def fetch(
     if specimen and from_:
         raise UsageError("--specimen and --from exclude each other.", next="us43d fetch --help")
     if commercial:
-        refuse_uncommercial(recipes, "fetch")
+        refuse_uncommercial({recipe.name: recipe.licence.terms for recipe in recipes}, "us43d fetch {} --commercial")
     if dry_run:
         _show_plan(session, recipes)
         return

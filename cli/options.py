@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from us43d.contract import Recipe
-from us43d.errors import LicenceError, listed
 from us43d.machine import processors
 
-__all__ = ["Apart", "Commercial", "Every", "Include", "Jobs", "Names", "by_default", "refuse_uncommercial", "workers"]
+__all__ = ["Apart", "Commercial", "Every", "Include", "Jobs", "Names", "by_default", "workers"]
 
 
 class Apart(StrEnum):
@@ -61,25 +60,3 @@ def by_default(sources: Iterable[Recipe], include: Iterable[str]) -> tuple[list[
 def workers(jobs: int | None) -> int:
     """The number asked for, else the processors this process may use."""
     return processors() if jobs is None else jobs
-
-
-def refuse_uncommercial(recipes: Iterable[Recipe], verb: str) -> None:
-    """With --commercial: raise LicenceError naming the sources that are not known to allow commercial use."""
-    from us43d.cards.licences import allows
-
-    recipes = list(recipes)
-    verdicts = {recipe.name: allows(recipe.licence.terms, "commercial") for recipe in recipes}
-    forbidden = [name for name, verdict in verdicts.items() if verdict is False]
-    unknown = [name for name, verdict in verdicts.items() if verdict is None]
-    if not forbidden and not unknown:
-        return
-    parts = [
-        f"{listed(names, 50)} ({why})"
-        for names, why in ((forbidden, "non-commercial"), (unknown, "licence unknown or unsettled"))
-        if names
-    ]
-    allowed = " ".join(name for name, verdict in verdicts.items() if verdict is True)
-    raise LicenceError(
-        f"--commercial refuses {len(forbidden) + len(unknown)} of {len(recipes)} sources: {'; '.join(parts)}.",
-        next=f"us43d {verb} {allowed} --commercial" if allowed else "us43d licences --all --commercial",
-    )

@@ -1,11 +1,18 @@
-"""The licences the sources carry and what each allows.
+"""The licences the sources carry, what each allows, what a set of sources may be used for, and the refusal of others.
 
 None means that the point is not settled. A use that is not settled is treated as not allowed, and shown as unknown.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["LICENCES", "Terms", "terms"]
+from us43d.errors import LicenceError, listed
+
+__all__ = [
+    "CAVEAT", "LICENCES", "USES", "Summary", "Terms", "Use", "Verdict", "allows", "refuse_uncommercial", "summary",
+    "terms", "terms_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +58,99 @@ LICENCES: dict[str, Terms] = {terms.id: terms for terms in _KNOWN}
 def terms(id: str) -> Terms:
     """The terms of a licence id; KeyError for an id that is not in the table."""
     return LICENCES[id]
+
+
+Use: TypeAlias = Literal["research", "commercial", "derive", "redistribute"]
+
+USES: Mapping[Use, str] = {
+    "research": "train on it, for research",
+    "commercial": "train on it, commercially",
+    "derive": "publish what was made from it (converted masks, weights)",
+    "redistribute": "pass its images on",
+}
+
+CAVEAT = (
+    "Read from the licences' own words as the facts record them; no legal advice. Whether trained weights are derived "
+    "from their data is not settled in law; they are counted as derived here, to be on the safe side."
+)
+
+
+def allows(terms: Terms, use: Use) -> bool | None:
+    """Whether a licence allows a use; None where that is not settled.
+
+    A source without any stated licence allows nothing for certain. Research is what every stated licence here allows.
+    """
+    if use == "research":
+        return None if terms.id == "UNSTATED" else True
+    if use == "commercial":
+        return terms.commercial
+    if use == "derive":
+        return terms.derivatives
+    return terms.redistribute
+
+
+class Verdict(NamedTuple):
+    """The sources a use is allowed, forbidden and unknown for, each by name."""
+
+    use: Use
+    meaning: str
+    allowed: tuple[str, ...]
+    forbidden: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+class Summary(NamedTuple):
+    """verdicts: one per use. attribution, share_alike: sources whose licence binds the user to that.
+
+    by_licence: licence title → sources.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    attribution: tuple[str, ...]
+    share_alike: tuple[str, ...]
+    by_licence: dict[str, tuple[str, ...]]
+
+
+def summary(terms: Mapping[str, Terms]) -> Summary:
+    """Sum up source name → terms."""
+    names = sorted(terms, key=str.lower)
+
+    def those(use: Use, answer: bool | None) -> tuple[str, ...]:
+        return tuple(name for name in names if allows(terms[name], use) is answer)
+
+    titles = sorted({own.title for own in terms.values()})
+    return Summary(
+        tuple(Verdict(use, USES[use], those(use, True), those(use, False), those(use, None)) for use in USES),
+        tuple(name for name in names if terms[name].attribution),
+        tuple(name for name in names if terms[name].share_alike),
+        {title: tuple(name for name in names if terms[name].title == title) for title in titles},
+    )
+
+
+def terms_of(licence: Mapping[str, Any]) -> Terms:
+    """The terms as dataset.json and corpus.json hold them under "licence"."""
+    return Terms(**{name: licence[name] for name in Terms.__dataclass_fields__})
+
+
+def refuse_uncommercial(terms: Mapping[str, Terms], command: str) -> None:
+    """Refuse sources that are not known to allow commercial use.
+
+    Args:
+        terms: Name of each source → its terms.
+        command: What to run instead; "{}" stands for the names of the sources that do allow it.
+
+    Raises:
+        LicenceError: If a licence forbids commercial use or does not settle it.
+    """
+    by_answer = {a: [name for name in terms if allows(terms[name], "commercial") is a] for a in (False, None, True)}
+    refused = [
+        f"{what} {listed(by_answer[answer], 50)}"
+        for answer, what in ((False, "forbidden by"), (None, "not settled for"))
+        if by_answer[answer]
+    ]
+    if refused:
+        number = len(terms) - len(by_answer[True])
+        raise LicenceError(
+            f"--commercial refuses {number} of {len(terms)} sources. Commercial use is {', and '.join(refused)}.",
+            next=command.format(" ".join(by_answer[True])) if by_answer[True] else "us43d licences --all --commercial",
+        )

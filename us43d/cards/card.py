@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from us43d.cards.licences import USES, allows
 from us43d.contract import Facts, Route, Stated
 from us43d.errors import listed
+from us43d.licences import USES, allows
 
 __all__ = ["ACCESS", "KINDS", "card", "cell", "counts", "left_out", "link", "rounded", "table", "yes_no"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from us43d.cards.bibliography import key
+from us43d.bibliography import key
 from us43d.contract import Facts, RawFile, Route
 from us43d.errors import BuildError
 

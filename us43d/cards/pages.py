@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from us43d.cards.bibliography import ULTRASAM, bibtex
+from us43d.bibliography import ULTRASAM, bibtex
 from us43d.cards.card import card, cell, rounded, table
-from us43d.cards.licences import CAVEAT, summary
 from us43d.contract import Facts
+from us43d.licences import CAVEAT, summary
 
 __all__ = ["licences", "overview", "pages", "stale", "totals", "write"]
 

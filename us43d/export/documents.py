@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from us43d.cards.bibliography import ULTRASAM, bibtex
+from us43d.bibliography import ULTRASAM, bibtex
 from us43d.cards.card import cell, link, table, yes_no
-from us43d.cards.licences import CAVEAT, USES, allows, summary, terms_of
 from us43d.contract import Citation
 from us43d.export.selection import Selection
+from us43d.licences import CAVEAT, USES, allows, summary, terms_of
 
 __all__ = ["LICENCES", "README", "REFERENCES", "source", "written"]
 

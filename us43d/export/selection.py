@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.cards.licences import allows, terms_of
 from us43d.coco.segmentation import encode
 from us43d.contract import normalised
-from us43d.errors import LicenceError, UnknownName, UsageError, listed
+from us43d.errors import UnknownName, UsageError, listed
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
+from us43d.licences import refuse_uncommercial, terms_of
 
 __all__ = ["EXPORTED", "Category", "Item", "Options", "Selection", "Shape"]
 
@@ -217,7 +217,9 @@ class Selection:
                 f"Nothing of corpus {corpus.path.name} matches the options (splits {listed(options.splits)}).",
                 next="us43d export --help",
             )
-        self._licences()
+        if options.commercial:
+            names = {s["name"]: terms_of(s["licence"]) for s in self.exported_sources}
+            refuse_uncommercial(names, "us43d licences --all --commercial")
 
     def _categories(self, options: Options, category_of: NDArray[Any]) -> set[int]:
         """Ids of the taxonomy that the options keep."""
@@ -260,16 +262,6 @@ class Selection:
         taken = sum(len(rows) for rows in self.rows.values())
         skipped["in a split that was not chosen"] = int(chosen.sum()) - int(excluded.sum()) - taken
         self.skipped = {reason: number for reason, number in skipped.items() if number}
-
-    def _licences(self) -> None:
-        if not self.options.commercial:
-            return
-        refused = [s["name"] for s in self.exported_sources if allows(terms_of(s["licence"]), "commercial") is not True]
-        if refused:
-            raise LicenceError(
-                f"--commercial refuses {listed(refused)}: the licence forbids commercial use, or does not settle it.",
-                next="us43d licences --all --commercial",
-            )
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.rows.values())

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import atomic
-from us43d.cards.bibliography import ULTRASAM, bibtex
-from us43d.cards.licences import CAVEAT, allows, summary, terms_of
+from us43d.bibliography import ULTRASAM, bibtex
 from us43d.contract import Citation
-from us43d.errors import BuildError, LicenceError, listed
+from us43d.errors import BuildError, listed
 from us43d.harmonize import shards
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus
+from us43d.licences import CAVEAT, refuse_uncommercial, summary, terms_of
 from us43d.splits import duplicate_links, known_duplicates
 
 __all__ = ["excluded_by", "merge"]
@@ -106,11 +106,8 @@ def _dataset(path: Path) -> dict[str, Any]:
 def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str, Any]:
     """What the whole may be used for. Raises LicenceError where commercial use was asked for and is not allowed."""
     terms = {dataset["name"]: terms_of(dataset["licence"]) for dataset in datasets}
-    if commercial and (refused := [name for name in terms if allows(terms[name], "commercial") is not True]):
-        raise LicenceError(
-            f"--commercial refuses {listed(refused)}: their licences forbid commercial use, or leave it open.",
-            next="us43d licences --all --commercial",
-        )
+    if commercial:
+        refuse_uncommercial(terms, "us43d corpus {} --commercial")
     said = summary(terms)
     return {
         "commercial": commercial,

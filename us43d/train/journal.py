@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import us43d
 from us43d import atomic
-from us43d.errors import ConfigError, LicenceError, listed
+from us43d.errors import ConfigError, listed
 from us43d.harmonize.corpus import Corpus
-from us43d.licences import terms
+from us43d.licences import refuse_uncommercial, terms, terms_of
 from us43d.model import weights
 from us43d.model.published import PUBLISHED, identify
 from us43d.train.config import TrainConfig
@@ -151,13 +151,9 @@ def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record
     for each in used:
         by_licence.setdefault(each["licence"]["title"], []).append(each["name"])
     answers = {each["name"]: each["licence"]["commercial"] for each in used}
-    forbidden, unknown, allowed = ([n for n, a in answers.items() if a is answer] for answer in (False, None, True))
-    if commercial and (forbidden or unknown):
-        raise LicenceError(
-            f"Commercial use is forbidden by {listed(forbidden, 60) or 'none'}, and not settled for "
-            f"{listed(unknown, 60) or 'none'}.",
-            next=f"us43d corpus {' '.join(allowed)} --release commercial" if allowed else "us43d licences --commercial",
-        )
+    if commercial:
+        refuse_uncommercial({s["name"]: terms_of(s["licence"]) for s in used}, "us43d corpus {} --release commercial")
+    forbidden, unknown = ([name for name, a in answers.items() if a is answer] for answer in (False, None))
     verdict = False if forbidden else None if unknown else True
     return {"by_licence": by_licence, "commercial": verdict, "forbidden": forbidden, "unknown": unknown}
 

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from us43d.cards.licences import CAVEAT
 from us43d.harmonize.corpus import SPECK
+from us43d.licences import CAVEAT
 from us43d.masks import read
 from us43d.view import thumbs
 from us43d.view.catalogue import Catalogue, Query

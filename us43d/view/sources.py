@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from starlette.exceptions import HTTPException
 
-from us43d.cards.licences import CAVEAT
+from us43d.licences import CAVEAT
 from us43d.view.catalogue import Catalogue, Facet
 from us43d.view.pages import render
 

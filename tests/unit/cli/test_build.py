@@ -200,8 +200,8 @@ def test_commercial_refuses_and_names(home: Home) -> None:
     fetched(home, "stu", "camus")
     said = us43d(home, "build", "--all", "--commercial")
     assert said.code == 4
-    assert "CAMUS (non-commercial)" in said.err
-    assert "STU-Hospital (licence unknown or unsettled)" in said.err
+    assert "forbidden by CAMUS" in said.err
+    assert "not settled for STU-Hospital" in said.err
     assert latest(home, "CAMUS") is None
 
 
