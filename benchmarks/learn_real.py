@@ -88,7 +88,7 @@ def main() -> None:
         result = train(settings, corpus, folder / "run", init=arguments.init, device=arguments.device, report=tell)
         wall, processor = time.perf_counter() - begun, time.process_time() - used
         model = weights.load(result.weights).model()
-        table = validate(model, corpus, held_out(corpus, settings), torch.device("cpu"), bf16=False)
+        table = validate(model, corpus, held_out(corpus, settings), torch.device("cpu"), "float32")
     finally:
         shutil.rmtree(folder)
 

@@ -45,8 +45,8 @@ _ENDS = ("", ".pth", ".safetensors")
 def weights_of(session: Session, name: str | None) -> Path:
     """A file or folder as given, else one of that name among the home's weights, else the result of a run.
 
-    Of a run that has not ended the newest checkpoint is taken. Without a name, the weights that come with us43d; the
-    user is told. Raises WeightsError.
+    Of a run, the weights with the best validation score; without a validation those of its last step, or of its newest
+    checkpoint. Without a name, the weights that come with us43d. The user is told which. Raises WeightsError.
     """
     from us43d.model.published import PUBLISHED
     from us43d.model.weights import SHIPPED, shipped
@@ -60,17 +60,36 @@ def weights_of(session: Session, name: str | None) -> Path:
     given = Path(name).expanduser()
     for place in (given, *(session.home.weights / f"{name}{end}" for end in _ENDS), session.home.runs / name):
         if place.is_dir() and (place / "log.jsonl").is_file():
-            result = place / "weights"
-            found = result if result.is_dir() else checkpoint.latest(place / "checkpoints")
-            if found is None:
+            result = next((path for path in (place / checkpoint.BEST, place / "weights") if path.is_dir()), None)
+            result = result or checkpoint.latest(place / "checkpoints")
+            if result is None:
                 raise WeightsError(f"The run {place} has saved no weights yet.", next="us43d weights show")
-            return found
+            session.say(f"weights: {_of_run(place, result)}")
+            return result
         if place.exists():
             return place
     raise WeightsError(
         f"Unknown weights {name!r}: not a file, and not in {session.home.weights} or {session.home.runs}.",
         next=f"us43d weights get {name}" if name in PUBLISHED else "us43d weights show",
     )
+
+
+def _of_run(run: Path, chosen: Path) -> str:
+    """Which weights of a run were chosen."""
+    import json
+
+    from us43d.train.checkpoint import BEST
+
+    try:
+        meta = json.loads((chosen / "config.json").read_text("utf-8"))["meta"]
+        step = f"step {meta['step']:,} of the run {run.name}"
+        score = f"{meta['validation']['score']:.3f}" if chosen.name == BEST else ""
+    except (OSError, ValueError, KeyError, TypeError):  # reading the weights says what is wrong with them
+        return str(chosen)
+    if not score:
+        return step
+    last = f"; for the last step: --weights {run / 'weights'}" if (run / "weights").is_dir() else ""
+    return f"{step}, with the best validation score ({score}){last}"
 
 
 def on_disk(session: Session) -> dict[str, Path]:

@@ -238,6 +238,7 @@ def _again() -> str:
 def _tell(session: Session, result: "Result", read: "Corpus") -> None:
     data = {
         "weights": result.weights,
+        "best": result.best,
         "run": result.run,
         "step": result.step,
         "stopped": result.stopped,
@@ -260,4 +261,5 @@ def _tell(session: Session, result: "Result", read: "Corpus") -> None:
         if result.stopped
         else f"weights in {result.weights}"
     )
-    session.answer(data, *shown, last)
+    best = [f"best validation score in {result.best}; --weights {result.run.name} uses it"] if result.best else []
+    session.answer(data, *shown, *best, last)

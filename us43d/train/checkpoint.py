@@ -6,14 +6,18 @@
 
 Chance has no state of its own: every step seeds itself from the run's seed, and a draw from its place in the sequence,
 so that the step's number is the state of the sampler and of all generators.
+
+Training waits for a copy of the state in host memory alone; a thread writes it to disk.
 """
 
+import copy
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +26,17 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from us43d import atomic
-from us43d.errors import TrainError
+from us43d.errors import ConfigError, TrainError
 from us43d.model import weights
 from us43d.model.network import UltraSam
 
-__all__ = ["finished", "latest", "load", "plain", "save", "tidy"]
+__all__ = ["BEST", "VERSION", "Writer", "finished", "latest", "load", "plain", "tidy"]
+
+#: Of what state.json and state.safetensors mean. 1 (not written in state.json): the optimizer had one group, in which
+#: norms, biases, embeddings and position tables decayed like all other weights.
+VERSION = 2
+#: The folder of the weights with the best validation score, in that of a run.
+BEST = "best"
 
 _STATE = "state.json"
 #: What state.json must have for a run to go on.
@@ -35,46 +45,126 @@ _NAME = re.compile(r"step_(\d{1,12})")
 _TENSORS = "state.safetensors"
 
 
-def save(
-    folder: Path,
-    step: int,
-    model: nn.Module,
-    average: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
-    keep: int,
-    write: Callable[[Path], None],
-) -> Path:
-    """Write folder/step_<step> and remove all but the newest `keep`. state: JSON kept for `load`. write: writes the
-    weights to use into a folder. Raises StorageError; what was there before stays."""
-    from safetensors.torch import save_file
+class Writer:
+    """Writes checkpoints in a thread, one at a time, while training goes on.
 
-    final = folder / f"step_{step:06}"
-    temporary = folder / f".{final.name}.tmp"
-    with atomic.storage_errors(final, "The checkpoints before it are intact."):
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        write(temporary)
-        tensors = _named("model", model.state_dict())
+    Args:
+        folder: The folder of the checkpoints.
+        best: The folder of the best weights.
+        keep: How many of the newest are kept, beside the best.
+        model: A model like those that are saved; copied once.
+    """
+
+    def __init__(self, folder: Path, best: Path, keep: int, model: nn.Module) -> None:
+        self.folder, self.best, self.keep = folder, best, keep
+        self._weights = copy.deepcopy(model).requires_grad_(False).to("cpu")
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[Path] | None = None
+
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        average: nn.Module | None,
+        optimizer: torch.optim.Optimizer,
+        state: dict[str, Any],
+        write: Callable[[nn.Module, Path], None],
+        card: Callable[[Path], None],
+        best: int | None,
+    ) -> None:
+        """Copy the state to host memory and start writing folder/step_<step>; older checkpoints are removed then.
+
+        Args:
+            step: Steps done.
+            model: The model that is trained.
+            average: The average of its weights, if there is one.
+            optimizer: Its state is saved, too.
+            state: JSON kept for `load`.
+            write: Writes a model, the one to use, into a folder. Called in the thread.
+            card: Writes what goes with the best weights into a folder. Called in the thread.
+            best: Step of the best checkpoint, which is kept; its weights become the best ones if it is this one.
+
+        Raises:
+            StorageError: The checkpoint before this one could not be written. Those before it are intact.
+        """
+        self.wait()
+        self._weights.load_state_dict((model if average is None else average).state_dict())
+        tensors = _copied("model", model.state_dict())
         if average is not None:
-            tensors |= _named("average", average.state_dict())
+            tensors |= _copied("average", average.state_dict())
         for number, held in optimizer.state_dict()["state"].items():
-            tensors |= _named(f"optimizer.{number}", held)
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary / _TENSORS)
-        for file in temporary.iterdir():
-            atomic.open_to_others(file)
-        digests = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
-        atomic.write_bytes(temporary / _STATE, json.dumps({"step": step, "files": digests} | state, indent=1).encode())
-        for file in temporary.iterdir():
-            _sync(file)
-        if final.exists():
-            _remove(final)
-        temporary.rename(final)
-        _sync(folder)
-        for old in finished(folder)[:-keep]:
-            _remove(old)
-    return final
+            tensors |= _copied(f"optimizer.{number}", held)
+        content = {"step": step, "version": VERSION} | state
+        self._pending = self._thread.submit(self._write, step, tensors, content, write, card, best)
+
+    def check(self) -> None:
+        """Raise the error of a checkpoint that could not be written; do not wait."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until the checkpoint is on disk. Raises StorageError."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def close(self) -> None:
+        """Wait for the thread and end it. What failed in it is raised by `wait` alone."""
+        self._thread.shutdown()
+
+    def _write(
+        self,
+        step: int,
+        tensors: dict[str, Tensor],
+        state: dict[str, Any],
+        write: Callable[[nn.Module, Path], None],
+        card: Callable[[Path], None],
+        best: int | None,
+    ) -> Path:
+        from safetensors.torch import save_file
+
+        folder = self.folder
+        final = folder / f"step_{step:06}"
+        temporary = folder / f".{final.name}.tmp"
+        with atomic.storage_errors(final, "The checkpoints before it are intact."):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            write(self._weights, temporary)
+            save_file(tensors, temporary / _TENSORS)
+            for file in temporary.iterdir():
+                atomic.open_to_others(file)
+            digests = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
+            atomic.write_bytes(temporary / _STATE, json.dumps({"files": digests} | state, indent=1).encode())
+            for file in temporary.iterdir():
+                _sync(file)
+            if final.exists():
+                _remove(final)
+            temporary.rename(final)
+            _sync(folder)
+        if best == step:
+            _name_best(final, self.best, card)
+        with atomic.storage_errors(final, "The checkpoints are intact."):
+            for old in finished(folder)[: -self.keep]:
+                if best is None or old.name != f"step_{best:06}":
+                    _remove(old)
+        return final
+
+
+def _name_best(checkpoint: Path, place: Path, card: Callable[[Path], None]) -> None:
+    """Make `place` the weights of a checkpoint, in one rename. card: writes what goes with weights into a folder.
+
+    Raises:
+        StorageError: The disk is full or read-only; the checkpoint is intact.
+    """
+    temporary = place.with_name(f".{place.name}.tmp")
+    with atomic.storage_errors(place, "The checkpoints are intact."):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name in (weights.TENSORS, weights.CONFIG):
+            atomic.link_or_copy(checkpoint / name, temporary / name)
+        card(temporary)
+        atomic.replace_dir(temporary, place)
 
 
 def latest(folder: Path) -> Path | None:
@@ -83,7 +173,12 @@ def latest(folder: Path) -> Path | None:
 
 
 def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Bring all three to the state of a checkpoint; returns its JSON. Raises TrainError if it cannot be read."""
+    """Bring all three to the state of a checkpoint; returns its JSON.
+
+    Raises:
+        TrainError: It cannot be read.
+        ConfigError: Another version of us43d wrote it.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -91,6 +186,12 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
         state = json.loads((path / _STATE).read_text("utf-8"))
         if not isinstance(state, dict) or not state.keys() >= _KEYS or not isinstance(state["step"], int):
             raise ValueError(f"{_STATE} is not that of a checkpoint")
+        if state.get("version") != VERSION:
+            raise ConfigError(
+                f"{path} was written by another version of us43d, whose optimizer applied weight decay to other "
+                "parameters; it cannot be resumed, but its weights can be trained further.",
+                next=f"us43d train --init {path} --run NEW_NAME   (with the settings of the run)",
+            )
         for name, digest in state.get("files", {}).items():
             if _digest(path / name) != digest:
                 raise ValueError(f"{name} was changed since it was saved")
@@ -147,9 +248,10 @@ def _remove(path: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _named(prefix: str, state: dict[str, Any]) -> dict[str, Tensor]:
-    # Tensors that share memory are refused by safetensors; clones are cheap beside the disk.
-    return {f"{prefix}.{name}": value.clone() for name, value in state.items() if isinstance(value, Tensor)}
+def _copied(prefix: str, state: dict[str, Any]) -> dict[str, Tensor]:
+    """Copies in host memory; training changes the originals while they are written."""
+    tensors = {name: value.detach() for name, value in state.items() if isinstance(value, Tensor)}
+    return {f"{prefix}.{name}": value.to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

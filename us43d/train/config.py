@@ -103,14 +103,17 @@ class TrainConfig(BaseModel):
     lora: int = Field(default=0, ge=0)
     freeze: tuple[Literal["image_encoder", "prompt_encoder", "mask_decoder", "second_look"], ...] = ()
 
-    # How it is computed. workers: loader processes; 0 loads in the training process.
-    precision: Literal["bf16", "float32"] = "bf16"
+    # How it is computed. precision: fp16, with a scaled loss, is for GPUs without bf16. workers: loader processes; 0
+    # loads in the training process.
+    precision: Literal["bf16", "fp16", "float32"] = "bf16"
     compile: bool = False
     checkpointing: bool = False
     workers: int = Field(default=4, ge=0)
 
-    # What is kept. validation_images: at most so many of the validation split, always the same.
+    # What is kept. validation_images: at most so many of the validation split, always the same. patience: the run ends
+    # after so many validations in a row without a better score; 0 never ends it early.
     validate_every: int = Field(default=1000, ge=1)
+    patience: int = Field(default=0, ge=0)
     validation_images: int = Field(default=512, ge=0)
     save_every: int = Field(default=1000, ge=1)
     keep: int = Field(default=3, ge=1)

@@ -79,6 +79,18 @@ class Journal:
         if self.report:
             self.report(record)
 
+    @property
+    def draws(self) -> bool:
+        """Whether `show` does something: in the process that leads, where TensorBoard is installed."""
+        return self._board is not None
+
+    def show(self, step: int, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Add images (h, w, 3) RGB to TensorBoard."""
+        if self._board is not None:
+            for n, image in enumerate(images):
+                self._board.add_image(f"validation/{n}", image, step, dataformats="HWC")
+            self._board.flush()
+
     def of(self, kind: str) -> list[Record]:
         return [each for each in self.records if each["kind"] == kind]
 

@@ -4,7 +4,8 @@ The run's folder:
 
     log.jsonl       one record a line (journal.py)
     checkpoints/    step_<n>/, each complete (checkpoint.py)
-    weights/        the result: model.safetensors and config.json
+    weights/        those of the last step: model.safetensors and config.json
+    best/           those of the step with the best validation score
     tensorboard/    where TensorBoard is installed
 
 Under torchrun every process runs `train`; the first one writes.
@@ -35,6 +36,7 @@ from us43d.train import card, checkpoint
 from us43d.train.config import TrainConfig
 from us43d.train.data import batches
 from us43d.train.journal import NOTHING, UNKNOWN, Journal, Record, began, licences, origin, refuse_external, seen
+from us43d.train.optimizer import adamw
 from us43d.train.tasks import task_of
 from us43d.train.team import Team, assembled
 
@@ -44,13 +46,20 @@ __all__ = ["FREE", "Result", "rate", "train"]
 _LEARNT = 20
 #: What may differ when a run goes on: how it is computed, how often it is looked at, and when it ends; not what is
 #: computed. micro_batch belongs to them, unless batches are made of images of one aspect.
-FREE = {"compile", "checkpointing", "workers", "validate_every", "save_every", "keep", "log_every", "steps"}
+FREE = {
+    "compile", "checkpointing", "workers", "validate_every", "save_every", "keep", "log_every", "steps", "patience"
+}  # fmt: skip
+#: Images of TensorBoard at every validation.
+_SHOWN = 4
+#: The least factor of the loss in fp16: gradients that overflow even so are not those of a sound model.
+_LEAST_SCALE = 1.0
 
 
 @dataclass(frozen=True)
 class Result:
     """weights: folder of the final weights; of the last checkpoint if the run was stopped. curve, validation: the log's
-    records of steps and of validations. stopped: a signal ended the run before its last step; resuming goes on."""
+    records of steps and of validations. stopped: a signal ended the run before its last step; resuming goes on. best:
+    folder of the weights with the best validation score, None without validation."""
 
     weights: Path
     run: Path
@@ -58,6 +67,7 @@ class Result:
     stopped: bool
     curve: list[Record] = field(default_factory=list)
     validation: list[Record] = field(default_factory=list)
+    best: Path | None = None
 
 
 def train(
@@ -88,7 +98,9 @@ def train(
             )
         journal = Journal(run_folder, team, report)
         try:
-            return _Run(config, corpus, run_folder, team, journal, init).train(resume, progress)
+            run = _Run(config, corpus, run_folder, team, journal, init)
+            with contextlib.closing(run.writer):
+                return run.train(resume, progress)
         except TrainError as error:
             if journal.file.exists():
                 newest = checkpoint.latest(run_folder / "checkpoints")
@@ -137,15 +149,15 @@ class _Run:
         self.task.encoder(self.model).checkpointing = config.checkpointing  # type: ignore[assignment]
         # The average of the weights over the last steps; the model itself where none is wanted.
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.ema else None
+        if config.patience and not self.task.held_out:
+            raise ConfigError("patience needs a validation split; no image is held out.", next="--set patience=0")
         rates = self.task.rates(self.model)
         self.trained = [parameter for _, those in rates for parameter in those]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": those, "factor": factor} for factor, those in rates],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=team.on_gpu,
-        )
+        self.optimizer = adamw(self.model, rates, config, fused=team.on_gpu)
+        self.scaler = torch.amp.GradScaler(team.device.type, enabled=config.precision == "fp16")
+        self.writer = checkpoint.Writer(self.checkpoints, folder / checkpoint.BEST, config.keep, self.model)
         self.step = 0
+        self.scores: list[tuple[int, float]] = []  # (step, score) of every validation
         self.window = [0.0] * (len(self.task.parts) + 1)  # sums since the last record, then how many items
         self.pending: _Sums | None = None  # those of the last step, while the GPU may still be computing them
 
@@ -175,13 +187,15 @@ class _Run:
         per_step = config.batch // (config.micro_batch * team.world)
         self._clock()
         with _asked_to_stop() as asked:
-            while self.step < config.steps:
+            while self.step < config.steps and not self._exhausted():
+                self.writer.check()
                 micro = [next(micro_batches) for _ in range(per_step)]
                 prompts, stop = team.sums([sum(map(task.count, micro)), asked.is_set()])
                 if stop:
                     self._settle()
                     self._save()
-                    return self._result(checkpoint.latest(self.checkpoints) or self.checkpoints)
+                    self.writer.wait()
+                    return self._result(checkpoint.latest(self.checkpoints) or self.checkpoints, stopped=True)
                 self._learn(micro, int(prompts))
                 self.step += 1
                 if progress and team.leads:
@@ -192,16 +206,25 @@ class _Run:
                     self._settle()
                 if last or self.step % config.log_every == 0:
                     self._note()
-                if task.held_out and (last or self.step % config.validate_every == 0):
+                validated = bool(task.held_out) and (last or self.step % config.validate_every == 0)
+                if validated:
                     self._validate()
-                if last or self.step % config.save_every == 0:
+                if not last and self._exhausted():
+                    last = True
+                    if self.step % config.log_every:
+                        self._note()
+                    text = f"Early stopping: no better score in {config.patience} validations."
+                    self.journal.write({"kind": "note", "step": self.step, "text": text})
+                # The best is saved at once, so that a run never resumes from before it.
+                if last or self.step % config.save_every == 0 or (validated and self._best() == self.step):
                     self._save()
+        self.writer.wait()
         place = self.folder / "weights"
         if team.leads:
             meta = self._meta()
             task.save(self.average or self.model, place, meta)
             card.write(place, meta, self.corpus, config, task.quality)
-        return self._result(place)
+        return self._result(place, stopped=False)
 
     def _learn(self, micro: list[Any], prompts: int) -> None:
         """One step of the optimizer on the micro-batches of this process. prompts: those of all processes."""
@@ -216,11 +239,13 @@ class _Run:
             with self.objective.no_sync() if more else contextlib.nullcontext():
                 loss, sums = self.objective(batch.to(team.device))
                 # The mean over all prompts; DistributedDataParallel takes the mean over the processes.
-                (loss * (team.world / prompts)).backward()
+                self.scaler.scale(loss * (team.world / prompts)).backward()
             totals += sums
-        summed = team.summed(totals.double())
+        summed = team.summed(totals.to(team.precise))
+        self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, config.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)  # does nothing where a gradient overflowed in fp16
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             # Fast at first, so that the random beginning is soon forgotten.
@@ -228,7 +253,7 @@ class _Run:
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         self._settle()  # the step before: by now the GPU has work for a whole step, so the host may wait
-        self.pending = _Sums(torch.cat([summed, norm.double()[None]]), prompts, self.step + 1)
+        self.pending = _Sums(torch.cat([summed, norm.to(summed)[None]]), prompts, self.step + 1)
 
     def _settle(self) -> None:
         """Add the pending step's sums to the window.
@@ -240,7 +265,9 @@ class _Run:
             return
         pending, self.pending = self.pending, None
         *summed, norm = pending.values()
-        if not (math.isfinite(summed[0]) and math.isfinite(norm)):
+        # In fp16 a gradient may overflow: the step was left out, and the loss is scaled by less from then on.
+        overflow = self.scaler.is_enabled() and self.scaler.get_scale() >= _LEAST_SCALE
+        if not (math.isfinite(summed[0]) and (overflow or math.isfinite(norm))):
             loss = summed[0] / pending.prompts
             raise TrainError(
                 f"The loss became {loss:g}, the norm of its gradient {norm:g}, in step {pending.step}.",
@@ -252,9 +279,24 @@ class _Run:
         team = self.team
         mine = self.task.held_out[team.rank :: team.world]
         rows = self.task.validate(self.average or self.model, mine, team.device)
-        table = np.concatenate(team.gathered(rows))
-        self.journal.write({"kind": "validation", "step": self.step} | self.task.summary(table))
+        summary = self.task.summary(np.concatenate(team.gathered(rows)))
+        score = self.task.score(summary)
+        if score is not None:
+            self.scores.append((self.step, score))
+        self.journal.write({"kind": "validation", "step": self.step, "score": score} | summary)
+        if self.journal.draws:
+            shown = self.task.shown(self.average or self.model, self.task.held_out[:_SHOWN], team.device)
+            self.journal.show(self.step, shown)
         self._clock()
+
+    def _best(self) -> int | None:
+        """The step of the best validation score, the first of equal ones."""
+        return max(self.scores, key=lambda pair: pair[1])[0] if self.scores else None
+
+    def _exhausted(self) -> bool:
+        """Whether `patience` validations in a row brought no better score."""
+        since = sum(step > (self._best() or 0) for step, _ in self.scores)
+        return 0 < self.config.patience <= since
 
     # ------------------------------------------------------------------------------------------------ keeping the state
 
@@ -292,14 +334,22 @@ class _Run:
         if state["corpus"] != self.corpus.digest:
             raise TrainError(f"The run in {self.folder} was begun on another corpus, of digest {state['corpus']}.")
         self.step, self.window, self.init = state["step"], state["window"], state.get("init")
+        self.scores = [(step, score) for step, score in state["scores"]]
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
 
     def _save(self) -> None:
         if self.team.leads:
             config = json.loads(self.config.model_dump_json())
-            state = {"config": config, "corpus": self.corpus.digest, "window": self.window, "init": self.init}
-            checkpoint.save(
-                self.checkpoints, self.step, self.model, self.average, self.optimizer, state, self.config.keep,
-                lambda place: self.task.save(self.average or self.model, place, self._meta()),
+            state = {
+                "config": config, "corpus": self.corpus.digest, "window": self.window, "init": self.init,
+                "scores": self.scores, "scaler": self.scaler.state_dict(),
+            }  # fmt: skip
+            meta, best = self._meta(), self._best()
+            self.writer.save(
+                self.step, self.model, self.average, self.optimizer, state,
+                lambda model, place: self.task.save(model, place, meta),
+                lambda place: card.write(place, meta, self.corpus, self.config, self.task.quality), best,
             )  # fmt: skip
         self._clock()
 
@@ -331,9 +381,12 @@ class _Run:
             if one["id"] < len(drawn) and drawn[one["id"]] >= _LEARNT
         }
 
-    def _result(self, place: Path) -> Result:
-        stopped = self.step < self.config.steps
-        return Result(place, self.folder, self.step, stopped, self.journal.of("step"), self.journal.of("validation"))
+    def _result(self, place: Path, *, stopped: bool) -> Result:
+        best = self.folder / checkpoint.BEST
+        return Result(
+            place, self.folder, self.step, stopped, self.journal.of("step"), self.journal.of("validation"),
+            best if best.is_dir() else None,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------ how it goes
 
@@ -353,7 +406,9 @@ class _Run:
             if team.on_gpu and config.task == "promptable":  # of the others the arithmetic is not counted
                 best = flops.peak(torch.cuda.get_device_name(team.device))
                 done = flops.step(config.model, config.batch, round(prompts / steps)) / seconds
-                record["mfu"] = done / (best * team.world) if best and config.precision == "bf16" else None
+                record["mfu"] = done / (best * team.world) if best and config.precision != "float32" else None
+            if self.scaler.is_enabled():
+                record["loss_scale"] = self.scaler.get_scale()
             if team.on_gpu:
                 record["peak_gigabytes"] = torch.cuda.max_memory_allocated(team.device) / 1e9
         self.journal.write(record)

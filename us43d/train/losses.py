@@ -13,6 +13,7 @@ from us43d.model import look, prompts
 from us43d.model.network import PADDING, STRUCTURE, Features, UltraSam
 from us43d.train.config import TrainConfig
 from us43d.train.data import Batch, normalise, normalise_crops
+from us43d.train.precision import autocast
 
 __all__ = ["PARTS", "MaskLoss", "Objective", "dice_loss", "focal_loss", "mask_iou"]
 
@@ -69,7 +70,7 @@ class Objective(nn.Module):
             # What is thinner than half a low-resolution pixel keeps the pixels it fills most.
             target = (target >= target.flatten(1).amax(1).clamp(max=0.5)[:, None, None]).float()
         target = target[batch.target_of]
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with autocast(device, config.precision):
             features = self.model.encode(normalise(batch.images, batch.inner)).take(batch.image_of)
             passes = self._looked(batch, features, target) if config.model.look else self._refined(
                 batch, features, target

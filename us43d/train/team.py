@@ -31,6 +31,11 @@ class Team:
     def on_gpu(self) -> bool:
         return self.device.type == "cuda"
 
+    @property
+    def precise(self) -> torch.dtype:
+        """The type of sums on the device; Apple's GPUs have no float64."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
     def sums(self, values: Sequence[float]) -> list[float]:
         """Sum numbers of the host over all processes, without waiting for a GPU."""
         return [float(value) for value in self.summed(torch.tensor(values, dtype=torch.float64)).tolist()]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from us43d import report
 from us43d.errors import TrainError
 from us43d.evaluate.metrics import overlap
 from us43d.harmonize.corpus import Corpus
@@ -18,8 +19,9 @@ from us43d.model.network import UltraSam
 from us43d.model.predictor import Predictor, box_prompts, point_prompts
 from us43d.train import data
 from us43d.train.config import TrainConfig
+from us43d.train.precision import autocast
 
-__all__ = ["COLUMNS", "held_out", "summary", "validate"]
+__all__ = ["COLUMNS", "held_out", "shown", "summary", "validate"]
 
 #: What `validate` gives for each instance: row of the source, of the group, and Dice of three ways to a mask.
 COLUMNS = ("source", "group", "box", "point", "ellipse")
@@ -44,7 +46,7 @@ def held_out(corpus: Corpus, config: TrainConfig) -> list[tuple[int, list[int]]]
 
 @torch.inference_mode()
 def validate(
-    model: UltraSam, corpus: Corpus, images: list[tuple[int, list[int]]], device: torch.device, bf16: bool
+    model: UltraSam, corpus: Corpus, images: list[tuple[int, list[int]]], device: torch.device, precision: str
 ) -> NDArray[np.float64]:
     """One row of COLUMNS for every instance of `images`. One refinement, masks at the picture's own size."""
     training = model.training
@@ -55,7 +57,7 @@ def validate(
         boxes = [prompts.box_of(mask) for mask in masks]
         points = [prompts.point(mask, prompts.fixed(str(corpus.annotations["id"][row]))) for mask, row in
                   zip(masks, rows, strict=True)]  # fmt: skip
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with autocast(device, precision):
             encoded = predictor.encode(corpus.picture(image))
             by = [
                 predictor.segment(encoded, xy.to(device), labels.to(device))
@@ -70,6 +72,27 @@ def validate(
             found.append([*place, *(overlap(mask, guess)[0] for guess in guesses)])
     model.train(training)
     return np.array(found, np.float64).reshape(-1, len(COLUMNS))
+
+
+@torch.inference_mode()
+def shown(
+    model: UltraSam, corpus: Corpus, images: list[tuple[int, list[int]]], device: torch.device, precision: str
+) -> list[NDArray[np.uint8]]:
+    """Draw the outlines of truth and prediction for the exact boxes on images; (h, w, 3) RGB."""
+    training = model.training
+    predictor = Predictor(model, device=str(device))
+    drawings = []
+    for image, rows in images:
+        pixels, masks = corpus.picture(image), [corpus.mask(row) for row in rows]
+        boxes = torch.tensor(np.stack([prompts.box_of(mask) for mask in masks]))
+        with autocast(device, precision):
+            encoded = predictor.encode(pixels)
+            xy, labels = box_prompts(boxes, encoded.scale)
+            predicted = predictor.segment(encoded, xy.to(device), labels.to(device))
+        outlines = {"truth": np.any(masks, axis=0), "found": np.any([one.mask for one in predicted], axis=0)}
+        drawings.append(report.overlay(pixels, outlines))
+    model.train(training)
+    return drawings
 
 
 def summary(table: NDArray[np.float64], corpus: Corpus) -> dict[str, Any]:

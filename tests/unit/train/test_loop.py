@@ -10,11 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,7 @@ from us43d.model.vit import ImageEncoder
 from us43d.train import checkpoint, config, data, journal, loop, losses
 from us43d.train.config import PRESETS, TrainConfig
 from us43d.train.loop import rate, train
+from us43d.train.optimizer import adamw, without_decay
 from us43d.train.tasks import promptable
 
 
@@ -96,7 +99,7 @@ def test_a_run_leaves_all_it_should(blobs: Corpus, small: TrainConfig, tmp_path:
     assert 0.5 < result.validation[-1]["ellipse_dice"] < 1
     assert all(each["images_per_second"] > 0 for each in result.curve)
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert names == ["step_000004", "step_000008", "step_000012"]
+    assert names == ["step_000006", "step_000008", "step_000012"]  # 6 for its validation
     predictor = Predictor.from_weights(result.weights)
     predictor.set_image(blobs.picture(0))
     assert predictor.predict(box=(5, 5, 40, 40)).mask.shape == blobs.picture(0).shape[:2]
@@ -134,6 +137,12 @@ def test_curves_for_tensorboard(blobs: Corpus, small: TrainConfig, tmp_path: Pat
         assert [each.value for each in curve] == pytest.approx([each[name] for each in result.curve])
     (tested,) = drawn.Scalars("validation/box_dice")
     assert (tested.step, tested.value) == (8, pytest.approx(result.validation[0]["box_dice"]))
+    pictures = [tag for tag in drawn.Tags()["images"] if tag.startswith("validation/")]
+    assert len(pictures) == settings.validation_images
+    (shown,) = drawn.Images(pictures[0])
+    drawn_on = cv2.imdecode(np.frombuffer(shown.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    assert max(drawn_on.shape) == 320
+    assert (drawn_on.max(2) - drawn_on.min(2)).max() > 100  # outlines in colour on a grey image
 
 
 def test_only_so_many_checkpoints_are_kept(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
@@ -351,7 +360,7 @@ def test_sigkill_never_breaks_a_checkpoint(blobs: Corpus, small: TrainConfig, tm
         assert newest is not None
         assert _step(newest) > reached
         logged = [each["step"] for each in journal.read(tmp_path / "run" / "log.jsonl") if each["kind"] == "step"]
-        assert logged[-1] - _step(newest) <= settings.save_every
+        assert logged[-1] - _step(newest) <= 2 * settings.save_every  # one more while the thread writes
         model = UltraSam(settings.model)
         state = checkpoint.load(newest, model, UltraSam(settings.model), torch.optim.AdamW(model.parameters()))
         assert state["step"] == _step(newest)
@@ -383,6 +392,164 @@ class _Stop:
         self.left -= record["kind"] == "step"
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+# ------------------------------------------------------------------------------------------------- the best, the end
+
+
+def _scored(patch: pytest.MonkeyPatch, *scores: float) -> None:
+    """Validations have these scores, whatever they measure; step 2 the first, step 4 the second."""
+    patch.setattr(loop._Run, "_validate", _validated(scores))
+
+
+def _validated(scores: tuple[float, ...]) -> Callable[[loop._Run], None]:
+    original = loop._Run._validate
+
+    def validate(self: loop._Run) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(self.task), "score", lambda task, summary: scores[self.step // 2 - 1])
+            original(self)
+
+    return validate
+
+
+def test_the_best_checkpoint_is_kept(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    """Though it is not the newest; after a stop and resume, too. The first of equal scores is the best."""
+    settings = _changed(small, steps=8, validate_every=2, save_every=6, keep=1, milestones=())
+    scores = (0.5, 0.9, 0.9, 0.3)
+    for name in ("whole", "parts"):
+        with pytest.MonkeyPatch.context() as patch:
+            _scored(patch, *scores)
+            if name == "parts":
+                with pytest.MonkeyPatch.context() as inner:
+                    _stop_after(inner, 5)
+                    assert train(settings, blobs, tmp_path / name).stopped
+            result = train(settings, blobs, tmp_path / name, resume=name == "parts")
+        kept = sorted(path.name for path in (tmp_path / name / "checkpoints").iterdir())
+        assert kept == ["step_000004", "step_000008"]
+        assert result.best == tmp_path / name / "best"
+        assert json.loads((result.best / "config.json").read_text())["meta"]["validation"]["score"] == 0.9
+        assert {"README.md", "references.bib"} <= {path.name for path in result.best.iterdir()}
+        best, last = weights.load(result.best).state, weights.load(result.weights).state
+        average = load_file(tmp_path / name / "checkpoints" / "step_000004" / "state.safetensors")
+        assert all(torch.equal(value, average[f"average.{key}"]) for key, value in best.items())
+        assert any(not torch.equal(value, last[key]) for key, value in best.items())
+
+
+def test_early_stopping(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    settings = _changed(small, steps=12, validate_every=2, save_every=100, log_every=5, patience=2)
+    with pytest.MonkeyPatch.context() as patch:
+        _scored(patch, 0.5, 0.9, 0.3, 0.9, 0.95, 0.1)
+        ended = train(settings, blobs, tmp_path / "run")
+        assert (ended.step, ended.stopped) == (8, False)
+        assert [each["step"] for each in ended.curve] == [5, 8]
+        notes = [each["text"] for each in journal.read(tmp_path / "run" / "log.jsonl") if each["kind"] == "note"]
+        assert notes == ["Early stopping: no better score in 2 validations."]
+        assert train(settings, blobs, tmp_path / "run", resume=True).step == 8
+        longer = train(_changed(settings, patience=3), blobs, tmp_path / "run", resume=True)
+    assert (longer.step, longer.stopped) == (12, False)
+    assert json.loads((tmp_path / "run" / "best" / "config.json").read_text())["meta"]["step"] == 10
+    with pytest.raises(ConfigError, match="patience needs a validation split"):
+        train(_changed(settings, validation_images=0), blobs, tmp_path / "other")
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread writes the first one only when two more steps are done; it is that of its own step nevertheless."""
+    settings = _changed(small, steps=8, save_every=4, validation_images=0)
+    whole = train(settings, blobs, tmp_path / "whole")
+    learnt, save, learn = threading.Event(), checkpoint.weights.save, loop._Run._learn
+
+    def slow(*args: Any, **kwargs: Any) -> None:
+        assert learnt.wait(60)
+        save(*args, **kwargs)
+
+    def watched(self: loop._Run, micro: list[data.Batch], prompts: int) -> None:
+        learn(self, micro, prompts)
+        if self.step == 5:
+            learnt.set()
+
+    monkeypatch.setattr(checkpoint.weights, "save", slow)
+    monkeypatch.setattr(loop._Run, "_learn", watched)
+    train(settings, blobs, tmp_path / "run")
+    for file in ("model.safetensors", "state.safetensors"):
+        name = Path("checkpoints", "step_000004", file)
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert _equal(whole, loop.Result(tmp_path / "run" / "weights", tmp_path, 8, False))
+
+
+# ----------------------------------------------------------------------------------------------------------- optimizer
+
+
+def test_what_does_not_decay() -> None:
+    """The names of one model of each kind, by what they are; all others decay."""
+    model = UltraSam.random(PRESETS["tiny"].model, 0)
+    spared = without_decay(model)
+    block = "image_encoder.blocks.0"
+    assert {name for name in spared if name.startswith(f"{block}.")} == {
+        f"{block}.{name}"
+        for name in (
+            "norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "attn.qkv.bias", "attn.proj.bias",
+            "attn.rel_pos_h", "attn.rel_pos_w", "mlp.lin1.bias", "mlp.lin2.bias",
+        )
+    }  # fmt: skip
+    assert {name for name in spared if "embed" in name or "token" in name.rpartition(".")[0].rpartition(".")[2]} == {
+        "image_encoder.pos_embed", "image_encoder.patch_embed.proj.bias", "prompt_encoder.not_a_point_embed.weight",
+        "prompt_encoder.no_mask_embed.weight", "mask_decoder.iou_token.weight", "mask_decoder.mask_tokens.weight",
+        *(f"prompt_encoder.point_embeddings.{n}.weight" for n in range(4)),
+    }  # fmt: skip
+    conv = UltraSam.random(PRESETS["nano"].model, 0)
+    spared = without_decay(conv)
+    assert {"prompt_encoder.structure_embeddings.weight", "mask_decoder.presence_token.weight",
+            "image_encoder.stages.1.1.norm1.weight", "second_look.stem.1.weight"} <= spared  # fmt: skip
+    decayed = {name: value for name, value in conv.named_parameters() if name not in spared}
+    assert all(value.ndim >= 2 for value in decayed.values())
+    assert {"image_encoder.stages.0.0.0.weight", "second_look.mask.weight",
+            "mask_decoder.transformer.layers.0.mlp.lin1.weight"} <= decayed.keys()  # fmt: skip
+    settings = PRESETS["nano"]
+    optimizer = adamw(conv, [(0.1, list(conv.parameters()))], settings, fused=False)
+    assert [(group["weight_decay"], group["factor"]) for group in optimizer.param_groups] == [
+        (settings.weight_decay, 0.1), (0.0, 0.1),
+    ]  # fmt: skip
+    assert {id(value) for value in optimizer.param_groups[0]["params"]} == {id(value) for value in decayed.values()}
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    settings = _changed(small, steps=4, save_every=4)
+    train(settings, blobs, tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "step_000004" / "state.json"
+    state = json.loads(file.read_text())
+    del state["version"]
+    file.write_text(json.dumps(state))
+    kept = _content(tmp_path / "run")
+    with pytest.raises(ConfigError, match="written by another version of us43d") as caught:
+        train(settings, blobs, tmp_path / "run", resume=True)
+    assert f"--init {file.parent} " in str(caught.value.next)
+    assert _content(tmp_path / "run") == kept
+
+
+def test_float16_with_a_scaled_loss(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    """Close to float32; the scale is part of the state; a gradient that overflows leaves its step out."""
+    single = train(_changed(small, steps=4), blobs, tmp_path / "single")
+    settings = _changed(small, steps=8, precision="fp16", save_every=4)
+    with pytest.MonkeyPatch.context() as patch:
+        # Overflows in the first steps, so that the scale changes before and after the stop.
+        patch.setattr(torch.amp, "GradScaler", functools.partial(torch.amp.GradScaler, init_scale=2.0**24))
+        whole = train(settings, blobs, tmp_path / "whole")
+        with pytest.MonkeyPatch.context() as inner:
+            _stop_after(inner, 4)
+            train(settings, blobs, tmp_path / "parts")
+        scales = [each["loss_scale"] for each in whole.curve]
+        assert scales[0] < 2.0**24
+        state = json.loads((tmp_path / "parts" / "checkpoints" / "step_000004" / "state.json").read_text())
+        assert state["scaler"]["scale"] == scales[3]
+    parts = train(settings, blobs, tmp_path / "parts", resume=True)
+    assert _curve(parts) == _curve(whole)
+    assert _equal(parts, whole)
+    half = train(_changed(small, steps=4, precision="fp16"), blobs, tmp_path / "half")
+    for one, other in zip(_curve(single), _curve(half), strict=True):
+        assert one[1] == pytest.approx(other[1], rel=0.03)
 
 
 # ------------------------------------------------------------------------------------------------------- bad beginnings

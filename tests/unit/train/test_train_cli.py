@@ -108,13 +108,21 @@ def test_a_scheduler_stops_it(us43d, data: Path, tmp_path: Path, processes: int)
     )
 
 
-def test_going_on_needs_no_settings_again(us43d, data: Path) -> None:
+def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> None:
     assert us43d("train", "--data", data, *SMALL, "--run", "first")[0] == 0
     code, _, err = us43d("train", "--data", data, *SMALL, "--run", "first")
     assert (code, "holds a run already" in err) == (2, True)
     code, out, err = us43d("train", "--data", data, "--run", "first", "--resume", "--json")
     assert code == 0, err
     assert json.loads(out)["step"] == 4
+    code, _, err = us43d("predict", data.parent / "000.png", "--weights", "first", "--box", "5,5,40,40")
+    assert code == 0, err
+    best = json.loads((tmp_path / "home" / "runs" / "first" / "best" / "config.json").read_text())["meta"]
+    score = best["validation"]["score"]
+    assert f"step {best['step']} of the run first, with the best validation score ({score:.3f})" in err
+    shutil.rmtree(tmp_path / "home" / "runs" / "first" / "best")
+    code, _, err = us43d("predict", data.parent / "000.png", "--weights", "first", "--box", "5,5,40,40")
+    assert (code, "weights: step 4 of the run first\n" in err) == (0, True), err
     code, _, err = us43d("train", "--data", data, "--run", "first", "--resume", "--set", "seed=3")
     assert (code, "seed was 0" in err) == (2, True)
 

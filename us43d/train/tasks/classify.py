@@ -25,6 +25,7 @@ from us43d.model.network import LOWER_RIGHT, UPPER_LEFT, ModelConfig, UltraSam
 from us43d.train.config import TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
+from us43d.train.precision import autocast
 from us43d.train.tasks import images
 
 __all__ = ["Classifier", "Classify", "Item", "chances", "classify", "items", "load", "make"]
@@ -100,7 +101,7 @@ class _Objective(nn.Module):
 
     def forward(self, batch: Drawn) -> tuple[Tensor, Tensor]:
         device = batch.images.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with autocast(device, self.config.precision):
             logits = self.model(batch)
         log = F.log_softmax(logits.float(), 1).gather(1, batch.labels[:, None])[:, 0]
         loss = (-self.weights.to(device)[batch.labels] * (1 - log.exp()) ** GAMMA * log).sum()
@@ -267,6 +268,13 @@ class Classify:
         found = scored(table[:, 1].astype(np.int64), table[:, 2:])._asdict()
         counts = {"instances": len(table), "groups": len(np.unique(table[:, 0]))}
         return {name: None if np.isnan(value) else round(value, 5) for name, value in found.items()} | counts
+
+    def score(self, summary: Record) -> float | None:
+        """Macro F1."""
+        return summary["f1"]
+
+    def shown(self, model: Classifier, wanted: Sequence[Item], device: torch.device) -> list[NDArray[np.uint8]]:
+        return []  # a class is no outline
 
     def save(self, model: Classifier, place: Path, meta: Mapping[str, Any]) -> None:
         task = {"name": self.config.task, "classes": self.classes, "target": self.config.target,

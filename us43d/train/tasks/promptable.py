@@ -52,10 +52,18 @@ class Promptable:
         return losses.Objective(model, self.config)
 
     def validate(self, model: UltraSam, items: list[Any], device: torch.device) -> NDArray[np.float64]:
-        return validation.validate(model, self.corpus, items, device, self.config.precision == "bf16")
+        return validation.validate(model, self.corpus, items, device, self.config.precision)
 
     def summary(self, table: NDArray[np.float64]) -> Record:
         return validation.summary(table, self.corpus)
+
+    def score(self, summary: Record) -> float | None:
+        """The mean of box and point Dice, macro over the sources."""
+        macro = summary["macro"]
+        return (macro["box_dice"] + macro["point_dice"]) / 2
+
+    def shown(self, model: UltraSam, items: list[Any], device: torch.device) -> list[NDArray[np.uint8]]:
+        return validation.shown(model, self.corpus, items, device, self.config.precision)
 
     def save(self, model: UltraSam, place: Path, meta: Mapping[str, Any]) -> None:
         weights.save(checkpoint.plain(model), place, meta)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from us43d import report
 from us43d.errors import Us43dError, UsageError
 from us43d.evaluate.metrics import overlap
 from us43d.harmonize.corpus import SPECK, Corpus
@@ -24,6 +25,7 @@ from us43d.model.network import ModelConfig, UltraSam
 from us43d.train.config import TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
+from us43d.train.precision import autocast
 from us43d.train.tasks import images
 
 __all__ = ["Semantic", "SemanticNetwork", "load", "make", "segment", "truth"]
@@ -82,7 +84,7 @@ class _Objective(nn.Module):
 
     def forward(self, batch: Drawn) -> tuple[Tensor, Tensor]:
         device = batch.images.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with autocast(device, self.config.precision):
             logits = self.model(normalise(batch.images, batch.inner))
         logits, target = logits.float(), batch.targets.long()
         inside = target != OUTSIDE
@@ -240,6 +242,21 @@ class Semantic:
             record[name] = round(float(np.mean(by)), 5)
         structures = {self.classes[int(n) - 1]: round(float(table[table[:, 1] == n, 2].mean()), 5) for n in numbers}
         return record | {"structures": structures}
+
+    def score(self, summary: Record) -> float | None:
+        """The mean over the structures of their mean Dice."""
+        return summary.get("dice")
+
+    def shown(self, model: SemanticNetwork, wanted: Sequence[int], device: torch.device) -> list[NDArray[np.uint8]]:
+        training, drawings = model.training, []
+        model.eval()
+        for image in wanted:
+            pixels = self.corpus.picture(image)
+            outlines = {"truth": truth(self.corpus, image, self.numbers) > 0,
+                        "found": segment(model, pixels, str(device)) > 0}  # fmt: skip
+            drawings.append(report.overlay(pixels, outlines))
+        model.train(training)
+        return drawings
 
     def save(self, model: SemanticNetwork, place: Path, meta: Mapping[str, Any]) -> None:
         task = {"name": "semantic", "classes": self.classes, "network": self.config.network,

@@ -52,6 +52,12 @@ class Task(Protocol):
     def summary(self, table: NDArray[np.float64]) -> Record:
         """What the log says of all rows."""
 
+    def score(self, summary: Record) -> float | None:
+        """The number of a summary by which checkpoints are compared, larger is better; None if nothing was measured."""
+
+    def shown(self, model: nn.Module, items: Sequence[Any], device: torch.device) -> list[NDArray[np.uint8]]:
+        """Images (h, w, 3) RGB of some of `held_out`, with truth and prediction."""
+
     def save(self, model: nn.Module, place: Path, meta: Mapping[str, Any]) -> None:
         """Write the weights to use into the folder `place`. Raises StorageError."""
 

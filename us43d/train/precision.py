@@ -1,0 +1,12 @@
+"""Half precision: the part of a step that is computed in bf16 or fp16."""
+
+import torch
+
+__all__ = ["autocast"]
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Compute in a precision of `TrainConfig` on a device; float32 leaves everything as it is."""
+    return torch.autocast(device.type, _HALF.get(precision, torch.bfloat16), enabled=precision in _HALF)
