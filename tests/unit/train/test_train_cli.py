@@ -115,13 +115,14 @@ def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> 
     code, out, err = us43d("train", "--data", data, "--run", "first", "--resume", "--json")
     assert code == 0, err
     assert json.loads(out)["step"] == 4
-    code, _, err = us43d("predict", data.parent / "000.png", "--weights", "first", "--box", "5,5,40,40")
+    words = "predict", data.parent / "000.png", "--weights", "first", "--box", "5,5,40,40", "--out", tmp_path / "out"
+    code, _, err = us43d(*words)
     assert code == 0, err
     best = json.loads((tmp_path / "home" / "runs" / "first" / "best" / "config.json").read_text())["meta"]
     score = best["validation"]["score"]
     assert f"step {best['step']} of the run first, with the best validation score ({score:.3f})" in err
     shutil.rmtree(tmp_path / "home" / "runs" / "first" / "best")
-    code, _, err = us43d("predict", data.parent / "000.png", "--weights", "first", "--box", "5,5,40,40")
+    code, _, err = us43d(*words)
     assert (code, "weights: step 4 of the run first\n" in err) == (0, True), err
     code, _, err = us43d("train", "--data", data, "--run", "first", "--resume", "--set", "seed=3")
     assert (code, "seed was 0" in err) == (2, True)
