@@ -113,7 +113,7 @@ FILES = {"recipes/facts/{}.toml": FACTS, "recipes/{}.py": RECIPE, "recipes/speci
     "new",
     panel="Contributing",
     examples=(
-        "us43d new LUMINOUS --structure muscle",
+        "us43d new Wrist-Set --structure needle",
         "us43d new 4CH-Set --slug four_chamber_set --structure fetal_heart",
     ),
 )

@@ -125,6 +125,27 @@ def s1_sonobase(root: Path) -> None:
     moved(test, **{"Test-Expanded-3-channel-Labels": "Expanded-3-channel-Labels"})
 
 
+def busi_whu_flat(root: Path) -> None:
+    """One folder of images and one of masks."""
+    for kind in ("img", "gt"):
+        (root / "BUSI-WHU" / kind).mkdir(parents=True)
+        for path in sorted(root.rglob(f"{kind}/ori/*.bmp")):
+            shutil.move(path, root / "BUSI-WHU" / kind / path.name)
+    shutil.rmtree(next(root.glob("BUSI_WHU*")))
+
+
+def busi_whu_png(root: Path) -> None:
+    """PNG files, masks called as their images."""
+    import cv2
+
+    for path in sorted(root.rglob("*.bmp")):
+        kind = "masks" if path.stem.endswith("_anno") else "images"
+        to = path.parents[2] / kind / f"{path.stem.removesuffix('_anno')}.png"
+        to.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(to), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+        path.unlink()
+
+
 def fass_whole(root: Path) -> None:
     """The inner archive in a folder of the same name."""
     below("Fetal Abdominal Structures Segmentation Dataset Using Ultrasonic Images")(root)
@@ -167,7 +188,11 @@ SHAPES: dict[tuple[str, int], Shape] = {
     ("acouslic", 1): below("acouslic-ai-train-set"),
 }
 #: Spellings that are in use beside those of the sources.
-OTHERS = {("s1", "SonoBase"): s1_sonobase}
+OTHERS = {
+    ("s1", "SonoBase"): s1_sonobase,
+    ("busi_whu", "flat"): busi_whu_flat,
+    ("busi_whu", "PNG"): busi_whu_png,
+}
 #: Their images have other names or are others.
 OTHER_KEYS = {("mmotu_2d", 1), ("mmotu_3d", 1), ("ddti", 3)}
 

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from us43d.masks.convert import *
     from us43d.masks.hdf5 import *
+    from us43d.masks.matlab import *
     from us43d.masks.metaimage import *
+    from us43d.masks.nrrd import *
     from us43d.masks.pickled import *
     from us43d.masks.read import *
 
-_MODULES = ("read", "convert", "metaimage", "pickled", "hdf5")
+_MODULES = ("read", "convert", "metaimage", "nrrd", "matlab", "pickled", "hdf5")
 
 
 def __getattr__(name: str) -> Any:
     # A module of its own is for the import system to find: training imports `rle` where h5py is not installed.
-    if not name.startswith("_") and name not in (*_MODULES, "rle", "components"):
+    if not name.startswith("_") and name not in (*_MODULES, "rle", "components", "stacks"):
         for module in _MODULES:
             loaded = importlib.import_module(f"{__name__}.{module}")
             if name in loaded.__all__:

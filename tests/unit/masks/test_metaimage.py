@@ -101,10 +101,35 @@ def test_damaged_pixels(tmp_path: Path) -> None:
         "NDims = 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
         "NDims = 3\nDimSize = 4 x 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
         "NDims = 3\nDimSize = 99999 99999 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
-        "NDims = 3\nDimSize = 4 4 4\nElementNumberOfChannels = 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+        "NDims = 3\nDimSize = 4 4 4\nElementNumberOfChannels = 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = LIST\n",
+        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = a%d.raw 1 4 1\n",
+        "NDims = 3\nDimSize = 4 4 4\nHeaderSize = -1\nElementType = MET_UCHAR\nElementDataFile = a.mha\n",
+        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = missing.raw\n",
     ],
 )
 def test_no_stack_of_pictures(tmp_path: Path, head: str) -> None:
     (tmp_path / "a.mha").write_text(head)
     with pytest.raises(UnreadableFile, match=r"a\.mha"):
         masks.mha_shape(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_in_a_file_beside_it(tmp_path: Path, compressed: bool, channels: int) -> None:
+    shape = (40, 52) if channels == 1 else (40, 52, channels)
+    array = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=channels == 3), str(tmp_path / "a.mhd"), compressed)
+    pixels = tmp_path / ("a.zraw" if compressed else "a.raw")
+    assert masks.mha_pixels(tmp_path / "a.mhd") == pixels
+    assert masks.mha_shape(tmp_path / "a.mhd")[0] == (52, 40)
+    assert np.array_equal(masks.mha_frame(tmp_path / "a.mhd", 0), array)
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    (tmp_path / "a.mhd").rename(upper / "A.MHD")
+    pixels.rename(upper / pixels.name.upper())
+    assert np.array_equal(masks.mha_frame(upper / "A.MHD", 0), array)
+    (upper / pixels.name.upper()).write_bytes(b"\0" * 100)
+    (upper / "A.MHD").rename(upper / "b.mhd")
+    with pytest.raises(UnreadableFile, match=r"is cut short|is damaged"):
+        masks.mha_frame(upper / "b.mhd", 0)
