@@ -77,7 +77,14 @@ def predict(
         bool, typer.Option("--everything", help="Segment from a grid of points and keep masks that differ.")
     ] = False,
     grid: Annotated[int, typer.Option(min=1, max=128, help="--everything: points along the longer side.")] = 16,
-    min_score: Annotated[float, typer.Option(help="--everything: lowest predicted IoU.")] = 0.5,
+    min_score: Annotated[float, typer.Option(help="--everything: lowest predicted IoU.")] = 0.8,
+    min_stability: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="--everything: lowest stability, the IoU of the masks at logits ± --stability-offset."
+        ),
+    ] = 0.8,
+    stability_offset: Annotated[float, typer.Option(min=0, help="--everything: offset of the logits.")] = 1.0,
     overlap: Annotated[
         float, typer.Option(min=0, max=1, help="--everything: masks with a higher IoU count as one.")
     ] = 0.7,
@@ -171,7 +178,14 @@ def predict(
         model.set_image(frame.pixels[y0:y1, x0:x1])
         if everything:
             segments = segment.everything(
-                model, grid=grid, min_score=min_score, overlap=overlap, refine=refine, postprocess=postprocess
+                model,
+                grid=grid,
+                min_score=min_score,
+                min_stability=min_stability,
+                stability_offset=stability_offset,
+                overlap=overlap,
+                refine=refine,
+                postprocess=postprocess,
             )
         else:
             placed = [segment.within(prompt, region) for prompt in wanted] if crop_sector else wanted

@@ -1,7 +1,9 @@
 """us43d predict: every kind of input, what is written, and what is refused."""
 
 import importlib
+import inspect
 import json
+import math
 import shutil
 import signal
 from pathlib import Path
@@ -13,7 +15,7 @@ from pycocotools import mask as coco
 
 from us43d import pictures
 from us43d.errors import ImageError
-from us43d.model import weights
+from us43d.model import segment, weights
 from us43d.model.network import PRESETS, UltraSam
 from us43d.model.predictor import Predictor
 from us43d.model.segment import everything
@@ -317,21 +319,58 @@ def test_prompts_of_single_frames(us43d, picture: np.ndarray) -> None:
 def test_everything_finds_each_thing_once(us43d, home: Path, picture: np.ndarray) -> None:
     predictor = Predictor.from_weights(home / "weights" / "small")
     predictor.set_image(picture)
-    found = everything(predictor, grid=4, min_score=-10, overlap=0.7)
+    found = everything(predictor, grid=4, min_score=-10, min_stability=0, overlap=0.7)
     assert found
     assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
     for n, one in enumerate(found):
         for other in found[:n]:
             both = (one.mask & other.mask).sum()
             assert both / (one.mask | other.mask).sum() <= 0.7
-    every = everything(predictor, grid=4, min_score=-10, overlap=1.0)
+    every = everything(predictor, grid=4, min_score=-10, min_stability=0, overlap=1.0)
     assert len(every) == 12  # 4 × 3 points, none suppressed
-    assert everything(predictor, grid=4, min_score=10) == []
+    assert everything(predictor, grid=4, min_score=10, min_stability=0) == []
     cv2.imwrite("scan.png", picture)
     code, out, _ = us43d("predict", "scan.png", "--weights", "small", "--everything", "--min-score", "10")
     assert code == 0
     assert "nothing was found" in out
     assert written(Path("predictions"))["annotations"] == []
+
+
+def test_everything_rejects_unstable_masks(us43d, home: Path, picture: np.ndarray) -> None:
+    """By SAM's stability score, for which each mask is compared with itself at two thresholds."""
+    logits = np.float32([[-3, -0.5, 0.5, 3], [-3, -0.5, 2, 3]])
+    assert segment.stability(logits, 1.0) == 3 / 6  # above 1: three; above −1: six
+    assert segment.stability(logits, 0.0) == 1
+    assert segment.stability(logits - 10, 1.0) == 0
+    predictor = Predictor.from_weights(home / "weights" / "small")
+    predictor.set_image(picture)
+
+    def scores(**options: float) -> list[float]:
+        return [one.score for one in everything(predictor, grid=4, min_score=-10, overlap=1.0, **options)]
+
+    every = scores(min_stability=0)
+    offset = float(np.median(np.abs(predictor.predict(points=[(60, 45)]).logits)))  # of random weights
+    values = []
+    for j, i in np.ndindex(3, 4):
+        shown = predictor.predict(points=[((i + 0.5) * 30 - 0.5, (j + 0.5) * 30 - 0.5)])
+        rows = math.ceil(shown.logits.shape[0] * predictor.encoded.inner[0] / predictor.model.config.image_size)
+        values.append(segment.stability(shown.logits[:rows], offset))
+    middle = float(np.median(values))
+    assert min(values) < middle < max(values)
+    assert len(scores(min_stability=middle, stability_offset=offset)) == sum(value >= middle for value in values)
+    assert len(every) == 12
+    cv2.imwrite("scan.png", picture)
+    for words, count in (((), 0), (("--min-stability", "0"), 1)):
+        options = "--min-score", "-10", "--min-stability", "1", "--stability-offset", "9", *words
+        assert us43d("predict", "scan.png", "--weights", "small", "--everything", "--grid", "4", *options)[0] == 0
+        assert (len(written(Path("predictions"))["annotations"]) > 0) == bool(count)
+
+
+def test_the_thresholds_of_the_command_are_those_of_the_library() -> None:
+    command = inspect.signature(importlib.import_module("us43d.cli.predict").predict).parameters
+    library = inspect.signature(everything).parameters
+    for name in ("grid", "min_score", "min_stability", "stability_offset", "overlap"):
+        assert command[name].default == library[name].default
 
 
 @pytest.mark.parametrize(
