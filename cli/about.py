@@ -368,7 +368,7 @@ def card(
             made = _build_described(session, recipe) if build else croissant(recipe)
             session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))
         else:
-            text = f"{page(recipe)}{_left_out(session, recipe)}" if format == "md" else bibtex(recipe.citations)
+            text = f"{page(recipe)}{_of_build(session, recipe)}" if format == "md" else bibtex(recipe.citations)
             session.answer({"name": recipe.name, "format": format, "text": text}, text.rstrip("\n"))
         return
     if write:
@@ -393,13 +393,16 @@ def _build_described(session: Session, recipe: Recipe) -> dict[str, Any]:
     return croissant_of_build(recipe, found)
 
 
-def _left_out(session: Session, recipe: Recipe) -> str:
-    """What the build of a source on this disk leaves out by choice, as a section of its card."""
-    from us43d.cards.card import left_out
+def _of_build(session: Session, recipe: Recipe) -> str:
+    """What the build of a source on this disk leaves out by choice and what was corrected, as sections of its card."""
+    from us43d.cards.card import corrected, left_out
     from us43d.harmonize.load import latest
 
     build = latest(session.home, recipe.name)
-    return "" if build is None else left_out(json.loads((build / "dataset.json").read_bytes()))
+    if build is None:
+        return ""
+    dataset = json.loads((build / "dataset.json").read_bytes())
+    return left_out(dataset) + corrected(dataset)
 
 
 # -------------------------------------------------------------------------------------------------------------- doctor

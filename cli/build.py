@@ -186,6 +186,11 @@ def build_one(
     ]
     said += [f"{number:,} dropped: {reason}" for reason, number in result.dataset["drops"].items()]
     said += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]
+    if stale := result.dataset.get("corrections", {}).get("stale"):
+        session.warn(
+            f"{recipe.name}: {len(stale):,} corrected masks were not applied, because the image or its published masks "
+            f"have changed since: {listed(stale)}."
+        )
     skipped = result.dataset.get("skipped", {})
     said += [f"{len(keys):,} files ignored by {pattern!r}" for pattern, keys in skipped.get("ignored", {}).items()]
     said += [f"skipped: {file}{f' ({why})' if why else ''}" for file, why in skipped.get("files", {}).items()]

@@ -17,8 +17,7 @@ from .view import Host, NoBrowser, Port, run
 if TYPE_CHECKING:
     from us43d.contract import Recipe
     from us43d.view.assistant import Assistant
-    from us43d.view.inputs import SourceInputs
-    from us43d.view.labels import Inputs
+    from us43d.view.labels import Inputs, Labels
 
 
 @verb(
@@ -69,15 +68,13 @@ def label(
     if recipe is not None:
         if out or patient:
             raise UsageError("--out and --patient are for files, not for a built source.", next=f"us43d label {input}")
-        inputs, folder = _built(session, recipe, every)
-        labels = Labels(inputs, folder, inputs.facts)
+        labels = _built(session, recipe, every)
         command = f"us43d build {recipe.name}   (applies what is marked as reviewed)"
-        opened: Inputs = inputs
     else:
-        opened, folder = _files(session, Path(input), out, patient)
-        labels = Labels(opened, folder)
+        inputs, folder = _files(session, Path(input), out, patient)
+        labels = Labels(inputs, folder)
         command = f"us43d train --data {folder / 'labels.json'}"
-    assistant = _assistant(session, opened, weights, device)
+    assistant = _assistant(session, labels.inputs, weights, device)
     site = Annotate(labels, Path(input).name, assistant, command)
 
     def close() -> None:
@@ -86,7 +83,7 @@ def label(
         labels.close()
 
     session.say(f"labels: {labels.file}; then: {command}")
-    run(session, Site(site.routes(), "/label", close), f"{len(opened.items):,} images", port, no_browser, host)
+    run(session, Site(site.routes(), "/label", close), f"{len(labels.inputs.items):,} images", port, no_browser, host)
 
 
 def _source(name: str) -> "Recipe | None":
@@ -113,21 +110,13 @@ def _files(session: Session, path: Path, out: Path | None, patient: str | None) 
     return inputs, folder
 
 
-def _built(session: Session, recipe: "Recipe", every: bool) -> "tuple[SourceInputs, Path]":
-    """Images of the newest build of a source, and where their corrections are kept."""
-    from us43d.harmonize import corrections, shards
-    from us43d.view.inputs import SourceInputs
+def _built(session: Session, recipe: "Recipe", every: bool) -> "Labels":
+    """Images of the newest build of a source, to correct their masks."""
+    from us43d.view import fixes
     from us43d.view.opening import indexed
 
-    build = newest(session, recipe)
-    corpus = indexed([build], session.home.root)
-    hashes = {
-        row["id"]: row["pixel_hash"] for row in shards.read_columns(build / shards.MANIFEST, ["id", "pixel_hash"])
-    }
-    rows = [n for n in range(len(corpus)) if every or corpus.images["count"][n] == 0]
-    if not rows:
-        raise UsageError(f"Every image of {recipe.name} has masks.", next=f"us43d label {recipe.name} --all")
-    return SourceInputs(corpus, rows, hashes), corrections.folder(session.home.root, recipe.slug)
+    root = session.home.root
+    return fixes.opened(root, indexed([newest(session, recipe)], root), 0, every=every)
 
 
 def _assistant(session: Session, inputs: "Inputs", weights: str | None, device: str | None) -> "Assistant":

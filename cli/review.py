@@ -13,7 +13,7 @@ from .verb import app, verb
 
 review = typer.Typer(
     name="review",
-    help="Send verdicts made in [bold]us43d view[/bold] to others, and take in theirs.",
+    help="Send verdicts and fixes made in [bold]us43d view[/bold] to others, and take in theirs.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -25,14 +25,14 @@ def export(
     session: Session,
     file: Annotated[Path, typer.Argument(help="Where to write the verdicts.", metavar="FILE")],
 ) -> None:
-    """Write all verdicts of this home, with what was undone, to one file."""
+    """Write all verdicts and fixes of this home, with what was undone, to one file."""
     from us43d.splits import review as verdicts
 
     data = verdicts.export(session.home.root)
     with atomic.storage_errors(file, "A file of that name stays as it was."):
         atomic.write_bytes(file, data)
     count = data.count(b"\n")
-    session.answer({"file": file, "lines": count}, f"{count} lines of verdicts: {file}")
+    session.answer({"file": file, "lines": count}, f"{count} lines: {file}")
 
 
 @verb("import", panel=PANEL, examples=("us43d review import verdicts.jsonl",), of=review)
@@ -40,10 +40,10 @@ def import_(
     session: Session,
     file: Annotated[Path, typer.Argument(help="A file that us43d review export wrote.", metavar="FILE")],
 ) -> None:
-    """Append the verdicts of another's file; those that are known already count once."""
+    """Append the verdicts and fixes of another's file; those that are known already count once."""
     from us43d.splits import review as verdicts
 
     new, known = verdicts.import_file(session.home.root, file)
     session.answer(
-        {"new": new, "known": known}, f"{new} new verdicts, {known} known already; builds apply them: us43d build --all"
+        {"new": new, "known": known}, f"{new} new verdicts and fixes, {known} known already; builds apply them: us43d build --all"
     )

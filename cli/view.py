@@ -1,6 +1,8 @@
 """The verb that opens a local page to look at a corpus."""
 
 import webbrowser
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,7 @@ import typer
 from us43d.errors import UsageError
 
 from .build import PANEL, is_built, newest, sources
-from .models import CorpusName, release
+from .models import CorpusName, Device, device_of, predictor, release, weights_of
 from .options import Names
 from .output import Session
 from .select import on_disk
@@ -17,6 +19,8 @@ from .verb import verb
 
 if TYPE_CHECKING:
     from us43d.harmonize.corpus import Corpus
+    from us43d.view.assistant import Assistant
+    from us43d.view.labels import Inputs
     from us43d.view.server import Site
 
 Port = Annotated[
@@ -34,7 +38,7 @@ Host = Annotated[
 @verb(
     "view",
     panel=PANEL,
-    kept="Verdicts made on the page are on disk.",
+    kept="Verdicts and corrections made on the page are on disk.",
     examples=("us43d view", "us43d view BUSI CAMUS", "us43d view --corpus us43d --eval runs/first/eval"),
 )
 def view(
@@ -44,6 +48,13 @@ def view(
     evaluation: Annotated[
         Path | None, typer.Option("--eval", help="Show the predictions of this evaluation.", metavar="FOLDER")
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", help="The model that answers clicks while you correct masks.", metavar="RUN|FILE|NAME"
+        ),
+    ] = None,
+    device: Device = None,
     port: Port = None,
     no_browser: NoBrowser = False,
     host: Host = None,
@@ -51,6 +62,7 @@ def view(
     """Look at a corpus in the browser: filter, page, masks, near-duplicates to decide; on this machine only."""
     from us43d.view import opening
     from us43d.view.browse import Browse
+    from us43d.view.correct import Correct
     from us43d.view.review import Review
     from us43d.view.server import Site
     from us43d.view.thumbs import Thumbs
@@ -62,7 +74,20 @@ def view(
     root = session.home.root
     review = Review(found, opening.findings(root), root, title)
     browse = Browse(found, Thumbs(session.home.root / "cache" / "view" / "thumbs"), title, predicted)
-    run(session, Site([*browse.routes(), *review.routes()], "/"), f"{len(found):,} images", port, no_browser, host)
+    correct = Correct(found, root, title, _assistant(session, weights, device))
+    routes = [*browse.routes(), *review.routes(), *correct.routes()]
+    run(session, Site(routes, "/", correct.close), f"{len(found):,} images", port, no_browser, host)
+
+
+def _assistant(session: Session, weights: str | None, device: str | None) -> "Callable[[Inputs], Assistant] | None":
+    """What makes the model for some images when the first of them is corrected; None without torch."""
+    from us43d.view.assistant import Assistant
+
+    if weights is None and find_spec("torch") is None:
+        session.say("PyTorch is not installed: masks are corrected by brush and polygon, without a model.")
+        return None
+    path = weights_of(session, weights)
+    return lambda inputs: Assistant(lambda: predictor(path, device_of(device), "float32"), inputs.read)
 
 
 def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":

@@ -8,7 +8,7 @@ from us43d.contract import Facts, Route, Stated
 from us43d.errors import listed
 from us43d.licences import USES, allows
 
-__all__ = ["ACCESS", "KINDS", "card", "cell", "counts", "left_out", "link", "rounded", "table", "yes_no"]
+__all__ = ["ACCESS", "KINDS", "card", "cell", "corrected", "counts", "left_out", "link", "rounded", "table", "yes_no"]
 
 #: What an access state means for the person who wants the data.
 ACCESS = {
@@ -81,6 +81,22 @@ def left_out(dataset: Mapping[str, Any]) -> str:
         lines.append(f"- `{pattern}` hides {len(files):,} files: {cell(listed(files, 5))}")
     head = f"## What the build {cell(dataset['version'])} leaves out by choice"
     return f"\n{head}\n\n" + "\n".join(lines) + "\n"
+
+
+def corrected(dataset: Mapping[str, Any]) -> str:
+    """A section on the masks that people corrected in a build (its dataset.json); "" without any."""
+    fixes = dataset.get("corrections")
+    if not fixes:
+        return ""
+    lines = [
+        f"Images whose masks were corrected in review: {fixes['images']:,}. `provenance.json` names each image, "
+        f"who corrected it and when; its row in the manifest carries a remark. `--no-fixes` builds without."
+    ]
+    if stale := fixes.get("stale", ()):
+        lines.append(
+            f"Not applied, because the image or its published masks have changed since: {cell(listed(stale, 5))}."
+        )
+    return f"\n## Masks corrected in the build {cell(dataset['version'])}\n\n" + "\n\n".join(lines) + "\n"
 
 
 def _sections(recipe: Facts) -> Iterator[str]:

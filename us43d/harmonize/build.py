@@ -145,9 +145,10 @@ def build(
             if (fault := names.fault(receipt or {})) is not None and not skip.bad:
                 raise fault
             records = (blocks.record_path(staging, number) for number in range(count))
-            images = corrected.apply(records, category, staging / blocks.PARTS)
-            dataset = _finish(recipe, staging, count, category, kind, links, names, (images, corrected.digest))
+            applied = corrected.apply(records, category, staging / blocks.PARTS)
+            dataset = _finish(recipe, staging, count, category, kind, links, names, applied)
             provenance = {"inputs": inputs, "tool": f"us43d {__version__}", "receipt": receipt or {}}
+            provenance |= applied.provenance()
             if skip:
                 provenance["skipped"] = dataset["skipped"]
             atomic.write_bytes(output / PROVENANCE, _json(provenance), parts=staging / blocks.PARTS)
@@ -426,7 +427,7 @@ def _finish(
     kind: "_Kind",
     links: list[duplicate_links.Link],
     names: Names,
-    corrected: tuple[int, str],
+    corrected: corrections.Applied,
 ) -> dict[str, Any]:
     """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
     members, index = [], []
@@ -493,7 +494,7 @@ def _finish(
         "drops": dict(sorted(found.drops.items())),
         "remarks": dict(sorted(found.remarks.items())),
         "twins": {"known": len(known), "audited": len(applied), "digest": duplicate_links.digest(applied)},
-        **({"corrections": {"images": corrected[0], "digest": corrected[1]}} if corrected[1] else {}),
+        **corrected.facts(),
         "splits": {"rule": assignment.rule, **table},
     }
     facts |= {"skipped": skipped} if kind.skip else {}

@@ -1,8 +1,8 @@
-"""Masks that people corrected: <home>/review/masks/<slug>/labels.json, written by `us43d label NAME`.
+"""Masks that people corrected: the fixes in the log of reviews (`us43d.splits.review`).
 
-Images marked as reviewed there replace the masks of the source's reader when it is built next; raw data stay as they
-are. A correction holds for the pixels that were seen: it is ignored where an image has changed since. `--no-fixes`
-builds without.
+A fix replaces the masks of the source's reader when it is built next; raw data stay as they are. It holds for what the
+person saw: where the image or the reader's masks have changed since, it is refused, and the build lists it as stale.
+`--no-fixes` builds without.
 """
 
 import hashlib
@@ -18,73 +18,86 @@ from us43d.errors import BuildError
 from us43d.harmonize.taxonomy import taxonomy
 from us43d.masks import rle
 from us43d.masks.components import components
+from us43d.splits import review
+from us43d.splits.review import Fix, Mask
 
-__all__ = ["REMARK", "Corrections", "folder", "read"]
+__all__ = ["REMARK", "Applied", "Corrections", "folder", "masks_digest", "read"]
 
 REMARK = "masks corrected in review"
 
 
-class Mask(NamedTuple):
-    """One object. counts: compressed RLE at the image's size."""
+def masks_digest(counts: Iterable[str]) -> str:
+    """Digest of an image's masks. counts: compressed run lengths, in any order."""
+    return hashlib.sha256("\n".join(sorted(counts)).encode()).hexdigest()
 
-    structure: str
-    counts: str
+
+class Applied(NamedTuple):
+    """What became of the fixes of a source. digest: over all of them; empty without any. stale: keys, sorted."""
+
+    fixes: tuple[Fix, ...] = ()
+    stale: tuple[str, ...] = ()
+    digest: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """The entry of dataset.json; empty without fixes."""
+        if not self.digest:
+            return {}
+        return {"corrections": {"images": len(self.fixes), "stale": list(self.stale), "digest": self.digest}}
+
+    def provenance(self) -> dict[str, Any]:
+        """The entry of provenance.json: who replaced which masks, and when; empty without fixes."""
+        if not self.fixes:
+            return {}
+        lines = [
+            {"id": fix.id, "who": fix.who, "when": fix.when, "key": fix.image.key, "replaces": fix.replaces}
+            for fix in self.fixes
+        ]
+        return {"corrections": lines}
 
 
 class Corrections(NamedTuple):
-    """by_key: key → (pixel hash, masks). digest: over all of them; empty without any."""
+    """by_key: key → the fix that holds. digest: over all of them; empty without any."""
 
-    by_key: Mapping[str, tuple[str, tuple[Mask, ...]]]
+    by_key: Mapping[str, Fix]
     digest: str
 
-    def apply(self, records: Iterable[Path], category: dict[str, int], parts: Path) -> int:
-        """Replace masks in the records of finished blocks; returns how many images were corrected.
+    def apply(self, records: Iterable[Path], category: dict[str, int], parts: Path) -> Applied:
+        """Replace masks in the records of finished blocks.
 
         category: source label → category id; structures the source has no label for are added under their own name.
         parts: folder of temporary files. Raises BuildError for a structure the taxonomy lacks.
         """
-        corrected = 0
+        corrected: dict[str, Fix] = {}
         for path in records if self.by_key else ():
             rows = json.loads(path.read_bytes())
             changed = [row for row in rows if row["drop"] is None and self._holds(row)]
             for row in changed:
-                row["annotations"] = list(_annotations(row, self.by_key[row["key"]][1], category))
+                fix = corrected[row["key"]] = self.by_key[row["key"]]
+                row["annotations"] = list(_annotations(row, fix.masks, category))
                 row["remarks"] = list(dict.fromkeys([*row["remarks"], REMARK]))
             if changed:
                 atomic.write_bytes(path, json.dumps(rows, separators=(",", ":")).encode(), parts=parts)
-                corrected += len(changed)
-        return corrected
+        stale = tuple(sorted(self.by_key.keys() - corrected.keys()))
+        return Applied(tuple(corrected[key] for key in sorted(corrected)), stale, self.digest)
 
     def _holds(self, row: Mapping[str, Any]) -> bool:
-        return row["key"] in self.by_key and self.by_key[row["key"]][0] == row["pixel_hash"]
+        fix = self.by_key.get(row["key"])
+        if fix is None or fix.image.picture != row["pixel_hash"]:
+            return False
+        # With the remark, a build that was interrupted has replaced the masks already.
+        return REMARK in row["remarks"] or fix.replaces == masks_digest(a["counts"] for a in row["annotations"])
 
 
 def folder(home: Path, slug: str) -> Path:
-    """Where `us43d label NAME` keeps the corrections of a source."""
+    """Where the page keeps drafts of a source's masks, before they are confirmed."""
     return home / "review" / "masks" / slug
 
 
 def read(home: Path, slug: str) -> Corrections:
-    """Read what was reviewed of a source. Raises BuildError for a damaged file."""
-    file = folder(home, slug) / "labels.json"
-    try:
-        content = json.loads(file.read_bytes())
-        names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
-        masks: dict[int, list[Mask]] = {}
-        for entry in content["annotations"]:
-            mask = Mask(names[entry["category_id"]], str(entry["segmentation"]["counts"]))
-            masks.setdefault(entry["image_id"], []).append(mask)
-        held = {
-            str(image["us43d"]["key"]): (str(image["us43d"]["picture"]), tuple(masks.get(image["id"], ())))
-            for image in content["images"]
-            if image["us43d"]["reviewed"]
-        }
-    except FileNotFoundError:
-        return Corrections({}, "")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"{file} cannot be read: {error!r}.", next=f"us43d label {slug}") from error
-    digest = hashlib.sha256(json.dumps(sorted(held.items())).encode()).hexdigest() if held else ""
-    return Corrections(held, digest)
+    """Read the fixes of a source. Raises BuildError for a damaged log."""
+    held = {key: fix for (source, key), fix in review.fixes(home).items() if source == slug}
+    content = [[key, fix.image.picture, fix.replaces, fix.masks] for key, fix in sorted(held.items())]
+    return Corrections(held, hashlib.sha256(json.dumps(content).encode()).hexdigest() if held else "")
 
 
 def _annotations(row: Mapping[str, Any], masks: Iterable[Mask], category: dict[str, int]) -> Iterable[dict[str, Any]]:
@@ -94,7 +107,7 @@ def _annotations(row: Mapping[str, Any], masks: Iterable[Mask], category: dict[s
     for instance, mask in enumerate(masks):
         label = _label(mask.structure, category)
         try:
-            decoded = np.ascontiguousarray(rle.decode(mask.counts.encode("ascii"), height, width))
+            decoded = np.ascontiguousarray(rle.decode(mask.rle.encode("ascii"), height, width))
         except ValueError as error:
             raise BuildError(f"A corrected mask of {row['key']} does not fit the image: {error}.") from error
         for piece in components(decoded):

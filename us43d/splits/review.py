@@ -1,11 +1,14 @@
-"""What people decided: <home>/review/verdicts.jsonl, one line per verdict, only ever appended to.
+"""What people decided: <home>/review/verdicts.jsonl, one line per verdict or fix, only ever appended to.
 
     {"id": "…", "when": "2026-11-28T18:00:00Z", "who": "…", "kind": "near", "verdict": "same",
      "a": {"source": "<slug>", "key": "…", "picture": "<pixel hash>"}, "b": {…} or null}
-    {"id": "…", "when": "…", "who": "…", "undo": "<id of a verdict>"}
+    {"id": "…", "when": "…", "who": "…", "fix": {"source": "<slug>", "key": "…", "picture": "<pixel hash>"},
+     "replaces": "<digest of the raw masks>", "masks": [{"structure": "…", "rle": "…"}]}
+    {"id": "…", "when": "…", "who": "…", "undo": "<id of a verdict or fix>"}
 
-Of several verdicts on one thing the last one that was not undone holds. Verdicts on near-duplicate pairs ("same", "not
-the same", "unsure") change the links that builds and corpora apply; a verdict holds for the images that were compared.
+Of several verdicts on one thing, or fixes of one image, the last one that was not undone holds. Verdicts on
+near-duplicate pairs ("same", "not the same", "unsure") change the links that builds and corpora apply; a verdict holds
+for the images that were compared. Fixes replace masks in builds (`us43d.harmonize.corrections`).
 """
 
 import getpass
@@ -21,8 +24,8 @@ from us43d import atomic
 from us43d.errors import BuildError, UsageError
 
 __all__ = [
-    "KINDS", "Pair", "Picture", "Verdict", "append", "applied", "decided", "export", "import_file", "log", "path",
-    "reviewer", "undo",
+    "KINDS", "Fix", "Mask", "Pair", "Picture", "Verdict", "append", "append_fix", "applied", "decided", "export",
+    "fixes", "import_file", "log", "path", "reviewer", "undo",
 ]  # fmt: skip
 
 #: Kind of thing → the verdicts it takes.
@@ -68,6 +71,24 @@ class Verdict(NamedTuple):
         return self.kind, (low, high)
 
 
+class Mask(NamedTuple):
+    """One object of a fix. rle: compressed run lengths at the image's size."""
+
+    structure: str
+    rle: str
+
+
+class Fix(NamedTuple):
+    """The masks a person gave an image. replaces: digest of the masks that the source's reader yields."""
+
+    id: str
+    when: str
+    who: str
+    image: Picture
+    replaces: str
+    masks: tuple[Mask, ...]
+
+
 def path(home: Path) -> Path:
     """Return the log of a home."""
     return home / "review" / "verdicts.jsonl"
@@ -105,28 +126,36 @@ def log(home: Path) -> list[dict[str, Any]]:
 
 def _checked(entry: Any) -> dict[str, Any]:
     """An entry with the fields it must have. Raises ValueError, KeyError, TypeError."""
-    texts = ["id", "when", "who", *(("undo",) if "undo" in entry else ("kind", "verdict"))]
+    own = ("undo",) if "undo" in entry else ("replaces",) if "fix" in entry else ("kind", "verdict")
+    texts = ["id", "when", "who", *own]
     if any(not isinstance(entry[name], str) for name in texts):
         raise ValueError(f"{', '.join(texts)} are texts")
+    kept = {name: entry[name] for name in texts}
     if "undo" in entry:
-        return {name: entry[name] for name in texts}
+        return kept
+    if "fix" in entry:
+        masks = [_texts(Mask(**mask))._asdict() for mask in entry["masks"]]
+        return kept | {"fix": _texts(Picture(**entry["fix"]))._asdict(), "masks": masks}
     if entry["verdict"] not in KINDS.get(entry["kind"], ()):
         raise ValueError(f"{entry['verdict']!r} is not a verdict on {entry['kind']!r}")
     for name in ("a", "b"):
         if entry[name] is not None or name == "a":
-            Picture(**entry[name])
-            if any(not isinstance(value, str) for value in entry[name].values()):
-                raise ValueError("source, key and picture are texts")
-    return {name: entry[name] for name in (*texts, "a", "b")}
+            _texts(Picture(**entry[name]))
+    return kept | {"a": entry["a"], "b": entry["b"]}
+
+
+def _texts(record: Any) -> Any:
+    """The record, if all its fields are texts. Raises ValueError."""
+    if not all(isinstance(value, str) for value in record):
+        raise ValueError(f"{', '.join(record._fields)} are texts")
+    return record
 
 
 def decided(home: Path) -> list[Verdict]:
     """Read the verdicts that hold, in the order they were given. Raises BuildError."""
-    entries = log(home)
-    undone = {entry["undo"] for entry in entries if "undo" in entry}
     held: dict[tuple[str, Pair], Verdict] = {}
-    for entry in entries:
-        if "undo" not in entry and entry["id"] not in undone:
+    for entry in _standing(home):
+        if "verdict" in entry:
             other = Picture(**entry["b"]) if entry["b"] else None
             verdict = Verdict(
                 entry["id"], entry["when"], entry["who"], entry["kind"], entry["verdict"], Picture(**entry["a"]), other
@@ -134,6 +163,26 @@ def decided(home: Path) -> list[Verdict]:
             held.pop(verdict.about, None)
             held[verdict.about] = verdict
     return list(held.values())
+
+
+def fixes(home: Path) -> dict[tuple[str, str], Fix]:
+    """Read the fixes that hold, by source and key. Raises BuildError."""
+    held = {}
+    for entry in _standing(home):
+        if "fix" in entry:
+            image = Picture(**entry["fix"])
+            masks = tuple(Mask(**mask) for mask in entry["masks"])
+            held[image.source, image.key] = Fix(
+                entry["id"], entry["when"], entry["who"], image, entry["replaces"], masks
+            )
+    return held
+
+
+def _standing(home: Path) -> list[dict[str, Any]]:
+    """Verdicts and fixes that were not undone, in the order they were given."""
+    entries = log(home)
+    undone = {entry["undo"] for entry in entries if "undo" in entry}
+    return [entry for entry in entries if "undo" not in entry and entry["id"] not in undone]
 
 
 def applied(links: Iterable[tuple[Any, Any]], home: Path) -> set[tuple[Picture, Picture]]:
@@ -159,11 +208,17 @@ def append(home: Path, kind: str, verdict: str, a: Picture, b: Picture | None, w
     return _append(home, [_signed(who) | about])[0]
 
 
-def undo(home: Path, verdict: str, who: str | None = None) -> str:
-    """Take a verdict back; returns the id of that line. Raises UsageError if no such verdict holds."""
-    if verdict not in {entry.id for entry in decided(home)}:
-        raise UsageError(f"No verdict {verdict!r} holds in {path(home)}.")
-    return _append(home, [_signed(who) | {"undo": verdict}])[0]
+def append_fix(home: Path, image: Picture, replaces: str, masks: Iterable[Mask], who: str | None = None) -> str:
+    """Record the masks of an image; returns the line's id. Raises StorageError."""
+    about = {"fix": image._asdict(), "replaces": replaces, "masks": [mask._asdict() for mask in masks]}
+    return _append(home, [_signed(who) | about])[0]
+
+
+def undo(home: Path, line: str, who: str | None = None) -> str:
+    """Take a verdict or fix back; returns the id of that line. Raises UsageError if no such line holds."""
+    if line not in {*(v.id for v in decided(home)), *(fix.id for fix in fixes(home).values())}:
+        raise UsageError(f"No verdict or fix {line!r} holds in {path(home)}.")
+    return _append(home, [_signed(who) | {"undo": line}])[0]
 
 
 def _signed(who: str | None) -> dict[str, Any]:
@@ -197,12 +252,12 @@ def _tail(file: Path) -> bytes:
 
 
 def export(home: Path) -> bytes:
-    """Return the verdicts of a home, with what was undone, as a file to send to others. Raises BuildError."""
+    """Return the verdicts and fixes of a home, with what was undone, as a file to send to others. Raises BuildError."""
     return b"".join(json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n" for entry in log(home))
 
 
 def import_file(home: Path, file: Path) -> tuple[int, int]:
-    """Append the verdicts of another's file; returns (how many are new, how many were known).
+    """Append the verdicts and fixes of another's file; returns (how many are new, how many were known).
 
     Raises UsageError for a file that is not one of verdicts; nothing of it is taken then. StorageError.
     """

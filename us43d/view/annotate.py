@@ -26,10 +26,13 @@ _MOST_POINTS = 200
 
 
 class Annotate:
-    """Answers about one labelling session. assistant: None where no model is at hand."""
+    """Answers about one labelling session.
 
-    def __init__(self, labels: Labels, title: str, assistant: Assistant | None, command: str) -> None:
-        self.labels, self.title, self.assistant, self.command = labels, title, assistant, command
+    assistant: None where no model is at hand. base: path below which a larger site has the routes.
+    """
+
+    def __init__(self, labels: Labels, title: str, assistant: Assistant | None, command: str, base: str = "") -> None:
+        self.labels, self.title, self.assistant, self.command, self.base = labels, title, assistant, command, base
 
     def routes(self) -> list[Route]:
         return [
@@ -46,7 +49,7 @@ class Annotate:
         ]
 
     def page(self, request: Request) -> Response:
-        return HTMLResponse(render("label.html", title=self.title, model=self.assistant is not None))
+        return HTMLResponse(render("label.html", title=self.title, model=self.assistant is not None, base=self.base))
 
     def overview(self, request: Request) -> Response:
         return JSONResponse(

@@ -10,8 +10,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from us43d.harmonize.corpus import SPECK
+from us43d.harmonize.corrections import REMARK
 from us43d.licences import CAVEAT
 from us43d.masks import read
+from us43d.splits import review
 from us43d.view import thumbs
 from us43d.view.catalogue import Catalogue, Query
 from us43d.view.pages import render
@@ -140,6 +142,7 @@ class Browse:
             "group_size": len(members),
             "twins": [self._tile(other) | {"why": why} for other, why in catalogue.twins.get(row, ())],
             "deep": place >= 0 and _deep(catalogue.corpus.file(place)),
+            "correctable": place >= 0 and source["slug"] != "own", "fix": self._fix(source, facts),
         }  # fmt: skip
         rows = catalogue.rows(query(catalogue, request.query_params))
         places = (rows == row).nonzero()[0]
@@ -149,6 +152,13 @@ class Browse:
             answer["previous"] = int(catalogue.ids[rows[n - 1]]) if n else None
             answer["next"] = int(catalogue.ids[rows[n + 1]]) if n + 1 < len(rows) else None
         return JSONResponse(answer)
+
+    def _fix(self, source: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The fix that holds for an image, and whether the build that is shown has one."""
+        fix = review.fixes(self.catalogue.corpus.home).get((str(source["slug"]), str(facts["key"])))
+        if fix is None or fix.image.picture != facts.get("pixel_hash"):
+            return None
+        return {"id": fix.id, "who": fix.who, "when": fix.when[:10], "built": REMARK in (facts["remarks"] or "")}
 
     def _masks(self, image: int) -> list[dict[str, Any]]:
         corpus = self.catalogue.corpus

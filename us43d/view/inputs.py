@@ -27,6 +27,7 @@ class Item(NamedTuple):
     """One image to label. name: unique. input: the file it comes from. frame: from 0 in its file, None for a still.
 
     group: number of the file, within which masks propagate. patient: whose it is. spacing: mm a pixel in x and y.
+    id: that of an image of a corpus.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Item(NamedTuple):
     group: int
     patient: str
     spacing: tuple[float, float] | None = None
+    id: int | None = None
 
 
 class Source(NamedTuple):
@@ -138,7 +140,9 @@ class SourceInputs:
             number = groups.setdefault((int(record["source"]), group), len(groups))
             spacing = tuple(float(v) for v in record["spacing"])
             known = (spacing[0], spacing[1]) if all(v > 0 for v in spacing) else None
-            self.items.append(Item(f"{source['name']} {record['id']}", key, None, number, group, known))
+            self.items.append(
+                Item(f"{source['name']} {record['id']}", key, None, number, group, known, int(record["id"]))
+            )
             self.sources.append(Source(str(source["slug"]), key, hashes[int(record["id"])]))
 
     def read(self, number: int) -> NDArray[np.uint8]:

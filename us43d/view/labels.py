@@ -10,7 +10,7 @@ a window that saves another revision than it read is refused, and reads again.
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from us43d import atomic
 from us43d.errors import Busy, Us43dError, UsageError
 from us43d.harmonize.taxonomy import taxonomy
 from us43d.masks import rle
+from us43d.splits.review import Fix
 from us43d.view import thumbs
 from us43d.view.inputs import Item
 
@@ -46,18 +47,34 @@ class Inputs(Protocol):
     def original(self, number: int) -> Path | None: ...
 
 
+class Confirmed(Protocol):
+    """Where the masks that a person confirmed are kept besides: see `us43d.view.fixes`."""
+
+    def held(self) -> dict[int, Fix]: ...
+
+    def of(self, number: int) -> Fix | None: ...
+
+    def record(self, number: int, objects: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def withdraw(self, number: int) -> None: ...
+
+
 class Changed(Us43dError):
     """Another window saved the image first."""
 
 
 class Labels:
-    """The labels of some images. facts: number → more facts of an image for its `us43d` field.
+    """The labels of some images. facts: number → more facts of an image for its `us43d` field. fixes: where those of a
+    source are recorded once they are confirmed; labels.json has the drafts.
 
     Raises Busy if another server has the folder open, UsageError if labels.json there is not a file of labels.
     """
 
-    def __init__(self, inputs: Inputs, out: Path, facts: Callable[[int], dict[str, Any]] | None = None) -> None:
-        self.inputs, self.out = inputs, out
+    def __init__(
+        self, inputs: Inputs, out: Path, facts: Callable[[int], dict[str, Any]] | None = None,
+        fixes: Confirmed | None = None,
+    ) -> None:  # fmt: skip
+        self.inputs, self.out, self.fixes = inputs, out, fixes
         self.file = out / "labels.json"
         self._facts = facts or (lambda number: {})
         self._lock = threading.RLock()
@@ -145,12 +162,13 @@ class Labels:
 
     def summary(self) -> list[dict[str, Any]]:
         """One line per item: name, objects, reviewed, group."""
+        fixes = self.fixes.held() if self.fixes else None
         with self._lock:
             return [
                 {"name": item.name, "input": item.input, "frame": item.frame, "group": item.group,
                  "objects": len(self.records[n]["objects"]) if n in self.records else 0,
                  "draft": n in self.records and any(o["origin"] == "propagated" for o in self.records[n]["objects"]),
-                 "reviewed": n in self.records and self.records[n]["reviewed"]}
+                 "reviewed": n in fixes if fixes is not None else n in self.records and self.records[n]["reviewed"]}
                 for n, item in enumerate(self.inputs.items)
             ]  # fmt: skip
 
@@ -161,11 +179,17 @@ class Labels:
             record = self.records.get(number)
             start = getattr(self.inputs, "objects", None)
             objects = record["objects"] if record else start(number) if start else []
+            reviewed = bool(record and record["reviewed"])
+            if self.fixes and (record is None or reviewed):
+                fix = self.fixes.of(number)
+                reviewed = fix is not None
+                if fix:
+                    objects = [mask._asdict() | {"origin": "person"} for mask in fix.masks]
             return {
                 "number": number, "name": item.name, "revision": self._revisions[number], "objects": objects,
                 "patient": record["patient"] if record else item.patient,
-                "reviewed": bool(record and record["reviewed"]), "spacing": item.spacing or [],
-                "saved": record is not None,
+                "reviewed": reviewed, "spacing": item.spacing or [],
+                "saved": record is not None, "id": item.id,
             }  # fmt: skip
 
     # ----------------------------------------------------------------------------------------------------------- saving
@@ -194,6 +218,10 @@ class Labels:
             self._put(number, {"objects": checked, "patient": owner, "reviewed": reviewed, "size": tuple(size)})
             try:
                 self._write()
+                if self.fixes and reviewed:
+                    self.fixes.record(number, checked)
+                elif self.fixes and before and before["reviewed"]:
+                    self.fixes.withdraw(number)
             except BaseException:
                 if before is None:
                     self.records.pop(number, None)

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from us43d import __version__
@@ -31,7 +31,7 @@ _PORT = 5043
 class Site(NamedTuple):
     """routes: what a page of the site answers. home: path of the first page. close: called when the server ends."""
 
-    routes: Sequence[Route]
+    routes: Sequence[BaseRoute]
     home: str
     close: Callable[[], None] = lambda: None
 
@@ -146,7 +146,7 @@ def _icon(request: Request) -> Response:
 
 
 def _wants_page(request: Request) -> bool:
-    return not request.url.path.startswith(("/api/", "/static/"))
+    return "/api/" not in request.url.path and not request.url.path.startswith("/static/")
 
 
 def _refused(request: Request, error: HTTPException) -> Response:

@@ -2,8 +2,11 @@
 
 import hashlib
 import importlib
+import json
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -15,7 +18,8 @@ from us43d.harmonize import corrections, shards
 from us43d.harmonize.build import build
 from us43d.paths import Home
 from us43d.registry import find
-from us43d.view.inputs import SourceInputs
+from us43d.splits import review
+from us43d.view import fixes
 from us43d.view.labels import Labels
 from us43d.view.opening import indexed
 
@@ -34,9 +38,7 @@ def labelled(home: Home) -> Labels:
     """All images of the build, as `us43d label BUSI --all` opens them."""
     (path,) = home.builds("BUSI").glob("*/dataset.json")
     corpus = indexed([path.parent], home.root)
-    columns = shards.read_columns(path.parent / shards.MANIFEST, ["id", "pixel_hash"])
-    inputs = SourceInputs(corpus, range(len(corpus)), {row["id"]: row["pixel_hash"] for row in columns})
-    return Labels(inputs, corrections.folder(home.root, "busi"), inputs.facts)
+    return fixes.opened(home.root, corpus, 0)
 
 
 def rebuilt(home: Home, *words: str) -> dict[str, dict[str, list[np.ndarray]]]:
@@ -95,14 +97,95 @@ def test_no_fixes_builds_without_and_withdrawing_restores_the_bytes(home: Home) 
     assert build(recipe, home.raw("BUSI"), home, receipt=receipt).digest == first
 
 
-def test_a_correction_of_other_pixels_is_ignored(home: Home) -> None:
+def test_a_fix_of_other_pixels_is_refused_and_reported(home: Home) -> None:
     before = rebuilt(home)
     labels = labelled(home)
+    key = labels.inputs.items[0].input
     labels.inputs.sources[0] = labels.inputs.sources[0]._replace(picture="0" * 64)
     labels.save(0, 0, [], reviewed=True)
     labels.close()
+    result = CliRunner().invoke(app, ["build", "busi", "--jobs", "1", "--home", str(home.root)])
+    assert result.exit_code == 0
+    assert "1 corrected masks were not applied" in result.stderr
+    assert key in result.stderr
     after = rebuilt(home)
     assert all(same(after[key], before[key]) for key in before)
+
+
+def facts(home: Home) -> dict[str, Any]:
+    (path,) = home.builds("BUSI").glob("*/dataset.json")
+    return dict(json.loads(path.read_text()))
+
+
+def test_a_fix_of_masks_that_changed_is_refused_and_reported(home: Home) -> None:
+    labels = labelled(home)
+    number = next(n for n in range(len(labels.inputs.items)) if labels.state(n)["objects"])
+    labels.save(number, 0, [], reviewed=True)
+    labels.close()
+    rebuilt(home)
+    assert facts(home)["corrections"] | {"digest": ""} == {"images": 1, "stale": [], "digest": ""}
+    key = labels.inputs.items[number].input
+    file = next(path for path in home.raw("BUSI").rglob("*_mask.png") if path.name == Path(key).stem + "_mask.png")
+    mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    file.parent.chmod(0o755)
+    file.chmod(0o644)
+    mask[:4, :4] = 255
+    cv2.imwrite(str(file), mask)
+    after = rebuilt(home)
+    assert after[key]  # as published now
+    assert facts(home)["corrections"] | {"digest": ""} == {"images": 0, "stale": [key], "digest": ""}
+
+
+def test_a_corrected_mask_is_corrected_again_and_undone(home: Home) -> None:
+    published = rebuilt(home)
+    labels = labelled(home)
+    number = next(n for n in range(len(labels.inputs.items)) if labels.state(n)["objects"])
+    key = labels.inputs.items[number].input
+    shape = labels.inputs.read(number).shape[:2]
+    labels.save(number, 0, [], reviewed=True)
+    labels.close()
+    assert rebuilt(home)[key] == {}
+    labels = labelled(home)  # of the corrected build
+    full = {"structure": "breast_lesion", "rle": encode(np.ones(shape, bool)).decode(), "origin": "person"}
+    labels.save(number, 0, [full], reviewed=True)
+    labels.close()
+    assert rebuilt(home)[key]["breast_lesion"][0].all()
+    (path,) = home.builds("BUSI").glob("*/provenance.json")
+    (line,) = json.loads(path.read_text())["corrections"]
+    fix = review.fixes(home.root)["busi", key]
+    assert line == {
+        "id": fix.id, "who": fix.who, "when": fix.when, "key": key,
+        "replaces": corrections.masks_digest(
+            encode(mask).decode() for masks in published[key].values() for mask in masks
+        ),
+    }  # fmt: skip
+    shown = CliRunner().invoke(app, ["card", "busi", "--home", str(home.root)])
+    assert "Images whose masks were corrected in review: 1." in shown.stdout
+    review.undo(home.root, fix.id)  # the fix before it holds again
+    assert rebuilt(home)[key] == {}
+    review.undo(home.root, review.fixes(home.root)["busi", key].id)
+    assert same(rebuilt(home)[key], published[key])
+    assert len(review.log(home.root)) == 4
+
+
+def test_fixes_travel_as_a_file(home: Home, tmp_path: Path) -> None:
+    labels = labelled(home)
+    labels.save(0, 0, [], reviewed=True)
+    labels.close()
+    key = labels.inputs.items[0].input
+    file = tmp_path / "sent.jsonl"
+    other = Home(tmp_path / "other")
+    for words, root in (
+        (("review", "export", str(file)), home), (("fetch", "busi", "--specimen"), other),
+        (("review", "import", str(file)), other), (("build", "busi", "--jobs", "1"), other),
+    ):  # fmt: skip
+        assert CliRunner().invoke(app, [*words, "--home", str(root.root)]).exit_code == 0
+    assert facts(other)["corrections"]["images"] == 1
+    opened = labelled(other)
+    assert opened.state(0)["reviewed"]
+    assert opened.state(0)["objects"] == []  # what was imported is shown
+    opened.close()
+    assert key in {fix.image.key for fix in review.fixes(other.root).values()}
 
 
 def test_what_cannot_be_applied_is_named(home: Home) -> None:
@@ -112,6 +195,7 @@ def test_what_cannot_be_applied_is_named(home: Home) -> None:
     labels.close()
     with pytest.raises(BuildError, match="made up"):
         build(find("busi"), home.raw("BUSI"), home, receipt={"kind": "specimen"})
-    (corrections.folder(home.root, "busi") / "labels.json").write_text("{")
-    with pytest.raises(BuildError, match=r"labels\.json"):
+    with review.path(home.root).open("a") as log:
+        log.write('{"id": "1", "when": "", "who": "", "fix": {}, "replaces": "", "masks": [{"structure": 1}]}\n')
+    with pytest.raises(BuildError, match=r"Line 2 of .*verdicts\.jsonl"):
         corrections.read(home.root, "busi")

@@ -1,6 +1,6 @@
 // @ts-check
 /** One image: masks, zoom, window and level, ruler, what is known of it, its group and its near-duplicates. */
-import { $, api, counted, h, number, report, shortcuts, tail } from '/static/dom.js';
+import { $, api, counted, h, number, report, shortcuts, tail, toast } from '/static/dom.js';
 import { decode } from '/static/rle.js';
 import { Viewer, loaded, ruler } from '/static/viewer.js';
 
@@ -100,7 +100,10 @@ function facts() {
     section('Masks',
       h('div', { class: 'row' }, toggle('shown', 'Show', 'm', !viewer.hidden), toggle('fill', 'Fill', 'i', viewer.filled), toggle('outline', 'Outline', 'o', viewer.outlined), toggle('ruler', 'Ruler', 'r', measuring)),
       ...(switches.length ? switches : [h('p', { class: 'soft' }, image.shown ? 'No mask.' : 'Dropped samples have no mask.')]),
-      predicted.length ? switchOf('prediction', predicted) : null),
+      predicted.length ? switchOf('prediction', predicted) : null,
+      image.correctable ? h('div', { class: 'row' }, h('a', { class: 'more', id: 'correct', href: `/correct/${image.id}`, title: 'Correct the masks (e)' }, 'Correct the masks')) : null,
+      image.fix ? h('p', { class: 'soft', id: 'fix' }, `Corrected by ${image.fix.who} on ${image.fix.when}${image.fix.built ? '' : `; the next build applies it: us43d build ${image.source}`}. `,
+        h('button', { class: 'more', click: () => withdraw().catch(report) }, 'Undo')) : null),
     section('Window', slider('Level', 0, 255, viewer.level, (value) => viewer.setWindow(value, viewer.range)), slider('Width', 1, 510, viewer.range, (value) => viewer.setWindow(viewer.level, value)),
       h('button', { class: 'more', click: () => { viewer.setWindow(127.5, 255); facts(); } }, 'Reset')),
     image.twins.length ? section('Near-duplicates', strip(image.twins.map((/** @type {any} */ twin) => ({ ...twin, note: `${twin.why} · ${twin.split}` })))) : null,
@@ -116,6 +119,13 @@ function facts() {
     image.shown ? h('a', { class: 'more', href: `/?${new URLSearchParams({ like: String(image.id) })}` }, 'Most similar images') : null,
     section('Licence', h('p', {}, image.licence.title || image.licence.id || 'unknown'), h('p', { class: 'soft' }, image.caveat),
       ...image.citations.map((/** @type {any} */ c) => h('p', { class: 'cite' }, [c.authors, c.title, c.venue, c.year].flat().filter(Boolean).join('. '))))].filter((part) => part !== null));
+}
+
+/** Undo the correction of this image. */
+async function withdraw() {
+  await api('/api/review/undo', { method: 'POST', body: { id: image.fix.id } });
+  toast(image.fix.built ? `Undone; the next build has the published masks: us43d build ${image.source}` : 'Undone.');
+  await show(image.id, false);
 }
 
 /** @param {any[]} masks */
@@ -218,6 +228,7 @@ shortcuts({
   i: { does: 'Fill', run: () => toggled.fill() },
   o: { does: 'Outline', run: () => toggled.outline() },
   r: { does: 'Ruler: drag from end to end', run: () => toggled.ruler() },
+  e: { does: 'Correct the masks', run: () => $('correct')?.click() },
   '+': { does: 'Zoom (also the wheel)', run: () => viewer.zoom(1.25) },
   '=': { does: 'Zoom (also the wheel)', run: () => viewer.zoom(1.25), show: '' },
   '-': { does: 'Zoom (also the wheel)', run: () => viewer.zoom(0.8) },
@@ -230,5 +241,6 @@ shortcuts({
   ']': { does: 'Darker or brighter', run: () => { viewer.setWindow(viewer.level - 10, viewer.range); facts(); } },
   Escape: { does: 'Back to the grid', run: () => /** @type {HTMLAnchorElement} */ ($('back')).click() },
 });
+window.addEventListener('pageshow', (event) => event.persisted && show(id(), false).catch(report));
 window.addEventListener('popstate', () => show(id(), false).catch(report));
 show(id(), false).catch(report);

@@ -11,6 +11,8 @@ import { Viewer, loaded } from '/static/viewer.js';
  * Things are never changed, only replaced, so that undo keeps lists of them.
  */
 
+/** Below which path the routes are: empty for `us43d label`, else the view of a corpus opened these tools. */
+const base = document.body.dataset.base ?? '';
 const viewer = new Viewer($('stage'));
 viewer.opacity = 0.32;
 /** @type {any} */ let overview = null;
@@ -66,7 +68,7 @@ async function write() {
     objects: things.filter(({ mask }) => mask.includes(1)).map((thing) => ({ structure: thing.structure, rle: pack(thing.mask), origin: thing.origin })),
   };
   try {
-    const answer = await api(`/api/label/image/${here.number}`, { method: 'PUT', body });
+    const answer = await api(`${base}/api/label/image/${here.number}`, { method: 'PUT', body });
     here.revision = answer.revision;
     const item = overview.items[here.number];
     Object.assign(item, { objects: body.objects.length, reviewed: here.reviewed, draft: body.objects.some((o) => o.origin === 'propagated') });
@@ -102,7 +104,7 @@ window.addEventListener('beforeunload', (event) => {
 document.addEventListener('visibilitychange', async () => {
   if (document.hidden) return save();
   if (!image || dirty) return;
-  const state = await api(`/api/label/image/${image.number}`);
+  const state = await api(`${base}/api/label/image/${image.number}`);
   if (state.number === image.number && state.revision !== image.revision && !dirty) {
     take(state);
     draw();
@@ -158,11 +160,11 @@ async function show(to) {
   if (dirty) return; // not saved: the image stays until it is
   const mine = ++turn;
   const [state, picture] = await Promise.all([
-    api(`/api/label/image/${to}`),
-    loaded(`/api/label/pixels/${to}`).catch(() => null),
+    api(`${base}/api/label/image/${to}`),
+    loaded(`${base}/api/label/pixels/${to}`).catch(() => null),
   ]);
   if (mine !== turn) return;
-  history.replaceState(null, '', `/label?n=${to + 1}`);
+  history.replaceState(null, '', `${base}/label?n=${to + 1}`);
   $('no-image').hidden = picture !== null;
   width = picture?.naturalWidth ?? 0;
   height = picture?.naturalHeight ?? 0;
@@ -176,11 +178,19 @@ async function show(to) {
   $('stage').setAttribute('aria-label', image.name);
   /** @type {HTMLInputElement} */ ($('patient')).value = image.patient;
   say(image.saved ? 'Saved' : '');
+  if (base) /** @type {HTMLAnchorElement} */ ($('back')).href = `/image/${image.id}`;
   pending = null;
   polygon = [];
   draw();
   progress();
   $('through').hidden = overview.items.filter((/** @type {any} */ item) => item.group === overview.items[to].group).length < 2;
+}
+
+/** To the page that opened these tools. */
+function back() {
+  if (dirty) return; // not saved: the page stays until it is
+  if (history.length > 1) history.back();
+  else location.assign(/** @type {HTMLAnchorElement} */ ($('back')).href);
 }
 
 /** @param {number} by */
@@ -251,7 +261,7 @@ async function ask(prompt, index, base) {
   const minus = base && prompt.labels.length === 1 && prompt.labels[0] === 0;
   if (minus) body.labels = [1];
   try {
-    const answer = await api(`/api/label/prompt/${here.number}`, { method: 'POST', body });
+    const answer = await api(`${base}/api/label/prompt/${here.number}`, { method: 'POST', body });
     if (mine !== asked || here !== image) return;
     let mask = decode(answer.rle, height, width);
     if (base) mask = mask.map((value, n) => (minus ? base[n] & ~value & 1 : base[n] | value));
@@ -488,7 +498,7 @@ async function carry() {
   $('through-said').textContent = 'Following the masks…';
   try {
     const here = image;
-    const answer = await api(`/api/label/carry/${here.number}`, { method: 'POST', body: { from } });
+    const answer = await api(`${base}/api/label/carry/${here.number}`, { method: 'POST', body: { from } });
     if (here !== image) return undefined;
     commit([...things, ...answer.objects.map((/** @type {any} */ object) => ({ structure: object.structure, mask: decode(object.rle, height, width), origin: 'propagated', prompt: null, base: null }))], things.length);
   } finally {
@@ -505,10 +515,10 @@ async function fill() {
   let filledFrames = 0;
   for (let n = first + 1; n < last; n++) {
     $('through-said').textContent = `Frame ${n - first} of ${last - first - 1}…`;
-    const answer = await api(`/api/label/fill/${n}`, { method: 'POST', body: { first, last } });
+    const answer = await api(`${base}/api/label/fill/${n}`, { method: 'POST', body: { first, last } });
     filledFrames += answer.filled ? 1 : 0;
   }
-  overview = await api('/api/label');
+  overview = await api(`${base}/api/label`);
   $('through-said').textContent = `${filledFrames} frames filled; they are marked “to check”.`;
   progress();
   return undefined;
@@ -521,7 +531,7 @@ async function sortUncertain() {
   for (const [at, n] of open.entries()) {
     if (/** @type {HTMLSelectElement} */ ($('order')).value !== 'uncertain') return;
     say(`Looking at ${at + 1} of ${open.length}…`);
-    scores.set(n, (await api(`/api/label/certainty/${n}`)).certainty);
+    scores.set(n, (await api(`${base}/api/label/certainty/${n}`)).certainty);
   }
   order = [...overview.items.keys()].sort((a, b) => (scores.get(a) ?? 2) - (scores.get(b) ?? 2) || a - b);
   say('');
@@ -635,10 +645,10 @@ shortcuts({
   ']': { does: 'Smaller or larger brush', run: () => resize(2) },
   '.': { does: 'Next or previous image', run: () => go(1) },
   ',': { does: 'Next or previous image', run: () => go(-1) },
-  Enter: { does: 'Reviewed, next image (closes a polygon first)', run: () => {
+  Enter: { does: base ? 'Confirm the masks and go back (closes a polygon first)' : 'Reviewed, next image (closes a polygon first)', run: () => {
     if (polygon.length) return closePolygon();
     if (!image.reviewed) reviewed();
-    return go(1);
+    return base ? save().then(back, report) : go(1);
   } },
   Escape: { does: 'Give up a polygon; no object', run: () => { polygon = []; choose(-1); } },
   t: { does: 'Take the masks from the labelled frame before', run: () => carry().catch(report) },
@@ -656,7 +666,7 @@ shortcuts({
   '0': { does: 'Fit the image to the window', run: () => viewer.fit() },
 });
 
-overview = await api('/api/label');
+overview = await api(`${base}/api/label`);
 model = overview.model;
 order = [...overview.items.keys()];
 overview.structures.forEach((/** @type {any} */ entry) => colours.set(entry.name, entry.colour));

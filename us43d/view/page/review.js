@@ -66,7 +66,7 @@ async function show() {
     }
     viewer.setLayers(layers(image));
     const said = $(n ? 'second-said' : 'first-said');
-    said.replaceChildren(h('a', { href: `/image/${image.id}` }, image.key), h('br'), h('span', { class: 'soft' }, `${image.source} · ${image.split} · group ${image.group}${pictures[n] ? '' : ' · cannot be read'}`));
+    said.replaceChildren(h('a', { href: `/image/${image.id}` }, image.key), ...(image.correctable ? [' · ', h('a', { class: 'correct', href: `/correct/${image.id}` }, image.fix ? 'corrected; correct again' : 'correct the masks')] : []), h('br'), h('span', { class: 'soft' }, `${image.source} · ${image.split} · group ${image.group}${pictures[n] ? '' : ' · cannot be read'}`));
     viewer.canvas.setAttribute('aria-label', `${image.key}, ${image.split}`);
   }
   $('detail').textContent = row.detail + (row.crosses ? ' · the two are in different splits' : '');
@@ -167,6 +167,11 @@ function masks() {
   second.paint();
 }
 
+/** Open the label tools. @param {number} n which image */
+function open(n) {
+  if (images[n]?.correctable) location.assign(`/correct/${images[n].id}`);
+}
+
 /** @param {number} by */
 function go(by) {
   const to = at + by;
@@ -213,6 +218,8 @@ shortcuts({
   z: { does: 'Undo the last verdict', run: () => undo().catch(report) },
   ArrowRight: { does: 'Next or previous', run: () => go(1) },
   ArrowLeft: { does: 'Next or previous', run: () => go(-1) },
+  e: { does: 'Correct the masks (of the second image with Shift)', run: () => open(0) },
+  E: { does: 'Correct the masks (of the second image with Shift)', run: () => open(1) },
   '+': { does: 'Zoom (also the wheel)', run: () => first.zoom(1.25) },
   '-': { does: 'Zoom (also the wheel)', run: () => first.zoom(0.8) },
   '0': { does: 'Fit to the window', run: () => { first.fit(); second.fit(); } },

@@ -1,0 +1,91 @@
+"""A mask corrected from the view of its image: the next build has it, and undoing brings the published one back."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from us43d.harmonize.corpus import Corpus
+from us43d.splits import review
+from us43d.view import opening
+from us43d.view.browse import Browse
+from us43d.view.correct import Correct
+from us43d.view.review import Review
+from us43d.view.server import Running, Site, serve
+from us43d.view.thumbs import Thumbs
+
+from .conftest import us43d
+
+pytestmark = pytest.mark.web
+
+
+@pytest.fixture
+def mine(home: Path, tmp_path: Path) -> Path:
+    """A copy of the home, to be written to."""
+    return Path(shutil.copytree(home, tmp_path / "mine"))
+
+
+@pytest.fixture
+def viewing(mine: Path, tmp_path: Path) -> Iterator[Running]:
+    corpus = Corpus.open(mine / "corpora" / "us43d", mine)
+    catalogue = opening.catalogue(corpus, mine)
+    correct = Correct(catalogue, mine, "corpus us43d", None)
+    routes = [
+        *Browse(catalogue, Thumbs(tmp_path / "thumbs"), "corpus us43d").routes(),
+        *Review(catalogue, opening.findings(mine), mine, "corpus us43d").routes(),
+        *correct.routes(),
+    ]
+    running = serve(Site(routes, "/", correct.close), port=0)
+    yield running
+    running.stop()
+
+
+def masks(home: Path, key: str) -> list[np.ndarray]:
+    corpus = Corpus.open(home / "corpora" / "us43d", home)
+    row = next(n for n in range(len(corpus)) if corpus.key(n) == key)
+    return [corpus.mask(n) for n in corpus.of(row)]
+
+
+def test_a_mask_is_corrected_rebuilt_and_undone(viewing: Running, mine: Path, visit: Callable[..., Any]) -> None:
+    corpus = Corpus.open(mine / "corpora" / "us43d", mine)
+    row = next(n for n in range(len(corpus)) if corpus.sources[corpus.images["source"][n]]["slug"] == "busi"
+               and corpus.images["count"][n] == 1)  # fmt: skip
+    key, before = corpus.key(row), corpus.mask(corpus.of(row)[0])
+    page = visit(viewing.url)
+    page.goto(viewing.url.split("?")[0] + f"image/{corpus.images['id'][row]}")
+    page.wait_for_selector("#correct")
+    page.keyboard.press("e")
+    page.wait_for_selector("#objects .pick")
+    assert page.get_by_role("button", name="Box (b)").is_disabled()  # without a model
+    page.keyboard.press("d")
+    page.keyboard.press("ArrowLeft")
+    for _ in range(3):
+        page.keyboard.press("x")  # the brush, in the middle of the image
+        for _ in range(12):
+            page.keyboard.press("ArrowUp")
+    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+    assert review.fixes(mine) == {}  # a draft is not a fix
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#fix")
+    assert "us43d build BUSI" in page.inner_text("#fix")
+    (fix,) = review.fixes(mine).values()
+    assert (fix.image.source, fix.image.key) == ("busi", key)
+    us43d(mine, "build", "--all", "--jobs", "1")
+    (after,) = masks(mine, key) if len(masks(mine, key)) == 1 else [np.logical_or.reduce(masks(mine, key))]
+    assert (after & before).sum() == before.sum()  # the brush only added
+    assert after.sum() > before.sum()
+    page.locator("#fix button").click()
+    page.wait_for_selector("#fix", state="detached")
+    us43d(mine, "build", "--all", "--jobs", "1")
+    assert np.array_equal(masks(mine, key)[0], before)
+    assert len(review.log(mine)) == 2
+
+
+def test_the_label_tools_open_images_of_built_sources_only(viewing: Running, visit: Callable[..., Any]) -> None:
+    page = visit(viewing.url, quiet=True)
+    root = viewing.url.split("?")[0]
+    assert page.goto(root + "correct/1").status == 404
+    assert page.goto(root + "correct/source/99/label").status == 404
