@@ -45,5 +45,6 @@ def import_(
 
     new, known = verdicts.import_file(session.home.root, file)
     session.answer(
-        {"new": new, "known": known}, f"{new} new verdicts and fixes, {known} known already; builds apply them: us43d build --all"
+        {"new": new, "known": known},
+        f"{new} new verdicts and fixes, {known} known already; builds apply them: us43d build --all",
     )
