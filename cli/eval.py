@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from us43d import registry
-from us43d.contract import normalised
 from us43d.errors import UsageError, listed
 
 from .models import CorpusName, Device, Dtype, OwnData, OwnImages, device_of, on_disk, predictor, release, weights_of
@@ -230,11 +228,10 @@ def _clips(
 
 
 def _sources(opened: "Corpus", names: Sequence[str], commercial: bool) -> list[str]:
-    """The sources meant. A corpus may hold some that no recipe makes, so its own names come first."""
+    """The names of the sources asked for; none for all of the corpus."""
     from us43d.train.journal import licences
 
-    own = {normalised(source["name"]): source["name"] for source in opened.sources}
-    sources = [own.get(normalised(name)) or registry.find(name).name for name in names]
+    sources = [opened.sources[index]["name"] for index in opened.select(names)] if names else []
     licences(opened, sources, commercial)
     return sources
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "APART", "Access", "Citation", "Collection", "CountName", "Expect", "Facts", "Fix", "GroupKind", "Image", "Kind",
     "Lazy", "Licence", "Mask", "PaperProfile", "Polygon", "Profile", "Published", "RawFile", "RawTree", "Reader",
-    "Recipe", "Remarked", "Route", "RouteKind", "Sample", "Shared", "Split", "Stated", "lazy", "normalised", "paths_in",
+    "Recipe", "Remarked", "Route", "RouteKind", "Sample", "Shared", "Split", "Stated", "lazy", "paths_in",
 ]  # fmt: skip
 
 Url: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -463,8 +463,3 @@ class Recipe(Facts):
 
     def reader(self, profile: Profile) -> Reader:
         return self.read_paper or self.read if profile == "paper" else self.read
-
-
-def normalised(name: str) -> str:
-    """Names match without regard to case, spaces and punctuation."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())

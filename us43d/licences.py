@@ -137,7 +137,7 @@ def refuse_uncommercial(terms: Mapping[str, Terms], command: str) -> None:
 
     Args:
         terms: Name of each source → its terms.
-        command: What to run instead; "{}" stands for the names of the sources that do allow it.
+        command: What to run instead; "{}" becomes the names of the sources that do allow it.
 
     Raises:
         LicenceError: If a licence forbids commercial use or does not settle it.

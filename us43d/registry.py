@@ -1,15 +1,15 @@
 """Finds sources by listing the package of recipes; a module is imported only when it is asked for."""
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from us43d.contract import Facts, Recipe, normalised
+from us43d.contract import Facts, Recipe
 from us43d.errors import RecipeError, UnknownName
 from us43d.facts import every, facts
+from us43d.spelling import nearest, normalised
 
 if TYPE_CHECKING:
     from us43d.specimen import Specimen
@@ -65,8 +65,7 @@ def look_up(name: str) -> Facts:
     table = _by_name()
     if wanted in table:
         return facts(table[wanted])
-    near = difflib.get_close_matches(wanted, table, n=3, cutoff=0.6)
-    names = list(dict.fromkeys(facts(table[n]).name for n in near))
+    names = list(dict.fromkeys(facts(table[near]).name for near in nearest(wanted, table)))
     hint = f" Did you mean {' or '.join(names)}?" if names else ""
     raise UnknownName(f"No source is called {name!r}.{hint}", next="us43d list")
 

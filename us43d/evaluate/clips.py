@@ -13,7 +13,7 @@ from us43d.errors import UsageError
 from us43d.evaluate.agreement import agreement
 from us43d.evaluate.metrics import bootstrap, overlap
 from us43d.evaluate.readouts import QUANTITIES, ejection_fractions
-from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
+from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model import prompts
 from us43d.model.predictor import Predictor
 from us43d.model.propagate import Tracker
@@ -33,10 +33,10 @@ def clips(corpus: Corpus, split: str, sources: Sequence[str] = ()) -> dict[tuple
     """
     names = [source["name"] for source in corpus.sources]
     found: dict[tuple[str, str, int], dict[int, tuple[int, int]]] = {}
-    for image in np.flatnonzero(corpus.images["split"] == SPLITS.index(split)).tolist():
+    for image in np.flatnonzero(corpus.selected([split], sources)).tolist():
         name = names[corpus.images["source"][image]]
         file, mark, frame = corpus.key(image).rpartition("#")
-        if (sources and name not in sources) or not mark or not frame.isdigit():
+        if not mark or not frame.isdigit():
             continue
         for place in corpus.of(image):
             annotation = corpus.annotations[place]

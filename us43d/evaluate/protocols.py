@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 import us43d
-from us43d.errors import UnknownName, UsageError, listed
+from us43d.errors import UsageError, listed
 from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, Scores, scores
 from us43d.evaluate.results import BASELINE, METRICS, Evaluation, compare
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
@@ -192,12 +192,7 @@ def _chosen(
     if split not in (*SPLITS, "all"):
         raise UsageError(f"{split!r} is no split: one of {', '.join(SPLITS)}, all.")
     names = [source["name"] for source in corpus.sources]
-    wanted = list(range(len(names)))
-    if sources:
-        known = {n.lower(): i for i, s in enumerate(corpus.sources) for n in (s["name"], s["slug"])}
-        if unknown := [name for name in sources if name.lower() not in known]:
-            raise UnknownName(f"The corpus has no source {listed(unknown)}; it has {listed(names, 50)}.")
-        wanted = sorted({known[name.lower()] for name in sources})
+    wanted = corpus.select(sources)
     rows = corpus.split(split) if split != "all" else np.flatnonzero(corpus.images["split"] < SPLITS.index("excluded"))
     rows = rows[np.isin(corpus.images["source"][rows], wanted)]
     inside = [(int(row), list(corpus.of(int(row)))) for row in rows]

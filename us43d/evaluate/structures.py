@@ -11,7 +11,7 @@ import numpy as np
 
 from us43d.errors import UsageError
 from us43d.evaluate.metrics import bootstrap, overlap
-from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.harmonize.corpus import Corpus
 from us43d.model.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def evaluate(
         for n in range(len(names))
     ]
     chosen = [
-        int(row)
-        for row in np.flatnonzero(corpus.images["split"] == SPLITS.index(split))
-        if known[corpus.images["source"][row]] and (not sources or names[corpus.images["source"][row]] in sources)
+        int(row) for row in np.flatnonzero(corpus.selected([split], sources)) if known[corpus.images["source"][row]]
     ]
     if not chosen:
         raise UsageError(

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.coco.segmentation import encode
-from us43d.contract import normalised
-from us43d.errors import UnknownName, UsageError, listed
+from us43d.errors import UsageError, listed
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.licences import refuse_uncommercial, terms_of
+from us43d.spelling import choose
 
 __all__ = ["EXPORTED", "Category", "Item", "Options", "Selection", "Shape"]
 
@@ -196,9 +196,7 @@ class Selection:
         self.diagnoses = list(corpus.facts["diagnoses"])
         source_of = np.asarray(corpus.images["source"])
         category_of = np.asarray(corpus.annotations["category"])
-        wanted = _chosen(
-            options.sources, [s["name"] for s in self.sources], "source", [s["slug"] for s in self.sources]
-        )
+        wanted = corpus.select(options.sources)
         kept = self._categories(options, category_of)
         annotation_source = source_of[corpus.annotations["image"]]
         pairs = {(int(s), int(c)) for s, c in np.unique(np.stack([annotation_source, category_of], 1), axis=0)}
@@ -225,9 +223,11 @@ class Selection:
         """Ids of the taxonomy that the options keep."""
         entries = {int(c["id"]): c for c in self.corpus.categories}
         there = [entries[int(n)] for n in np.unique(category_of)]
-        names = _chosen(options.structures, [c["name"] for c in there], "structure")
+        names = choose(options.structures, [(c["name"],) for c in there], "structure", next="us43d stats --all")
         organs = sorted({c["supercategory"] for c in there})
-        kept_organs = {organs[n] for n in _chosen(options.organs, organs, "organ")}
+        kept_organs = {
+            organs[n] for n in choose(options.organs, [(name,) for name in organs], "organ", next="us43d stats --all")
+        }
         return {int(c["id"]) for n, c in enumerate(there) if n in names and c["supercategory"] in kept_organs}
 
     def _number(self, corpus: Corpus, options: Options, used: set[int]) -> None:
@@ -244,10 +244,10 @@ class Selection:
         ]
         self.index_of[order] = np.arange(len(order))
 
-    def _rows(self, source_of: NDArray[Any], wanted: set[int], relevant: set[int]) -> None:
+    def _rows(self, source_of: NDArray[Any], wanted: Sequence[int], relevant: set[int]) -> None:
         images = self.corpus.images
         split, skipped = np.asarray(images["split"]), Counter[str]()
-        chosen = np.isin(source_of, sorted(wanted))
+        chosen = np.isin(source_of, wanted)
         skipped["of a source that was not chosen"] = int((~chosen).sum())
         related = np.isin(source_of, sorted(relevant))
         skipped["of a source that annotates no chosen structure"] = int((chosen & ~related).sum())
@@ -324,16 +324,3 @@ def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return (
         int(columns[0]), int(rows[0]), int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1,
     )  # fmt: skip
-
-
-def _chosen(names: Sequence[str], there: Sequence[str], what: str, also: Sequence[str] = ()) -> set[int]:
-    """Indices of names, in any spelling; all if none is given. Raises UnknownName."""
-    if not names:
-        return set(range(len(there)))
-    known = {normalised(name): n for spellings in (there, also) for n, name in enumerate(spellings)}
-    if unknown := [name for name in names if normalised(name) not in known]:
-        raise UnknownName(
-            f"Unknown {what} {listed(map(repr, unknown))}. The corpus has {listed(there, 60)}.",
-            next="us43d stats --all",
-        )
-    return {known[normalised(name)] for name in names}

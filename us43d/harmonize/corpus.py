@@ -4,7 +4,7 @@ Reading needs numpy and json alone.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from us43d.errors import BuildError, RawDataError, TrainError
 from us43d.harmonize.remote import Remote, fetched_index, is_url
 from us43d.masks import rle
 from us43d.pictures.levels import eight_bits
+from us43d.spelling import choose
 
 __all__ = ["ANNOTATION", "IMAGE", "SPECK", "SPLITS", "TAGS", "Corpus", "is_speck"]
 
@@ -87,6 +88,26 @@ class Corpus:
     @property
     def digest(self) -> str:
         return str(self.facts["digest"])
+
+    def select(self, names: Sequence[str] = ()) -> list[int]:
+        """Find sources by name, slug or alias, in any spelling.
+
+        Args:
+            names: Names; all sources if empty.
+
+        Returns:
+            Indices into `sources`, ascending.
+
+        Raises:
+            UnknownName: If the corpus lacks one of them.
+        """
+        spellings = [(source["name"], source["slug"], *source.get("aliases", ())) for source in self.sources]
+        return choose(names, spellings, "source", next="us43d stats --all")
+
+    def selected(self, splits: Sequence[str], names: Sequence[str] = ()) -> NDArray[np.bool_]:
+        """Mark the images of splits and sources: (N,) bool over `images`. Raises UnknownName as `select` does."""
+        inside = np.isin(self.images["split"], [SPLITS.index(split) for split in splits])
+        return inside & np.isin(self.images["source"], self.select(names))
 
     def split(self, name: str) -> NDArray[np.int64]:
         """Rows of `images` in a split. Raises ValueError for a name that is none."""

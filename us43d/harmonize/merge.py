@@ -15,10 +15,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d import atomic
+from us43d import atomic, registry
 from us43d.bibliography import ULTRASAM, bibtex
 from us43d.contract import Citation
 from us43d.errors import BuildError, listed
+from us43d.facts import facts
 from us43d.harmonize import shards
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus
 from us43d.licences import CAVEAT, refuse_uncommercial, summary, terms_of
@@ -84,7 +85,8 @@ def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, comme
     facts |= {
         "release": release,
         "sources": [
-            {name: dataset[name] for name in _KEPT if name in dataset} | {"path": path.relative_to(home).as_posix()}
+            {name: dataset[name] for name in _KEPT if name in dataset}
+            | {"path": path.relative_to(home).as_posix(), "aliases": _aliases(dataset["slug"])}
             for dataset, path in datasets
         ],
         "categories": categories,
@@ -101,6 +103,11 @@ def _dataset(path: Path) -> dict[str, Any]:
         return {**_BEFORE, **json.loads((path / "dataset.json").read_text("utf-8"))}
     except (OSError, ValueError) as error:
         raise BuildError(f"{path} is no build: {error}.", next="us43d build --all") from error
+
+
+def _aliases(slug: str) -> list[str]:
+    """Other names of a source; none for one that no recipe makes."""
+    return list(facts(slug).names[2:]) if slug in registry.slugs() else []
 
 
 def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _ALLOWED = {True: "allowed", False: "forbidden", None: "not settled"}
 
 
 def _used(corpus: Corpus, config: TrainConfig) -> list[dict[str, Any]]:
-    return [each for each in corpus.sources if not config.sources or each["name"] in config.sources]
+    return [corpus.sources[index] for index in corpus.select(config.sources)]
 
 
 def references(corpus: Corpus, config: TrainConfig) -> str:

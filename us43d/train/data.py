@@ -134,14 +134,9 @@ def eligible(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDAr
 
     Raises UnknownName for a source the corpus does not have, TrainError if nothing is left.
     """
-    names = [source["name"] for source in corpus.sources]
-    if unknown := [name for name in config.sources if name not in names]:
-        raise UnknownName(f"The corpus has no source {listed(map(repr, unknown))}; it has {listed(names, 60)}.")
     of = corpus.annotations["image"]
     images = corpus.images
-    kept = np.isin(images["split"], [SPLITS.index(split) for split in splits])
-    if config.sources:
-        kept &= np.isin(images["source"], [n for n, name in enumerate(names) if name in config.sources])
+    kept = corpus.selected(splits, config.sources)
     pixels = images["height"].astype(np.int64) * images["width"]
     area = corpus.annotations["area"]
     found = np.flatnonzero(kept[of] & (area >= config.min_area) & (area >= config.min_share * pixels[of]))
@@ -157,12 +152,7 @@ def eligible(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDAr
 
 def without(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
     """Rows of `images` without any annotation, of the splits and sources asked for."""
-    images = corpus.images
-    kept = np.isin(images["split"], [SPLITS.index(split) for split in splits]) & (images["count"] == 0)
-    if config.sources:
-        names = [source["name"] for source in corpus.sources]
-        kept &= np.isin(images["source"], [n for n, name in enumerate(names) if name in config.sources])
-    return np.flatnonzero(kept)
+    return np.flatnonzero(corpus.selected(splits, config.sources) & (corpus.images["count"] == 0))
 
 
 def _absent(corpus: Corpus) -> list[list[int]]:
@@ -632,16 +622,9 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         """corpus: an opened one or its folder. split: train, val or test; the three if None. sources: names, all where
         empty. specks: keep the annotations the build flagged as specks."""
         self.corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(Path(corpus).expanduser())
-        names = [source["name"] for source in self.corpus.sources]
-        if unknown := [name for name in sources if name not in names]:
-            raise UnknownName(f"The corpus has no source {listed(map(repr, unknown))}; it has {listed(names, 60)}.")
         if split is not None and split not in SPLITS:
             raise UnknownName(f"{split!r} is no split: one of {', '.join(SPLITS)}.")
-        images = self.corpus.images
-        kept = images["split"] == SPLITS.index(split) if split else images["split"] < SPLITS.index("excluded")
-        if sources:
-            kept &= np.isin(images["source"], [names.index(name) for name in sources])
-        self.rows = np.flatnonzero(kept)
+        self.rows = np.flatnonzero(self.corpus.selected([split] if split else SPLITS[:3], sources))
         self.specks = specks
 
     def __len__(self) -> int:

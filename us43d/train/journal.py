@@ -143,7 +143,7 @@ def refuse_external(corpus: Corpus, sources: Sequence[str], allowed: bool) -> No
 
     sources: names; all of the corpus if empty.
     """
-    used = [each for each in corpus.sources if not sources or each["name"] in sources]
+    used = [corpus.sources[index] for index in corpus.select(sources)]
     external = [each["name"] for each in used if each.get("external_tier")]
     if external and not allowed:
         raise ConfigError(
@@ -158,7 +158,7 @@ def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record
     sources: names; all of the corpus if empty. Raises LicenceError with `commercial` if one forbids it or leaves it
     open, as data of one's own does.
     """
-    used = [each for each in corpus.sources if not sources or each["name"] in sources]
+    used = [corpus.sources[index] for index in corpus.select(sources)]
     by_licence: dict[str, list[str]] = {}
     for each in used:
         by_licence.setdefault(each["licence"]["title"], []).append(each["name"])

@@ -142,7 +142,7 @@ def test_public_weights_on_disk_are_in_the_table(run: Run, corpus: Path, tmp_pat
         (("--weights", "three", "--all"), 1, "Unknown weights 'three'"),
         (("--weights", "sam_vit_b", "--all"), 1, "Next: us43d weights get sam_vit_b"),
         (("--weights", "one", "--on", "bussi"), 2, "BUSI"),
-        (("--weights", "one", "--on", "camus"), 2, "The corpus has no source CAMUS"),
+        (("--weights", "one", "--on", "camus"), 2, "Unknown source 'camus'. Known: BUSI, STU-Hospital."),
         (("--weights", "one", "--all", "--corpus", "other"), 2, "There is no corpus 'other'"),
         (("--weights", "one", "--all", "--clicks", "one"), 2, "Invalid --clicks 'one'"),
         (("--weights", "one", "--all", "--prompt", "line"), 2, "line is no first prompt"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from us43d import registry
-from us43d.errors import UsageError
+from us43d.errors import UnknownName, UsageError
 from us43d.evaluate.clips import clips, over_time, tables
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import Corpus
@@ -90,4 +90,6 @@ def test_following_nothing(corpus: Corpus) -> None:
     assert rows[rows["step"] > 0]["lost"].all()
     assert fractions["measured"].isna().all()
     with pytest.raises(UsageError, match="No clip"):
-        over_time(Oracle(corpus), corpus, split="test", sources=["HC18"])
+        over_time(Oracle(corpus), corpus, split="excluded", sources=["CAMUS"])
+    with pytest.raises(UnknownName, match="HC18"):
+        over_time(Oracle(corpus), corpus, sources=["HC18"])

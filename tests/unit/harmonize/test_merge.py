@@ -12,7 +12,7 @@ import pytest
 
 from us43d import atomic, registry
 from us43d.contract import Recipe, Shared
-from us43d.errors import BuildError, LicenceError
+from us43d.errors import BuildError, LicenceError, UnknownName
 from us43d.harmonize import shards
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPLITS, Corpus
@@ -183,3 +183,20 @@ def test_a_merge_that_fails_leaves_the_corpus_as_it_was(tmp_path: Path, monkeypa
     with pytest.raises(Exception, match="the disk is full"):
         merge([path], home.root, "local")
     assert Corpus.open(home.corpus("local")).digest == before
+
+
+def test_sources_are_selected_in_any_spelling(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    corpus = merge([built(slug, tmp_path, home) for slug in ("stu_hospital", "asus")], home.root, "both")
+    assert [source["name"] for source in corpus.sources] == ["ASUS", "STU-Hospital"]
+    assert corpus.select() == [0, 1]
+    for names, chosen in (
+        (["stu hospital"], [1]),
+        (["QueensSagittal", "asus"], [0]),
+        (["Stu_Hospital", "ASUS"], [0, 1]),
+    ):
+        assert corpus.select(names) == chosen
+        marked = corpus.selected(["train", "val", "test"], names)
+        assert set(corpus.images["source"][marked]) == set(chosen)
+    with pytest.raises(UnknownName, match=r"Unknown source 'asuss'. Did you mean ASUS\? Known: ASUS, STU-Hospital"):
+        corpus.select(["asuss"])

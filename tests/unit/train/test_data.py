@@ -194,8 +194,9 @@ def test_small_instances_and_other_splits_are_left_out(blobs: Corpus, small: Tra
     assert set(fewer) == {n for n in every if blobs.annotations["area"][n] >= area}
     with pytest.raises(TrainError, match="no annotation in train with min_area 1000000"):
         eligible(blobs, small.model_copy(update={"min_area": 1_000_000}), ("train",))
-    with pytest.raises(UnknownName, match="no source 'BUSI'"):
+    with pytest.raises(UnknownName, match="Unknown source 'BUSI'"):
         eligible(blobs, small.model_copy(update={"sources": ("BUSI",)}), ("train",))
+    assert set(eligible(blobs, small.model_copy(update={"sources": ("DATA",)}), ("train",))) == set(every)
 
 
 @pytest.fixture

@@ -221,7 +221,7 @@ def test_a_limit_is_said_and_depends_on_ids_alone(corpus: Corpus) -> None:
 def test_sources(corpus: Corpus) -> None:
     rows = evaluate(Oracle(corpus), corpus, prompts=("box",), clicks=(0,), sources=("busi",)).rows
     assert set(rows["source"]) == {"BUSI"}
-    with pytest.raises(UnknownName, match="no source CAMUS; it has BUSI, STU-Hospital"):
+    with pytest.raises(UnknownName, match=r"Unknown source 'CAMUS'\. Known: BUSI, STU-Hospital\."):
         evaluate(Oracle(corpus), corpus, sources=("CAMUS",))
 
 

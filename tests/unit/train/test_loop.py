@@ -737,7 +737,7 @@ def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path)
         config.read(small, micro_batch=3)
     with pytest.raises(UnknownName, match="no training preset 'huge'"):
         config.preset("huge")
-    with pytest.raises(UnknownName, match="no source 'BUSI'"):
+    with pytest.raises(UnknownName, match="Unknown source 'BUSI'"):
         train(_changed(small, sources=("BUSI",)), blobs, tmp_path / "run")
     with pytest.raises(LicenceError, match="not settled for data"):
         train(_changed(small, commercial=True), blobs, tmp_path / "run")

@@ -185,7 +185,7 @@ def test_a_corpus_of_sources_without_recipe_is_evaluated(us43d, blobs: Corpus, t
     code, _, err = us43d(*words, "--all", "--commercial", "--out", tmp_path / "b")
     assert code == 0, err
     code, _, err = us43d(*words, "--on", "nothing", "--out", tmp_path / "c")
-    assert (code, "No source is called 'nothing'" in err) == (2, True)
+    assert (code, "Unknown source 'nothing'" in err) == (2, True)
 
 
 def test_commercial_use_of_unknown_data_is_refused(us43d, data: Path, tmp_path: Path) -> None:

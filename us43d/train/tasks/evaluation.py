@@ -97,7 +97,7 @@ def evaluate(
     if limit is not None:
         rows = np.array(images.first(corpus, rows, limit), np.int64)
     facts = {"task": config.task, "weights": place.parent.name if place.name == "weights" else place.name,
-             "split": split, "sources": list(sources) or [source["name"] for source in corpus.sources],
+             "split": split, "sources": [corpus.sources[n]["name"] for n in corpus.select(sources)],
              "corpus": corpus.digest, "seed": seed, "excluded": {}}  # fmt: skip
     if config.task == "semantic":
         return _structures(place, corpus, rows, facts, device, progress)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from us43d import atomic
-from us43d.errors import TrainError, UnknownName, WeightsError, listed
-from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.errors import TrainError, WeightsError
+from us43d.harmonize.corpus import Corpus
 from us43d.model import lora, weights
 from us43d.model.network import ModelConfig, UltraSam
 from us43d.model.predictor import fitted
@@ -38,13 +38,7 @@ _DIAGNOSES = ("pathology", "diagnosis", "label")
 
 def chosen(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
     """Rows of `images` in splits and sources of a configuration. Raises UnknownName."""
-    names = [source["name"] for source in corpus.sources]
-    if unknown := [name for name in config.sources if name not in names]:
-        raise UnknownName(f"The corpus has no source {listed(map(repr, unknown))}; it has {listed(names, 60)}.")
-    kept = np.isin(corpus.images["split"], [SPLITS.index(split) for split in splits])
-    if config.sources:
-        kept &= np.isin(corpus.images["source"], [names.index(name) for name in config.sources])
-    return np.flatnonzero(kept)
+    return np.flatnonzero(corpus.selected(splits, config.sources))
 
 
 def first(corpus: Corpus, rows: NDArray[np.int64], most: int) -> list[int]:
