@@ -52,7 +52,7 @@ def list_(
     from us43d.cards.card import rounded
     from us43d.cards.pages import totals
 
-    sources = sorted(registry.sources(), key=lambda source: source.name.lower())
+    sources = sorted(registry.sources(session.home), key=lambda source: source.name.lower())
     if collection is not None:
         sources = [source for source in sources if collection in source.collections]
     if organ is not None:
@@ -71,6 +71,7 @@ def list_(
             "us43d": source.row is not None,
             "collections": source.collections,
             "kind": source.kind,
+            "private": source.private,
             "external_tier": source.external_tier,
             "organ": source.organ,
             "media": source.media,
@@ -94,7 +95,7 @@ def list_(
     def table(shown: list[Facts]) -> Table:
         return Table(heads, [
             (
-                source.name if source.row else f"{source.name} +",
+                source.name if source.row or source.private else f"{source.name} +",
                 source.organ if source.kind == "human" else f"{source.organ} ({source.kind})",
                 rounded(number) if (number := counts[source.slug]["images"]) else None,
                 source.licence.id,
@@ -104,15 +105,21 @@ def list_(
             for source in shown
         ])  # fmt: skip
 
-    apart = [source for source in sources if source.kind in APART]
-    parts: list[str | Table] = [table([source for source in sources if source.kind not in APART])]
+    own = [source for source in sources if source.private]
+    published = [source for source in sources if not source.private]
+    apart = [source for source in published if source.kind in APART]
+    parts: list[str | Table] = [table([source for source in published if source.kind not in APART])]
     if apart:
         parts += ["", "Animals, synthetic images and derived masks (in a corpus only if asked for):", table(apart)]
+    if own:
+        parts += ["", "Private sources of this home (not published; in a corpus only if asked for):", table(own)]
     session.answer(data, *parts)
     inside = [source for source in sources if source.row]
     shown = [f"{len(inside)} sources of US-43d with {totals(inside)}"] if inside else []
-    if beyond := len(sources) - len(inside):
+    if beyond := len(published) - len(inside):
         shown.append(f"{beyond} beyond US-43d (+)")
+    if own:
+        shown.append(f"{len(own)} private")
     have = sum(bool(found.word) for found in disk.values())
     session.say(f"{', '.join(shown) or 'No sources'}; {have} on this disk, in {session.home.root}")
 
@@ -128,7 +135,7 @@ def info(
     from us43d.cards.card import KINDS, counts
     from us43d.licences import USES, allows
 
-    recipe = registry.find(name)
+    recipe = registry.find(name, session.home)
     disk = state(session.home, recipe)
     terms = recipe.licence.terms
     if session.as_json:
@@ -148,14 +155,17 @@ def info(
     line("kind", "" if recipe.kind == "human" else KINDS[recipe.kind])
     line("external tier", "kept for comparing models, not for training" if recipe.external_tier else "")
     line("homepage", recipe.homepage)
-    line("published", " · ".join(f"{number:,} {what}" for what, number in counts(recipe).items()) or "no counts")
+    line(
+        "counted" if recipe.private else "published",
+        " · ".join(f"{number:,} {what}" for what, number in counts(recipe).items()) or "no counts",
+    )
     line("labels", "\n".join(_label(recipe, label) for label in recipe.labels))
     line("group", f"{recipe.group_kind}. {recipe.group_rule}")
     line("official split", recipe.official_split or "none")
     line("shares", "\n".join(_shared(shared) for shared in recipe.shares_with))
     line("access", f"{recipe.access}, checked {recipe.access_checked}. {recipe.access_note}")
     ways = (f"{n}. {_way(route)}" for n, route in enumerate(recipe.routes, start=1))
-    line("from", "\n".join(ways) or "no known download source")
+    line("from", "\n".join(ways) or ("" if recipe.private else "no known download source"))
     line("licence", f"{terms.title} ({recipe.licence.id})" + (f"\n{terms.url}" if terms.url else ""))
     line("", recipe.licence.evidence)
     words = {True: "yes", False: "no", None: "unknown"}
@@ -164,7 +174,8 @@ def info(
     line("confidence", recipe.confidence)
     line("on disk", _disk(session, recipe, disk.fetched, disk.builds))
     cites = (f"{c.title}. {c.venue or ''} {c.year or ''}. {f'doi:{c.doi}' if c.doi else ''}" for c in recipe.citations)
-    line("cite", "\n".join(" ".join(cite.split()) for cite in cites) + f"\nBibTeX: us43d cite {recipe.name}")
+    if recipe.citations:
+        line("cite", "\n".join(" ".join(cite.split()) for cite in cites) + f"\nBibTeX: us43d cite {recipe.name}")
     session.answer(None, recipe.name, "", Table((("", "left"), ("", "fold")), lines))
 
 
@@ -186,7 +197,7 @@ def _way(route: Any) -> str:
 
 def _disk(session: Session, recipe: Recipe, fetched: bool, builds: tuple[str, ...]) -> str:
     if not fetched and not builds:
-        return f"nothing yet: us43d fetch {recipe.name}"
+        return f"nothing yet: {recipe.again.removesuffix(' --force')}"
     raw = [f"raw files in {session.home.raw(recipe.name)}"] if fetched else []
     return "\n".join([*raw, *(f"build {name}" for name in builds)]) + (
         "" if builds else f"\nnot built yet: us43d build {recipe.name}"
@@ -217,10 +228,16 @@ def facts(
         made = facts.schema()
         session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))
         return
-    sources = [registry.look_up(name) for name in dict.fromkeys(names)] if names else registry.sources()
-    files = (facts.folder() / f"{source.slug}.toml" for source in sources)
-    texts = (f"# {file.name}\n{file.read_text(encoding='utf-8')}" for file in files)
-    session.answer([source.model_dump(mode="json") for source in sources], *texts)
+    sources = [registry.look_up(name, session.home) for name in dict.fromkeys(names)] if names else registry.sources()
+
+    def text(source: Facts) -> str:
+        if source.private:  # its record is JSON
+            path = session.home.private(source.slug)
+            return f"# {path.name}\n{json.dumps(source.model_dump(mode='json'), indent=1, ensure_ascii=False)}"
+        file = facts.folder() / f"{source.slug}.toml"
+        return f"# {file.name}\n{file.read_text(encoding='utf-8')}"
+
+    session.answer([source.model_dump(mode="json") for source in sources], *map(text, sources))
 
 
 # ------------------------------------------------------------------------------------------------------------ taxonomy
@@ -274,7 +291,7 @@ def cite(
     """Print BibTeX of sources; with --all, also of the collection and UltraSam."""
     from us43d.bibliography import ULTRASAM, bibtex
 
-    recipes = chosen(names or (), registry.recipes() if every else None, "cite")
+    recipes = chosen(names or (), registry.recipes() if every else None, "cite", session.home)
     text = bibtex(citation for recipe in recipes for citation in recipe.citations)
     entries = f"{ULTRASAM}\n\n{text}" if every else text
     session.answer({"bibtex": entries, "sources": [recipe.name for recipe in recipes]}, entries.rstrip("\n"))
@@ -297,7 +314,7 @@ def licences(
     from us43d.licences import CAVEAT, allows, summary
 
     if names or every:
-        recipes = chosen(names or (), registry.recipes() if every else None, "licences")
+        recipes = chosen(names or (), registry.recipes() if every else None, "licences", session.home)
     else:
         recipes = on_disk(session.home)
         if not recipes:
@@ -361,7 +378,7 @@ def card(
     if sum((name is not None, write, check)) != 1:
         raise UsageError("Give one of a name, --write and --check.", next="us43d card --help")
     if name is not None:
-        recipe = registry.find(name)
+        recipe = registry.find(name, session.home)
         if build and format != "croissant":
             raise UsageError("--build goes with --format croissant.", next="us43d card --help")
         if format == "croissant":

@@ -18,8 +18,9 @@ __all__ = ["main"]
 #: Verb → its module, in the order of the main job, as `us43d --help` lists them.
 _MODULES = {
     "demo": "demo", "list": "about", "info": "about", "facts": "about", "taxonomy": "about", "cite": "about",
-    "licences": "about", "card": "about", "doctor": "about", "fetch": "fetch", "verify": "fetch", "open": "fetch",
-    "clean": "fetch", "build": "build", "check": "build", "splits": "build", "audit": "audit", "stats": "stats",
+    "licences": "about", "card": "about", "doctor": "about", "fetch": "fetch", "import": "private", "verify": "fetch",
+    "open": "fetch", "clean": "fetch", "build": "build", "check": "build", "splits": "build", "audit": "audit",
+    "stats": "stats",
     "diff": "audit", "corpus": "build", "export": "export", "view": "view", "coco": "coco", "train": "train",
     "eval": "eval", "bench": "bench", "predict": "predict", "measure": "measure", "label": "label",
     "weights": "weights", "new": "new", "review": "review",

@@ -123,4 +123,8 @@ def _folder(session: Session, build: str) -> Path:
     if Path(build).is_dir():
         return Path(build)
     name, _, version = build.partition("/")
-    return session.home.build(registry.find(name).name, version) if version else newest(session, registry.find(name))
+    return (
+        session.home.build(registry.find(name, session.home).name, version)
+        if version
+        else newest(session, registry.find(name, session.home))
+    )

@@ -65,8 +65,8 @@ def sources(
             raise UsageError(
                 f"No sources of the {where} are {what} in {session.home.root}.", next=f"us43d {before} --all"
             )
-        return chosen(names or (), there, verb)
-    return chosen(names or (), None, verb)
+        return chosen(names or (), there, verb, session.home)
+    return chosen(names or (), None, verb, session.home)
 
 
 # --------------------------------------------------------------------------------------------------------------- build
@@ -163,7 +163,9 @@ def build_one(
 
     raw = session.home.raw(recipe.name)
     if not raw.is_dir():
-        raise MissingRawFile(f"{recipe.name} is not fetched: {raw} is missing.", next=f"us43d fetch {recipe.name}")
+        raise MissingRawFile(
+            f"{recipe.name} is not fetched: {raw} is missing.", next=recipe.again.removesuffix(" --force")
+        )
     with session.progress(recipe.name) as move:
         result = harmonize(
             recipe,
@@ -232,7 +234,7 @@ def corpus(
     recipes = recipes if names else _taken(session, recipes, include)
     if not recipes:
         raise UsageError(
-            "All builds here are excluded from a corpus by default.", next="us43d corpus --all --include external"
+            "All builds here are excluded from a corpus by default.", next="us43d corpus NAME… --release RELEASE"
         )
     if commercial:
         refuse_uncommercial({recipe.name: recipe.licence.terms for recipe in recipes}, "us43d corpus {} --commercial")
@@ -370,7 +372,7 @@ def splits(
     from us43d.splits import duplicate_links, known_duplicates, pinned
     from us43d.splits.proof import prove
 
-    recipes = chosen(names, None, "splits") if names else sources(session, None, True, is_built, "splits")
+    recipes = chosen(names, None, "splits", session.home) if names else sources(session, None, True, is_built, "splits")
     data, rows_of, wrong = [], [], []
     lines = []
     unsearched, step = [], "us43d audit --all"

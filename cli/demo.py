@@ -52,7 +52,7 @@ def demo(
     from us43d.harmonize.merge import merge
     from us43d.splits.proof import prove
 
-    recipes = chosen(names, None, "demo") if names else by_default(registry.recipes(), ())[0]
+    recipes = chosen(names, None, "demo", session.home) if names else by_default(registry.recipes(), ())[0]
     session.home = type(session.home)((folder / "home").absolute())
     began = time.monotonic()
     with _step(session, f"fetch: specimens of {len(recipes)} sources"):

@@ -120,7 +120,7 @@ def _opened(session: Session, name: str | None) -> Iterator[tuple["Corpus", tupl
         yield Corpus.open(release(session, name), session.home.root), ()
         return
     try:
-        recipe = registry.find(name)
+        recipe = registry.find(name, session.home)
     except UnknownName as error:
         corpora = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
         there = f" Corpora: {listed(corpora)}." if corpora else " No corpus is built."

@@ -11,7 +11,7 @@ import typer
 from us43d import registry
 from us43d.atomic import storage_errors
 from us43d.contract import Recipe
-from us43d.errors import LicenceError, LoginError, ManualFileError, Us43dError, UsageError, VerifyError
+from us43d.errors import LicenceError, LoginError, ManualFileError, Us43dError, UsageError, VerifyError, listed
 from us43d.licences import refuse_uncommercial
 
 from .many import Outcome, attempt, each, failed, finish
@@ -80,7 +80,13 @@ def fetch(
     ] = False,
 ) -> None:
     """Download, verify and unpack sources after showing their licences; resumes an interrupted run."""
-    recipes = chosen(names or (), registry.recipes() if every else None, "fetch")
+    recipes = chosen(names or (), registry.recipes() if every else None, "fetch", session.home)
+    if private := [recipe.name for recipe in recipes if recipe.private]:
+        raise UsageError(
+            f"{listed(private)} {'is a private source' if len(private) == 1 else 'are private sources'}, imported and "
+            "not fetched.",
+            next=f"us43d import FOLDER --name {private[0]} --force",
+        )
     if specimen and from_:
         raise UsageError("--specimen and --from exclude each other.", next="us43d fetch --help")
     if commercial:
@@ -91,7 +97,7 @@ def fetch(
     if specimen:
         outcomes = each(session, recipes, lambda recipe: _specimen(session, recipe, force))
     else:
-        outcomes = _fetch_all(session, recipes, list(from_ or ()), _named(accept or []), jobs, force)
+        outcomes = _fetch_all(session, recipes, list(from_ or ()), _named(session, accept or []), jobs, force)
     finish(session, "fetch", outcomes)
 
 
@@ -102,9 +108,9 @@ def _specimen(session: Session, recipe: Recipe, force: bool) -> Outcome:
     return Outcome(recipe.name, found.state, found.said, f"us43d build {recipe.name}", found)
 
 
-def _named(accept: list[str]) -> set[str]:
+def _named(session: Session, accept: list[str]) -> set[str]:
     """Slugs of the sources whose licence is accepted by option; {"all"} for every one."""
-    return {"all" if name.lower() == "all" else registry.find(name).slug for name in accept}
+    return {"all" if name.lower() == "all" else registry.find(name, session.home).slug for name in accept}
 
 
 def _fetch_all(
@@ -282,7 +288,9 @@ def verify(
 
     A file that was damaged before its digest was first taken, and carries no checksum of its own, is found by nobody.
     """
-    recipes = chosen(names or (), on_disk(session.home, lambda found: found.fetched) if every else None, "verify")
+    recipes = chosen(
+        names or (), on_disk(session.home, lambda found: found.fetched) if every else None, "verify", session.home
+    )
 
     def one(recipe: Recipe) -> Outcome:
         from us43d.fetch.verify import verify as findings
@@ -302,7 +310,7 @@ def verify(
                 recipe,
                 VerifyError(
                     f"{recipe.name} is not as it was received ({said}):{shown}{more}",
-                    next=f"us43d fetch {recipe.name} --force",
+                    next=recipe.again,
                 ),
                 "differs",
             )
@@ -321,7 +329,9 @@ def open_(
     """Open the web page of a source and print its address."""
     import webbrowser
 
-    recipe = registry.find(name)
+    recipe = registry.find(name, session.home)
+    if recipe.homepage is None:
+        raise UsageError(f"{recipe.name} is a private source; it has no web page.", next=f"us43d info {recipe.name}")
     shown = webbrowser.open(recipe.homepage)
     session.answer({"name": recipe.name, "url": recipe.homepage, "opened": shown}, recipe.homepage)
     if not shown:
@@ -352,7 +362,11 @@ def clean(
     """
     from us43d.fetch import clean as cleaning
 
-    recipes = chosen(names, None, "clean") if names else sorted(registry.recipes(), key=lambda each: each.name.lower())
+    recipes = (
+        chosen(names, None, "clean", session.home)
+        if names
+        else sorted(registry.recipes(session.home), key=lambda each: each.name.lower())
+    )
     found = [each for recipe in recipes for each in cleaning.look(session.home, recipe)]
     wanted = {"archives", "leftovers"} | ({"raw tree"} if raw else set()) | ({"builds"} if builds else set())
     going = [each for each in found if each.kind in wanted]

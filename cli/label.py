@@ -64,7 +64,7 @@ def label(
     from us43d.view.labels import Labels
     from us43d.view.server import Site
 
-    recipe = _source(input)
+    recipe = _source(session, input)
     if recipe is not None:
         if out or patient:
             raise UsageError("--out and --patient are for files, not for a built source.", next=f"us43d label {input}")
@@ -86,12 +86,12 @@ def label(
     run(session, Site(site.routes(), "/label", close), f"{len(labels.inputs.items):,} images", port, no_browser, host)
 
 
-def _source(name: str) -> "Recipe | None":
+def _source(session: Session, name: str) -> "Recipe | None":
     """The source meant; None for a path. Raises UnknownName for what is neither."""
     if Path(name).exists():
         return None
     try:
-        return registry.find(name)
+        return registry.find(name, session.home)
     except UnknownName:
         if Path(name).suffix or "/" in name:
             return None  # a file that is missing: the loader says so

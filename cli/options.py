@@ -19,6 +19,7 @@ class Apart(StrEnum):
     ANIMAL = "animal"
     SYNTHETIC = "synthetic"
     DERIVED = "derived"
+    PRIVATE = "private"
 
 
 Names = Annotated[
@@ -49,7 +50,7 @@ def by_default(sources: Iterable[Recipe], include: Iterable[str]) -> tuple[list[
     """(sources that a corpus takes unless they are named; what it leaves out: kind or "external" → names)."""
     kept, left = [], dict[str, list[str]]()
     for source in sources:
-        why = "external" if source.external_tier else source.kind
+        why = "private" if source.private else "external" if source.external_tier else source.kind
         if why in set(Apart) and why not in include:
             left.setdefault(why, []).append(source.name)
         else:

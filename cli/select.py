@@ -29,10 +29,10 @@ def state(home: Home, recipe: Facts) -> State:
 
 def on_disk(home: Home, has: Callable[[State], object] = lambda found: found.fetched or found.builds) -> list[Recipe]:
     """The sources of which the home holds something; `has` says what counts."""
-    return [recipe for recipe in registry.recipes() if has(state(home, recipe))]
+    return [recipe for recipe in registry.recipes(home) if has(state(home, recipe))]
 
 
-def chosen(names: Sequence[str], every: Iterable[Recipe] | None, command: str) -> list[Recipe]:
+def chosen(names: Sequence[str], every: Iterable[Recipe] | None, command: str, home: Home) -> list[Recipe]:
     """The sources named, each once; `every` with --all, which excludes names. Raises UsageError and UnknownName."""
     if every is not None:
         if names:
@@ -40,4 +40,4 @@ def chosen(names: Sequence[str], every: Iterable[Recipe] | None, command: str) -
         return list(every)
     if not names:
         raise UsageError("No source is named.", next=f"us43d {command} NAME…   or   us43d {command} --all")
-    return list({recipe.slug: recipe for recipe in map(registry.find, names)}.values())
+    return list({recipe.slug: recipe for recipe in (registry.find(name, home) for name in names)}.values())

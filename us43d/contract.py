@@ -36,7 +36,7 @@ Md5: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Level: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 Slug: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
-Access: TypeAlias = Literal["open", "login", "agreement", "request", "unavailable", "unknown"]
+Access: TypeAlias = Literal["open", "login", "agreement", "request", "unavailable", "unknown", "private"]
 Split: TypeAlias = Literal["train", "val", "test"]
 Profile: TypeAlias = Literal["us43d", "paper"]
 RouteKind: TypeAlias = Literal[
@@ -51,8 +51,9 @@ GroupKind: TypeAlias = Literal["patient", "exam", "study", "video", "volume", "c
 #: water tanks. animal: living or dead animals. synthetic: images made by a model or a simulation. derived: scans of
 #: people whose masks, or whose images, follow from other data (a curve that is closed, raw signals).
 Kind: TypeAlias = Literal["human", "phantom", "animal", "synthetic", "derived"]
-#: us43d: a row of the US-43d table. beyond: any other source. sonocorpus: one of the 53 sets of SonoCorpus.
-Collection: TypeAlias = Literal["us43d", "beyond", "sonocorpus"]
+#: us43d: a row of the US-43d table. beyond: any other published source. sonocorpus: one of the 53 sets of SonoCorpus.
+#: private: a folder of the user's own, imported into one home (`us43d.private`); never published, never counted so.
+Collection: TypeAlias = Literal["us43d", "beyond", "sonocorpus", "private"]
 #: Kinds that are listed apart from human scans, and are in a corpus only if asked for.
 APART: frozenset[Kind] = frozenset({"animal", "synthetic", "derived"})
 #: What is counted of a source.
@@ -372,6 +373,7 @@ class Facts(_Frozen):
     name: folder name and what the user types. row: its name in the US-43d table (None for sources beyond it).
     same_as: another source that is the same archive; facts that are not given here are that source's.
     external_tier: kept for comparing models; never trained on unless asked for.
+    homepage, citations: of every published source; a private one has neither.
     revision: raised when the meaning of the output changes; `changes` says how, per revision.
     labels: every label the reader may yield → the structure of the taxonomy it means. diagnoses: label → what it says
         of the structure beyond that (benign, malignant, a tumour type); "tag:NAME": what that tag of the image says.
@@ -393,9 +395,9 @@ class Facts(_Frozen):
     kind: Kind
     collections: tuple[Collection, ...] = Field(min_length=1)
     external_tier: bool = False
-    homepage: Url
+    homepage: Url | None = None
     doi: str | None = None
-    citations: tuple[Citation, ...] = Field(min_length=1)
+    citations: tuple[Citation, ...] = ()
     access: Access
     access_checked: datetime.date
     access_note: str = ""
@@ -434,9 +436,23 @@ class Facts(_Frozen):
             raise ValueError(f"revisions {sorted(missing)} have no entry in `changes`")
         if ("us43d" in self.collections) != (self.row is not None):
             raise ValueError("a source is in the collection us43d if and only if it has a `row` of its table")
-        if ("us43d" in self.collections) == ("beyond" in self.collections):
-            raise ValueError("a source is in exactly one of the collections us43d and beyond")
+        if sum(name in self.collections for name in ("us43d", "beyond", "private")) != 1:
+            raise ValueError("a source is in exactly one of the collections us43d, beyond and private")
+        if self.private != (self.access == "private"):
+            raise ValueError("access is private if and only if the collection is")
+        if not self.private and not (self.homepage and self.citations):
+            raise ValueError("a published source has a homepage and citations")
         return self
+
+    @property
+    def private(self) -> bool:
+        """Whether this is a folder of the user's own that was imported into a home."""
+        return "private" in self.collections
+
+    @property
+    def again(self) -> str:
+        """The command that gets the raw files again."""
+        return f"us43d import FOLDER --name {self.name} --force" if self.private else f"us43d fetch {self.name} --force"
 
     def stated(self, what: CountName) -> Stated | None:
         """The published count: the one that a build must reach, else the one that others state; None if unknown."""

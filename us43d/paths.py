@@ -10,6 +10,7 @@ $US43D_HOME (default ~/.us43d)
     review/             verdicts given in `us43d view`
     cache/              thumbnails and indices of `us43d view`; may be deleted
     weights/
+    private/<slug>.json facts of a folder of your own (`us43d import`), and how it is read
     licences.json       what was accepted, when
 """
 
@@ -46,6 +47,9 @@ class Home:
 
     def corpus(self, release: str) -> Path:
         return self.root / "corpora" / release
+
+    def private(self, slug: str) -> Path:
+        return self.root / "private" / f"{slug}.json"
 
     @property
     def runs(self) -> Path:

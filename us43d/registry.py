@@ -1,17 +1,22 @@
-"""Finds sources by listing the package of recipes; a module is imported only when it is asked for."""
+"""Finds sources by listing the package of recipes; a module is imported only when it is asked for.
+
+Where a home is given, its private sources (`us43d.private`) are found, too.
+"""
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
 from us43d.contract import Facts, Recipe
 from us43d.errors import RecipeError, UnknownName
 from us43d.facts import every, facts
+from us43d.paths import Home
 from us43d.spelling import nearest, normalised
 
 if TYPE_CHECKING:
+    from us43d.private.record import Record
     from us43d.specimen import Specimen
 
 __all__ = ["find", "look_up", "recipe", "recipes", "slugs", "sources", "specimen"]
@@ -24,9 +29,18 @@ def slugs() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg))
 
 
-def sources() -> list[Facts]:
-    """The facts of all sources, in the order of their slugs; no recipe is imported."""
-    return every(slugs())
+def sources(home: Home | None = None) -> list[Facts]:
+    """The facts of all sources, in the order of their slugs, then of a home's private ones; no recipe is imported."""
+    return [*every(slugs()), *(entry.facts for entry in _private(home).values())]
+
+
+def _private(home: Home | None) -> "Mapping[str, Record]":
+    """Slug → record of the private sources of a home; none without one."""
+    if home is None or not (home.root / "private").is_dir():
+        return {}
+    from us43d.private import record
+
+    return record.every(home)
 
 
 @cache
@@ -38,9 +52,13 @@ def recipe(slug: str) -> Recipe:
     return recipe
 
 
-def recipes() -> Iterator[Recipe]:
-    """All recipes, in the order of their slugs."""
-    return map(recipe, slugs())
+def recipes(home: Home | None = None) -> Iterator[Recipe]:
+    """All recipes, in the order of their slugs, then those of a home's private sources."""
+    yield from map(recipe, slugs())
+    if private := _private(home):
+        from us43d.private import record
+
+        yield from map(record.recipe, private.values())
 
 
 @cache
@@ -54,7 +72,7 @@ def _by_name() -> dict[str, str]:
     return table
 
 
-def look_up(name: str) -> Facts:
+def look_up(name: str, home: Home | None = None) -> Facts:
     """The facts of the source a user means, by any of its names, without regard to case, spaces or punctuation.
 
     Raises UnknownName with the nearest names.
@@ -62,17 +80,26 @@ def look_up(name: str) -> Facts:
     wanted = normalised(name)
     if wanted in slugs():  # no need to read the others
         return facts(wanted)
+    known = {normalised(entry.facts.name): entry.facts for entry in _private(home).values()}
+    if wanted in known:
+        return known[wanted]
     table = _by_name()
     if wanted in table:
         return facts(table[wanted])
-    names = list(dict.fromkeys(facts(table[near]).name for near in nearest(wanted, table)))
+    close = nearest(wanted, [*known, *table])
+    names = list(dict.fromkeys((known[n] if n in known else facts(table[n])).name for n in close))
     hint = f" Did you mean {' or '.join(names)}?" if names else ""
     raise UnknownName(f"No source is called {name!r}.{hint}", next="us43d list")
 
 
-def find(name: str) -> Recipe:
+def find(name: str, home: Home | None = None) -> Recipe:
     """The recipe of the source a user means. Raises UnknownName as `look_up` does."""
-    return recipe(look_up(name).slug)
+    found = look_up(name, home)
+    if not found.private:
+        return recipe(found.slug)
+    from us43d.private import record
+
+    return record.recipe(_private(home)[found.slug])
 
 
 def specimen(slug: str) -> "Specimen":

@@ -60,10 +60,11 @@ def _altered(**changes: Any) -> dict[str, Any]:
         ({"revision": 2}, "no entry in `changes`"),
         ({"diagnoses": {"cyst": "benign"}}, "labels that are not in `labels`"),
         ({"labels": {"a": "Not A Slug"}}, "pattern"),
-        ({"citations": ()}, "at least 1 item"),
+        ({"citations": ()}, "has a homepage and citations"),
         ({"access_checked": "2026-11-01"}, "valid date"),
         ({"row": None}, "if and only if it has a `row`"),
         ({"collections": ("us43d", "beyond")}, "exactly one of the collections"),
+        ({"access": "private"}, "access is private if and only if"),
     ],
 )
 def test_impossible_facts_are_refused(changes: dict[str, Any], why: str) -> None:

@@ -17,6 +17,7 @@ ACCESS = {
     "agreement": "agreement: registration or signed terms at the source",
     "request": "request: the owners decide on each request",
     "unavailable": "unavailable: no working way is known",
+    "private": "private: imported from a folder of your own; not published",
     "unknown": "unknown: whether and how the owners give it out could not be established",
 }
 
@@ -101,14 +102,18 @@ def corrected(dataset: Mapping[str, Any]) -> str:
 
 def _sections(recipe: Facts) -> Iterator[str]:
     yield f"# {recipe.name}"
-    yield "<!-- Made from the recipe by `us43d card --write`; change the recipe, not this page. -->"
+    if recipe.private:
+        yield "**Private source of this home, not part of any published collection.**"
+    else:
+        yield "<!-- Made from the recipe by `us43d card --write`; change the recipe, not this page. -->"
     yield cell(recipe.title)
     yield table(("", ""), _overview(recipe))
     yield "## What is in it"
     yield table(("label in the source", "structure", "says besides"), _labels(recipe))
     found = counts(recipe)
     if found:
-        yield table(("published count", ""), ((cell(what), f"{n:,}") for what, n in found.items()), frozenset({1}))
+        head = "counted at import" if recipe.private else "published count"
+        yield table((head, ""), ((cell(what), f"{n:,}") for what, n in found.items()), frozenset({1}))
         yield "A build that finds fewer fails; `--partial` reports the difference instead."
     if recipe.expect.evidence:
         yield "\n".join(f"- {name}: {cell(why)}" for name, why in recipe.expect.evidence.items())
@@ -120,7 +125,11 @@ def _sections(recipe: Facts) -> Iterator[str]:
         yield "No counts are published."
     yield "## Getting it"
     yield f"{ACCESS[recipe.access]} (checked {recipe.access_checked}). {cell(recipe.access_note)}".strip()
-    yield f"    us43d fetch {recipe.name}\n    us43d build {recipe.name}"
+    yield (
+        f"    us43d build {recipe.name}"
+        if recipe.private
+        else f"    us43d fetch {recipe.name}\n    us43d build {recipe.name}"
+    )
     yield "\n".join(f"{n}. {_route(route)}" for n, route in enumerate(recipe.routes, start=1))
     yield "## Licence"
     terms = recipe.licence.terms
@@ -152,8 +161,9 @@ def _sections(recipe: Facts) -> Iterator[str]:
     renamed = {a: b for a, b in recipe.paper.renamed.items() if a != b}
     if renamed:
         yield table(("label", "the paper's"), ((cell(a), cell(b or "left out")) for a, b in renamed.items()))
-    yield "## Citation"
-    yield "\n\n".join(f"```bibtex\n{citation.bibtex.strip()}\n```" for citation in recipe.citations)
+    if recipe.citations:
+        yield "## Citation"
+        yield "\n\n".join(f"```bibtex\n{citation.bibtex.strip()}\n```" for citation in recipe.citations)
     yield "## Where this was read"
     yield cell(recipe.confidence)
     yield "\n".join(f"- {cell(source)}" for source in recipe.sources)
@@ -175,7 +185,10 @@ def _overview(recipe: Facts) -> Iterator[tuple[str, str]]:
     yield "kind of data", {
         "image2d": "still images", "video": "video", "volume3d": "volumes", "hdf5": "HDF5", "npy": "NumPy arrays",
     }[recipe.media]  # fmt: skip
-    yield "row of the US-43d table", cell(recipe.row) if recipe.row else "none, beyond US-43d"
+    yield (
+        "row of the US-43d table",
+        cell(recipe.row) if recipe.row else "none, private" if recipe.private else "none, beyond US-43d",
+    )
     yield "collections", ", ".join(recipe.collections)
     if recipe.kind != "human":
         yield "kind", KINDS[recipe.kind]
@@ -183,7 +196,8 @@ def _overview(recipe: Facts) -> Iterator[tuple[str, str]]:
         yield "external tier", "kept for comparing models; training refuses it unless asked for"
     if recipe.aliases:
         yield "also called", cell(", ".join(recipe.aliases))
-    yield "homepage", f"<{recipe.homepage}>"
+    if recipe.homepage:
+        yield "homepage", f"<{recipe.homepage}>"
     if recipe.doi:
         yield "DOI", f"[{cell(recipe.doi)}](https://doi.org/{recipe.doi})"
     yield "licence", cell(recipe.licence.terms.title)

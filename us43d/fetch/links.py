@@ -56,7 +56,8 @@ def links_of(recipe: Recipe) -> Iterator[Link]:
             seen.add(url)
             yield Link(recipe.name, what, url, route)
 
-    yield from new("homepage", recipe.homepage)
+    if recipe.homepage:
+        yield from new("homepage", recipe.homepage)
     for doi in (recipe.doi, *(citation.doi for citation in recipe.citations)):
         yield from new("doi", f"https://doi.org/{quote(doi, safe='/')}" if doi else None)
     yield from new("licence", recipe.licence.url)

@@ -248,10 +248,7 @@ def _readable(recipe: Recipe, profile: Profile, tree: RawTree) -> Iterator[Sampl
         try:
             sample = next(samples, None)
         except RawDataError as error:
-            error.next = (
-                error.next
-                or f"us43d fetch {recipe.name} --force   (or, to see what changed: us43d verify {recipe.name})"
-            )
+            error.next = error.next or f"{recipe.again}   (or, to see what changed: us43d verify {recipe.name})"
             if tree.missing and not isinstance(error, MissingRawFile):
                 what = f"{listed(tree.missing.values())} in {tree.root}."
                 raise MissingRawFile(what, disk=error.disk, next=error.next) from error
@@ -262,7 +259,7 @@ def _readable(recipe: Recipe, profile: Profile, tree: RawTree) -> Iterator[Sampl
             raise RawDataError(
                 f"{recipe.name}: the reader cannot make sense of {tree.root} "
                 f"({type(error).__name__}: {error}).{missing}",
-                next=f"us43d fetch {recipe.name} --force   (or, to see what changed: us43d verify {recipe.name})",
+                next=f"{recipe.again}   (or, to see what changed: us43d verify {recipe.name})",
             ) from error
         if sample is None:
             return
@@ -346,9 +343,7 @@ def _run_blocks(
 
 
 def _nothing(recipe: Recipe, tree: RawTree) -> RawDataError:
-    return RawDataError(
-        f"{recipe.name}: the reader found no sample in {tree.root}.", next=f"us43d fetch {recipe.name} --force"
-    )
+    return RawDataError(f"{recipe.name}: the reader found no sample in {tree.root}.", next=recipe.again)
 
 
 def _runner(jobs: int) -> Work:
@@ -463,7 +458,7 @@ def _finish(
     rows = _sorted_rows(staging, count, index, assignment)
     info = {
         "description": recipe.title,
-        "url": recipe.homepage,
+        "url": recipe.homepage or "",
         "version": kind.version(recipe),
         "contributor": "; ".join(citation.title for citation in recipe.citations),
     }
@@ -483,6 +478,7 @@ def _finish(
         "organ": recipe.organ,
         "kind": recipe.kind,
         "external_tier": recipe.external_tier,
+        **({"private": True} if recipe.private else {}),
         "shares_with": [shared.model_dump(mode="json") for shared in recipe.shares_with],
         "licence": {**asdict(recipe.licence.terms), "evidence": recipe.licence.evidence},
         "citations": [citation.model_dump(mode="json") for citation in recipe.citations],

@@ -223,7 +223,7 @@ def load(name: str, split: str | None = None, *, home: str | Path | None = None,
         return Samples(_CorpusSamples(Corpus.open(name), split))
     if version is None and (place.corpus(name) / "corpus.json").is_file():
         return Samples(_CorpusSamples(Corpus.open(place.corpus(name), place.root), split))
-    recipe = registry.find(name)
+    recipe = registry.find(name, place)
     build = place.build(recipe.name, version) if version else latest(place, recipe.name)
     if build is None or not (build / "dataset.json").is_file():
         which = f" as {version}" if version else ""

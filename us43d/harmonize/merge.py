@@ -30,7 +30,7 @@ __all__ = ["excluded_by", "merge"]
 #: What corpus.json keeps of a build's dataset.json.
 _KEPT = (
     "name", "slug", "version", "digest", "organ", "licence", "citations", "profile", "partial", "specimen", "counts",
-    "skipped", "kind", "external_tier", "shares_with",
+    "skipped", "kind", "external_tier", "private", "shares_with",
 )  # fmt: skip
 #: What builds of before these facts were recorded lack.
 _BEFORE: Mapping[str, Any] = {"kind": "human", "external_tier": False, "shares_with": []}

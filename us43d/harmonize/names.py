@@ -128,7 +128,9 @@ def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (
     if receipt.get("kind") == "specimen":
         return f"us43d fetch {recipe.name} --specimen --force"
     if receipt.get("kind") == "download":
-        return f"us43d fetch {recipe.name} --force   (or, to leave them out and have it recorded: {skip})"
+        return f"{recipe.again}   (or, to leave them out and have it recorded: {skip})"
+    if recipe.private:
+        return f"{recipe.again}   (or, to leave them out and have it recorded: {skip})"
     return f"{skip}   (leaves them out and records it; or us43d fetch {recipe.name} --from with a complete copy)"
 
 

@@ -52,7 +52,9 @@ def busi(server: Any, loopback: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp
     plain = file.model_copy(update={"size": None, "md5": None, "sha256": None})
     route = recipe.routes[0].model_copy(update={"files": (plain,)})
     altered = recipe.model_copy(update={"routes": (route,)})
-    monkeypatch.setattr(registry, "find", lambda name: altered if name.lower() == "busi" else registry.recipe(name))
+    monkeypatch.setattr(
+        registry, "find", lambda name, home: altered if name.lower() == "busi" else registry.recipe(name)
+    )
     monkeypatch.setenv("US43D_HOSTS", f"scholar.cu.edu.eg={server.base}")
     return buffer.getvalue()
 

@@ -309,7 +309,7 @@ def test_training_on_the_external_tier_needs_a_word(home: Home) -> None:
 def test_list_keeps_animals_apart_and_counts_what_is_unpublished(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {source.slug: source for source in registry.sources()}
     busi, stu, camus = known["busi"], known["stu_hospital"].model_copy(update={"kind": "animal"}), known["camus"]
-    monkeypatch.setattr(registry, "sources", lambda: [stu, busi, camus])
+    monkeypatch.setattr(registry, "sources", lambda home: [stu, busi, camus])
     said = us43d(home, "list")
     people, apart = said.out.split("Animals, synthetic images and derived masks")
     assert "BUSI" in people

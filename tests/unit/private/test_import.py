@@ -1,0 +1,348 @@
+"""`us43d import`: folders of one's own become private sources that every verb knows."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import us43d
+from us43d import registry
+from us43d.harmonize import shards
+from us43d.harmonize.load import latest
+from us43d.masks import rle
+from us43d.paths import Home
+
+app = importlib.import_module("us43d.cli.app").app
+MEAN = ["--label", "probe=-"]
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("US43D_HOME", str(tmp_path / "home"))
+    return Home(tmp_path / "home")
+
+
+def coco(root: Path, patients: int = 8, **more: Any) -> Path:
+    """Three 8-bit images of each patient in images/, with one polygon of a nodule each."""
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    annotations = []
+    for patient in range(patients):
+        for number in range(3):
+            name = f"P{patient:02}_{number}.png"
+            cv2.imwrite(str(root / "images" / name), rng.integers(0, 255, (60, 80), np.uint8))
+            at = len(images) + 1
+            images.append({"id": at, "file_name": name, "width": 80, "height": 60, **more})
+            outline = [10 + patient, 10, 40, 10, 40, 30, 10 + patient, 30]
+            annotations.append({"id": at, "image_id": at, "category_id": 7, "segmentation": [outline]})
+    annotations.append({"id": 99, "image_id": 1, "category_id": 7, "segmentation": []})
+    categories = [{"id": 7, "name": "Thyroid nodule"}, {"id": 8, "name": "probe"}]
+    save(root, {"images": images, "annotations": annotations, "categories": categories})
+    (root / "notes.txt").write_text("not data")
+    return root
+
+
+def save(root: Path, content: dict[str, Any]) -> None:
+    (root / "anno.json").write_text(json.dumps(content))
+
+
+def content(root: Path) -> dict[str, Any]:
+    return dict(json.loads((root / "anno.json").read_text()))
+
+
+def nnunet(root: Path, ending: str = ".png") -> Path:
+    """Two cases of each of six patients: kidney (1) and tumour (2); with .png one test image without a mask."""
+    rng = np.random.default_rng(1)
+    for folder in ("imagesTr", "labelsTr", "imagesTs"):
+        (root / folder).mkdir(parents=True)
+    for patient in range(6):
+        for number in range(2):
+            case = f"pat{patient}_{number}"
+            shape = (40, 30, 5) if ending == ".nii.gz" else (30, 40)
+            image, labels = rng.integers(0, 255, shape).astype(np.uint8), np.zeros(shape, np.uint8)
+            if ending == ".nii.gz":
+                labels[5:20, 5:15, 1:4], labels[20:30, 5:15, 1:4] = 1, 2
+                affine = np.diag([0.5, 0.25, 2, 1])
+                nibabel.save(nibabel.Nifti1Image(image, affine), root / "imagesTr" / f"{case}_0000{ending}")
+                nibabel.save(nibabel.Nifti1Image(labels, affine), root / "labelsTr" / f"{case}{ending}")
+            else:
+                labels[5:15, 5:20], labels[15:25, 5:20] = 1, 2
+                cv2.imwrite(str(root / "imagesTr" / f"{case}_0000{ending}"), image)
+                cv2.imwrite(str(root / "labelsTr" / f"{case}{ending}"), labels)
+    if ending == ".png":
+        cv2.imwrite(str(root / "imagesTs" / "pat9_0_0000.png"), np.full((30, 40), 9, np.uint8))
+    text = {"channel_names": {"0": "US"}, "labels": {"background": 0, "kidney": 1, "tumour": 2}, "file_ending": ending}
+    (root / "dataset.json").write_text(json.dumps(text))
+    return root
+
+
+def rows(home: Home, name: str) -> list[dict[str, Any]]:
+    build = latest(home, name)
+    assert build is not None
+    return shards.read_manifest(build / shards.MANIFEST)
+
+
+def test_a_coco_folder_becomes_a_source_like_any_other(home: Home, tmp_path: Path) -> None:
+    folder = coco(tmp_path / "Thyroid Lab")
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    code, out, said = run("import", folder, "--group", r"(P\d+)_", *MEAN, "--json")
+    assert code == 0, said
+    told = json.loads(out)
+    assert (told["name"], told["images"], told["groups"], told["group_kind"]) == ("Thyroid-Lab", 24, 8, "patient")
+    assert told["other_files"] == ["notes.txt"]
+    assert "No patients are stated" not in said
+    assert run("build", "thyroid lab")[0] == run("check", "Thyroid-Lab")[0] == run("splits", "Thyroid-Lab")[0] == 0
+    assert run("audit", "Thyroid-Lab")[0] == run("verify", "Thyroid-Lab")[0] == 0
+    assert "Private source of this home" in run("card", "Thyroid-Lab")[1]
+    assert json.loads(rows(home, "Thyroid-Lab")[0]["remarks"]) == ["annotations left out: 1 without segmentation"]
+    split_of: dict[str, set[str]] = {}
+    for row in rows(home, "Thyroid-Lab"):
+        split_of.setdefault(row["group"], set()).add(row["split"])
+    assert set(split_of) == {f"P{n:02}" for n in range(8)}
+    assert all(len(splits) == 1 for splits in split_of.values())
+    assert {part for splits in split_of.values() for part in splits} == {"train", "val", "test"}
+    frame = us43d.load("Thyroid-Lab", home=home.root).to_pandas()
+    assert len(frame) == 24
+    assert run("export", "Thyroid-Lab", "--to", "coco", "--out", tmp_path / "out")[0] == 0
+    assert run("check", tmp_path / "out")[0] == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+def test_files_are_linked_and_masks_come_back_equal(home: Home, tmp_path: Path) -> None:
+    from pycocotools import mask as oracle
+
+    folder = coco(tmp_path / "lab")
+    assert run("import", folder, *MEAN)[0] == run("build", "lab")[0] == 0
+    image = home.raw("lab") / "images" / "P03_1.png"
+    assert image.samefile(folder / "images" / "P03_1.png")
+    assert (folder / "images" / "P03_1.png").stat().st_mode & 0o200  # the user's own file stays writable
+    build = latest(home, "lab")
+    assert build is not None
+    for file in (build / "annotations").glob("*.json"):
+        made = json.loads(file.read_text())
+        keys = {one["id"]: one["us43d"]["key"] for one in made["images"]}
+        for one in made["annotations"]:
+            patient = int(keys[one["image_id"]].split("/P")[1][:2])
+            outline = [10 + patient, 10, 40, 10, 40, 30, 10 + patient, 30]
+            wanted = oracle.decode(oracle.merge(oracle.frPyObjects([outline], 60, 80))).astype(bool)
+            assert (rle.decode(one["segmentation"]["counts"].encode(), 60, 80) == wanted).all()
+
+
+@pytest.mark.parametrize("ending", [".png", ".nii.gz"])
+def test_an_nnunet_dataset_becomes_a_source(home: Home, tmp_path: Path, ending: str) -> None:
+    folder = nnunet(tmp_path / "Dataset007_K", ending)
+    code, _, said = run("import", folder, "--group", r"pat\d+", "--label", "tumour=liver_lesion")
+    assert code == 0, said
+    assert run("build", "Dataset007_K")[0] == run("check", "Dataset007_K")[0] == 0
+    made = rows(home, "Dataset007_K")
+    kept = [row for row in made if row["drop"] is None]
+    assert {row["group"] for row in kept} == {f"pat{n}" for n in range(6)}
+    if ending == ".png":
+        assert [row["drop"] for row in made if row["drop"]] == ["test image without a mask (imagesTs without labelsTs)"]
+        assert [row["annotations"] for row in kept] == [2] * 12
+    else:
+        assert len(kept) == 60
+        assert sorted({row["annotations"] for row in kept}) == [0, 2]
+        assert (kept[0]["width"], kept[0]["height"]) == (40, 30)
+        build = latest(home, "Dataset007_K")
+        assert build is not None
+        entries = json.loads(next((build / "annotations").glob("train-*.json")).read_text())["images"]
+        assert entries[0]["us43d"]["spacing_mm"] == [0.5, 0.25]
+
+
+def test_a_private_source_is_never_counted_as_published(home: Home, tmp_path: Path) -> None:
+    before = run("list", "--json")[1]
+    assert run("import", coco(tmp_path / "lab"), *MEAN)[0] == run("build", "lab")[0] == 0
+    after = {entry["name"]: entry for entry in json.loads(run("list", "--json")[1])}
+    own = after.pop("lab")
+    assert own["private"] is True
+    assert own["collections"] == ["private"]
+    assert own["licence"] == "PRIVATE"
+    assert sorted(after) == sorted(entry["name"] for entry in json.loads(before))
+    assert "Private sources of this home" in run("list")[1]
+    assert "lab" not in [source.name for source in registry.sources()]
+    assert "lab" in [source.name for source in registry.sources(home)]
+    code, _, said = run("corpus", "--all")
+    assert code == 2
+    assert "Not in the corpus: lab (private)" in said
+    assert run("corpus", "lab", "--release", "mine")[0] == 0
+    code, _, said = run("export", "mine", "--to", "masks", "--out", tmp_path / "out", "--commercial")
+    assert code == 4
+    assert "lab" in said
+
+
+def test_without_patients_a_warning_is_printed_and_nothing_is_guessed(home: Home, tmp_path: Path) -> None:
+    code, out, said = run("import", coco(tmp_path / "lab"), *MEAN)
+    assert code == 0
+    assert "No patients are stated" in said
+    assert "24 groups (image)" in out
+
+
+def test_patients_that_the_file_states_apply(home: Home, tmp_path: Path) -> None:
+    _, out, said = run("import", coco(tmp_path / "lab", patient_id="one"), *MEAN)
+    assert "1 groups (patient)" in out
+    assert "No patients" not in said
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--group", "(Q[0-9]+)_", *MEAN], "finds no patient in 24 of 24"),
+        (["--group", "(", *MEAN], "Invalid --group"),
+        ([], "no structure for 'probe'"),
+        ([*MEAN, "--label", "absent=liver"], "which the folder does not have"),
+        (["--label", "x"], "use NAME=STRUCTURE"),
+        (["--label", "probe=-", "--label", "Thyroid nodule=-"], "Every label is left out"),
+        ([*MEAN, "--name", "../up"], "Invalid name"),
+        ([*MEAN, "--name", "BUSI"], "taken by the published source BUSI"),
+        ([*MEAN, "--name", "bus i"], "Invalid name"),
+        ([*MEAN, "--licence", "mine"], "Unknown licence"),
+    ],
+)
+def test_usage_errors_change_nothing(home: Home, tmp_path: Path, more: list[str], said: str) -> None:
+    code, _, told = run("import", coco(tmp_path / "lab"), *more)
+    assert code == 2
+    assert said in told
+    assert told.count("\n") <= 3
+    assert not home.root.exists()
+
+
+def test_a_second_import_is_unchanged_refused_or_forced(home: Home, tmp_path: Path) -> None:
+    folder = coco(tmp_path / "lab")
+    assert run("import", folder, *MEAN)[0] == 0
+    code, out, _ = run("import", folder, *MEAN)
+    assert code == 0
+    assert "unchanged" in out
+    other = ("import", folder, *MEAN, "--group", r"(P\d+)_")
+    code, _, said = run(*other)
+    assert code == 2
+    assert "private source already" in said
+    assert "--force" in said
+    assert run(*other, "--force")[0] == 0
+    cv2.imwrite(str(folder / "images" / "P00_0.png"), np.zeros((60, 80), np.uint8))
+    assert run(*other, "--force")[0] == 0
+    assert run("verify", "lab")[0] == 0
+
+
+def test_a_source_is_removed_unless_a_corpus_needs_it(home: Home, tmp_path: Path) -> None:
+    folder = coco(tmp_path / "lab")
+    assert run("import", folder, *MEAN)[0] == run("build", "lab")[0] == 0
+    assert run("corpus", "lab", "--release", "mine")[0] == 0
+    code, _, said = run("import", "--remove", "lab")
+    assert code == 2
+    assert "corpus mine is made of lab" in said
+    (home.corpus("mine") / "corpus.json").unlink()
+    assert run("import", "--remove", "LAB")[0] == 0
+    assert not any(place.exists() for place in (home.raw("lab"), home.builds("lab"), home.private("lab")))
+    assert (folder / "images" / "P00_0.png").is_file()
+    code, _, said = run("import", "--remove", "lab")
+    assert code == 2
+    assert "No private source is called 'lab'" in said
+
+
+def _missing(root: Path) -> None:
+    (root / "images" / "P00_0.png").unlink()
+
+
+def _escapes(root: Path) -> None:
+    cv2.imwrite(str(root.parent / "secret.png"), np.zeros((60, 80), np.uint8))
+    made = content(root)
+    made["images"][0]["file_name"] = "../../secret.png"
+    save(root, made)
+
+
+def _listed_twice(root: Path) -> None:
+    made = content(root)
+    made["images"].append(made["images"][0] | {"id": 1000})
+    save(root, made)
+
+
+def _of_another_size(root: Path) -> None:
+    cv2.imwrite(str(root / "images" / "P00_0.png"), np.zeros((61, 80), np.uint8))
+
+
+def _linked_out(root: Path) -> None:
+    (root / "images" / "link.png").symlink_to("/etc/hostname")
+
+
+def _without_lists(root: Path) -> None:
+    (root / "anno.json").write_text("{}")
+
+
+def _cut(root: Path) -> None:
+    (root / "anno.json").write_bytes((root / "anno.json").read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (_missing, "P00_0.png"),
+        (_escapes, "secret.png"),
+        (_listed_twice, "is listed before"),
+        (_of_another_size, "80 × 61"),
+        (_linked_out, "leads out of the raw tree"),
+        (_without_lists, "neither a COCO file"),
+        (_cut, "not readable JSON"),
+    ],
+)
+def test_harmed_coco_folders_are_refused(home: Home, tmp_path: Path, harm: Any, said: str) -> None:
+    folder = coco(tmp_path / "lab")
+    harm(folder)
+    code, _, told = run("import", folder, *MEAN)
+    assert code == 1, told
+    assert said in told
+    assert not home.root.exists()
+
+
+def _unlabelled(root: Path) -> None:
+    (root / "labelsTr" / "pat0_0.png").unlink()
+
+
+def _strange_ending(root: Path) -> None:
+    (root / "dataset.json").write_text(json.dumps({"labels": {"kidney": 1}, "file_ending": ".exe"}))
+
+
+def _strange_labels(root: Path) -> None:
+    (root / "dataset.json").write_text(json.dumps({"labels": {"kidney": "one"}, "file_ending": ".png"}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [(_unlabelled, "labelsTr/pat0_0.png"), (_strange_ending, "file_ending '.exe'"), (_strange_labels, "'kidney'")],
+)
+def test_harmed_nnunet_datasets_are_refused(home: Home, tmp_path: Path, harm: Any, said: str) -> None:
+    folder = nnunet(tmp_path / "Dataset007_K")
+    harm(folder)
+    code, _, told = run("import", folder, "--label", "tumour=-")
+    assert code == 1, told
+    assert said in told
+    assert not home.root.exists()
+
+
+def test_label_values_that_are_not_declared_fail_the_build(home: Home, tmp_path: Path) -> None:
+    folder = nnunet(tmp_path / "Dataset007_K")
+    cv2.imwrite(str(folder / "labelsTr" / "pat0_0.png"), np.full((30, 40), 9, np.uint8))
+    assert run("import", folder, "--label", "tumour=-")[0] == 0
+    code, _, said = run("build", "Dataset007_K")
+    assert code == 1
+    assert "The label map holds 9" in said
+
+
+def test_a_damaged_record_is_named(home: Home, tmp_path: Path) -> None:
+    assert run("import", coco(tmp_path / "lab"), *MEAN)[0] == 0
+    home.private("lab").write_text("{")
+    code, _, said = run("list")
+    assert code == 1
+    assert str(home.private("lab")) in said

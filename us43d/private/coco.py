@@ -1,0 +1,262 @@
+"""Private sources in COCO's form: JSON files with images, annotations and categories, and the images they name."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d import masks, pictures
+from us43d.coco import schema, segmentation
+from us43d.contract import Lazy, RawTree, Remarked, Sample, Split, lazy
+from us43d.errors import ImageError, RawDataError, UnreadableFile, UsageError
+from us43d.masks import read as reading
+from us43d.masks import rle
+from us43d.private.record import Annotations, Coco, group_of
+
+__all__ = ["Plan", "plan", "read"]
+
+#: JSON files that are opened to see which are COCO files.
+_MOST_FILES = 200
+#: Bytes in which the header of an image lies.
+_HEAD = 1 << 18
+#: File names that are looked up to find the folder of the images.
+_TRIED = 50
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_VIDEO = (".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
+_STILL = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+class Plan(NamedTuple):
+    """What a folder holds. names: of the labels. keys: files that are read. remarks: what a person should know.
+
+    stated: some images state their patient.
+    """
+
+    files: tuple[Annotations, ...]
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    stated: bool
+    remarks: tuple[str, ...]
+
+
+def plan(tree: RawTree) -> Plan | None:
+    """Find the COCO files of a folder and their images; None where it holds no COCO file.
+
+    Raises:
+        RawDataError: With all faults: images that are missing, of another size, or listed twice.
+        TrainError: A COCO file has faults.
+    """
+    files = [key for key in tree if key.lower().endswith(".json") and "/." not in f"/{key}"]
+    if len(files) > _MOST_FILES:
+        raise UsageError(
+            f"{tree.root} holds {len(files):,} JSON files; a COCO folder holds few.",
+            next="us43d coco --help   (writes a COCO file from images and masks)",
+        )
+    names: dict[str, None] = {}
+    seen: dict[str, str] = {}
+    used: dict[str, None] = {}
+    chosen, remarks = [], list[str]()
+    faults = schema.Report(tree.root)
+    stated = False
+    for key in files:
+        path = tree.path(key)
+        if not _is_coco(path):
+            continue
+        content, report = schema.load(path)
+        report.raise_faults(RawDataError)
+        entry = Annotations(file=key, images=_images(tree, key, content.images), split=_split(key))
+        chosen.append(entry)
+        names |= dict.fromkeys(category.name for category in content.categories)
+        remarks += [f"{key}: {number:,} annotations left out {why}" for why, number in report.left_out.items()]
+        stated |= any(image.unit is not None for image in content.images)
+        for image in content.images:
+            _look(tree, entry, image, seen, used, faults)
+    faults.raise_faults(RawDataError)
+    if not chosen:
+        return None
+    keys = (*(entry.file for entry in chosen), *used)
+    return Plan(tuple(chosen), tuple(names), keys, stated, tuple(remarks))
+
+
+def read(form: Coco, raw: RawTree) -> Iterator[Sample]:
+    """Read the samples, by key. One annotation stays one instance."""
+    samples = []
+    for entry in form.files:
+        path = raw.path(entry.file)
+        raw.use(path)
+        content, report = schema.load(path)
+        report.raise_faults(RawDataError)
+        names = {category.id: category.name for category in content.categories}
+        of_image: dict[str, list[schema.Annotation]] = {}
+        for one in content.annotations:
+            of_image.setdefault(one.image_id, []).append(one)
+        for image in content.images:
+            samples.append(_sample(form, raw, entry, image, of_image.get(image.id, []), names))
+    yield from sorted(samples, key=lambda sample: sample.key)
+
+
+# ------------------------------------------------------------------------------------------------------- what is there
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether a JSON file has COCO's lists. Raises RawDataError for one that is not JSON."""
+    try:
+        content = schema.read_json(path)
+    except ValueError as error:
+        raise RawDataError(f"{path} is not readable JSON: {error}.") from error
+    return isinstance(content, dict) and all(
+        isinstance(content.get(name), list) for name in ("images", "annotations", "categories")
+    )
+
+
+def _images(tree: RawTree, file: str, images: list[schema.Image]) -> str:
+    """The folder of the tree in which the file names of a COCO file begin: the one that has most of them."""
+    wanted = [_plain(image.file_name) for image in images[:_TRIED]]
+    tops: dict[str, None] = {}
+    for name in wanted[:5]:
+        ending = f"/{name}".casefold()
+        tops |= {key[: -len(name)]: None for key in tree if f"/{key}".casefold().endswith(ending)}
+    nearest = file.rpartition("/")[0].split("/")[0]
+    order = sorted(tops, key=lambda top: (not top.startswith(nearest), top.count("/"), top))
+    return max(order, key=lambda top: sum(tree.has(top + name) for name in wanted), default="")
+
+
+def _split(key: str) -> Split | None:
+    """The split that the name of a COCO file, or else of its folder, states: instances_train2017.json, valid/x.json."""
+    folder, _, name = key.rpartition("/")
+    for text in (name.removesuffix(".json"), folder.rpartition("/")[2]):
+        words = re.findall(r"[a-z]+", text.lower())
+        meant = {_SPLITS[word] for word in words if word in _SPLITS}
+        if len(meant) == 1:
+            return cast(Split, meant.pop())
+    return None
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _file(entry: Annotations, image: schema.Image) -> str:
+    return entry.images + _plain(image.file_name)
+
+
+def _key(entry: Annotations, image: schema.Image) -> str:
+    file = _file(entry, image)
+    return file if image.frame is None else f"{file}#{image.frame:04}"
+
+
+def _look(
+    tree: RawTree,
+    entry: Annotations,
+    image: schema.Image,
+    seen: dict[str, str],
+    used: dict[str, None],
+    faults: schema.Report,
+) -> None:
+    """Note an image's key and file; a fault where the file is missing, listed before, or of another size."""
+    where = f"{entry.file} {image.where} {image.file_name}"
+    file = _file(entry, image)
+    if not tree.has(file):
+        faults.fault(where, "image", f"is missing in {tree.root}")
+        return
+    used[tree.name(tree.path(file))] = None
+    if (other := seen.setdefault(_key(entry, image).casefold(), where)) != where:
+        faults.fault(where, "image", f"is listed before, as {other.partition(' (')[0]}")
+        return
+    path = tree.path(file)
+    if not path.name.lower().endswith(_STILL):
+        return
+    try:
+        header = reading.header(reading.content(path), path)
+    except UnreadableFile as error:
+        faults.fault(where, "image", f"cannot be read: {error.what}")
+        return
+    if header is not None and header.plain and (header.width, header.height) != (image.width, image.height):
+        faults.fault(
+            where, "image", f"has {header.width} × {header.height} pixels, the entry {image.width} × {image.height}"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------- samples
+
+
+def _sample(
+    form: Coco,
+    raw: RawTree,
+    entry: Annotations,
+    image: schema.Image,
+    annotations: list[schema.Annotation],
+    names: dict[str, str],
+) -> Sample:
+    instances: dict[str, list[Lazy]] = {}
+    remarks = list[str]()
+    left_out: Counter[str] = Counter()
+    for one in annotations:
+        label = form.labels.get(names[one.category_id])
+        if label is None:
+            remarks.append(f"label left out by choice: {names[one.category_id]}")
+            continue
+        try:
+            mask, why = segmentation.encoded(one.segmentation, image.height, image.width)
+        except ValueError as error:
+            raise RawDataError(f"{entry.file}: the segmentation of {one.where} {error}.") from error
+        if mask is None:
+            left_out[why] += 1
+            continue
+        instances.setdefault(label, []).append(lazy(rle.decode, mask.counts, image.height, image.width))
+    remarks += [f"annotations left out: {number} {why}" for why, number in sorted(left_out.items())]
+    key, file = _key(entry, image), _file(entry, image)
+    path = raw.path(file)
+    stated = group_of(form.group, file) or (image.unit if form.group is None else None)
+    return Sample(
+        key=key,
+        image=_picture(path, image.frame),
+        instances=instances,
+        group=stated or ("" if image.frame is None else file),
+        split=entry.split,
+        frame=image.frame,
+        spacing_mm=image.spacing,
+        tags={name: value for name, value in image.told.items() if value is not None},
+        remarks=tuple(remarks),
+    )
+
+
+def _picture(path: Path, frame: int | None) -> "Path | Lazy":
+    name = path.name.lower()
+    if frame is not None and name.endswith(_VIDEO):
+        return lazy(masks.video_frame, path, frame)
+    if frame is None and name.endswith(_STILL) and _stored(path):
+        return path
+    return lazy(_frame, path, frame)
+
+
+def _stored(path: Path) -> bool:
+    """Whether the pixels of a file are read as they are stored: no orientation tag, palette or alpha channel."""
+    try:
+        with path.open("rb") as file:
+            header = reading.header(file.read(_HEAD), path)
+    except (OSError, UnreadableFile):
+        return True  # the build says what is wrong with it
+    return header is None or header.plain or (header.kind == "png" and header.bits == 16)
+
+
+def _frame(path: Path, number: int | None) -> NDArray[np.uint8] | Remarked:
+    """A frame of any file that `us43d.pictures` opens. Raises UnreadableFile."""
+    try:
+        media = _media(path)
+        if number is None and media.count != 1:
+            raise UnreadableFile(f"{path} has {media.count or 'several'} frames, and its entry has no frame (from 0).")
+        frame = media.frame(number or 0)
+    except ImageError as error:
+        raise UnreadableFile(error.what) from error
+    return Remarked(frame.pixels, media.remarks) if media.remarks else frame.pixels
+
+
+@lru_cache(maxsize=4)
+def _media(path: Path) -> Any:
+    return pictures.open(path)
