@@ -11,6 +11,7 @@ from us43d.audit.align import Alignment
 from us43d.audit.image_checks import Annotation
 from us43d.splits.duplicate_links import Frame, Link, picture_digest
 from us43d.splits.proof import crosses, prove
+from us43d.splits.unions import Unions
 
 __all__ = ["COLUMNS", "MIRRORINGS", "Build", "Conflict", "Fault", "Findings", "Image", "Near", "summarize"]
 
@@ -127,24 +128,14 @@ class Findings:
     @cached_property
     def families(self) -> list[list[Image]]:
         """Connected components of exact and near-duplicates, largest first."""
-        parent: dict[int, int] = {}
-
-        def root(number: int) -> int:
-            parent.setdefault(number, number)
-            while parent[number] != number:
-                parent[number] = parent[parent[number]]
-                number = parent[number]
-            return number
-
         by_id: dict[int, Image] = {}
-        pairs = [pair for same in self.exact for pair in pairwise(same)] + [(pair.a, pair.b) for pair in self.near]
-        for a, b in pairs:
-            by_id |= {a.id: a, b.id: b}
-            low, high = sorted((root(a.id), root(b.id)))
-            parent[high] = low
+        unions = Unions[int]()
+        for same in [*self.exact, *((pair.a, pair.b) for pair in self.near)]:
+            by_id |= {image.id: image for image in same}
+            unions.unite(image.id for image in same)
         members: dict[int, list[Image]] = defaultdict(list)
         for number, image in by_id.items():
-            members[root(number)].append(image)
+            members[unions.root(number)].append(image)
         ordered = [sorted(family, key=lambda i: (i.build, i.key)) for family in members.values()]
         return sorted(ordered, key=lambda family: (-len(family), family[0].build, family[0].key))
 

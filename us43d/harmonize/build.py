@@ -33,7 +33,8 @@ from us43d.harmonize.names import Names, Skip, spellings, way_on
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.paths import Home
 from us43d.rawtree import folded
-from us43d.splits import assign, duplicate_links, known_duplicates, pinned
+from us43d.splits import assign, duplicate_links
+from us43d.splits.decide import decide
 
 __all__ = ["BLOCK", "PROVENANCE", "BuildResult", "Skip", "build", "version"]
 
@@ -445,15 +446,8 @@ def _finish(
             disk="The finished blocks are kept; no build was written.",
             next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial for a cut)",
         )
-    applied = duplicate_links.within(links, recipe.slug, {member.key: member.pixel_hash for member in members})
-    known = known_duplicates.known(recipe.slug)
-    assignment = assign.assign(
-        members,
-        source=recipe.slug,
-        profile=kind.profile,
-        links=[*known, *((link.a.key, link.b.key) for link in applied)],
-        pinned=pinned.decided(recipe.slug, kind.profile, members, listed=not kind.specimen),
-    )
+    decision = decide(members, recipe, kind.profile, links=links, listed=not kind.specimen)
+    assignment, applied = decision.assignment, decision.links
     output, parts = staging / blocks.OUTPUT, staging / blocks.PARTS
     rows = _sorted_rows(staging, count, index, assignment)
     info = {
@@ -489,7 +483,7 @@ def _finish(
         | {"published": recipe.expect.model_dump(mode="json", exclude={"evidence"}), "differences": problems},
         "drops": dict(sorted(found.drops.items())),
         "remarks": dict(sorted(found.remarks.items())),
-        "twins": {"known": len(known), "audited": len(applied), "digest": duplicate_links.digest(applied)},
+        "twins": {"known": decision.known, "audited": len(applied), "digest": duplicate_links.digest(applied)},
         **corrected.facts(),
         "splits": {"rule": assignment.rule, **table},
     }

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 from us43d.contract import Profile, Split
 from us43d.errors import SplitError
 from us43d.splits.proof import STRONGEST
+from us43d.splits.unions import Unions
 
 __all__ = ["PAPER_TESTS", "RATIOS", "SEED", "Assigned", "Assignment", "Links", "Member", "assign"]
 
@@ -108,29 +109,16 @@ def _kept(official: Split | None, source: str, profile: Profile) -> Assigned | N
 def _united(members: Sequence[Member], links: Links) -> dict[str, str]:
     """Key → final group: the smallest name among the groups that duplicates merged."""
     own = {member.key: member.group or member.key for member in members}
-    parent = {name: name for name in own.values()}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    def unite(names: Iterable[str]) -> None:
-        first, *others = sorted({root(name) for name in names}) or [""]
-        for other in others:
-            parent[other] = first
-
+    groups, unions = set(own.values()), Unions[str]()
     by_hash: dict[str, list[str]] = defaultdict(list)
     for member in members:
         if member.pixel_hash is not None:
             by_hash[member.pixel_hash].append(own[member.key])
     for names in by_hash.values():
-        unite(names)
+        unions.unite(names)
     for link in links:
-        named = (own.get(name, name) for name in link)
-        unite(name for name in named if name in parent)
-    return {key: root(name) for key, name in own.items()}
+        unions.unite({own.get(name, name) for name in link} & groups)
+    return {key: unions.root(name) for key, name in own.items()}
 
 
 def _cut(sizes: dict[str, int], shares: dict[Assigned, float], source: str) -> dict[str, Assigned]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from us43d import atomic
 from us43d.errors import BuildError
 from us43d.splits import known_duplicates, review
 from us43d.splits.proof import STRONGEST
+from us43d.splits.unions import Unions
 
 __all__ = [
     "Across", "Frame", "Link", "across", "audited", "digest", "path", "picture_digest", "read", "searched", "within",
@@ -170,20 +171,20 @@ def across(
         links: Verified links (`read`).
         rules: Slug → `shares_with` of its facts.
     """
-    root = _united(builds, links, rules)
+    unions = _united(builds, links, rules)
     claims: dict[tuple[str, str], set[str]] = defaultdict(set)
     members: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for slug, rows in builds.items():
         for row in rows:
             if row["split"] is not None:
-                top = root(slug, row["group"])
+                top = unions.root((slug, row["group"]))
                 members[top].add((slug, row["group"]))
                 claims[top].add(row["split"])
     out: dict[str, list[str]] = {}
     for slug, rows in builds.items():
         for row in rows:
             if row["split"] in STRONGEST:
-                claimed = claims[root(slug, row["group"])]
+                claimed = claims[unions.root((slug, row["group"]))]
                 if row["split"] != next(split for split in STRONGEST if split in claimed):
                     out.setdefault(slug, []).append(row["key"])
     several = (tuple(sorted(groups)) for groups in members.values() if len({slug for slug, _ in groups}) > 1)
@@ -194,22 +195,9 @@ def _united(
     builds: Mapping[str, Sequence[Mapping[str, Any]]],
     links: Iterable[Link],
     rules: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> Callable[[str, str], tuple[str, str]]:
-    """Return a function from (slug, group) to the group that represents all united with it."""
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(*node: str) -> tuple[str, str]:
-        top = node[0], node[1]
-        parent.setdefault(top, top)
-        while parent[top] != top:
-            parent[top] = parent[parent[top]]
-            top = parent[top]
-        return top
-
-    def unite(one: tuple[str, str], other: tuple[str, str]) -> None:
-        low, high = sorted((root(*one), root(*other)))
-        parent[high] = low
-
+) -> Unions[tuple[str, str]]:
+    """Return the groups, each (slug, name), united where they show one thing."""
+    unions = Unions[tuple[str, str]]()
     first: dict[str, tuple[str, str]] = {}
     group: dict[tuple[str, str], tuple[tuple[str, str], str]] = {}
     for slug, rows in builds.items():
@@ -218,24 +206,24 @@ def _united(
                 continue
             node = slug, row["group"]
             group[slug, row["key"]] = node, row["pixel_hash"]
-            unite(first.setdefault(row["pixel_hash"], node), node)
+            unions.unite((first.setdefault(row["pixel_hash"], node), node))
     for link in links:
         ends = [group.get(frame[:2]) for frame in (link.a, link.b)]
         if all(end and end[1] == frame.picture for end, frame in zip(ends, (link.a, link.b), strict=True)):
-            unite(*(end[0] for end in ends if end))
+            unions.unite(end[0] for end in ends if end)
     for slug in builds:
         of = known_duplicates.copied_from(slug)
         for row in builds[slug] if of in builds else ():
             original = known_duplicates.original(slug, row["key"])
             if of and original and (slug, row["key"]) in group and (of, original) in group:
-                unite(group[slug, row["key"]][0], group[of, original][0])
+                unions.unite((group[slug, row["key"]][0], group[of, original][0]))
     groups: dict[str, set[str]] = defaultdict(set)
-    for slug, name in parent:
+    for slug, name in unions:
         groups[slug].add(name)
     for slug, shares in rules.items():
         for rule in shares:
             for name in sorted(groups[slug]) if rule["group"] else ():
                 match = re.fullmatch(rule["group"], name)
                 if match and (other := match.expand(rule["to"])) in groups[rule["source"]]:
-                    unite((slug, name), (rule["source"], other))
-    return root
+                    unions.unite(((slug, name), (rule["source"], other)))
+    return unions
