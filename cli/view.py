@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from us43d.errors import UsageError
+from us43d import registry
+from us43d.errors import UsageError, listed
 
 from .build import PANEL, is_built, newest, sources
 from .models import CorpusName, Device, device_of, predictor, release, weights_of
@@ -39,7 +40,12 @@ Host = Annotated[
     "view",
     panel=PANEL,
     kept="Verdicts and corrections made on the page are on disk.",
-    examples=("us43d view", "us43d view BUSI CAMUS", "us43d view --corpus us43d --eval runs/first/eval"),
+    examples=(
+        "us43d view",
+        "us43d view BUSI CAMUS",
+        "us43d view --corpus us43d --eval runs/first/eval",
+        "us43d view BUSI --against 1-us43d-unfixed",
+    ),
 )
 def view(
     session: Session,
@@ -47,6 +53,12 @@ def view(
     corpus: CorpusName = None,
     evaluation: Annotated[
         Path | None, typer.Option("--eval", help="Show the predictions of this evaluation.", metavar="FOLDER")
+    ] = None,
+    other: Annotated[
+        str | None,
+        typer.Option(
+            "--against", help="Compare masks with another build (version or folder) or release.", metavar="OTHER"
+        ),
     ] = None,
     weights: Annotated[
         str | None,
@@ -68,12 +80,15 @@ def view(
     from us43d.view.thumbs import Thumbs
 
     opened = _opened(session, names or [], corpus)
+    if evaluation and other:
+        raise UsageError("Give --eval or --against, not both.", next=f"us43d view --eval {evaluation}")
     predicted = opening.predictions(evaluation) if evaluation else {}
-    found = opening.catalogue(opened, session.home.root, predicted)
+    against = opening.compared(opened, _other(session, names or [], other)) if other else None
+    found = opening.catalogue(opened, session.home.root, predicted, against)
     title = f"corpus {opened.path.name}" if not names else ", ".join(source["name"] for source in opened.sources)
     root = session.home.root
     review = Review(found, opening.findings(root), root, title)
-    browse = Browse(found, Thumbs(session.home.root / "cache" / "view" / "thumbs"), title, predicted)
+    browse = Browse(found, Thumbs(session.home.root / "cache" / "view" / "thumbs"), title, predicted, against)
     correct = Correct(found, root, title, _assistant(session, weights, device))
     routes = [*browse.routes(), *review.routes(), *correct.routes()]
     run(session, Site(routes, "/", correct.close), f"{len(found):,} images", port, no_browser, host)
@@ -106,6 +121,25 @@ def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
         if not chosen:
             raise UsageError(f"Nothing is built in {session.home.root}.", next="us43d demo")
     return opening.indexed([newest(session, recipe) for recipe in chosen], session.home.root)
+
+
+def _other(session: Session, names: list[str], other: str) -> "Corpus":
+    """The corpus to compare with: a folder, a version of the source that was named, or a release."""
+    from us43d.harmonize.corpus import Corpus
+    from us43d.view import opening
+
+    places = [Path(other), *(session.home.build(registry.find(name).name, other) for name in names)]
+    for place in (*places, session.home.corpus(other)):
+        if (place / "corpus.json").is_file():
+            return Corpus.open(place, session.home.root)
+        if (place / "dataset.json").is_file():
+            return opening.indexed([place.resolve()], session.home.root.resolve())
+    folders = [session.home.builds(registry.find(name).name) for name in names]
+    known = sorted(file.parent.name for folder in folders for file in folder.glob("[!.]*/dataset.json"))
+    raise UsageError(
+        f"--against {other!r} is neither a build nor a release.{f' Versions: {listed(known)}.' if known else ''}",
+        next="us43d view --help",
+    )
 
 
 def run(session: Session, site: "Site", what: str, port: int | None, no_browser: bool, host: str | None) -> None:

@@ -80,6 +80,12 @@ def test_a_pair_is_decided_by_key_and_the_next_build_splits_otherwise(
     position(page, "2 undecided")
     verdicts = review.decided(doubled)
     assert [verdict.verdict for verdict in verdicts] == ["not the same"] * 4
+    page.select_option("#verdict", "not the same")
+    position(page, "1 of 4")
+    assert page.url.endswith("?kind=near&verdict=not+the+same")  # a link to it
+    page.select_option("#verdict", "same")
+    page.wait_for_selector("#empty")
+    assert "2 decisions left" in page.inner_text("#empty")
     us43d(doubled, "build", "--all", "--jobs", "1")
     after = rows(doubled)
     apart = [{verdict.a.key, verdict.b.key} for verdict in verdicts if verdict.b]
@@ -92,7 +98,7 @@ def test_blinking_lays_the_first_image_on_the_second(
     reviewing: Running, doubled: Path, visit: Callable[..., Any]
 ) -> None:
     page = visit(reviewing.url, quiet=True)  # the browser remarks on pixels being read back
-    position(page, "6 undecided")
+    page.wait_for_selector("#choices button")  # the images are there
     page.keyboard.press("m")
     page.wait_for_timeout(200)
     read = "() => { const c = document.querySelector('#second'); const d = c.getContext('2d').getImageData(c.width / 2 - 40, c.height / 2 - 40, 80, 80).data; return [...d].filter((_, n) => n % 4 === 0); }"  # noqa: E501

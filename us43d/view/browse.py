@@ -16,6 +16,7 @@ from us43d.masks import read
 from us43d.splits import review
 from us43d.view import thumbs
 from us43d.view.catalogue import Catalogue, Query
+from us43d.view.opening import Other
 from us43d.view.pages import render
 from us43d.view.thumbs import Thumbs
 
@@ -43,13 +44,21 @@ def query(catalogue: Catalogue, parameters: Any) -> Query:
 
 
 class Browse:
-    """Answers about one catalogue. predictions: annotation id → what an evaluation found (dice, score, rle)."""
+    """Answers about one catalogue.
+
+    predictions: annotation id → dice, score and rle of an evaluation. against: image id → what another build has.
+    """
 
     def __init__(
-        self, catalogue: Catalogue, kept: Thumbs, title: str, predictions: Mapping[int, Mapping[str, Any]] | None = None
+        self,
+        catalogue: Catalogue,
+        kept: Thumbs,
+        title: str,
+        predictions: Mapping[int, Mapping[str, Any]] | None = None,
+        against: Mapping[int, Other] | None = None,
     ) -> None:
         self.catalogue, self.thumbs, self.title = catalogue, kept, title
-        self.predictions = predictions or {}
+        self.predictions, self.against = predictions or {}, against or {}
         self._names = [source["name"] for source in catalogue.corpus.sources]
         self._categories = {entry["id"]: entry for entry in catalogue.corpus.categories}
         self._version = catalogue.corpus.digest[:12]
@@ -138,10 +147,11 @@ class Browse:
             "slug": source["slug"], "specimen": bool(source.get("specimen")),
             "citations": source["citations"],
             "masks": self._masks(place) if place >= 0 else [],
+            "other": other._asdict() if (other := self.against.get(int(catalogue.ids[row]))) else None,
             "members": [int(catalogue.ids[n]) for n in members[first : first + _NEIGHBOURS]],
             "group_size": len(members),
             "twins": [self._tile(other) | {"why": why} for other, why in catalogue.twins.get(row, ())],
-            "deep": place >= 0 and _deep(catalogue.corpus.file(place)),
+            "range": self._range(place) if place >= 0 else None,
             "correctable": place >= 0 and source["slug"] != "own", "fix": self._fix(source, facts),
         }  # fmt: skip
         rows = catalogue.rows(query(catalogue, request.query_params))
@@ -152,6 +162,15 @@ class Browse:
             answer["previous"] = int(catalogue.ids[rows[n - 1]]) if n else None
             answer["next"] = int(catalogue.ids[rows[n + 1]]) if n + 1 < len(rows) else None
         return JSONResponse(answer)
+
+    def _range(self, place: int) -> list[int] | None:
+        """Least and largest value of a 16-bit image; None for 8 bits."""
+        file = self.catalogue.corpus.file(place)
+        if not _deep(file):
+            return None
+        with self.thumbs.decoding:
+            picture = read.image(file)
+        return [int(picture.min()), int(picture.max())]
 
     def _fix(self, source: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """The fix that holds for an image, and whether the build that is shown has one."""

@@ -36,7 +36,7 @@ _TITLES = ("Source", "Split", "Organ", "Structure", "Diagnosis")
 _SIZES = ((256, "under 256 px"), (512, "256 to 511 px"), (1024, "512 to 1,023 px"), (1 << 31, "1,024 px and more"))
 _ORDERS = {
     "key": "Source and key", "annotations": "Most annotations", "largest": "Largest structure",
-    "smallest": "Smallest structure", "dice": "Worst Dice of a prediction",
+    "smallest": "Smallest structure", "dice": "Worst Dice",
 }  # fmt: skip
 
 
@@ -76,13 +76,20 @@ class Facet:
 
 
 class Catalogue:
-    """A corpus that can be asked. findings: the contents of audit.json. worst: image id → least Dice of a prediction.
+    """A corpus that can be asked.
+
+    findings: the contents of audit.json. worst: image id → least Dice of a prediction or of another build's masks.
+    against: image id → how it compares with another build.
 
     Raises BuildError if a manifest is missing, CheckError if one is unreadable.
     """
 
     def __init__(
-        self, corpus: Corpus, findings: Mapping[str, Any] | None = None, worst: Mapping[int, float] | None = None
+        self,
+        corpus: Corpus,
+        findings: Mapping[str, Any] | None = None,
+        worst: Mapping[int, float] | None = None,
+        against: Mapping[int, str] | None = None,
     ) -> None:
         self.corpus = corpus
         self._lock = Lock()
@@ -95,6 +102,10 @@ class Catalogue:
         self.twins: dict[int, list[tuple[int, str]]] = defaultdict(list)
         marked = self._findings(findings) if findings else []
         self.facets = {facet.name: facet for facet in self._facets(marked) if len(facet.values)}
+        if against:
+            rows = [(row, text) for number, text in against.items() if (row := self.row(number)) is not None]
+            facet = _texts("against", "Compared", [row for row, _ in rows], [text for _, text in rows])
+            self.facets = {"against": facet} | self.facets
         self.orders = {name: title for name, title in _ORDERS.items() if name != "dice" or worst}
 
     # ---------------------------------------------------------------------------------------------------------- reading

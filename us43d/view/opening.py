@@ -4,15 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from us43d.errors import BuildError, UsageError
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
+from us43d.masks import rle
 from us43d.splits import duplicate_links
 from us43d.view.catalogue import Catalogue
 
-__all__ = ["catalogue", "findings", "indexed", "predictions"]
+__all__ = ["Other", "catalogue", "compared", "findings", "indexed", "predictions"]
 
 
 def indexed(builds: Sequence[Path], home: Path) -> Corpus:
@@ -72,8 +76,82 @@ def predictions(folder: Path) -> dict[int, dict[str, Any]]:
     return held
 
 
-def catalogue(corpus: Corpus, home: Path, predicted: Mapping[int, Mapping[str, Any]] | None = None) -> Catalogue:
-    """The catalogue of a corpus with what the last audit reported."""
+class Other(NamedTuple):
+    """An image in another build. state: how it differs. dice: that of the structure that differs most.
+
+    masks: the other build's, as structure and rle; empty where they are the same or of another size.
+    """
+
+    state: str
+    dice: float = 1.0
+    masks: Sequence[Mapping[str, str]] = ()
+
+
+def compared(corpus: Corpus, other: Corpus) -> dict[int, Other]:
+    """Id of an image of `corpus` → what another build or release has for the same source and key."""
+    slugs, others = ([str(source["slug"]) for source in side.sources] for side in (corpus, other))
+    place = {(others[other.images["source"][n]], other.key(n)): n for n in range(len(other))}
+    held = {}
+    for row in range(len(corpus)):
+        there = place.get((slugs[corpus.images["source"][row]], corpus.key(row)))
+        held[int(corpus.images["id"][row])] = ONLY_HERE if there is None else _difference(corpus, row, other, there)
+    return held
+
+
+#: How an image compares with another build.
+SAME, ONLY_HERE = Other("same masks"), Other("not in the other build")
+_DIFFER = "masks differ"
+
+
+def _difference(corpus: Corpus, row: int, other: Corpus, there: int) -> Other:
+    """Compare the masks of a row of `corpus` with those of a row of `other`."""
+    sizes = [
+        (int(side.images["height"][place]), int(side.images["width"][place]))
+        for side, place in ((corpus, row), (other, there))
+    ]
+    if sizes[0] != sizes[1]:
+        return Other("another size", 0.0)
+    mine, theirs = _masks(corpus, row), _masks(other, there)
+    if sorted(mine) == sorted(theirs):
+        return SAME
+    height, width = sizes[0]
+    unions = [
+        {name: _union([text for structure, text in masks if structure == name], height, width) for name, _ in masks}
+        for masks in (mine, theirs)
+    ]
+    empty = np.zeros((height, width), bool)
+    dice = [
+        _dice(unions[0].get(name, empty), unions[1].get(name, empty)) for name in unions[0].keys() | unions[1].keys()
+    ]
+    return Other(_DIFFER, min(dice), [{"structure": name, "rle": text.decode("ascii")} for name, text in theirs])
+
+
+def _masks(corpus: Corpus, row: int) -> list[tuple[str, bytes]]:
+    """(structure, compressed run lengths) of an image's annotations."""
+    names = {entry["id"]: str(entry["name"]) for entry in corpus.categories}
+    return [(names[int(corpus.annotations["category"][n])], corpus.rle(n)) for n in corpus.of(row)]
+
+
+def _union(texts: Sequence[bytes], height: int, width: int) -> NDArray[np.bool_]:
+    return np.asarray(np.logical_or.reduce([rle.decode(text, height, width) for text in texts]), bool)
+
+
+def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    return 2 * float((one & other).sum()) / float(one.sum() + other.sum())
+
+
+def catalogue(
+    corpus: Corpus,
+    home: Path,
+    predicted: Mapping[int, Mapping[str, Any]] | None = None,
+    against: Mapping[int, Other] | None = None,
+) -> Catalogue:
+    """The catalogue of a corpus with what the last audit reported, and how it compares with predictions or a build."""
+    if against is not None:
+        dice = {
+            number: other.dice for number, other in against.items() if other.state not in (SAME.state, ONLY_HERE.state)
+        }
+        return Catalogue(corpus, findings(home), dice, {number: other.state for number, other in against.items()})
     worst: dict[int, float] = {}
     if predicted:
         for record in corpus.annotations:

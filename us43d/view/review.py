@@ -74,7 +74,7 @@ class Review:
                     {"rows": [row], "detail": f"{fault['label']}: {fault['value']:.0%} {detail}", "crosses": False,
                      "order": -float(fault["value"])}
                 )  # fmt: skip
-        if "dice" in self.catalogue.orders:
+        if "dice" in self.catalogue.orders and "against" not in self.catalogue.facets:
             for row in self.catalogue.rows(Query(order="dice"))[:_PREDICTIONS]:
                 dice = float(self.catalogue.worst[row])
                 if dice <= 1:
@@ -104,20 +104,22 @@ class Review:
         return kind, tuple(sorted(ends))
 
     def listing(self, request: Request) -> Response:
-        """Things of one kind, in order; with `open`, those without a verdict only."""
+        """Things of one kind, in order; `verdict`: those with this verdict, or with none ("open"), only."""
         kind = request.query_params.get("kind", "near")
         if kind not in review.KINDS:
             raise HTTPException(404, f"Unknown kind {kind!r}.")
         verdicts = self._verdicts()
         things = self.things[kind]
         held = [verdicts.get(self._about(kind, thing)) for thing in things]
-        only_open = request.query_params.get("open") == "1"
+        wanted = request.query_params.get("verdict", "")
+        if wanted not in ("", "open", *review.KINDS[kind]):
+            raise HTTPException(400, f"{wanted!r} is not a verdict on {kind!r}.")
         rows = [
             {"number": n, "verdict": verdict.verdict if verdict else None, "crosses": thing["crosses"],
              "detail": thing["detail"], "names": [self.catalogue.key(row) for row in thing["rows"]],
              "ids": [int(self.catalogue.ids[row]) for row in thing["rows"]]}
             for n, (thing, verdict) in enumerate(zip(things, held, strict=True))
-            if not (only_open and verdict)
+            if not wanted or wanted == (verdict.verdict if verdict else "open")
         ]  # fmt: skip
         return JSONResponse(
             {"total": len(things), "open": sum(verdict is None for verdict in held), "rows": rows[:_WINDOW],

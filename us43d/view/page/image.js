@@ -21,6 +21,7 @@ async function show(to, step = true) {
   const answer = await api(`/api/image/${to}${location.search}`);
   if (step) history.replaceState(null, '', address(to));
   image = answer;
+  if (deep && deep.group !== image.group) deep = null;
   document.title = `${image.key} · us43d`;
   $('key').textContent = image.key;
   $('stage').setAttribute('aria-label', `${image.key}: ${image.masks.map((/** @type {any} */ m) => m.structure.replaceAll('_', ' ')).join(', ') || 'no mask'}`);
@@ -48,7 +49,7 @@ async function draw() {
   }
   let picture;
   try {
-    picture = await loaded(`/pixels/${image.id}?v=${corpus}`);
+    picture = await loaded(pixels());
   } catch {
     if (shown !== image) return;
     viewer.image = null;
@@ -63,6 +64,7 @@ async function draw() {
     if (!mask.prediction) return [truth];
     return [truth, { mask, layer: { mask: decode(mask.prediction.rle, image.height, image.width), colour: [255, 255, 255], dashed: true, fill: false, visible: !off.has('prediction') } }];
   });
+  for (const mask of image.other?.masks ?? []) layers.push({ mask, layer: { mask: decode(mask.rle, image.height, image.width), colour: [255, 255, 255], dashed: true, fill: false, visible: !off.has('prediction') } });
   viewer.setImage(picture, image.width, image.height);
   viewer.setLayers(layers.map(({ layer }) => layer));
   if (measuring) viewer.use(ruler(image.spacing));
@@ -78,11 +80,12 @@ const line = (name, value) => (value === null || value === undefined || value ==
 /** @param {string} structure @param {any[]} masks */
 function switchOf(structure, masks) {
   const swatch = h('span', { class: 'swatch' });
-  swatch.style.background = structure === 'prediction' ? '#fff' : `rgb(${masks[0].colour.join(',')})`;
+  const beside = structure === 'prediction' || structure === 'other build'; // drawn dashed
+  swatch.style.background = beside ? '#fff' : `rgb(${masks[0].colour.join(',')})`;
   const share = masks.reduce((sum, mask) => sum + mask.area, 0) / (image.width * image.height);
-  const said = structure === 'prediction' ? `Dice ${masks.map((mask) => mask.prediction.dice.toFixed(3)).join(', ')}` : `${masks.length > 1 ? `${masks.length} × ` : ''}${(100 * share).toFixed(1)} %`;
-  return h('label', { class: 'structure' }, h('input', { type: 'checkbox', checked: !off.has(structure), change: (/** @type {Event} */ event) => {
-    /** @type {HTMLInputElement} */ (event.target).checked ? off.delete(structure) : off.add(structure);
+  const said = structure === 'other build' ? 'dashed' : structure === 'prediction' ? `Dice ${masks.map((mask) => mask.prediction.dice.toFixed(3)).join(', ')}` : `${masks.length > 1 ? `${masks.length} × ` : ''}${(100 * share).toFixed(1)} %`;
+  return h('label', { class: 'structure' }, h('input', { type: 'checkbox', checked: !off.has(beside ? 'prediction' : structure), change: (/** @type {Event} */ event) => {
+    /** @type {HTMLInputElement} */ (event.target).checked ? off.delete(beside ? 'prediction' : structure) : off.add(beside ? 'prediction' : structure);
     layers.forEach(({ mask, layer }) => (layer.visible = !off.has(layer.dashed ? 'prediction' : mask.structure)));
     viewer.paint();
   } }), swatch, h('span', { class: 'text' }, structure.replaceAll('_', ' ')), h('span', { class: 'number' }, said));
@@ -101,17 +104,19 @@ function facts() {
       h('div', { class: 'row' }, toggle('shown', 'Show', 'm', !viewer.hidden), toggle('fill', 'Fill', 'i', viewer.filled), toggle('outline', 'Outline', 'o', viewer.outlined), toggle('ruler', 'Ruler', 'r', measuring)),
       ...(switches.length ? switches : [h('p', { class: 'soft' }, image.shown ? 'No mask.' : 'Dropped samples have no mask.')]),
       predicted.length ? switchOf('prediction', predicted) : null,
+      image.other?.masks.length ? switchOf('other build', image.other.masks) : null,
+      image.other ? h('p', { class: 'soft', id: 'other' }, `Compared with the other build: ${image.other.state}${image.other.masks.length ? `, Dice ${image.other.dice.toFixed(3)}` : ''}.`) : null,
       image.correctable ? h('div', { class: 'row' }, h('a', { class: 'more', id: 'correct', href: `/correct/${image.id}`, title: 'Correct the masks (e)' }, 'Correct the masks')) : null,
       image.fix ? h('p', { class: 'soft', id: 'fix' }, `Corrected by ${image.fix.who} on ${image.fix.when}${image.fix.built ? '' : `; the next build applies it: us43d build ${image.source}`}. `,
         h('button', { class: 'more', click: () => withdraw().catch(report) }, 'Undo')) : null),
-    section('Window', slider('Level', 0, 255, viewer.level, (value) => viewer.setWindow(value, viewer.range)), slider('Width', 1, 510, viewer.range, (value) => viewer.setWindow(viewer.level, value)),
+    image.range ? section('Window', ...deepWindow()) : section('Window', slider('Level', 0, 255, viewer.level, (value) => viewer.setWindow(value, viewer.range)), slider('Width', 1, 510, viewer.range, (value) => viewer.setWindow(viewer.level, value)),
       h('button', { class: 'more', click: () => { viewer.setWindow(127.5, 255); facts(); } }, 'Reset')),
     image.twins.length ? section('Near-duplicates', strip(image.twins.map((/** @type {any} */ twin) => ({ ...twin, note: `${twin.why} · ${twin.split}` })))) : null,
     section('Image', h('dl', {},
       line('Key', image.key), line('Id', String(image.id)), line('Source', h('a', { href: `/source/${image.slug}` }, image.source + (image.specimen ? ' (synthetic sample dataset)' : ''))), line('Build', image.build),
       line('Split', image.split), line('Published split', row.official_split), line('Dropped because', row.drop),
       line(`Group${row.group_kind ? ` (${row.group_kind})` : ''}`, h('a', { href: `/?${new URLSearchParams({ source: image.source, group: image.group })}` }, `${image.group}, ${counted(image.group_size, 'image')}`)),
-      line('Size', image.width ? `${number.format(image.width)} × ${number.format(image.height)} px${image.deep ? ', 16 bits' : ''}` : null),
+      line('Size', image.width ? `${number.format(image.width)} × ${number.format(image.height)} px${image.range ? ', 16 bits' : ''}` : null),
       line('Pixel spacing', image.spacing.length ? `${image.spacing.map((/** @type {number} */ v) => v.toPrecision(3)).join(' × ')} mm` : 'unknown'),
       line('Diagnosis', diagnoses.join(', ')), ...tags.map(([name, value]) => line(name.replaceAll('_', ' '), String(value))),
       ...remarks.map((/** @type {string} */ text) => line('Remark', text)),
@@ -127,6 +132,29 @@ async function withdraw() {
   toast(image.fix.built ? `Undone; the next build has the published masks: us43d build ${image.source}` : 'Undone.');
   await show(image.id, false);
 }
+
+/** Window of a 16-bit image, in its own values; kept for the images of its group. @type {{low: number, high: number, group: string}|null} */
+let deep = null;
+const pixels = () => `/pixels/${image.id}?v=${corpus}${deep ? `&low=${Math.max(0, deep.low)}&high=${Math.min(65535, deep.high)}` : ''}`;
+
+function deepWindow() {
+  const [least, largest] = image.range;
+  const { low, high } = deep ?? { low: least, high: largest };
+  const text = h('p', { class: 'soft', id: 'values' }, `${number.format(low)} to ${number.format(high)} of ${number.format(least)} to ${number.format(largest)}`);
+  const ends = (/** @type {number} */ from, /** @type {number} */ to) => {
+    deep = { low: Math.round(Math.max(0, from)), high: Math.round(Math.min(65535, Math.max(from + 1, to))), group: image.group };
+    text.textContent = `${number.format(deep.low)} to ${number.format(deep.high)} of ${number.format(least)} to ${number.format(largest)}`;
+    clearTimeout(windowing);
+    windowing = window.setTimeout(() => draw().catch(report), 50);
+  };
+  const level = () => ((deep?.low ?? least) + (deep?.high ?? largest)) / 2;
+  const span = () => (deep?.high ?? largest) - (deep?.low ?? least);
+  return [
+    slider('Level', least, largest, level(), (value) => ends(value - span() / 2, value + span() / 2)),
+    slider('Width', 1, largest - least || 1, span(), (value) => ends(level() - value / 2, level() + value / 2)),
+    text, h('button', { class: 'more', click: () => { deep = null; facts(); draw().catch(report); } }, 'Reset')];
+}
+let windowing = 0;
 
 /** @param {any[]} masks */
 function grouped(masks) {

@@ -10,6 +10,8 @@ const second = new Viewer($('second'));
 /** @type {any[]} */ let rows = [];
 let at = 0;
 let kind = new URLSearchParams(location.search).get('kind') ?? 'near';
+/** A verdict, 'open' for things without one, '' for all. */
+let wanted = new URLSearchParams(location.search).get('verdict') ?? 'open';
 /** @type {any} */ let thing = null;
 /** @type {any[]} the images of the thing */ let images = [];
 /** @type {HTMLImageElement[]} */ let pictures = [];
@@ -22,10 +24,16 @@ const tab = () => /** @type {HTMLElement} */ (document.querySelector(`[data-kind
 const verdicts = () => (tab().dataset.verdicts ?? '').split('|');
 const KEYS = ['1', '2', '3', '4'];
 
+/** Show other things. @param {string} what kind @param {string} verdict */
+function filter(what, verdict) {
+  [kind, wanted, at] = [what, verdict, 0];
+  history.replaceState(null, '', `/review?${new URLSearchParams({ kind, verdict })}`);
+  list().catch(report);
+}
+
 /** @param {number} [keep] number of the thing to stay at */
 async function list(keep) {
-  const open = /** @type {HTMLInputElement} */ ($('open')).checked;
-  const answer = await api(`/api/review?kind=${kind}${open ? '&open=1' : ''}`);
+  const answer = await api(`/api/review?${new URLSearchParams({ kind, verdict: wanted })}`);
   rows = answer.rows;
   document.querySelectorAll('[data-kind]').forEach((button) => {
     const count = answer.counts[button.getAttribute('data-kind') ?? ''];
@@ -33,12 +41,13 @@ async function list(keep) {
     button.setAttribute('aria-pressed', String(button.getAttribute('data-kind') === kind));
     /** @type {HTMLElement} */ (button.querySelector('.number')).textContent = number.format(count);
   });
+  $('verdict').replaceChildren(...[['open', 'Undecided'], ['', 'All'], ...verdicts().map((verdict) => [verdict, verdict])].map(([value, text]) => h('option', { value, selected: value === wanted }, text)));
   const place = rows.findIndex((row) => row.number === keep);
   at = place >= 0 ? place : Math.min(at, Math.max(0, rows.length - 1));
   $('position').textContent = rows.length ? `${number.format(at + 1)} of ${number.format(rows.length)} · ${number.format(answer.open)} undecided` : '';
   $('empty').hidden = rows.length > 0;
   $('pair').hidden = $('verdicts').hidden = rows.length === 0;
-  $('empty-said').textContent = answer.total ? `All ${counted(answer.total, 'verdict')} are given. Builds apply them: us43d build --all` : 'Run us43d audit, then open the page again.';
+  $('empty-said').textContent = !answer.total ? 'Run us43d audit, then open the page again.' : answer.open ? `${counted(answer.open, 'decision')} left; none has this verdict.` : `All ${counted(answer.total, 'verdict')} are given. Builds apply them: us43d build --all`;
   if (rows.length) await show();
 }
 
@@ -95,7 +104,7 @@ async function decide(verdict) {
   given.push(answer.id);
   toast(`${verdict[0].toUpperCase()}${verdict.slice(1)}. z undoes it.`);
   const next = rows[at + 1]?.number;
-  if (!/** @type {HTMLInputElement} */ ($('open')).checked && next === undefined) await list(here);
+  if (!wanted && next === undefined) await list(here);
   else await list(next);
 }
 
@@ -198,12 +207,9 @@ document.addEventListener('click', (event) => {
   if (event.detail && /** @type {HTMLElement} */ (event.target).closest('button')) $('first').focus({ preventScroll: true });
 });
 document.querySelectorAll('[data-kind]').forEach((button) => button.addEventListener('click', () => {
-  kind = button.getAttribute('data-kind') ?? 'near';
-  history.replaceState(null, '', `/review?kind=${kind}`);
-  at = 0;
-  list().catch(report);
+  filter(button.getAttribute('data-kind') ?? 'near', 'open');
 }));
-$('open').addEventListener('change', () => list().catch(report));
+$('verdict').addEventListener('change', () => filter(kind, /** @type {HTMLSelectElement} */ ($('verdict')).value));
 $('previous').addEventListener('click', () => go(-1));
 $('next').addEventListener('click', () => go(1));
 $('blink').addEventListener('click', () => blink().catch(report));
