@@ -200,8 +200,8 @@ def export(
     to: Annotated[
         Literal["us43d", "meta", "ultrasam", "huggingface", "onnx"],
         typer.Option(
-            help="meta: segment_anything .pth. ultrasam: mmengine .pth. huggingface: folder of SamModel. "
-            "onnx: folder of encoder, decoder and second look."
+            help="meta: segment_anything .pth. ultrasam: mmengine .pth. huggingface: folder for SamModel and "
+            "SamProcessor. onnx: folder of encoder, decoder and second look."
         ),
     ],
     force: Force = False,
@@ -217,6 +217,10 @@ def export(
         from us43d.model.onnx import export_onnx
 
         notes = export_onnx(held, out, path, _public(path))
+    elif to == "huggingface":
+        from us43d.model.hub import export_huggingface
+
+        notes = export_huggingface(held, out, path, _public(path))
     else:
         notes = write(held, out, to)
     session.answer({"path": out, "form": to, "notes": notes}, f"{out}: {to}, from the form {held.form}", *notes)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from us43d import atomic
 from us43d.errors import UsageError
+from us43d.model.credits import carried
 from us43d.model.network import Features, UltraSam
 from us43d.model.predictor import MEAN, STD
-from us43d.model.published import PUBLISHED
 from us43d.model.weights import CONFIG, Loaded
 
 __all__ = ["export_onnx"]
@@ -30,9 +30,6 @@ __all__ = ["export_onnx"]
 OPSET = 18
 #: Bytes of weights from which they lie in a file beside the graph: a protobuf ends at 2 GB.
 BESIDE = 1_900_000_000
-
-#: Files that go with weights wherever they go: what they were given under, and whom to cite.
-CREDITS = ("LICENSE", "LICENSE.md", "LICENSE.txt", "references.bib")
 
 
 class _Encoder(nn.Module):
@@ -98,7 +95,7 @@ def export_onnx(loaded: Loaded, path: Path, source: Path, public: str | None = N
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             tensors = _graphs(model, temporary)
-            licence, copied = _credits(loaded, source, temporary, public)
+            licence, copied = carried(loaded, source, temporary, public)
             config = {
                 "us43d": loaded.config.model_dump(mode="json"), "meta": loaded.meta, "licence": licence,
                 "mean": MEAN, "std": STD, "graphs": tensors,
@@ -174,40 +171,29 @@ def _graph(
     return {"inputs": inputs, "outputs": outputs}
 
 
-def _credits(loaded: Loaded, source: Path, folder: Path, public: str | None) -> tuple[str, list[str]]:
-    """Copy what goes with the weights; returns their licence in words and the names of the copies."""
-    beside = source if source.is_dir() else source.parent
-    copied = []
-    if loaded.form == "us43d":  # a folder of its own; beside a single file may lie what belongs to others
-        for name, copy in {"README.md": "MODEL_CARD.md", **{name: name for name in CREDITS}}.items():
-            if (beside / name).is_file():
-                shutil.copyfile(beside / name, folder / copy)
-                copied.append(copy)
-    if public in PUBLISHED:
-        return f"{PUBLISHED[public].licence}, as {public}: {PUBLISHED[public].page}", copied
-    record = loaded.meta.get("licences")
-    if isinstance(record, Mapping) and isinstance(record.get("by_licence"), Mapping):
-        sources = "; ".join(f"{title}: {', '.join(map(str, names))}" for title, names in record["by_licence"].items())
-        return f"see MODEL_CARD.md; trained on {sources}" if copied else f"trained on {sources}", copied
-    return "not known to us43d; those who gave the weights say", copied
-
-
 def _readme(loaded: Loaded, tensors: Mapping[str, Any], licence: str, copied: list[str]) -> str:
-    config = loaded.config
+    config, sam = loaded.config, loaded.preprocessing == "sam"
+    more = " + 0.5" if sam else ""
+    resize = (
+        "np.asarray(PIL.Image.fromarray(pixels).resize((width, height), 2))"
+        if sam
+        else "cv2.resize(pixels, (width, height))"
+    )
     fitted = (
         f"height = width = {config.image_size}"
         if config.stretch
-        else f"height, width = (max(1, int(n * ({config.image_size} / max(rows, columns)))) for n in (rows, columns))"
+        else f"scale = {config.image_size} / max(rows, columns)\n"
+        f"height, width = (max(1, int(n * scale{more})) for n in (rows, columns))"
     )
     best = "0" if config.masks == 1 else "1 + iou[0, 1:].argmax()"
     side, low = config.image_size, config.mask_size
-    code = f"""import cv2, numpy as np, onnxruntime
+    code = f"""import cv2, numpy as np, onnxruntime{", PIL.Image" if sam else ""}
 encoder, decoder = (onnxruntime.InferenceSession(f"{{name}}.onnx") for name in ("encoder", "decoder"))
-pixels, box = cv2.imread("scan.png")[:, :, ::-1], [[40, 30], [90, 80]]  # corners (x, y)
+pixels, box = cv2.imread("scan.png")[:, :, ::-1].copy(), [[40, 30], [90, 80]]  # corners (x, y)
 rows, columns = pixels.shape[:2]
 {fitted}
 image = np.zeros((1, 3, {side}, {side}), np.float32)
-shown = (cv2.resize(pixels, (width, height)) - np.float32({list(MEAN)})) / np.float32({list(STD)})
+shown = ({resize} - np.float32({list(MEAN)})) / np.float32({list(STD)})
 image[0, :, :height, :width] = shown.transpose(2, 0, 1)
 inputs = dict(zip({tensors["encoder"]["outputs"]}, encoder.run(None, {{"image": image}})))
 inputs["points"] = np.float32([box]) * np.float32([width / columns, height / rows]) + np.float32(0.5)
@@ -225,8 +211,9 @@ mask = cv2.resize(up, (columns, rows)) > 0"""
         f"Licence: {licence}. For research; not a medical device. "
         + (f"Carried over from the weights: {', '.join(copied)}." if copied else "The weights came without a card."),
         "## Preprocessing",
-        f"8-bit RGB (grey three times), {resized} {side} × {side} with bilinear interpolation without antialiasing, "
-        f"minus {list(MEAN)}, divided by {list(STD)} before the padding.",
+        f"8-bit RGB (grey three times), {resized} {side} × {side} with bilinear interpolation, "
+        + ("antialiased, " if sam else "without antialiasing, ")
+        + f"minus {list(MEAN)}, divided by {list(STD)} before the padding.",
         "Points are (x, y) in pixels of that square, the first pixel's centre at 0.5: x · scale + 0.5 for image pixels "
         f"that count from 0. Labels: {labels}. A prompt without a box or a name has one padding point at its end. "
         f"Prompts and points may be any number. `mask` holds logits of an earlier pass ({low} × {low}); it counts "

@@ -19,6 +19,7 @@ from torch import Tensor
 from us43d.errors import ImageError, UsageError
 from us43d.model import look, weights
 from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT, Features, UltraSam
+from us43d.model.weights import Preprocessing
 from us43d.pictures.levels import eight_bits
 
 __all__ = [
@@ -89,20 +90,31 @@ def at_once(shape: tuple[int, ...], most: int = BATCH) -> int:
     return max(1, min(most, _HELD // (shape[0] * shape[1])))
 
 
-def fitted(shape: tuple[int, int], side: int, stretch: bool = False) -> tuple[int, int]:
-    """(rows, columns) of the resized image: both `side` with stretch, else the longer one; rounded down, as the
-    original software does."""
+def fitted(
+    shape: tuple[int, int], side: int, stretch: bool = False, how: Preprocessing = "ultrasam"
+) -> tuple[int, int]:
+    """(rows, columns) of the resized image: both `side` with stretch, else the longer one; the other one is rounded for
+    "sam", and rounded down for "ultrasam", as the original software does."""
     if stretch:
         return side, side
-    scale = side / max(shape)
-    return max(1, int(shape[0] * scale)), max(1, int(shape[1] * scale))
+    scale, more = side / max(shape), 0.5 if how == "sam" else 0.0
+    return max(1, int(shape[0] * scale + more)), max(1, int(shape[1] * scale + more))
 
 
-def normalised(picture: NDArray[Any], side: int, stretch: bool = False) -> Tensor:
+def normalised(picture: NDArray[Any], side: int, stretch: bool = False, how: Preprocessing = "ultrasam") -> Tensor:
     """(h, w) grey or (h, w, 3) RGB uint8 → (3, side, side) float32: resized, normalised, then padded with zeros."""
-    rows, columns = fitted(picture.shape[:2], side, stretch)
-    tensor = _standard(cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_LINEAR))
+    rows, columns = fitted(picture.shape[:2], side, stretch, how)
+    tensor = _standard(_resized(picture, rows, columns, how))
     return F.pad(tensor, (0, side - columns, 0, side - rows))
+
+
+def _resized(picture: NDArray[Any], rows: int, columns: int, how: Preprocessing) -> NDArray[np.uint8]:
+    """Resize uint8 pixels with bilinear interpolation, antialiased for "sam"."""
+    if how == "ultrasam":
+        return np.asarray(cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
+    from PIL import Image  # what SAM's own code resizes with
+
+    return np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR))
 
 
 def _standard(pixels: NDArray[Any]) -> Tensor:
@@ -137,9 +149,11 @@ class Predictor:
 
     #: Structures the model was trained to find by name: id of the taxonomy → name.
     structures: Mapping[int, str]
+    #: How images are resized, as the weights record it.
+    preprocessing: Preprocessing
 
     def __init__(self, model: UltraSam, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        self.structures = {}
+        self.structures, self.preprocessing = {}, "ultrasam"
         self.model = model.to(device=device, dtype=dtype).eval()
         self.model.prompt_encoder.pe_layer.float()  # coordinates do not fit into 8 bits of mantissa
         self.device, self.dtype = device, dtype
@@ -150,7 +164,7 @@ class Predictor:
         """Weights of any form `us43d.model.weights.load` reads. Raises WeightsError."""
         loaded = weights.load(Path(path))
         predictor = cls(loaded.model(), device=device, dtype=dtype)
-        predictor.structures = loaded.structures
+        predictor.structures, predictor.preprocessing = loaded.structures, loaded.preprocessing
         return predictor
 
     @torch.inference_mode()
@@ -161,9 +175,10 @@ class Predictor:
             raise ImageError(f"An image of shape {picture.shape} is neither grey (h, w) nor RGB (h, w, 3).")
         picture = eight_bits(picture)
         config = self.model.config
-        batch = normalised(picture, config.image_size, config.stretch)[None].to(device=self.device, dtype=self.dtype)
+        how = config.image_size, config.stretch, self.preprocessing
+        batch = normalised(picture, *how)[None].to(device=self.device, dtype=self.dtype)
         shape = (picture.shape[0], picture.shape[1])
-        inner = fitted(shape, config.image_size, config.stretch)
+        inner = fitted(shape, *how)
         return Encoded(self.model.encode(batch), shape, inner, picture)
 
     def set_image(self, picture: NDArray[Any]) -> None:

@@ -12,7 +12,7 @@ class Published(NamedTuple):
     """name: how us43d calls it; it lies in weights/<name>.pth. page: where a person reads about it.
 
     size: bytes. evidence: where address, size and digests are from. natural: trained on photographs alone (SA-1B,
-    Kirillov et al. 2023), so that no ultrasound image was seen.
+    Kirillov et al. 2023), so that no ultrasound image was seen. reference: BibTeX of the publication.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Published(NamedTuple):
     page: str
     licence: str
     evidence: str
+    reference: str
     size: int | None = None
     md5: str | None = None
     sha256: str | None = None
@@ -33,39 +34,70 @@ _SAM = (
     "of copies"
 )
 
+_KIRILLOV = """\
+@article{kirillov2023,
+  title = {Segment Anything},
+  author = {Kirillov, Alexander and others},
+  journal = {arXiv:2304.02643},
+  year = {2023},
+}
+"""
+_MA = """\
+@article{ma2024,
+  title = {Segment anything in medical images},
+  author = {Ma, Jun and others},
+  journal = {Nature Communications},
+  volume = {15},
+  year = {2024},
+  doi = {10.1038/s41467-024-44824-z},
+}
+"""
+_MEYER = """\
+@article{meyer2026,
+  title = {UltraSam: a foundation model for ultrasound using large open-access segmentation datasets},
+  author = {Meyer, Adrien and others},
+  journal = {International Journal of Computer Assisted Radiology and Surgery},
+  volume = {21},
+  number = {1},
+  pages = {93--102},
+  year = {2026},
+  doi = {10.1007/s11548-025-03517-8},
+}
+"""
+
 PUBLISHED: dict[str, Published] = {
     each.name: each
     for each in (
         Published(
             "sam_vit_b", "Segment Anything ViT-B, from which UltraSam was trained",
             "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth", _META, "Apache-2.0", _SAM,
-            375_042_383, "01ec64d29a2fca3f0661936605ae66f8",
+            _KIRILLOV, 375_042_383, "01ec64d29a2fca3f0661936605ae66f8",
             "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", natural=True,
         ),
         Published(
             "sam_vit_l", "Segment Anything ViT-L",
             "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_l_0b3195.pth", _META, "Apache-2.0", _SAM,
-            1_249_524_607, "0b3195507c641ddb6910d2bb5adee89c",
+            _KIRILLOV, 1_249_524_607, "0b3195507c641ddb6910d2bb5adee89c",
             "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622", natural=True,
         ),
         Published(
             "sam_vit_h", "Segment Anything ViT-H",
             "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth", _META, "Apache-2.0", _SAM,
-            2_564_550_879, "4b8939a88964f0f4ff5f5b2642c598a6",
+            _KIRILLOV, 2_564_550_879, "4b8939a88964f0f4ff5f5b2642c598a6",
             "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", natural=True,
         ),
         Published(
             "medsam", "MedSAM ViT-B (Ma et al. 2024)",
             "https://zenodo.org/records/10689643/files/medsam_vit_b.pth?download=1",
             "https://github.com/bowang-lab/MedSAM", "Apache-2.0",
-            "Zenodo record 10689643; md5 as two projects that download it have it; size not established",
+            "Zenodo record 10689643; md5 as two projects that download it have it; size not established", _MA,
             md5="3bb6db55bd0c9ca30b61248bca72f8d6",
         ),
         Published(
             "ultrasam", "UltraSam (Meyer et al. 2024), decoder with double residual",
             "https://s3.unistra.fr/camma_public/github/ultrasam/UltraSam.pth",
             "https://github.com/CAMMA-public/UltraSam", "CC-BY-NC-SA-4.0",
-            "address as a project that downloads it has it; size and digest not established",
+            "address as a project that downloads it has it; size and digest not established", _MEYER,
         ),
     )
 }  # fmt: skip

@@ -21,13 +21,19 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from us43d import atomic, pickles
-from us43d.errors import StorageError, WeightsError, listed
+from us43d.errors import StorageError, UsageError, WeightsError, listed
 from us43d.model.network import ModelConfig, UltraSam
+from us43d.model.published import PUBLISHED
 from us43d.pickles import PickleError
 
-__all__ = ["SHIPPED", "Form", "Loaded", "adapted", "export", "fit", "load", "save", "shipped"]
+__all__ = [
+    "PREPROCESSOR", "SHIPPED", "Form", "Loaded", "Preprocessing", "adapted", "export", "fit", "load", "save", "shipped"
+]  # fmt: skip
 
 Form: TypeAlias = Literal["us43d", "meta", "ultrasam", "huggingface"]
+#: How an image is resized: "sam" rounds its sides and averages where it is reduced, as Meta's ResizeLongestSide does;
+#: "ultrasam" rounds them down and interpolates alone.
+Preprocessing: TypeAlias = Literal["sam", "ultrasam"]
 State: TypeAlias = dict[str, Tensor]
 
 #: The name of the weights that come with us43d.
@@ -36,6 +42,8 @@ SHIPPED = "us43d-small"
 _GAUSSIAN = "positional_encoding_gaussian_matrix"
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
+#: Of a Hugging Face folder; the key "us43d" in it records what `Preprocessing` the weights were trained with.
+PREPROCESSOR = "preprocessor_config.json"
 
 
 class Loaded:
@@ -65,6 +73,16 @@ class Loaded:
         learnt = self.meta.get("structures")
         pairs = learnt.items() if isinstance(learnt, dict) else ()
         return {int(key): str(name) for key, name in pairs if str(key).isdigit()}
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are resized for these weights: as recorded with them; without a record, by their form."""
+        recorded, public = self.meta.get("preprocessing"), self.meta.get("public")
+        if recorded in ("sam", "ultrasam"):
+            return recorded
+        if isinstance(public, str) and public in PUBLISHED:
+            return "ultrasam" if public == "ultrasam" else "sam"
+        return "sam" if self.form in ("meta", "huggingface") else "ultrasam"
 
     def model(self) -> UltraSam:
         """The model with these weights, in evaluation mode."""
@@ -142,7 +160,25 @@ def _folder(path: Path) -> Loaded:
     eps = decoder.get("layer_norm_eps", inferred.decoder_eps) if isinstance(decoder, dict) else inferred.decoder_eps
     if not isinstance(eps, float | int) or not 0 < eps < 1:
         raise WeightsError(f"{path / CONFIG} has the layer_norm_eps {eps!r}, which is not a small number.")
-    return Loaded(state, inferred.model_copy(update={"decoder_eps": eps}), "huggingface")
+    heads = decoder.get("num_attention_heads", inferred.decoder_heads) if isinstance(decoder, dict) else None
+    try:
+        values = inferred.model_dump() | {"decoder_eps": eps, "decoder_heads": heads or inferred.decoder_heads}
+        fitting = ModelConfig.model_validate(values)
+    except ValidationError as error:
+        raise WeightsError(f"{path / CONFIG} has {heads!r} attention heads, which do not fit its tensors.") from error
+    return Loaded(state, fitting, "huggingface", meta=_recorded(path))
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """What `us43d weights export` recorded in a Hugging Face folder; empty for folders of others."""
+    try:
+        content = json.loads((folder / PREPROCESSOR).read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{folder} has no readable {PREPROCESSOR}: {error}.") from error
+    record = content.get("us43d") if isinstance(content, dict) else None
+    return record if isinstance(record, dict) else {}
 
 
 def _safetensors(path: Path) -> State:
@@ -491,15 +527,31 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
     """
     state = loaded.state
     notes: tuple[str, ...] = ()
+    config = loaded.config
+    if form != "us43d" and (config.encoder != "vit" or config.structures or config.look or config.stretch):
+        raise UsageError(
+            f"A model with a {config.encoder} encoder"
+            + (", structures" if config.structures else "")
+            + (", a second look" if config.look else "")
+            + f" has no equal among SAM's, which the form {form} holds.",
+            next="the same with --to onnx, or --to us43d",
+        )
     if form == "ultrasam" and loaded.config.mlp_residual == "single":
         state = _scaled(state, 2.0)
         notes = ("the decoder's second MLP layers were doubled, as UltraSam's code adds the residual twice",)
     if form in ("meta", "huggingface") and loaded.config.mlp_residual == "double":
         state = _scaled(state, 0.5)
         notes = ("the decoder's second MLP layers were halved, so that a stock SAM computes what UltraSam does",)
+    if form == "meta" and loaded.preprocessing == "ultrasam":
+        notes += ("this form does not record the preprocessing; us43d will resize images for it as for SAM",)
     if form == "us43d":
         _write_folder(
-            path, state, {"us43d": loaded.config.model_dump(mode="json"), "meta": {"public": public} if public else {}}
+            path,
+            state,
+            {
+                "us43d": config.model_dump(mode="json"),
+                "meta": loaded.meta | {"preprocessing": loaded.preprocessing} | ({"public": public} if public else {}),
+            },
         )
     elif form == "huggingface":
         _write_folder(path, _to_huggingface(state), _huggingface_config(loaded.config))
