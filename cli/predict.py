@@ -77,7 +77,13 @@ def predict(
         bool, typer.Option("--everything", help="Segment from a grid of points and keep masks that differ.")
     ] = False,
     grid: Annotated[int, typer.Option(min=1, max=128, help="--everything: points along the longer side.")] = 16,
-    min_score: Annotated[float, typer.Option(help="--everything: lowest predicted IoU.")] = 0.8,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            help="Lowest score of a mask. Default: 0.8 with --everything, 0.5 for the task instances.",
+            show_default=False,
+        ),
+    ] = None,
     min_stability: Annotated[
         float,
         typer.Option(
@@ -114,7 +120,13 @@ def predict(
     Prompts are in pixels, x to the right, y down. Without --prompts they hold for every frame of every file.
     """
     place = weights_of(session, weights)
-    if task_in(place, task) != "promptable":
+    doing = task_in(place, task)
+    if doing == "instances":
+        if box or point or structure or prompts or everything or propagate or crop_sector:
+            raise UsageError("The task instances takes no prompt.", next=f"us43d predict {input} --weights {weights}")
+        _instances(session, input, place, frame, 0.5 if min_score is None else min_score, out, device_of(device))
+        return
+    if doing != "promptable":
         boxes = [prompt.box for prompt in _given(box or [], point or [])]
         predicted(session, input, place, boxes, out, device_of(device))
         return
@@ -180,7 +192,7 @@ def predict(
             segments = segment.everything(
                 model,
                 grid=grid,
-                min_score=min_score,
+                min_score=0.8 if min_score is None else min_score,
                 min_stability=min_stability,
                 stability_offset=stability_offset,
                 overlap=overlap,
@@ -200,12 +212,7 @@ def predict(
         session.warn(
             f"No mask agrees with those before on {len(lost)} frames, which keep the last one: {listed(lost, 5)}."
         )
-    if len(inputs) == 1 and failed:
-        (error,) = failed.values()
-        error.disk = (
-            f"Masks of the {len(writer.images)} frames before it are in {out}." if writer.images else error.disk
-        )
-        raise error
+    _alone(inputs, failed, writer)
     if unmet := _unmet(by_input, writer, failed):
         if frame is None:
             session.warn(f"{prompts} has prompts for frames that are not there: {listed(unmet, 5)}.")
@@ -216,11 +223,50 @@ def predict(
             f"a named structure is absent (presence below {segment.PRESENT:g}) in {len(absent):,} frames: "
             f"{listed(absent, 5)}"
         )
+    _finish(session, inputs, writer, failed)
+
+
+def _instances(
+    session: Session, input: Path, place: Path, frame: int | None, floor: float, out: Path, device: str
+) -> None:
+    """Segment the instances of every frame without prompts."""
+    from us43d import pictures
+    from us43d.model.segment import Prompt, Segment, Writer
+    from us43d.train.tasks import instances
+
+    model, _ = instances.load(place)
+    model.to(device)
+
+    def work(media: "Media", frame: "Frame") -> list["Segment"]:
+        detections = instances.detect(model, frame.pixels, device, floor)
+        return [Segment.of(Prompt(), one.mask, round(one.score, 5), one.category) for one in detections]
+
+    inputs = pictures.listing(input, leave_out=out)
+    writer = Writer(out, model.categories)
+    failed = _run(session, inputs, frame, work, writer)
+    _alone(inputs, failed, writer)
+    _finish(session, inputs, writer, failed)
+
+
+def _alone(inputs: list["Input"], failed: dict[str, Us43dError], writer: "Writer") -> None:
+    """Raise the error of a single input."""
+    if len(inputs) == 1 and failed:
+        (error,) = failed.values()
+        error.disk = (
+            f"Masks of the {len(writer.images)} frames before it are in {writer.folder}."
+            if writer.images
+            else error.disk
+        )
+        raise error
+
+
+def _finish(session: Session, inputs: list["Input"], writer: "Writer", failed: dict[str, Us43dError]) -> None:
+    """Write predictions.json, print the table, and raise SomeFailed where files failed."""
     _tell(session, writer, writer.close(), failed)
     if failed:
         raise SomeFailed(
             f"{len(failed)} of {len(inputs)} files could not be segmented: {listed(failed)}.",
-            disk=f"The others are in {out}.",
+            disk=f"The others are in {writer.folder}.",
         )
 
 
@@ -320,19 +366,22 @@ def _unmet(
 def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43dError]) -> None:
     content = json.loads(file.read_text("utf-8"))
     names = {image["id"]: (image["file_name"], image["frame"]) for image in content["images"]}
+    named = writer.categories if len(writer.categories) > 1 or 1 not in writer.categories else {}
     rows = [
-        (names[each["image_id"]][0], names[each["image_id"]][1], _said(each["prompt"]), each["area"], each["score"],
-         each["mask"])
+        (names[each["image_id"]][0], names[each["image_id"]][1],
+         named.get(each["category_id"], "") or _said(each["prompt"]), each["area"], each["score"], each["mask"])
         for each in content["annotations"]
     ]  # fmt: skip
-    heads: Columns = (("file", "left"), ("frame", "right"), ("prompt", "fold"), ("pixels", "right"), ("score", "right"),
+    what = "structure" if named else "prompt"
+    heads: Columns = (("file", "left"), ("frame", "right"), (what, "fold"), ("pixels", "right"), ("score", "right"),
                       ("mask", "left"))  # fmt: skip
     shown: list[str | Table] = [Table(heads, rows[:_SHOWN])] if rows else ["nothing was found"]
     if len(rows) > _SHOWN:
         shown.append(f"… and {len(rows) - _SHOWN:,} more in {file}")
+    meaning = "score is class times mask probability" if named else "score is the IoU the model expects"
     data = {"folder": writer.folder, "failed": {name: error.what for name, error in failed.items()}}
     session.answer(data | content, *shown)
-    session.say(f"{writer.folder}: masks, overlays, predictions.json; score is the IoU the model expects")
+    session.say(f"{writer.folder}: masks, overlays, predictions.json; {meaning}")
 
 
 def _said(prompt: dict[str, Any]) -> str:

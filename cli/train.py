@@ -50,7 +50,7 @@ def train(
         ),
     ] = None,
     task: Annotated[
-        Literal["promptable", "classify", "classify-prompt", "semantic"] | None,
+        Literal["promptable", "classify", "classify-prompt", "semantic", "instances"] | None,
         typer.Option(help="Task to train. Default: promptable segmentation.", show_default=False),
     ] = None,
     config: Annotated[

@@ -14,6 +14,7 @@ from us43d import atomic, report
 from us43d.errors import UsageError, listed
 from us43d.evaluate import readouts
 from us43d.evaluate.agreement import Agreement
+from us43d.evaluate.detection import average_precision
 from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, ROUNDS, Interval, bootstrap
 from us43d.harmonize.corpus import Corpus
 from us43d.masks import rle
@@ -287,8 +288,6 @@ def _summary(rows: "pd.DataFrame", seed: int) -> list[dict[str, Any]]:
 
 def _coco(rows: "pd.DataFrame", corpus: Corpus) -> dict[str, Any]:
     """Average precision of boxes and of masks (COCO's 0.50:0.95, 0.50, 0.75), all categories being one."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
     order = np.argsort(corpus.annotations["id"])
     place = order[np.searchsorted(corpus.annotations["id"], rows["annotation"], sorter=order)]
     images, truth, found = {}, [], []
@@ -307,12 +306,9 @@ def _coco(rows: "pd.DataFrame", corpus: Corpus) -> dict[str, Any]:
                    "segmentation": {"size": size, "counts": counts.decode("ascii")}}
         )  # fmt: skip
     whole = {"images": list(images.values()), "annotations": truth, "categories": [{"id": 1, "name": "structure"}]}
-    result: dict[str, Any] = {"instances": len(truth)}
-    for kind in ("bbox", "segm"):
-        gold = COCO(whole, use_deepcopy=True)
-        judge = COCOeval_faster(gold, gold.loadRes([dict(each) for each in found]), kind)
-        judge.run()
-        result[kind] = dict(zip(("map", "ap50", "ap75"), (float(v) for v in judge.stats[:3]), strict=True))
+    precision = average_precision(whole, found)
+    kinds = {kind: {name: values[name] for name in ("map", "ap50", "ap75")} for kind, values in precision.items()}
+    result: dict[str, Any] = {"instances": len(truth)} | kinds
     return result
 
 

@@ -52,12 +52,16 @@ class ConvEncoder(nn.Module):
         self.fine4 = nn.Conv2d(widths[1], dim // 8, 1)
         self.checkpointing = False
 
-    def forward(self, x: Tensor) -> Features:
-        """Encode (B, 3, S, S) normalised RGB to an embedding (B, C, S/16, S/16) and features of strides 8 and 4."""
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """Compute the features of (B, 3, S, S) normalised RGB at strides 4, 8, 16 and 32: (B, widths[n], S/s, S/s)."""
         levels = []
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        _, four, eight, sixteen, last = levels
+        return levels[1:]
+
+    def forward(self, x: Tensor) -> Features:
+        """Encode (B, 3, S, S) normalised RGB to an embedding (B, C, S/16, S/16) and features of strides 8 and 4."""
+        four, eight, sixteen, last = self.levels(x)
         joined = self.lateral(sixteen) + F.interpolate(self.top(last), scale_factor=2.0, mode="nearest")
         return Features(self.neck(joined), (self.fine8(eight), self.fine4(four)))

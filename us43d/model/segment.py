@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias
 
@@ -39,21 +39,23 @@ class Prompt(NamedTuple):
 class Segment(NamedTuple):
     """The mask predicted for a prompt, compressed, as many masks of a large image do not fit into memory.
 
-    rle: COCO's compressed RLE. shape: (rows, columns). score: predicted IoU.
+    rle: COCO's compressed RLE. shape: (rows, columns). score: predicted IoU. category: id of the structure where the
+    model names one.
     """
 
     prompt: Prompt
     rle: bytes
     shape: tuple[int, int]
     score: float
+    category: int = 1
 
     @classmethod
-    def of(cls, prompt: Prompt, mask: NDArray[np.bool_], score: float) -> "Segment":
+    def of(cls, prompt: Prompt, mask: NDArray[np.bool_], score: float, category: int = 1) -> "Segment":
         """Compress a mask (h, w)."""
         from pycocotools import mask as coco
 
         packed = coco.encode(np.asfortranarray(mask.view(np.uint8)))
-        return cls(prompt, bytes(packed["counts"]), (mask.shape[0], mask.shape[1]), score)
+        return cls(prompt, bytes(packed["counts"]), (mask.shape[0], mask.shape[1]), score, category)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -278,8 +280,10 @@ class Writer:
                                 compressed RLE, score and prompt
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, categories: Mapping[int, str] | None = None) -> None:
+        """categories: id → name of the structures that segments name; one for all if None."""
         self.folder = folder
+        self.categories = dict(categories or {1: "structure"})
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.stills: set[str] = set()
@@ -307,7 +311,8 @@ class Writer:
             }
             self.annotations.append(
                 {
-                    "id": len(self.annotations) + 1, "image_id": image["id"], "category_id": 1, "iscrowd": 0,
+                    "id": len(self.annotations) + 1, "image_id": image["id"], "iscrowd": 0,
+                    "category_id": segment.category,
                     "segmentation": {"size": [height, width], "counts": segment.rle.decode("ascii")},
                     "bbox": [int(value) for value in coco.toBbox(segment.coco)], "area": int(coco.area(segment.coco)),
                     "score": segment.score, "prompt": {key: value for key, value in prompt.items() if value},
@@ -340,7 +345,7 @@ class Writer:
         content = {
             "images": self.images,
             "annotations": self.annotations,
-            "categories": [{"id": 1, "name": "structure"}],
+            "categories": [{"id": number, "name": name} for number, name in self.categories.items()],
         }
         return self._write("predictions.json", json.dumps(content, indent=1).encode())
 

@@ -11,7 +11,37 @@ from us43d.errors import ConfigError, UnknownName, listed
 from us43d.model.config import PRESETS as MODELS
 from us43d.model.config import ModelConfig
 
-__all__ = ["PRESETS", "TrainConfig", "finetuning", "preset", "read"]
+__all__ = ["PRESETS", "InstanceHead", "TrainConfig", "finetuning", "preset", "read"]
+
+
+class InstanceHead(BaseModel):
+    """The shape of Mask2Former's head; the defaults are the published ones (Cheng et al. 2022).
+
+    Attributes:
+        width: Channels of the pixel decoder and of the queries, a multiple of 32.
+        queries: Largest number of instances of an image.
+        pixel_layers: Layers of the pixel decoder's deformable attention.
+        query_layers: Layers of the transformer decoder.
+        heads: Attention heads.
+        feedforward: Hidden units of the transformer decoder's layers; the pixel decoder's have half as many.
+        points: Points of a mask at which its loss is computed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = Field(default=256, gt=0, le=4096, multiple_of=32)
+    queries: int = Field(default=100, gt=0, le=1000)
+    pixel_layers: int = Field(default=6, gt=0, le=64)
+    query_layers: int = Field(default=9, gt=0, le=64)
+    heads: int = Field(default=8, gt=0, le=64)
+    feedforward: int = Field(default=2048, gt=1, le=65536, multiple_of=2)
+    points: int = Field(default=12_544, gt=3, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "InstanceHead":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
 
 
 class TrainConfig(BaseModel):
@@ -26,13 +56,14 @@ class TrainConfig(BaseModel):
     # What is learnt. target: what classes are, "diagnosis", "structure" (classify-prompt) or a tag of the manifests.
     # class_weights: rare classes count as much as frequent ones. frozen: the image encoder stays as it is.
     # encoder_rate: factor of the learning rate of the image encoder; of the other tasks than promptable. network: of
-    # semantic, the image encoder with upsampling layers or MONAI's U-Net.
-    task: Literal["promptable", "classify", "classify-prompt", "semantic"] = "promptable"
+    # semantic, the image encoder with upsampling layers or MONAI's U-Net. head: of instances.
+    task: Literal["promptable", "classify", "classify-prompt", "semantic", "instances"] = "promptable"
     target: str = "diagnosis"
     class_weights: bool = False
     frozen: bool = False
     encoder_rate: float = Field(default=1.0, gt=0)
     network: Literal["encoder", "unet"] = "encoder"
+    head: InstanceHead = InstanceHead()
 
     # Data. splits: those trained on. sources: names, all of them where empty. min_area: instances smaller than so many
     # pixels, or than min_share of their image, are left out. instances: at most so many of an image are drawn at once.
@@ -50,11 +81,14 @@ class TrainConfig(BaseModel):
     allow_external: bool = False
 
     # Augmentation. flip: chance of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
-    # instance kept in view. contrast: standard deviation of a change of gain and offset. mosaic: chance that an image
-    # is shown with three others in one, so that the prompt alone tells which object is meant; it rises from 0 to this
-    # in the first half of the run. quality: strength of a change of gamma, and chance of blur and of speckle noise.
+    # instance kept in view. scale: range of a further factor, drawn evenly, of the tasks without prompts; 0.1 to 2 is
+    # large-scale jittering as published. contrast: standard deviation of a change of gain and offset. mosaic: chance
+    # that an image is shown with three others in one, so that the prompt alone tells which object is meant; it rises
+    # from 0 to this in the first half of the run. quality: strength of a change of gamma, and chance of blur and of
+    # speckle noise.
     flip: float = Field(default=0.5, ge=0, le=1)
     zoom: float = Field(default=0.0, ge=0, le=2)
+    scale: tuple[float, float] = (1.0, 1.0)
     contrast: float = Field(default=0.0, ge=0, le=1)
     mosaic: float = Field(default=0.0, ge=0, le=1)
     quality: float = Field(default=0.0, ge=0, le=1)
@@ -129,6 +163,8 @@ class TrainConfig(BaseModel):
             raise ValueError(f"splits {sorted(unknown)} are not trained on: train, val or test")
         if self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+        if not 0.01 <= self.scale[0] <= self.scale[1] <= 100:
+            raise ValueError(f"scale {self.scale} is not a range within 0.01 to 100")
         if self.lora and self.model.encoder != "vit":
             raise ValueError("lora adapts the attention of a vit encoder; this model has none")
         if self.structure_prompts and not self.model.structures:
@@ -242,6 +278,14 @@ PRESETS["classify"] = TrainConfig(
 PRESETS["semantic"] = PRESETS["classify"].model_copy(
     update={"name": "semantic", "task": "semantic", "zoom": 0.3, "contrast": 0.1, "encoder_rate": 0.1}
 )
+#: Mask2Former's settings for COCO with UltraSam's batch and steps.
+PRESETS["instances"] = PRESETS["classify"].model_copy(
+    update={
+        "name": "instances", "task": "instances", "encoder_rate": 0.1, "scale": (0.1, 2.0), "batch": 2,
+        "micro_batch": 2, "steps": 30_000, "milestones": (27_000, 28_500), "weight_decay": 0.05, "clip": 0.01,
+        "validate_every": 1000, "save_every": 1000,
+    }
+)  # fmt: skip
 PRESETS["classify-prompt"] = PRESETS["classify"].model_copy(
     update={"name": "classify-prompt", "task": "classify-prompt"}
 )
@@ -265,8 +309,8 @@ def preset(name: str) -> TrainConfig:
 def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainConfig:
     """`base` with the values of a TOML or JSON file laid over it, and `changes` over that.
 
-    A file may name its own base: preset = "…". Under `model`, a model preset's name or single values may stand. Raises
-    ConfigError naming each invalid value, UnknownName for a preset nobody knows.
+    A file may name its own base: preset = "…". Under `model`, a model preset's name or single values may stand, under
+    `head` single values. Raises ConfigError naming each invalid value, UnknownName for a preset nobody knows.
     """
     values = _parsed(file) if file else {}
     if "preset" in values:
@@ -279,6 +323,8 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
         values["model"] = MODELS[shape].model_dump()
     elif shape is not None:
         values["model"] = base.model.model_dump() | dict(shape)
+    if isinstance(values.get("head"), dict):
+        values["head"] = base.head.model_dump() | values["head"]
     try:
         return TrainConfig.model_validate(base.model_dump() | values)
     except ValidationError as error:

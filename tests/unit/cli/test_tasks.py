@@ -75,6 +75,38 @@ def test_train_eval_predict(task: str, folder: Path, tmp_path: Path) -> None:
     assert f"are of the task {task}" in err
 
 
+def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    home, data = ("--home", tmp_path / "home"), ("--data", folder / "data.json")
+    head = [f"head.{name}" for name in ("width=32", "queries=4", "pixel_layers=1", "query_layers=1", "heads=4",
+                                        "feedforward=32", "points=64")]  # fmt: skip
+    sets = [word for name in head for word in ("--set", name)]
+    code, out, err = run("train", "--task", "instances", *data, "--steps", 2, "--run", "r", *QUICK, *sets, *home,
+                         "--json")  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["validation"][-1]["segm_map"] is not None
+    code, out, err = run("eval", "--weights", "r", *data, *home, "--out", tmp_path / "e", "--json")
+    assert code == 0, err
+    whole, lesion = json.loads(out)["average_precision"]["structures"]
+    assert lesion["structure"] == "lesion"
+    assert whole["segm"] == lesion["segm"]
+    code, out, err = run("predict", folder / "00.png", "--weights", "r", *home, "--min-score", 0, "--out",
+                         tmp_path / "p", "--json")  # fmt: skip
+    assert code == 0, err
+    content = json.loads((tmp_path / "p" / "predictions.json").read_text())
+    assert [category["name"] for category in content["categories"]] == ["lesion"]
+    assert 0 < len(content["annotations"]) <= 4
+    from pycocotools.coco import COCO
+
+    gold = COCO()
+    gold.dataset = {"info": {}, "images": content["images"], "annotations": [], "categories": content["categories"]}
+    gold.createIndex()
+    assert len(gold.loadRes(content["annotations"]).anns) == len(content["annotations"])
+    code, _, err = run("predict", folder / "00.png", "--weights", "r", *home, "--box", "1,1,9,9")
+    assert code == 2
+    assert "takes no prompt" in err
+
+
 def test_clips_of_a_specimen(tmp_path: Path) -> None:
     from us43d import registry
     from us43d.harmonize.build import build

@@ -1,6 +1,7 @@
 """Tasks beside promptable segmentation, on simulated images: each learns above its trivial baseline, and resumes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from us43d.harmonize.corpus import Corpus
 from us43d.model import weights
 from us43d.model.network import ModelConfig, UltraSam
 from us43d.train import journal
-from us43d.train.config import TrainConfig
+from us43d.train.config import InstanceHead, TrainConfig
 from us43d.train.loop import train
-from us43d.train.tasks import classify, evaluation, semantic, task_of
+from us43d.train.tasks import classify, evaluation, instances, semantic, task_of
 
 TINY = ModelConfig(
     image_size=64, patch_size=8, embed_dim=32, depth=2, heads=2, window=4, global_blocks=(1,), prompt_dim=32,
@@ -103,8 +104,6 @@ def test_a_classifier_resumes_exactly(corpus: Corpus, tmp_path: Path) -> None:
     whole = train(config, corpus, tmp_path / "whole")
     half = train(config, corpus, tmp_path / "half")
     for folder in ("weights", "checkpoints/step_000020"):
-        import shutil
-
         shutil.rmtree(half.run / folder)
     again = train(config, corpus, tmp_path / "half", resume=True)
     one, two = (classify.load(result.weights)[0].state_dict() for result in (whole, again))
@@ -161,7 +160,10 @@ def test_semantic_segmentation_learns_above_the_mean_mask(
     found = evaluation.evaluate(result.weights, corpus, split="val")
     assert found.numbers["structures"][0]["dice"]["mean"] == pytest.approx(last["dice"], abs=1e-3)
     found.write(tmp_path / "e")
-    assert "Overlap" in (tmp_path / "e" / "table.md").read_text()
+    table = (tmp_path / "e" / "table.md").read_text()
+    assert "Overlap" in table
+    assert "connected components as instances" in table
+    assert 0 <= found.numbers["average_precision"]["structures"][0]["segm"]["map"] <= 1
     labels = semantic.segment(model, corpus.picture(0), "cpu")
     assert labels.shape == corpus.picture(0).shape[:2]
     assert labels.max() <= len(task["classes"])
@@ -172,3 +174,94 @@ def test_where_structures_overlap_the_later_one_wins(corpus: Corpus) -> None:
     labels = semantic.truth(corpus, 0, {one: 1, two: 2})
     assert (labels == corpus.mask(corpus.of(0)[0])).all()
     assert not semantic.truth(corpus, 0, {two: 2}).any()
+
+
+HEAD = InstanceHead(width=32, queries=6, pixel_layers=1, query_layers=3, heads=4, feedforward=64, points=512)
+CONV = ModelConfig(
+    encoder="conv", image_size=64, stretch=True, widths=(8, 16, 24, 32, 32), blocks=(0, 1, 1, 1, 0), prompt_dim=32,
+    decoder_heads=4, decoder_mlp=64, iou_hidden=16, fourier_scale=0.5,
+)  # fmt: skip
+
+
+def instance_config(shape: ModelConfig, **changes: Any) -> TrainConfig:
+    return changed(
+        task="instances", model=shape, head=HEAD, warm_up=1, milestones=(), schedule="cosine", decay=0.02, batch=6, micro_batch=6,
+        scale=(0.7, 1.4), validation_images=12, **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [CONV, TINY], ids=["conv", "vit"])
+def test_instance_segmentation_learns_above_the_mean_mask(shape: ModelConfig, corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    config = instance_config(shape, steps=90, validate_every=90, save_every=90)
+    result = train(config, corpus, tmp_path / "run")
+    last = result.validation[-1]
+    assert last["segm_map"] > last["mean_mask"] + 0.1, last
+    assert last["instances"] == 12
+    assert "mean average precision" in (result.weights / "README.md").read_text()
+    model, task = instances.load(result.weights)
+    assert task["classes"] == ["cyst", "solid"]
+    found = evaluation.evaluate(result.weights, corpus, split="val")
+    whole, *by = found.numbers["average_precision"]["structures"]
+    if found.facts["images"] == last["images"]:
+        assert whole["segm"]["map"] == pytest.approx(last["segm_map"], abs=1e-4)
+    assert {entry["structure"] for entry in by} == {"cyst", "solid"}
+    one, *_ = instances.detect(model, corpus.picture(0), "cpu")
+    assert one.mask.shape == corpus.picture(0).shape[:2]
+    assert 0 < one.score <= 1
+
+
+def test_instances_resume_exactly(corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    config = instance_config(CONV, steps=4, validate_every=4, save_every=2)
+    whole, half = (train(config, corpus, tmp_path / name) for name in ("whole", "half"))
+    for folder in ("weights", "checkpoints/step_000004"):
+        shutil.rmtree(half.run / folder)
+    again = train(config, corpus, tmp_path / "half", resume=True)
+    one, two = (instances.load(result.weights)[0].state_dict() for result in (whole, again))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_the_encoder_of_instances_learns_at_its_own_rate(corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    weights.save(UltraSam.random(CONV, 7), tmp_path / "seven")
+    task = task_of(instance_config(CONV, steps=4, encoder_rate=0.1), corpus)
+    model = task.initial(tmp_path / "seven")
+    start = UltraSam.random(CONV, 7).image_encoder.state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in model.image_encoder.state_dict().items())
+    (slow, inside), (fast, others) = task.rates(model)
+    assert (slow, fast) == (0.1, 1.0)
+    assert not {id(value) for value in inside} & {id(value) for value in others}
+    batch = task.collate([task.draws[n] for n in range(6)])
+    loss, _ = task.objective(model)(batch)
+    loss.backward()
+    without = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    assert not without  # several processes cannot train a parameter that takes no part
+
+
+def test_large_scale_jitter_drops_instances_that_leave_the_image(corpus: Corpus) -> None:
+    task = task_of(instance_config(CONV, steps=4).model_copy(update={"scale": (4.0, 8.0)}), corpus)
+    drawn = [task.draws[n] for n in range(24)]
+    counts = [int(one.counts) for one in drawn]
+    assert {0, 1} == set(counts)
+    for one in drawn:
+        assert len(one.masks) == len(one.classes) == int(one.counts)
+        assert one.masks.flatten(1).any(1).all()
+    batch = task.collate(drawn)
+    assert batch.counts.tolist() == counts
+    empty = task.collate([one for one in drawn if not int(one.counts)])
+    loss, sums = task.objective(task.initial(None))(empty)
+    assert torch.isfinite(loss)
+    assert sums[2:].sum() == 0  # the classes alone have a loss where no instance is
+
+
+def test_weights_of_instances_that_are_damaged(corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    task = task_of(instance_config(CONV, steps=4), corpus)
+    task.save(task.initial(None), tmp_path / "w", {})
+    instances.load(tmp_path / "w")
+    content = json.loads((tmp_path / "w" / "config.json").read_text())
+    for change in ({"categories": "x"}, {"head": {"width": 33}}, {"head": {"width": 64, "heads": 4}}):
+        (tmp_path / "w" / "config.json").write_text(json.dumps({"task": content["task"] | change}))
+        with pytest.raises(WeightsError):
+            instances.load(tmp_path / "w")

@@ -9,7 +9,8 @@ from us43d.train.tasks.task import Task
 __all__ = ["Task", "task_of"]
 
 #: Task → its module; a task's packages are imported when it is used.
-_MODULES = {"promptable": "promptable", "classify": "classify", "classify-prompt": "classify", "semantic": "semantic"}
+_MODULES = {"promptable": "promptable", "classify": "classify", "classify-prompt": "classify", "semantic": "semantic",
+            "instances": "instances"}  # fmt: skip
 
 
 def task_of(config: TrainConfig, corpus: Corpus) -> Task:

@@ -3,21 +3,25 @@
 import html
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from us43d import atomic, report
 from us43d.errors import UsageError, listed
-from us43d.evaluate import classification
+from us43d.evaluate import classification, detection
 from us43d.evaluate.metrics import bootstrap, overlap
 from us43d.evaluate.results import plain
-from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.harmonize.corpus import SPLITS, Corpus, is_speck
+from us43d.masks import rle
 from us43d.train.config import TrainConfig
 from us43d.train.tasks import classify, images
+
+if TYPE_CHECKING:
+    from us43d.train.tasks.instances import Detection
 
 __all__ = ["TaskEvaluation", "evaluate"]
 
@@ -101,6 +105,8 @@ def evaluate(
              "corpus": corpus.digest, "seed": seed, "excluded": {}}  # fmt: skip
     if config.task == "semantic":
         return _structures(place, corpus, rows, facts, device, progress)
+    if config.task == "instances":
+        return _instances(place, corpus, rows, facts, device, progress)
     return _classes(place, corpus, config, rows, facts, torch.device(device), progress)
 
 
@@ -108,7 +114,7 @@ def _structures(
     place: Path, corpus: Corpus, rows: Any, facts: dict[str, Any], device: str, progress: Progress | None
 ) -> TaskEvaluation:
     """Dice and IoU of every structure on the images that show it, and on how many others it is found."""
-    from us43d.train.tasks import semantic
+    from us43d.train.tasks import instances, semantic
 
     model, task = semantic.load(place)
     model.to(device)
@@ -116,9 +122,13 @@ def _structures(
     numbers = {ids[name]: n for n, name in enumerate(task["classes"], 1) if name in ids}
     found: list[tuple[int, int, float, float]] = []
     wrong = dict.fromkeys(task["classes"], 0)
+    detections: list[dict[str, Any]] = []
     for done, image in enumerate(rows.tolist(), 1):
         labels = semantic.truth(corpus, image, numbers)
-        predicted = semantic.segment(model, corpus.picture(image), device)
+        chances = semantic.chances(model, corpus.picture(image), device).cpu().numpy()
+        predicted = chances.argmax(0).astype(np.uint8)
+        pieces = _pieces(predicted, chances, {number: category for category, number in numbers.items()})
+        detections += instances.results(int(corpus.images["id"][image]), pieces)
         for name, number in zip(task["classes"], range(1, len(task["classes"]) + 1), strict=True):
             mask, guess = labels == number, predicted == number
             if mask.any():
@@ -145,7 +155,71 @@ def _structures(
         shown = [f"{v.mean:.3f} ({v.low:.3f}–{v.high:.3f})" if v.values else None for v in (dice, iou)]
         cells.append([name, len(part), *shown, sum(wrong.values()) if number == 0 else wrong[name]])
     heads = ["structure", "masks", "Dice", "IoU", "found on images without it"]
-    return TaskEvaluation(facts, [("Overlap", heads, cells)], [], {"structures": entries, "found_without": wrong})
+    categories = {category: task["classes"][number - 1] for category, number in numbers.items()}
+    truth = detection.reference(corpus, rows.tolist(), categories)
+    pieces_table, precision = _precision("COCO average precision, connected components as instances", truth, detections)
+    numbers_ = {"structures": entries, "found_without": wrong, "average_precision": precision}
+    return TaskEvaluation(facts, [("Overlap", heads, cells), pieces_table], [], numbers_)
+
+
+def _pieces(labels: Any, chances: Any, categories: dict[int, int]) -> Iterator["Detection"]:
+    """The connected components of a label map as instances, specks excluded; score: their mean probability."""
+    from us43d.masks.components import components
+    from us43d.train.tasks.instances import Detection
+
+    for number, category in categories.items():
+        for piece in components(labels == number):
+            if not is_speck(piece.area, *labels.shape):
+                mask = rle.decode(piece.counts.encode(), *labels.shape)
+                yield Detection(category, float(chances[number][mask].mean()), mask)
+
+
+def _instances(
+    place: Path, corpus: Corpus, rows: Any, facts: dict[str, Any], device: str, progress: Progress | None
+) -> TaskEvaluation:
+    """COCO's average precision of every structure, over all images."""
+    from us43d.train.tasks import instances
+
+    model, task = instances.load(place)
+    model.to(device)
+    here = {category["id"] for category in corpus.categories}
+    categories = {number: name for number, name in model.categories.items() if number in here}
+    truth = detection.reference(corpus, rows.tolist(), categories)
+    if not truth["annotations"]:
+        raise UsageError(
+            f"No image of the split {facts['split']!r} shows one of the structures {listed(task['classes'])}.",
+            next="the same with --split all",
+        )
+    found: list[dict[str, Any]] = []
+    for done, image in enumerate(rows.tolist(), 1):
+        detections = instances.detect(model, corpus.picture(image), device)
+        found += instances.results(int(corpus.images["id"][image]), detections)
+        if progress is not None:
+            progress(done, len(rows))
+    facts |= {"items": len(truth["annotations"]), "groups": len(np.unique(corpus.images["group"][rows])),
+              "classes": task["classes"], "images": len(rows)}  # fmt: skip
+    found = [result for result in found if result["category_id"] in categories]
+    table, precision = _precision("COCO average precision", truth, found)
+    return TaskEvaluation(facts, [table], [], {"average_precision": precision})
+
+
+def _precision(
+    head: str, truth: dict[str, Any], found: list[dict[str, Any]]
+) -> tuple[tuple[str, list[str], Rows], dict[str, Any]]:
+    """(table, numbers) of detections, by structure and over all."""
+    values = detection.average_precision(truth, found)
+    named = {category["id"]: category["name"] for category in truth["categories"]}
+    counts = Counter(annotation["category_id"] for annotation in truth["annotations"])
+    entries, cells = [], []
+    for number, name in [(None, "mean of the structures"), *named.items()]:
+        by = {kind: those if number is None else those["categories"][number] for kind, those in values.items()}
+        kinds = {kind: {one: by[kind][one] for one in ("map", "ap50", "ap75")} for kind in ("segm", "bbox")}
+        count = len(truth["annotations"]) if number is None else counts[number]
+        entries.append(plain({"structure": name, "instances": count, **kinds}))
+        shown = [*kinds["segm"].values(), kinds["bbox"]["map"]]
+        cells.append([name, count, *(f"{value:.3f}" if np.isfinite(value) else None for value in shown)])
+    heads = ["structure", "instances", "mask AP", "mask AP50", "mask AP75", "box AP"]
+    return (head, heads, cells), {"images": len(truth["images"]), "detections": len(found), "structures": entries}
 
 
 def _classes(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from us43d.model.predictor import fitted
 from us43d.train.config import TrainConfig
 
 __all__ = [
-    "Laps", "augmented", "backbone", "canvas", "chosen", "encode", "first", "fit", "labels", "merged",
+    "Laps", "augmented", "backbone", "canvas", "chosen", "encode", "first", "fit", "labels", "mean_masks", "merged",
     "nothing_to_draw", "place_of", "rates", "read", "save",
 ]  # fmt: skip
 
@@ -95,11 +95,13 @@ def augmented(
 ) -> tuple[Pixels, list[Mask]]:
     """Scale, shift, flip and contrast of an image with its masks; all keep their sizes. Masks may become empty.
 
-    Scaling and shifting together are large-scale jittering (Ghiasi et al. 2021), by up to e^±zoom.
+    Scaling and shifting together are large-scale jittering (Ghiasi et al. 2021), by a factor up to e^±zoom times one
+    from the range `scale`.
     """
     height, width = pixels.shape[:2]
-    if config.zoom:
-        factor = math.exp(rng.uniform(-config.zoom, config.zoom))
+    if config.zoom or config.scale != (1.0, 1.0):
+        factor = math.exp(rng.uniform(-config.zoom, config.zoom)) if config.zoom else 1.0
+        factor *= rng.uniform(*config.scale) if config.scale != (1.0, 1.0) else 1.0
         shift = [rng.uniform(*sorted((0.0, side * (1 - factor)))) for side in (width, height)]
         turn = np.array([[factor, 0, shift[0]], [0, factor, shift[1]]])
         pixels = cv2.warpAffine(pixels, turn, (width, height), flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
@@ -127,6 +129,23 @@ def canvas(pixels: Pixels, model: ModelConfig) -> tuple[Tensor, Tensor]:
 def place_of(seed: int, place: int) -> np.random.Generator:
     """The chance of a draw, which depends on seed and place alone."""
     return np.random.default_rng([seed, 1, place])
+
+
+def mean_masks(count: int, shown: Iterable[tuple[int, Mask]], side: int = 64) -> NDArray[np.float32]:
+    """Average masks by their number, the baseline that looks at no image.
+
+    Args:
+        count: K, how many numbers there are.
+        shown: (number from 1, mask) of images that show it.
+        side: S, of the averages.
+
+    Returns:
+        (K, S, S): how often each place is covered, scaled so that the most frequent place is 1.
+    """
+    sums = np.zeros((count, side, side), np.float32)
+    for number, mask in shown:
+        sums[number - 1] += cv2.resize(mask.astype(np.float32), (side, side))
+    return sums / np.maximum(sums.max((1, 2), keepdims=True), 1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------- weights

@@ -4,7 +4,7 @@ network "encoder": the promptable model's image encoder and two upsampling layer
 Where structures overlap, the later annotation of the file wins, as in a label map.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from us43d.train.journal import Record
 from us43d.train.precision import autocast
 from us43d.train.tasks import images
 
-__all__ = ["Semantic", "SemanticNetwork", "load", "make", "segment", "truth"]
+__all__ = ["Semantic", "SemanticNetwork", "chances", "load", "make", "segment", "truth"]
 
 #: Target of pixels outside of the image.
 OUTSIDE = 255
@@ -146,13 +146,17 @@ class _Draws(Dataset[Any]):
 
 
 @torch.inference_mode()
-def segment(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> NDArray[np.uint8]:
-    """(h, w) numbers of structures, 0 for none, of an image (h, w) or (h, w, 3) uint8."""
+def chances(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> Tensor:
+    """(K + 1, h, w) probabilities of the structures, background first, of an image (h, w) or (h, w, 3) uint8."""
     shown, inner = images.canvas(pixels, model.config)
     logits = model(normalise(shown[None].to(device), inner[None].to(device))).float()
     logits = logits[:, :, : int(inner[0]), : int(inner[1])]
-    full = F.interpolate(logits, pixels.shape[:2], mode="bilinear", align_corners=False)
-    return full[0].argmax(0).to(torch.uint8).cpu().numpy()
+    return F.interpolate(logits, pixels.shape[:2], mode="bilinear", align_corners=False)[0].softmax(0)
+
+
+def segment(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> NDArray[np.uint8]:
+    """(h, w) numbers of structures, 0 for none, of an image (h, w) or (h, w, 3) uint8."""
+    return chances(model, pixels, device).argmax(0).to(torch.uint8).cpu().numpy()
 
 
 class Semantic:
@@ -222,15 +226,15 @@ class Semantic:
         model.train(training)
         return np.array(rows, np.float64).reshape(-1, 4)
 
-    def _means(self, most: int = 64, side: int = 64) -> NDArray[np.float32]:
-        """(K, side, side): how often each place is in each structure, of some images that show it, scaled so that the
-        most frequent place is 1."""
-        sums = np.zeros((len(self.numbers), side, side), np.float32)
-        for image in images.first(self.corpus, self.images, most):
-            labels = truth(self.corpus, image, self.numbers)
-            for number in range(1, len(sums) + 1):
-                sums[number - 1] += cv2.resize((labels == number).astype(np.float32), (side, side))
-        return sums / np.maximum(sums.max((1, 2), keepdims=True), 1e-6)
+    def _means(self, most: int = 64) -> NDArray[np.float32]:
+        """(K, S, S): the mean masks of the structures, from some images."""
+
+        def shown() -> Iterator[tuple[int, NDArray[np.bool_]]]:
+            for image in images.first(self.corpus, self.images, most):
+                labels = truth(self.corpus, image, self.numbers)
+                yield from ((number, labels == number) for number in range(1, len(self.numbers) + 1))
+
+        return images.mean_masks(len(self.numbers), shown())
 
     def summary(self, table: NDArray[np.float64]) -> Record:
         record: Record = {"instances": len(table), "groups": len(np.unique(table[:, 0])) if len(table) else 0}
