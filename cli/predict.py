@@ -124,7 +124,7 @@ def predict(
     if doing == "instances":
         if box or point or structure or prompts or everything or propagate or crop_sector:
             raise UsageError("The task instances takes no prompt.", next=f"us43d predict {input} --weights {weights}")
-        _instances(session, input, place, frame, 0.5 if min_score is None else min_score, out, device_of(device))
+        _instances(session, input, place, frame, min_score, out, device_of(device))
         return
     if doing != "promptable":
         boxes = [prompt.box for prompt in _given(box or [], point or [])]
@@ -227,7 +227,7 @@ def predict(
 
 
 def _instances(
-    session: Session, input: Path, place: Path, frame: int | None, floor: float, out: Path, device: str
+    session: Session, input: Path, place: Path, frame: int | None, floor: float | None, out: Path, device: str
 ) -> None:
     """Segment the instances of every frame without prompts."""
     from us43d import pictures
@@ -238,7 +238,7 @@ def _instances(
     model.to(device)
 
     def work(media: "Media", frame: "Frame") -> list["Segment"]:
-        detections = instances.detect(model, frame.pixels, device, floor)
+        detections = instances.detect(model, frame.pixels, device, instances.LIKELY if floor is None else floor)
         return [Segment.of(Prompt(), one.mask, round(one.score, 5), one.category) for one in detections]
 
     inputs = pictures.listing(input, leave_out=out)

@@ -185,8 +185,8 @@ CONV = ModelConfig(
 
 def instance_config(shape: ModelConfig, **changes: Any) -> TrainConfig:
     return changed(
-        task="instances", model=shape, head=HEAD, warm_up=1, milestones=(), schedule="cosine", decay=0.02, batch=6, micro_batch=6,
-        scale=(0.7, 1.4), validation_images=12, **changes,
+        task="instances", model=shape, head=HEAD, warm_up=1, milestones=(), schedule="cosine", decay=0.02, batch=6,
+        micro_batch=6, scale=(0.7, 1.4), validation_images=12, **changes,
     )  # fmt: skip
 
 
@@ -206,6 +206,8 @@ def test_instance_segmentation_learns_above_the_mean_mask(shape: ModelConfig, co
     if found.facts["images"] == last["images"]:
         assert whole["segm"]["map"] == pytest.approx(last["segm_map"], abs=1e-4)
     assert {entry["structure"] for entry in by} == {"cyst", "solid"}
+    drawings = task_of(config, corpus).shown(model, task_of(config, corpus).held_out[:2], torch.device("cpu"))
+    assert [drawing.ndim for drawing in drawings] == [3, 3]
     one, *_ = instances.detect(model, corpus.picture(0), "cpu")
     assert one.mask.shape == corpus.picture(0).shape[:2]
     assert 0 < one.score <= 1

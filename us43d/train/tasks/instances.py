@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from us43d import report
 from us43d.coco.segmentation import encode
 from us43d.errors import Us43dError, UsageError, WeightsError
 from us43d.evaluate.detection import average_precision, reference
@@ -27,12 +28,15 @@ from us43d.model.network import ModelConfig, UltraSam
 from us43d.train.config import InstanceHead, TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
+from us43d.train.precision import autocast
 from us43d.train.tasks import images
 
-__all__ = ["Detection", "InstanceNetwork", "Instances", "detect", "load", "make", "results"]
+__all__ = ["LIKELY", "Detection", "InstanceNetwork", "Instances", "detect", "load", "make", "results"]
 
 #: Detections of an image that COCO's average precision counts.
 MOST = 100
+#: Score from which on a detection is shown.
+LIKELY = 0.5
 
 
 class Drawn(NamedTuple):
@@ -160,7 +164,7 @@ class _Objective(nn.Module):
 
     def forward(self, batch: Drawn) -> tuple[Tensor, Tensor]:
         device = batch.images.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with autocast(device, self.config.precision):
             predicted: Predicted = self.model(normalise(batch.images, batch.inner))
         layers = [{"class_queries_logits": classes.float(), "masks_queries_logits": masks.float()}
                   for classes, masks in zip(*predicted, strict=True)]  # fmt: skip
@@ -342,6 +346,25 @@ class Instances:
         for kind, names in (("segm", ("map", "ap50", "ap75")), ("bbox", ("map",))):
             record |= {f"{kind}_{name}": round(found[kind][name], 5) for name in names}
         return record | {"mean_mask": round(self._mean_mask, 5)}
+
+    def score(self, summary: Record) -> float | None:
+        """The mean average precision of masks."""
+        return summary.get("segm_map")
+
+    def shown(self, model: InstanceNetwork, wanted: Sequence[int], device: torch.device) -> list[NDArray[np.uint8]]:
+        training, drawings = model.training, []
+        model.eval()
+        for image in wanted:
+            pixels = self.corpus.picture(image)
+            outlines = {
+                "truth": [self.corpus.mask(place) for place, _ in _instances(self.corpus, image, self.numbers)],
+                "found": [one.mask for one in detect(model, pixels, str(device), LIKELY)],
+            }
+            drawings.append(
+                report.overlay(pixels, {name: np.stack(masks) for name, masks in outlines.items() if masks})
+            )
+        model.train(training)
+        return drawings
 
     @cached_property
     def _truth(self) -> dict[str, Any]:
