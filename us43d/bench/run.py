@@ -23,7 +23,7 @@ from us43d.evaluate.protocols import Evaluation, evaluate
 from us43d.evaluate.results import BASELINE, plain
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.splits import pinned
-from us43d.train.journal import group_hash
+from us43d.train.journal import group_hash, image_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,7 @@ def run(
     tests = {name: _groups(corpus, name, whole=name in external) for name in (*core, *external)}
     for name, entry in models.items():
         _not_poisoned(name, entry, tests, external)
+    _no_test_image_seen(corpus, models, {name: "all" if name in external else "test" for name in tests})
     segmenters = {name: entry.segmenter for name, entry in models.items()}
 
     def told(what: str) -> Callable[[int, int | None], None] | None:
@@ -170,6 +171,28 @@ def _not_poisoned(name: str, entry: Entry, tests: Mapping[str, set[str]], extern
             )
     if broken := [source for source in external if source in entry.seen["sources"]]:
         raise SplitError(f"{name} was trained on {listed(broken)}, which the external tier keeps for tests alone.")
+
+
+def _no_test_image_seen(corpus: Corpus, models: Mapping[str, Entry], splits: Mapping[str, str]) -> None:
+    """Raise SplitError if a model was trained on a copy of a test image, under whatever name.
+
+    Reads the test images only if a model was trained on a user's own data. splits: source → split it is tested on.
+    """
+    trained = {name: set(entry.seen.get("images", ())) for name, entry in models.items()}
+    if not any(trained.values()):
+        return
+    names = [source["name"] for source in corpus.sources]
+    for source, split in splits.items():
+        inside = np.isin(corpus.images["split"], range(3) if split == "all" else [SPLITS.index(split)])
+        rows = np.flatnonzero((corpus.images["source"] == names.index(source)) & inside)
+        tested = {image_hash(corpus.picture(int(row))) for row in rows}
+        for name, images in trained.items():
+            if shared := len(tested & images):
+                raise SplitError(
+                    f"{name} was trained on {shared} of the {len(tested)} test images of {source}, in data of one's "
+                    "own. It is refused.",
+                    next="us43d train on the train split alone",
+                )
 
 
 def _prompts(evaluations: Sequence[Evaluation], source: str) -> str:

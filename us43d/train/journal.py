@@ -22,6 +22,7 @@ import us43d
 from us43d import atomic
 from us43d.errors import ConfigError, listed
 from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.pixels import canonical, pixel_hash
 from us43d.licences import refuse_uncommercial, terms, terms_of
 from us43d.model import weights
 from us43d.model.published import PUBLISHED, identify
@@ -29,14 +30,15 @@ from us43d.train.config import TrainConfig
 from us43d.train.team import Team
 
 __all__ = [
-    "NOTHING", "UNKNOWN", "Journal", "Record", "began", "group_hash", "licences", "origin", "read", "seen",
+    "NOTHING", "UNKNOWN", "Journal", "Record", "began", "group_hash", "image_hash", "licences", "origin", "read",
+    "seen",
 ]  # fmt: skip
 
 Record: TypeAlias = dict[str, Any]
 
 #: `seen` of weights that saw no source of us43d, and of weights of which nobody has published what they saw.
-NOTHING: Record = {"sources": {}, "groups": [], "complete": True}
-UNKNOWN: Record = {"sources": {}, "groups": [], "complete": False}
+NOTHING: Record = {"sources": {}, "groups": [], "images": [], "complete": True}
+UNKNOWN: Record = {"sources": {}, "groups": [], "images": [], "complete": False}
 
 
 class Journal:
@@ -175,6 +177,14 @@ def group_hash(source: str, group: str) -> str:
     return hashlib.sha256(f"{source}\0{group}".encode()).hexdigest()[:16]
 
 
+def image_hash(pixels: NDArray[np.uint8]) -> str:
+    """How weights remember an image of a user's own data: 64 bits of a digest of its pixels, in whatever file.
+
+    Names of groups are short and could be guessed from their digests; pixels cannot.
+    """
+    return pixel_hash(canonical(pixels))[:16]
+
+
 def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int64], before: Record | None) -> Record:
     """Record what weights were trained on, so that a benchmark can tell its test groups from theirs.
 
@@ -185,8 +195,9 @@ def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int6
         before: `seen` of the weights that training began with; None for random or unknown ones.
 
     Returns:
-        sources: name → structures. groups: `group_hash` of every group of a public source; the groups of a user's own
-        data are not recorded. complete: whether all of this is known, the first weights included.
+        sources: name → structures. groups: `group_hash` of every group of a public source. images: `image_hash` of
+        every image of a user's own data, whose groups are not recorded; reads all of them. complete: whether the
+        sources and groups are known, the first weights included.
     """
     names = [source["name"] for source in corpus.sources]
     public = np.array([source["slug"] != "own" for source in corpus.sources])
@@ -201,9 +212,11 @@ def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int6
         sources[names[number]].add(categories[int(category)])
     _, first = np.unique(corpus.images["group"][images], return_index=True)
     groups = {group_hash(names[source_of[n]], corpus.group(int(images[n]))) for n in first if public[source_of[n]]}
+    own = {image_hash(corpus.picture(int(row))) for row in images[~public[source_of]]}
     return {
         "sources": {name: sorted(those) for name, those in sorted(sources.items())},
         "groups": sorted(groups | set((before or {}).get("groups", ()))),
+        "images": sorted(own | set((before or {}).get("images", ()))),
         "complete": bool(public.all()) and (before is None or before["complete"]),
     }
 

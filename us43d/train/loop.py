@@ -13,6 +13,7 @@ Under torchrun every process runs `train`; the first one writes.
 
 import contextlib
 import copy
+import functools
 import json
 import math
 import signal
@@ -364,11 +365,15 @@ class _Run:
             "licences": self.licences,
             "task": self.config.task,
             "structures": self._structures(),
-            "seen": seen(self.corpus, self.task.images, self.task.annotations,
-                         self.init.get("seen", UNKNOWN) if self.init else NOTHING),
+            "seen": self._seen,
             "validation": next(reversed(self.journal.of("validation")), None),
             "us43d": us43d.__version__,
         }  # fmt: skip
+
+    @functools.cached_property
+    def _seen(self) -> Record:
+        before = self.init.get("seen", UNKNOWN) if self.init else NOTHING
+        return seen(self.corpus, self.task.images, self.task.annotations, before)
 
     def _structures(self) -> dict[str, str]:
         """The structures this run learns by name; those of the initial weights where it learns none."""

@@ -4,6 +4,7 @@ import copy
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from us43d import registry
 from us43d.bench import definition, leaderboard, run
 from us43d.bench.corruptions import CORRUPTIONS, Corrupted
 from us43d.bench.models import Ellipse, Entry, Sam2, ellipse, of_weights
+from us43d.coco import own
 from us43d.errors import SplitError, UnknownName, UsageError
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPLITS, Corpus
@@ -147,6 +149,46 @@ def test_a_poisoned_run_is_refused(corpus: Corpus, quick: definition.Definition)
     # What the first weights saw is inherited.
     child = seen(corpus, in_train[np.isin(of[in_train], core)], poisoned.seen)
     with pytest.raises(SplitError, match="test groups"):
+        run.run(quick, corpus, {"child": Entry(Ellipse(), "", child, "")})
+
+
+def test_test_images_in_data_of_ones_own_are_detected(
+    corpus: Corpus, quick: definition.Definition, tmp_path: Path
+) -> None:
+    """Trained by --data on copies under other names: the groups are not recorded, the pixels are."""
+
+    def copied(split: str) -> Corpus:
+        folder = tmp_path / split
+        folder.mkdir()
+        rows = [
+            int(row) for row in corpus.split(split) if corpus.sources[corpus.images["source"][row]]["name"] == "BUSI"
+        ]
+        content: dict = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "mine"}]}
+        for n, row in enumerate(rows):
+            pixels = corpus.picture(row)
+            cv2.imwrite(str(folder / f"x{n}.bmp"), pixels if pixels.ndim == 2 else pixels[:, :, ::-1])
+            height, width = pixels.shape[:2]
+            content["images"].append({"id": n, "file_name": f"x{n}.bmp", "width": width, "height": height})
+            content["annotations"].append({"id": n, "image_id": n, "category_id": 1,
+                                           "segmentation": [[2, 2, 30, 2, 30, 30, 2, 30]]})  # fmt: skip
+        (folder / "own.json").write_text(json.dumps(content))
+        return own.read(folder / "own.json", folder / "corpus")
+
+    def entry(split: str, before: dict = journal.NOTHING) -> Entry:
+        data = copied(split)
+        record = journal.seen(data, np.arange(len(data)), np.arange(len(data.annotations)), before)
+        assert not record["groups"]
+        assert record["images"]
+        assert not record["complete"]
+        return Entry(Ellipse(), "", record, "")
+
+    tests = {"BUSI": "test", "CUBS": "all"}
+    run._no_test_image_seen(corpus, {"clean": entry("train")}, tests)
+    poisoned = entry("test")
+    with pytest.raises(SplitError, match="test images of BUSI"):
+        run.run(quick, corpus, {"poisoned": poisoned})
+    child = journal.seen(corpus, corpus.split("train")[:1], np.zeros(0, int), poisoned.seen)
+    with pytest.raises(SplitError, match="test images of BUSI"):
         run.run(quick, corpus, {"child": Entry(Ellipse(), "", child, "")})
 
 
