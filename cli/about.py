@@ -413,13 +413,14 @@ def _build_described(session: Session, recipe: Recipe) -> dict[str, Any]:
 def _of_build(session: Session, recipe: Recipe) -> str:
     """What the build of a source on this disk leaves out by choice and what was corrected, as sections of its card."""
     from us43d.cards.card import corrected, left_out
+    from us43d.harmonize.built import Build
     from us43d.harmonize.load import latest
 
     build = latest(session.home, recipe.name)
     if build is None:
         return ""
-    dataset = json.loads((build / "dataset.json").read_bytes())
-    return left_out(dataset) + corrected(dataset)
+    facts = Build(build).facts
+    return left_out(facts) + corrected(facts)
 
 
 # -------------------------------------------------------------------------------------------------------------- doctor

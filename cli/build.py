@@ -368,7 +368,7 @@ def splits(
     if reproduce:
         _reproduce(session)
         return
-    from us43d.harmonize import shards
+    from us43d.harmonize.built import Build
     from us43d.splits import duplicate_links, known_duplicates, pinned
     from us43d.splits.proof import prove
 
@@ -379,7 +379,7 @@ def splits(
     verified = duplicate_links.read(session.home.root)
     for recipe in recipes:
         path = newest(session, recipe, profile if not names else None)
-        rows = [row | {"source": recipe.slug} for row in shards.read_manifest(path / shards.MANIFEST)]
+        rows = [row | {"source": recipe.slug} for row in Build(path).rows]
         pictures = {row["key"]: row["pixel_hash"] for row in rows if row["split"] is not None}
         links = duplicate_links.within(verified, recipe.slug, pictures)
         proof = prove(rows, [*known_duplicates.known(recipe.slug), *((link.a.key, link.b.key) for link in links)])

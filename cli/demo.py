@@ -104,10 +104,10 @@ def _step(session: Session, what: str) -> Iterator[None]:
 
 
 def _rows(builds: list[Path]) -> Iterator[dict[str, Any]]:
-    from us43d.harmonize import shards
+    from us43d.harmonize.built import Build
 
     for path in builds:
-        for row in shards.read_manifest(path / shards.MANIFEST):
+        for row in Build(path).rows:
             yield row | {"source": path.parent.name}
 
 

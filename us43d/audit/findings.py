@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from us43d.audit.align import Alignment
 from us43d.audit.image_checks import Annotation
+from us43d.harmonize.built import Build
 from us43d.splits.duplicate_links import Frame, Link, picture_digest
 from us43d.splits.proof import crosses, prove
 from us43d.splits.unions import Unions
@@ -56,22 +57,6 @@ class Image(NamedTuple):
     official: str | None
     tags: dict[str, Any]
     annotations: list[Annotation]
-
-
-class Build(NamedTuple):
-    """path: folder. dataset: content of dataset.json. rows: the manifest."""
-
-    path: Path
-    dataset: dict[str, Any]
-    rows: list[dict[str, Any]]
-
-    @property
-    def name(self) -> str:
-        return str(self.dataset["name"])
-
-    @property
-    def slug(self) -> str:
-        return str(self.dataset["slug"])
 
 
 class Near(NamedTuple):
@@ -224,7 +209,7 @@ def summarize(findings: Findings) -> list[dict[str, Any]]:
     faults = Counter((fault.image.build, fault.kind) for fault in findings.faults)
     return [
         {
-            "name": build.name, "slug": build.slug, "version": build.path.name, "digest": build.dataset["digest"],
+            "name": build.name, "slug": build.slug, "version": build.path.name, "digest": build.digest,
             "images": sum(row["split"] is not None for row in build.rows), "exact": exact[n], "near": near[n],
             "across": across[n], "leaks": leaks[n] + groups[build.slug], "official_leaks": official[n],
             "conflicts": conflicts[n], **{kind: faults[n, kind] for kind in ("outside", "empty", "speck", "whole")},

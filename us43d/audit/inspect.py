@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.audit.align import DETAIL, in_pixels
-from us43d.audit.findings import Build, Conflict, Fault, Findings, Image, Near
+from us43d.audit.findings import Conflict, Fault, Findings, Image, Near
 from us43d.audit.fingerprints import mirrored
 from us43d.audit.image_checks import Annotation, ImageCheck, check_image
 from us43d.audit.near_duplicates import Progress, map_in_order, search
-from us43d.errors import BuildError
-from us43d.harmonize import shards
+from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.masks import rle
 
@@ -50,7 +49,7 @@ def inspect_builds(builds: Iterable[Path], home: Path, *, jobs: int = 1, progres
         UnreadableFile: An image was damaged (`us43d check` says more).
     """
     report = progress or (lambda what, done, total: None)
-    opened = [_open(path) for path in builds]
+    opened = [Build(path) for path in builds]
     images = [image for number, build in enumerate(opened) for image in _images(number, build)]
     by_pixels: dict[str, list[Image]] = defaultdict(list)
     for image in images:
@@ -88,18 +87,10 @@ def _one_thread_each() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def _open(path: Path) -> Build:
-    try:
-        dataset = json.loads((path / "dataset.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{path} is not a build: {error}.", next="us43d build --all") from error
-    return Build(path, dataset, shards.read_manifest(path / shards.MANIFEST))
-
-
 def _images(number: int, build: Build) -> Iterator[Image]:
     annotations: dict[int, list[Annotation]] = defaultdict(list)
-    for shard in sorted((build.path / "annotations").glob("*.json")):
-        for annotation in json.loads(shard.read_bytes())["annotations"]:
+    for shard in build.shards():
+        for annotation in shard.read()["annotations"]:
             own = annotation["us43d"]
             annotations[annotation["image_id"]].append(
                 Annotation(
@@ -118,7 +109,7 @@ def _images(number: int, build: Build) -> Iterator[Image]:
 
 def _corpora(builds: Sequence[Build], home: Path) -> dict[str, dict[int, str]]:
     """Return name → image id → split of the corpora on disk that hold several of these builds as they are now."""
-    digests = {build.slug: build.dataset["digest"] for build in builds}
+    digests = {build.slug: build.digest for build in builds}
     splits_of = {}
     for path in sorted((home / "corpora").glob("*/corpus.json")):
         corpus = Corpus.open(path.parent, home)

@@ -1,7 +1,6 @@
 """A source as Croissant JSON-LD (MLCommons, format 1.0), for catalogues and crawlers."""
 
 import hashlib
-import json
 import mimetypes
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from urllib.parse import quote
 from us43d.bibliography import key
 from us43d.contract import Facts, RawFile, Route
 from us43d.errors import BuildError
+from us43d.harmonize.built import Build
 
 __all__ = ["croissant", "croissant_of_build"]
 
@@ -84,11 +84,12 @@ def croissant_of_build(recipe: Facts, build: Path) -> dict[str, Any]:
     Raises:
         BuildError: If `build` is not a build.
     """
+    built = Build(build)
+    dataset = built.facts
     try:
-        dataset = json.loads((build / "dataset.json").read_text("utf-8"))
-        digest = hashlib.sha256((build / "manifest.parquet").read_bytes()).hexdigest()
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{build} is not a build: {error}.", next=f"us43d build {recipe.name}") from error
+        digest = hashlib.sha256(built.manifest.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BuildError(f"{built.manifest} is not readable: {error}.", next=f"us43d build {recipe.name}") from error
     source: dict[str, Any] = {"fileObject": {"@id": "manifest.parquet"}}
     fields = [
         {

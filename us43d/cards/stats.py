@@ -1,6 +1,5 @@
 """How much of what the built sources hold: by source, organ, structure and split; sizes, areas, drops."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from us43d import report
-from us43d.errors import BuildError
-from us43d.harmonize import shards
+from us43d.harmonize.built import Build
 
 __all__ = ["Holding", "Stats", "page", "statistics"]
 
@@ -101,19 +99,15 @@ def statistics(builds: Iterable[Path]) -> Stats:
     """
     found = Stats()
     for path in builds:
-        try:
-            dataset = json.loads((path / "dataset.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BuildError(f"{path} is no build: {error}.", next="us43d build --all") from error
-        name, organ = dataset["name"], dataset["organ"]
+        build = Build(path)
+        name, organ, rows = build.name, build.facts["organ"], build.rows
         found.versions[name], found.organ_of[name] = path.name, organ
-        rows = shards.read_manifest(path / shards.MANIFEST)
         found.drops[name] = dict(Counter(row["drop"] for row in rows if row["drop"]).most_common())
         area = {row["id"]: row["width"] * row["height"] for row in rows if row["split"]}
         group = {row["id"]: (name, row["group"]) for row in rows if row["split"]}
         split = {row["id"]: row["split"] for row in rows if row["split"]}
         seen = defaultdict(set)
-        for image, category, pixels in _annotations(path):
+        for image, category, pixels in _annotations(build):
             seen[image].add(category["supercategory"])
             found.organ_of.setdefault(category["name"], category["supercategory"])
             for held in (
@@ -136,10 +130,10 @@ def statistics(builds: Iterable[Path]) -> Stats:
     return found
 
 
-def _annotations(path: Path) -> Iterator[tuple[int, dict[str, Any], int]]:
+def _annotations(build: Build) -> Iterator[tuple[int, dict[str, Any], int]]:
     """(image id, category, area)."""
-    for shard in sorted((path / "annotations").glob("*.json")):
-        content = json.loads(shard.read_bytes())
+    for shard in build.shards():
+        content = shard.read()
         categories = {each["id"]: each for each in content["categories"]}
         for each in content["annotations"]:
             yield each["image_id"], categories[each["category_id"]], each["area"]

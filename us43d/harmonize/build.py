@@ -28,6 +28,7 @@ from us43d import __version__, atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
 from us43d.errors import BuildError, Busy, CountError, MissingRawFile, RawDataError, RecipeError, listed
 from us43d.harmonize import blocks, cluster, corrections, shards
+from us43d.harmonize.built import DATASET, PROVENANCE, Build
 from us43d.harmonize.ids import Ids
 from us43d.harmonize.names import Names, Skip, spellings, way_on
 from us43d.harmonize.taxonomy import mapping, taxonomy
@@ -36,13 +37,10 @@ from us43d.rawtree import folded
 from us43d.splits import assign, duplicate_links
 from us43d.splits.decide import decide
 
-__all__ = ["BLOCK", "PROVENANCE", "BuildResult", "Skip", "build", "version"]
+__all__ = ["BLOCK", "BuildResult", "Skip", "build", "version"]
 
 #: Samples in one block: the unit of work, of resuming, and of the images' folders.
 BLOCK = 256
-
-#: What differs between machines (times, receipt, tool version) stands apart from dataset.json.
-PROVENANCE = "provenance.json"
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -196,12 +194,12 @@ def _inputs(recipe: Recipe, tree: RawTree, name: str, links: str) -> str:
 
 
 def _finished(final: Path, inputs: str) -> dict[str, Any] | None:
+    """Return the facts of a build that was made of these inputs already."""
     try:
-        provenance = json.loads((final / PROVENANCE).read_text("utf-8"))
-        found: dict[str, Any] = json.loads((final / "dataset.json").read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        finished = Build(final)
+        return finished.facts if finished.provenance.get("inputs") == inputs else None
+    except BuildError:  # missing, or of another version: it is made again
         return None
-    return found if provenance.get("inputs") == inputs else None
 
 
 @contextmanager
@@ -489,7 +487,7 @@ def _finish(
     }
     facts |= {"skipped": skipped} if kind.skip else {}
     dataset = facts | {"digest": shards.build_digest(output, facts, rows_digest)}
-    atomic.write_bytes(output / "dataset.json", _json(dataset), parts=parts)
+    atomic.write_bytes(output / DATASET, _json(dataset), parts=parts)
     return dataset
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from us43d.errors import CheckError, UnreadableFile
+from us43d.errors import BuildError, CheckError, UnreadableFile
 from us43d.harmonize import pixels, shards
-from us43d.harmonize.build import PROVENANCE
+from us43d.harmonize.built import DATASET, PROVENANCE, Build
 from us43d.harmonize.ids import Ids, annotation_id
 from us43d.masks import read, rle
 from us43d.splits.proof import prove
@@ -31,17 +31,17 @@ class Problem(NamedTuple):
 def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], None] | None = None) -> list[Problem]:
     """Everything that is wrong with a build; an empty list if it is sound. Raises CheckError if there is none."""
     try:
-        dataset = json.loads((build / "dataset.json").read_text("utf-8"))
-        name, slug = dataset["name"], dataset["slug"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckError(f"{build} is no build: {error}.", next="us43d build --all") from error
+        opened = Build(build)
+    except BuildError as error:
+        raise CheckError(error.what, next=error.next) from error
+    name, slug, dataset = opened.name, opened.slug, opened.facts
     try:
-        rows = shards.read_manifest(build / shards.MANIFEST)
+        rows = opened.rows
     except CheckError as error:
         return [Problem("manifest", shards.MANIFEST, error.what)]
     problems = list(_files(build, rows))
     problems += _images(build, rows, jobs, progress)
-    problems += _coco(build, rows)
+    problems += _coco(opened, rows)
     problems += _ids(slug, rows)
     proof = prove(rows)
     problems += (Problem("split", g, f"the group lies in {' and '.join(w)}") for g, w in proof.shared_groups.items())
@@ -61,7 +61,7 @@ def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], N
 
 
 def _files(build: Path, rows: list[dict[str, Any]]) -> Iterator[Problem]:
-    wanted = {row["file"] for row in rows if row["file"]} | {"dataset.json", PROVENANCE, shards.MANIFEST}
+    wanted = {row["file"] for row in rows if row["file"]} | {DATASET, PROVENANCE, shards.MANIFEST}
     wanted |= {f"annotations/{path.name}" for path in (build / "annotations").glob("*-*-of-*.json")}
     there = {path.relative_to(build).as_posix() for path in build.rglob("*") if not path.is_dir()}
     yield from (Problem("missing", name, "the file is gone") for name in sorted(wanted - there))
@@ -104,13 +104,13 @@ def _images(
     return problems
 
 
-def _coco(build: Path, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+def _coco(build: Build, rows: list[dict[str, Any]]) -> Iterator[Problem]:
     by_id = {row["id"]: row for row in rows if row["file"]}
     seen: Counter[int] = Counter()
-    for path in sorted((build / "annotations").glob("*.json")):
-        split = path.name.partition("-")[0]
+    for shard in build.shards():
+        path, split = shard
         try:
-            content = json.loads(path.read_bytes())
+            content = shard.read()
             images, annotations = content["images"], content["annotations"]
             annotated = Counter(each["image_id"] for each in annotations)
             for image in images:
@@ -130,7 +130,7 @@ def _coco(build: Path, rows: list[dict[str, Any]]) -> Iterator[Problem]:
                 row = by_id.get(each["image_id"])
                 if fault := _annotation(each, expected, (row["height"], row["width"]) if row else None):
                     yield Problem("annotation", f"{path.name}, annotation {each['id']}", fault)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (BuildError, ValueError, KeyError, TypeError, AttributeError) as error:
             yield Problem("unreadable", f"annotations/{path.name}", f"no COCO file of us43d: {error!r}")
     for number, row in by_id.items():
         if seen[number] != 1:

@@ -1,14 +1,13 @@
 """What changed between two builds of a source: images, annotations, splits, labels, in counts and keys."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from us43d.errors import BuildError, UsageError
-from us43d.harmonize import shards
+from us43d.errors import UsageError
+from us43d.harmonize.built import Build
 
 __all__ = ["Change", "Diff", "diff"]
 
@@ -48,7 +47,7 @@ class Diff:
 
 def diff(old: Path, new: Path) -> Diff:
     """Compare two builds (folders). Raises BuildError for a folder that is none, UsageError for different sources."""
-    before, after = _Build(old), _Build(new)
+    before, after = _Content(old), _Content(new)
     if before.facts["slug"] != after.facts["slug"]:
         raise UsageError(f"{old} is a build of {before.facts['name']}, {new} one of {after.facts['name']}.")
     changes: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -78,21 +77,19 @@ def diff(old: Path, new: Path) -> Diff:
     )  # fmt: skip
 
 
-class _Build:
+class _Content:
     """facts: dataset.json. rows: manifest by key. annotations: key → counted (label, structure, RLE). labels: label →
     structure.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self.facts: dict[str, Any] = json.loads((path / "dataset.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BuildError(f"{path} is no build: {error}.", next="us43d build --all") from error
-        self.rows = {row["key"]: row for row in shards.read_manifest(path / shards.MANIFEST)}
+        build = Build(path)
+        self.facts = build.facts
+        self.rows = {row["key"]: row for row in build.rows}
         self.annotations: dict[str, Counter[tuple[str, str, str]]] = defaultdict(Counter)
         structures: dict[int, str] = {}
-        for shard in sorted((path / "annotations").glob("*.json")):
-            content = json.loads(shard.read_bytes())
+        for shard in build.shards():
+            content = shard.read()
             structures |= {each["id"]: each["name"] for each in content["categories"]}
             keys = {image["id"]: image["us43d"]["key"] for image in content["images"]}
             for each in content["annotations"]:

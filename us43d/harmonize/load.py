@@ -1,6 +1,5 @@
 """`us43d.load("BUSI", split="train")`: a build as samples with image, masks and metadata."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from us43d import registry
 from us43d.contract import Profile
 from us43d.errors import BuildError, UsageError
+from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.harmonize.remote import is_url
 from us43d.masks import read, rle
@@ -155,14 +155,14 @@ class _CorpusSamples(Sequence[LoadedSample]):
 def _of_build(build: Path, split: str | None) -> list[LoadedSample]:
     """The samples of a build, from its COCO shards."""
     samples: list[LoadedSample] = []
-    for shard in sorted((build / "annotations").glob(f"{split or '*'}-*.json")):
-        content = json.loads(shard.read_bytes())
+    for shard in Build(build).shards(split):
+        content = shard.read()
         names = {category["id"]: category["name"] for category in content["categories"]}
         by_image: dict[int, list[dict[str, Any]]] = {}
         for each in content["annotations"]:
             by_image.setdefault(each["image_id"], []).append(each)
         for image in content["images"]:
-            image["us43d"]["split"] = shard.name.partition("-")[0]
+            image["us43d"]["split"] = shard.split
             samples.append(LoadedSample(build / image["file_name"], image, tuple(by_image.get(image["id"], ())), names))
     return samples
 

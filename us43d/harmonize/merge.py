@@ -20,7 +20,7 @@ from us43d.bibliography import ULTRASAM, bibtex
 from us43d.contract import Citation
 from us43d.errors import BuildError, listed
 from us43d.facts import facts
-from us43d.harmonize import shards
+from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus
 from us43d.licences import CAVEAT, refuse_uncommercial, summary, terms_of
 from us43d.splits import duplicate_links, known_duplicates
@@ -62,7 +62,8 @@ def merge(
 
 
 def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, commercial: bool) -> None:
-    datasets = sorted(((_dataset(path), path) for path in builds), key=lambda pair: str(pair[0]["slug"]))
+    opened = sorted(map(Build, builds), key=lambda build: build.slug)
+    datasets = [(_dataset(build), build) for build in opened]
     slugs = [dataset["slug"] for dataset, _ in datasets]
     if twice := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
         raise BuildError(f"A corpus takes one build of a source; several were given of {listed(twice)}.")
@@ -71,23 +72,23 @@ def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, comme
     licences = _licences([dataset for dataset, _ in datasets], commercial)
     names = {dataset["slug"]: dataset["name"] for dataset, _ in datasets}
     rules = {dataset["slug"]: dataset["shares_with"] for dataset, _ in datasets}
-    excluded, across = _across({dataset["slug"]: path for dataset, path in datasets}, names, home, rules)
+    excluded, across = _across({build.slug: build for build in opened}, names, home, rules)
     tables = _Tables(folder)
     categories: list[dict[str, Any]] = []
-    for number, (dataset, path) in enumerate(datasets):
+    for number, (dataset, build) in enumerate(datasets):
         out = excluded.get(dataset["slug"], frozenset())
-        for shard in sorted((path / "annotations").glob("*.json")):
-            content = json.loads(shard.read_bytes())
+        for shard in build.shards():
+            content = shard.read()
             categories = content["categories"]
-            tables.add(content, number, SPLITS.index(shard.name.partition("-")[0]), out)
+            tables.add(content, number, SPLITS.index(shard.split), out)
     facts = tables.finish()
     citations = (Citation(**each) for dataset, _ in datasets for each in dataset["citations"])
     facts |= {
         "release": release,
         "sources": [
             {name: dataset[name] for name in _KEPT if name in dataset}
-            | {"path": path.relative_to(home).as_posix(), "aliases": _aliases(dataset["slug"])}
-            for dataset, path in datasets
+            | {"path": build.path.relative_to(home).as_posix(), "aliases": _aliases(dataset["slug"])}
+            for dataset, build in datasets
         ],
         "categories": categories,
         "across_sources": across,
@@ -98,11 +99,8 @@ def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, comme
     atomic.write_bytes(folder / "corpus.json", text.encode())
 
 
-def _dataset(path: Path) -> dict[str, Any]:
-    try:
-        return {**_BEFORE, **json.loads((path / "dataset.json").read_text("utf-8"))}
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{path} is no build: {error}.", next="us43d build --all") from error
+def _dataset(build: Build) -> dict[str, Any]:
+    return {**_BEFORE, **build.facts}
 
 
 def _aliases(slug: str) -> list[str]:
@@ -131,8 +129,9 @@ def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str,
 
 def excluded_by(builds: Mapping[str, Path], home: Path) -> dict[str, int]:
     """Count the images that a corpus of builds (slug → folder) would exclude, by slug of their source."""
-    rows = {slug: shards.read_columns(path / shards.MANIFEST, _COLUMNS) for slug, path in builds.items()}
-    rules = {slug: _dataset(path)["shares_with"] for slug, path in builds.items()}
+    opened = {slug: Build(path) for slug, path in builds.items()}
+    rows = {slug: build.columns(_COLUMNS) for slug, build in opened.items()}
+    rules = {slug: _dataset(build)["shares_with"] for slug, build in opened.items()}
     return {
         slug: len(keys)
         for slug, keys in duplicate_links.across(rows, duplicate_links.read(home), rules).excluded.items()
@@ -140,10 +139,10 @@ def excluded_by(builds: Mapping[str, Path], home: Path) -> dict[str, int]:
 
 
 def _across(
-    builds: Mapping[str, Path], names: Mapping[str, str], home: Path, rules: Mapping[str, Sequence[Mapping[str, Any]]]
+    builds: Mapping[str, Build], names: Mapping[str, str], home: Path, rules: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> tuple[dict[str, frozenset[str]], dict[str, Any]]:
     """(slug → keys to exclude; what corpus.json says of groups that lie in several sources)."""
-    rows = {slug: shards.read_columns(path / shards.MANIFEST, _COLUMNS) for slug, path in builds.items()}
+    rows = {slug: build.columns(_COLUMNS) for slug, build in builds.items()}
     found = duplicate_links.across(rows, duplicate_links.read(home), rules)
     excluded = {slug: frozenset(keys) for slug, keys in found.excluded.items()}
     images: Counter[tuple[str, str, str]] = Counter()

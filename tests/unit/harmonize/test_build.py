@@ -255,7 +255,7 @@ def test_check_finds(raw: Path, home: Home, damage: Any, kind: str) -> None:
 
 
 def test_check_needs_a_build(tmp_path: Path) -> None:
-    with pytest.raises(CheckError, match="is no build"):
+    with pytest.raises(CheckError, match="is not a build"):
         check(tmp_path)
 
 
