@@ -50,7 +50,7 @@ def list_(
 ) -> None:
     """List all sources: organ, published counts, licence, access, and what is on this disk."""
     from us43d.cards.card import rounded
-    from us43d.cards.pages import totals
+    from us43d.cards.pages import download_sizes, totals
 
     sources = sorted(registry.sources(session.home), key=lambda source: source.name.lower())
     if collection is not None:
@@ -79,6 +79,7 @@ def list_(
             "estimates": [what for what, number in counts[source.slug].items() if number and number.estimate],
             "group_kind": source.group_kind,
             "structures": list(dict.fromkeys(source.labels.values())),
+            "download_bytes": source.download and source.download.value,
             "licence": source.licence.id,
             "commercial": source.licence.terms.commercial,
             "access": source.access,
@@ -122,6 +123,7 @@ def list_(
         shown.append(f"{len(own)} private")
     have = sum(bool(found.word) for found in disk.values())
     session.say(f"{', '.join(shown) or 'No sources'}; {have} on this disk, in {session.home.root}")
+    session.say(f"{download_sizes(sources).capitalize()}.")
 
 
 # ---------------------------------------------------------------------------------------------------------------- info

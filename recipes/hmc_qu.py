@@ -1,4 +1,4 @@
-"""HMC-QU: echocardiograms of possible infarctions; the wall of the left ventricle over one cycle. Beyond US-43d."""
+"""HMC-QU: echocardiograms of suspected infarction; the wall of the left ventricle over one cycle. Beyond US-43d."""
 
 import re
 from collections.abc import Iterator

@@ -460,6 +460,22 @@ class Facts(_Frozen):
         return getattr(self.published, what) if count is None else Stated(value=count, source=self.title)
 
     @property
+    def ways(self) -> list[Route]:
+        """The routes in the order they are tried: origins, then mirrors."""
+        return sorted(self.routes, key=lambda route: route.mirror)
+
+    @property
+    def download(self) -> Stated | None:
+        """Bytes of the first route: the sum of its files, else what is stated of the source; None if unknown."""
+        if not self.routes:
+            return None
+        route = self.ways[0]
+        sizes = [file.size for file in route.files]
+        if sizes and None not in sizes:
+            return Stated(value=sum(size for size in sizes if size), source=route.url or self.homepage)
+        return None if route.mirror else self.published.bytes
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Every spelling the recipe answers to."""
         return tuple(dict.fromkeys((self.name, self.slug, *([self.row] if self.row else []), *self.aliases)))

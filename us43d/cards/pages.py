@@ -40,6 +40,14 @@ def totals(recipes: Sequence[Facts]) -> str:
     return f"{text}; no number is published for {missing} of them" if missing else text
 
 
+def download_sizes(recipes: Sequence[Facts]) -> str:
+    """For how many sources the size of the download is known."""
+    known = [size for recipe in recipes if (size := recipe.download)]
+    text = f"download sizes are unknown for {len(recipes) - len(known)} of {len(recipes)}"
+    estimates = sum(size.estimate for size in known)
+    return text + (f" and estimates for {estimates}" if estimates else "")
+
+
 def _count(recipe: Facts, what: Literal["images", "annotated", "masks"]) -> str:
     number = recipe.stated(what)
     return rounded(number) if number else ""

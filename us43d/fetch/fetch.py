@@ -36,7 +36,7 @@ from us43d.paths import Home
 from us43d.rawtree import folded
 from us43d.specimen import Specimen
 
-__all__ = ["Fetched", "Plan", "fetch", "fetch_specimen", "here", "plan", "ways"]
+__all__ = ["Fetched", "Plan", "fetch", "fetch_specimen", "here", "plan"]
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 #: Opens a progress bar: what is done, in which unit.
@@ -78,11 +78,6 @@ class Plan:
     here: bool
 
 
-def ways(recipe: Recipe) -> list[Route]:
-    """The routes in the order they are tried: origins, then mirrors."""
-    return sorted(recipe.routes, key=lambda route: route.mirror)
-
-
 def here(home: Home, recipe: Recipe) -> dict[str, Any] | None:
     """The receipt of a source whose real raw tree is on disk; {} for a tree somebody put there by hand; else None."""
     if not home.raw(recipe.name).is_dir():
@@ -96,17 +91,14 @@ def here(home: Home, recipe: Recipe) -> dict[str, Any] | None:
 
 def plan(recipe: Recipe, home: Home) -> Plan:
     """What `fetch` would do first; asks no host."""
-    route = next(iter(ways(recipe)), None)
-    files = route.files if route else ()
-    sizes = [file.size for file in files]
-    size = sum(size for size in sizes if size) if sizes and None not in sizes else None
-    whole = recipe.published.bytes if size is None and route and not route.mirror else None
+    route = next(iter(recipe.ways), None)
+    download = recipe.download
     return Plan(
         recipe.name,
         _called(route) if route else "no known download source",
-        tuple(file.name for file in files),
-        whole.value if whole else size,
-        whole is not None and whole.estimate,
+        tuple(file.name for file in route.files) if route else (),
+        download.value if download else None,
+        download is not None and download.estimate,
         here(home, recipe) is not None,
     )
 
@@ -253,12 +245,12 @@ class _Work:
 
     def from_routes(self, licence: dict[str, Any]) -> str:
         """The first way that works. Raises what went wrong with all of them."""
-        for route in ways(self.recipe):
+        for route in self.recipe.ways:
             if (remotes := self._on_disk(route)) is not None:
                 said = f"from {_called(route)}, already downloaded, {_trust(self.record.data['files'], remotes)}"
                 return self._raw_from_archives(remotes, "download", route, said, licence)
         failures: list[tuple[Route, Us43dError]] = []
-        for route in ways(self.recipe):
+        for route in self.recipe.ways:
             try:
                 remotes = self._by_network(route)
                 said = (
@@ -368,7 +360,7 @@ class _Work:
         """What is to be said of files that did not come from their origin."""
         if not route.mirror:
             return ""
-        origin = {digest for each in ways(self.recipe) if not each.mirror for file in each.files
+        origin = {digest for each in self.recipe.ways if not each.mirror for file in each.files
                   for digest in (file.sha256, file.md5) if digest}  # fmt: skip
         got = [verify.digests(self.folder / remote.name, md5=True) for remote in remotes] if origin else []
         agree = bool(got) and all(origin & set(found.values()) for found in got)

@@ -83,7 +83,7 @@ def _range(read: Callable[[Path, int], NDArray[Any]], path: Path, frames: int) -
     """The lowest and highest value of a volume, of which one frame at a time is in memory."""
     ends = [(float(plane.min()), float(plane.max())) for plane in (read(path, n) for n in range(frames))]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    if not math.isfinite(low) or not math.isfinite(high):
+    if not all(math.isfinite(value) for end in ends for value in end):  # min and max pass over NaN
         raise UnreadableFile(f"{path} has intensities that are no finite numbers.")
     return low, high
 

@@ -1,0 +1,177 @@
+"""What recipes share to turn grey values, colours and volumes into masks and images."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from us43d import masks
+from us43d.contract import Remarked
+from us43d.errors import MaskMismatch, UnreadableFile
+
+RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+
+def painted(*colours: tuple[int, int, int]) -> np.ndarray:
+    """One row of pixels, one of each colour."""
+    return np.array([colours], np.uint8)
+
+
+def test_colour_classes_count_in_the_order_given() -> None:
+    picture = painted((0, 0, 0), GREEN, RED, GREEN)
+    assert masks.colour_classes(picture, (RED, GREEN)).tolist() == [[0, 2, 1, 2]]
+    assert masks.colour_classes(picture, (GREEN, RED)).tolist() == [[0, 1, 2, 1]]
+
+
+@pytest.mark.parametrize("strange", [(254, 0, 0), (1, 0, 0), (255, 255, 0), (255, 255, 255)])
+def test_a_colour_that_is_not_described_is_named(strange: tuple[int, int, int]) -> None:
+    with pytest.raises(UnreadableFile, match=f"has the colour \\({strange[0]}, {strange[1]}, {strange[2]}\\)"):
+        masks.colour_classes(painted((0, 0, 0), RED, strange), (RED, GREEN))
+
+
+def test_a_colour_may_be_blurred_where_the_source_allows_it() -> None:
+    picture = painted((200, 60, 100), (255, 128, 0), (127, 0, 0))
+    assert masks.colour(picture, RED).tolist() == [[True, False, False]]
+    assert masks.colour(picture, RED, 128).tolist() == [[True, True, True]]
+    assert masks.colour(picture, RED, 0).tolist() == [[False, False, False]]
+
+
+def volume(path: Path, array: np.ndarray) -> Callable[[Path, int], Any]:
+    """Write frames (n, h, w) as NIfTI or MetaImage; return the function that reads a frame of it."""
+    if path.suffix == ".mha":
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+        return masks.mha_frame
+    nibabel.save(nibabel.nifti1.Nifti1Image(array.transpose(2, 1, 0), np.eye(4)), path)
+    return masks.nifti_frame
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_grey_frames_within_eight_bits_stay(tmp_path: Path, name: str, dtype: str) -> None:
+    array = np.arange(3 * 4 * 5).reshape(3, 4, 5).astype(dtype)
+    read = volume(tmp_path / name, array)
+    for n in range(3):
+        frame = masks.grey_frame(read, tmp_path / name, n, 3)
+        assert isinstance(frame, np.ndarray)
+        assert frame.dtype == np.uint8
+        assert np.array_equal(frame, array[n])
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha"])
+def test_other_values_are_scaled_by_the_range_of_the_whole_volume(tmp_path: Path, name: str) -> None:
+    array = np.zeros((2, 1, 3), np.float32)
+    array[0], array[1] = (-100, 0, 100), (0, 300, 155)
+    read = volume(tmp_path / name, array)
+    frames = [masks.grey_frame(read, tmp_path / name, n, 2) for n in range(2)]
+    for frame in frames:
+        assert isinstance(frame, Remarked)
+        assert frame.remarks == ("intensities scaled to 0–255: from -100 to 300",)
+    assert [frame.array.tolist() for frame in frames] == [[[0, 64, 127]], [[64, 255, 163]]]
+
+
+def test_a_volume_of_one_value_is_black(tmp_path: Path) -> None:
+    read = volume(tmp_path / "a.mha", np.full((2, 3, 4), 700, np.int16))
+    frame = masks.grey_frame(read, tmp_path / "a.mha", 1, 2)
+    assert isinstance(frame, Remarked)
+    assert not frame.array.any()
+
+
+def test_intensities_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
+    array = np.zeros((2, 3, 4), np.float32)
+    array[1, 0, 0] = np.nan
+    read = volume(tmp_path / "a.mha", array)
+    with pytest.raises(UnreadableFile, match=r"a\.mha has intensities"):
+        masks.grey_frame(read, tmp_path / "a.mha", 0, 2)
+
+
+def test_eight_bit_cuts_off_and_counts() -> None:
+    cut = masks.eight_bit(np.array([[-1.0, 0.4, 255.0, 256.0, np.nan]]))
+    assert isinstance(cut, Remarked)
+    assert cut.array.tolist() == [[0, 0, 255, 255, 0]]
+    assert cut.remarks == ("grey values outside 0–255 cut off: 3 pixels",)
+    assert masks.eight_bit(np.array([[3.0]])).tolist() == [[3]]
+
+
+def test_thresholds() -> None:
+    values = np.array([0, 1, 127, 128, 255])
+    assert masks.above(values, 127).tolist() == [False, False, False, True, True]
+    assert masks.between(values, 1, 128).tolist() == [False, False, True, True, False]
+    assert masks.nonzero(values).tolist() == [False, True, True, True, True]
+    assert masks.equal(values, 1, 255).tolist() == [False, True, False, False, True]
+
+
+def test_label_map_names_values_that_are_not_described() -> None:
+    labels = np.array([[0, 1, 2]])
+    assert masks.label_map(labels, (1, 2)) is labels
+    with pytest.raises(UnreadableFile, match=r"holds 2 beside 0 and 1\."):
+        masks.label_map(labels, (1,))
+
+
+def test_label_values_are_whole_and_sorted() -> None:
+    assert masks.label_values(np.array([3.0, 0.0, 1.0]), "here") == (1, 3)
+    assert masks.label_values(np.zeros(3), "here") == ()
+    for strange in (0.5, np.nan, np.inf):
+        with pytest.raises(UnreadableFile, match="here has label values"):
+            masks.label_values(np.array([strange]), "here")
+
+
+def test_turned_by_half_a_turn() -> None:
+    assert masks.turned(np.array([[1, 2], [3, 4]])).tolist() == [[4, 3], [2, 1]]
+
+
+def test_holes_are_what_does_not_reach_the_border() -> None:
+    mask = np.ones((5, 6), bool)
+    mask[1, 1] = mask[3, 3] = mask[0, 4] = False  # the last one is open
+    assert np.argwhere(~masks.fill_holes(mask)).tolist() == [[0, 4]]
+    diagonal = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]], bool)  # no way out past a corner
+    assert masks.fill_holes(diagonal)[1, 1]
+
+
+def test_largest_takes_the_first_of_equal_ones() -> None:
+    mask = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 1]], bool)
+    assert masks.largest(mask).tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert masks.largest(mask[[0, 2, 3]])[0].tolist() == [True, True, False, False]
+    assert not masks.largest(np.zeros((2, 2), bool)).any()
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_opening_keeps_the_place_of_what_is_wide_enough(side: int) -> None:
+    mask = np.zeros((12, 12), bool)
+    mask[2:8, 3:9] = True
+    square = mask.copy()
+    mask[4, 9:12] = True  # a line
+    mask[10, 1] = True  # a speck
+    assert np.array_equal(masks.opened(mask, side), square)
+
+
+def test_image_size_is_that_of_the_header(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((5, 7), np.uint8))
+        assert masks.image_size(tmp_path / name) == (7, 5)
+    cv2.imwrite(str(tmp_path / "a.bmp"), np.zeros((5, 7), np.uint8))
+    with pytest.raises(UnreadableFile, match=r"a\.bmp is neither PNG nor JPEG"):
+        masks.image_size(tmp_path / "a.bmp")
+
+
+def test_a_channel_that_all_three_share() -> None:
+    grey = np.arange(200, dtype=np.uint8).reshape(100, 2)
+    shared = masks.common_channel(np.stack([grey] * 3, axis=-1))
+    assert shared is not None
+    assert np.array_equal(shared, grey)
+    other = np.stack([grey] * 3, axis=-1)
+    other[99, 1, 2] ^= 1
+    assert masks.common_channel(other) is None
+
+
+def test_a_pair_of_volumes_must_have_one_shape(tmp_path: Path) -> None:
+    volume(tmp_path / "image.nii.gz", np.zeros((2, 3, 4), np.uint8))
+    volume(tmp_path / "labels.nii.gz", np.zeros((2, 3, 4), np.uint8))
+    volume(tmp_path / "other.nii.gz", np.zeros((3, 3, 4), np.uint8))
+    assert masks.nifti_pair(tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz") == (2, (1.0, 1.0))
+    with pytest.raises(MaskMismatch, match=r"other\.nii\.gz has the shape \(4, 3, 3\), its images \(4, 3, 2\)"):
+        masks.nifti_pair(tmp_path / "image.nii.gz", tmp_path / "other.nii.gz")
