@@ -472,7 +472,7 @@ class Facts(_Frozen):
         route = self.ways[0]
         sizes = [file.size for file in route.files]
         if sizes and None not in sizes:
-            return Stated(value=sum(size for size in sizes if size), source=route.url or self.homepage)
+            return Stated(value=sum(size for size in sizes if size), source=route.url or self.title)
         return None if route.mirror else self.published.bytes
 
     @property
