@@ -212,19 +212,20 @@ class Browse:
             raise HTTPException(404, "This sample was dropped: it has no image.")
         return place
 
-    def _kept(self, name: str, make: Any) -> Response:
+    def _kept(self, name: str, kind: str, make: Any) -> Response:
         data = self.thumbs.get(name)
         if data is None:
             with self.thumbs.decoding:
                 data = make()
             self.thumbs.put(name, data)
-        return Response(data, media_type="image/webp", headers=_FOREVER)
+        return Response(data, media_type=f"image/{kind}", headers=_FOREVER)
 
     def thumb(self, request: Request) -> Response:
         place = self._place(request)
         corpus = self.catalogue.corpus
         return self._kept(
             f"thumb {self._version} {corpus.images['id'][place]}",
+            "jpeg",
             lambda: thumbs.thumbnail(thumbs.windowed(read.image(corpus.file(place)))),
         )
 
@@ -235,6 +236,7 @@ class Browse:
         rows = sorted(corpus.of(place), key=lambda n: -corpus.annotations["area"][n])
         return self._kept(
             f"overlay {self._version} {image['id']}",
+            "webp",
             lambda: thumbs.overlay(
                 (int(image["height"]), int(image["width"])),
                 [(int(corpus.annotations["category"][n]), corpus.mask(n)) for n in rows],

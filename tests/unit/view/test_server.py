@@ -153,7 +153,7 @@ def test_thumbnails_stay_below_their_bound(tmp_path: Path) -> None:
     for n in range(30):
         kept.put(f"name {n}", bytes([n]) * 1000)
     kept.prune()
-    sizes = [file.stat().st_size for file in tmp_path.rglob("*.webp")]
+    sizes = [file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()]
     assert sum(sizes) <= 10_000
     assert len(sizes) >= 5
     assert kept.get("name 3") is None or kept.get("name 3") == bytes([3]) * 1000
