@@ -101,8 +101,13 @@ def _assistant(session: Session, weights: str | None, device: str | None) -> "Ca
     if weights is None and find_spec("torch") is None:
         session.say("PyTorch is not installed: masks are corrected by brush and polygon, without a model.")
         return None
-    path = weights_of(session, weights)
-    return lambda inputs: Assistant(lambda: predictor(path, device_of(device), "float32"), inputs.read)
+    named = weights_of(session, weights) if weights else None  # an unknown name is an error at once
+
+    def made(inputs: "Inputs") -> "Assistant":
+        path = named or weights_of(session, None)  # imports torch, which the view of a corpus does not need
+        return Assistant(lambda: predictor(path, device_of(device), "float32"), inputs.read)
+
+    return made
 
 
 def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
