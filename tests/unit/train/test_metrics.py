@@ -87,6 +87,9 @@ def test_unknown_spacing_gives_no_millimetres() -> None:
     truth, found = blobs(1)
     assert all(np.isnan(scores(truth, found)[4:]))
     assert all(np.isnan(scores(truth, found, (np.nan, np.nan))[4:]))
+    empty = np.zeros_like(truth)
+    assert all(np.isnan(scores(empty, empty)[4:]))
+    assert all(np.isnan(scores(truth, empty, (np.inf, 1.0))[4:]))
 
 
 def test_a_shift_by_known_pixels() -> None:
@@ -112,6 +115,24 @@ def test_intervals_are_of_groups_not_of_values() -> None:
     assert bootstrap(values, groups, seed=2) != grouped
 
 
+def test_the_interval_holds_the_middle_95_percent() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 400)
+    interval, error = bootstrap(values, np.arange(400), rounds=20_000), 1.96 * values.std() / np.sqrt(400)
+    assert (interval.low - values.mean(), interval.high - values.mean()) == pytest.approx((-error, error), rel=0.04)
+    assert bootstrap(values, np.arange(400)) == bootstrap(values, np.arange(400), seed=0)
+
+
+@pytest.mark.parametrize("groups", [2, 3000])  # in one step, and in two of which the second is shorter
+def test_every_round_of_the_bootstrap_is_drawn(groups: int) -> None:
+    assert bootstrap(np.ones(groups), np.arange(groups), rounds=500)[:3] == (1, 1, 1)
+    assert bootstrap(np.ones(groups), np.arange(groups), rounds=20).low == 1
+
+
+def test_groups_are_counted_in_all_strata() -> None:
+    interval = bootstrap(np.ones(5), np.arange(5), np.array([0, 0, 0, 1, 1]))
+    assert (interval.values, interval.groups) == (5, 5)
+
+
 def test_macro_mean_weighs_strata_equally() -> None:
     values, strata = np.array([1.0] * 90 + [0.0] * 10), np.array([0] * 90 + [1] * 10)
     assert bootstrap(values, np.arange(100)).mean == pytest.approx(0.9)
@@ -121,7 +142,9 @@ def test_macro_mean_weighs_strata_equally() -> None:
 def test_values_that_are_unknown_are_left_out() -> None:
     found = bootstrap(np.array([1.0, np.nan, 3.0]), np.array([0, 1, 2]))
     assert (found.mean, found.values, found.groups) == (2.0, 2, 2)
-    assert bootstrap(np.array([np.nan]), np.array([0])).values == 0
+    nothing = bootstrap(np.array([np.nan]), np.array([0]))
+    assert np.isnan(nothing[:3]).all()
+    assert nothing[3:] == (0, 0)
     assert np.isnan(bootstrap(np.array([0.5, 0.7]), np.array([3, 3])).low)
 
 
