@@ -13,6 +13,7 @@ import numpy as np
 from us43d.errors import BuildError, CheckError, UnreadableFile
 from us43d.harmonize import pixels, shards
 from us43d.harmonize.built import DATASET, PROVENANCE, Build
+from us43d.harmonize.corpus import is_speck
 from us43d.harmonize.ids import Ids, annotation_id
 from us43d.masks import read, rle
 from us43d.splits.proof import prove
@@ -165,9 +166,11 @@ def _annotation(each: dict[str, Any], expected: int, size: tuple[int, int] | Non
         return "its mask is empty"
     x, y = int(columns[0]), int(rows[0])
     box = [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
-    found = {"area": int(mask.sum()), "bbox": box, "id": expected, "iscrowd": 0}
+    area = int(mask.sum())
+    right = {"area": area, "bbox": box, "id": expected, "iscrowd": 0, "speck": is_speck(area, height, width)}
+    given = {**each, "speck": each["us43d"]["speck"]}
     return "; ".join(
-        f"{name} is {each[name]}, should be {value}" for name, value in found.items() if each[name] != value
+        f"{name} is {given[name]}, should be {value}" for name, value in right.items() if given[name] != value
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from us43d import atomic
 from us43d.errors import BuildError
+from us43d.harmonize.corpus import is_speck
 from us43d.harmonize.taxonomy import taxonomy
 from us43d.masks import rle
 from us43d.masks.components import components
@@ -113,7 +114,7 @@ def _annotations(row: Mapping[str, Any], masks: Iterable[Mask], category: dict[s
         for piece in components(decoded):
             entries.append(
                 {"label": label, "instance": instance, "counts": piece.counts, "area": piece.area,
-                 "box": list(piece.box), "speck": piece.area < 16 and piece.area * 10_000 < height * width}
+                 "box": list(piece.box), "speck": is_speck(piece.area, height, width)}
             )  # fmt: skip
     return sorted(entries, key=lambda entry: (entry["label"], entry["instance"]))
 

@@ -18,7 +18,7 @@ from us43d.harmonize import build as building
 from us43d.harmonize import shards
 from us43d.harmonize.build import PROVENANCE, build
 from us43d.harmonize.check import check
-from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.corpus import Corpus, is_speck
 from us43d.harmonize.merge import merge
 from us43d.paths import Home
 from us43d.splits import pinned
@@ -252,6 +252,56 @@ def test_check_finds(raw: Path, home: Home, damage: Any, kind: str) -> None:
     assert check(path) == []
     damage(path, row)
     assert kind in {problem.kind for problem in check(path)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("iscrowd", 1, "iscrowd is 1, should be 0"),
+        ("area", 7, "area is 7, should be"),
+        ("bbox", [0, 0, 1, 1], "bbox is [0, 0, 1, 1], should be"),
+        ("id", 1, "id is 1, should be"),
+        ("speck", True, "speck is True, should be False"),
+        ("size", [5, 4], "its mask is 4 × 5, its image"),
+        ("counts", "0", "its mask cannot be decoded"),
+    ],
+)
+def test_check_names_what_is_wrong_with_an_annotation(
+    raw: Path, home: Home, field: str, value: Any, told: str
+) -> None:
+    path = build(RECIPE, raw, home, partial=True).path
+    shard = path / "annotations" / "train-00000-of-00001.json"
+    content = json.loads(shard.read_text())
+    annotation = content["annotations"][0]
+    place = {"speck": annotation["us43d"], "size": annotation["segmentation"], "counts": annotation["segmentation"]}
+    place.get(field, annotation)[field] = value
+    shard.write_text(json.dumps(content))
+    problems = [problem for problem in check(path) if problem.kind == "annotation"]
+    assert [told in str(problem) for problem in problems] == [True], problems
+
+
+@pytest.mark.parametrize(
+    ("area", "height", "width", "speck"),
+    [(15, 400, 376, True), (15, 400, 375, False), (16, 1000, 1000, False), (1, 100, 100, False), (1, 101, 100, True)],
+)
+def test_the_limit_of_a_speck(area: int, height: int, width: int, speck: bool) -> None:
+    """Both below 16 pixels and below 1/10,000 of the image, in builds, in corrections and in check."""
+    assert is_speck(area, height, width) is speck
+
+
+def test_a_speck_of_a_build_is_flagged(tmp_path: Path, home: Home) -> None:
+    mask = np.zeros((500, 600), bool)
+    mask[10:13, 10:13] = mask[20:24, 20:24] = True  # 9 and 16 pixels
+    image = np.zeros((500, 600), np.uint8)
+
+    def samples(tree: RawTree) -> Any:
+        yield Sample(key="a", image=image, masks={"breast_lesion": mask})
+
+    (tmp_path / "raw").mkdir()
+    path = build(altered(read=samples), tmp_path / "raw", home, partial=True).path
+    content = [json.loads(shard.read_text()) for shard in sorted((path / "annotations").glob("*.json"))]
+    specks = {each["area"]: each["us43d"]["speck"] for shard in content for each in shard["annotations"]}
+    assert specks == {9: True, 16: False}
 
 
 def test_check_needs_a_build(tmp_path: Path) -> None:
