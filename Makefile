@@ -7,7 +7,7 @@ STAMP = $(VENV)/.us43d-installed
 REFERENCE = $(BIN)/typer --app app us43d.cli.app utils docs --name us43d --title 'Commands' | \
 	sed -E '/^  \[green\]/{N;s/\n$$//;s/\[\/?green\]//g;s/^/  /;};s/\[\/?bold\]/**/g;s/\\\[/[/g;s/^(\#\#+ )/\n\1/' | cat -s
 
-.PHONY: model help env demo test test-slow test-web docs reference lint format types types-web imports reproduce gpu kernels links check clean
+.PHONY: model fuzz help env demo test test-slow test-web docs reference lint format types types-web imports reproduce gpu kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -25,6 +25,10 @@ test: env        ## the whole suite but what is marked slow, gpu or web
 
 test-slow: env   ## what takes longer
 	$(BIN)/pytest -m slow
+
+FUZZ_SECONDS ?= 3600
+fuzz: env        ## damaged files of every format for an hour (FUZZ_SECONDS, FUZZ_SEED)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -m slow -s tests/faults/fuzz
 
 test-web: env    ## the local page in Debian's chromium (apt-get install chromium)
 	$(BIN)/pytest -m web tests/web

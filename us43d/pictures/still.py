@@ -98,7 +98,10 @@ class Still:
             return
         with _pillow(self.data, self.path) as image:
             for number in range(self.frames) if wanted is None else (wanted,):
-                image.seek(number)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # Pillow's own limit; ours is checked below
+                    image.seek(number)
+                limits.check_size(self.path, *image.size, 4)  # a frame may be larger than the first
                 yield upright(_pixels(image), self.orientation)
 
 
@@ -145,16 +148,22 @@ def _pillow(data: bytes, path: Path) -> Iterator["Image.Image"]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits are checked below
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} claims more than the {limits.MAX_PIXELS:,} pixels allowed.") from error
+        raise _too_large(path) from error
     except _DAMAGED as error:
         raise ImageError(f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r}).") from error
     with image:
         limits.check_size(path, *image.size, 4 if len(image.getbands()) > 1 else 1)
         try:
             yield image
+        except Image.DecompressionBombError as error:  # a later frame claims it
+            raise _too_large(path) from error
         except _DAMAGED as error:
             said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise ImageError(f"{path} is damaged or truncated: {said}.") from error
+
+
+def _too_large(path: Path) -> ImageError:
+    return ImageError(f"{path} claims more than the {limits.MAX_PIXELS:,} pixels allowed.")
 
 
 def _pixels(image: "Image.Image") -> NDArray[Any]:

@@ -63,7 +63,10 @@ class Nifti:
 
     def _spacing(self) -> tuple[float, float] | None:
         x, y = (float(size) for size in self.image.header.get_zooms()[:2])
-        unit = self.image.header.get_xyzt_units()[0]
+        try:
+            unit = self.image.header.get_xyzt_units()[0]
+        except KeyError:  # a code that the format does not define
+            unit = "unknown"
         if not (0 < x < math.inf and 0 < y < math.inf) or (unit == "unknown" and x == y == 1):
             return None
         if unit == "unknown":

@@ -266,9 +266,7 @@ def test_check_finds(raw: Path, home: Home, damage: Any, kind: str) -> None:
         ("counts", "0", "its mask cannot be decoded"),
     ],
 )
-def test_check_names_what_is_wrong_with_an_annotation(
-    raw: Path, home: Home, field: str, value: Any, told: str
-) -> None:
+def test_check_names_what_is_wrong_with_an_annotation(raw: Path, home: Home, field: str, value: Any, told: str) -> None:
     path = build(RECIPE, raw, home, partial=True).path
     shard = path / "annotations" / "train-00000-of-00001.json"
     content = json.loads(shard.read_text())

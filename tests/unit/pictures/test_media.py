@@ -624,3 +624,24 @@ def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="holds no file that ends in"):
         pictures.listing(tmp_path / "empty")
+
+
+def test_a_later_frame_that_claims_too_much(tmp_path: Path, grey: np.ndarray) -> None:
+    image = Image.fromarray(grey)
+    image.save(tmp_path / "a.gif", save_all=True, append_images=[image.rotate(9)])
+    data = bytearray((tmp_path / "a.gif").read_bytes())
+    second = data.rindex(b"\x2c\x00\x00\x00\x00")  # the image descriptor: left, top, width, height
+    data[second + 5 : second + 9] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.gif").write_bytes(data)
+    with pytest.raises(ImageError, match="more than the 134,217,728"):
+        frames(tmp_path / "a.gif")
+
+
+def test_an_undefined_unit_of_nifti_counts_as_unknown(tmp_path: Path, grey: np.ndarray) -> None:
+    nibabel.save(nibabel.Nifti1Image(grey, np.diag([0.25, 0.5, 1, 1])), tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[123] = 6  # xyzt_units
+    (tmp_path / "a.nii").write_bytes(data)
+    media = pictures.open(tmp_path / "a.nii")
+    assert media.spacing == (0.25, 0.5)
+    assert "does not give the unit" in media.remarks[0]
