@@ -64,7 +64,7 @@ def test_distances_by_brute_force(truth: np.ndarray, found: np.ndarray) -> None:
 
     if not truth.any() or not found.any():
         return
-    for spacing in ((1.0, 1.0), (0.5, 2.0)):
+    for spacing in ((1.0, 1.0), (0.5, 0.5), (0.5, 2.0)):
         every = np.linalg.norm((edge(truth)[:, None] - edge(found)[None]) * spacing[::-1], axis=2)
         there, back = distances(truth, found, spacing)
         assert there == pytest.approx(every.min(1), abs=1e-4)
