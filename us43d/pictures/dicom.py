@@ -3,6 +3,7 @@
 import logging
 import math
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,23 +43,30 @@ class Dicom:
         self.remarks: list[str] = []
         self.spacing: tuple[float, float] | None = None
         self.region: tuple[int, int, int, int] | None = None
-        try:
-            self.deflated = self._check_deflated()
-            self.header = pydicom.dcmread(path, stop_before_pixels=True)
-            self.count: int | None = max(1, int(self.header.get("NumberOfFrames") or 1))
-            rows, columns = int(self.header.get("Rows", 0)), int(self.header.get("Columns", 0))
-            samples, size = int(self.header.get("SamplesPerPixel", 1)), int(self.header.get("BitsAllocated", 8)) // 8
-            if not rows or not columns:
-                raise ImageError(f"{path} holds no image (SOP class {self._class()}).")
-            limits.check_size(path, columns, rows, samples, max(1, size))
-            limits.check_bytes(path, self.count * rows * columns * samples * max(1, size), limits.MAX_VOLUME)
-            self._geometry()
-        except Us43dError:
-            raise
-        except InvalidDicomError as error:
-            raise ImageError(f"{path} is not a DICOM file: it has no DICM after its first 128 bytes.") from error
-        except (*_DAMAGED, BytesLengthException) as error:
-            raise ImageError(f"{path} is damaged: {_said(error)}.") from error
+        with warnings.catch_warnings(record=True) as deviations:
+            warnings.simplefilter("always")
+            try:
+                self.deflated = self._check_deflated()
+                self.header = pydicom.dcmread(path, stop_before_pixels=True)
+                self.count: int | None = max(1, int(self.header.get("NumberOfFrames") or 1))
+                rows, columns = int(self.header.get("Rows", 0)), int(self.header.get("Columns", 0))
+                samples, size = (
+                    int(self.header.get("SamplesPerPixel", 1)),
+                    int(self.header.get("BitsAllocated", 8)) // 8,
+                )
+                if not rows or not columns:
+                    raise ImageError(f"{path} holds no image (SOP class {self._class()}).")
+                limits.check_size(path, columns, rows, samples, max(1, size))
+                limits.check_bytes(path, self.count * rows * columns * samples * max(1, size), limits.MAX_VOLUME)
+                self._geometry()
+            except Us43dError:
+                raise
+            except InvalidDicomError as error:
+                raise ImageError(f"{path} is not a DICOM file: it has no DICM after its first 128 bytes.") from error
+            except (*_DAMAGED, BytesLengthException) as error:
+                raise ImageError(f"{path} is damaged: {_said(error)}.") from error
+        for text in dict.fromkeys(str(warning.message) for warning in deviations):
+            self.remarks.append(f"deviates from the DICOM standard: {text.split('. Please see')[0]}")
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
         import pydicom
@@ -69,11 +77,20 @@ class Dicom:
         from us43d.pictures import codecs
 
         try:
-            source = pydicom.dcmread(self.path) if self.deflated else self.path  # a path is read frame by frame
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                source = pydicom.dcmread(self.path) if self.deflated else self.path  # a path is read frame by frame
             plugin = "imagecodecs" if codecs.is_available(str(self.header.file_meta.get("TransferSyntaxUID"))) else ""
             indices = None if wanted is None else [wanted]
-            for array in iter_pixels(source, indices=indices, decoding_plugin=plugin):
-                yield self._shown(array)
+            arrays = iter_pixels(source, indices=indices, decoding_plugin=plugin)
+            while True:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # deviations from the standard are among the remarks
+                    array = next(arrays, None)
+                    frame = None if array is None else self._shown(array)
+                if frame is None:
+                    return
+                yield frame
         except Us43dError:
             raise
         except (*_DAMAGED, BytesLengthException, Image.DecompressionBombError) as error:

@@ -645,3 +645,12 @@ def test_an_undefined_unit_of_nifti_counts_as_unknown(tmp_path: Path, grey: np.n
     media = pictures.open(tmp_path / "a.nii")
     assert media.spacing == (0.25, 0.5)
     assert "does not give the unit" in media.remarks[0]
+
+
+def test_deviations_of_dicom_are_remarks(tmp_path: Path, grey: np.ndarray) -> None:
+    path = dicom(tmp_path / "a.dcm", grey)
+    data = path.read_bytes()
+    name = b"1.2.840.10008.1.2.1"
+    path.write_bytes(data.replace(name, name.replace(b"840", b"8x0"), 1))
+    media = pictures.open(path)
+    assert any("Invalid value for VR UI" in remark for remark in media.remarks)
