@@ -27,7 +27,7 @@ def firefox(tmp_path: Path) -> Iterator[Any]:
     if program is None:
         pytest.skip("firefox is not installed: apt-get install firefox-esr")
     driver = pytest.importorskip("marionette_driver.marionette", reason="pip install marionette_driver")
-    browser = driver.Marionette(bin=program, headless=True, startup_timeout=120, workspace=str(tmp_path))
+    browser = driver.Marionette(bin=program, headless=True, startup_timeout=120, gecko_log=str(tmp_path / "gecko.log"))
     browser.start_session()
     browser.timeout.implicit = 20
     yield browser
