@@ -45,7 +45,8 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="ultrasam-vitb, small, nano, tiny; or finetune and finetune-small, which --init and --data imply.",
+            help="ultrasam-vitb, ultrasam-vitb-clicks, small, nano, tiny; or finetune and finetune-small, which --init "
+            "and --data imply.",
             show_default=False,
         ),
     ] = None,

@@ -185,7 +185,8 @@ class TrainConfig(BaseModel):
         return TrainConfig.model_validate(self.model_dump() | changes)
 
 
-#: ultrasam-vitb is the published recipe (docs/training.md); finetune is a beginning for data of one's own, to be tuned
+#: ultrasam-vitb is the published recipe (docs/training.md), ultrasam-vitb-clicks adds points outside, corrective clicks
+#: and names of structures; finetune is a beginning for data of one's own, to be tuned
 #: there; small is the model that ships; nano has its parts at a size that learns in minutes; tiny is the published
 #: network in miniature.
 PRESETS: dict[str, TrainConfig] = {
@@ -243,6 +244,10 @@ PRESETS: dict[str, TrainConfig] = {
         log_every=25,
     ),
 }
+PRESETS["ultrasam-vitb-clicks"] = PRESETS["ultrasam-vitb"].model_copy(
+    update={"name": "ultrasam-vitb-clicks", "model": MODELS["ultrasam-clicks"], "extra_points": 0.25,
+            "structure_prompts": 1, "clicks": 4}
+)  # fmt: skip
 PRESETS["tiny"] = TrainConfig(
     name="tiny", model=MODELS["tiny"], balance="structure", zoom=0.7, contrast=0.1, mosaic=0.5, instances=4, repeats=4,
     box_share=0.7, focal=1.0, soft_targets=True, all_ious=True, through_logits=False, batch=4, micro_batch=4,

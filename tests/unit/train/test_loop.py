@@ -750,6 +750,48 @@ def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
+# ----------------------------------------------------------------------------------------------------------- recipes
+
+#: Losses of the first steps of `small` on the synthetic images of conftest.py, in float32. Another recipe gives others.
+FIRST_LOSSES = (3.42474, 3.61060, 4.50186)
+
+
+def test_a_short_stretch_of_the_recipe_that_ships(blobs: Corpus, tmp_path: Path) -> None:
+    """Twice the same bits, over a stop and resume too; and the losses that were recorded."""
+    short = {"steps": 3, "batch": 2, "micro_batch": 2, "warm_up": 1, "log_every": 1, "validation_images": 0}
+    settings = _changed(PRESETS["small"], precision="float32", **short)
+    whole = train(settings, blobs, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, 2)
+        train(settings, blobs, tmp_path / "parts")
+    parts = train(settings, blobs, tmp_path / "parts", resume=True)
+    digests = {hashlib.sha256((one.weights / "model.safetensors").read_bytes()).hexdigest() for one in (whole, parts)}
+    assert len(digests) == 1
+    assert [each["loss"] for each in whole.curve] == pytest.approx(FIRST_LOSSES, rel=2e-3)
+
+
+def test_clicks_and_names_from_weights_that_know_none(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
+    """ultrasam-vitb-clicks in miniature, from weights like SAM's; the parts they lack start as a random model's."""
+    recipe = PRESETS["ultrasam-vitb-clicks"]
+    assert (recipe.clicks, recipe.structure_prompts, recipe.model.structures) == (4, 1, 128)
+    paper, added = PRESETS["ultrasam-vitb"], {"clicks": 0, "structure_prompts": 0, "extra_points": 0.0}
+    assert recipe.model_copy(update={"name": paper.name, "model": paper.model, **added}) == paper
+    weights.save(UltraSam.random(small.model, 7), tmp_path / "sam")
+    shape = small.model.model_copy(update={"structures": 128, "mlp_residual": "double", "decoder_dropout": 0.1})
+    settings = TrainConfig.model_validate(
+        recipe.model_dump() | {"model": shape.model_dump(), "steps": 2, "warm_up": 0, "milestones": (), "batch": 4,
+                               "micro_batch": 4, "workers": 0, "precision": "float32"}
+    )  # fmt: skip
+    begun = promptable.initial(settings, tmp_path / "sam").state_dict()
+    random, sam = UltraSam.random(shape, settings.seed).state_dict(), weights.load(tmp_path / "sam").state
+    for name in begun.keys() - sam.keys():
+        assert torch.equal(begun[name], random[name])
+    assert torch.equal(begun["image_encoder.pos_embed"], sam["image_encoder.pos_embed"])
+    result = train(settings, blobs, tmp_path / "run", init=tmp_path / "sam")
+    after = _weights(result)
+    assert not torch.equal(after["mask_decoder.presence_token.weight"], random["mask_decoder.presence_token.weight"])
+
+
 # ------------------------------------------------------------------------------------------------------- weights, LoRA
 
 

@@ -21,6 +21,10 @@ from us43d.train.journal import Record
 __all__ = ["Promptable", "initial", "make"]
 
 
+#: Tensors that a model with structures has beside those of SAM.
+_OF_STRUCTURES = ("prompt_encoder.structure_embeddings.", "mask_decoder.presence_")
+
+
 class Promptable:
     """See `Task`."""
 
@@ -87,9 +91,15 @@ def initial(config: TrainConfig, init: Path | None) -> UltraSam:
         model = UltraSam.random(config.model, config.seed)
     else:
         loaded = weights.load(init)
-        model = UltraSam(config.model)
+        model = UltraSam.random(config.model, config.seed)
+        state = weights.adapted(loaded, config.model.mlp_residual)
+        if (
+            config.model.structures and not loaded.config.structures
+        ):  # SAM's weights know none: these parts start random
+            own = model.state_dict()
+            state = state | {name: value for name, value in own.items() if name.startswith(_OF_STRUCTURES)}
         try:
-            weights.fit(model, weights.adapted(loaded, config.model.mlp_residual))
+            weights.fit(model, state)
         except WeightsError as error:
             raise WeightsError(f"{init} does not fit the model of the configuration: {error.what}") from error
     for name in config.freeze:
