@@ -26,6 +26,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 group=patient,
                 frame=frame,
                 spacing_mm=spacing,
+                slice_mm=masks.nifti_gap(image),
                 tags={"phase": {"ED": "end-diastole", "ES": "end-systole"}[phase.upper()]},
             )
 

@@ -36,6 +36,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                     split=split,
                     frame=n,
                     spacing_mm=(spacing[0], spacing[1]),
+                    slice_mm=spacing[2] if len(spacing) > 2 else None,
                     remarks=tuple(f"label value {v} is of no structure" for v in sorted(values[n] - known)),
                 )
 

@@ -31,6 +31,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                     split=split,
                     frame=n,
                     spacing_mm=spacing,
+                    slice_mm=masks.nifti_gap(image),
                 )
 
 

@@ -36,6 +36,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 group=case,
                 frame=n,
                 spacing_mm=spacing,
+                slice_mm=masks.nifti_gap(image),
                 tags=tags,
             )
 

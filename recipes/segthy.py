@@ -31,6 +31,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 group=volunteer,
                 frame=frame,
                 spacing_mm=spacing,
+                slice_mm=masks.nifti_gap(image),
                 tags={"physician": int(physician), "repeat": int(repeat), "side": side.lower()},
             )
 

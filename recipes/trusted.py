@@ -28,6 +28,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 group=patient,
                 frame=frame,
                 spacing_mm=spacing,
+                slice_mm=masks.nifti_gap(image),
             )
 
 

@@ -324,7 +324,7 @@ class Sample:
     group: the unit that must not cross splits, of the kind the recipe names; "" stands for the key itself.
     split: the official split, where there is one.
     frame: index in its video or volume, from 0.
-    spacing_mm: (x, y) size of a pixel.
+    spacing_mm: (x, y) size of a pixel. slice_mm: distance to the next frame of a volume; None where it is not one.
     tags: diagnosis, view, sex, device …: whatever the source says of the image.
     fit: the rule that lets masks differ in size from the image: "nearest" resizes them to it. None: that is an error.
     drop: why the sample is left out; it keeps its row in the manifest.
@@ -339,6 +339,7 @@ class Sample:
     split: Split | None = None
     frame: int | None = None
     spacing_mm: tuple[float, float] | None = None
+    slice_mm: float | None = None
     tags: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     fit: Literal["nearest"] | None = None
     drop: str | None = None

@@ -12,7 +12,7 @@ __all__ = ["FORMATS", "module"]
 
 #: Format name → module of this package.
 FORMATS = {
-    "coco": "coco", "yolo": "yolo", "nnunet": "nnunet", "huggingface": "huggingface",
+    "coco": "coco", "yolo": "yolo", "nnunet": "nnunet", "nnunet-3d": "nnunet_3d", "huggingface": "huggingface",
     "webdataset": "webdataset", "sam2": "sam2", "medsam": "medsam", "monai": "monai", "dicom-seg": "dicom_seg",
     "masks": "masks",
 }  # fmt: skip

@@ -35,6 +35,9 @@ class NnUnet(Format):
         "Label maps give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
         "Images are 8-bit grey: colour images are reduced to luminance (counted)."
     )
+    #: Ending of the files; configuration of nnU-Net that trains on them.
+    ending: ClassVar[str] = ".png"
+    configuration: ClassVar[str] = "2d"
     labels: LabelMap
 
     def prepare(self, selection: Selection, store: Store) -> None:
@@ -79,9 +82,10 @@ class NnUnet(Format):
             "licence": "LICENCES.md beside this folder",
             "channel_names": {"0": "ultrasound"},
             "numTraining": len(fold_of),
-            "file_ending": ".png",
-            "overwrite_image_reader_writer": "NaturalImage2DIO",
+            "file_ending": self.ending,
         }
+        if self.ending == ".png":
+            dataset["overwrite_image_reader_writer"] = "NaturalImage2DIO"
         if self.labels.overlapping:
             # The value painted for a region must belong to it; larger regions are painted first.
             labels |= {c.name: self.labels.values(c.position) for c in order}
@@ -94,9 +98,9 @@ class NnUnet(Format):
         number, folder = finish.selection.options.number, dataset_name(finish.selection)
         return (
             f"export nnUNet_raw={finish.out} nnUNet_preprocessed=preprocessed nnUNet_results=results\n"
-            f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity -c 2d\n"
+            f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity -c {self.configuration}\n"
             f"cp {finish.out}/{folder}/splits_final.json preprocessed/{folder}/\n"
-            f"nnUNetv2_train {number} 2d 0\n"
+            f"nnUNetv2_train {number} {self.configuration} 0\n"
         )
 
 

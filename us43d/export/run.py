@@ -163,6 +163,10 @@ class Format(ABC):
     def prepare(self, selection: Selection, store: Store) -> None:  # noqa: B027  (few formats need it)
         """Do what must be known before the first block."""
 
+    def cuts(self, selection: Selection, split: str) -> list[int]:
+        """Where the blocks of a split begin, from 0, among its images; nothing for an empty split."""
+        return list(range(0, len(selection.rows[split]), BLOCK))
+
     @abstractmethod
     def block(self, block: Block) -> None:
         """Write the images of a block."""
@@ -211,7 +215,7 @@ def run(
     selection = Selection(corpus, options)
     inputs = _inputs(form, selection)
     store = staged(out, inputs)
-    tasks = _tasks(selection)
+    tasks = _tasks(form, selection)
     finish = Finish(store, selection, tasks, str(out))
     with atomic.storage_errors(Path(str(out)), "Finished blocks are kept; the same command resumes."):
         if (ready := store.published(FACTS)) is not None and _inputs_of(ready) == inputs:
@@ -255,11 +259,14 @@ def _resumable(store: Store) -> bool:
     return store.read(f"{RECORDS}/publishing") is not None
 
 
-def _tasks(selection: Selection) -> list[_Task]:
+def _tasks(form: Format, selection: Selection) -> list[_Task]:
     tasks = []
     for split, rows in selection.rows.items():
-        of = -(-len(rows) // BLOCK)
-        tasks += [_Task(split, n, of, n * BLOCK, min(len(rows), (n + 1) * BLOCK)) for n in range(of)]
+        cuts = form.cuts(selection, split)
+        stops = [*cuts[1:], len(rows)]
+        tasks += [
+            _Task(split, n, len(cuts), start, stop) for n, (start, stop) in enumerate(zip(cuts, stops, strict=False))
+        ]
     return tasks
 
 

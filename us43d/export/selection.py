@@ -92,7 +92,7 @@ class Item:
         split, key, group: As in the corpus.
         source: Entry of `corpus.sources`.
         height, width: In pixels, as exported.
-        spacing: (x, y) mm per pixel as exported, or None.
+        spacing: (x, y) mm per pixel as exported, or None. slice_mm: distance to the next slice of a volume, or None.
         shapes: Its annotations.
         lost: Annotations that vanished when the image was resized.
     """
@@ -110,6 +110,7 @@ class Item:
         x, y = (float(value) for value in record["spacing"])
         scale = self.published[1] / self.width, self.published[0] / self.height
         self.spacing = None if np.isnan(x) or np.isnan(y) else (x * scale[0], y * scale[1])
+        self.slice_mm = corpus.slice_mm(row)
         self.lost = 0
         self.shapes = list(self._shapes(first))
 

@@ -100,6 +100,7 @@ def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options
         "official": sample.split,
         "frame": sample.frame,
         "spacing": list(sample.spacing_mm) if sample.spacing_mm else None,
+        **({"slice": sample.slice_mm} if sample.slice_mm is not None else {}),
         "tags": dict(sample.tags),
         "remarks": list(dict.fromkeys(sample.remarks)),
         "masks": 0,

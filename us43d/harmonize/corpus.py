@@ -5,6 +5,7 @@ Reading needs numpy and json alone.
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from us43d.masks import rle
 from us43d.pictures.levels import eight_bits
 from us43d.spelling import choose
 
-__all__ = ["ANNOTATION", "IMAGE", "SPECK", "SPLITS", "TAGS", "Corpus", "is_speck"]
+__all__ = ["ANNOTATION", "IMAGE", "SLICES", "SPECK", "SPLITS", "TAGS", "Corpus", "is_speck"]
 
 #: Tags of a user's own images, by id; those of the sources are in the manifests of their builds.
 TAGS = "tags.json"
 _MANIFEST = "manifest.parquet"
+
+#: Distance to the next slice in mm by row of `images`, NaN where it is not of a volume; there if any is known.
+SLICES = "slices.npy"
 
 SPLITS = ("train", "val", "test", "excluded")
 SPECK = 1
@@ -119,6 +123,16 @@ class Corpus:
         build = str(self.facts["sources"][row["source"]]["path"])
         name = self._text(row["file_at"], row["file_len"])
         return self._remote.file(f"{build}/{name}") if self._remote else self.home / build / name
+
+    @cached_property
+    def _slices(self) -> NDArray[np.float32] | None:
+        path = self.path / SLICES
+        return np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
+
+    def slice_mm(self, image: int) -> float | None:
+        """The distance in mm from the image of a row to the next slice of its volume; None where it is unknown."""
+        distance = np.nan if self._slices is None else float(self._slices[image])
+        return None if np.isnan(distance) else distance
 
     def key(self, image: int) -> str:
         row = self.images[image]

@@ -21,7 +21,7 @@ from us43d.contract import Citation
 from us43d.errors import BuildError, listed
 from us43d.facts import facts
 from us43d.harmonize.built import Build
-from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, Corpus
+from us43d.harmonize.corpus import ANNOTATION, IMAGE, SLICES, SPECK, SPLITS, Corpus
 from us43d.licences import CAVEAT, refuse_uncommercial, summary, terms_of
 from us43d.splits import duplicate_links, known_duplicates
 
@@ -191,6 +191,7 @@ class _Tables:
         self.folder = folder
         self._files: dict[str, BinaryIO] = {name: (folder / name).open("wb") for name in ("strings.bin", "rle.bin")}
         self._images: list[NDArray[Any]] = []
+        self._slices: list[NDArray[np.float32]] = []
         self._annotations: list[NDArray[Any]] = []
         self._image_rows = self._annotation_rows = 0
         self._diagnoses: dict[str, int] = {"": 0}
@@ -207,6 +208,7 @@ class _Tables:
         images["height"], images["width"] = [e["height"] for e in found], [e["width"] for e in found]
         images["group"] = [self._groups.setdefault((source, each["group"]), len(self._groups)) for each in own]
         images["spacing"] = [each["spacing_mm"] or (np.nan, np.nan) for each in own] or np.empty((0, 2))
+        self._slices.append(np.array([each.get("slice_mm", np.nan) for each in own], np.float32))
         for name, texts in (
             ("file", [each["file_name"] for each in found]),
             ("key", [each["key"] for each in own]),
@@ -251,6 +253,9 @@ class _Tables:
         _unique(annotations["id"], "annotation")
         np.save(self.folder / "images.npy", images, allow_pickle=False)
         np.save(self.folder / "annotations.npy", annotations, allow_pickle=False)
+        slices = np.concatenate(self._slices)
+        if not np.isnan(slices).all():
+            np.save(self.folder / SLICES, slices, allow_pickle=False)
         digest = hashlib.sha256()
         for name in _FILES:
             with (self.folder / name).open("rb") as file:

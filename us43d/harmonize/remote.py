@@ -22,6 +22,8 @@ from us43d.errors import BuildError, StorageError, UsageError
 __all__ = ["MARKER", "Remote", "fetched_index", "filesystem", "is_url"]
 
 MARKER = "remote.json"
+#: There for corpora with volumes.
+_SLICES = "slices.npy"
 _INDEX = ("images.npy", "annotations.npy", "strings.bin", "rle.bin")
 #: Seconds for which a file is kept after its last use, as another process may be about to open it.
 _GRACE = 60.0
@@ -102,6 +104,8 @@ def fetched_index(url: str) -> Path:
         try:
             for file in _INDEX:
                 fs.get_file(f"{root}/{file}", str(temporary / file))
+            if fs.exists(f"{root}/{_SLICES}"):
+                fs.get_file(f"{root}/{_SLICES}", str(temporary / _SLICES))
             (temporary / "corpus.json").write_bytes(text)
             (temporary / MARKER).write_text(json.dumps({"home": url.rstrip("/").rpartition("/corpora/")[0]}), "utf-8")
             with suppress(FileExistsError, OSError):  # another process was first

@@ -44,6 +44,7 @@ def _image(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
             "group": row["group"],
             "frame": row["frame"],
             "spacing_mm": row["spacing"],
+            **({"slice_mm": row["slice"]} if "slice" in row else {}),
             "sha256": row["sha256"],
             "tags": row["tags"],
         },

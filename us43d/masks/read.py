@@ -29,6 +29,7 @@ __all__ = [
     "image",
     "image_size",
     "nifti_frame",
+    "nifti_gap",
     "nifti_pair",
     "nifti_shape",
     "nifti_upright",
@@ -296,6 +297,12 @@ def nifti_pair(image: Path, labels: Path) -> tuple[int, tuple[float, float] | No
         raise MaskMismatch(f"{labels} has the shape {nifti_shape(labels)[0]}, its images {shape}.")
     known = all(0 < size < float("inf") for size in spacing[:2])
     return shape[2], (spacing[0], spacing[1]) if known else None
+
+
+def nifti_gap(path: Path) -> float | None:
+    """The distance in mm between the frames of a NIfTI volume (third axis); None where its header does not give it."""
+    spacing = nifti_shape(path)[1]
+    return spacing[2] if len(spacing) == 3 and 0 < spacing[2] < math.inf else None
 
 
 def nifti_frame(path: Path, frame: int) -> NDArray[Any]:

@@ -169,6 +169,7 @@ def _slice(form: NnUnet, key: str, volume: Volume, frame: int, group: str, split
         split=split,
         frame=frame,
         spacing_mm=volume.spacing[:2] if volume.spacing else None,
+        slice_mm=volume.spacing[2] if volume.spacing and volume.spacing[2] > 0 else None,
         **_drawn(form, lazy(_label_map, lazy(plane, volume.truth, frame), volume.truth)),
     )
 

@@ -346,3 +346,64 @@ def test_a_damaged_record_is_named(home: Home, tmp_path: Path) -> None:
     code, _, said = run("list")
     assert code == 1
     assert str(home.private("lab")) in said
+
+
+def test_volumes_leave_as_3d_nnunet_cases(home: Home, tmp_path: Path) -> None:
+    folder = nnunet(tmp_path / "Dataset008_V", ".nii.gz")
+    assert run("import", folder, "--group", r"pat\d+", "--label", "tumour=liver_lesion", "--name", "V")[0] == 0
+    assert run("build", "V")[0] == 0
+    code, out, said = run("export", "V", "--to", "nnunet-3d", "--out", tmp_path / "out", "--json")
+    assert code == 0, said
+    told = json.loads(out)
+    assert told["counts"]["volumes"] == 12
+    assert run("check", tmp_path / "out")[0] == 0
+    dataset = tmp_path / "out" / "Dataset043_V"
+    text = json.loads((dataset / "dataset.json").read_text())
+    assert text["file_ending"] == ".nii.gz"
+    assert "overwrite_image_reader_writer" not in text
+    splits = json.loads((dataset / "splits_final.json").read_text())
+    published = {path.name: nibabel.load(path) for path in (folder / "imagesTr").iterdir()}
+    originals = {np.asarray(image.dataobj).tobytes(): name for name, image in published.items()}
+    patients: dict[str, str] = {}
+    files = sorted(dataset.glob("images*/*.nii.gz"))
+    assert len(files) == 12
+    for file in files:
+        image = nibabel.load(file)
+        assert image.header.get_zooms() == (0.5, 0.25, 2.0)
+        name = originals[np.asarray(image.dataobj).tobytes()]
+        case = file.name.removesuffix("_0000.nii.gz")
+        patients[case] = name[:4]
+        labels = np.asarray(nibabel.load(file.parent.parent / file.parent.name.replace("images", "labels") /
+                                         f"{case}.nii.gz").dataobj)  # fmt: skip
+        wanted = np.asarray(nibabel.load(folder / "labelsTr" / name.replace("_0000", "")).dataobj)
+        values = {"kidney": text["labels"]["kidney"], "liver_lesion": text["labels"]["liver_lesion"]}
+        assert (labels == values["kidney"]).sum() == (wanted == 1).sum() > 0
+        assert ((labels == values["kidney"]) == (wanted == 1)).all()
+        assert ((labels == values["liver_lesion"]) == (wanted == 2)).all()
+    for fold in splits:
+        assert not {patients[case] for case in fold["train"]} & {patients[case] for case in fold["val"]}
+
+
+def test_images_without_slice_distance_are_no_volumes(home: Home, tmp_path: Path) -> None:
+    assert run("import", coco(tmp_path / "lab"), *MEAN)[0] == run("build", "lab")[0] == 0
+    code, _, said = run("export", "lab", "--to", "nnunet-3d", "--out", tmp_path / "out")
+    assert code == 2
+    assert "slice distance is known" in said
+
+
+def test_a_volume_that_lacks_a_slice_is_counted_and_not_exported(home: Home, tmp_path: Path) -> None:
+    folder = nnunet(tmp_path / "Dataset008_V", ".nii.gz")
+    assert run("import", folder, "--group", r"pat\d+", "--label", "tumour=liver_lesion", "--name", "V")[0] == 0
+    assert run("build", "V")[0] == 0
+    build = latest(home, "V")
+    assert build is not None
+    file = next((build / "annotations").glob("train-*.json"))
+    made = json.loads(file.read_text())
+    gone = next(one for one in made["images"] if one["us43d"]["frame"] == 2)
+    made["images"].remove(gone)
+    made["annotations"] = [one for one in made["annotations"] if one["image_id"] != gone["id"]]
+    file.write_text(json.dumps(made))
+    _, out, _ = run("export", "V", "--to", "nnunet-3d", "--out", tmp_path / "out", "--json")
+    counts = json.loads(out)["counts"]
+    assert counts["volumes"] == 11
+    assert counts["images not exported: of a volume that lacks slices"] == 4
