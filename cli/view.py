@@ -117,6 +117,11 @@ def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
 
     if names and corpus:
         raise UsageError("Give sources or --corpus, not both.", next=f"us43d view --corpus {corpus}")
+    if corpus and "://" in corpus:
+        raise UsageError(
+            f"us43d view opens corpora of this machine, not {corpus}.",
+            next="us43d view --corpus RELEASE   (after copying the folders corpora and build to US43D_HOME)",
+        )
     if names:
         chosen = sources(session, names, False, is_built, "view")
     elif corpus or any((session.home.root / "corpora").glob("[!.]*/corpus.json")):

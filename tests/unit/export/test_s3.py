@@ -189,6 +189,39 @@ def test_batches_from_s3_are_those_of_the_local_corpus(planted, uploaded) -> Non
 
 
 @pytest.mark.slow
+def test_a_run_trains_from_s3_to_its_end(planted, uploaded, server, tmp_path) -> None:
+    home = tmp_path / "elsewhere"
+    words = [
+        "train",
+        "--preset",
+        "tiny",
+        "--corpus",
+        uploaded,
+        "--steps",
+        "2",
+        "--run",
+        "streamed",
+        "--home",
+        str(home),
+    ]
+    environment = {**os.environ, **server}
+    done = subprocess.run(
+        [sys.executable, "-m", "us43d", *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    log = [json.loads(line) for line in (home / "runs" / "streamed" / "log.jsonl").read_text().splitlines()]
+    assert planted.corpus.digest in json.dumps(log[0])
+    assert (home / "runs" / "streamed" / "weights").is_dir()
+
+
+def test_view_refuses_a_url(tmp_path) -> None:
+    words = ["view", "--corpus", "s3://bucket/home/corpora/local", "--no-browser", "--home", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "us43d", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "opens corpora of this machine" in done.stderr
+
+
+@pytest.mark.slow
 def test_two_torchrun_processes_stream_the_batches_of_the_local_corpus(planted, uploaded, tmp_path) -> None:
     script = tmp_path / "draws.py"
     script.write_text(
