@@ -36,7 +36,10 @@ class Monai(Format):
             block.image(item, image)
             block.write(label, png(self.labels.encode(item)))
             block.row(item, image)
-            entry = {"image": image, "label": label, "source": item.source["name"], "spacing_mm": item.spacing}
+            # Nothing that may be None: MONAI's loader collates every value of a case.
+            entry = {"image": image, "label": label, "source": item.source["name"]}
+            if item.spacing:
+                block.line("spacings", (image, item.spacing))
             block.line(item.split, (entry, block.selection.unit(item)))
 
     def finish(self, finish: Finish) -> None:
@@ -48,6 +51,7 @@ class Monai(Format):
             "modality": {"0": "ultrasound"},
             "labels": {str(v): self._name(finish.selection, v) for v in range(len(self.labels.combinations))},
             "values": {c.name: self.labels.values(c.position) for c in finish.selection.categories},
+            "spacing_mm": dict(finish.lines("spacings")),
             "training": [entry | {"fold": fold_of[entry["image"]]} for entry, _, _ in cases],
             "testing": [entry for entry, _ in finish.lines("test")],
         }  # fmt: skip
