@@ -17,7 +17,8 @@ from us43d.export import run as running
 from us43d.export.selection import Options, Selection
 from us43d.harmonize.corpus import SPLITS
 
-FORMATS = sorted(export.FORMATS)
+#: nnunet-3d takes volumes alone, and these corpora are of images; its own tests are in test_formats.py.
+FORMATS = sorted(set(export.FORMATS) - {"nnunet-3d"})
 
 
 @pytest.fixture(scope="session")
