@@ -37,7 +37,10 @@ def bench(
         typer.Option("--weights", help="A run, a file, a folder or a name; may be repeated.", metavar="RUN|FILE|NAME"),
     ] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Include the ellipse and public weights on this disk.")
+        bool,
+        typer.Option(
+            "--baselines/--no-baselines", help="Include us43d-small, the ellipse and public weights on this disk."
+        ),
     ] = True,
     merge: Annotated[
         list[Path] | None, typer.Option("--merge", help="Results to put in one table; may be repeated.", metavar="FILE")
@@ -80,6 +83,7 @@ def _models(session: Session, names: list[str], baselines: bool, device: str) ->
     """(name → model, public weights that are not on this disk)."""
     from us43d.bench.models import ellipse, of_weights
     from us43d.model.published import PUBLISHED
+    from us43d.model.weights import SHIPPED, shipped
 
     places = {Path(name).name.removesuffix(".pth").removesuffix(".safetensors"): weights_of(session, name)
               for name in names}  # fmt: skip
@@ -87,6 +91,7 @@ def _models(session: Session, names: list[str], baselines: bool, device: str) ->
         raise UsageError(f"Several of {', '.join(names)} would have one name in the table.")
     here = on_disk(session)
     if baselines:
+        here |= {SHIPPED: shipped()}
         places |= {name: place for name, place in here.items() if place not in places.values()}
     models = {name: of_weights(place, device) for name, place in places.items()}
     if baselines:

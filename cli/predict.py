@@ -34,7 +34,7 @@ _SHOWN = 40
         "us43d predict scan.png --structure 'fetal head'",
         "us43d predict scan.dcm --weights ultrasam --point 200,150 --point 260,90,0 --crop-sector",
         "us43d predict scans/ --weights first --prompts prompts.json --out found",
-        "us43d predict heart.avi --weights first --box 40,30,90,110 --propagate",
+        "us43d predict heart.avi --weights first --box 40,30,90,110",
         "us43d predict sweep.mp4 --weights ultrasam --everything --frame 12",
     ),
 )
@@ -107,9 +107,14 @@ def predict(
         typer.Option(help="sharp: upscale, then threshold. paper: threshold first, as published."),
     ] = "sharp",
     propagate: Annotated[
-        bool,
-        typer.Option("--propagate", help="Prompt the first frame of every clip; its masks prompt the frames after it."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--propagate/--no-propagate",
+            help="Prompt the first frame of a clip; its masks prompt the frames after it. Default: of videos, with "
+            "--box and --point.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Output folder.", metavar="FOLDER")] = Path("predictions"),
     task: TaskName = None,
     device: Device = None,
@@ -207,7 +212,13 @@ def predict(
         return [segment.whole(one, region, shape) for one in segments] if crop_sector else segments
 
     writer = segment.Writer(out)
-    failed = _run(session, inputs, frame, followed if propagate else work, writer)
+    clips = propagate is None and bool(box or point) and frame is None and not crop_sector
+
+    def segmented(media: "Media", frame: "Frame") -> list["Segment"] | None:
+        follows = propagate or (clips and media.kind == "video")
+        return followed(media, frame) if follows else work(media, frame)
+
+    failed = _run(session, inputs, frame, segmented, writer)
     if lost:
         session.warn(
             f"No mask agrees with those before on {len(lost)} frames, which keep the last one: {listed(lost, 5)}."

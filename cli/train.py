@@ -51,7 +51,7 @@ def train(
         ),
     ] = None,
     task: Annotated[
-        Literal["promptable", "classify", "classify-prompt", "semantic", "instances"] | None,
+        Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"] | None,
         typer.Option(help="Task to train. Default: promptable segmentation.", show_default=False),
     ] = None,
     config: Annotated[

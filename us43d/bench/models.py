@@ -25,7 +25,7 @@ from us43d.model.network import PADDING, UPPER_LEFT, Features
 from us43d.model.predictor import Encoded, Postprocess, Prediction, Predictor, normalised
 from us43d.train.journal import NOTHING, UNKNOWN, origin
 
-__all__ = ["Ellipse", "Entry", "Sam2", "ellipse", "of_weights"]
+__all__ = ["BoxUNet", "Ellipse", "Entry", "Sam2", "ellipse", "of_weights"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,15 @@ class Entry:
 
 
 def of_weights(path: Path, device: str, dtype: torch.dtype = torch.float32) -> Entry:
-    """An entry of weights on disk: of us43d, SAM, MedSAM or UltraSam, or a SAM2 folder of transformers.
+    """An entry of weights on disk: of us43d, SAM, MedSAM or UltraSam, a box-unet, or a SAM2 folder of transformers.
 
     Raises WeightsError.
     """
     if path.is_dir() and _is_sam2(path):
         return Entry(Sam2(path, device), _digest(path / weights.TENSORS), UNKNOWN, "sam2 (transformers)")
     file = path / weights.TENSORS if path.is_dir() else path
+    if path.is_dir() and _task(path) == "box-unet":
+        return Entry(BoxUNet(path, device), _digest(file), _seen(path), "U-Net of the box (MONAI)")
     entry = Predictor.from_weights(path, device=device, dtype=dtype)
     return Entry(entry, _digest(file), _seen(path), "us43d")
 
@@ -82,6 +84,60 @@ def _is_sam2(path: Path) -> bool:
         return False
 
 
+def _task(path: Path) -> str:
+    """The task of weights other than promptable ones, "" for those."""
+    try:
+        task = json.loads((path / weights.CONFIG).read_text("utf-8")).get("task")
+    except (OSError, ValueError, AttributeError):
+        return ""  # what is wrong with the file, reading the weights says
+    return str(task.get("name", "")) if isinstance(task, dict) else ""
+
+
+def _boxes(encoded: Encoded, points: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    """(P, 4) boxes of prompts to a model that takes nothing else, in pixels of the image.
+
+    A point stands for a box of two fifths of the image's shorter side around it; corrective clicks change nothing.
+    """
+    boxes = []
+    for at, kinds in zip(points.double().cpu().numpy() - 0.5, labels.cpu().numpy(), strict=True):
+        corners = np.flatnonzero(kinds == UPPER_LEFT)
+        if len(corners):
+            boxes.append(at[corners[0] : corners[0] + 2].reshape(4))
+        else:
+            radius = min(encoded.shape) / 5
+            boxes.append(np.array([*(at[0] - radius), *(at[0] + radius)]) + 0.5)
+    return np.stack(boxes)
+
+
+class BoxUNet:
+    """The U-Net on the crop of a box (`us43d.train.tasks.box_unet`)."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        from us43d.train.tasks import box_unet
+
+        self.device, self.network = device, box_unet.load(folder)[0].to(device)
+
+    def encode(self, picture: NDArray[Any]) -> Encoded:
+        shape = (picture.shape[0], picture.shape[1])
+        return Encoded(Features(torch.zeros(1)), shape, shape, picture)
+
+    def segment(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        *,
+        refine: int = 1,
+        postprocess: Postprocess = "sharp",
+        former: Tensor | None = None,
+    ) -> list[Prediction]:
+        """See `Predictor.segment` and `_boxes`."""
+        from us43d.train.tasks import box_unet
+
+        found = box_unet.segment(self.network, encoded.pixels, _boxes(encoded, points, labels), self.device)
+        return [Prediction(mask, score, np.zeros((1, 1), np.float32)) for mask, score in found]
+
+
 class Ellipse:
     """The ellipse inscribed in a box prompt, and for a point a disc of a fifth of the image's shorter side."""
 
@@ -101,17 +157,9 @@ class Ellipse:
         postprocess: Postprocess = "sharp",
         former: Tensor | None = None,
     ) -> list[Prediction]:
-        """See `Predictor.segment`; corrective clicks change nothing."""
-        found = []
-        for at, kinds in zip(points.double().numpy() - 0.5, labels.numpy(), strict=True):
-            corners = np.flatnonzero(kinds == UPPER_LEFT)
-            if len(corners):
-                box = at[corners[0] : corners[0] + 2].reshape(4)
-            else:
-                radius = min(encoded.shape) / 5
-                box = np.array([*(at[0] - radius), *(at[0] + radius)]) + 0.5
-            found.append(Prediction(prompts.ellipse(box, encoded.shape), 1.0, np.zeros((1, 1), np.float32)))
-        return found
+        """See `Predictor.segment` and `_boxes`."""
+        boxes = _boxes(encoded, points, labels)
+        return [Prediction(prompts.ellipse(box, encoded.shape), 1.0, np.zeros((1, 1), np.float32)) for box in boxes]
 
 
 @dataclass(frozen=True, slots=True)

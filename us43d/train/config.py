@@ -56,10 +56,13 @@ class TrainConfig(BaseModel):
     # What is learnt. target: what classes are, "diagnosis", "structure" (classify-prompt) or a tag of the manifests.
     # class_weights: rare classes count as much as frequent ones. frozen: the image encoder stays as it is.
     # encoder_rate: factor of the learning rate of the image encoder; of the other tasks than promptable. network: of
-    # semantic, the image encoder with upsampling layers or MONAI's U-Net. head: of instances.
-    task: Literal["promptable", "classify", "classify-prompt", "semantic", "instances"] = "promptable"
+    # semantic, the image encoder with upsampling layers or MONAI's U-Net. head: of instances. pool: what
+    # classify sees, the mean of the embedding over the image as published, or mean and maximum of the embedding and of
+    # the finer features that a conv encoder has.
+    task: Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"] = "promptable"
     target: str = "diagnosis"
     class_weights: bool = False
+    pool: Literal["mean", "levels"] = "mean"
     frozen: bool = False
     encoder_rate: float = Field(default=1.0, gt=0)
     network: Literal["encoder", "unet"] = "encoder"
@@ -290,6 +293,12 @@ PRESETS["instances"] = PRESETS["classify"].model_copy(
         "micro_batch": 2, "steps": 30_000, "milestones": (27_000, 28_500), "weight_decay": 0.05, "clip": 0.01,
         "validate_every": 1000, "save_every": 1000,
     }
+)  # fmt: skip
+#: The baseline for box prompts, at the settings of docs/benchmarks.md.
+PRESETS["box-unet"] = TrainConfig(
+    name="box-unet", task="box-unet", box_jitter=0.04, contrast=0.12, batch=8, micro_batch=8, steps=2000,
+    learning_rate=2e-3, clip=1.0, warm_up=50, schedule="cosine", milestones=(), decay=0.02, precision="float32",
+    workers=0, validate_every=500, save_every=250,
 )  # fmt: skip
 PRESETS["classify-prompt"] = PRESETS["classify"].model_copy(
     update={"name": "classify-prompt", "task": "classify-prompt"}

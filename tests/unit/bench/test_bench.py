@@ -12,7 +12,7 @@ import torch
 from us43d import registry
 from us43d.bench import definition, leaderboard, run
 from us43d.bench.corruptions import CORRUPTIONS, Corrupted
-from us43d.bench.models import Ellipse, Entry, Sam2, ellipse, of_weights
+from us43d.bench.models import BoxUNet, Ellipse, Entry, Sam2, ellipse, of_weights
 from us43d.coco import own
 from us43d.errors import SplitError, UnknownName, UsageError
 from us43d.harmonize.build import build
@@ -67,6 +67,23 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(corpus: Corpus, quick: definition.Definition, saved: Path) -> list[dict]:
     models = {"mine": of_weights(saved, "cpu"), "ellipse-disc": ellipse()}
     return run.run(quick, corpus, models)[0]
+
+
+def test_the_unet_of_a_box_answers_every_prompt(corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    from us43d.evaluate.protocols import evaluate
+    from us43d.train.config import PRESETS as TRAINING
+    from us43d.train.tasks import task_of
+
+    task = task_of(TRAINING["box-unet"], corpus)
+    task.save(task.initial(None), tmp_path / "u", {"seen": journal.NOTHING})
+    entry = of_weights(tmp_path / "u", "cpu")
+    assert isinstance(entry.segmenter, BoxUNet)
+    assert entry.seen["complete"]
+    found = evaluate({"u": entry.segmenter}, corpus, split="test", sources=["BUSI"], clicks=(0, 1), limit=2)
+    own = found.rows[found.rows["weights"] == "u"]
+    assert len(own) == 2 * 3 * found.facts["instances"]
+    assert own["dice"].between(0, 1).all()
 
 
 def test_definitions_are_valid_and_differ() -> None:

@@ -49,11 +49,12 @@ def test_a_run_and_a_merge(home: Path, tmp_path: Path) -> None:
     code, out, err = run("bench", quick, "--weights", "one", "--home", home, "--out", tmp_path / "a", "--json")
     assert code == 0, err
     said = json.loads(out)
-    assert {model["name"] for model in said["models"]} == {"one", "ellipse-disc"}
+    assert {model["name"] for model in said["models"]} == {"one", "us43d-small", "ellipse-disc"}
     assert "ultrasam" in said["missing_weights"]
     assert "<img" in (tmp_path / "a" / "page.html").read_text()
-    files = [tmp_path / "a" / f"{name}.json" for name in ("one", "ellipse-disc")]
-    code, out, err = run("bench", "--merge", files[0], "--merge", files[1], "--out", tmp_path / "b", "--json")
+    files = [tmp_path / "a" / f"{name}.json" for name in ("one", "us43d-small", "ellipse-disc")]
+    merged = [word for file in files for word in ("--merge", file)]
+    code, out, err = run("bench", *merged, "--out", tmp_path / "b", "--json")
     assert code == 0, err
     board = json.loads((tmp_path / "b" / "leaderboard.json").read_text())
     assert board == json.loads((tmp_path / "a" / "leaderboard.json").read_text())

@@ -130,11 +130,15 @@ def test_one_prompt_for_a_clip(us43d, picture: np.ndarray) -> None:
         writer.write(cv2.cvtColor(np.roll(picture, n, 1), cv2.COLOR_GRAY2BGR))
     writer.release()
     command = ("predict", "clip.avi", "--weights", "small", "--box", "20,10,80,70")
-    code, _, err = us43d(*command, "--propagate")
+    for words in ((), ("--propagate",)):  # the default of a video
+        code, _, err = us43d(*command, *words)
+        assert code == 0, err
+        found = written(Path("predictions"))["annotations"]
+        assert [bool(one["prompt"]) for one in found] == [True, False, False, False]
+        assert all(one["area"] > 0 for one in found)
+    code, _, err = us43d(*command, "--no-propagate")
     assert code == 0, err
-    found = written(Path("predictions"))["annotations"]
-    assert [bool(one["prompt"]) for one in found] == [True, False, False, False]
-    assert all(one["area"] > 0 for one in found)
+    assert all(one["prompt"] for one in written(Path("predictions"))["annotations"])
     code, _, err = us43d(*command, "--propagate", "--frame", "2")
     assert code == 2
     assert "--propagate goes with" in err

@@ -15,14 +15,18 @@ from us43d.coco import own as coco
 from us43d.errors import TrainError, WeightsError
 from us43d.harmonize.corpus import Corpus
 from us43d.model import weights
-from us43d.model.network import ModelConfig, UltraSam
+from us43d.model.network import Features, ModelConfig, UltraSam
 from us43d.train import journal
 from us43d.train.config import InstanceHead, TrainConfig
 from us43d.train.loop import train
-from us43d.train.tasks import classify, evaluation, instances, semantic, task_of
+from us43d.train.tasks import box_unet, classify, evaluation, instances, semantic, task_of
 
 TINY = ModelConfig(
     image_size=64, patch_size=8, embed_dim=32, depth=2, heads=2, window=4, global_blocks=(1,), prompt_dim=32,
+    decoder_heads=4, decoder_mlp=64, iou_hidden=16, fourier_scale=0.5,
+)  # fmt: skip
+CONV = ModelConfig(
+    encoder="conv", image_size=64, stretch=True, widths=(8, 16, 24, 32, 32), blocks=(0, 1, 1, 1, 0), prompt_dim=32,
     decoder_heads=4, decoder_mlp=64, iou_hidden=16, fourier_scale=0.5,
 )  # fmt: skip
 SMALL = TrainConfig(
@@ -74,8 +78,9 @@ def changed(**changes: Any) -> TrainConfig:
 @pytest.mark.parametrize("changes", [
     {"task": "classify"}, {"task": "classify", "frozen": True, "steps": 150, "milestones": (), "learning_rate": 2e-2},
     {"task": "classify", "lora": 4, "class_weights": True},
+    {"task": "classify", "model": CONV, "pool": "levels"},
     {"task": "classify-prompt", "target": "structure"},
-], ids=["full", "frozen", "lora", "prompted"])  # fmt: skip
+], ids=["full", "frozen", "lora", "levels", "prompted"])  # fmt: skip
 def test_classification_learns_above_the_most_frequent_class(
     changes: dict[str, Any], corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -137,9 +142,16 @@ def test_groups_stay_apart_and_images_without_a_label_are_no_items(corpus: Corpu
 
 def test_padding_does_not_count_in_the_average() -> None:
     model = classify.Classifier(UltraSam.random(TINY, 0), ["a", "b"], False)
-    embedding = torch.randn(1, 32, 8, 8)
-    found = model._average(embedding, torch.tensor([[32, 64]]))
+    embedding, fine = torch.randn(1, 32, 8, 8), torch.randn(1, 8, 16, 16)
+    found = model._pooled(Features(embedding, (fine,)), torch.tensor([[32, 64]]))
     assert torch.allclose(found, embedding[:, :, :4].mean((2, 3)), atol=1e-6)
+    embedding[:, :, 4:], fine[:, :, 8:] = 99, 99
+    model.pool = "levels"
+    found = model._pooled(Features(embedding, (fine,)), torch.tensor([[32, 64]]))
+    wanted = [
+        one for level in (embedding[:, :, :4], fine[:, :, :8]) for one in (level.mean((2, 3)), level.amax((2, 3)))
+    ]
+    assert torch.allclose(found, torch.cat(wanted, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize(("network", "batch", "steps"), [("encoder", 6, 110), ("unet", 4, 30)], ids=["encoder", "unet"])
@@ -177,10 +189,6 @@ def test_where_structures_overlap_the_later_one_wins(corpus: Corpus) -> None:
 
 
 HEAD = InstanceHead(width=32, queries=6, pixel_layers=1, query_layers=3, heads=4, feedforward=64, points=512)
-CONV = ModelConfig(
-    encoder="conv", image_size=64, stretch=True, widths=(8, 16, 24, 32, 32), blocks=(0, 1, 1, 1, 0), prompt_dim=32,
-    decoder_heads=4, decoder_mlp=64, iou_hidden=16, fourier_scale=0.5,
-)  # fmt: skip
 
 
 def instance_config(shape: ModelConfig, **changes: Any) -> TrainConfig:
@@ -267,3 +275,40 @@ def test_weights_of_instances_that_are_damaged(corpus: Corpus, tmp_path: Path) -
         (tmp_path / "w" / "config.json").write_text(json.dumps({"task": content["task"] | change}))
         with pytest.raises(WeightsError):
             instances.load(tmp_path / "w")
+
+
+def test_the_box_unet_learns_above_the_ellipse(corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    config = changed(
+        task="box-unet", model=TINY, steps=50, warm_up=5, milestones=(), schedule="cosine", decay=0.02, batch=4,
+        micro_batch=4, box_jitter=0.04, validation_images=12, validate_every=50, save_every=25,
+    )  # fmt: skip
+    result = train(config, corpus, tmp_path / "run")
+    last = result.validation[-1]
+    assert last["box_dice"] > last["ellipse_dice"] + 0.02, last
+    model, _ = box_unet.load(result.weights)
+    task = task_of(config, corpus)
+    table = task.validate(model, task.held_out, torch.device("cpu"))
+    assert table[:, 2].mean() == pytest.approx(last["box_dice"], abs=1e-4)
+    assert len(task.shown(model, task.held_out[:2], torch.device("cpu"))) == 2
+    shutil.rmtree(result.weights)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_000050")
+    again = train(config, corpus, tmp_path / "run", resume=True)
+    other, _ = box_unet.load(again.weights)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_crop_goes_back_to_its_place() -> None:
+    """A network that answers with the crop itself gives back what the box shows, to the pixel's fraction."""
+    pytest.importorskip("monai")
+
+    class Threshold(torch.nn.Module):
+        def forward(self, crops: torch.Tensor) -> torch.Tensor:
+            return crops.float() - 127.5
+
+    mask = np.zeros((80, 120), bool)
+    cv2.ellipse(mask.view(np.uint8), (70, 35), (30, 18), 20, 0, 360, 1, -1)
+    pixels = 255 * mask.astype(np.uint8)
+    ((found, score),) = box_unet.segment(Threshold(), pixels, np.array([[38.0, 12.0, 102.0, 58.0]]), "cpu")
+    assert np.count_nonzero(found ^ mask) <= 0.01 * mask.sum()
+    assert score > 0.99

@@ -10,7 +10,7 @@ __all__ = ["Task", "task_of"]
 
 #: Task → its module; a task's packages are imported when it is used.
 _MODULES = {"promptable": "promptable", "classify": "classify", "classify-prompt": "classify", "semantic": "semantic",
-            "instances": "instances"}  # fmt: skip
+            "instances": "instances", "box-unet": "box_unet"}  # fmt: skip
 
 
 def task_of(config: TrainConfig, corpus: Corpus) -> Task:

@@ -8,7 +8,7 @@ linear head reads the class token.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from us43d.errors import Us43dError, UsageError
 from us43d.evaluate.classification import scored
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model import prompts
-from us43d.model.network import LOWER_RIGHT, UPPER_LEFT, ModelConfig, UltraSam
+from us43d.model.network import LOWER_RIGHT, UPPER_LEFT, Features, ModelConfig, UltraSam
 from us43d.train.config import TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
@@ -58,12 +58,17 @@ class Drawn(NamedTuple):
 class Classifier(nn.Module):
     """Classes of images, or of prompted objects."""
 
-    def __init__(self, base: UltraSam, classes: Sequence[str], prompted: bool) -> None:
+    def __init__(
+        self, base: UltraSam, classes: Sequence[str], prompted: bool, pool: Literal["mean", "levels"] = "mean"
+    ) -> None:
         super().__init__()
-        self.config, self.classes, self.prompted = base.config, tuple(classes), prompted
+        self.config, self.classes, self.prompted, self.pool = base.config, tuple(classes), prompted, pool
         dim = base.config.prompt_dim
         self.image_encoder = base.image_encoder
-        self.head = nn.Linear(dim, len(classes))
+        width = dim
+        if pool == "levels" and not prompted:  # Features.fine has a quarter and an eighth of the channels
+            width = 2 * (dim + dim // 4 + dim // 8 if base.config.encoder == "conv" else dim)
+        self.head = nn.Linear(width, len(classes))
         if prompted:
             self.prompt_encoder = base.prompt_encoder
             self.transformer = base.mask_decoder.transformer
@@ -71,9 +76,10 @@ class Classifier(nn.Module):
 
     def forward(self, batch: Drawn) -> Tensor:
         """(B, K) logits."""
-        embedding = images.encode(self.image_encoder, normalise(batch.images, batch.inner))
+        features = images.features(self.image_encoder, normalise(batch.images, batch.inner))
         if not self.prompted:
-            return self.head(self._average(embedding, batch.inner))
+            return self.head(self._pooled(features, batch.inner))
+        embedding = features.embedding
         kinds = torch.tensor([UPPER_LEFT, LOWER_RIGHT], device=embedding.device).expand(len(embedding), 2)
         shown = self.prompt_encoder.sparse(batch.corners, kinds).to(embedding.dtype)
         own = self.class_token.weight[None].expand(len(embedding), -1, -1).to(embedding.dtype)
@@ -81,13 +87,18 @@ class Classifier(nn.Module):
         tokens, _ = self.transformer(embedding.flatten(2).transpose(1, 2), code, torch.cat([own, shown], 1), None)
         return self.head(tokens[:, 0])
 
-    def _average(self, embedding: Tensor, inner: Tensor) -> Tensor:
-        """The mean over the cells that the image reaches, so that padding does not count."""
-        side = embedding.shape[-1]
-        cells = (inner.float() * side / self.config.image_size).ceil().clamp(1, side)
-        at = torch.arange(side, device=embedding.device)
-        inside = ((at < cells[:, :1])[:, :, None] & (at < cells[:, 1:])[:, None, :])[:, None].to(embedding.dtype)
-        return (embedding * inside).sum((2, 3)) / inside.sum((2, 3))
+    def _pooled(self, features: Features, inner: Tensor) -> Tensor:
+        """The mean, and the maximum, over the cells that the image reaches, so that padding does not count."""
+        pooled = []
+        for level in (features.embedding,) if self.pool == "mean" else (features.embedding, *features.fine):
+            side = level.shape[-1]
+            cells = (inner.float() * side / self.config.image_size).ceil().clamp(1, side)
+            at = torch.arange(side, device=level.device)
+            inside = ((at < cells[:, :1])[:, :, None] & (at < cells[:, 1:])[:, None, :])[:, None]
+            pooled.append((level * inside).sum((2, 3)) / inside.sum((2, 3)))
+            if self.pool == "levels":
+                pooled.append(level.masked_fill(~inside, -torch.inf).amax((2, 3)))
+        return torch.cat(pooled, 1)
 
 
 class _Objective(nn.Module):
@@ -248,7 +259,7 @@ class Classify:
         base = images.backbone(self.config, init)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            return Classifier(base, self.classes, self.config.task == "classify-prompt")
+            return Classifier(base, self.classes, self.config.task == "classify-prompt", self.config.pool)
 
     def encoder(self, model: Classifier) -> nn.Module:
         return model.image_encoder
@@ -278,6 +289,7 @@ class Classify:
 
     def save(self, model: Classifier, place: Path, meta: Mapping[str, Any]) -> None:
         task = {"name": self.config.task, "classes": self.classes, "target": self.config.target,
+                "pool": self.config.pool,
                 "model": self.config.model.model_dump(mode="json")}  # fmt: skip
         images.save(model, place, task, meta)
 
@@ -298,6 +310,6 @@ def load(place: Path) -> tuple[Classifier, dict[str, Any]]:
     """(the model in evaluation mode, what config.json says of the task). Raises WeightsError."""
     task, state = images.read(place)
     model = Classifier(UltraSam(ModelConfig.model_validate(task["model"])), task["classes"],
-                       task["name"] == "classify-prompt")  # fmt: skip
+                       task["name"] == "classify-prompt", task.get("pool", "mean"))  # fmt: skip
     images.fit(model, state, place)
     return model.eval(), task

@@ -18,13 +18,13 @@ from us43d import atomic
 from us43d.errors import TrainError, WeightsError
 from us43d.harmonize.corpus import Corpus
 from us43d.model import lora, weights
-from us43d.model.network import ModelConfig, UltraSam
+from us43d.model.network import Features, ModelConfig, UltraSam
 from us43d.model.predictor import fitted
 from us43d.train.config import TrainConfig
 
 __all__ = [
-    "Laps", "augmented", "backbone", "canvas", "chosen", "encode", "first", "fit", "labels", "mean_masks", "merged",
-    "nothing_to_draw", "place_of", "rates", "read", "save",
+    "Laps", "augmented", "backbone", "canvas", "chosen", "encode", "features", "first", "fit", "labels", "mean_masks",
+    "merged", "nothing_to_draw", "place_of", "rates", "read", "save",
 ]  # fmt: skip
 
 Pixels = NDArray[np.uint8]
@@ -172,11 +172,15 @@ def backbone(config: TrainConfig, init: Path | None) -> UltraSam:
     return model
 
 
-def encode(encoder: nn.Module, images: Tensor) -> Tensor:
-    """The embedding (B, C, G, G) of (B, 3, S, S), whatever else an encoder gives beside it."""
+def features(encoder: nn.Module, images: Tensor) -> Features:
+    """What an encoder makes of (B, 3, S, S): the embedding, and finer features where it has them."""
     found = encoder(images)
-    embedding: Tensor = found if isinstance(found, Tensor) else found[0]
-    return embedding
+    return Features(found) if isinstance(found, Tensor) else found
+
+
+def encode(encoder: nn.Module, images: Tensor) -> Tensor:
+    """The embedding (B, C, G, G) of (B, 3, S, S)."""
+    return features(encoder, images).embedding
 
 
 def merged(model: nn.Module) -> dict[str, Tensor]:
