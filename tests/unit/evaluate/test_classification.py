@@ -1,8 +1,10 @@
-"""Classification metrics against scikit-learn's."""
+"""Classification metrics against scikit-learn's and torchmetrics'."""
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics
+from torchmetrics.functional import classification as functional
 
 from us43d.evaluate import classification
 
@@ -23,6 +25,19 @@ def test_scores_agree(classes: int) -> None:
     assert found.accuracy == pytest.approx(metrics.accuracy_score(truth, called))
     area = np.mean([metrics.roc_auc_score(truth == n, chances[:, n]) for n in range(classes)])
     assert found.auroc == pytest.approx(area)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_scores_and_calibration_agree_with_torchmetrics(classes: int) -> None:
+    truth, chances = case(classes + 10, classes, 500)
+    found = classification.scored(truth, chances)
+    given = torch.from_numpy(chances), torch.from_numpy(truth), classes
+    assert found.accuracy == pytest.approx(float(functional.multiclass_accuracy(*given, average="micro")))
+    for name, own in (("precision", found.precision), ("recall", found.recall), ("f1_score", found.f1)):
+        assert own == pytest.approx(float(getattr(functional, f"multiclass_{name}")(*given, average="macro"))), name
+    assert found.auroc == pytest.approx(float(functional.multiclass_auroc(*given, average="macro")), abs=1e-6)
+    error = functional.multiclass_calibration_error(*given, n_bins=classification.BINS, norm="l1")
+    assert found.ece == pytest.approx(float(error), abs=1e-6)
 
 
 def test_ties_of_auroc_count_half() -> None:
