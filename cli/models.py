@@ -45,11 +45,12 @@ _ENDS = ("", ".pth", ".safetensors")
 def weights_of(session: Session, name: str | None) -> Path:
     """A file or folder as given, else one of that name among the home's weights, else the result of a run.
 
-    Of a run, the weights with the best validation score; without a validation those of its last step, or of its newest
-    checkpoint. Without a name, the weights that come with us43d. The user is told which. Raises WeightsError.
+    A folder with config.json and model.safetensors is weights, even with a log beside them. Of a run, the weights with
+    the best validation score; without a validation those of its last step, or of its newest checkpoint. Without a name,
+    the weights that come with us43d. The user is told which. Raises WeightsError.
     """
     from us43d.model.published import PUBLISHED
-    from us43d.model.weights import SHIPPED, shipped
+    from us43d.model.weights import CONFIG, SHIPPED, TENSORS, shipped
     from us43d.train import checkpoint
 
     if name is None:
@@ -59,7 +60,8 @@ def weights_of(session: Session, name: str | None) -> Path:
         return shipped()
     given = Path(name).expanduser()
     for place in (given, *(session.home.weights / f"{name}{end}" for end in _ENDS), session.home.runs / name):
-        if place.is_dir() and (place / "log.jsonl").is_file():
+        is_weights = (place / CONFIG).is_file() and (place / TENSORS).is_file()
+        if not is_weights and (place / "log.jsonl").is_file():
             result = next((path for path in (place / checkpoint.BEST, place / "weights") if path.is_dir()), None)
             result = result or checkpoint.latest(place / "checkpoints")
             if result is None:

@@ -494,6 +494,15 @@ def test_the_result_of_a_run_and_its_checkpoints(us43d, home: Path, picture: np.
     shutil.rmtree(run)
 
 
+def test_weights_with_the_log_of_their_training_are_not_a_run(us43d, home: Path, picture: np.ndarray) -> None:
+    """us43d-small ships with its log."""
+    cv2.imwrite("scan.png", picture)
+    shutil.copytree(home / "weights" / "small", "logged")
+    Path("logged/log.jsonl").write_text("")
+    code, _, err = us43d("predict", "scan.png", "--weights", "logged", "--point", "9,9")
+    assert code == 0, err
+
+
 def test_faults_of_prompts_are_told_together(us43d, picture: np.ndarray) -> None:
     cv2.imwrite("scan.png", picture)
     content = {
