@@ -1,6 +1,7 @@
 """How fast the local page answers over a large corpus, in how much memory, and a click while labelling.
 
     python benchmarks/view.py [--images 300000] [--folder FOLDER] [--weights PATH] [--clicks 20]
+    python benchmarks/view.py --images 0 --weights us43d/weights/small    # labelling alone
 
 Prints two Markdown tables. The corpus is that of benchmarks/corpus.py, of 20 sources; the images that the first grid
 shows are there, 600 × 500 pixels. Times are of requests over the loopback interface, as a browser makes them, six at
@@ -196,14 +197,15 @@ def labelling(folder: Path, weights: Path | None, clicks: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=300_000)
+    parser.add_argument("--images", type=int, default=300_000, help="of the corpus; 0: labelling alone")
     parser.add_argument("--folder", help="where to write; without it the system's folder for temporary files")
     parser.add_argument("--weights", type=Path, help="model that answers clicks")
     parser.add_argument("--clicks", type=int, default=20)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        viewing(Path(folder) / "home", options.images)
+        if options.images:
+            viewing(Path(folder) / "home", options.images)
         labelling(Path(folder), options.weights, options.clicks)
 
 

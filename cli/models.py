@@ -47,7 +47,7 @@ def weights_of(session: Session, name: str | None) -> Path:
 
     A folder with config.json and model.safetensors is weights, even with a log beside them. Of a run, the weights with
     the best validation score; without a validation those of its last step, or of its newest checkpoint. Without a name,
-    the weights that come with us43d. The user is told which. Raises WeightsError.
+    the weights that come with us43d. Prints which. Raises WeightsError.
     """
     from us43d.model.published import PUBLISHED
     from us43d.model.weights import CONFIG, SHIPPED, TENSORS, shipped

@@ -30,6 +30,12 @@ __all__ = ["export_onnx"]
 OPSET = 18
 #: Bytes of weights from which they lie in a file beside the graph: a protobuf ends at 2 GB.
 BESIDE = 1_900_000_000
+#: Warnings of PyTorch's exporter that do not concern the graphs: start of the message as a pattern, category.
+HARMLESS: tuple[tuple[str, type[Warning]], ...] = (
+    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),  # raised by PyTorch's own code
+    ("# ONNX model has different number of inputs", UserWarning),  # the names of axes; they are dynamic all the same
+    ("# The axis name: .* will not be used", UserWarning),  # two inputs share an axis, as they should
+)
 
 
 class _Encoder(nn.Module):
@@ -71,7 +77,9 @@ class _Look(nn.Module):
         return self.look(crops, windows, points, labels, first, former)
 
 
-def export_onnx(loaded: Loaded, path: Path, source: Path, public: str | None = None) -> tuple[str, ...]:
+def export_onnx(
+    loaded: Loaded, path: Path, source: Path, public: str | None = None, *, int8: bool = False
+) -> tuple[str, ...]:
     """Write encoder.onnx, decoder.onnx, look.onnx for models with a second look, and what goes with them.
 
     Args:
@@ -79,6 +87,8 @@ def export_onnx(loaded: Loaded, path: Path, source: Path, public: str | None = N
         path: The folder to write; it appears when all of it is complete.
         source: Where the weights were read; its model card, licence and references are copied.
         public: Name of the public weights that these are.
+        int8: Quantise the weights of convolutions and matrix products to 8 bits, and their inputs at run time: smaller
+            files, not a faster model.
 
     Returns:
         What a person should know.
@@ -86,7 +96,8 @@ def export_onnx(loaded: Loaded, path: Path, source: Path, public: str | None = N
     Raises:
         UsageError: The packages of the extra `onnx` are missing.
     """
-    if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
+    needed = ("onnx", "onnxscript", *(("onnxruntime",) if int8 else ()))
+    if missing := [name for name in needed if find_spec(name) is None]:
         raise UsageError(f"Export to ONNX needs {' and '.join(missing)}.", next="pip install 'us43d[onnx]'")
     model = loaded.model()
     public = public or loaded.meta.get("public")
@@ -94,14 +105,19 @@ def export_onnx(loaded: Loaded, path: Path, source: Path, public: str | None = N
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
-            tensors = _graphs(model, temporary)
+            if int8:
+                with tempfile.TemporaryDirectory(dir=temporary) as scratch:
+                    tensors = _graphs(model, Path(scratch))
+                    _quantise(Path(scratch), temporary)
+            else:
+                tensors = _graphs(model, temporary)
             licence, copied = carried(loaded, source, temporary, public)
             config = {
                 "us43d": loaded.config.model_dump(mode="json"), "meta": loaded.meta, "licence": licence,
-                "mean": MEAN, "std": STD, "graphs": tensors,
+                "mean": MEAN, "std": STD, "graphs": tensors, "precision": "int8" if int8 else "float32",
             }  # fmt: skip
             (temporary / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True), "utf-8")
-            (temporary / "README.md").write_text(_readme(loaded, tensors, licence, copied), "utf-8")
+            (temporary / "README.md").write_text(_readme(loaded, tensors, licence, copied, int8), "utf-8")
             for file in temporary.iterdir():
                 atomic.open_to_others(file)
             atomic.open_to_others(temporary)
@@ -160,8 +176,8 @@ def _graph(
     quiet.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # PyTorch's own: of its registries, and of axes that tie as they should.
-            warnings.simplefilter("ignore")
+            for message, category in HARMLESS:
+                warnings.filterwarnings("ignore", message, category)
             torch.onnx.export(
                 module.eval(), arguments, file, input_names=inputs, output_names=outputs, opset_version=OPSET,
                 dynamic_shapes=shapes, dynamo=True, external_data=size > BESIDE, verbose=False,
@@ -171,7 +187,25 @@ def _graph(
     return {"inputs": inputs, "outputs": outputs}
 
 
-def _readme(loaded: Loaded, tensors: Mapping[str, Any], licence: str, copied: list[str]) -> str:
+def _quantise(graphs: Path, out: Path) -> None:
+    """Write float32 graphs again with weights of 8 bits, one scale per output channel (dynamic quantisation)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    root = logging.getLogger()
+    root.addFilter(_not_advice)
+    try:
+        for file in sorted(graphs.glob("*.onnx")):
+            quantize_dynamic(file, out / file.name, per_channel=True, weight_type=QuantType.QInt8)
+    finally:
+        root.removeFilter(_not_advice)
+
+
+def _not_advice(record: logging.LogRecord) -> bool:
+    """Reject onnxruntime's advice to optimise graphs first: it is logged for every graph, whatever the result."""
+    return not record.getMessage().startswith("Please consider to run pre-processing before quantization.")
+
+
+def _readme(loaded: Loaded, tensors: Mapping[str, Any], licence: str, copied: list[str], int8: bool) -> str:
     config, sam = loaded.config, loaded.preprocessing == "sam"
     more = " + 0.5" if sam else ""
     resize = (
@@ -221,6 +255,12 @@ mask = cv2.resize(up, (columns, rows)) > 0"""
         "## Box to mask",
         f"```python\n{code}\n```",
     ]
+    if int8:
+        lines += [
+            "## Precision",
+            "Weights of convolutions and matrix products have 8 bits; their inputs are quantised at run time. The "
+            "files are smaller; on a CPU the graphs may run slower than in float32.",
+        ]
     if config.look:
         lines += [
             "## Second look",
