@@ -19,6 +19,7 @@ from .verb import verb
     examples=(
         "us43d coco scans/ masks/ --category lesion --patient '^(p[0-9]+)_' --out my_coco.json",
         "us43d coco scans/ masks/ --suffix _mask --out my_coco.json",
+        "us43d coco scans/ masks/ --classes 1=nodule,2=cyst --out my_coco.json",
     ),
 )
 def coco(
@@ -28,7 +29,16 @@ def coco(
         Path, typer.Argument(help="Folder of masks with the same file names; background is black.", metavar="MASKS")
     ],
     out: Annotated[Path, typer.Option(help="COCO file to write.", metavar="FILE")] = Path("coco.json"),
-    category: Annotated[str, typer.Option(help="What the masks show.")] = "structure",
+    category: Annotated[str | None, typer.Option(help="What the masks show.", show_default="structure")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of a label map's values, palette indices or colours ('#ff0000=nodule'); those named background "
+            "are not annotated.",
+            metavar="VALUE=NAME,…",
+            show_default=False,
+        ),
+    ] = None,
     patient: Annotated[
         str | None,
         typer.Option(
@@ -46,11 +56,20 @@ def coco(
     """Write a COCO file from a folder of images and a folder of their masks, for train --data and eval --data."""
     if out.exists() and not force:
         raise UsageError(f"{out} exists already.", next="the same with --force, or with another --out")
+    if category is not None and classes is not None:
+        raise UsageError("--category and --classes exclude each other: --classes names what the masks show.")
     from us43d.coco.write import from_masks
 
     with session.progress("reading masks") as move:
         written = from_masks(
-            images, masks, category=category, patient=patient, suffix=suffix, united=united, progress=move
+            images,
+            masks,
+            category=category or "structure",
+            classes=None if classes is None else _named(classes),
+            patient=patient,
+            suffix=suffix,
+            united=united,
+            progress=move,
         )
     with atomic.storage_errors(out, "Nothing was changed on disk."):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -66,3 +85,28 @@ def coco(
         f"{out}: {counts['annotations']:,} annotations in {counts['images']:,} images{patients}",
     )
     session.say(f"Next: us43d train --init ultrasam --data {out} --images {images}")
+
+
+def _named(text: str) -> dict[int, str]:
+    """Read --classes: the name of each class by its key."""
+    from us43d.masks.classes import BACKGROUND, parse_key
+
+    classes: dict[int, str] = {}
+    try:
+        for entry in text.split(","):
+            key, equals, name = (piece.strip() for piece in entry.partition("="))
+            number = parse_key(key)
+            if not equals or not name:
+                raise ValueError(f"{entry.strip()!r} is not VALUE=NAME")
+            if number in classes:
+                raise ValueError(f"{key} is named twice")
+            classes[number] = name
+        if not set(classes.values()) - {BACKGROUND}:
+            raise ValueError("it names no class besides background")
+        if len({key[:1] == "#" for key in text.replace(" ", "").split(",")}) > 1:
+            raise ValueError("values and colours cannot be mixed")
+    except ValueError as error:
+        raise UsageError(
+            f"Invalid --classes {text!r}: {error}.", next="us43d coco IMAGES MASKS --classes 1=nodule,2=cyst"
+        ) from error
+    return classes

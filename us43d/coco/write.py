@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from us43d import pictures
 from us43d.errors import ImageError, RawDataError, UsageError, listed
 from us43d.harmonize.corpus import is_speck
+from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import binary
 from us43d.pictures import Input
@@ -20,6 +21,8 @@ __all__ = ["Written", "from_masks"]
 
 #: Files of one kind of fault that are named.
 _NAMED = 3
+#: A mask with more values is an image rather than a label map.
+_MOST_CLASSES = 32
 
 
 class Written(NamedTuple):
@@ -34,6 +37,7 @@ def from_masks(
     masks: Path,
     *,
     category: str = "structure",
+    classes: Mapping[int, str] | None = None,
     patient: str | None = None,
     suffix: str = "",
     united: bool = False,
@@ -41,17 +45,18 @@ def from_masks(
 ) -> Written:
     """Make a COCO file of images and masks of the same names.
 
-    A mask is a two-valued image in any mode (`us43d.masks.binary`). Each connected component becomes an annotation, as
-    in a build. An empty mask gives an image without annotation.
+    A mask is a two-valued image in any mode (`us43d.masks.binary`), or a label map of the given classes. Each connected
+    component of a class becomes an annotation, as in a build. An empty mask gives an image without annotation.
 
     Args:
         images: Folder of images, of any format of `us43d.pictures`, one frame each.
         masks: Folder of masks; that of `sub/a.png` is `sub/a<suffix>.png`, or of any other ending.
-        category: What the masks show.
+        category: What the masks show, where no classes are given.
+        classes: Name by key of a class (`us43d.masks.classes.parse_key`); keys named `BACKGROUND` are not annotated.
         patient: Regular expression that finds the patient in an image's path below `images`: its first group, or all
             that it matches. Without it nothing is guessed, and the file holds no groups.
         suffix: Text that masks have behind the image's name, such as `_mask`.
-        united: One annotation per mask instead of one per connected component.
+        united: One annotation per mask, or per class of a mask, instead of one per connected component.
         progress: Called with (images done, images).
 
     Raises:
@@ -65,6 +70,9 @@ def from_masks(
     counts: Counter[str] = Counter()
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    names = [category] if classes is None else [n for n in dict.fromkeys(classes.values()) if n != label_map.BACKGROUND]
+    values: Counter[int] = Counter()  # masks by their foreground value
+    unnamed: set[int] = set()
     for done, (image, mask) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if pattern is not None:
@@ -73,21 +81,35 @@ def from_masks(
                 continue
             entry["patient_id"] = found[1] if pattern.groups else found[0]
         try:
-            array = _mask(mask, counts)
-            _measure(image, array, entry)
+            if classes is None:
+                arrays = [(category, _mask(mask, counts, values))]
+            else:
+                arrays = list(label_map.masks(mask.path, classes))
+            _measure(image, arrays[0][1], entry)
         except (ImageError, RawDataError) as error:
             faults.setdefault("", []).append(error.what)
+            if classes is None:
+                unnamed.update(_classes(mask))
             continue
         entries.append(entry)
-        pieces: Sequence[Piece | None] = [whole(array)] if united else components(array)
-        for piece in pieces:
-            if piece is not None:
-                counts["specks"] += is_speck(piece.area, *array.shape)
-                annotations.append(_annotation(len(annotations) + 1, done, piece, array.shape))
-        counts["empty"] += not array.any()
+        for name, array in arrays:
+            pieces: Sequence[Piece | None] = [whole(array)] if united else components(array)
+            for piece in pieces:
+                if piece is not None:
+                    counts["specks"] += is_speck(piece.area, *array.shape)
+                    annotations.append(
+                        _annotation(len(annotations) + 1, done, names.index(name) + 1, piece, array.shape)
+                    )
+        counts["empty"] += not any(array.any() for _, array in arrays)
         if progress is not None:
             progress(done, len(pairs))
-    _raise(faults, len(pairs))
+    _raise(faults, len(pairs), unnamed)
+    if len(values) > 1:
+        uses = ", ".join(f"{label_map.key_text(value)} in {values[value]:,}" for value in sorted(values))
+        remarks.append(
+            f"The foreground value differs between masks ({uses}); all count as {category}. --classes tells classes "
+            "apart."
+        )
     if counts["edges"]:
         remarks.append(f"{counts['edges']:,} masks have grey edges, which are cut at half range.")
     if counts["empty"]:
@@ -102,7 +124,8 @@ def from_masks(
             "No patients are given (--patient): every image counts as a patient of its own, and validation is "
             "optimistically biased where a patient has several."
         )
-    content = {"images": entries, "annotations": annotations, "categories": [{"id": 1, "name": category}]}
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    content = {"images": entries, "annotations": annotations, "categories": categories}
     return Written(content, remarks)
 
 
@@ -155,12 +178,23 @@ def _stem(given: Input) -> str:
     return str(Path(given.relative).with_suffix("")) if given.name == given.relative else given.name
 
 
-def _mask(mask: Input, counts: Counter[str]) -> NDArray[np.bool_]:
-    found = binary(mask.path)
-    if isinstance(found, np.ndarray):
-        return found
+def _mask(mask: Input, counts: Counter[str], values: Counter[int]) -> NDArray[np.bool_]:
+    """Read a two-valued mask; count its grey edges, or its foreground value."""
+    array = binary(mask.path)
+    if isinstance(array, np.ndarray):
+        values.update(label_map.keys(mask.path))
+        return array
     counts["edges"] += 1
-    return np.asarray(found.array, bool)
+    return np.asarray(array.array, bool)
+
+
+def _classes(mask: Input) -> list[int]:
+    """The keys of the classes of a mask; none where it cannot be a label map."""
+    try:
+        keys = label_map.keys(mask.path)
+    except RawDataError:  # reported already, by the reader of two-valued masks
+        return []
+    return keys if len(keys) <= _MOST_CLASSES else []
 
 
 def _measure(image: Input, mask: NDArray[np.bool_], entry: dict[str, Any]) -> None:
@@ -179,14 +213,15 @@ def _measure(image: Input, mask: NDArray[np.bool_], entry: dict[str, Any]) -> No
         entry["spacing_mm"] = list(media.spacing)
 
 
-def _annotation(number: int, image: int, piece: Piece, shape: tuple[int, ...]) -> dict[str, Any]:
+def _annotation(number: int, image: int, category: int, piece: Piece, shape: tuple[int, ...]) -> dict[str, Any]:
     return {
-        "id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "area": piece.area, "bbox": list(piece.box),
-        "segmentation": {"size": list(shape), "counts": piece.counts},
+        "id": number, "image_id": image, "category_id": category, "iscrowd": 0, "area": piece.area,
+        "bbox": list(piece.box), "segmentation": {"size": list(shape), "counts": piece.counts},
     }  # fmt: skip
 
 
-def _raise(faults: Mapping[str, Sequence[str]], files: int) -> None:
+def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[int]) -> None:
+    """Raise ImageError if there are faults; unnamed: keys of classes in the masks, for the command to run next."""
     if not faults:
         return
     count = sum(map(len, faults.values()))
@@ -194,4 +229,8 @@ def _raise(faults: Mapping[str, Sequence[str]], files: int) -> None:
     lines += [message.rstrip(".") for message in faults.get("", ())[:_NAMED]]
     more = len(faults.get("", ())) - _NAMED
     lines += [f"and {more} more"] if more > 0 else []
-    raise ImageError(f"{count} of {files} pairs of image and mask cannot be used. {'; '.join(lines)}.")
+    named = ",".join(f"{label_map.key_text(key)}=NAME" for key in sorted(unnamed)[:_NAMED])
+    raise ImageError(
+        f"{count} of {files} pairs of image and mask cannot be used. {'; '.join(lines)}.",
+        next=f"us43d coco IMAGES MASKS --classes '{named}'" if named else "",
+    )

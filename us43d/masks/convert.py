@@ -121,7 +121,7 @@ def binary(path: Path) -> NDArray[np.bool_] | Remarked:
     known = header(data, path)
     if known is not None and known.plain and known.kind == "png":
         return _cut(picture(data, path, known), path)
-    if (coded := _palette(data, path)) is not None:
+    if (coded := palette(data, path)) is not None:
         return _of_palette(*coded, path)
     array = tiff.image(data, path, alpha=True) if tiff.is_tiff(data) else decode(data, path)
     if array.ndim == 3 and array.shape[2] in (2, 4):
@@ -198,7 +198,7 @@ def _brightness(array: NDArray[Any], path: Path) -> NDArray[Any]:
     return lightest
 
 
-def _palette(data: bytes, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
+def palette(data: bytes, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
     """(indices (h, w), colours (n, 3)) of a PNG, BMP, GIF or TIFF with a palette; None for any other file."""
     if tiff.is_tiff(data):
         return tiff.palette(data, path)

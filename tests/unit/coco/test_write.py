@@ -3,11 +3,13 @@
 import importlib
 import json
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pycocotools import mask as reference
 
@@ -15,6 +17,7 @@ from us43d import specimen
 from us43d.coco import own
 from us43d.coco.write import from_masks
 from us43d.errors import ImageError, UsageError
+from us43d.masks.classes import parse_key
 
 SHAPE = (60, 80)
 
@@ -145,3 +148,122 @@ def test_the_command(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatc
     signal.signal(signal.SIGTERM, before)
     assert "finds no patient" in said.err
     assert len(json.loads(Path("out/data.json").read_text())["images"]) == 6
+
+
+# --------------------------------------------------------------------------------------------------- several classes
+
+
+def label_map(folder: Path, form: str) -> np.ndarray:
+    """Replace the mask of p0_0 by a label map of the classes 1, 2 and 3 and return it; 3 is in the corner alone."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5:20, 5:30], labels[30:50, 40:70], labels[55:, 75:] = 1, 2, 3
+    table = np.array([(0, 0, 0), (255, 0, 0), (0, 128, 0), (255, 255, 255)], np.uint8)
+    path = folder / "masks" / "p0" / "p0_0.png"
+    if form == "grey":
+        Image.fromarray(labels).save(path)
+    elif form == "16 bits":
+        cv2.imwrite(str(path), labels.astype(np.uint16) * 300)
+    elif form == "palette":
+        image = Image.fromarray(labels).convert("P")
+        image.putpalette(table.ravel().tolist())
+        image.save(path)
+    elif form == "tiff":
+        path.unlink()
+        tifffile.imwrite(path.with_suffix(".tif"), labels)
+    else:
+        Image.fromarray(table[labels]).save(path)
+    for other in (folder / "masks").rglob("*.png"):
+        if other != path:
+            other.unlink()
+    return labels
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Run the command; its exit code and what it printed to stderr."""
+    main = importlib.import_module("us43d.cli.app").main
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["us43d", *map(str, words)])
+        code = main()
+        return code, " ".join(capfd.readouterr().err.split())
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("form", "classes"),
+    [
+        ("grey", "1=nodule,2=cyst,3=background"),
+        ("16 bits", "300=nodule, 600=cyst, 900=background"),
+        ("palette", "1=nodule,2=cyst,3=background"),
+        ("palette", "#ff0000=nodule,#008000=cyst,#FFFFFF=background"),
+        ("colour", "#ff0000=nodule,#008000=cyst,#ffffff=background"),
+        ("tiff", "1=nodule,2=cyst,3=background"),
+    ],
+)
+def test_classes_are_told_apart(folder: Path, form: str, classes: str, run: Callable[..., tuple[int, str]]) -> None:
+    labels = label_map(folder, form)
+    out = folder / "data.json"
+    assert run("coco", folder / "scans", folder / "masks", "--classes", classes, "--out", out)[0] == 0
+    content = json.loads(out.read_text())
+    assert content["categories"] == [{"id": 1, "name": "nodule"}, {"id": 2, "name": "cyst"}]
+    masks = {one["category_id"]: reference.decode(one["segmentation"]) for one in content["annotations"]}
+    assert len(content["annotations"]) == 2
+    assert (masks[1] == (labels == 1)).all()
+    assert (masks[2] == (labels == 2)).all()
+
+
+def test_a_class_may_have_several_values(folder: Path) -> None:
+    labels = label_map(folder, "grey")
+    content = from_masks(folder / "scans", folder / "masks", classes={1: "a", 2: "b", 3: "a"}, united=True).content
+    assert [one["category_id"] for one in content["annotations"]] == [1, 2]
+    assert (reference.decode(content["annotations"][0]["segmentation"]) == np.isin(labels, (1, 3))).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        ("grey", "1=NAME,2=NAME,3=NAME"),
+        ("palette", "1=NAME,2=NAME,3=NAME"),
+        ("colour", "#008000=NAME,#ff0000=NAME,#ffffff=NAME"),
+    ],
+)
+def test_several_classes_without_names_are_refused(folder: Path, form: str, named: str) -> None:
+    label_map(folder, form)
+    with pytest.raises(ImageError, match="p0_0") as caught:
+        from_masks(folder / "scans", folder / "masks")
+    assert caught.value.next == f"us43d coco IMAGES MASKS --classes '{named}'"
+
+
+def test_a_value_without_a_name_is_refused(folder: Path) -> None:
+    label_map(folder, "grey")
+    with pytest.raises(ImageError, match=r"p0_0\.png holds 2, 3 besides the classes 1"):
+        from_masks(folder / "scans", folder / "masks", classes={1: "nodule"})
+    with pytest.raises(ImageError, match="holds #010101"):
+        from_masks(folder / "scans", folder / "masks", classes={parse_key("#ff0000"): "nodule"})
+
+
+def test_foreground_values_that_differ_are_remarked(folder: Path) -> None:
+    """One class per mask: each mask alone looks two-valued."""
+    for n, path in enumerate(sorted((folder / "masks").rglob("*.png"))):
+        cv2.imwrite(str(path), (cv2.imread(str(path), 0) > 127).astype(np.uint8) * (1 + n % 2))
+    (line, *_) = from_masks(folder / "scans", folder / "masks").remarks
+    assert line.startswith("The foreground value differs between masks (1 in 3, 2 in 3); all count as structure.")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("nodule", "neither a whole number nor a colour"), ("1", "not VALUE=NAME"), ("1=", "not VALUE=NAME"),
+        ("1=a,1=b", "1 is named twice"), ("-1=a", "neither"), ("1=background", "no class besides"),
+        ("1=a,#ff0000=b", "cannot be mixed"), ("#ff00=a", "neither"), ("", "neither"), ("99999999999=a", "neither"),
+    ],
+)  # fmt: skip
+def test_invalid_classes(folder: Path, text: str, what: str, run: Callable[..., tuple[int, str]]) -> None:
+    code, message = run("coco", folder / "scans", folder / "masks", "--classes", text, "--out", folder / "x")
+    assert code == 2
+    assert what in message
+    assert not (folder / "x").exists()

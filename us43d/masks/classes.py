@@ -1,0 +1,113 @@
+"""Label maps of several classes: which values or colours they hold, and one mask per class.
+
+A class is identified by a whole number (a grey value, or an index of a palette) or by a colour. 0 and black are
+background.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d.errors import UnreadableFile, listed
+from us43d.masks.convert import palette
+from us43d.masks.read import common_channel, content, header, picture
+from us43d.pictures import tiff
+
+__all__ = ["BACKGROUND", "key_text", "keys", "masks", "parse_key"]
+
+#: The name of a class that is not annotated.
+BACKGROUND = "background"
+#: Keys of one file that a message names.
+_NAMED = 8
+#: Colours are numbered behind all values of 32 bits, so that one array can hold either.
+_COLOUR = 1 << 32
+_HEX = re.compile(r"#([0-9a-fA-F]{6})")
+
+
+def parse_key(text: str) -> int:
+    """Read the key of a class: a whole number from 0, or a colour such as #ff0000. Raises ValueError."""
+    if match := _HEX.fullmatch(text):
+        return _COLOUR + int(match[1], 16)
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"{text!r} is neither a whole number nor a colour such as #ff0000")
+    return int(text)
+
+
+def key_text(key: int) -> str:
+    """Write a key as `parse_key` reads it."""
+    return str(key) if key < _COLOUR else f"#{key - _COLOUR:06x}"
+
+
+def keys(path: Path) -> list[int]:
+    """List the keys that an image holds, without background, sorted; of a palette, the indices.
+
+    Raises:
+        UnreadableFile: If the file cannot be read, or has values that are not whole numbers from 0.
+    """
+    return [int(key) for key in np.unique(_key_map(path, colours=False)) if key not in (0, _COLOUR)]
+
+
+def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield (name, mask (h, w)) for each class, in the order in which the classes are named; empty masks as well.
+
+    Args:
+        path: The image.
+        classes: Name by key; several keys may share a name. The name `BACKGROUND` is not yielded.
+
+    Raises:
+        UnreadableFile: As `keys` does, or if the image holds a key that is not among the classes.
+    """
+    key_map = _key_map(path, any(key >= _COLOUR for key in classes))
+    strange = [int(key) for key in np.unique(key_map) if key not in (0, _COLOUR, *classes)]
+    if strange:
+        jpeg = " (JPEG changes values: save masks as PNG)" if path.suffix.lower() in (".jpg", ".jpeg") else ""
+        named = listed([key_text(key) for key in strange], _NAMED)
+        raise UnreadableFile(f"{path} holds {named} besides the classes {', '.join(map(key_text, classes))}{jpeg}.")
+    for name in dict.fromkeys(classes.values()):
+        if name != BACKGROUND:
+            yield name, np.isin(key_map, [key for key, other in classes.items() if other == name])
+
+
+def _key_map(path: Path, colours: bool) -> NDArray[np.int64]:
+    """The keys (h, w) of an image; alpha is ignored."""
+    data = content(path)
+    if (coded := palette(data, path)) is not None:
+        array = _indexed(*coded, path, colours)
+    else:
+        array = tiff.image(data, path) if tiff.is_tiff(data) else picture(data, path, header(data, path))
+    if array.ndim == 3:
+        single = None if colours else common_channel(array)
+        if single is None:
+            return _packed(array, path)
+        array = single
+    if colours:
+        return _packed(np.repeat(array[:, :, None], 3, axis=2), path)
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
+        raise UnreadableFile(f"{path} has values that are not whole numbers, so it is not a label map.")
+    whole = array.astype(np.int64)
+    if int(whole.min(initial=0)) < 0 or int(whole.max(initial=0)) >= _COLOUR:
+        raise UnreadableFile(f"{path} has values below 0 or above 32 bits, so it is not a label map.")
+    return whole
+
+
+def _indexed(indices: NDArray[Any], table: NDArray[np.uint8], path: Path, colours: bool) -> NDArray[Any]:
+    """Indices (h, w) of a palette, its colours (h, w, 3), or its grey values where these tell the classes apart."""
+    used = np.unique(indices)
+    if used[-1] >= len(table):
+        raise UnreadableFile(f"{path} uses the colour {used[-1]} of a palette that has {len(table)}.")
+    if colours:
+        return table[indices]
+    grey = (table[used] == table[used, :1]).all() and len(np.unique(table[used, 0])) == len(used)
+    return table[:, 0][indices] if grey else indices
+
+
+def _packed(array: NDArray[Any], path: Path) -> NDArray[np.int64]:
+    """Colours (h, w, 3) of 8 bits as keys."""
+    if array.dtype != np.uint8:
+        raise UnreadableFile(f"{path} has colours of the type {array.dtype}; a label map has colours of 8 bits.")
+    wide = array.astype(np.int64)
+    return np.asarray(_COLOUR + (wide[:, :, 0] << 16 | wide[:, :, 1] << 8 | wide[:, :, 2]))
