@@ -1,8 +1,10 @@
-"""DICOM files: palette colours, modality and VOI tables, windows, compressed frames, the size of a pixel."""
+"""DICOM files: palette colours, modality and VOI tables, windows, compressed frames and videos, the size of a pixel."""
 
+import itertools
 import logging
 import math
 import struct
+import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from us43d.errors import ImageError, Us43dError
 from us43d.masks import read
-from us43d.pictures import levels, limits
+from us43d.pictures import levels, limits, video
 
 __all__ = ["Dicom"]
 
@@ -27,6 +29,8 @@ logging.getLogger("pydicom").addHandler(logging.NullHandler())  # the error says
 _FAR = 1e12
 #: Codes of the ultrasound region macro (DICOM PS3.3 C.8.5.5): 2D image, and centimetres per pixel.
 _FLAT, _CENTIMETRES = 1, 3
+#: Functional groups of enhanced multi-frame files that decide how a frame is shown (PS3.3 C.7.6.16.2).
+_SHOWING = ("FrameVOILUTSequence", "PixelValueTransformationSequence")
 
 
 class Dicom:
@@ -41,6 +45,7 @@ class Dicom:
         codecs.register()
         self.path = path
         self.remarks: list[str] = []
+        self._headers: dict[int, Any] = {}
         self.spacing: tuple[float, float] | None = None
         self.region: tuple[int, int, int, int] | None = None
         with warnings.catch_warnings(record=True) as deviations:
@@ -73,9 +78,13 @@ class Dicom:
         from PIL import Image
         from pydicom.errors import BytesLengthException
         from pydicom.pixels.utils import iter_pixels
+        from pydicom.uid import MPEGTransferSyntaxes
 
         from us43d.pictures import codecs
 
+        if self.header.file_meta.get("TransferSyntaxUID") in MPEGTransferSyntaxes:
+            yield from self._video(wanted)
+            return
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -83,11 +92,11 @@ class Dicom:
             plugin = "imagecodecs" if codecs.is_available(str(self.header.file_meta.get("TransferSyntaxUID"))) else ""
             indices = None if wanted is None else [wanted]
             arrays = iter_pixels(source, indices=indices, decoding_plugin=plugin)
-            while True:
+            for number in itertools.count(wanted or 0):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # deviations from the standard are among the remarks
                     array = next(arrays, None)
-                    frame = None if array is None else self._shown(array)
+                    frame = None if array is None else self._shown(array, number)
                 if frame is None:
                     return
                 yield frame
@@ -98,8 +107,65 @@ class Dicom:
             name = getattr(how, "name", "unknown transfer syntax")
             raise ImageError(f"The pixels of {self.path} cannot be read ({name}): {_said(error)}.") from error
 
-    def _shown(self, array: NDArray[Any]) -> NDArray[Any]:
-        """One frame as it is to be shown; values without window in their own type."""
+    def _video(self, wanted: int | None) -> Iterator[NDArray[np.uint8]]:
+        """Decode MPEG-2, H.264 or HEVC, which DICOM holds as one stream for all frames."""
+        import pydicom
+        from pydicom.encaps import generate_frames
+
+        rows, columns = int(self.header.Rows), int(self.header.Columns)
+        with tempfile.TemporaryDirectory(prefix="us43d-") as folder:
+            path = Path(folder) / "stream"
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # deviations from the standard are among the remarks
+                    path.write_bytes(
+                        b"".join(generate_frames(pydicom.dcmread(self.path).PixelData, number_of_frames=1))
+                    )
+                number = -1
+                for number, frame in enumerate(video.Video(path).read(None)):
+                    if frame.shape[:2] != (rows, columns):
+                        size = f"{frame.shape[1]} × {frame.shape[0]}"
+                        raise ImageError(f"Its frames have {size} pixels, but the file says {columns} × {rows}.")
+                    if wanted is None or number == wanted:
+                        yield frame
+                    if number == wanted:
+                        return
+            except Us43dError as error:
+                raise ImageError(f"The video in {self.path} cannot be read: {self._named(error.what, path)}") from error
+            except _DAMAGED as error:
+                raise ImageError(f"The video in {self.path} cannot be read: {_said(error)}.") from error
+        if number + 1 != self.count:
+            raise ImageError(f"{self.path} is damaged: {number + 1} of its {self.count} frames can be read.")
+
+    def _named(self, message: str, path: Path) -> str:
+        return message.replace(str(path), "its stream")
+
+    def _header(self, number: int) -> Any:
+        """The header of a frame: that of the file, overridden by the frame's functional groups."""
+        from pydicom import Dataset
+
+        shared, own = self._groups(number)
+        if not any(name in group for group in (shared, own) for name in _SHOWING):
+            return self.header
+        if number not in self._headers:
+            header = Dataset()
+            header.update(self.header)
+            for name in _SHOWING:
+                for item in (own.get(name) or shared.get(name) or ())[:1]:
+                    header.update(item)
+            self._headers = {number: header}
+        return self._headers[number]
+
+    def _groups(self, number: int) -> tuple[Any, Any]:
+        """(functional groups shared by all frames, those of one frame); empty ones where the file has none."""
+        from pydicom import Dataset
+
+        shared = self.header.get("SharedFunctionalGroupsSequence") or [Dataset()]
+        own = self.header.get("PerFrameFunctionalGroupsSequence") or []
+        return shared[0], own[number] if number < len(own) else Dataset()
+
+    def _shown(self, array: NDArray[Any], number: int) -> NDArray[Any]:
+        """Frame `number` as it is to be shown; values without window in their own type."""
         from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
         photometric = str(self.header.get("PhotometricInterpretation", ""))
@@ -112,32 +178,32 @@ class Dicom:
         if array.ndim == 3:
             single = read.common_channel(array)
             return array if single is None else single
-        shown = apply_modality_lut(array, self.header)
-        shown = self._windowed(shown)
+        header = self._header(number)
+        shown = self._windowed(apply_modality_lut(array, header), header)
         if photometric == "MONOCHROME1":
             shown = 255 - shown if shown.dtype == np.uint8 else -shown.astype(np.float64)
         return shown
 
-    def _windowed(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The values after the file's VOI table or first window, in 8 bits; unchanged where it has none."""
+    def _windowed(self, array: NDArray[Any], header: Any) -> NDArray[Any]:
+        """The values after the header's VOI table or first window, in 8 bits; unchanged where it has none."""
         from pydicom.pixels.processing import apply_voi_lut
 
-        if not any(self.header.get(name) for name in ("VOILUTSequence", "WindowCenter")):
+        if not any(header.get(name) for name in ("VOILUTSequence", "WindowCenter")):
             return array
         try:
-            if tables := self.header.get("VOILUTSequence"):
+            if tables := header.get("VOILUTSequence"):
                 ends = 0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1)
             else:
                 with np.errstate(over="ignore"):  # of a sigmoid
-                    low, high = apply_voi_lut(np.array([-_FAR, _FAR]), self.header)
+                    low, high = apply_voi_lut(np.array([-_FAR, _FAR]), header)
                 ends = float(low), float(high)
-            return levels.eight_bits(np.asarray(apply_voi_lut(array, self.header), np.float64), ends)
+            return levels.eight_bits(np.asarray(apply_voi_lut(array, header), np.float64), ends)
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             self.remarks.append(f"the window is not usable and was left out ({_said(error)})")
             return array
 
     def _geometry(self) -> None:
-        """Set spacing and region: of the largest 2D ultrasound region in cm, else the spacing from PixelSpacing."""
+        """Set spacing and region, of the largest 2D ultrasound region in cm; else the spacing from PixelSpacing."""
         regions = []
         for item in self.header.get("SequenceOfUltrasoundRegions") or ():
             units = item.get("PhysicalUnitsXDirection"), item.get("PhysicalUnitsYDirection")
@@ -156,8 +222,21 @@ class Dicom:
                 self.remarks.append("its ultrasound regions have different spacings; that of the largest is used")
             self.spacing = next((size for _, _, size in regions if size), None)  # type: ignore[assignment]
         if self.spacing is None and (rows_columns := self.header.get("PixelSpacing")):
-            y, x = (_positive(value, 1) for value in rows_columns)
-            self.spacing = (x, y) if x and y else None
+            self.spacing = _spacing(rows_columns)
+        if self.spacing is None:
+            self._frame_spacing()
+
+    def _frame_spacing(self) -> None:
+        """Set the spacing that all frames of an enhanced multi-frame file share."""
+        spacings = set()
+        for number in range(self.count or 1):
+            shared, own = self._groups(number)
+            measures = own.get("PixelMeasuresSequence") or shared.get("PixelMeasuresSequence") or ()
+            spacings.add(_spacing(measures[0].get("PixelSpacing")) if measures else None)
+        if len(spacings) == 1:
+            (self.spacing,) = spacings
+        else:
+            self.remarks.append("the spacing of its pixels differs between frames, so distances are given in pixels")
 
     def _inside(self, region: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
         """The region cut at the frame's border; None if it lies outside."""
@@ -186,6 +265,12 @@ class Dicom:
 
     def _class(self) -> str:
         return str(getattr(self.header.get("SOPClassUID"), "name", "unknown"))
+
+
+def _spacing(rows_columns: Any) -> tuple[float, float] | None:
+    """(x, y) mm of a PixelSpacing, which has rows first; None where it is missing or invalid."""
+    y, x = (_positive(value, 1) for value in rows_columns or (None, None))
+    return (x, y) if x and y else None
 
 
 def _positive(value: Any, factor: float) -> float | None:

@@ -102,11 +102,13 @@ def page(file: Any, index: int, path: Path, *, alpha: bool = False) -> NDArray[A
     _check(chosen, path)
     array = chosen.asarray(maxworkers=1)
     photometric, planes_apart = tifffile.PHOTOMETRIC(chosen.photometric).name, chosen.planarconfig == 2
-    colours = chosen.colormap if photometric == "PALETTE" else None
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * 255
     if array.ndim == 3 and planes_apart:
         array = np.moveaxis(array, 0, -1)
+    colours = chosen.colormap if photometric == "PALETTE" else None
+    if photometric == "SEPARATED":
+        array, photometric = _from_cmyk(array, chosen, path), "RGB"
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
     if colours is not None and array.ndim == 2 and int(array.max(initial=0)) < colours.shape[1]:
         return np.ascontiguousarray((colours >> 8).astype(np.uint8).T[array])
     more = array[:, :, -1:] if alpha and array.ndim == 3 and array.shape[2] in (2, 4) else None
@@ -120,6 +122,18 @@ def page(file: Any, index: int, path: Path, *, alpha: bool = False) -> NDArray[A
         raise UnreadableFile(f"{path} is a TIFF of the colour model {photometric} and the shape {array.shape}.")
     plain = np.ascontiguousarray(array[:, :, :3] if colour else array)
     return plain if more is None else np.concatenate([plain.reshape(*plain.shape[:2], -1), more], axis=2)
+
+
+def _from_cmyk(array: NDArray[Any], chosen: Any, path: Path) -> NDArray[np.uint8]:
+    """RGB of CMYK inks without a colour profile: (1 − ink) · (1 − black). Raises UnreadableFile for other inks."""
+    inks = chosen.tags.valueof("InkSet", 1)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] < 4 or inks != 1:
+        raise UnreadableFile(
+            f"{path} is a TIFF of printing inks ({array.dtype}, shape {array.shape}, ink set {inks}), of which only "
+            "8-bit CMYK is read. Save it as RGB or grey."
+        )
+    left = 255 - array[:, :, :4].astype(np.uint16)
+    return np.asarray((left[:, :, :3] * left[:, :, 3:] + 127) // 255, np.uint8)
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ __all__ = ["Video"]
 _MAGIC: tuple[tuple[int, bytes], ...] = (
     (8, b"AVI "), (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (0, b"\x1aE\xdf\xa3"),
     (0, b"\0\0\1\xba"), (0, b"\0\0\1\xb3"), (0, b"\x30\x26\xb2\x75"), (0, b"OggS"), (0, b"FLV"),
+    (0, b"\0\0\0\1"), (0, b"\x47\x40"),  # H.264 and HEVC without a container, MPEG transport streams
 )  # fmt: skip
 #: Endings of containers that count their frames; in others the count is estimated from the duration.
 _COUNTED = (".avi", ".mp4", ".mov", ".m4v")
