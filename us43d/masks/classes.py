@@ -100,9 +100,9 @@ def _indexed(indices: NDArray[Any], table: NDArray[np.uint8], path: Path, colour
     if used[-1] >= len(table):
         raise UnreadableFile(f"{path} uses the colour {used[-1]} of a palette that has {len(table)}.")
     if colours:
-        return table[indices]
+        return np.asarray(table[indices])
     grey = (table[used] == table[used, :1]).all() and len(np.unique(table[used, 0])) == len(used)
-    return table[:, 0][indices] if grey else indices
+    return np.asarray(table[:, 0][indices] if grey else indices)
 
 
 def _packed(array: NDArray[Any], path: Path) -> NDArray[np.int64]:
