@@ -139,7 +139,7 @@ def _placed(
     moved = matches - scale * points
     agree = (np.abs(moved - np.median(moved, axis=0)) <= _NEAR).all(axis=1)
     # A window with several matches is one witness.
-    witnesses = min(len(np.unique(points[agree], axis=0)), len(np.unique(matches[agree], axis=0)))
+    witnesses = min(_different(points[agree]), _different(matches[agree]))
     if witnesses < _VOTES:
         return None
     p, q = points[agree] + 0.5, matches[agree] + 0.5
@@ -155,6 +155,11 @@ def _placed(
     # From b (mirrored) to a: undo a's mirroring after, b's before.
     back = _mirror(mirroring, sizes[a]) @ np.linalg.inv(np.vstack([place, [0, 0, 1]])) @ _mirror(mirroring, sizes[b])
     return witnesses, Candidate(b, a, mirroring, back[:2])
+
+
+def _different(points: NDArray[np.float64]) -> int:
+    """Count different points (n, 2) of whole coordinates, as those of windows are."""
+    return len(set((points @ [SIDE, 1]).tolist()))
 
 
 def _mirror(mirroring: int, size: NDArray[np.float64]) -> NDArray[np.float64]:

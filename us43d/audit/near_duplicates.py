@@ -72,8 +72,10 @@ def search(
             if coarse.refined is not None:
                 refined.append(coarse.refined)
             if coarse.similar:
-                fine = align(images[candidate.a], images[candidate.b], candidate._replace(place=coarse.place))
-                refined.append(bool(fine.refined))
+                placed = candidate._replace(place=coarse.place)
+                fine = align(images[candidate.a], images[candidate.b], placed, refined=coarse.refined is True)
+                if fine.refined is not None:
+                    refined.append(fine.refined)
                 if fine.same:
                     return Match(candidate, fine), refined
         return None, refined

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from us43d import registry
-from us43d.audit.align import Candidate, align, in_pixels
+from us43d.audit.align import Alignment, Candidate, align, in_pixels
 from us43d.audit.findings import Findings
 from us43d.audit.hash_index import HashIndex, distance
 from us43d.audit.image_checks import Annotation, masks_outside
@@ -192,6 +192,25 @@ def test_what_ecc_cannot_refine_is_reported_and_other_errors_are_raised(
     monkeypatch.setattr(cv2, "findTransformECC", lambda *_: cv2.resize(np.zeros((0, 0)), (1, 1)))
     with pytest.raises(cv2.error):
         align(a, b, far)
+
+
+def test_images_that_differ_too_much_are_not_refined(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two frames of one anatomy, in the same place."""
+    scene = cv2.resize(rng.uniform(20, 180, (7, 9)), (256, 200), interpolation=cv2.INTER_CUBIC)
+    a, b = (np.clip(scene * speckle((200, 256), [], rng) / 100, 0, 255).astype(np.uint8) for _ in range(2))
+    monkeypatch.setattr(cv2, "findTransformECC", lambda *_: pytest.fail("refined"))
+    result = align(a, b, Candidate(0, 1, 0, np.eye(2, 3)), refined=True)
+    assert result.refined is None
+    assert not result.same
+
+
+@pytest.mark.parametrize(
+    ("overlap", "score", "same"),
+    [(1.0, 0.6, True), (0.9, 0.6, True), (0.9, 0.59, False), (0.79, 0.62, False), (0.79, 0.72, True),
+     (0.5, 0.79, False), (0.3, 0.8, True), (0.19, 1.0, False)],
+)  # fmt: skip
+def test_the_less_an_image_shows_the_better_it_must_agree(overlap: float, score: float, same: bool) -> None:
+    assert Alignment(np.eye(2, 3), score, 0.9, overlap, True).same == same
 
 
 @pytest.mark.parametrize(("bits", "least"), [(6, 0.999), (8, 0.99), (10, 0.97)])
