@@ -20,9 +20,9 @@ def read(raw: RawTree) -> Iterator[Sample]:
     stems = {key.rpartition(".")[0]: key for key in tree.glob("[AR]US/annotations/*/*.png")}
     images = [key for ending in ("png", "jpg", "jpeg") for key in tree.glob(f"[AR]US/images/*/*.{ending}")]
     for key in sorted(images):
-        source, _, part, name = key.split("/")
+        source, _, subset, name = key.split("/")
         stem = name.rpartition(".")[0]
-        mask = stems.get(f"{source}/annotations/{part}/{stem}")
+        mask = stems.get(f"{source}/annotations/{subset}/{stem}")
         painted = lazy(coloured, tree.path(mask)) if mask else None
         simulated = source.upper() == "AUS"
         yield Sample(
@@ -30,7 +30,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             image=tree.path(key),
             masks={label: lazy(masks.colour, painted, value, 0) for label, value in COLOURS.items()} if painted else {},
             group=f"AUS/{volume(stem)}" if simulated else "RUS",
-            split=PARTS.get(part.lower()),
+            split=PARTS.get(subset.lower()),
             tags={"origin": "simulated" if simulated else "real"},
             drop=None if mask else "no mask is published for this image",
         )
@@ -48,8 +48,8 @@ def coloured(path: Path) -> Any:
     strange = ~masks.colour(picture, NOTHING[0], 0)
     for known in (*NOTHING[1:], *COLOURS.values()):
         strange &= ~masks.colour(picture, known, 0)
-    found = int(strange.sum())
-    return Remarked(picture, (f"colours outside the code: {found} pixels, of no structure",)) if found else picture
+    count = int(strange.sum())
+    return Remarked(picture, (f"colours outside the code: {count} pixels, of no structure",)) if count else picture
 
 
 def read_real(raw: RawTree) -> Iterator[Sample]:

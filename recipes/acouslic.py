@@ -32,18 +32,18 @@ def read(raw: RawTree) -> Iterator[Sample]:
             if not (values := masks.label_values(masks.mha_frame(truth, n), truth)):
                 continue
             labelled, labels, sweep = True, lazy(masks.mha_frame, truth, n), n // SWEEP + 1
-            drawn = {label: value for label, value in VALUES.items() if value in values}
-            both = ("optimal and suboptimal in one frame",) if len(drawn) > 1 else ()
+            present = {label: value for label, value in VALUES.items() if value in values}
+            both = ("optimal and suboptimal in one frame",) if len(present) > 1 else ()
             yield Sample(
                 key=f"{key}#{n:04}",
                 image=lazy(masks.eight_bit, lazy(masks.mha_frame, image, n)),
-                masks={label: lazy(masks.equal, labels, value) for label, value in drawn.items()},
+                masks={label: lazy(masks.equal, labels, value) for label, value in present.items()},
                 group=group,
                 frame=n,
                 spacing_mm=(spacing[0], spacing[1]),
                 tags={"sweep": sweep, "direction": "transverse" if sweep <= 3 else "sagittal"}
-                | {"plane": next(iter(drawn), "").removeprefix("abdomen_")},
-                drop=None if len(drawn) == len(values) else "a label value is not described",
+                | {"plane": next(iter(present), "").removeprefix("abdomen_")},
+                drop=None if len(present) == len(values) else "a label value is not described",
                 remarks=remarks + both,
             )
         if not labelled:

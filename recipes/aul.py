@@ -13,12 +13,12 @@ OUTLINE_IS_LIVER = {"Malignant/229", "Malignant/306"}
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    for found in raw.glob("**/image/[0-9]*.jpg"):
-        *above, kind, _, name = found.split("/")
+    for key in raw.glob("**/image/[0-9]*.jpg"):
+        *above, kind, _, name = key.split("/")
         number = PurePath(name).stem
         folder = "/".join((*above, kind, "segmentation"))
-        drawn = {part: f"{folder}/{part}/{number}.json" for part in ("liver", "mass", "outline")}
-        shapes = {part: polygon(raw, file) for part, file in drawn.items() if raw.has(file)}
+        files = {label: f"{folder}/{label}/{number}.json" for label in ("liver", "mass", "outline")}
+        shapes = {label: polygon(raw, file) for label, file in files.items() if raw.has(file)}
         view, remarks = shapes.pop("outline", None), []
         if f"{kind}/{number}" in OUTLINE_IS_LIVER and view:
             shapes["liver"], view = shapes.get("liver", view), None
@@ -33,7 +33,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             remarks.append("no mass polygon")
         yield Sample(
             key=f"{kind}/image/{name}",
-            image=raw.path(found),
+            image=raw.path(key),
             masks=shapes,
             group=f"{kind}/{number}",
             tags={"diagnosis": kind.lower()},

@@ -21,17 +21,17 @@ MASK = re.compile(rf"data/([^/]+)/(?:.*/)?({'|'.join(LABELS)})/(?:.*/)?([^/]+)_(
 def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
     """threshold: pixels of the JPEG masks above it are inside."""
     tree = raw.at("data")
-    drawn: dict[tuple[str, str], dict[int, dict[str, list[Lazy]]]] = {}
+    outlines: dict[tuple[str, str], dict[int, dict[str, list[Lazy]]]] = {}
     for key in tree:
         if match := MASK.fullmatch(key):
             device, folder, video, frame = match.groups()
-            by_label = drawn.setdefault((device, video), {}).setdefault(int(frame), {})
+            by_label = outlines.setdefault((device, video), {}).setdefault(int(frame), {})
             mask = lazy(masks.above, lazy(masks.grey, tree.path(key)), threshold)
             by_label.setdefault(LABELS[folder.lower()], []).append(mask)
     tables = {device: table(tree, f"data/{device}/subjects_data.csv") for device in DESCRIBED}
     for key in tree.glob("data/*/videos/*.mp4"):
         device, video = key.split("/")[1], Path(key).stem
-        frames, path = drawn.get((device, video), {}), tree.path(key)
+        frames, path = outlines.get((device, video), {}), tree.path(key)
         listed = tables.get(device, {})
         if device in tables and video not in listed:
             raise MissingRawFile(f"data/{device}/subjects_data.csv in {raw.root} has no row with vid_name {video!r}.")

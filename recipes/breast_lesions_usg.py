@@ -20,9 +20,9 @@ _CLINICAL = (
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at(_FOLDER)
-    found = raw.glob(_TABLE)
+    tables = raw.glob(_TABLE)
     columns = ("Image_filename", "Mask_tumor_filename", "Mask_other_filename", "Classification", "BIRADS", "Pixel_size")
-    rows = raw.sheet(found[0], columns) if found else []
+    rows = raw.sheet(tables[0], columns) if tables else []
     cases = {row["Image_filename"].casefold(): row for row in rows}
     for key in (key for key in tree.glob(f"{_FOLDER}/case*.png") if "_" not in key.rpartition("/")[2]):
         row = cases.pop(key.rpartition("/")[2].casefold(), None)
@@ -34,12 +34,12 @@ def read(raw: RawTree) -> Iterator[Sample]:
 def _sample(tree: RawTree, key: str, row: Row | None) -> Sample:
     stem = key.removesuffix(".png")
     side = row.number("Pixel_size") * 10 if row and row["Pixel_size"] else None  # the table has centimetres
-    drawn = {}
+    structures = {}
     for label, column in (("tumor", "Mask_tumor_filename"), ("other", "Mask_other_filename")):
         names = set(tree.glob(f"{stem}_{label}*.png"))
         if row:  # which of them there must be
             names |= {f"{_FOLDER}/{name.strip()}" for name in row[column].split("&") if name.strip()}
-        drawn[label] = tuple(lazy(masks.nonzero, lazy(masks.grey, tree.path(mask))) for mask in sorted(names))
+        structures[label] = tuple(lazy(masks.nonzero, lazy(masks.grey, tree.path(mask))) for mask in sorted(names))
     tags: dict[str, str | int] = {}
     if row:
         tags = {"diagnosis": row["Classification"].lower(), "birads": row["BIRADS"]}
@@ -49,7 +49,7 @@ def _sample(tree: RawTree, key: str, row: Row | None) -> Sample:
     return Sample(
         key=key,
         image=tree.path(key),
-        masks=drawn,
+        masks=structures,
         group=stem.rpartition("/")[2],
         spacing_mm=(side, side) if side else None,
         tags=tags,

@@ -13,8 +13,8 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     for key in tree.glob("*/* Image.bmp"):
         mask = tree.path(f"{key[: -len('Image.bmp')]}Mask.tif")
         kind = key.partition("/")[0].lower()
-        drawn = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
-        yield Sample(key=key, image=tree.path(key), masks={kind: drawn}, tags={"diagnosis": kind})
+        lesion = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
+        yield Sample(key=key, image=tree.path(key), masks={kind: lesion}, tags={"diagnosis": kind})
 
 
 RECIPE = source(__name__, read, paper=partial(read, cut_at_150=True))

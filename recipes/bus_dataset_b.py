@@ -18,11 +18,11 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
         stem = name.removesuffix(".png")
         kind = kinds.get(int(stem)) if stem.isdigit() else None
         mask = tree.path(f"GT/{name}")
-        drawn = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
+        lesion = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
         yield Sample(
             key=key,
             image=tree.path(key),
-            masks={"breast_lesion": drawn},
+            masks={"breast_lesion": lesion},
             group=stem,
             tags={"diagnosis": kind} if kind else {},
         )

@@ -14,11 +14,11 @@ def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
     for folder in ("Benign", "Malignant"):
         for key in tree.glob(f"{folder}/images/*.png"):
             mask = tree.path(f"{folder}/masks/{key.rpartition('/')[2]}")
-            drawn = lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)
+            lesion = lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)
             yield Sample(
                 key=key,
                 image=tree.path(key),
-                masks={folder.lower(): drawn},
+                masks={folder.lower(): lesion},
                 fit="nearest",  # 0319.png: mask and image differ by one pixel
                 tags={"diagnosis": folder.lower()},
             )

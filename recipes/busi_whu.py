@@ -27,10 +27,10 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for key in raw.glob(f"**/{folder}/*.{ending.rpartition('.')[2]}"):
         top, _, name = key.rpartition(f"{folder}/")
         stem = name.rpartition(".")[0]
-        part = top.rstrip("/").rpartition("/")[2]
-        split = SPLITS.get(part.lower())
+        subset = top.rstrip("/").rpartition("/")[2]
+        split = SPLITS.get(subset.lower())
         yield Sample(
-            key=f"{part}/{name}" if split else name,
+            key=f"{subset}/{name}" if split else name,
             image=raw.path(key),
             masks={"tumour": lazy(masks.above, lazy(masks.grey, raw.path(f"{top}{masks_folder}/{stem}{ending}")), 127)},
             split=split,

@@ -17,10 +17,10 @@ def read(raw: RawTree, *, in_sector: bool = False) -> Iterator[Sample]:
     """in_sector: clear mask pixels where the image is exactly black."""
     tree = raw.at("database_nifti")
     split = {
-        patient: part
-        for name, part in PARTS.items()
-        for found in raw.glob(f"**/subgroup_{name}.txt")
-        for patient in raw.text(found).split()
+        patient: split_name
+        for name, split_name in PARTS.items()
+        for listing in raw.glob(f"**/subgroup_{name}.txt")
+        for patient in raw.text(listing).split()
     }
     for key in tree.glob("database_nifti/patient*/patient*_?CH_half_sequence.nii.gz"):
         folder, name = key.rsplit("/", 1)
@@ -33,11 +33,13 @@ def read(raw: RawTree, *, in_sector: bool = False) -> Iterator[Sample]:
         for frame in range(shape[2]):
             picture, labels = lazy(masks.nifti_frame, image, frame), lazy(masks.nifti_frame, truth, frame)
             phase = {info.get("ED"): "end-diastole", info.get("ES"): "end-systole"}.get(str(frame + 1), "between")
-            drawn: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
+            structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
             yield Sample(
                 key=f"{key}#{frame:03}",
                 image=picture,
-                masks={label: lazy(lit, picture, mask) for label, mask in drawn.items()} if in_sector else drawn,
+                masks={label: lazy(lit, picture, mask) for label, mask in structures.items()}
+                if in_sector
+                else structures,
                 group=patient,
                 split=split.get(patient),
                 frame=frame,

@@ -30,7 +30,7 @@ def read(raw: RawTree, *, paper: bool = False) -> Iterator[Sample]:
             "tags": {"site": site, "subject": person.rstrip("-0123456789"), "view": view},
         }
         image, label = tree.path(key), f"{key[: -len('_image.nii.gz')]}_label.nii.gz"
-        found, drop = dict[int, tuple[int, ...]](), "no labels are published for this video"
+        labelled, drop = dict[int, tuple[int, ...]](), "no labels are published for this video"
         if tree.has(label):
             drop = "no frame of this video is labelled"
             truth = tree.path(label)
@@ -40,24 +40,24 @@ def read(raw: RawTree, *, paper: bool = False) -> Iterator[Sample]:
             except MaskMismatch:
                 frames, drop = 0, "the labels have another shape than the video"
             every = ((n, masks.label_values(masks.nifti_frame(truth, n), truth)) for n in range(frames))
-            found = {n: values for n, values in every if values}
-        if not found:
+            labelled = {n: values for n, values in every if values}
+        if not labelled:
             yield Sample(key=f"{key}#0000", image=image, drop=drop, **facts)
             continue
-        names, remarks = _names(site, {value for values in found.values() for value in values})
-        for n, values in found.items():
+        names, remarks = _names(site, {value for values in labelled.values() for value in values})
+        for n, values in labelled.items():
             labels = lazy(masks.nifti_frame, truth, n)
             known = {name: value for name, value in names.items() if value in values}
-            drawn = {name: lazy(masks.turned, lazy(masks.equal, labels, value)) for name, value in known.items()}
+            structures = {name: lazy(masks.turned, lazy(masks.equal, labels, value)) for name, value in known.items()}
             if paper or site == OUTLINED:
                 fill = _filled if site == OUTLINED else masks.fill_holes
-                drawn = {name: lazy(fill, mask) for name, mask in drawn.items()}
+                structures = {name: lazy(fill, mask) for name, mask in structures.items()}
             strange = len(known) < len(values)
             few = paper and _labelled_part(masks.nifti_frame(truth, n), values) < 0.025
             yield Sample(
                 key=f"{key}#{n:04}",
                 image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, n))),
-                masks=drawn,
+                masks=structures,
                 frame=n,
                 drop="a label value is not described" if strange else "few labelled pixels" if few else None,
                 remarks=remarks,

@@ -11,19 +11,19 @@ PARTS: dict[str, Split] = {"Training": "train", "ValS": "val", "TS3": "test"}
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("Training/img")
-    for part, split in PARTS.items():
-        for key in tree.glob(f"{part}/img/*.png"):
+    for folder, split in PARTS.items():
+        for key in tree.glob(f"{folder}/img/*.png"):
             name = key.rpartition("/")[2]  # imgXXXX.png, or Image_X.png in TS3
             prefix, label = ("Image", "Label") if name.lower().startswith("image") else ("img", "label")
-            truth = tree.path(f"{part}/label/{label}{name[len(prefix) :]}")
+            truth = tree.path(f"{folder}/label/{label}{name[len(prefix) :]}")
             yield Sample(
                 key=key,
                 image=tree.path(key),
                 # Not `binary`: which of 1 and 255 stands for the artery, and whether edges are grey, is not published.
                 masks={"carotid_artery": lazy(masks.nonzero, lazy(masks.grey, truth))},
-                group=part,
+                group=folder,
                 split=split,
-                tags={"part": part},
+                tags={"part": folder},
             )
 
 

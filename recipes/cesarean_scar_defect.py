@@ -13,10 +13,10 @@ PARTS: tuple[Split, ...] = ("train", "val")
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("JPEGImages")
     # The lists name more images than the archive holds; the rest is passed over.
-    names = {part: set(tree.text(f"ImageSets/Segmentation/{part}.txt").split()) for part in PARTS}
+    names = {subset: set(tree.text(f"ImageSets/Segmentation/{subset}.txt").split()) for subset in PARTS}
     if both := sorted(names["train"] & names["val"]):
         raise RawDataError(f"The lists of train and val in {tree.root} both name {listed(both)}.")
-    split = {name: part for part in PARTS for name in names[part]}
+    split = {name: subset for subset in PARTS for name in names[subset]}
     for key in tree.glob("JPEGImages/*.jpg"):
         stem = key.rpartition("/")[2].removesuffix(".jpg")
         yield Sample(

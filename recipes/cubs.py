@@ -34,10 +34,10 @@ def numbers(tree: RawTree, key: str) -> list[list[float]]:
         lines = [[float(word.replace(",", ".")) for word in line.split()] for line in tree.text(key).splitlines()]
     except ValueError as error:
         raise UnreadableFile(f"{key} in {tree.root} does not hold numbers: {error}.") from error
-    found = [line for line in lines if line]
-    if not found or not all(abs(value) < FAR for line in found for value in line):
+    filled = [line for line in lines if line]
+    if not filled or not all(abs(value) < FAR for line in filled for value in line):
         raise UnreadableFile(f"{key} in {tree.root} is empty or holds numbers that are no pixels.")
-    return found
+    return filled
 
 
 def boundary(tree: RawTree, key: str) -> Points:

@@ -55,17 +55,17 @@ def _original(raw: RawTree) -> Iterator[Sample]:
 
 def _case(tree: RawTree, key: str) -> tuple[dict[str, list[tuple[tuple[float, float], ...]]], dict[str, str]]:
     """(image number → freehand contours, what is said of the nodule) of a case's XML file."""
-    found: dict[str, list[tuple[tuple[float, float], ...]]] = {}
+    outlines: dict[str, list[tuple[tuple[float, float], ...]]] = {}
     case = tree.xml(key)
     try:
         for mark in case.iter("mark"):
             for shape in json.loads(mark.findtext("svg") or "[]"):
                 points = tuple((float(point["x"]), float(point["y"])) for point in shape["points"])
-                found.setdefault((mark.findtext("image") or "").strip(), []).append(points)
+                outlines.setdefault((mark.findtext("image") or "").strip(), []).append(points)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableFile(f"{key} in {tree.root} is no DDTI case: {error}.") from error
     tags = {name: (case.findtext(name) or "").strip() for name in TAGS}
-    return found, {name: text for name, text in tags.items() if text}
+    return outlines, {name: text for name, text in tags.items() if text}
 
 
 RECIPE = source(__name__, read, paper=read_paper)

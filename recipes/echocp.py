@@ -33,13 +33,13 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
             if not (values := masks.label_values(masks.nifti_frame(truth, n), truth)):
                 continue
             labelled, labels = True, lazy(masks.nifti_frame, truth, n)
-            drawn = {name: lazy(masks.equal, labels, value) for name, value in CHAMBERS.items() if value in values}
+            structures = {name: lazy(masks.equal, labels, value) for name, value in CHAMBERS.items() if value in values}
             if merged:
-                drawn = {"chamber": lazy(masks.nonzero, labels)}
+                structures = {"chamber": lazy(masks.nonzero, labels)}
             yield Sample(
                 key=f"{key}#{n:04}",
                 image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, n))),
-                masks={name: lazy(masks.turned, mask) for name, mask in drawn.items()},
+                masks={name: lazy(masks.turned, mask) for name, mask in structures.items()},
                 group=patient,
                 frame=n,
                 tags=tags,

@@ -38,9 +38,9 @@ def traced(rows: Iterable[Row], whole: Callable[[float], int]) -> "array[float]"
     """The contour of one frame in whole pixels. The first row is the long axis, the others are chords from the apex down:
     one side runs along their first ends, the other back along their second. Rows keep the table's order."""
     chords = [[whole(row.number(name)) for name in ("X1", "Y1", "X2", "Y2")] for row in rows][1:]
-    there = [value for x, y, _, _ in chords for value in (x, y)]
+    coordinates = [value for x, y, _, _ in chords for value in (x, y)]
     back = [value for _, _, x, y in reversed(chords) for value in (x, y)]
-    return array("d", there + back)
+    return array("d", coordinates + back)
 
 
 def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[Sample]:
@@ -54,9 +54,9 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
         tracings.setdefault(name, []).append(Tracing(frame, traced(group, whole)))
     for key in tree.glob("Videos/*.avi"):
         name, path = Path(key).stem, tree.path(key)
-        row, found = listed[name], sorted(tracings.pop(name, ()))
-        largest = max((tracing.area for tracing in found), default=0.0)
-        for tracing in found or [Tracing(0, array("d"))]:
+        row, traced_frames = listed[name], sorted(tracings.pop(name, ()))
+        largest = max((tracing.area for tracing in traced_frames), default=0.0)
+        for tracing in traced_frames or [Tracing(0, array("d"))]:
             drop = None if len(tracing.points) > 2 else "no usable tracing is published for this video"
             if tracing.frame >= row.whole("NumberOfFrames"):
                 drop = "the traced frame is beyond the video's last"

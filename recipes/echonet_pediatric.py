@@ -21,7 +21,13 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     tree = raw.at(*VIEWS)
     listed = {view: tree.index(f"{view}/FileList.csv", "FileName", ("EF", *TAGS, "Split")) for view in VIEWS}
     traced = {view: _outlines(tree, view) for view in VIEWS}
-    numbers = {n for found in traced.values() for frames in found.values() for n in frames if not isinstance(n, str)}
+    numbers = {
+        n
+        for traced_frames in traced.values()
+        for frames in traced_frames.values()
+        for n in frames
+        if not isinstance(n, str)
+    }
     first = 0 if 0 in numbers else 1
     for view in VIEWS:
         folder = f"{view}/Videos/"
@@ -42,13 +48,13 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
             tags |= {"ef": row.number("EF")} if row["EF"] else {}
             tags |= {tag.lower(): row[tag] for tag in TAGS if row[tag]}
             frames = traced[view].get(name, {})
-            found = {n: points for n, points in frames.items() if not isinstance(n, str)}
-            if not found:
+            traced_frames = {n: points for n, points in frames.items() if not isinstance(n, str)}
+            if not traced_frames:
                 untraced = "no frame of this video is traced"
                 yield Sample(key=f"{key}#0000", image=path, tags=tags, drop=untraced, **facts)
                 continue
             length = masks.video_length(path)
-            for n, points in found.items():
+            for n, points in traced_frames.items():
                 index, drop, remarks = n - first, None, [f"frames of the table count from {first}"]
                 if index == length:
                     index, remarks = length - 1, [*remarks, "frame one beyond the last: the last is taken"]
@@ -70,14 +76,14 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
 
 def _outlines(tree: RawTree, view: str) -> Outlines:
     """Rows of one (video, frame) in the table's order are its outline; a missing phase is one row without points."""
-    found: dict[str, dict[int | str, list[tuple[float, float]]]] = {}
+    videos: dict[str, dict[int | str, list[tuple[float, float]]]] = {}
     for row in tree.rows(f"{view}/VolumeTracings.csv", ("FileName", "X", "Y", "Frame")):
-        frames = found.setdefault(row["FileName"], {})
+        frames = videos.setdefault(row["FileName"], {})
         if row["Frame"] in MISSING:
             frames[row["Frame"]] = []
         else:
             frames.setdefault(row.whole("Frame"), []).append((row.number("X"), row.number("Y")))
-    return {name: {n: tuple(points) for n, points in frames.items()} for name, frames in found.items()}
+    return {name: {n: tuple(points) for n, points in frames.items()} for name, frames in videos.items()}
 
 
 RECIPE = source(__name__, read, paper=partial(read, rule="touch"))

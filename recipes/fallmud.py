@@ -23,30 +23,30 @@ def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[
     for key in tree:
         if match := FILE.fullmatch(key):
             kind = match[2].lower().removesuffix("_masks")
-            found = files.setdefault((match[1], match[3]), {})
-            if kind in found:
-                raise RawDataError(f"{tree.path(found[kind])} and {tree.path(key)} are one thing twice.")
-            found[kind] = key
-    for (centre, stem), found in sorted(files.items()):
-        if "images" not in found:
+            by_kind = files.setdefault((match[1], match[3]), {})
+            if kind in by_kind:
+                raise RawDataError(f"{tree.path(by_kind[kind])} and {tree.path(key)} are one thing twice.")
+            by_kind[kind] = key
+    for (centre, stem), by_kind in sorted(files.items()):
+        if "images" not in by_kind:
             continue  # its masks are found to be unread, and the build says so
-        image = tree.path(found["images"])
-        drawn = {
-            label: lazy(masks.above, lazy(masks.grey, tree.path(found[label])), threshold)
+        image = tree.path(by_kind["images"])
+        structures = {
+            label: lazy(masks.above, lazy(masks.grey, tree.path(by_kind[label])), threshold)
             for label in LABELS
-            if label in found
+            if label in by_kind
         }
-        if "aponeurosis" in drawn:
-            drawn["aponeurosis"] = lazy(upright, drawn["aponeurosis"], lazy(masks.grey, image), centre)
-        missing = tuple(f"no {label} mask is published for this image" for label in LABELS if label not in drawn)
+        if "aponeurosis" in structures:
+            structures["aponeurosis"] = lazy(upright, structures["aponeurosis"], lazy(masks.grey, image), centre)
+        missing = tuple(f"no {label} mask is published for this image" for label in LABELS if label not in structures)
         drop = missing[0] if missing and both else None
         if len(missing) == len(LABELS):
             drop = "no mask is published for this image"
         number = re.search(r"\d+", stem)
         yield Sample(
-            key=_published(found["images"]),
+            key=_published(by_kind["images"]),
             image=image,
-            masks=drawn,
+            masks=structures,
             group=f"{centre} {int(number[0]) // BLOCK * BLOCK:05}" if number else centre,
             tags={"centre": centre},
             remarks=() if drop else missing,

@@ -18,20 +18,20 @@ def read(raw: RawTree, *, as_paper: bool = False) -> Iterator[Sample]:
     """as_paper: count pure white only, and open it with a square of 12 pixels."""
     tree = raw.at(*HALVES)
     for half, (label, behind) in HALVES.items():
-        images, drawn, split = dict[str, str](), dict[str, str](), dict[str, Split]()
+        images, outlines, split = dict[str, str](), dict[str, str](), dict[str, Split]()
         for key in tree.glob(f"{half}/**/*.png"):
             folder, _, name = key.rpartition("/")
             is_mask = "mask" in folder.lower() or name.endswith("_Annotation.png")
-            (drawn if is_mask else images)[name[:-4]] = key
-        for part in PARTS if images else ():
-            lines = tree.text(tree.one(f"{half}/*{part}.txt")).splitlines()
-            split |= {line.split()[0].rpartition("/")[2]: part for line in lines if line.strip()}
+            (outlines if is_mask else images)[name[:-4]] = key
+        for subset in PARTS if images else ():
+            lines = tree.text(tree.one(f"{half}/*{subset}.txt")).splitlines()
+            split |= {line.split()[0].rpartition("/")[2]: subset for line in lines if line.strip()}
         for name, key in sorted(images.items()):
             if f"{name}.png" not in split:
                 raise UnreadableFile(
                     f"{key} is in neither train.txt nor val.txt of {tree.prefix}{half} in {tree.root}."
                 )
-            mask = tree.path(drawn.get(name + behind, f"{half}/mask/{name}{behind}.png"))  # or missing, and so named
+            mask = tree.path(outlines.get(name + behind, f"{half}/mask/{name}{behind}.png"))  # or missing, and so named
             white = lazy(masks.equal, lazy(masks.grey, mask), 255)
             cut = lazy(masks.binary, mask)
             yield Sample(

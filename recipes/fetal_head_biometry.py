@@ -27,7 +27,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             name = key.rpartition("/")[2]
             truth = tree.path(painted.get(name, f"{group}/SegmentationClass/{name}"))
             classes = lazy(masks.colour_classes, lazy(masks.rgb, truth), (RED, cavum, BLUE))
-            rule, said = (HC18.match(name), "HC18") if group == DIVERSE else (PATIENT.search(name), "patient")
+            rule, pattern = (HC18.match(name), "HC18") if group == DIVERSE else (PATIENT.search(name), "patient")
             yield Sample(
                 key=f"{group}/{name}",
                 image=tree.path(key),
@@ -36,7 +36,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                     "csp": lazy(masks.equal, classes, 2),
                     "lateral_ventricle": lazy(masks.equal, classes, 3),
                 },
-                group=f"{said} {rule[1]}" if rule else "",
+                group=f"{pattern} {rule[1]}" if rule else "",
                 tags={"plane": group},
             )
 

@@ -19,12 +19,12 @@ def read(raw: RawTree, *, in_view: bool = False) -> Iterator[Sample]:
         picture = lazy(plane, tree.path(key))
         labels = lazy(masks.mha_frame, tree.path(key.replace("image_mha/", "label_mha/", 1)), 0)
         labels = lazy(masks.label_map, labels, tuple(VALUES.values()))
-        drawn: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
+        structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
         view = lazy(field_of_view, picture)
         yield Sample(
             key=key,
             image=picture,
-            masks={label: lazy(both, view, mask) for label, mask in drawn.items()} if in_view else drawn,
+            masks={label: lazy(both, view, mask) for label, mask in structures.items()} if in_view else structures,
             group="all",
         )
 

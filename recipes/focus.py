@@ -11,14 +11,14 @@ PARTS: dict[str, Split] = {"testing": "test", "training": "train", "validation":
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("training/images", "validation/images", "testing/images")
-    for part, split in PARTS.items():
-        for key in tree.glob(f"{part}/images/*.png"):
+    for folder, split in PARTS.items():
+        for key in tree.glob(f"{folder}/images/*.png"):
             stem = key.rpartition("/")[2].removesuffix(".png")
-            drawn = {label: tree.path(f"{part}/annfiles_mask/{stem}-{label}.png") for label in ("cardiac", "thorax")}
+            files = {label: tree.path(f"{folder}/annfiles_mask/{stem}-{label}.png") for label in ("cardiac", "thorax")}
             yield Sample(
                 key=key,  # numbers begin anew in every folder
                 image=tree.path(key),
-                masks={label: lazy(masks.binary, path) for label, path in drawn.items()},
+                masks={label: lazy(masks.binary, path) for label, path in files.items()},
                 split=split,
             )
 

@@ -13,9 +13,9 @@ UNLABELLED = "train/unlabeled_data"
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("train/labeled_data", "val/images", "test/images")
-    for part, split in PARTS.items():
-        for key in tree.glob(f"{part}/images/*.png"):
-            truth = tree.path(f"{part}/labels/{key.rpartition('/')[2]}")
+    for folder, split in PARTS.items():
+        for key in tree.glob(f"{folder}/images/*.png"):
+            truth = tree.path(f"{folder}/labels/{key.rpartition('/')[2]}")
             labels = lazy(masks.label_map, lazy(masks.grey, truth), tuple(VALUES.values()))
             yield Sample(
                 key=key,  # numbers begin anew in every folder

@@ -28,10 +28,10 @@ def read(raw: RawTree, *, apart: bool = False) -> Iterator[Sample]:
     for fold, name, image, annotations in _entries(tree):
         path = tree.path(f"usd514_jpeg_roi/images/{name}")
         instances: dict[str, list[Lazy | Polygon]] = {}
-        outlined = [each for each in annotations if each.polygons]
-        for each in outlined:
-            parts = [(points,) for points in each.polygons] if apart else [each.polygons]
-            instances.setdefault(each.label, []).extend(lazy(filled, path, part) for part in parts)
+        outlined = [annotation for annotation in annotations if annotation.polygons]
+        for annotation in outlined:
+            parts = [(points,) for points in annotation.polygons] if apart else [annotation.polygons]
+            instances.setdefault(annotation.label, []).extend(lazy(filled, path, polygon) for polygon in parts)
         anatomy = image.get("anatomy_id")
         yield Sample(
             key=f"usd514_jpeg_roi/images/{name}",
@@ -63,9 +63,9 @@ def _coco(tree: RawTree, key: str) -> dict[str, tuple[dict[str, Any], list[Annot
     try:
         content = tree.json(key)
         images = {image["id"]: (image, list[Annotation]()) for image in content["images"]}
-        for each in content["annotations"]:
-            polygons = tuple(_points(numbers) for numbers in each["segmentation"])
-            images[each["image_id"]][1].append(Annotation(LABELS[each["category_id"]], polygons))
+        for entry in content["annotations"]:
+            polygons = tuple(_points(numbers) for numbers in entry["segmentation"])
+            images[entry["image_id"]][1].append(Annotation(LABELS[entry["category_id"]], polygons))
         return {str(image["file_name"]): (image, annotations) for image, annotations in images.values()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableFile(f"{key} in {tree.root} is no COCO file of polygons: {error!r}.") from error

@@ -12,15 +12,15 @@ SIZE, CIRCUMFERENCE = "pixel size(mm)", "head circumference (mm)"
 
 def read(raw: RawTree) -> Iterator[Sample]:
     table = raw.index(raw.one("**/training_set_pixel_size_and_HC.csv"), "filename", (SIZE, CIRCUMFERENCE))
-    for found in raw.glob("**/*HC.png"):  # in training_set/, which some unpackers do not make
-        if "test_set/" in found:
+    for key in raw.glob("**/*HC.png"):  # in training_set/, which some unpackers do not make
+        if "test_set/" in key:
             continue
-        name = Path(found).name
+        name = Path(key).name
         pixel = table[name].number(SIZE)
         yield Sample(
             key=f"training_set/{name}",
-            image=raw.path(found),
-            masks={"fetal_head": lazy(masks.ellipse, lazy(masks.grey, raw.path(f"{found[:-4]}_Annotation.png")))},
+            image=raw.path(key),
+            masks={"fetal_head": lazy(masks.ellipse, lazy(masks.grey, raw.path(f"{key[:-4]}_Annotation.png")))},
             group=name.partition("_")[0],
             split="train",
             spacing_mm=(pixel, pixel),

@@ -24,16 +24,16 @@ def read(raw: RawTree) -> Iterator[Sample]:
             tree.index(f"{split}/seg/seg_info.csv", "filename", ("labeled_frame_index",)) if split == "test" else {}
         )
         frame_of = {key.removesuffix(".avi"): row["labeled_frame_index"] for key, row in listed.items()}
-        drawn = dict[str, dict[int, str]]()
+        mask_keys = dict[str, dict[int, str]]()
         for key in tree.glob(f"{split}/{pattern}"):
             if match := re.fullmatch(name, key.rpartition("/")[2], re.IGNORECASE):
                 frame = match[2] or frame_of.get(match[1], "").strip("[] ")
                 if not frame.isdecimal():
                     raise UnreadableFile(f"seg_info.csv in {tree.root} names no single frame for {key}.")
-                drawn.setdefault(match[1], {})[int(frame)] = key
+                mask_keys.setdefault(match[1], {})[int(frame)] = key
         for key in tree.glob(f"{split}/videos/*.avi"):
             video, path = key.rpartition("/")[2].removesuffix(".avi"), tree.path(key)
-            frames = drawn.pop(video, {})
+            frames = mask_keys.pop(video, {})
             if not frames:
                 drop = "no frame of this video is labelled"
                 yield Sample(key=f"{key}#0000", image=path, group=video, split=split, drop=drop)

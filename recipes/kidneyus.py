@@ -34,19 +34,19 @@ def read(raw: RawTree) -> Iterator[Sample]:
     if missing := sorted(set(images) - set(described)):
         raise UnreadableFile(f"{tree.path(TABLE)} has no row of {listed(missing)}.")
     for name, (key, number, rest) in sorted(images.items()):
-        drawn: dict[str, Lazy] = {}
+        structures: dict[str, Lazy] = {}
         for reader, prefix in READERS.items():
             capsule, regions = (
                 lazy(masks.grey, tree.path(f"labels/reviewed_masks_{reader}/{kind}/{name}"))
                 for kind in ("capsule", "regions")
             )
-            drawn[f"{prefix}capsule"] = lazy(masks.nonzero, capsule)
+            structures[f"{prefix}capsule"] = lazy(masks.nonzero, capsule)
             known = lazy(masks.label_map, regions, tuple(REGIONS.values()))
-            drawn |= {f"{prefix}{label}": lazy(masks.equal, known, value) for label, value in REGIONS.items()}
+            structures |= {f"{prefix}{label}": lazy(masks.equal, known, value) for label, value in REGIONS.items()}
         yield Sample(
             key=name,
             image=raw.path(key),
-            masks=drawn,
+            masks=structures,
             group=str(patient[rest]),
             spacing_mm=spacing.get(rest),
             tags=tags(described[name]),
@@ -57,16 +57,16 @@ def read(raw: RawTree) -> Iterator[Sample]:
 def tags(row: Row) -> dict[str, str | bool]:
     """What the first sonographer said of the image."""
     try:
-        said = json.loads(row["file_attributes"])
-        known = {name.lower(): str(said[name]) for name in ("Quality", "View") if said.get(name)}
-        return {**known, "transplant": "transplant" in str(said.get("Comments", "")).lower()}
+        attributes = json.loads(row["file_attributes"])
+        known = {name.lower(): str(attributes[name]) for name in ("Quality", "View") if attributes.get(name)}
+        return {**known, "transplant": "transplant" in str(attributes.get("Comments", "")).lower()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableFile(f"{row.where}: file_attributes is {row['file_attributes']!r}: {error}.") from error
 
 
 def spacings(raw: RawTree) -> dict[str, tuple[float, float]]:
     """Name without its number → (x, y) in mm, from the table of transducers, whose cm per pixel are 1 where unknown."""
-    found = {}
+    by_name = {}
     for row in raw.sheet(raw.one("**/OpenKidneyUltrasoundDataSet_TransducerInfo.xlsx"), ("Filename",)):
         # The headings begin like this; whether they go on, with a unit, was not seen.
         columns = [name for axis in "XY" for name in row if name.startswith(f"Physical Delta {axis}")]
@@ -74,8 +74,8 @@ def spacings(raw: RawTree) -> dict[str, tuple[float, float]]:
             raise UnreadableFile(f"{row.where}: there is no column Physical Delta X and Y, but {listed(row)}.")
         x, y = (row.number(name) if row[name] else 1 for name in columns)
         if x != 1 and y != 1:
-            found[row["Filename"].partition("_")[2]] = (10 * x, 10 * y)
-    return found
+            by_name[row["Filename"].partition("_")[2]] = (10 * x, 10 * y)
+    return by_name
 
 
 RECIPE = source(__name__, read)

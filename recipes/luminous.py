@@ -13,16 +13,16 @@ MASK = re.compile(r"Masks/(\d+_\d+)_Mask\d*\.tif", re.IGNORECASE)
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("B-mode")
-    drawn: dict[str, list[str]] = {}
+    mask_keys: dict[str, list[str]] = {}
     for key in tree.glob("Masks/*.tif"):
         if match := MASK.fullmatch(key):
-            drawn.setdefault(match[1], []).append(key)
+            mask_keys.setdefault(match[1], []).append(key)
     for key in tree.glob("B-mode/*.tif"):
         if (match := IMAGE.fullmatch(key)) is None:
             continue  # and the build says that the file was not read
         name, subject = match.groups()
         # One without a mask is asked for, and the error says so.
-        truths = map(tree.path, drawn.get(name, [f"Masks/{name}_Mask.tif"]))
+        truths = map(tree.path, mask_keys.get(name, [f"Masks/{name}_Mask.tif"]))
         yield Sample(
             key=key,
             image=tree.path(key),

@@ -12,17 +12,19 @@ VALUES = {"rib": 1, "pleural_line": 2, "a_line": 3, "b_line": 4, "b_line_conflue
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("train/images", "test/images")
     parts: tuple[Split, ...] = ("test", "train")
-    for part in parts:
-        for key in tree.glob(f"{part}/images/*.png"):
+    for folder in parts:
+        for key in tree.glob(f"{folder}/images/*.png"):
             name = key.rpartition("/")[2]
-            labels = lazy(masks.label_map, lazy(masks.grey, tree.path(f"{part}/masks/{name}")), tuple(VALUES.values()))
-            drawn: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
+            labels = lazy(
+                masks.label_map, lazy(masks.grey, tree.path(f"{folder}/masks/{name}")), tuple(VALUES.values())
+            )
+            structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
             yield Sample(
                 key=key,
                 image=tree.path(key),
-                masks=drawn,
+                masks=structures,
                 group=name.removesuffix(".png").rpartition("-F")[0],
-                split=part,
+                split=folder,
             )
 
 

@@ -22,17 +22,17 @@ class Slice(NamedTuple):
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    for each in slices(raw):
-        yield sample(each, lazy(masks.turned, each.picture), lazy(masks.turned, each.mask))
+    for section in slices(raw):
+        yield sample(section, lazy(masks.turned, section.picture), lazy(masks.turned, section.mask))
 
 
 def slices(raw: RawTree) -> Iterator[Slice]:
     tree = raw.at("train/micro_ultrasound_scans", "test/micro_ultrasound_scans")
-    for part in ("test", "train"):
-        for key in tree.glob(f"{part}/micro_ultrasound_scans/microUS_{part}_*.nii.gz"):
+    for subset in ("test", "train"):
+        for key in tree.glob(f"{subset}/micro_ultrasound_scans/microUS_{subset}_*.nii.gz"):
             number = key.removesuffix(".nii.gz").rpartition("_")[2]
             image = tree.path(key)
-            truth = tree.path(f"{part}/expert_annotations/expert_annotation_{part}_{number}.nii.gz")
+            truth = tree.path(f"{subset}/expert_annotations/expert_annotation_{subset}_{number}.nii.gz")
             frames, spacing = masks.nifti_pair(image, truth)
             for frame in range(frames):
                 picture = lazy(masks.eight_bit, lazy(masks.nifti_frame, image, frame))
@@ -40,24 +40,24 @@ def slices(raw: RawTree) -> Iterator[Slice]:
                 yield Slice(key, image, frames, frame, picture, mask, spacing)
 
 
-def sample(each: Slice, picture: Lazy, mask: Lazy) -> Sample:
-    part, number = each.key.removesuffix(".nii.gz").split("_")[-2:]
+def sample(section: Slice, picture: Lazy, mask: Lazy) -> Sample:
+    subset, number = section.key.removesuffix(".nii.gz").split("_")[-2:]
     return Sample(
-        key=f"{each.key}#{each.frame:03}",
+        key=f"{section.key}#{section.frame:03}",
         image=picture,
         masks={"prostate": mask},
-        group=f"{part}_{number}",  # numbers begin at 01 in both parts
-        split="test" if part == "test" else "train",
-        frame=each.frame,
-        spacing_mm=each.spacing,
+        group=f"{subset}_{number}",  # numbers begin at 01 in both parts
+        split="test" if subset == "test" else "train",
+        frame=section.frame,
+        spacing_mm=section.spacing,
     )
 
 
 def read_lit(raw: RawTree) -> Iterator[Sample]:
     """The mask cleared where the picture is exactly black."""
-    for each in slices(raw):
-        lit = lazy(_both, each.mask, lazy(masks.nonzero, each.picture))
-        yield sample(each, lazy(masks.turned, each.picture), lazy(masks.turned, lit))
+    for section in slices(raw):
+        lit = lazy(_both, section.mask, lazy(masks.nonzero, section.picture))
+        yield sample(section, lazy(masks.turned, section.picture), lazy(masks.turned, lit))
 
 
 def _both(one: Any, other: Any) -> Any:

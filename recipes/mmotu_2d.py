@@ -35,20 +35,20 @@ def read(raw: RawTree) -> Iterator[Sample]:
     except MissingFolder:  # the copy on GitHub has images/ and annotations/ at its top
         tree, top = raw.at("annotations"), ""
     split: dict[str, Split] = {}
-    for name, part in (("train", "train"), ("val", "test")):
-        for found in tree.glob(f"{top}{name}.txt"):
-            split |= dict.fromkeys(tree.text(found).split(), part)  # type: ignore[arg-type]
-    for found in tree.glob(f"{top}images/*.JPG"):
-        number = Path(found).stem
+    for name, split_name in (("train", "train"), ("val", "test")):
+        for key in tree.glob(f"{top}{name}.txt"):
+            split |= dict.fromkeys(tree.text(key).split(), split_name)  # type: ignore[arg-type]
+    for key in tree.glob(f"{top}images/*.JPG"):
+        number = Path(key).stem
         mask = f"{top}annotations/{number}.PNG"
-        yield sample(tree, f"OTU_2d/images/{number}.JPG", found, mask, split.get(number))
+        yield sample(tree, f"OTU_2d/images/{number}.JPG", key, mask, split.get(number))
     # The figshare deposit has other folders, and the split in their names.
-    for found in tree.glob("OTU_2d/test/image/*.JPG"):
-        folder = found.split("/")[0]
-        yield sample(tree, found, found, f"{folder}/test/label/black_write/{Path(found).stem}.PNG", "test")
-    for found in tree.glob("OTU_2d/train/train_image/*.JPG"):
-        folder = found.split("/")[0]
-        yield sample(tree, found, found, f"{folder}/train/train_label/label/{Path(found).stem}.PNG", "train")
+    for key in tree.glob("OTU_2d/test/image/*.JPG"):
+        folder = key.split("/")[0]
+        yield sample(tree, key, key, f"{folder}/test/label/black_write/{Path(key).stem}.PNG", "test")
+    for key in tree.glob("OTU_2d/train/train_image/*.JPG"):
+        folder = key.split("/")[0]
+        yield sample(tree, key, key, f"{folder}/train/train_label/label/{Path(key).stem}.PNG", "train")
 
 
 RECIPE = source(__name__, read)

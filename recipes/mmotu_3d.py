@@ -19,11 +19,15 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("OTU_3d", "OTU_CEUS")
     pictures = tree.glob("OTU_3d/images/*.JPG")
     lists: dict[Split, str] = {"train": "train.txt", "test": "val.txt"} if pictures else {}
-    split = {number: part for part, name in lists.items() for number in tree.text(tree.one(f"OTU_3d/{name}")).split()}
-    for found in pictures:
-        folder, number = found.split("/")[0], Path(found).stem
+    split = {
+        number: split_name
+        for split_name, name in lists.items()
+        for number in tree.text(tree.one(f"OTU_3d/{name}")).split()
+    }
+    for image in pictures:
+        folder, number = image.split("/")[0], Path(image).stem
         if number not in split:
-            raise UnreadableFile(f"{folder}/train.txt and val.txt in {tree.root} do not list {found}.")
+            raise UnreadableFile(f"{folder}/train.txt and val.txt in {tree.root} do not list {image}.")
         coloured, binary = (f"{folder}/annotations/{number}{ending}.PNG" for ending in ("", "_binary"))
         if tree.has(binary):
             mask = lazy(masks.binary, tree.path(binary))
@@ -31,11 +35,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
         else:
             mask = lazy(painted, lazy(masks.rgb, tree.path(coloured)))
         key = f"OTU_3d/images/{number}.JPG"
-        yield Sample(key=key, image=tree.path(found), masks={"ovarian_lesion": mask}, split=split[number])
+        yield Sample(key=key, image=tree.path(image), masks={"ovarian_lesion": mask}, split=split[number])
     # The figshare deposit has other folders and no lists.
-    for found in tree.glob("OTU_CEUS/image/*.JPG"):
-        mask = lazy(painted, lazy(masks.rgb, tree.path(f"{found.split('/')[0]}/label/{Path(found).stem}.PNG")))
-        yield Sample(key=found, image=tree.path(found), masks={"ovarian_lesion": mask})
+    for image in tree.glob("OTU_CEUS/image/*.JPG"):
+        mask = lazy(painted, lazy(masks.rgb, tree.path(f"{image.split('/')[0]}/label/{Path(image).stem}.PNG")))
+        yield Sample(key=image, image=tree.path(image), masks={"ovarian_lesion": mask})
 
 
 RECIPE = source(__name__, read)

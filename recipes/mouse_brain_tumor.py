@@ -13,14 +13,14 @@ FRAME = re.compile(r"(\d+)_?img\.png$", re.IGNORECASE)
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    drawn = dict[str, list[str]]()
+    mask_keys = dict[str, list[str]]()
     for key in raw.glob("**/Masks/*_mask.png"):  # <image>_mask.png or <image>_<reader>_mask.png
         stem = re.sub(r"(img)(_[^/]*)?_mask\.png$", r"\1", key, flags=re.IGNORECASE)
-        drawn.setdefault(stem.replace("/Masks/", "/Images/").lower(), []).append(key)
+        mask_keys.setdefault(stem.replace("/Masks/", "/Images/").lower(), []).append(key)
     for key in raw.glob("**/Images/*.png"):
         recording, _, name = key.split("/")[-3:]
         stem, number = key.removesuffix(".png"), FRAME.search(name)
-        files = drawn.get(stem.lower(), [f"{stem.replace('/Images/', '/Masks/')}_mask.png"])
+        files = mask_keys.get(stem.lower(), [f"{stem.replace('/Images/', '/Masks/')}_mask.png"])
         soft = [lazy(masks.grey, raw.path(file)) for file in files]
         yield Sample(
             key=f"{recording}/{name}",

@@ -14,9 +14,9 @@ from .microseg import read, sample, slices
 
 def read_as_published(raw: RawTree) -> Iterator[Sample]:
     """Rows flipped only; the mask cleared where a whole line of voxels along an axis is black."""
-    for each in slices(raw):
-        lit = lazy(in_lit_lines, each.image, each.frames, each.frame, each.mask)
-        yield sample(each, lazy(_flipped, each.picture), lazy(_flipped, lit))
+    for section in slices(raw):
+        lit = lazy(in_lit_lines, section.image, section.frames, section.frame, section.mask)
+        yield sample(section, lazy(_flipped, section.picture), lazy(_flipped, lit))
 
 
 def in_lit_lines(image: Path, frames: int, frame: int, mask: Any) -> Any:

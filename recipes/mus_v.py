@@ -12,11 +12,11 @@ PARTS: dict[str, Split] = {"train": "train", "valid": "val"}
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("Videos")
-    for part, split in PARTS.items():
-        for key in tree.glob(f"Videos/{part}/*.png"):
+    for folder, split in PARTS.items():
+        for key in tree.glob(f"Videos/{folder}/*.png"):
             name = key.rpartition("/")[2]
             flat = f"Annotations/{name}"  # one public program reads it so; the authors' has the folders
-            truth = tree.path(flat if tree.has(flat) else f"Annotations/{part}/{name}")
+            truth = tree.path(flat if tree.has(flat) else f"Annotations/{folder}/{name}")
             labels = lazy(masks.label_map, lazy(masks.grey, truth), tuple(VALUES.values()))
             clip, _, number = name.removesuffix(".png").rpartition("_")
             yield Sample(

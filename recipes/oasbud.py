@@ -62,8 +62,8 @@ def b_mode(path: Path, name: str) -> Any:
 
 def outlined(path: Path, name: str) -> Any:
     """The lesion in the rows of the B-mode image, taken at one of the two middle samples of a row."""
-    drawn = masks.mat_array(path, name)
-    return masks.nonzero(drawn[SAMPLES // 2 : len(drawn) // SAMPLES * SAMPLES : SAMPLES])
+    outline = masks.mat_array(path, name)
+    return masks.nonzero(outline[SAMPLES // 2 : len(outline) // SAMPLES * SAMPLES : SAMPLES])
 
 
 RECIPE = source(__name__, read)

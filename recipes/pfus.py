@@ -28,14 +28,14 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 def outlines(tree: RawTree, key: str) -> dict[str, list[Polygon]]:
     """Label → outlines of a frame; they may overlap, and each is one annotation."""
-    drawn: dict[str, list[Polygon]] = {}
+    polygons: dict[str, list[Polygon]] = {}
     try:
         for entry in tree.json(key):
             points = tuple((float(x), float(y)) for x, y in entry["pol"])
-            drawn.setdefault(LABELS[entry["label"]], []).append(Polygon(points))
+            polygons.setdefault(LABELS[entry["label"]], []).append(Polygon(points))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UnreadableFile(f"{key} in {tree.root} does not hold the outlines of a frame: {error!r}.") from error
-    return drawn
+    return polygons
 
 
 RECIPE = source(__name__, read)

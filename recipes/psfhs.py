@@ -16,10 +16,10 @@ def read(raw: RawTree) -> Iterator[Sample]:
         name = key.rpartition("/")[2]
         labels = lazy(masks.mha_frame, tree.path(f"label_mha/{name}"), 0)
         labels = lazy(masks.label_map, labels, tuple(VALUES.values()))
-        drawn: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
+        structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
         path = tree.path(key)
         planes = (lazy(masks.eight_bit, lazy(masks.mha_frame, path, plane)) for plane in range(3))
-        yield Sample(key=key, image=lazy(coloured, *planes), masks=drawn)
+        yield Sample(key=key, image=lazy(coloured, *planes), masks=structures)
 
 
 def coloured(*planes: Any) -> Any:

@@ -17,11 +17,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
             continue  # a mask, or a file that the build then names
         case, phase = match[1].capitalize(), match[2]
         label, suffix = ("tumour", "tumor") if phase == "before" else ("cavity", "resection")
-        image, found = raw.path(key), places.get(f"{case}-US-{phase}-{suffix}.nii.gz".lower())
+        image, mask_key = raw.path(key), places.get(f"{case}-US-{phase}-{suffix}.nii.gz".lower())
         stem, shown, tags = f"{case}-US-{phase}", list[int](), {"phase": phase}
         drop = "no mask is published for this volume"
-        if found:
-            truth = raw.path(found)
+        if mask_key:
+            truth = raw.path(mask_key)
             raw.use(truth)
             frames, spacing = masks.nifti_pair(image, truth)
             shown = [n for n in range(frames) if masks.nifti_frame(truth, n).any()]

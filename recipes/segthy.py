@@ -23,11 +23,13 @@ def read(raw: RawTree) -> Iterator[Sample]:
         frames, spacing = masks.nifti_pair(image, truth)
         for frame in range(frames):
             labels = lazy(logged, lazy(masks.turned, lazy(masks.nifti_frame, truth, frame)))
-            drawn: dict[str, Lazy] = {label: lazy(masks.equal, labels, *values) for label, values in VALUES.items()}
+            structures: dict[str, Lazy] = {
+                label: lazy(masks.equal, labels, *values) for label, values in VALUES.items()
+            }
             yield Sample(
                 key=f"{key}#{frame:04}",
                 image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, frame))),
-                masks=drawn,
+                masks=structures,
                 group=volunteer,
                 frame=frame,
                 spacing_mm=spacing,

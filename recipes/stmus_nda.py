@@ -17,18 +17,18 @@ def read(raw: RawTree) -> Iterator[Sample]:
     folders, parts = defaultdict[str, int](int), defaultdict[str, set[Split]](set)
     for key in images:
         folders[key.rpartition("/")[2]] += 1
-    for part in PARTS:
-        for key in tree.glob(f"Segmentation_models/data/MuscleCNN/{part}/*.png"):
-            parts[key.rpartition("/")[2]].add(part)
+    for subset in PARTS:
+        for key in tree.glob(f"Segmentation_models/data/MuscleCNN/{subset}/*.png"):
+            parts[key.rpartition("/")[2]].add(subset)
     for key in images:
         muscle, condition, _, name = key.split("/")
-        found = parts[name] if folders[name] == 1 else set()
-        unclear = bool(parts[name]) and len(found) != 1
+        official = parts[name] if folders[name] == 1 else set()
+        unclear = bool(parts[name]) and len(official) != 1
         yield Sample(
             key=key,
             image=tree.path(key),
             masks={MUSCLES[muscle.upper()]: lazy(masks.binary, tree.path(f"{muscle}/{condition}/Masks/{name}"))},
-            split=None if unclear or not found else next(iter(found)),
+            split=None if unclear or not official else next(iter(official)),
             tags={"muscle": muscle.upper(), "condition": condition.lower()},
             remarks=("official split unclear: the file name is not unique",) if unclear else (),
         )

@@ -14,8 +14,8 @@ def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
     for key in tree.glob("Hospital/Test_Image_*.png"):
         number = key.removesuffix(".png").rpartition("_")[2]
         mask = tree.path(f"Hospital/mask_{number}.png")
-        drawn = lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)
-        yield Sample(key=key, image=tree.path(key), masks={"breast_lesion": drawn}, fit="nearest")
+        lesion = lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)
+        yield Sample(key=key, image=tree.path(key), masks={"breast_lesion": lesion}, fit="nearest")
 
 
 RECIPE = source(__name__, read, paper=partial(read, solid=True))

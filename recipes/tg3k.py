@@ -20,19 +20,19 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
         for key in frames:
             name = key.rpartition("/")[2]
             mask = tree.path(f"tg3k/thyroid-mask/{name}")
-            drawn = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
+            nodule = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
             yield Sample(
                 key=key,
                 image=tree.path(key),
-                masks={"thyroid_gland": drawn},
+                masks={"thyroid_gland": nodule},
                 group=f"run{run:02}",
                 tags={"official_val": int(name.removesuffix(".jpg")) in validation},
             )
 
 
-def _numbers(tree: RawTree, key: str, part: str) -> set[int]:
+def _numbers(tree: RawTree, key: str, subset: str) -> set[int]:
     try:
-        return {int(number) for number in tree.json(key)[part]}
+        return {int(number) for number in tree.json(key)[subset]}
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableFile(f"{key} in {tree.root} is no split file: {error!r}.") from error
 

@@ -38,14 +38,14 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 def groups(clips: Iterable[Row]) -> dict[str, str]:
     """Clip → the first of its group: clips that follow one another by number and have one age and sex."""
-    found: dict[str, str] = {}
+    patients: dict[str, str] = {}
     before = first = None
     for row in sorted(clips, key=number):
         person = (row.number("age"), row["sex"])
         if person != before:
             before, first = person, row["annot_id"]
-        found[row["annot_id"]] = str(first)
-    return found
+        patients[row["annot_id"]] = str(first)
+    return patients
 
 
 def number(row: Row) -> int:

@@ -14,17 +14,17 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("tn3k/test-image", "tn3k/trainval-image")
     fold = "tn3k/tn3k-trainval-fold0.json"
     validation = set(_validation(tree, fold)) if tree.has(fold) else set()
-    labels = {part: _labels(tree, part) for part in ("test", "trainval")}
+    labels = {subset: _labels(tree, subset) for subset in ("test", "trainval")}
     for key in tree.glob("tn3k/*-image/*.jpg"):
-        part, name = key.split("/")[1].removesuffix("-image"), key.rpartition("/")[2]
+        subset, name = key.split("/")[1].removesuffix("-image"), key.rpartition("/")[2]
         number = name.removesuffix(".jpg")
         held_out = number.isdecimal() and int(number) in validation
-        label = labels.get(part, {}).get(name)
+        label = labels.get(subset, {}).get(name)
         yield Sample(
             key=key,
             image=tree.path(key),
-            masks={"thyroid_nodule": lazy(masks.binary, tree.path(f"tn3k/{part}-mask/{name}"))},
-            split="test" if part == "test" else "val" if held_out else "train" if validation else None,
+            masks={"thyroid_nodule": lazy(masks.binary, tree.path(f"tn3k/{subset}-mask/{name}"))},
+            split="test" if subset == "test" else "val" if held_out else "train" if validation else None,
             tags={"diagnosis": ("benign", "malignant")[int(label)]} if label in {"0", "1"} else {},
         )
 
@@ -36,9 +36,9 @@ def _validation(tree: RawTree, key: str) -> list[int]:
         raise UnreadableFile(f"{key} in {tree.root} is no fold file: {error!r}.") from error
 
 
-def _labels(tree: RawTree, part: str) -> dict[str, str]:
+def _labels(tree: RawTree, subset: str) -> dict[str, str]:
     """The benign/malignant table of a part, which has no header; the GitHub copy lacks it."""
-    key = f"tn3k/label4{part}.csv"
+    key = f"tn3k/label4{subset}.csv"
     rows = csv.reader(io.StringIO(tree.text(key) if tree.has(key) else ""))
     return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
 

@@ -33,7 +33,7 @@ def outlines(tree: RawTree, key: str) -> dict[str, list[Lazy]]:
 
     They are as large as the file says of its image, so that an image of another size is an error.
     """
-    found: dict[str, list[Lazy]] = {}
+    by_label: dict[str, list[Lazy]] = {}
     try:
         content = tree.json(key, ("utf-8-sig", "gbk"))
         size = (int(content["imageHeight"]), int(content["imageWidth"]))
@@ -45,12 +45,12 @@ def outlines(tree: RawTree, key: str) -> dict[str, list[Lazy]]:
             points = tuple((float(x), float(y)) for x, y in shape["points"])
             if len(points) < 3 or not all(map(math.isfinite, sum(points, ()))):
                 raise ValueError(f"a polygon has the points {points}")
-            found.setdefault(str(shape["label"]), []).append(lazy(masks.fill_polygon, points, size))
+            by_label.setdefault(str(shape["label"]), []).append(lazy(masks.fill_polygon, points, size))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableFile(f"{tree.path(key)} is no LabelMe file of polygons: {error}.") from error
-    if unknown := set(found) - set(RECIPE.labels):
+    if unknown := set(by_label) - set(RECIPE.labels):
         raise UnreadableFile(f"{tree.path(key)} has the labels {unknown}, which nobody has explained.")
-    return found
+    return by_label
 
 
 RECIPE = source(__name__, read)

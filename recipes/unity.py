@@ -16,24 +16,24 @@ def read(raw: RawTree) -> Iterator[Sample]:
     places = {key.rpartition("/")[2]: key for key in raw.glob("**/png-cache/**/*.png")}
     splits = {name: split for file, split in PARTS.items() for name in labels(raw, file)}
     for name, entry in sorted(labels(raw, "labels-all.json").items()):
-        drawn = tuple(outlines(name, entry))
+        curves = tuple(outlines(name, entry))
         clip, _, number = name.removesuffix(".png").rpartition("-")
         yield Sample(
             key=name,
             image=raw.path(places.get(name, f"png-cache/{name}")),
-            masks={"left_ventricle": drawn} if drawn else {},
+            masks={"left_ventricle": curves} if curves else {},
             group=clip or name,
             split=splits.get(name),
             frame=int(number) if number.isdecimal() else None,
-            drop=None if drawn else "the endocardial curve is not drawn",
+            drop=None if curves else "the endocardial curve is not drawn",
         )
 
 
 def labels(raw: RawTree, file: str) -> dict[str, Any]:
-    found = raw.json(raw.one(f"**/{file}"))
-    if not isinstance(found, dict):
+    content = raw.json(raw.one(f"**/{file}"))
+    if not isinstance(content, dict):
         raise UnreadableFile(f"{file} in {raw.root} holds no table of images.")
-    return found
+    return content
 
 
 def outlines(name: str, entry: Any) -> Iterator[Polygon]:

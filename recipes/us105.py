@@ -19,16 +19,16 @@ NAME = re.compile(r"(\d+)([ _].+)?\.png", re.IGNORECASE)
 def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
     """solid: count pure white only, not the grey edge above half range."""
     images, outlines = dict[int, str](), dict[int, str]()
-    for found in raw.glob("**/*.png"):
-        if match := NAME.fullmatch(found.rpartition("/")[2]):
-            (outlines if match[2] else images)[int(match[1])] = found
-    for number, found in sorted(images.items()):
+    for key in raw.glob("**/*.png"):
+        if match := NAME.fullmatch(key.rpartition("/")[2]):
+            (outlines if match[2] else images)[int(match[1])] = key
+    for number, key in sorted(images.items()):
         if number not in outlines:
-            raise MissingRawFile(f"{found} in {raw.root} has no mask: '{number:03} G man.png' is missing.")
+            raise MissingRawFile(f"{key} in {raw.root} has no mask: '{number:03} G man.png' is missing.")
         mask = raw.path(outlines[number])
         yield Sample(
             key=f"105 US Images/{number:03}.png",
-            image=raw.path(found),
+            image=raw.path(key),
             masks={"tumor": lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)},
             fit="nearest",
         )

@@ -12,12 +12,12 @@ NAME = re.compile(r"(?:.*/)?((\d+)_\d+)\.tif", re.IGNORECASE)
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    for found in raw.glob("**/[0-9]*.tif"):
-        if match := NAME.fullmatch(found):
-            mask = f"{found[:-4]}_mask{found[-4:]}"
+    for key in raw.glob("**/[0-9]*.tif"):
+        if match := NAME.fullmatch(key):
+            mask = f"{key[:-4]}_mask{key[-4:]}"
             yield Sample(
                 key=f"train/{match[1]}.tif",
-                image=raw.path(found),
+                image=raw.path(key),
                 masks={"cervical_nerves": lazy(masks.binary, raw.path(mask))},
                 group=match[2],
                 split="train",

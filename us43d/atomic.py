@@ -84,7 +84,7 @@ def denied(path: Path) -> str:
         return f"the folder {path} may not be listed"
     if path.exists() and not _may(path, os.R_OK):
         return f"the file {path} may not be read"
-    nearest = next((each for each in (path, *path.parents) if each.exists()), path)
+    nearest = next((ancestor for ancestor in (path, *path.parents) if ancestor.exists()), path)
     return "" if _may(nearest, os.W_OK) else f"{nearest} may not be written to"
 
 

@@ -19,10 +19,10 @@ ULTRASAM = """@article{meyer2026ultrasam,
 
 def key(entry: str) -> str:
     """The key of a BibTeX entry. Raises ValueError if it has none."""
-    found = re.match(r"\s*@\w+\s*\{\s*([^,\s]+)\s*,", entry)
-    if found is None:
+    match = re.match(r"\s*@\w+\s*\{\s*([^,\s]+)\s*,", entry)
+    if match is None:
         raise ValueError(f"no BibTeX entry: {entry[:40]!r}")
-    return found.group(1)
+    return match.group(1)
 
 
 def bibtex(citations: Iterable[Citation]) -> str:

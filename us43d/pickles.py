@@ -203,7 +203,7 @@ class _Machine:
 def _hashable(key: Any) -> Any:
     """A key whose hash is found at once: tuples of tuples can make it take for ever."""
     plain = isinstance(key, (*_SCALARS, Inert))
-    flat = isinstance(key, tuple) and len(key) <= _MOST_AXES and all(isinstance(part, _SCALARS) for part in key)
+    flat = isinstance(key, tuple) and len(key) <= _MOST_AXES and all(isinstance(item, _SCALARS) for item in key)
     if not (plain or flat):
         raise PickleError(f"has a {type(key).__name__} for a key")
     return key

@@ -131,8 +131,8 @@ def _separator(text: str, table: str, columns: tuple[str, ...], sep: str) -> str
 
 def missing_columns(header: Iterable[str], columns: Iterable[str]) -> list[str]:
     """The columns that a header lacks, whatever the case of its letters."""
-    there = {name.casefold() for name in header}
-    return [column for column in columns if column.casefold() not in there]
+    present = {name.casefold() for name in header}
+    return [column for column in columns if column.casefold() not in present]
 
 
 def sheet(data: bytes, table: str, columns: Iterable[str]) -> list[Row]:

@@ -50,18 +50,18 @@ def _pattern(glob: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     Every wildcard is a group, between the literals: `literals[0] + group 1 + literals[1] + …` is the path.
     """
     expression, literals = [], [""]
-    for part in re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", glob):
-        if part == "**/":
+    for token in re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", glob):
+        if token == "**/":
             expression.append("((?:.*/)?)")
-        elif part == "*":
+        elif token == "*":
             expression.append("([^/]*)")
-        elif part == "?":
+        elif token == "?":
             expression.append("([^/])")
-        elif part.startswith("[") and part.endswith("]"):
-            expression.append(f"({part.replace('[!', '[^')})")
+        elif token.startswith("[") and token.endswith("]"):
+            expression.append(f"({token.replace('[!', '[^')})")
         else:
-            expression.append(re.escape(part))
-            literals[-1] += part
+            expression.append(re.escape(token))
+            literals[-1] += token
             continue
         literals.append("")
     return re.compile("".join(expression) + r"\Z", re.IGNORECASE), tuple(literals)
@@ -296,12 +296,12 @@ class RawTree:
 
         Raises UnreadableFile where a value comes twice, and MissingRawFile when one is asked for that is not there.
         """
-        found = _Index(f"{self.prefix}{key} in {self.root}", by)
+        table = _Index(f"{self.prefix}{key} in {self.root}", by)
         for row in self.rows(key, (by, *columns), sep=sep, encodings=encodings):
-            if row[by] in found:
-                raise UnreadableFile(f"{found.table} has two rows with {by} {row[by]!r}.")
-            found[row[by]] = row
-        return found
+            if row[by] in table:
+                raise UnreadableFile(f"{table.table} has two rows with {by} {row[by]!r}.")
+            table[row[by]] = row
+        return table
 
     def sheet(self, key: str, columns: Iterable[str]) -> list[Row]:
         """Rows of the first sheet of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".

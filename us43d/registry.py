@@ -94,12 +94,12 @@ def look_up(name: str, home: Home | None = None) -> Facts:
 
 def find(name: str, home: Home | None = None) -> Recipe:
     """The recipe of the source a user means. Raises UnknownName as `look_up` does."""
-    found = look_up(name, home)
-    if not found.private:
-        return recipe(found.slug)
+    slug = look_up(name, home)
+    if not slug.private:
+        return recipe(slug.slug)
     from us43d.private import record
 
-    return record.recipe(_private(home)[found.slug])
+    return record.recipe(_private(home)[slug.slug])
 
 
 def specimen(slug: str) -> "Specimen":
@@ -108,5 +108,5 @@ def specimen(slug: str) -> "Specimen":
         module = importlib.import_module(f"us43d.recipes.specimens.{slug}")
     except ModuleNotFoundError as error:
         raise RecipeError(f"{slug} has no specimen: recipes/specimens/{slug}.py is missing.") from error
-    found: Specimen = module.make
-    return found
+    make: Specimen = module.make
+    return make

@@ -58,7 +58,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """The same as a Markdown table."""
-    filled = [[str(each) for each in heads], ["---"] * len(heads), *([_text(each) for each in row] for row in rows)]
+    filled = [[str(value) for value in heads], ["---"] * len(heads), *([_text(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in filled) + "\n"
 
 
@@ -123,10 +123,10 @@ def overlay(
         return round((x - x0 + 0.5) * scale), round((y - y0 + 0.5) * scale)
 
     for colour, mask in (pair for name, masks in outlines.items() for pair in _coloured(name, masks)):
-        part = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255)
-        large = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) >= 128).astype(np.uint8)
-        found, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, found, -1, colour, 2, cv2.LINE_AA)
+        cropped = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255)
+        large = (cv2.resize(cropped, size, interpolation=cv2.INTER_LINEAR) >= 128).astype(np.uint8)
+        contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, contours, -1, colour, 2, cv2.LINE_AA)
     if box is not None:
         corners = place(box[0] - 0.5, box[1] - 0.5), place(box[2] - 0.5, box[3] - 0.5)
         cv2.rectangle(canvas, *corners, COLOURS["prompt"], 1, cv2.LINE_AA)
@@ -136,9 +136,9 @@ def overlay(
     return canvas
 
 
-def picture(drawn: NDArray[np.uint8], alt: str = "") -> str:
+def picture(pixels: NDArray[np.uint8], alt: str = "") -> str:
     """An <img> that carries the picture (h, w, 3) RGB in itself."""
-    _, data = cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+    _, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
 
 
@@ -392,10 +392,10 @@ def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -
     a, b = _finite(x, y)
     if not len(a):
         return '<p class="soft">nothing to draw yet</p>'
-    drawn = {name: level for name, level in levels.items() if math.isfinite(level)}
+    finite = {name: level for name, level in levels.items() if math.isfinite(level)}
     width, height, left, right, top, bottom = 620, 340, 64, 130, 14, 42
     x_ticks = _ticks(float(a.min()), float(a.max()))
-    y_ticks = _ticks(min(float(b.min()), *drawn.values(), 0.0), max(float(b.max()), *drawn.values(), 0.0))
+    y_ticks = _ticks(min(float(b.min()), *finite.values(), 0.0), max(float(b.max()), *finite.values(), 0.0))
 
     def place(value: float, ticks: Sequence[float], low: float, high: float) -> float:
         return low + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (high - low)
@@ -413,7 +413,7 @@ def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -
         f'<circle cx="{at_x(p):.1f}" cy="{at_y(q):.1f}" r="3" fill="{_LINES[1]}" fill-opacity="0.55"/>'
         for p, q in zip(a, b, strict=True)
     ]
-    for name, level in drawn.items():
+    for name, level in finite.items():
         parts.append(_line(left, at_y(level), width - right, at_y(level), _LINES[0], 0.9, 1.4))
         parts.append(_label(width - right + 6, at_y(level) + 4, f"{name} {level:.3g}"))
     parts.append(_label((left + width - right) / 2, height - 6, across, "middle"))

@@ -20,31 +20,31 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         "train": ["ct20-29.png", "ct20-30.png", "resized_ct20-31.png", "ircad17-3.jpg"],
         "test": ["ct05-1.png", "ct05-2.png"],
     }
-    for part, names in simulated.items():
-        number = 40 if part == "train" else 50
+    for subset, names in simulated.items():
+        number = 40 if subset == "train" else 50
         for name in [*names, *(f"ct{number + n}-1.png" for n in range(6 * (scale - 1)))]:
-            drawn = _organs(rng)
-            _write(top, "AUS", part, name, drawn, rng, tissue=True, alpha=name.endswith("1.png"))
+            organs = _organs(rng)
+            _write(top, "AUS", subset, name, organs, rng, tissue=True, alpha=name.endswith("1.png"))
             group = name.removeprefix("resized_").rpartition("-")[0]
-            samples[f"AUS/images/{part}/{name}"] = Drawn(
-                {label: [mask] for label, mask in drawn.items()},
+            samples[f"AUS/images/{subset}/{name}"] = Drawn(
+                {label: [mask] for label, mask in organs.items()},
                 group=f"AUS/{group}",
-                split=part,
+                split=subset,
                 tags={"origin": "simulated"},
             )
-    for part, name, annotated in (
+    for subset, name, annotated in (
         ("train", "real-1.jpg", False),
         ("train", "ct20-29.jpg", False),
         ("test", "ct05-1.jpg", True),
         ("test", "real-3.jpg", True),
         ("test", "real-4.jpg", False),
     ):
-        drawn = _organs(rng) if annotated else {}
-        _write(top, "RUS", part, name, drawn, rng, alpha=name == "real-3.jpg")
-        samples[f"RUS/images/{part}/{name}"] = Drawn(
-            {label: [mask] for label, mask in drawn.items()},
+        organs = _organs(rng) if annotated else {}
+        _write(top, "RUS", subset, name, organs, rng, alpha=name == "real-3.jpg")
+        samples[f"RUS/images/{subset}/{name}"] = Drawn(
+            {label: [mask] for label, mask in organs.items()},
             group="RUS",
-            split=part,
+            split=subset,
             tags={"origin": "real"},
             dropped=not annotated,
         )
@@ -62,24 +62,24 @@ def _organs(rng: np.random.Generator) -> dict[str, Any]:
 def _write(
     top: Path,
     source: str,
-    part: str,
+    subset: str,
     name: str,
-    drawn: dict[str, Any],
+    organs: dict[str, Any],
     rng: np.random.Generator,
     *,
     tissue: bool = False,
     alpha: bool = False,
 ) -> None:
-    picture = np.stack([speckle(SHAPE, list(drawn.values()), rng)] * 3, axis=2)
-    write_image(top / source / "images" / part / name, picture)
-    if not drawn:
+    picture = np.stack([speckle(SHAPE, list(organs.values()), rng)] * 3, axis=2)
+    write_image(top / source / "images" / subset / name, picture)
+    if not organs:
         return
     painted = np.full((*SHAPE, 4), 255, np.uint8)
     painted[..., :3] = 10 if tissue else 0
     painted[:8, :, :3] = 0  # outside the field of view
-    for label, mask in drawn.items():
+    for label, mask in organs.items():
         painted[mask, :3] = COLOURS[label]
-    path = top / source / "annotations" / part / f"{name.rpartition('.')[0]}.png"
+    path = top / source / "annotations" / subset / f"{name.rpartition('.')[0]}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     bgra = cv2.cvtColor(painted, cv2.COLOR_RGBA2BGRA if alpha else cv2.COLOR_RGBA2BGR)
     path.write_bytes(cv2.imencode(".png", bgra)[1].tobytes())

@@ -37,15 +37,15 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             mask = blob(SHAPE, rng, 0.3)
             images[t], labels[t][mask] = speckle(SHAPE, [mask], rng), value
             kind = {1: "optimal", 2: "suboptimal"}[value]
-            drawn = {f"abdomen_{kind}": [mask]}
+            masks = {f"abdomen_{kind}": [mask]}
             if case == 2 and t == 430:  # not as described: both values in one frame
                 corner = np.zeros(SHAPE, bool)
                 corner[1:4, 1:4] = ~mask[1:4, 1:4]
                 labels[t][corner] = 1
-                drawn, kind = drawn | {"abdomen_optimal": [corner]}, "optimal"
+                masks, kind = masks | {"abdomen_optimal": [corner]}, "optimal"
             sweep = t // 140 + 1
             tags = {"sweep": sweep, "direction": "transverse" if sweep <= 3 else "sagittal", "plane": kind}
-            samples[f"{key}#{t:04}"] = Drawn(drawn, group=group, tags=tags)
+            samples[f"{key}#{t:04}"] = Drawn(masks, group=group, tags=tags)
         if case == 5:
             samples[f"{key}#0000"] = Drawn(group=group, dropped=True)
         save(top / "images" / key, images, compressed=case % 2 == 0)

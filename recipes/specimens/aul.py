@@ -28,22 +28,22 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 [cols // 2, rows - 2],
                 [2, rows - 30],
             ]
-            drawn = {"outline": fan, "liver": _around(centre, 0.36 * rows, 30, rng)}
+            polygons = {"outline": fan, "liver": _around(centre, 0.36 * rows, 30, rng)}
             if kind != "Normal":
-                drawn["mass"] = _around(centre, 0.12 * rows, 14, rng)
-            truth = {part: _filled(points, shape) for part, points in drawn.items()}
+                polygons["mass"] = _around(centre, 0.12 * rows, 14, rng)
+            truth = {structure: _filled(points, shape) for structure, points in polygons.items()}
             if (kind, n) in {("Malignant", 229), ("Malignant", 306)}:
-                drawn["outline"] = drawn.pop("liver")
+                polygons["outline"] = polygons.pop("liver")
             if (kind, n) == ("Malignant", 374):
-                del drawn["liver"], truth["liver"]
+                del polygons["liver"], truth["liver"]
             del truth["outline"]
             if "mass" in truth:
                 truth[f"{kind.lower()}_mass"] = truth.pop("mass")
             folder = root / kind
             picture = np.stack([speckle(shape, list(truth.values()), rng)] * 3, axis=2)
             write_image(folder / f"image/{n}.jpg", picture)
-            for part, points in drawn.items():
-                path = folder / f"segmentation/{part}/{n}.json"
+            for structure, points in polygons.items():
+                path = folder / f"segmentation/{structure}/{n}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(points))
             samples[f"{kind}/image/{n}.jpg"] = Drawn(

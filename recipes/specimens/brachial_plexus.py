@@ -30,23 +30,23 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             writer = cv2.VideoWriter(str(top / key), cv2.VideoWriter.fourcc(*"mp4v"), 30, SHAPE[::-1])
             needles = {}
             for frame in range(frames):
-                drawn = {"nerve_plexus": blob(SHAPE, rng, 0.3, (0, 0, 0.6, 1))}
+                shapes = {"nerve_plexus": blob(SHAPE, rng, 0.3, (0, 0, 0.6, 1))}
                 if (video, frame) == ("1033", 2):
-                    drawn["nerve_plexus"] = np.zeros(SHAPE, bool)
+                    shapes["nerve_plexus"] = np.zeros(SHAPE, bool)
                 if video in ("s071", "s117") and frame not in (1, 3):  # frames without a needle mask
                     start, stop = (int(rng.integers(64, 70)), int(rng.integers(30, 60))), (100, 6)
                     needles[frame] = {"start": start, "stop": stop}
                     line = np.zeros(SHAPE, np.uint8)
                     cv2.line(line, start, stop, 255, 4)
-                    drawn["needle"] = line != 0
+                    shapes["needle"] = line != 0
                 for label, inner in (("nerve_plexus", "ac_masks"), ("needle", "needle/needle_masks")):
-                    if label in drawn and (device, video, label, frame) != ("eSaote", "1040", "nerve_plexus", 4):
+                    if label in shapes and (device, video, label, frame) != ("eSaote", "1040", "nerve_plexus", 4):
                         path = folder / f"{inner}/{video}/{video}_{frame:03}.jpg"
-                        write_image(path, drawn[label].astype(np.uint8) * 255, cv2.IMWRITE_JPEG_QUALITY, 90)
-                writer.write(np.stack([speckle(SHAPE, list(drawn.values()), rng)] * 3, axis=2))
-                found: dict[str, list[Any]] = {label: [mask] for label, mask in drawn.items() if mask.any()}
+                        write_image(path, shapes[label].astype(np.uint8) * 255, cv2.IMWRITE_JPEG_QUALITY, 90)
+                writer.write(np.stack([speckle(SHAPE, list(shapes.values()), rng)] * 3, axis=2))
+                masks: dict[str, list[Any]] = {label: [mask] for label, mask in shapes.items() if mask.any()}
                 samples[f"{key}#{frame:04}"] = Drawn(
-                    found,
+                    masks,
                     group=f"{device}/{video}",
                     tags={"device": device} | ({} if device == "eSaote" else {"nerve": "sc"}),
                     dropped=(video, frame) == ("1040", 4),

@@ -25,7 +25,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         normal, more = n == 4, n % 5 == 0
         tumour = blob(shape, rng, cell=(0, 0, 0.6, 1) if more else (0, 0, 1, 1))
         others = [blob(shape, rng, cell=(0.62, y, 1, y + 0.45)) for y in (0.0, 0.5)] if more else []
-        drawn = {} if normal else {"tumor": [tumour]} | ({"other": others} if more else {})
+        structures = {} if normal else {"tumor": [tumour]} | ({"other": others} if more else {})
         picture = np.stack([speckle(shape, [] if normal else [tumour, *others], rng)] * 3, axis=2)
         if n == 3:  # some files carry an alpha channel; constant, so its place in the order of channels does not matter
             picture = np.concatenate([np.full((*shape, 1), 255, np.uint8), picture], axis=2)
@@ -40,7 +40,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         sheet.append([n, f"{stem}.png", None if normal else f"{stem}_tumor.png", masks, size, 50, "4a", "cyst", kind])
         key = f"{folder.name}/{stem}.png"
         samples[key] = Drawn(
-            drawn, group=stem, tags={"diagnosis": kind, "birads": "4a", "age": "50", "finding": "cyst"}
+            structures, group=stem, tags={"diagnosis": kind, "birads": "4a", "age": "50", "finding": "cyst"}
         )
     book.save(root / "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx")
     return Truth(samples)

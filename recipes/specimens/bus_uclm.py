@@ -28,16 +28,16 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             if patient == "HESN":  # other sizes than the masks, and an alpha channel
                 size = (158 - 20 * n % 60, 98)
                 picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-                drawn = cv2.resize(lesion.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) != 0
+                mask = cv2.resize(lesion.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) != 0
                 bgra = cv2.cvtColor(picture, cv2.COLOR_RGB2BGRA)
                 (folder / "images").mkdir(parents=True, exist_ok=True)
                 (folder / "images" / name).write_bytes(cv2.imencode(".png", bgra)[1].tobytes())
             else:
-                drawn = lesion
+                mask = lesion
                 write_image(folder / "images" / name, picture)
             rows.append(f"{name};856x606;{label};{('No', 'Yes', 'Y')[(p + n) % 3]};No;No")
             samples[f"BUS-UCLM/images/{name}"] = Drawn(
-                {label.lower(): [drawn]} if label != "Normal" else {},
+                {label.lower(): [mask]} if label != "Normal" else {},
                 group=patient,
                 split="test" if patient in {"COPE", "ANFO", "ELCO", "CRCI", "FLKA"} else None,
                 tags={"label": label, "doppler": (p + n) % 3 != 0, "marks": False},

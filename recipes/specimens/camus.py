@@ -12,11 +12,11 @@ PARTS = ("training", "training", "training", "testing", "training", "validation"
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     top = root / "CAMUS_public"
-    lists: dict[str, list[str]] = {part: [] for part in PARTS}
+    lists: dict[str, list[str]] = {subset: [] for subset in PARTS}
     samples = {}
     for p in range(1, 13):
-        patient, part = f"patient{p:04}", PARTS[p % len(PARTS)]
-        lists[part].append(patient)
+        patient, subset = f"patient{p:04}", PARTS[p % len(PARTS)]
+        lists[subset].append(patient)
         folder = top / "database_nifti" / patient
         folder.mkdir(parents=True)
         for view in ("2CH", "4CH"):
@@ -28,15 +28,15 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 wall = blob(shape, rng, 0.34, (0, 0, 1, 0.62))
                 cavity = wall & np.roll(wall, 7, 0) & np.roll(wall, -7, 0) & np.roll(wall, 7, 1) & np.roll(wall, -7, 1)
                 atrium = blob(shape, rng, 0.3, (0.2, 0.62, 0.8, 1)) & ~wall
-                drawn = {"left_ventricle": cavity, "myocardium": wall & ~cavity, "left_atrium": atrium}
+                masks = {"left_ventricle": cavity, "myocardium": wall & ~cavity, "left_atrium": atrium}
                 volume[..., t] = speckle(shape, [cavity, wall & ~cavity, atrium], rng).T
-                for value, mask in enumerate(drawn.values(), start=1):
+                for value, mask in enumerate(masks.values(), start=1):
                     truth[..., t][mask.T] = value
                 key = f"database_nifti/{patient}/{patient}_{view}_half_sequence.nii.gz#{t:03}"
                 samples[key] = Drawn(
-                    {label: [mask] for label, mask in drawn.items()},
+                    {label: [mask] for label, mask in masks.items()},
                     group=patient,
-                    split={"training": "train", "validation": "val", "testing": "test"}[part],
+                    split={"training": "train", "validation": "val", "testing": "test"}[subset],
                     tags={"view": view, "sex": "F" if p % 2 else "M"},
                 )
             for name, first, last in (("ED", 0, 1), ("ES", frames - 1, frames), ("half_sequence", 0, frames)):
@@ -49,8 +49,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 "ImageQuality: Good\nEF: 56\nFrameRate: 48.5\n"
             )
     (top / "database_split").mkdir()
-    for part, patients in lists.items():
-        (top / f"database_split/subgroup_{part}.txt").write_text("\n".join(patients) + "\n")
+    for subset, patients in lists.items():
+        (top / f"database_split/subgroup_{subset}.txt").write_text("\n".join(patients) + "\n")
     for name in ("LICENSE_TERMS.md", "information.txt"):
         (top / "database_split" / name).write_text("Terms and remarks.\n")
     return Truth(samples)

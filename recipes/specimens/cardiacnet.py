@@ -34,19 +34,19 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         facts: Any = {"group": case, "tags": {"subset": subset, "class": finding}}
         images, labels = np.zeros((2, frames, *SHAPE), np.uint8)
         for t in range(frames):
-            drawn = {label: blob(SHAPE, rng, 0.27, cell) for label, cell in CELLS.items()}
-            images[t] = speckle(SHAPE, list(drawn.values()), rng)
+            shapes = {label: blob(SHAPE, rng, 0.27, cell) for label, cell in CELLS.items()}
+            images[t] = speckle(SHAPE, list(shapes.values()), rng)
             if t % 6 not in (1, 4) or form in ("unlabelled", "empty"):
                 continue
             slip = form == "slip" and t % 6 == 4
-            for value, mask in enumerate(drawn.values(), 1):
+            for value, mask in enumerate(shapes.values(), 1):
                 labels[t][mask] = value
             if slip:
                 labels[t] = 0
                 labels[t][3, 3:6] = 2
             if form != "mismatched":
-                found = {label: [mask] for label, mask in drawn.items()}
-                samples[f"{case}#{t:04}"] = Drawn({} if slip else found, dropped=slip, **facts)
+                masks = {label: [mask] for label, mask in shapes.items()}
+                samples[f"{case}#{t:04}"] = Drawn({} if slip else masks, dropped=slip, **facts)
         if form in ("unlabelled", "empty", "mismatched"):
             samples[f"{case}#0000"] = Drawn(dropped=True, **facts)
         name = root / f"{case}_image.nii"

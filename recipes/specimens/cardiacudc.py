@@ -47,21 +47,21 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         frames = (3 if kind == "outlined" else 6) * scale
         images, labels = np.zeros((2, frames, *SHAPE), np.uint8)
         for t in range(frames):
-            drawn = [blob(SHAPE, rng, 0.27, cell) for cell in CELLS]
-            images[t] = speckle(SHAPE, drawn, rng)
+            shapes = [blob(SHAPE, rng, 0.27, cell) for cell in CELLS]
+            images[t] = speckle(SHAPE, shapes, rng)
             if kind in ("unlabelled", "empty") or (kind != "outlined" and t not in (1, 4)):
                 continue
-            for code, mask in zip(codes, drawn, strict=True):
+            for code, mask in zip(codes, shapes, strict=True):
                 labels[t][outline(mask) if kind == "outlined" else mask] = code
-            found = {chamber: [mask] for chamber, mask in zip(CHAMBERS, drawn, strict=True)}
+            masks = {chamber: [mask] for chamber, mask in zip(CHAMBERS, shapes, strict=True)}
             if kind == "rare" and t == 4:
                 for value, corner in ((5, (0, 0)), (6, (70, 90))):
                     labels[t][corner[0] : corner[0] + 2, corner[1] : corner[1] + 2] = value
-                    found[f"value_{value}"] = [labels[t] == value]
+                    masks[f"value_{value}"] = [labels[t] == value]
             if kind == "strange" and t == 4:
                 labels[t][0, 0] = 9
             if kind != "mismatched":
-                samples[f"{key}#{t:04}"] = Drawn(found, dropped=kind == "strange" and t == 4, **facts)
+                samples[f"{key}#{t:04}"] = Drawn(masks, dropped=kind == "strange" and t == 4, **facts)
         if kind in ("unlabelled", "empty", "mismatched"):
             samples[f"{key}#0000"] = Drawn(dropped=True, **facts)
         save(top / key, images, dtypes[0])

@@ -21,8 +21,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 cavity = blob(shape, rng) if 0 < z < frames - 1 else np.zeros(shape, bool)  # not on the outer slices
                 stored[:, :, z] = speckle(shape, [cavity], rng).T
                 truth[:, :, z] = cavity.T * 255
-                drawn = {"left_ventricle": [cavity]} if cavity.any() else {}
-                samples[f"{patient}_{phase}.nii.gz#{z:03}"] = Drawn(drawn, group=patient, tags={"phase": name})
+                masks = {"left_ventricle": [cavity]} if cavity.any() else {}
+                samples[f"{patient}_{phase}.nii.gz#{z:03}"] = Drawn(masks, group=patient, tags={"phase": name})
             folder = root / "dataset" / patient
             write(folder / f"{patient}_{phase}.nii.gz", stored)
             write(folder / f"{patient}_{phase}_gt.nii.gz", truth)

@@ -38,10 +38,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             frames = 8 * scale
             images, labels = np.zeros((2, frames, *SHAPE), np.uint8)
             for t in range(frames):
-                drawn = [blob(SHAPE, rng, 0.27, cell) for cell in CELLS]
-                images[t] = speckle(SHAPE, drawn, rng)
+                chambers = [blob(SHAPE, rng, 0.27, cell) for cell in CELLS]
+                images[t] = speckle(SHAPE, chambers, rng)
                 if t in (2, 5) and name != "004_v":
-                    shown = {n: mask for n, mask in enumerate(drawn) if t == 2 or n != 1}  # one chamber out of sight
+                    shown = {n: mask for n, mask in enumerate(chambers) if t == 2 or n != 1}  # one chamber out of sight
                     for n, mask in shown.items():
                         labels[t][mask] = n + 1
                     samples[f"{key}#{t:04}"] = Drawn({CHAMBERS[n]: [mask] for n, mask in shown.items()}, **facts)

@@ -26,8 +26,8 @@ def contour(mask: Any) -> tuple[list[tuple[float, float, float, float]], Any]:
     for y in range(rows[0], rows[-1] + 1):
         below = min(int(np.searchsorted(rows, y)), len(rows) - 1)
         above = below if rows[below] == y else below - 1
-        part = 0.0 if above == below else (y - rows[above]) / (rows[below] - rows[above])
-        left, right = (ends[above][n] + part * (ends[below][n] - ends[above][n]) for n in (0, 1))
+        fraction = 0.0 if above == below else (y - rows[above]) / (rows[below] - rows[above])
+        left, right = (ends[above][n] + fraction * (ends[below][n] - ends[above][n]) for n in (0, 1))
         inside[y, int(np.ceil(left - 1e-9)) : int(np.floor(right + 1e-9)) + 1] = True
     return [axis, *chords], inside
 

@@ -48,20 +48,20 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             split = {0: "test", 1: "val"}.get(n, "train")
             tags = {"view": view, "fold": n, "ef": 55.5 + n, "sex": "F" if n % 2 else "M", "age": str(n + 3)}
             facts: Any = {"group": patient, "split": split}
-            drawn = {}
+            masks = {}
             for phase, t in zip(("end-systole", "end-diastole"), times, strict=True):
                 if isinstance(t, str):
                     rows.append(f"{name},,,{t}")
                     continue
                 points, mask = traced(rng)
                 rows += [f"{name},{x},{y},{t}" for x, y in points]
-                drawn[min(t, frames - 1)] = mask
+                masks[min(t, frames - 1)] = mask
                 samples[f"{key}#{t:04}"] = Drawn({"left_ventricle": [mask]}, tags=tags | {"phase": phase}, **facts)
             if n == 4:
                 samples[f"{key}#0000"] = Drawn(dropped=True, tags=tags, **facts)
             video = cv2.VideoWriter(str(top / key), cv2.VideoWriter.fourcc(*"MJPG"), 30, SHAPE)
             for t in range(frames):
-                video.write(np.stack([speckle(SHAPE, [drawn[t]] if t in drawn else [], rng)] * 3, axis=2))
+                video.write(np.stack([speckle(SHAPE, [masks[t]] if t in masks else [], rng)] * 3, axis=2))
             video.release()
             listed.append(f"{name},{55 + n}.5,{'F' if n % 2 else 'M'},{n + 3},{20 + n},{100 + n},{n}")
             written[name] = (top / key).read_bytes()

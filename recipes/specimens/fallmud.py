@@ -32,17 +32,17 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     ):
         for at, stem in enumerate(stems):
             shape = (120, 120) if at % 4 == 2 else (100, 150) if at % 2 else (110, 140)
-            drawn = muscle(shape, rng)
+            masks = muscle(shape, rng)
             image = speckle(shape, [], rng)
-            image[drawn["fascicle"]] = np.minimum(image[drawn["fascicle"]], 120) + 60
-            image[drawn["aponeurosis"]] = np.minimum(image[drawn["aponeurosis"]], 60) + 190
+            image[masks["fascicle"]] = np.minimum(image[masks["fascicle"]], 120) + 60
+            image[masks["aponeurosis"]] = np.minimum(image[masks["aponeurosis"]], 60) + 190
             write_image(
                 top / f"{centre}/images/{stem}.{ending}",
                 np.stack([image] * 3, axis=2),
                 *(HIGH if ending == "jpg" else ()),
             )
             absent = {3: ("fascicle",), 5: ("aponeurosis",), 7: ("aponeurosis", "fascicle")}.get(at, ())
-            for label, mask in drawn.items():
+            for label, mask in masks.items():
                 if label in absent:
                     continue
                 grey = mask.astype(np.uint8) * 255
@@ -52,7 +52,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 path = top / f"{centre}/{label}_masks/{stem}.{'tif' if tiff else 'jpg'}"
                 write_image(path, grey, *(() if tiff else HIGH))
             samples[f"{centre}/images/{stem}.{ending}"] = Drawn(
-                {label: [mask] for label, mask in drawn.items() if label not in absent},
+                {label: [mask] for label, mask in masks.items() if label not in absent},
                 group=f"{centre} {int(stem.rpartition('_')[2]) // 50 * 50:05}",
                 tags={"centre": centre},
                 dropped=len(absent) == 2,

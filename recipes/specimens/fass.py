@@ -18,14 +18,14 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     for p, patient in enumerate(("P01", "P03", "P12", "P0149", "P149", "P0162", "P20", "P21", "P22", "P23", "P24")):
         for n in range(1, 3 * scale + 1):
             shape = (96, 128)  # the real ones have 768 × 1024
-            drawn = {name: blob(shape, rng, 0.28, cell) for name, cell in CELLS.items()}
+            masks = {name: blob(shape, rng, 0.28, cell) for name, cell in CELLS.items()}
             if n % 3 == 2:
-                drawn["stomach"] = np.zeros(shape, bool)
+                masks["stomach"] = np.zeros(shape, bool)
             if n % 3 == 0:  # two structures share a few pixels
-                drawn["liver"] |= np.roll(drawn["artery"], 3, axis=1)
+                masks["liver"] |= np.roll(masks["artery"], 3, axis=1)
             if (p, n) == (6, 1):
-                drawn = {name: np.zeros(shape, bool) for name in CELLS}
-            picture = speckle(shape, list(drawn.values()), rng)
+                masks = {name: np.zeros(shape, bool) for name in CELLS}
+            picture = speckle(shape, list(masks.values()), rng)
             if patient in GREY:
                 image = picture
             else:
@@ -33,7 +33,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 image[2:8, 2:20] = (255, 200, 0)
             stem = f"{patient}_IMG{n}"
             write_image(top / f"IMAGES/{stem}.png", image)
-            content = {"image": picture, "structures": {name: mask.astype(np.uint8) for name, mask in drawn.items()}}
+            content = {"image": picture, "structures": {name: mask.astype(np.uint8) for name, mask in masks.items()}}
             with (top / f"ARRAY_FORMAT/{stem}.npy").open("wb") as file:
                 if p % 2:
                     np.save(file, np.array(content, object), allow_pickle=True)
@@ -42,6 +42,6 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                     pickled = pickle.dumps(np.array(content, object), protocol=3)
                     file.write(pickled.replace(b"cnumpy._core.", b"cnumpy.core."))
             samples[f"IMAGES/{stem}.png"] = Drawn(
-                {name: [mask] for name, mask in drawn.items() if mask.any()}, group=str(int(patient[1:]))
+                {name: [mask] for name, mask in masks.items() if mask.any()}, group=str(int(patient[1:]))
             )
     return Truth(samples)

@@ -17,12 +17,14 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     lists: dict[tuple[str, str], list[str]] = {}
 
     def add(half: str, name: str, suffix: str, folder: str, region: Any, mask: Any, group: str) -> None:
-        part = "val" if len(samples) % 5 == 2 else "train"
+        subset = "val" if len(samples) % 5 == 2 else "train"
         write_image(top / "Dataset" / half / folder / f"{name}.png", speckle(SHAPE, [region], rng))
         write_image(top / "Dataset" / half / "mask" / f"{name}{suffix}.png", mask)
-        lists.setdefault((half, part), []).append(f"resized_data/image/{name}.png resized_data/mask/{name}{suffix}.png")
+        lists.setdefault((half, subset), []).append(
+            f"resized_data/image/{name}.png resized_data/mask/{name}{suffix}.png"
+        )
         label = "fetal_abdomen" if half == "AC" else "fetal_head"
-        samples[f"{half}/{name}.png"] = Drawn({label: [region]}, group=group, split=part, tags={"set": half})
+        samples[f"{half}/{name}.png"] = Drawn({label: [region]}, group=group, split=subset, tags={"set": half})
 
     for n in range(1, 7 * scale + 1):
         for family, folder in (("", "image1"), ("fa_", "image2")):
@@ -38,8 +40,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             add("HC", name, "_Annotation", folder, head, head.astype(np.uint8) * 255, f"HC:{exam:03}")
     for half in ("AC", "HC"):
         (top / "Dataset" / half / "data").write_bytes(b"\n")
-        for part in ("train", "val"):
-            (top / "Dataset" / half / f"{part}.txt").write_text("\n".join(lists[half, part]) + "\n")
+        for subset in ("train", "val"):
+            (top / "Dataset" / half / f"{subset}.txt").write_text("\n".join(lists[half, subset]) + "\n")
     for name in ("1576", "1582", "1588"):
         head, _ = ring(SHAPE, (118, 80), (110, 80), 0)
         write_image(top / f"test_data/image/{name}.jpg", speckle(SHAPE, [head], rng))

@@ -21,17 +21,17 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             brain, _ = ring(SHAPE, (95.0, 66.0), (float(rng.uniform(120, 150)), 90.0), float(rng.uniform(-10, 10)))
             csp = blob(SHAPE, rng, 0.2, (0.25, 0.35, 0.5, 0.65))
             ventricle = blob(SHAPE, rng, 0.2, (0.5, 0.35, 0.75, 0.65))
-            drawn = {"brain": brain, "csp": csp, "lateral_ventricle": ventricle}
+            masks = {"brain": brain, "csp": csp, "lateral_ventricle": ventricle}
             if n % 3 == 1:
-                del drawn["lateral_ventricle"]
+                del masks["lateral_ventricle"]
             painted = np.zeros(SHAPE, np.uint8)
-            for number, mask in enumerate(drawn.values(), 1):
+            for number, mask in enumerate(masks.values(), 1):
                 painted[mask] = number
             colours = [(0, 0, 0), (255, 0, 0), (255, 255, 0) if diverse else (0, 255, 0), (0, 0, 255)]
             inside = "task/SegmentationClass" if diverse else "SegmentationClass"
             folder = root / group
             images = folder / "Orginal_train_images_to_959_661" if diverse else folder
-            write_image(images / name, np.stack([speckle(SHAPE, list(drawn.values()), rng)] * 3, axis=2))
+            write_image(images / name, np.stack([speckle(SHAPE, list(masks.values()), rng)] * 3, axis=2))
             if n % 2:  # with a palette, as the annotation tool writes it
                 (folder / inside).mkdir(parents=True, exist_ok=True)
                 picture = Image.fromarray(painted, "P")
@@ -41,7 +41,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 write_image(folder / inside / name, np.array(colours, np.uint8)[painted])
             write_image(folder / "SegmentationObject" / name, np.array(colours, np.uint8)[painted])
             samples[f"{group}/{name}"] = Drawn(
-                {label: [mask] for label, mask in drawn.items()},
+                {label: [mask] for label, mask in masks.items()},
                 group=f"HC18 {n // 2:03}" if diverse else f"patient {n // 2 + 1}",
                 tags={"plane": group},
             )

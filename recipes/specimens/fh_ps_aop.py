@@ -22,8 +22,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         name = f"{n:05}.mha"
         _metaimage(top / "image_mha" / name, np.stack([picture] * 3), compress=n % 2 == 0)
         _metaimage(top / "label_mha" / name, (symphysis + 2 * head).astype(np.uint8), compress=n % 2 == 0)
-        drawn = {"pubic_symphysis": [symphysis], "fetal_head": [head]}
-        samples[f"image_mha/{name}"] = Drawn(drawn, group="all")
+        masks = {"pubic_symphysis": [symphysis], "fetal_head": [head]}
+        samples[f"image_mha/{name}"] = Drawn(masks, group="all")
     return Truth(samples)
 
 

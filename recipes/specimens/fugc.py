@@ -14,17 +14,17 @@ PARTS = (("train/labeled_data", "train", 4), ("val", "val", 3), ("test", "test",
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     top = "FUGC (Dataset)/dataset"
     samples = {}
-    for part, split, count in PARTS:
+    for folder, split, count in PARTS:
         for n in range(1, count * scale + 1):
             anterior, posterior = blob(SHAPE, rng, 0.3, UPPER), blob(SHAPE, rng, 0.3, LOWER)
             labels = np.zeros(SHAPE, np.uint8)
             labels[anterior] = 1
             labels[posterior] = 2
             image = np.stack([speckle(SHAPE, [anterior, posterior], rng)] * 3, axis=2)
-            write_image(root / top / part / f"images/{n:04}.png", image)
-            write_image(root / top / part / f"labels/{n:04}.png", labels)
-            drawn = {"anterior_lip": [anterior & ~posterior], "posterior_lip": [posterior]}
-            samples[f"{part}/images/{n:04}.png"] = Drawn(drawn, split=split)
+            write_image(root / top / folder / f"images/{n:04}.png", image)
+            write_image(root / top / folder / f"labels/{n:04}.png", labels)
+            masks = {"anterior_lip": [anterior & ~posterior], "posterior_lip": [posterior]}
+            samples[f"{folder}/images/{n:04}.png"] = Drawn(masks, split=split)
     for n in range(1, 4 * scale + 1):
         key = f"train/unlabeled_data/images/{n:04}.png"
         write_image(root / top / key, np.stack([speckle(SHAPE, [], rng)] * 3, axis=2))

@@ -56,7 +56,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         (top / folder / "annotations").mkdir()
 
         def write(name: str, parts: list[dict[str, list[Any]]], folder: str = folder) -> None:
-            content = {key: [each for part in parts for each in part[key]] for key in ("images", "annotations")}
+            content = {
+                key: [entry for fold_content in parts for entry in fold_content[key]]
+                for key in ("images", "annotations")
+            }
             path = top / folder / "annotations" / name
             path.write_text(json.dumps(content | {"categories": categories}))
 

@@ -41,8 +41,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                     writer.write(cv2.merge([speckle(VIDEO, [wall], rng)] * 3))
                 if masked and t >= first - 1:
                     walls[t - first + 1] = small
-                    drawn: Any = {"left_ventricular_wall": [wall]}
-                    samples[f"{key}#{t:04}"] = Drawn(drawn, dropped=t >= frames, **facts)
+                    masks: Any = {"left_ventricular_wall": [wall]}
+                    samples[f"{key}#{t:04}"] = Drawn(masks, dropped=t >= frames, **facts)
             for _ in range(last, frames):
                 writer.write(cv2.merge([speckle(VIDEO, [], rng)] * 3))
             writer.release()

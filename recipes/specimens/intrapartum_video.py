@@ -29,21 +29,21 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             late = n == 2 and split == "val"  # as if frames counted from 1
             writer = cv2.VideoWriter(str(top / f"videos/{video}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, SHAPE)
             for t in range(frames):
-                drawn = {
+                shapes = {
                     "pubic_symphysis": blob(SHAPE, rng, 0.25, (0, 0, 0.5, 0.5)),
                     "fetal_head": blob(SHAPE, rng, 0.28, (0.4, 0.4, 1, 1)),
                 }
-                writer.write(cv2.merge([speckle(SHAPE, list(drawn.values()), rng)] * 3))
+                writer.write(cv2.merge([speckle(SHAPE, list(shapes.values()), rng)] * 3))
                 if t not in shown:
                     continue
                 number = frames if late and t == 4 else t
                 labels = np.zeros(SHAPE, np.uint8)
-                for value, mask in enumerate(drawn.values(), 1):
+                for value, mask in enumerate(shapes.values(), 1):
                     labels[mask] = value
                 name = {"train": f"{video}/mask/{video}_{t}_6", "val": f"{video}_{number}", "test": video}[split]
                 write_image(top / f"seg/{name}.png", labels)
-                found: Any = {label: [mask] for label, mask in drawn.items()}
-                samples[f"{key}#{number:04}"] = Drawn(found, dropped=number == frames, **facts)
+                masks: Any = {label: [mask] for label, mask in shapes.items()}
+                samples[f"{key}#{number:04}"] = Drawn(masks, dropped=number == frames, **facts)
             writer.release()
             if not shown:
                 samples[f"{key}#0000"] = Drawn(dropped=True, **facts)

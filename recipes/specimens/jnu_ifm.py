@@ -16,22 +16,22 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         video = f"{20190830 + n}T1157{n:02}"
         folder, rows = root / "us_data" / video, ["frame,label"]
         for t in range(4 * scale):
-            drawn = {
+            masks = {
                 "pubic_symphysis": blob(SHAPE, rng, 0.25, (0, 0, 0.45, 0.5)),
                 "fetal_head": blob(SHAPE, rng, 0.28, (0.45, 0.2, 1, 1)),
             }
             if t % 4 == 1 and n == 2:
-                drawn = {}
+                masks = {}
             if t % 4 == 2:
-                del drawn[("pubic_symphysis", "fetal_head")[n % 2]]
+                del masks[("pubic_symphysis", "fetal_head")[n % 2]]
             labels = np.zeros(SHAPE, np.uint8)
-            for label, mask in drawn.items():
+            for label, mask in masks.items():
                 labels[mask] = 7 if label == "pubic_symphysis" else 8
             name = f"{video}_{t + 10}"
-            write_image(folder / f"image/{name}.png", speckle(SHAPE, list(drawn.values()), rng))
+            write_image(folder / f"image/{name}.png", speckle(SHAPE, list(masks.values()), rng))
             write_image(folder / f"mask/{name}_mask.png", labels)
             write_image(folder / f"mask_enhance/{name}_mask.png", labels * 30)
-            rows.append(f"{name}.png,{WHAT[tuple(drawn)]}")
-            samples[f"{video}/{name}.png"] = Drawn({label: [mask] for label, mask in drawn.items()}, group=video)
+            rows.append(f"{name}.png,{WHAT[tuple(masks)]}")
+            samples[f"{video}/{name}.png"] = Drawn({label: [mask] for label, mask in masks.items()}, group=video)
         (folder / "frame_label.csv").write_text("\n".join(rows) + "\n")
     return Truth(samples)

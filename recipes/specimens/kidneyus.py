@@ -52,16 +52,16 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         empty = stem == "30_IM-0111-0001"
         masks: dict[str, list[Any]] = {}
         for reader, prefix in ((1, ""), (2, "sonographer_2_")):
-            drawn, regions = kidney(shape, rng)
+            shapes, regions = kidney(shape, rng)
             if empty or stem == "169_IM-0885-0035":
-                drawn, regions = {name: np.zeros(shape, bool) for name in drawn}, np.zeros(shape, np.uint8)
+                shapes, regions = {name: np.zeros(shape, bool) for name in shapes}, np.zeros(shape, np.uint8)
                 if not empty and reader == 1:
-                    drawn["capsule"][40, 40] = True
+                    shapes["capsule"][40, 40] = True
             folder = repository / f"labels/reviewed_masks_{reader}"
-            write_image(folder / f"capsule/{stem}_anon.png", drawn["capsule"].astype(np.uint8))
+            write_image(folder / f"capsule/{stem}_anon.png", shapes["capsule"].astype(np.uint8))
             write_image(folder / f"regions/{stem}_anon.png", regions)
-            masks |= {f"{prefix}{name}": [mask] for name, mask in drawn.items() if mask.any()}
-            said = {
+            masks |= {f"{prefix}{name}": [mask] for name, mask in shapes.items() if mask.any()}
+            attributes = {
                 "Quality": "Poor" if empty else "Fair",
                 "View": "Longitudinal" if at % 2 else "Transverse",
                 "Comments": "Transplant, clear" if at % 3 == 0 else "",
@@ -69,7 +69,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             outline = {"name": "polygon", "all_points_x": [1, 2, 3], "all_points_y": [1, 5, 2]}
             for n, name in enumerate(("Capsule", "Cortex") if not empty else ("",)):
                 cells = (json.dumps(outline if name else {}), json.dumps({"Anatomy": name} if name else {}))
-                tables[reader].append([f"{stem}_anon.png", 1234, json.dumps(said), 2, n, *cells])
+                tables[reader].append([f"{stem}_anon.png", 1234, json.dumps(attributes), 2, n, *cells])
         picture = speckle(shape, [mask for group in masks.values() for mask in group], rng)
         if stem == COPY[0]:
             copied = picture
@@ -81,7 +81,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         samples[f"{stem}_anon.png"] = Drawn(
             masks,
             group=patient,
-            tags={"quality": said["Quality"], "view": said["View"], "transplant": at % 3 == 0},
+            tags={"quality": attributes["Quality"], "view": attributes["View"], "transplant": at % 3 == 0},
         )
     for reader, rows in tables.items():
         with (repository / f"labels/reviewed_labels_{reader}.csv").open("w", encoding="utf-8", newline="") as file:

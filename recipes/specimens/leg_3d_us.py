@@ -19,18 +19,18 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         key = f"{folder}/x_max{n}.mha"
         for z in range(frames):
             cells = ((0, 0, 0.33, 1), (0.33, 0, 0.66, 1), (0.66, 0, 1, 1))
-            drawn = {label: blob(SHAPE, rng, 0.28, cell) for label, cell in zip(VALUES, cells, strict=True)}
+            shapes = {label: blob(SHAPE, rng, 0.28, cell) for label, cell in zip(VALUES, cells, strict=True)}
             if z % 4 == 1:
-                del drawn["soleus"]
+                del shapes["soleus"]
             if z % 4 == 3 or n == 4:
-                drawn = {}
-            images[z] = speckle(SHAPE, list(drawn.values()), rng)
+                shapes = {}
+            images[z] = speckle(SHAPE, list(shapes.values()), rng)
             labels[z, :2, :2] = 50 if n == 1 else 0
-            for label, mask in drawn.items():
+            for label, mask in shapes.items():
                 labels[z][mask] = VALUES[label]
-            if drawn:
-                found = {label: [mask] for label, mask in drawn.items()}
-                samples[f"{key}#{z:04}"] = Drawn(found, group=folder, split=split)
+            if shapes:
+                masks = {label: [mask] for label, mask in shapes.items()}
+                samples[f"{key}#{z:04}"] = Drawn(masks, group=folder, split=split)
         if n == 4:
             samples[f"{key}#0000"] = Drawn(dropped=True, group=folder, split=split)
         (root / folder).mkdir(parents=True)

@@ -12,10 +12,10 @@ NAMES = ("rib", "pleural_line", "a_line", "b_line", "b_line_confluence")
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     top = root / "data-3"
     samples = {}
-    for part, clips in (("train", 8), ("test", 3)):
+    for folder, clips in (("train", 8), ("test", 3)):
         for clip in range(clips):
             # A clip's name may itself hold the mark, and one clip is found in both folders.
-            name = "CovidPhantom-Full-scan-1" if clip == 0 else f"{part}-probe-F{clip}-clip{clip}"
+            name = "CovidPhantom-Full-scan-1" if clip == 0 else f"{folder}-probe-F{clip}-clip{clip}"
             for frame in range(2 * scale):
                 shape = (128, 110)
                 labels = np.zeros(shape, np.uint8)
@@ -24,14 +24,14 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                     if (clip + value) % 3:
                         top_edge, bottom = rows[value - 1]
                         labels[blob(shape, rng, 0.35, (0.1, top_edge, 0.9, bottom))] = value
-                drawn = [labels == value for value in range(1, 6)]
-                file = f"{name}-F{frame + 5 * (part == 'test')}.png"
-                write_image(top / part / "images" / file, speckle(shape, drawn, rng))
-                write_image(top / part / "masks" / file, labels)
-                samples[f"{part}/images/{file}"] = Drawn(
-                    {label: [mask] for label, mask in zip(NAMES, drawn, strict=True) if mask.any()},
+                masks = [labels == value for value in range(1, 6)]
+                file = f"{name}-F{frame + 5 * (folder == 'test')}.png"
+                write_image(top / folder / "images" / file, speckle(shape, masks, rng))
+                write_image(top / folder / "masks" / file, labels)
+                samples[f"{folder}/images/{file}"] = Drawn(
+                    {label: [mask] for label, mask in zip(NAMES, masks, strict=True) if mask.any()},
                     group=name,
-                    split=part,
+                    split=folder,
                 )
     (top / "model.h5").write_bytes(b"weights")
     (root / "VideoClips").mkdir()

@@ -21,8 +21,8 @@ OTHERS = {
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     samples = {}
-    for part, volumes in (("train", 8), ("test", 3)):
-        folder = root / TOP / part
+    for subset, volumes in (("train", 8), ("test", 3)):
+        folder = root / TOP / subset
         for number in range(1, volumes + 1):
             shape, frames = (70 + number, 100), 3 * scale
             stored = np.zeros((100, 70 + number, frames), np.float32 if number % 2 else np.uint8)  # x, y, slice
@@ -31,13 +31,13 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 prostate = blob(shape, rng) if t else np.zeros(shape, bool)  # the first slice shows none
                 stored[:, :, t] = np.minimum(speckle(shape, [prostate], rng), 254)[::-1, ::-1].T
                 truth[:, :, t] = prostate[::-1, ::-1].T * (1 if number % 2 else 255)
-                key = f"{part}/micro_ultrasound_scans/microUS_{part}_{number:02}.nii.gz#{t:03}"
+                key = f"{subset}/micro_ultrasound_scans/microUS_{subset}_{number:02}.nii.gz#{t:03}"
                 masks = {"prostate": [prostate]} if t else {}
-                samples[key] = Drawn(masks, group=f"{part}_{number:02}", split=part)
-            write(folder / f"micro_ultrasound_scans/microUS_{part}_{number:02}.nii.gz", stored)
-            write(folder / f"expert_annotations/expert_annotation_{part}_{number:02}.nii.gz", truth)
-            for other, name in OTHERS[part].items():
-                write(folder / other / f"{name}_{part}_{number:02}.nii.gz", np.roll(truth, 3, axis=0))
+                samples[key] = Drawn(masks, group=f"{subset}_{number:02}", split=subset)
+            write(folder / f"micro_ultrasound_scans/microUS_{subset}_{number:02}.nii.gz", stored)
+            write(folder / f"expert_annotations/expert_annotation_{subset}_{number:02}.nii.gz", truth)
+            for other, name in OTHERS[subset].items():
+                write(folder / other / f"{name}_{subset}_{number:02}.nii.gz", np.roll(truth, 3, axis=0))
     return Truth(samples)
 
 

@@ -29,11 +29,11 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         write_image(folder / f"annotations/{n}.PNG", painted)
         for copy in ("binary", "binary_binary"):
             write_image(folder / f"annotations/{n}_{copy}.PNG", mask.astype(np.uint8))
-        part = "val" if n % 3 == 0 else "train"
-        lists[part].append(str(n))
-        classes[part].append(f"{n}.JPG  {index}")
-        samples[f"OTU_2d/images/{n}.JPG"] = Drawn({label: [mask]}, split="test" if part == "val" else "train")
-    for part in lists:
-        (folder / f"{part}.txt").write_text("\n".join(lists[part]) + "\n")
-        (folder / f"{part}_cls.txt").write_text("\n".join(classes[part]) + "\n")
+        subset = "val" if n % 3 == 0 else "train"
+        lists[subset].append(str(n))
+        classes[subset].append(f"{n}.JPG  {index}")
+        samples[f"OTU_2d/images/{n}.JPG"] = Drawn({label: [mask]}, split="test" if subset == "val" else "train")
+    for subset in lists:
+        (folder / f"{subset}.txt").write_text("\n".join(lists[subset]) + "\n")
+        (folder / f"{subset}_cls.txt").write_text("\n".join(classes[subset]) + "\n")
     return Truth(samples)

@@ -26,10 +26,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         write_image(folder / f"annotations/{n}.PNG", painted)
         if n != 95:  # not said to be complete
             write_image(folder / f"annotations/{n}_binary.PNG", mask.astype(np.uint8))
-        part = "train" if n % 2 else "val"
-        lists[part].append(str(n))
-        split = {"train": "train", "val": "test"}[part]
+        subset = "train" if n % 2 else "val"
+        lists[subset].append(str(n))
+        split = {"train": "train", "val": "test"}[subset]
         samples[f"OTU_3d/images/{n}.JPG"] = Drawn({"ovarian_lesion": [mask]}, split=split)
-    for part, numbers in lists.items():
-        (folder / f"{part}.txt").write_text("\n".join(numbers) + "\n")
+    for subset, numbers in lists.items():
+        (folder / f"{subset}.txt").write_text("\n".join(numbers) + "\n")
     return Truth(samples)

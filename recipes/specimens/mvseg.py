@@ -25,20 +25,20 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         images, labels = np.zeros((2, frames, *SHAPE), np.uint8)
         key = f"{split}/{case}-US.nii.gz"
         for z in range(frames):
-            drawn = {
+            shapes = {
                 "posterior_leaflet": blob(SHAPE, rng, 0.2, (0, 0, 0.5, 1)),
                 "anterior_leaflet": blob(SHAPE, rng, 0.2, (0.5, 0, 1, 1)),
             }
             if z % 4 == 2:
-                del drawn["posterior_leaflet"]
+                del shapes["posterior_leaflet"]
             if z % 4 == 0 or n == 3:
-                drawn = {}
-            images[z] = speckle(SHAPE, list(drawn.values()), rng)
-            for label, mask in drawn.items():
+                shapes = {}
+            images[z] = speckle(SHAPE, list(shapes.values()), rng)
+            for label, mask in shapes.items():
                 labels[z][mask] = 1 if label == "posterior_leaflet" else 2
-            if drawn:
-                found = {label: [mask] for label, mask in drawn.items()}
-                samples[f"{key}#{z:04}"] = Drawn(found, group=case, split=split)
+            if shapes:
+                masks = {label: [mask] for label, mask in shapes.items()}
+                samples[f"{key}#{z:04}"] = Drawn(masks, group=case, split=split)
         if n == 3:
             samples[f"{key}#0000"] = Drawn(dropped=True, group=case, split=split)
         save(root / "MVSeg" / key, images * np.int16(3) if n % 2 else images)

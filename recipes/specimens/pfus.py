@@ -19,7 +19,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         patient = f"P{n * 27:03}"
         for t in range(3 * scale):
             shape, entries = (90 + t % 2, 150), []
-            drawn: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]] = {}
+            masks: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]] = {}
             for m, name in enumerate(NAMES[: 8 - n]):  # not every structure is on every frame
                 cell = (
                     0.2 * (m % 4),
@@ -33,10 +33,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 filled = np.zeros(shape, np.uint8)
                 cv2.fillPoly(filled, [outline], 1)
                 entries.append({"label": name, "pol": outline[:, 0].tolist()})
-                drawn.setdefault(name.lower().replace(" ", "_"), []).append(filled != 0)
+                masks.setdefault(name.lower().replace(" ", "_"), []).append(filled != 0)
             key = f"{patient}/frame_{t:03}"
-            image = speckle(shape, [mask for found in drawn.values() for mask in found], rng)
+            image = speckle(shape, [mask for label_masks in masks.values() for mask in label_masks], rng)
             write_image(root / f"data/{key}.png", np.stack([image] * 3, axis=2))
             (root / f"data/{key}.json").write_text(json.dumps(entries))
-            samples[f"{key}.png"] = Drawn(drawn, group=patient)
+            samples[f"{key}.png"] = Drawn(masks, group=patient)
     return Truth(samples)

@@ -20,15 +20,15 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         for n in range(count * scale):
             shown = [label for k, label in enumerate(COLOURS) if (k + n) % 3]
             cells = [(k / len(shown), 0, (k + 1) / len(shown), 1) for k in range(len(shown))]
-            drawn = {label: blob(SHAPE, rng, 0.28, cell) for label, cell in zip(shown, cells, strict=True)}
+            masks = {label: blob(SHAPE, rng, 0.28, cell) for label, cell in zip(shown, cells, strict=True)}
             painted = np.zeros((*SHAPE, 3), np.uint8)
-            for label, mask in drawn.items():
+            for label, mask in masks.items():
                 painted[mask] = COLOURS[label]
             name = f"pig_{n:04}.png"
-            picture = speckle(SHAPE, list(drawn.values()), rng)
+            picture = speckle(SHAPE, list(masks.values()), rng)
             write_image(root / f"Segmentation/{split}_images/{name}", np.stack([picture] * 3, axis=2))
             write_image(root / f"Segmentation/{split}_masks/{name}", painted)
             samples[f"{split}_images/{name}"] = Drawn(
-                {label: [mask] for label, mask in drawn.items()}, group=split, split=split
+                {label: [mask] for label, mask in masks.items()}, group=split, split=split
             )
     return Truth(samples)

@@ -15,17 +15,17 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     for n in range(12 * scale):
         symphysis = blob(SHAPE, rng, 0.25, (0.05, 0.1, 0.45, 0.5))
         head = blob(SHAPE, rng, 0.28, (0.45, 0.3, 1, 1))
-        drawn = {"pubic_symphysis": symphysis, "fetal_head": head}
+        masks = {"pubic_symphysis": symphysis, "fetal_head": head}
         if n == 5:  # an image in which the symphysis is not seen
-            del drawn["pubic_symphysis"]
-        picture = np.stack([speckle(SHAPE, list(drawn.values()), rng)] * 3)
+            del masks["pubic_symphysis"]
+        picture = np.stack([speckle(SHAPE, list(masks.values()), rng)] * 3)
         labels = np.zeros(SHAPE, np.uint8)
-        for label, mask in drawn.items():
+        for label, mask in masks.items():
             labels[mask] = 1 if label == "pubic_symphysis" else 2
         name = f"{3744 + n:05}.mha"
         metaimage(root / "PSFHS/image_mha" / name, picture, compress=n % 2 == 0)
         metaimage(root / "PSFHS/label_mha" / name, labels, compress=n % 2 == 0)
-        samples[f"image_mha/{name}"] = Drawn({label: [mask] for label, mask in drawn.items()})
+        samples[f"image_mha/{name}"] = Drawn({label: [mask] for label, mask in masks.items()})
     return Truth(samples)
 
 

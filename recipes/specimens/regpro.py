@@ -27,30 +27,30 @@ def save(path: Path, pictures: Any, axes: str) -> None:
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     samples = {}
     for case, axes in enumerate(AXES * scale):
-        part = "val" if case % 7 > 4 else "train"
+        subset = "val" if case % 7 > 4 else "train"
         name = f"case{case:06}.nii.gz"
         images = np.zeros((SLICES, *SHAPE), np.uint8)
         labels = np.zeros((SLICES, *SHAPE, len(STRUCTURES)), np.uint8)
         for n in range(SLICES):
             gland = blob(SHAPE, rng, 0.3) if 3 <= n < 11 else np.zeros(SHAPE, bool)
-            drawn = {"prostate": gland} if gland.any() else {}
+            shapes = {"prostate": gland} if gland.any() else {}
             for number in (1, 2, 4):  # the others are empty
                 if n in (6, 7, 12 if number == 2 else 8):  # landmark 2 reaches beyond the gland
-                    drawn[f"landmark_{number}"] = blob(SHAPE, rng, 0.3, (0.2 * number, 0.3, 0.2 * number + 0.2, 0.7))
-            images[n] = speckle(SHAPE, list(drawn.values()), rng)
-            for label, mask in drawn.items():
+                    shapes[f"landmark_{number}"] = blob(SHAPE, rng, 0.3, (0.2 * number, 0.3, 0.2 * number + 0.2, 0.7))
+            images[n] = speckle(SHAPE, list(shapes.values()), rng)
+            for label, mask in shapes.items():
                 labels[n, ..., STRUCTURES.index(label)][mask] = 255 if case % 7 == 2 else 1
-            if drawn:
-                found = {label: [mask] for label, mask in drawn.items()}
-                key = f"{part}/us_images/{name}#{n:03}"
-                samples[key] = Drawn(found, group=name.partition(".")[0], split=part)
+            if shapes:
+                masks = {label: [mask] for label, mask in shapes.items()}
+                key = f"{subset}/us_images/{name}#{n:03}"
+                samples[key] = Drawn(masks, group=name.partition(".")[0], split=subset)
         picture: Any = images
         if case % 7 == 1:
             picture = images[..., None]
         if case % 7 == 3:
             picture = images.astype(np.float32) * 10 - 200
-        save(root / part / "us_images" / name, picture, axes)
-        save(root / part / "us_labels" / name, labels.astype(np.float64) if case % 7 == 4 else labels, axes)
+        save(root / subset / "us_images" / name, picture, axes)
+        save(root / subset / "us_labels" / name, labels.astype(np.float64) if case % 7 == 4 else labels, axes)
         for folder in ("mr_images", "mr_labels"):
-            save(root / part / folder / name, np.zeros((4, 4, 4), np.uint8), "RAS")
+            save(root / subset / folder / name, np.zeros((4, 4, 4), np.uint8), "RAS")
     return Truth(samples)

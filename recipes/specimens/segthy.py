@@ -22,18 +22,18 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         for t in range(frames):
             thyroid = blob(shape, rng, 0.3, (0, 0, 0.5, 1))
             carotid, jugular = blob(shape, rng, 0.3, (0.5, 0, 1, 0.5)), blob(shape, rng, 0.3, (0.5, 0.5, 1, 1))
-            drawn = {"thyroid": thyroid, "carotid": carotid, "jugular": jugular}
+            masks = {"thyroid": thyroid, "carotid": carotid, "jugular": jugular}
             if volunteer == 2:  # one with the thyroid alone
-                drawn = {"thyroid": thyroid}
+                masks = {"thyroid": thyroid}
             if t == 2:  # a slice beyond the lobe
-                drawn = {}
+                masks = {}
             labels = np.zeros(shape, np.uint8)
-            for label, mask in drawn.items():
+            for label, mask in masks.items():
                 labels[mask] = {"thyroid": (1, 1), "carotid": (2, 4), "jugular": (3, 5)}[label][side == "right"]
-            stored[:, :, t] = speckle(shape, list(drawn.values()), rng)[::-1, ::-1].T
+            stored[:, :, t] = speckle(shape, list(masks.values()), rng)[::-1, ::-1].T
             truth[:, :, t] = labels[::-1, ::-1].T
             samples[f"US/{name}_US.nii#{t:04}"] = Drawn(
-                {label: [mask] for label, mask in drawn.items()},
+                {label: [mask] for label, mask in masks.items()},
                 group=f"{volunteer:03}",
                 tags={"physician": physician, "repeat": repeat, "side": side},
             )

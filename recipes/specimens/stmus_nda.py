@@ -25,17 +25,17 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 )
                 shape = (120, 128)
                 mask = blob(shape, rng)
-                part = ("train", "test", "val")[n % 3] if condition == "Healthy" else "train"
+                folder = ("train", "test", "val")[n % 3] if condition == "Healthy" else "train"
                 picture, grey = speckle(shape, [mask], rng), mask.astype(np.uint8) * (255 if n % 2 else 1)
                 write_image(top / muscle / condition / "Images" / name, picture)
                 write_image(top / muscle / condition / "Masks" / name, grey)
                 write_image(top / "Results" / "BB_GM_TA" / "Masks" / name, np.roll(grey, 4))
                 copy = top / "Segmentation_models/data/MuscleCNN"
-                write_image(copy / part / name, cv2.resize(picture, (64, 60)))
-                write_image(copy / f"{part}annot" / name, cv2.resize(grey, (64, 60), interpolation=cv2.INTER_NEAREST))
+                write_image(copy / folder / name, cv2.resize(picture, (64, 60)))
+                write_image(copy / f"{folder}annot" / name, cv2.resize(grey, (64, 60), interpolation=cv2.INTER_NEAREST))
                 samples[f"{muscle}/{condition}/Images/{name}"] = Drawn(
                     {label: [mask]},
-                    split=None if name == "subject_shared.png" else part,
+                    split=None if name == "subject_shared.png" else folder,
                     tags={"muscle": muscle, "condition": condition.lower()},
                 )
             book = openpyxl.Workbook()

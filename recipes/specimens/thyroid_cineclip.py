@@ -34,10 +34,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             for frame in range(frames):
                 row = len(ids)
                 mask = blob(SHAPE, rng) if frame else np.zeros(SHAPE, bool)
-                drawn = mask.astype(np.uint8) * 255
+                pixels = mask.astype(np.uint8) * 255
                 if frame == 1:  # a hole, which is filled when read
-                    drawn[tuple(np.argwhere(mask).mean(axis=0).astype(int))] = 0
-                images[row], truths[row] = speckle(SHAPE, [mask], rng), drawn
+                    pixels[tuple(np.argwhere(mask).mean(axis=0).astype(int))] = 0
+                images[row], truths[row] = speckle(SHAPE, [mask], rng), pixels
                 ids.append(clip.encode())
                 numbers.append(str(frame + 1).encode())
                 samples[f"dataset.hdf5#{row:05}"] = Drawn(

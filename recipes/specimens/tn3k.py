@@ -13,7 +13,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     top = root / "Thyroid Dataset"
     folder = top / "tn3k"
     samples = {}
-    for part, count in (("trainval", 15 * scale), ("test", 4 * scale)):
+    for subset, count in (("trainval", 15 * scale), ("test", 4 * scale)):
         rows = []
         for n in range(count):
             shape = (int(rng.integers(180, 240)), int(rng.integers(216, 300)))
@@ -21,15 +21,15 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 blob(shape, rng, cell=(0, 0, 0.5, 1)), blob(shape, rng, cell=(0.5, 0, 1, 1))
             ]  # fmt: skip
             both = np.logical_or.reduce(nodules)
-            write_image(folder / f"{part}-image/{n:04}.jpg", np.stack([speckle(shape, [both], rng)] * 3, axis=2))
-            write_image(folder / f"{part}-mask/{n:04}.jpg", both.astype(np.uint8) * 255, cv2.IMWRITE_JPEG_QUALITY, 95)
+            write_image(folder / f"{subset}-image/{n:04}.jpg", np.stack([speckle(shape, [both], rng)] * 3, axis=2))
+            write_image(folder / f"{subset}-mask/{n:04}.jpg", both.astype(np.uint8) * 255, cv2.IMWRITE_JPEG_QUALITY, 95)
             rows.append(f"{n:04}.jpg,{n % 2}")
-            samples[f"tn3k/{part}-image/{n:04}.jpg"] = Drawn(
+            samples[f"tn3k/{subset}-image/{n:04}.jpg"] = Drawn(
                 {"thyroid_nodule": [both]},
-                split="test" if part == "test" else "val" if n % 5 == 0 else "train",
+                split="test" if subset == "test" else "val" if n % 5 == 0 else "train",
                 tags={"diagnosis": ("benign", "malignant")[n % 2]},
             )
-        (folder / f"label4{part}.csv").write_text("\n".join(rows) + "\n")
+        (folder / f"label4{subset}.csv").write_text("\n".join(rows) + "\n")
     numbers = range(15 * scale)
     for fold in range(5):
         split = {"train": [n for n in numbers if n % 5 != fold], "val": [n for n in numbers if n % 5 == fold]}

@@ -22,9 +22,9 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 kidney = blob(shape, rng) if z else np.zeros(shape, bool)  # not on the first slice
                 stored[:, :, z] = speckle(shape, [kidney], rng).T
                 truth[:, :, z][kidney.T] = 1
-                drawn = {"kidney": [kidney]} if kidney.any() else {}
+                masks = {"kidney": [kidney]} if kidney.any() else {}
                 if case != "04R":
-                    samples[f"{key}#{z:04}"] = Drawn(drawn, group=f"{n:02}")
+                    samples[f"{key}#{z:04}"] = Drawn(masks, group=f"{n:02}")
             write(top / "US_DATA" / key, stored)
             folder = top / "US_DATA/US_masks"
             if case == "04R":  # one without a consensus

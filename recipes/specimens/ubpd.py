@@ -40,10 +40,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         shapes.append(("jirouzuzhi", [[30.2, 2.1], [109.6 + (at % 3 == 0), 2.0], [100.1, 90.3], [24.8, 70.0]]))
         if at == 0:
             shapes.append(("zhifang", polygon(30, 30, rng)))
-        drawn: dict[str, list[Any]] = {}
+        masks: dict[str, list[Any]] = {}
         for label, points in shapes:
-            drawn.setdefault(label, []).append(filled(points, shape))
-        picture = speckle(shape, [mask for group in drawn.values() for mask in group], rng)
+            masks.setdefault(label, []).append(filled(points, shape))
+        picture = speckle(shape, [mask for group in masks.values() for mask in group], rng)
         path = top / f"data/dataset/images/{stem}.jpg"
         write_image(path, np.stack([picture] * 3, axis=2))
         if at % 4 == 3:
@@ -65,7 +65,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             ensure_ascii=False,
         )
         (labels / f"{stem}.json").write_bytes(text.encode("gbk" if at % 3 == 1 else "utf-8"))
-        samples[f"images/{stem}.jpg"] = Drawn(drawn, group=stem.partition("_")[0])
+        samples[f"images/{stem}.jpg"] = Drawn(masks, group=stem.partition("_")[0])
     for name in (
         "src/train.py", "src/notebooks/main.ipynb", "main.py", "tests/test_helper.py", "output.png", ".gitignore",
         ".placeholder", "README.md", ".python-version", "pyproject.toml", "uv.lock", "wandb/debug.log", "wandb/run-20251007_175613-4fh2q3pi/files/wandb-summary.json",

@@ -15,7 +15,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     samples: dict[str, Drawn] = {}
     listed: dict[str, dict[str, Any]] = {"train": {}, "tune": {}}
     for n in range(14 * scale):
-        clip, part = f"01-{n // 2:04x}{'ab' * 14}", "tune" if n // 2 % 4 == 3 else "train"
+        clip, subset = f"01-{n // 2:04x}{'ab' * 14}", "tune" if n // 2 % 4 == 3 else "train"
         name = f"{clip}-{n % 2:04}.png"
         # A box of whole pixels: what its outline encloses is known without a rule for filling.
         left, top, right, bottom = (int(v) for v in (*rng.integers(10, 50, 2), *rng.integers(70, 110, 2)))
@@ -34,10 +34,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             labels["curve-lv-endo"] = [curve] if form == "list" else curve
         seen = form in ("curve", "list")
         write_image(root / f"png-cache/01/{clip[3:5]}/{clip[5:7]}/{name}", speckle(SHAPE, [cavity], rng))
-        listed[part][name] = {"labels": labels}
-        split = "val" if part == "tune" else "train"
+        listed[subset][name] = {"labels": labels}
+        split = "val" if subset == "tune" else "train"
         samples[name] = Drawn({"left_ventricle": [cavity]} if seen else {}, group=clip, split=split, dropped=not seen)
     (root / "labels").mkdir()
-    for part, content in (*listed.items(), ("all", listed["train"] | listed["tune"])):
-        (root / f"labels/labels-{part}.json").write_text(json.dumps(content))
+    for subset, content in (*listed.items(), ("all", listed["train"] | listed["tune"])):
+        (root / f"labels/labels-{subset}.json").write_text(json.dumps(content))
     return Truth(samples)

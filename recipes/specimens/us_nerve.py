@@ -18,8 +18,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             write_image(root / f"train/{name}.tif", speckle(SHAPE, [nerve], rng))
             write_image(root / f"train/{name}_mask.tif", nerve.astype(np.uint8) * 255)
             lines.append(f"{subject},{n},{_runs(nerve)}")
-            drawn = {"cervical_nerves": [nerve]} if nerve.any() else {}
-            samples[f"train/{name}.tif"] = Drawn(drawn, group=str(subject), split="train")
+            masks = {"cervical_nerves": [nerve]} if nerve.any() else {}
+            samples[f"train/{name}.tif"] = Drawn(masks, group=str(subject), split="train")
     for n in range(1, 4):
         write_image(root / f"test/{n}.tif", speckle(SHAPE, [], rng))
     (root / "train_masks.csv").write_text("\n".join(lines) + "\n")

@@ -110,10 +110,10 @@ def _sections(recipe: Facts) -> Iterator[str]:
     yield table(("", ""), _overview(recipe))
     yield "## What is in it"
     yield table(("label in the source", "structure", "says besides"), _labels(recipe))
-    found = counts(recipe)
-    if found:
+    counted = counts(recipe)
+    if counted:
         head = "counted at import" if recipe.private else "published count"
-        yield table((head, ""), ((cell(what), f"{n:,}") for what, n in found.items()), frozenset({1}))
+        yield table((head, ""), ((cell(what), f"{n:,}") for what, n in counted.items()), frozenset({1}))
         yield "A build that finds fewer fails; `--partial` reports the difference instead."
     if recipe.expect.evidence:
         yield "\n".join(f"- {name}: {cell(why)}" for name, why in recipe.expect.evidence.items())
@@ -121,7 +121,7 @@ def _sections(recipe: Facts) -> Iterator[str]:
     if stated:
         rows = ((what, rounded(number), cell(number.source)) for what, number in stated.items())
         yield table(("stated, not checked by a build", "", "by"), rows, frozenset({1}))
-    if not found and not stated:
+    if not counted and not stated:
         yield "No counts are published."
     yield "## Getting it"
     yield f"{ACCESS[recipe.access]} (checked {recipe.access_checked}). {cell(recipe.access_note)}".strip()
@@ -216,10 +216,10 @@ def _said(diagnosis: str) -> str:
 
 
 def _route(route: Route) -> str:
-    said = f"{'a third party’s copy, ' if route.mirror else ''}{link(route.kind.replace('_', ' '), route.url)}"
-    said += f" ({cell(route.record)})" if route.record else ""
+    text = f"{'a third party’s copy, ' if route.mirror else ''}{link(route.kind.replace('_', ' '), route.url)}"
+    text += f" ({cell(route.record)})" if route.record else ""
     files = "".join(f"\n   - `{file.name}`{_bytes(file.size)}{_digest(file)}" for file in route.files)
-    return said + (f". {cell(route.note)}" if route.note else "") + files
+    return text + (f". {cell(route.note)}" if route.note else "") + files
 
 
 def _bytes(size: int | None) -> str:

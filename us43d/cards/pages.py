@@ -77,19 +77,21 @@ def _rows(recipes: Iterable[Facts]) -> str:
 
 def licences(recipes: Iterable[Facts]) -> str:
     """The licence summary of a set of sources as a Markdown page."""
-    found = summary({recipe.name: recipe.licence.terms for recipe in recipes})
+    permitted = summary({recipe.name: recipe.licence.terms for recipe in recipes})
     parts = ["# Licences", _NOTE, CAVEAT]
-    for verdict in found.verdicts:
+    for verdict in permitted.verdicts:
         parts.append(f"## May one {verdict.meaning}?")
         answers = (("Yes", verdict.allowed), ("No", verdict.forbidden), ("Unknown", verdict.unknown))
         parts.append(
-            "\n".join(f"- **{said}** ({len(names)}): {cell(', '.join(names)) or '–'}" for said, names in answers)
+            "\n".join(f"- **{answer}** ({len(names)}): {cell(', '.join(names)) or '–'}" for answer, names in answers)
         )
     parts.append("## What they ask for")
-    parts.append(f"- **Credit** ({len(found.attribution)}): {cell(', '.join(found.attribution)) or '–'}")
-    parts[-1] += f"\n- **Share alike** ({len(found.share_alike)}): {cell(', '.join(found.share_alike)) or '–'}"
+    parts.append(f"- **Credit** ({len(permitted.attribution)}): {cell(', '.join(permitted.attribution)) or '–'}")
+    parts[-1] += f"\n- **Share alike** ({len(permitted.share_alike)}): {cell(', '.join(permitted.share_alike)) or '–'}"
     parts.append("## By licence")
-    parts.append(table(("licence", "sources"), ((cell(t), cell(", ".join(n))) for t, n in found.by_licence.items())))
+    parts.append(
+        table(("licence", "sources"), ((cell(t), cell(", ".join(n))) for t, n in permitted.by_licence.items()))
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,11 +108,11 @@ def pages(recipes: Iterable[Facts]) -> dict[str, str]:
 def stale(folder: Path, recipes: Iterable[Facts]) -> list[str]:
     """Files of the folder that are not what the recipes say now: changed, missing or left over."""
     wanted = pages(recipes)
-    there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+    existing = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
     return sorted(
         name
-        for name in there | set(wanted)
-        if name not in wanted or name not in there or (folder / name).read_text("utf-8") != wanted[name]
+        for name in existing | set(wanted)
+        if name not in wanted or name not in existing or (folder / name).read_text("utf-8") != wanted[name]
     )
 
 

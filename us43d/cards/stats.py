@@ -28,22 +28,22 @@ class Holding:
 
     def data(self) -> dict[str, Any]:
         """Counts and quantiles, in the words of JSON."""
-        said: dict[str, Any] = {
+        content: dict[str, Any] = {
             "images": len(self.images), "groups": len(self.groups), "annotations": len(self.areas),
             "area_share": _quantiles(self.areas),
         }  # fmt: skip
         if self.sizes:
-            said["width"], said["height"] = (
+            content["width"], content["height"] = (
                 _quantiles(np.repeat([size[n] for size in self.sizes], list(self.sizes.values()))) for n in (0, 1)
             )
-        return said
+        return content
 
 
 def _quantiles(values: Sequence[float] | Any) -> dict[str, float] | None:
     if not len(values):
         return None
-    found = np.quantile(np.asarray(values, np.float64), _QUANTILES)
-    return {f"p{round(100 * q)}": float(f"{value:.4g}") for q, value in zip(_QUANTILES, found, strict=True)}
+    quantiles = np.quantile(np.asarray(values, np.float64), _QUANTILES)
+    return {f"p{round(100 * q)}": float(f"{value:.4g}") for q, value in zip(_QUANTILES, quantiles, strict=True)}
 
 
 @dataclass
@@ -75,20 +75,21 @@ class Stats:
         """Everything as JSON."""
         sources = {
             name: {
-                "version": self.versions[name], "organ": self.organ_of[name], **held.data(),
+                "version": self.versions[name], "organ": self.organ_of[name], **holding.data(),
                 "splits": {p: self.by_split[name, p].data() for p in _PARTS if (name, p) in self.by_split},
                 "drops": self.drops[name],
             }
-            for name, held in self.sources.items()
+            for name, holding in self.sources.items()
         }  # fmt: skip
         return {
             "total": self.total,
             "sources": sources,
-            "organs": {name: held.data() for name, held in sorted(self.organs.items())},
+            "organs": {name: holding.data() for name, holding in sorted(self.organs.items())},
             "structures": {
-                name: {"organ": self.organ_of[name], **held.data()} for name, held in sorted(self.structures.items())
+                name: {"organ": self.organ_of[name], **holding.data()}
+                for name, holding in sorted(self.structures.items())
             },
-            "splits": {part: self.splits[part].data() for part in _PARTS if part in self.splits},
+            "splits": {split: self.splits[split].data() for split in _PARTS if split in self.splits},
         }
 
 
@@ -97,73 +98,73 @@ def statistics(builds: Iterable[Path]) -> Stats:
 
     Raises BuildError, CheckError.
     """
-    found = Stats()
+    stats = Stats()
     for path in builds:
         build = Build(path)
         name, organ, rows = build.name, build.facts["organ"], build.rows
-        found.versions[name], found.organ_of[name] = path.name, organ
-        found.drops[name] = dict(Counter(row["drop"] for row in rows if row["drop"]).most_common())
+        stats.versions[name], stats.organ_of[name] = path.name, organ
+        stats.drops[name] = dict(Counter(row["drop"] for row in rows if row["drop"]).most_common())
         area = {row["id"]: row["width"] * row["height"] for row in rows if row["split"]}
         group = {row["id"]: (name, row["group"]) for row in rows if row["split"]}
         split = {row["id"]: row["split"] for row in rows if row["split"]}
         seen = defaultdict(set)
         for image, category, pixels in _annotations(build):
             seen[image].add(category["supercategory"])
-            found.organ_of.setdefault(category["name"], category["supercategory"])
-            for held in (
-                found.sources[name], found.by_split[name, split[image]], found.splits[split[image]],
-                found.organs[category["supercategory"]], found.structures[category["name"]],
+            stats.organ_of.setdefault(category["name"], category["supercategory"])
+            for holding in (
+                stats.sources[name], stats.by_split[name, split[image]], stats.splits[split[image]],
+                stats.organs[category["supercategory"]], stats.structures[category["name"]],
             ):  # fmt: skip
-                held.areas.append(pixels / area[image])
-            found.structures[category["name"]].images.add(image)
-            found.structures[category["name"]].groups.add(group[image])
+                holding.areas.append(pixels / area[image])
+            stats.structures[category["name"]].images.add(image)
+            stats.structures[category["name"]].groups.add(group[image])
         for row in rows:
             if row["split"]:
                 organs = seen.get(row["id"], {organ})
-                for held in (
-                    found.sources[name], found.by_split[name, row["split"]], found.splits[row["split"]],
-                    *(found.organs[each] for each in sorted(organs)),
+                for holding in (
+                    stats.sources[name], stats.by_split[name, row["split"]], stats.splits[row["split"]],
+                    *(stats.organs[structure_organ] for structure_organ in sorted(organs)),
                 ):  # fmt: skip
-                    held.images.add(row["id"])
-                    held.groups.add(group[row["id"]])
-                    held.sizes[row["width"], row["height"]] += 1
-    return found
+                    holding.images.add(row["id"])
+                    holding.groups.add(group[row["id"]])
+                    holding.sizes[row["width"], row["height"]] += 1
+    return stats
 
 
 def _annotations(build: Build) -> Iterator[tuple[int, dict[str, Any], int]]:
     """(image id, category, area)."""
     for shard in build.shards():
         content = shard.read()
-        categories = {each["id"]: each for each in content["categories"]}
-        for each in content["annotations"]:
-            yield each["image_id"], categories[each["category_id"]], each["area"]
+        categories = {entry["id"]: entry for entry in content["categories"]}
+        for entry in content["annotations"]:
+            yield entry["image_id"], categories[entry["category_id"]], entry["area"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- page
 
 
-def page(found: Stats) -> str:
+def page(stats: Stats) -> str:
     """A whole HTML page of plots and tables."""
-    total = found.total
+    total = stats.total
     sections = [
-        ("Images by source and split", _stacked(found)),
-        ("Images by organ", report.bars(_ranked(found.organs), "images")),
-        ("Annotations by structure", report.bars(_ranked(found.structures, annotations=True), "annotations")),
+        ("Images by source and split", _stacked(stats)),
+        ("Images by organ", report.bars(_ranked(stats.organs), "images")),
+        ("Annotations by structure", report.bars(_ranked(stats.structures, annotations=True), "annotations")),
         (
             "How large structures are",
             "<p>Share of the image that one annotation covers: the line from the 5th to the 95th percentile, the bar "
-            "from the 25th to the 75th, the median as a dot.</p>" + report.ranges(_shares(found), "share of the image"),
+            "from the 25th to the 75th, the median as a dot.</p>" + report.ranges(_shares(stats), "share of the image"),
         ),
         (
             "Image sizes",
             "<p>One circle for each size of each source; its area grows with the number of images.</p>"
-            + report.bubbles(_sizes(found), "width", "height"),
+            + report.bubbles(_sizes(stats), "width", "height"),
         ),
-        ("Splits", report.table(_HEADS[:4], [_counts(p, found.splits[p]) for p in _PARTS if p in found.splits])),
-        ("Sources", report.table([*_HEADS, "dropped"], [_source(found, name) for name in found.sources])),
-        ("Structures", report.table(["structure", "organ", *_HEADS[1:4], "median share"], _structures(found))),
+        ("Splits", report.table(_HEADS[:4], [_counts(p, stats.splits[p]) for p in _PARTS if p in stats.splits])),
+        ("Sources", report.table([*_HEADS, "dropped"], [_source(stats, name) for name in stats.sources])),
+        ("Structures", report.table(["structure", "organ", *_HEADS[1:4], "median share"], _structures(stats))),
     ]
-    drops = [(name, reason, n) for name, reasons in found.drops.items() for reason, n in reasons.items()]
+    drops = [(name, reason, n) for name, reasons in stats.drops.items() for reason, n in reasons.items()]
     if drops:
         sections.append(("Dropped", report.table(["source", "reason", "images"], drops)))
     return report.page(
@@ -176,38 +177,38 @@ def page(found: Stats) -> str:
 _HEADS = ["", "images", "groups", "annotations", *_PARTS]
 
 
-def _counts(name: str, held: Holding) -> list[Any]:
-    return [name, len(held.images), len(held.groups), len(held.areas)]
+def _counts(name: str, holding: Holding) -> list[Any]:
+    return [name, len(holding.images), len(holding.groups), len(holding.areas)]
 
 
-def _source(found: Stats, name: str) -> list[Any]:
-    parts = [len(found.by_split[name, p].images) if (name, p) in found.by_split else 0 for p in _PARTS]
-    return [*_counts(name, found.sources[name]), *parts, sum(found.drops[name].values())]
+def _source(stats: Stats, name: str) -> list[Any]:
+    parts = [len(stats.by_split[name, p].images) if (name, p) in stats.by_split else 0 for p in _PARTS]
+    return [*_counts(name, stats.sources[name]), *parts, sum(stats.drops[name].values())]
 
 
-def _structures(found: Stats) -> list[list[Any]]:
+def _structures(stats: Stats) -> list[list[Any]]:
     return [
-        [name, found.organ_of[name], *_counts(name, held)[1:], float(np.median(held.areas))]
-        for name, held in sorted(found.structures.items(), key=lambda item: (found.organ_of[item[0]], item[0]))
+        [name, stats.organ_of[name], *_counts(name, holding)[1:], float(np.median(holding.areas))]
+        for name, holding in sorted(stats.structures.items(), key=lambda item: (stats.organ_of[item[0]], item[0]))
     ]
 
 
-def _stacked(found: Stats) -> str:
-    order = sorted(found.sources, key=lambda name: -len(found.sources[name].images))
-    rows = [(n, [len(found.by_split[n, p].images) if (n, p) in found.by_split else 0 for p in _PARTS]) for n in order]
+def _stacked(stats: Stats) -> str:
+    order = sorted(stats.sources, key=lambda name: -len(stats.sources[name].images))
+    rows = [(n, [len(stats.by_split[n, p].images) if (n, p) in stats.by_split else 0 for p in _PARTS]) for n in order]
     return report.bars(rows, "images", _PARTS)
 
 
-def _ranked(held: dict[str, Holding], *, annotations: bool = False) -> list[tuple[str, list[float]]]:
-    sizes = {name: len(each.areas if annotations else each.images) for name, each in held.items()}
+def _ranked(holdings: dict[str, Holding], *, annotations: bool = False) -> list[tuple[str, list[float]]]:
+    sizes = {name: len(holding.areas if annotations else holding.images) for name, holding in holdings.items()}
     return [(name, [size]) for name, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))]
 
 
-def _shares(found: Stats) -> list[tuple[str, list[float]]]:
+def _shares(stats: Stats) -> list[tuple[str, list[float]]]:
     """Quantiles by structure, the smallest median first."""
-    rows = [(name, [*(_quantiles(held.areas) or {}).values()]) for name, held in found.structures.items()]
+    rows = [(name, [*(_quantiles(holding.areas) or {}).values()]) for name, holding in stats.structures.items()]
     return sorted((row for row in rows if row[1]), key=lambda row: row[1][2])
 
 
-def _sizes(found: Stats) -> list[tuple[str, list[tuple[float, float, float]]]]:
-    return [(name, [(*size, n) for size, n in held.sizes.items()]) for name, held in found.sources.items()]
+def _sizes(stats: Stats) -> list[tuple[str, list[tuple[float, float, float]]]]:
+    return [(name, [(*size, n) for size, n in holding.sizes.items()]) for name, holding in stats.sources.items()]

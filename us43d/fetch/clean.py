@@ -29,11 +29,11 @@ def look(home: Home, recipe: Recipe) -> Iterator[Taken]:
         entries = store.receipt(home, recipe.name)["files"]
     except MissingRawFile:
         entries = {}
-    there = {name: path.stat().st_size for name, path in store.walk(folder)}
-    fetched = {name: size for name, size in there.items() if "url" in entries.get(name, {}) and raw.is_dir()}
+    sizes = {name: path.stat().st_size for name, path in store.walk(folder)}
+    fetched = {name: size for name, size in sizes.items() if "url" in entries.get(name, {}) and raw.is_dir()}
     if fetched:
         yield Taken(recipe.name, "archives", sum(fetched.values()), folder, tuple(fetched))
-    mine = {name: size for name, size in there.items() if name not in fetched and not store.is_ours(name)}
+    mine = {name: size for name, size in sizes.items() if name not in fetched and not store.is_ours(name)}
     if mine:
         yield Taken(recipe.name, "by hand", sum(mine.values()), folder, tuple(mine))
     for left in _leftovers(home, recipe.name):
@@ -57,14 +57,14 @@ def _size(path: Path) -> int:
 
 def remove(home: Home, going: Iterable[Taken]) -> None:
     """Remove what `look` found. The receipt stays and notes which archives are gone."""
-    for each in going:
-        if each.kind == "archives":
-            record = store.Receipt(home, each.name)
-            for name in each.files:
-                (each.path / name).unlink(missing_ok=True)
+    for item in going:
+        if item.kind == "archives":
+            record = store.Receipt(home, item.name)
+            for name in item.files:
+                (item.path / name).unlink(missing_ok=True)
                 record.data["files"][name]["removed"] = store.now()
             record.save()
-        elif each.path.is_dir():
-            store.remove_tree(each.path)
+        elif item.path.is_dir():
+            store.remove_tree(item.path)
         else:
-            each.path.unlink(missing_ok=True)
+            item.path.unlink(missing_ok=True)

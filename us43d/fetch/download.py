@@ -76,45 +76,45 @@ def download(
         parts = folder / store.PARTS
         parts.mkdir(exist_ok=True)
         with owner.claim() as token, ExitStack() as stack:
-            part = _Part.found(parts, token, remote) or _Part(parts, token, remote)
-            stack.callback(lambda: part.close())
-            inherited = part.size
+            partial = _Part.found(parts, token, remote) or _Part(parts, token, remote)
+            stack.callback(lambda: partial.close())
+            inherited = partial.size
             while True:
-                part, fetched = _transfer(part, remote, web, progress)
+                partial, fetched = _transfer(partial, remote, web, progress)
                 try:
-                    verify.check_type(part.path, remote.name, remote.size)
-                    found = part.digests()
-                    trust = _trust(remote, found, known)
+                    verify.check_type(partial.path, remote.name, remote.size)
+                    digests = partial.digests()
+                    trust = _trust(remote, digests, known)
                 except VerifyError as error:
-                    part.delete()
+                    partial.delete()
                     if inherited:  # what an earlier run left may be at fault; once more, all of it
-                        inherited, part = 0, _Part(parts, token, remote)
+                        inherited, partial = 0, _Part(parts, token, remote)
                         continue
                     error.disk = "The download was deleted; nothing else changed."
                     raise
                 break
-            part.finish(target)
+            partial.finish(target)
             return Received(
                 name=remote.name,
                 url=remote.url,
                 date=store.now(),
-                bytes=part.size,
-                sha256=found["sha256"],
-                md5=found.get("md5"),
+                bytes=partial.size,
+                sha256=digests["sha256"],
+                md5=digests.get("md5"),
                 trust=trust,
-                etag=part.note.get("etag"),
-                last_modified=part.note.get("last_modified"),
+                etag=partial.note.get("etag"),
+                last_modified=partial.note.get("last_modified"),
                 fetched=fetched,
             )
 
 
-def _trust(remote: Remote, found: dict[str, str], known: str | None) -> str:
+def _trust(remote: Remote, digests: dict[str, str], known: str | None) -> str:
     """How far the file is to be trusted. Raises VerifyError."""
-    verify.check_digests(remote.name, found, md5=remote.md5, sha256=remote.sha256)
+    verify.check_digests(remote.name, digests, md5=remote.md5, sha256=remote.sha256)
     if remote.generated:
         return "content"
     if known is not None:
-        verify.check_digests(remote.name, found, md5=None, sha256=known, who="first download's")
+        verify.check_digests(remote.name, digests, md5=None, sha256=known, who="first download's")
     if remote.sha256 or remote.md5:
         return "published digest"
     if known is not None:
@@ -197,13 +197,13 @@ class _Part:
 
     def begin(self, note: dict[str, Any]) -> "_Part":
         """The part for a version from its first byte on: this one if it is still empty, else a new one."""
-        part = self
+        partial = self
         if self.size:
             self.delete()
-            part = _Part(self.parts, self.token, self.remote)
-        part.note = note
-        _write_note(part.path, note)
-        return part
+            partial = _Part(self.parts, self.token, self.remote)
+        partial.note = note
+        _write_note(partial.path, note)
+        return partial
 
     def write(self, block: bytes) -> None:
         view = memoryview(block)
@@ -264,7 +264,7 @@ class _Hashes:
         if self._held >= _BLOCK:
             self._wait()
             blocks, self._blocks, self._held = self._blocks, [], 0
-            self._running = [_beside.submit(_update, each, blocks) for each in self._hashes.values()]
+            self._running = [_beside.submit(_update, digest, blocks) for digest in self._hashes.values()]
 
     def _wait(self) -> None:
         for job in self._running:
@@ -272,10 +272,10 @@ class _Hashes:
 
     def done(self) -> dict[str, str]:
         self._wait()
-        for each in self._hashes.values():
-            _update(each, self._blocks)
+        for digest in self._hashes.values():
+            _update(digest, self._blocks)
         self._blocks, self._held, self._running = [], 0, []
-        return {name: each.hexdigest() for name, each in self._hashes.items()}
+        return {name: digest.hexdigest() for name, digest in self._hashes.items()}
 
 
 def _update(digest: "hashlib._Hash", blocks: list[bytes]) -> None:
@@ -300,12 +300,12 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _note_path(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
+def _note_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
-def _write_note(part: Path, note: dict[str, Any]) -> None:
-    atomic.write_bytes(_note_path(part), json.dumps(note, sort_keys=True).encode(), durable=False)
+def _write_note(path: Path, note: dict[str, Any]) -> None:
+    atomic.write_bytes(_note_path(path), json.dumps(note, sort_keys=True).encode(), durable=False)
 
 
 def _fits(note: dict[str, Any], remote: Remote) -> bool:
@@ -318,37 +318,37 @@ def _fits(note: dict[str, Any], remote: Remote) -> bool:
 # ------------------------------------------------------------------------------------------------------- the transfer
 
 
-def _transfer(part: _Part, remote: Remote, web: Web, progress: Progress | None) -> tuple[_Part, int]:
+def _transfer(partial: _Part, remote: Remote, web: Web, progress: Progress | None) -> tuple[_Part, int]:
     """Fetch until the part is complete. Returns it (it may be another one) and the bytes that came over the net."""
     fetched = failures = furthest = 0
     try:
-        while part.length is None or part.size < part.length:
-            start = part.size if part.resumable else 0
+        while partial.length is None or partial.size < partial.length:
+            start = partial.size if partial.resumable else 0
             headers = dict(remote.headers)
-            if start and part.validator:
-                headers["If-Range"] = part.validator
+            if start and partial.validator:
+                headers["If-Range"] = partial.validator
             with web.open(remote.url, headers=headers, start=start) as answer:
-                part, what = _begun(part, answer, start)
-                before, reason, slow = part.size, "it was changed in between", False
+                partial, what = _begun(partial, answer, start)
+                before, reason, slow = partial.size, "it was changed in between", False
                 if what == "bytes":
                     try:
                         for block in _blocks(answer, web):
-                            part.write(block)
+                            partial.write(block)
                             if progress:
-                                progress(part.size, part.length or remote.size)
-                            if remote.size is not None and part.size > remote.size:
+                                progress(partial.size, partial.length or remote.size)
+                            if remote.size is not None and partial.size > remote.size:
                                 break
                         what = "complete"
                     except (requests.RequestException, HTTPError) as error:
                         reason, slow = escaped(str(error)[:200]), isinstance(error, requests.Timeout)
-                fetched += part.size - before
-            if what == "complete" and (part.length is None or part.size >= part.length):
-                part.note["length"] = part.size
+                fetched += partial.size - before
+            if what == "complete" and (partial.length is None or partial.size >= partial.length):
+                partial.note["length"] = partial.size
                 break
-            failures = 0 if part.size > furthest and not slow else failures + 1
-            furthest = max(furthest, part.size)
+            failures = 0 if partial.size > furthest and not slow else failures + 1
+            furthest = max(furthest, partial.size)
             if failures >= web.attempts:
-                missing = f" of {part.length:,}" if part.length else ""
+                missing = f" of {partial.length:,}" if partial.length else ""
                 raise FetchError(
                     f"{remote.name} broke off {failures} times and did not get beyond {furthest:,}{missing} bytes "
                     f"({reason}): {remote.url}.",
@@ -357,34 +357,36 @@ def _transfer(part: _Part, remote: Remote, web: Web, progress: Progress | None) 
                 )
             web.wait(web.pause * 2 ** min(failures, 5))
     except BaseException:
-        part.close()
+        partial.close()
         raise
-    return part, fetched
+    return partial, fetched
 
 
-def _begun(part: _Part, answer: requests.Response, start: int) -> tuple[_Part, Literal["bytes", "complete", "again"]]:
+def _begun(
+    partial: _Part, answer: requests.Response, start: int
+) -> tuple[_Part, Literal["bytes", "complete", "again"]]:
     """The part that the answer belongs to, and what to do: read its bytes, or nothing more, or ask again for all."""
     headers = answer.headers
-    note: dict[str, Any] = {"name": part.remote.name, "url": part.remote.url}
+    note: dict[str, Any] = {"name": partial.remote.name, "url": partial.remote.url}
     encoded = headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}
     if answer.status_code == 416:
         total = re.fullmatch(r"bytes \*/(\d+)", headers.get("Content-Range", ""))
-        if total and number(total[1]) == part.size and part.length in (None, part.size):
-            return part, "complete"
-        return part.begin(note), "again"
+        if total and number(total[1]) == partial.size and partial.length in (None, partial.size):
+            return partial, "complete"
+        return partial.begin(note), "again"
     if answer.status_code == 206:
-        said = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
         same = (
-            said is not None
-            and number(said[1]) == start
-            and (said[2] == "*" or part.length is None or number(said[2]) == part.length)
-            and headers.get("ETag", part.note.get("etag")) == part.note.get("etag")
+            content_range is not None
+            and number(content_range[1]) == start
+            and (content_range[2] == "*" or partial.length is None or number(content_range[2]) == partial.length)
+            and headers.get("ETag", partial.note.get("etag")) == partial.note.get("etag")
             and not encoded
         )
-        return (part, "bytes") if start and same else (part.begin(note), "again")
+        return (partial, "bytes") if start and same else (partial.begin(note), "again")
     length = number(headers.get("Content-Length"))
     note |= {"etag": headers.get("ETag"), "last_modified": headers.get("Last-Modified")}
-    return part.begin(note | {"length": None if encoded else length}), "bytes"
+    return partial.begin(note | {"length": None if encoded else length}), "bytes"
 
 
 def _blocks(answer: requests.Response, web: Web) -> Iterator[bytes]:

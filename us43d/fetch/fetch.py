@@ -83,10 +83,10 @@ def here(home: Home, recipe: Recipe) -> dict[str, Any] | None:
     if not home.raw(recipe.name).is_dir():
         return None
     try:
-        found = store.receipt(home, recipe.name)
+        receipt = store.receipt(home, recipe.name)
     except MissingRawFile:
         return {}
-    return None if found["kind"] == "specimen" else found
+    return None if receipt["kind"] == "specimen" else receipt
 
 
 def plan(recipe: Recipe, home: Home) -> Plan:
@@ -119,21 +119,21 @@ def fetch(
     there, fetch what is damaged, and take files that their host has changed since the first download.
     Raises LicenceError, ManualFileError, FetchError, VerifyError, ArchiveError, StorageError, Busy.
     """
-    if not force and not from_ and (found := here(home, recipe)) is not None:
-        return _there(recipe, home, found)
+    if not force and not from_ and (receipt := here(home, recipe)) is not None:
+        return _there(recipe, home, receipt)
     licence = ledger.require(home, recipe)
     with (
         atomic.storage_errors(home.root, "What has arrived is kept; the next run goes on from there."),
         store.alone(home, recipe.name),
     ):
-        if not force and not from_ and (found := here(home, recipe)) is not None:  # another process was quicker
-            return _there(recipe, home, found)
+        if not force and not from_ and (receipt := here(home, recipe)) is not None:  # another process was quicker
+            return _there(recipe, home, receipt)
         work = _Work(recipe, home, web, jobs, force, bars, store.Receipt(home, recipe.name))
         try:
-            said = work.from_given(from_, licence) if from_ else work.from_routes(licence)
+            summary = work.from_given(from_, licence) if from_ else work.from_routes(licence)
         finally:
             _tidy(home.downloads(recipe.name))
-        return Fetched(recipe.name, "done", said, home.raw(recipe.name), work.record.data)
+        return Fetched(recipe.name, "done", summary, home.raw(recipe.name), work.record.data)
 
 
 def fetch_specimen(
@@ -158,15 +158,15 @@ def fetch_specimen(
     ):
         seed = int.from_bytes(hashlib.sha256(recipe.slug.encode()).digest()[:8], "big")
         make(tree, np.random.default_rng(seed), scale)
-        said = "specimen: simulated images in the published form, no real data"
+        summary = "specimen: simulated images in the published form, no real data"
         record = store.Receipt(home, recipe.name)
-        store.finish_raw(home, recipe.name, tree, record, kind="specimen", said=said, licence=None, route=None)
-    return Fetched(recipe.name, "done", said, home.raw(recipe.name), record.data)
+        store.finish_raw(home, recipe.name, tree, record, kind="specimen", said=summary, licence=None, route=None)
+    return Fetched(recipe.name, "done", summary, home.raw(recipe.name), record.data)
 
 
-def _there(recipe: Recipe, home: Home, found: Mapping[str, Any]) -> Fetched:
-    said = found.get("said") or "without a receipt, so put there by hand"
-    return Fetched(recipe.name, "already there", said, home.raw(recipe.name), found)
+def _there(recipe: Recipe, home: Home, receipt: Mapping[str, Any]) -> Fetched:
+    summary = receipt.get("said") or "without a receipt, so put there by hand"
+    return Fetched(recipe.name, "already there", summary, home.raw(recipe.name), receipt)
 
 
 def _called(route: Route) -> str:
@@ -198,27 +198,27 @@ class _Work:
     # ------------------------------------------------------------------------------------------------- ways to get it
 
     def from_given(self, paths: Sequence[Path], licence: dict[str, Any]) -> str:
-        found = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
-        if found.tree:
-            return self._raw_from_tree(found.tree, licence)
-        for number, path in enumerate(found.candidates, start=1):
+        offer = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
+        if offer.tree:
+            return self._raw_from_tree(offer.tree, licence)
+        for number, path in enumerate(offer.candidates, start=1):
             try:
                 return self._from_files(given.Given(None, ((RawFile(name=path.name), path),)), licence)
             except (RawDataError, ArchiveError):
-                if number == len(found.candidates):
+                if number == len(offer.candidates):
                     raise
-        return self._from_files(found, licence)
+        return self._from_files(offer, licence)
 
-    def _from_files(self, found: given.Given, licence: dict[str, Any]) -> str:
+    def _from_files(self, offer: given.Given, licence: dict[str, Any]) -> str:
         """Take archives that the user has. What is not known to be what was published must be what the reader knows."""
-        digests = dict(found.digests)
-        places = {file.name: path for file, path in found.files}
-        remotes = [_remote(file) for file, _ in found.files]
+        digests = dict(offer.digests)
+        places = {file.name: path for file, path in offer.files}
+        remotes = [_remote(file) for file, _ in offer.files]
         entries = {}
-        for file, path in found.files:
+        for file, path in offer.files:
             digest = digests.get(file.name) or verify.digests(path)
             trust = "published digest" if file.sha256 or file.md5 else "published size" if file.size else "first use"
-            if found.doubt or not found.route:
+            if offer.doubt or not offer.route:
                 trust = "first use"
             entries[file.name] = {
                 "date": store.now(), "bytes": path.stat().st_size, **digest, "trust": trust, "from": "the user",
@@ -233,30 +233,30 @@ class _Work:
                     atomic.link_or_copy(path, target)
                 self.record.note(name, entries[name])
 
-        names = listed((file.name for file, _ in found.files), 3)
+        names = listed((file.name for file, _ in offer.files), 3)
         how = _trust(entries, remotes)
-        if found.doubt or not found.route:
-            how = f"UNVERIFIED: {found.doubt or 'under no name that is published'}"
-        said = f"from {names} as given, {how}"
+        if offer.doubt or not offer.route:
+            how = f"UNVERIFIED: {offer.doubt or 'under no name that is published'}"
+        summary = f"from {names} as given, {how}"
         arrange = how.startswith("UNVERIFIED")
         return self._raw_from_archives(
-            remotes, "given", found.route, said, licence, places=places, keep=keep, arrange=arrange
+            remotes, "given", offer.route, summary, licence, places=places, keep=keep, arrange=arrange
         )
 
     def from_routes(self, licence: dict[str, Any]) -> str:
         """The first way that works. Raises what went wrong with all of them."""
         for route in self.recipe.ways:
             if (remotes := self._on_disk(route)) is not None:
-                said = f"from {_called(route)}, already downloaded, {_trust(self.record.data['files'], remotes)}"
-                return self._raw_from_archives(remotes, "download", route, said, licence)
+                summary = f"from {_called(route)}, already downloaded, {_trust(self.record.data['files'], remotes)}"
+                return self._raw_from_archives(remotes, "download", route, summary, licence)
         failures: list[tuple[Route, Us43dError]] = []
         for route in self.recipe.ways:
             try:
                 remotes = self._by_network(route)
-                said = (
+                summary = (
                     f"from {_called(route)}, {_trust(self.record.data['files'], remotes)}{self._mirror(route, remotes)}"
                 )
-                return self._raw_from_archives(remotes, "download", route, said, licence)
+                return self._raw_from_archives(remotes, "download", route, summary, licence)
             except (FetchError, ManualFileError, ArchiveError) as error:
                 failures.append((route, error))
                 if self.web.stopped.is_set():
@@ -290,8 +290,8 @@ class _Work:
             return remote.sha256 in (None, entry["sha256"])
         try:
             verify.check_type(path, remote.name, remote.size)
-            found = verify.digests(path, md5=remote.md5 is not None)
-            verify.check_digests(remote.name, found, md5=remote.md5, sha256=remote.sha256)
+            digests = verify.digests(path, md5=remote.md5 is not None)
+            verify.check_digests(remote.name, digests, md5=remote.md5, sha256=remote.sha256)
         except VerifyError as error:
             if entry:
                 return False
@@ -299,11 +299,11 @@ class _Work:
             error.disk = f"{path} was left as it is."
             error.next = f"replace or remove {path}, then: us43d fetch {self.recipe.name}"
             raise
-        if entry and entry["sha256"] != found["sha256"]:
+        if entry and entry["sha256"] != digests["sha256"]:
             return False
         if entry is None:
             trust = "published digest" if remote.sha256 or remote.md5 else "first use"
-            entry = {"date": store.now(), "bytes": size, "trust": trust, "from": "found in the folder", **found}
+            entry = {"date": store.now(), "bytes": size, "trust": trust, "from": "found in the folder", **digests}
             self.record.note(remote.name, entry)
         return True
 
@@ -360,10 +360,10 @@ class _Work:
         """What is to be said of files that did not come from their origin."""
         if not route.mirror:
             return ""
-        origin = {digest for each in self.recipe.ways if not each.mirror for file in each.files
+        origin = {digest for way in self.recipe.ways if not way.mirror for file in way.files
                   for digest in (file.sha256, file.md5) if digest}  # fmt: skip
         got = [verify.digests(self.folder / remote.name, md5=True) for remote in remotes] if origin else []
-        agree = bool(got) and all(origin & set(found.values()) for found in got)
+        agree = bool(got) and all(origin & set(digests.values()) for digests in got)
         return ", the same as the origin's" if agree else "; UNVERIFIED: not known to be what the origin has"
 
     # ------------------------------------------------------------------------------------------------- to the raw tree
@@ -373,7 +373,7 @@ class _Work:
         remotes: Sequence[Remote],
         kind: str,
         route: Route | None,
-        said: str,
+        summary: str,
         licence: dict[str, Any],
         *,
         places: Mapping[str, Path] | None = None,
@@ -413,16 +413,16 @@ class _Work:
             if arrange:
                 self._arrange(tree)
             keep()
-            said += "".join(f"; {remark}" for remark in remarks)
+            summary += "".join(f"; {remark}" for remark in remarks)
             way = {
                 "way": _called(route) if route else "given",
                 "url": route.url if route else None,
                 "files": [{**_plain(remote), "headers": {}} for remote in remotes],
             }
             store.finish_raw(
-                self.home, self.recipe.name, tree, self.record, kind=kind, said=said, licence=licence, route=way
+                self.home, self.recipe.name, tree, self.record, kind=kind, said=summary, licence=licence, route=way
             )
-        return said + self._changes(before, remotes)
+        return summary + self._changes(before, remotes)
 
     def _arrange(self, tree: Path) -> None:
         """Move the files of a tree to where the reader looks for them. Raises RawDataError where it knows none."""
@@ -456,7 +456,7 @@ class _Work:
         return moved
 
     def _raw_from_tree(self, files: Sequence[tuple[str, Path]], licence: dict[str, Any]) -> str:
-        said = f"from {len(files):,} files of an unpacked tree as given, {self._digests_of(files)}"
+        summary = f"from {len(files):,} files of an unpacked tree as given, {self._digests_of(files)}"
         before = store.listing(self.home, self.recipe.name) if self.record.data["kind"] != "specimen" else {}
         with store.making_raw(self.home, self.recipe.name) as tree, self.bars(self.recipe.name, "files") as progress:
             for n, (key, path) in enumerate(files, start=1):
@@ -464,13 +464,13 @@ class _Work:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 atomic.link_or_copy(path, target)
                 progress(n, len(files))
-            facts = {"kind": "given", "said": said, "licence": licence, "route": None}
+            facts = {"kind": "given", "said": summary, "licence": licence, "route": None}
             store.finish_raw(self.home, self.recipe.name, tree, self.record, **facts)
-        return said + (self._compared(before) if before else "")
+        return summary + (self._compared(before) if before else "")
 
     def _digests_of(self, files: Sequence[tuple[str, Path]]) -> str:
         """What the published digests of single files say of a tree."""
-        there = {folded(key): path for key, path in files}
+        paths = {folded(key): path for key, path in files}
         known = {
             folded(f"{file.into}/{file.name}".strip("/")): file
             for route in self.recipe.routes
@@ -478,13 +478,13 @@ class _Work:
             if not file.unpack and (file.sha256 or file.md5)
         }
         wrong = []
-        for key in sorted(known.keys() & there.keys()):
-            file, found = known[key], verify.digests(there[key], md5=True)
-            if file.sha256 not in (None, found["sha256"]) or file.md5 not in (None, found["md5"]):
+        for key in sorted(known.keys() & paths.keys()):
+            file, digests = known[key], verify.digests(paths[key], md5=True)
+            if file.sha256 not in (None, digests["sha256"]) or file.md5 not in (None, digests["md5"]):
                 wrong.append(key)
         if wrong:
             return f"UNVERIFIED: {len(wrong)} files have another digest than published, such as {listed(wrong, 3)}"
-        count = len(known.keys() & there.keys())
+        count = len(known.keys() & paths.keys())
         return f"{count:,} of them with digests as published" if count else "not verified against anything published"
 
     def _distrust(self, remotes: Sequence[Remote]) -> None:
@@ -518,12 +518,12 @@ class _Work:
         if len(by_hand) == len(failures):
             kind = LoginError if any(isinstance(error, LoginError) for error in by_hand) else ManualFileError
             state = "not available" if recipe.access == "unavailable" else "only to be got by hand"
-            said = f"{name} is {state} (access: {recipe.access}, checked {recipe.access_checked})."
+            summary = f"{name} is {state} (access: {recipe.access}, checked {recipe.access_checked})."
             steps = [error.what.replace(_FOLDER, f"{self.folder}/") for error in by_hand]
             if not steps:
                 steps = [f"See {recipe.homepage}. Where you have the files: us43d fetch {name} --from FOLDER"]
             return kind(
-                "\n".join(filter(None, (said, recipe.access_note, "\nOr:\n".join(steps)))),
+                "\n".join(filter(None, (summary, recipe.access_note, "\nOr:\n".join(steps)))),
                 disk=f"The folder {self.folder} was made; nothing else changed.",
                 next=f"us43d fetch {name}   (or, from any other folder: us43d fetch {name} --from FOLDER)",
             )
@@ -571,4 +571,4 @@ def _trust(entries: Mapping[str, Mapping[str, Any]], remotes: Sequence[Remote]) 
         "published digest": "digest as published",
     }
     kinds = {entries.get(remote.name, {}).get("trust", "first use") for remote in remotes}
-    return next((said for kind, said in words.items() if kind in kinds), "")
+    return next((sentence for kind, sentence in words.items() if kind in kinds), "")

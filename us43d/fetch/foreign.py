@@ -50,10 +50,10 @@ def unpack_rar(files: Sequence[Path], sink: Sink) -> None:
         raise sink.refuse("it is a RAR archive", next=_EXTRA) from None
     ended, count = False, 0
 
-    def header(found: Any) -> None:
+    def header(member: Any) -> None:
         nonlocal ended, count
-        ended = found.type == rarfile.RAR_BLOCK_ENDARC
-        count += found.type == rarfile.RAR_BLOCK_FILE
+        ended = member.type == rarfile.RAR_BLOCK_ENDARC
+        count += member.type == rarfile.RAR_BLOCK_FILE
         if count > sink.limits.members:
             raise sink.refuse(f"it has more than the {sink.limits.members:,} members that are unpacked")
 
@@ -68,34 +68,34 @@ def unpack_rar(files: Sequence[Path], sink: Sink) -> None:
     with archive:
         members = archive.infolist()
         if archive.needs_password():
-            secret = next((each.filename for each in members if each.needs_password()), None)
+            secret = next((entry.filename for entry in members if entry.needs_password()), None)
             raise sink.refuse("it is encrypted", secret, next=_ASK)
         if not ended:
             raise sink.damaged("its end mark is missing; it is truncated", members[-1].filename if members else None)
         names: set[str] = set()
-        for each in members:
-            if each.filename in names and not each.is_dir():  # the library would find the last of them for each
-                raise sink.refuse("the archive holds it twice", each.filename)
-            names.add(each.filename)
-            if each.is_symlink() or each.file_redir is not None:
-                raise sink.refuse("it is a link, and no links are unpacked from RAR", each.filename)
-            if not each.is_dir() and not each.is_file():
-                raise sink.refuse("it is a device or another thing that is no file", each.filename)
-        contents = [each for each in members if each.is_file()]
+        for entry in members:
+            if entry.filename in names and not entry.is_dir():  # the library would find the last of them for each
+                raise sink.refuse("the archive holds it twice", entry.filename)
+            names.add(entry.filename)
+            if entry.is_symlink() or entry.file_redir is not None:
+                raise sink.refuse("it is a link, and no links are unpacked from RAR", entry.filename)
+            if not entry.is_dir() and not entry.is_file():
+                raise sink.refuse("it is a device or another thing that is no file", entry.filename)
+        contents = [entry for entry in members if entry.is_file()]
         try:
-            if all(_stored(each) for each in contents):
-                for each in contents:
-                    with archive.open(each) as source:
-                        _rar_member(each, source, sink)
+            if all(_stored(entry) for entry in contents):
+                for entry in contents:
+                    with archive.open(entry) as source:
+                        _rar_member(entry, source, sink)
             elif contents:
                 with _piped(archive, files, sink) as pipe:
-                    for each in contents:
-                        _rar_member(each, pipe, sink)
+                    for entry in contents:
+                        _rar_member(entry, pipe, sink)
         except rarfile.Error as error:
             raise sink.damaged(f"it is truncated or damaged ({error})") from error
-        for each in members:
-            if each.is_dir():
-                sink.folder(each.filename)
+        for entry in members:
+            if entry.is_dir():
+                sink.folder(entry.filename)
 
 
 def _stored(member: Any) -> bool:
@@ -127,8 +127,8 @@ def _piped(archive: Any, files: Sequence[Path], sink: Sink) -> Iterator[IO[bytes
     if program is None:
         raise sink.refuse("it is a compressed RAR, which needs a program of its own", next=_PROGRAM)
     command = [program, *_TO_STDOUT[Path(program).name], str(files[0].absolute())]
-    with tempfile.TemporaryFile() as said:
-        run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said)
+    with tempfile.TemporaryFile() as stderr:
+        run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr)
         assert run.stdout is not None
 
         try:
@@ -138,8 +138,8 @@ def _piped(archive: Any, files: Sequence[Path], sink: Sink) -> Iterator[IO[bytes
             with suppress(subprocess.TimeoutExpired):  # it waits for us to read on: the fault is not its own
                 run.wait(1)
             if run.returncode:
-                said.seek(0)
-                lines = said.read(4096).decode("utf-8", "replace").split("\n")
+                stderr.seek(0)
+                lines = stderr.read(4096).decode("utf-8", "replace").split("\n")
                 why = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {run.returncode}")
                 raise sink.refuse(f"{Path(program).name} fails ({why})", next=_OTHER) from error
             raise
@@ -203,20 +203,20 @@ def unpack_7z(files: Sequence[Path], sink: Sink) -> None:
                 members = getattr(archive, "files", ())
                 if len(members) > sink.limits.members:
                     raise sink.too_many(len(members))
-                for each in members:
-                    member = each.filename
+                for entry in members:
+                    member = entry.filename
                     sink.check(member)
-                    if each.is_symlink or each.is_junction:
+                    if entry.is_symlink or entry.is_junction:
                         raise sink.refuse("it is a link, and no links are unpacked from 7z", member)
-                    if each.st_fmt not in (None, 0, stat.S_IFREG, stat.S_IFDIR):
+                    if entry.st_fmt not in (None, 0, stat.S_IFREG, stat.S_IFDIR):
                         raise sink.refuse("it is a device or another thing that is no file", member)
                     name = Path(member).as_posix()
-                    if each.is_directory:
+                    if entry.is_directory:
                         sink.folder(member)
                     elif name in sizes:
                         raise sink.refuse("the archive holds it twice", member)
                     else:
-                        sizes[name] = each.uncompressed
+                        sizes[name] = entry.uncompressed
                 member = None
                 archive.extractall(factory=Factory())  # into the factory, which alone opens files
         except wrong.PasswordRequired as error:

@@ -70,10 +70,10 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     damaged: list[VerifyError] = []
     others = []
     for route in recipe.routes:
-        if route.files and (found := _route(route, files, damaged)):
-            if not found.doubt:
-                return found
-            others.append(found)
+        if route.files and (offer := _route(route, files, damaged)):
+            if not offer.doubt:
+                return offer
+            others.append(offer)
     if others:
         return others[0]
     refusals = []
@@ -135,9 +135,9 @@ def _spellings(name: str) -> Iterator[str]:
 def _called(files: list[Path], wanted: str, others: Iterable[str]) -> list[Path]:
     """The files of that name; then those of its name but for what is added to copies, and of none of the others."""
     names = {wanted.lower(), re.sub(r"-[0-9a-f]{40}(?=\.\w+$)", "", wanted.lower())}  # a branch instead of a commit
-    taken = {other.lower() for other in others}
+    taken_names = {other.lower() for other in others}
     exact = [path for path in files if path.name.lower() == wanted.lower()]
-    copies = (path for path in files if path not in exact and path.name.lower() not in taken)
+    copies = (path for path in files if path not in exact and path.name.lower() not in taken_names)
     return exact + [path for path in copies if names.intersection(_spellings(path.name))]
 
 
@@ -164,7 +164,7 @@ def _route(route: Route, files: list[Path], damaged: list[VerifyError]) -> Given
                 break
         if not sound:
             return None
-        path, digest, doubt = min(sound, key=lambda each: bool(each[2]))
+        path, digest, doubt = min(sound, key=lambda candidate: bool(candidate[2]))
         chosen.append((wanted, path))
         digests.append((wanted.name, digest))
         doubts += [doubt] if doubt else []
@@ -193,11 +193,11 @@ def _likely(recipe: Recipe, archives: list[Path]) -> list[Path]:
     scores = {}
     for path in archives:
         try:
-            held = {_kind(name) for name in zips.names(path)}
+            kinds = {_kind(name) for name in zips.names(path)}
         except (ArchiveError, OSError):
             continue
-        if wanted and len(held & wanted) * 2 >= len(wanted):
-            scores[path] = len(held & wanted)
+        if wanted and len(kinds & wanted) * 2 >= len(wanted):
+            scores[path] = len(kinds & wanted)
     return sorted(scores, key=lambda path: (-scores[path], path))
 
 
@@ -256,11 +256,11 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
 
 def _tops(tree: RawTree) -> Iterator[str]:
     """Folders that may be the top, the outer ones first, each as a prefix of keys."""
-    found = {""}
+    prefixes = {""}
     for key in tree:
         steps = key.split("/")[:-1]
-        found |= {"/".join(steps[:depth]) + "/" for depth in range(1, min(len(steps), _DEPTH) + 1)}
-    yield from sorted(found, key=lambda top: (top.count("/"), top))[:_MOST_TOPS]
+        prefixes |= {"/".join(steps[:depth]) + "/" for depth in range(1, min(len(steps), _DEPTH) + 1)}
+    yield from sorted(prefixes, key=lambda top: (top.count("/"), top))[:_MOST_TOPS]
 
 
 def _accepted(recipe: Recipe, tree: RawTree) -> Layout:

@@ -62,7 +62,7 @@ class Remote:
     def __post_init__(self) -> None:
         """Raises FetchError for a name that would leave the folder, or is one of fetch's own: hosts are not trusted."""
         for path in (self.name, self.into or "-"):
-            if "\\" in path or escaped(path) != path or any(part in _UNFIT for part in path.split("/")):
+            if "\\" in path or escaped(path) != path or any(segment in _UNFIT for segment in path.split("/")):
                 raise FetchError(f"A host gives a file the name {path!r}, which cannot be used.")
 
 
@@ -85,8 +85,8 @@ def number(text: str | None) -> int | None:
 
 def page_title(text: str) -> str:
     """The title of an HTML page, "" where it has none."""
-    found = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
-    return escaped(" ".join(html.unescape(found[1]).split()))[:100] if found else ""
+    match = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
+    return escaped(" ".join(html.unescape(match[1]).split()))[:100] if match else ""
 
 
 class Web:
@@ -197,7 +197,7 @@ class Web:
         waited = 0.0
         for attempt in range(1, self.attempts + 1):
             with ExitStack() as stack:
-                answer, reason, page, asked = None, "", "", None
+                answer, reason, page, delay = None, "", "", None
                 try:
                     answer = self._followed(stack, method, url, params, headers, body)
                 except (requests.Timeout, requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
@@ -212,13 +212,13 @@ class Web:
                     if answer.status_code < 400 or (answer.status_code == 416 and "Range" in headers):
                         yield answer
                         return
-                    reason, asked = f"HTTP {answer.status_code} {_words(answer)}".strip(), _asked_to_wait(answer)
+                    reason, delay = f"HTTP {answer.status_code} {_words(answer)}".strip(), _asked_to_wait(answer)
                     page = _page(answer, self.timeout[1])
                     if answer.status_code not in _AGAIN:
                         raise _denied(url, answer, page)
-                    if asked is not None:
-                        self._rest(url, asked)
-            pause = self.pause * 2 ** (attempt - 1) if asked is None else asked
+                    if delay is not None:
+                        self._rest(url, delay)
+            pause = self.pause * 2 ** (attempt - 1) if delay is None else delay
             if waited + pause > self.patience:
                 raise _http_error(
                     answer,
@@ -340,7 +340,7 @@ def _agent() -> str:
 
 def _bases_from_environment() -> dict[str, str]:
     bases = {}
-    for pair in filter(None, (part.strip() for part in os.environ.get("US43D_HOSTS", "").split(","))):
+    for pair in filter(None, (item.strip() for item in os.environ.get("US43D_HOSTS", "").split(","))):
         host, equals, base = pair.partition("=")
         if not equals or urlsplit(base).scheme not in {"http", "https"}:
             raise ConfigError(f"US43D_HOSTS has {pair!r}, which is not host=https://….", next="unset US43D_HOSTS")
@@ -372,16 +372,16 @@ def _decoded(url: str, text: str) -> Any:
 def _asked_to_wait(answer: requests.Response) -> float | None:
     """Seconds a host asks to be left alone; counted from its own clock, as ours may be wrong."""
     headers = answer.headers
-    said = headers.get("Retry-After")
-    if said is None and answer.status_code == 429:
-        said = next((headers[key] for key in ("RateLimit-Reset", "X-RateLimit-Reset") if key in headers), None)
-    if said is None:
+    value = headers.get("Retry-After")
+    if value is None and answer.status_code == 429:
+        value = next((headers[key] for key in ("RateLimit-Reset", "X-RateLimit-Reset") if key in headers), None)
+    if value is None:
         return None
     now = _moment(headers.get("Date")) or time.time()
-    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", said.strip()):
-        number = float(said)
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", value.strip()):
+        number = float(value)
         return max(0.0, number - now) if number > 1e9 else number  # GitHub and Zenodo name the moment, not the span
-    then = _moment(said)
+    then = _moment(value)
     return None if then is None else max(0.0, then - now)
 
 
@@ -416,8 +416,8 @@ def _reason(error: Exception) -> str:
 def _refused(url: str, error: Exception) -> FetchError:
     host = _host(url)
     if isinstance(error, requests.exceptions.SSLError):
-        found = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
-        why = found[1].strip() if found else str(error)[:200]
+        match = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
+        why = match[1].strip() if match else str(error)[:200]
         return HttpError(
             f"The certificate of {host} is not valid ({why}), so nothing was downloaded from {url}.",
             next="check this machine's clock; for an authority of your own network, set REQUESTS_CA_BUNDLE to its file",

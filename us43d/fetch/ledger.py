@@ -42,14 +42,14 @@ def _digest(recipe: Recipe) -> str:
 def _read(home: Home) -> dict[str, list[dict[str, Any]]]:
     path = home.licence_ledger
     try:
-        found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text("utf-8"))
-        if not isinstance(found, dict):
+        entries: dict[str, list[dict[str, Any]]] = json.loads(path.read_text("utf-8"))
+        if not isinstance(entries, dict):
             raise ValueError("no object")
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise UnreadableFile(f"The licence ledger {path} is damaged ({error}).", next=f"look into {path}") from error
-    return found
+    return entries
 
 
 def accepted(home: Home, recipe: Recipe) -> dict[str, Any] | None:
@@ -73,10 +73,10 @@ def accept(home: Home, recipe: Recipe) -> dict[str, Any]:
 
 def require(home: Home, recipe: Recipe) -> dict[str, Any]:
     """The acceptance on record. Raises LicenceError without one."""
-    found = accepted(home, recipe)
-    if found is None:
+    entry = accepted(home, recipe)
+    if entry is None:
         raise LicenceError(
             f"The licence of {recipe.name} was not accepted: {recipe.licence.terms.title} ({recipe.licence.id}).",
             next=f"us43d fetch {recipe.name} --accept-licence {recipe.name}   (us43d info {recipe.name} shows it)",
         )
-    return found
+    return entry

@@ -85,15 +85,15 @@ def check(
     hosts: dict[str, list[int]] = {}
     for number, (_, link) in enumerate(links):
         hosts.setdefault(urlsplit(link.url).hostname or link.url.split(":")[0], []).append(number)
-    found: dict[int, Link] = {}
+    by_number: dict[int, Link] = {}
 
     def one_host(numbers: list[int]) -> None:
         for n, number in enumerate(numbers):
             if n:
                 web.wait(delay)
             recipe, link = links[number]
-            found[number] = _asked(None if link.route is None else recipe.routes[link.route], link, web)
-            moved(len(found), len(links))
+            by_number[number] = _asked(None if link.route is None else recipe.routes[link.route], link, web)
+            moved(len(by_number), len(links))
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="links") as pool:
         try:
@@ -102,7 +102,7 @@ def check(
         except BaseException:
             web.stop()
             raise
-    return [found[number] for number in range(len(links))]
+    return [by_number[number] for number in range(len(links))]
 
 
 def _asked(route: Route | None, link: Link, web: Web) -> Link:
@@ -156,12 +156,12 @@ def _length(headers: Any) -> int | None:
 
 
 def _judged(link: Link, status: int, length: int | None, kind: str, size: int | None, title: str) -> Link:
-    state, said = "ok", ""
+    state, remark = "ok", ""
     if link.what == "file" and "html" in kind:
-        state, said = "changed", f"a page{f' titled {title!r}' if title else ''} where a file was"
+        state, remark = "changed", f"a page{f' titled {title!r}' if title else ''} where a file was"
     elif None not in (size, length) and size != length:
-        state, said = "changed", f"{length:,} bytes, where {size:,} are known"
-    return _with(link, state=state, status=status, bytes=length if link.what == "file" else None, said=said)
+        state, remark = "changed", f"{length:,} bytes, where {size:,} are known"
+    return _with(link, state=state, status=status, bytes=length if link.what == "file" else None, said=remark)
 
 
 def _failure(error: FetchError) -> dict[str, Any]:
@@ -170,8 +170,8 @@ def _failure(error: FetchError) -> dict[str, Any]:
     return {"state": state, "status": status or None, "said": error.what}
 
 
-def _with(link: Link, **found: Any) -> Link:
-    return replace(link, **found)
+def _with(link: Link, **changes: Any) -> Link:
+    return replace(link, **changes)
 
 
 def passed(recipe: Recipe, links: Iterable[Link]) -> bool:

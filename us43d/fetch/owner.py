@@ -68,12 +68,12 @@ def claim() -> Iterator[str]:
 
 def ended(name: str) -> bool | None:
     """Whether the process whose token is in `name` has ended; None if it ran on another machine, or has no token."""
-    found = _TOKEN.search(name)
-    if found is None or found["machine"] != _machine():
+    match = _TOKEN.search(name)
+    if match is None or match["machine"] != _machine():
         return None
-    pid, start = int(found["pid"]), int(found["start"])
+    pid, start = int(match["pid"]), int(match["start"])
     if pid == os.getpid() and _lives(pid, start):
-        return found[0] not in _claimed
+        return match[0] not in _claimed
     return not _lives(pid, start)
 
 

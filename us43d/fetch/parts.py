@@ -107,7 +107,7 @@ def sets(archives: Iterable[Path], disks: Callable[[Path], int | None]) -> list[
     Raises ArchiveError where a part is missing.
     """
     left = sorted(set(archives))
-    found: list[Set] = []
+    collected: list[Set] = []
     for kind, pattern, first in (("spanned", _SPAN, 1), ("split", _NUMBERED, 1), ("volumes", _VOLUME, 1)):
         for (folder, stem), parts in _grouped(left, pattern).items():
             files, last = _complete(stem, parts, first), None
@@ -115,22 +115,22 @@ def sets(archives: Iterable[Path], disks: Callable[[Path], int | None]) -> list[
                 if disks(files[0]) == 0:  # each is a whole zip around one part
                     continue
                 last = _last(folder, stem, files, left, disks)
-                found.append(Set("spanned", (*files, last)) if last else Set("headless", tuple(files)))
+                collected.append(Set("spanned", (*files, last)) if last else Set("headless", tuple(files)))
             else:
-                found.append(Set(kind, tuple(files)))
+                collected.append(Set(kind, tuple(files)))
             left = [path for path in left if path not in (*files, last)]
     for (folder, stem), parts in _grouped(left, _OLD_VOLUME).items():
         main = next((p for p in left if p.parent == folder and p.name.lower() == f"{stem}.rar"), None)
         if main is None:
             raise refusal(f"{stem}.r{min(parts):02}", f"{stem}.rar, the first part of the archive, is missing")
         files = [main, *_complete(stem, parts, 0)]
-        found.append(Set("volumes", tuple(files)))
+        collected.append(Set("volumes", tuple(files)))
         left = [path for path in left if path not in files]
     for path in left:
         if count := disks(path):
             raise refusal(path.name, f"it is the last of a zip in {count + 1} parts, and the others are missing")
-        found.append(Set("single", (path,)))
-    return sorted(found, key=lambda each: each.files[0])
+        collected.append(Set("single", (path,)))
+    return sorted(collected, key=lambda archive_set: archive_set.files[0])
 
 
 def _grouped(paths: Iterable[Path], pattern: re.Pattern[str]) -> dict[tuple[Path, str], dict[int, Path]]:

@@ -121,21 +121,21 @@ class Tree:
         if above not in self._folders:
             self.claim(above, "folder", by)  # `Sink._path` bounds the depth
         folded = _folded(name)
-        there = self._names.get(folded)
-        if there is None:
+        existing = self._names.get(folded)
+        if existing is None:
             self._names[folded] = (name, kind, by)
-        elif there[0] != name:
-            raise ValueError(f"its name differs from {_shown(there[0])} only in upper and lower case or accents")
-        elif there[1] != kind:
-            raise ValueError(f"a {there[1]} has the same name")
-        elif kind != "folder" and there[2] == by:
+        elif existing[0] != name:
+            raise ValueError(f"its name differs from {_shown(existing[0])} only in upper and lower case or accents")
+        elif existing[1] != kind:
+            raise ValueError(f"a {existing[1]} has the same name")
+        elif kind != "folder" and existing[2] == by:
             raise ValueError("the archive holds it twice")
         if kind == "folder":
             if name not in self._folders:
                 (self.root / name).mkdir(exist_ok=True)
                 self._folders.add(name)
             return True
-        return there is None
+        return existing is None
 
     def is_file(self, name: str, by: int) -> bool:
         return self._names.get(_folded(name)) == (name, "file", by)
@@ -189,7 +189,7 @@ class Sink:
         name = member.replace("\\", "/")
         if name.startswith("/") or re.match(r"[A-Za-z]:", name):
             raise self.refuse("its name is an absolute path", member)
-        parts = [part for part in name.split("/") if part not in ("", ".")]
+        parts = [segment for segment in name.split("/") if segment not in ("", ".")]
         if ".." in parts:
             raise self.refuse("its name leads out of the folder", member)
         if _CONTROL.search(name):
@@ -197,7 +197,7 @@ class Sink:
         if len(parts) > self.limits.folders:
             raise self.refuse(f"it lies in more than {self.limits.folders} folders", member)
         try:
-            if any(len(part.encode("utf-8")) > 255 for part in parts) or len(name.encode("utf-8")) > 2048:
+            if any(len(segment.encode("utf-8")) > 255 for segment in parts) or len(name.encode("utf-8")) > 2048:
                 raise self.refuse("its name is too long", member)
         except UnicodeEncodeError:
             raise self.refuse("its name is not text", member) from None

@@ -60,14 +60,14 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
         if not isinstance(error, FileNotFoundError):
             raise StorageError(f"{error.filename} cannot be listed: {error.strerror}.", next="ls -ld " + str(folder))
 
-    found = []
+    entries = []
     for where, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             path = Path(where, name)
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise RawDataError(f"{path} is neither a file nor a folder (a pipe, socket or device).")
-            found.append((path.relative_to(folder).as_posix(), path))
-    return iter(sorted(found))
+            entries.append((path.relative_to(folder).as_posix(), path))
+    return iter(sorted(entries))
 
 
 def write(path: Path, data: bytes) -> None:
@@ -98,8 +98,8 @@ def receipt(home: Home, name: str) -> dict[str, Any]:
     """
     path = home.downloads(name) / RECEIPT
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if found["schema"] != SCHEMA or not isinstance(found["files"], dict):
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if content["schema"] != SCHEMA or not isinstance(content["files"], dict):
             raise ValueError("of another form")
     except FileNotFoundError:
         raise MissingRawFile(f"{name} has no receipt at {path}.", next=f"us43d fetch {name}") from None
@@ -107,7 +107,7 @@ def receipt(home: Home, name: str) -> dict[str, Any]:
         raise UnreadableFile(
             f"{path} is damaged ({error}).", next=f"remove it, then: us43d fetch {name} --force"
         ) from error
-    return found
+    return content
 
 
 class Receipt:
@@ -125,12 +125,12 @@ class Receipt:
     @property
     def files(self) -> dict[str, dict[str, Any]]:
         """Name → entry of every file."""
-        found: dict[str, dict[str, Any]] = self.data["files"]
-        return found
+        entries: dict[str, dict[str, Any]] = self.data["files"]
+        return entries
 
     def entry(self, name: str) -> dict[str, Any] | None:
-        found = self.data["files"].get(name)
-        return dict(found) if found else None
+        recorded = self.data["files"].get(name)
+        return dict(recorded) if recorded else None
 
     def note(self, name: str, entry: dict[str, Any]) -> None:
         """Record a file. Written at most once a second, as sources of thousands of files would rewrite it each time."""
@@ -160,12 +160,12 @@ def listing(home: Home, name: str) -> dict[str, str]:
         lines = (home.downloads(name) / LISTING).read_text("utf-8").split("\n")
     except FileNotFoundError:
         return {}
-    found = {}
+    digests = {}
     for line in filter(None, lines):
         digest, _, path = line.removeprefix("\\").partition("  ")
         escaped = line.startswith("\\")
-        found[re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], path) if escaped else path] = digest
-    return found
+        digests[re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], path) if escaped else path] = digest
+    return digests
 
 
 def _line(path: str, digest: str) -> str:
@@ -261,11 +261,11 @@ def sweep(folder: Path, prefix: str) -> None:
 
 def check_room(folder: Path, needed: int, what: str) -> None:
     """Raise StorageError if the file system that will hold `folder` has fewer free bytes than `needed`."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(candidate for candidate in (folder, *folder.parents) if candidate.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise StorageError(
-            f"{what} needs {needed / 1e9:,.1f} GB, and {there} has {free / 1e9:,.1f} GB free.",
+            f"{what} needs {needed / 1e9:,.1f} GB, and {existing} has {free / 1e9:,.1f} GB free.",
             next="us43d clean   (or another folder: --home, US43D_HOME)",
         )
 

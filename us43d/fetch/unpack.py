@@ -36,21 +36,21 @@ def unpack(
     """
     packed = sum(path.stat().st_size for path in set(archives))
     tree = Tree(into, limits, packed, progress)
-    for each in sets(archives, zips.disks_before):
-        if each.kind == "headless":  # their last part comes out of another archive, and is found by `nested`
-            for file in each.files:
+    for archive in sets(archives, zips.disks_before):
+        if archive.kind == "headless":  # their last part comes out of another archive, and is found by `nested`
+            for file in archive.files:
                 link_or_copy(file, into / file.name)
         else:
-            _one(each, tree, "", each.name)
+            _one(archive, tree, "", archive.name)
     patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in nested]
     for depth in range(limits.depth + 1):
         fresh, tree.fresh = tree.fresh, []
-        found = sorted(n for n in fresh if any(pattern.match(n.lower()) for pattern in patterns) and not _forked(n))
-        if not found:
+        names = sorted(n for n in fresh if any(pattern.match(n.lower()) for pattern in patterns) and not _forked(n))
+        if not names:
             break
         if depth == limits.depth:
-            raise refusal(found[0], f"archives lie inside archives more than {limits.depth} levels deep")
-        _inner(found, tree)
+            raise refusal(names[0], f"archives lie inside archives more than {limits.depth} levels deep")
+        _inner(names, tree)
     return tuple(tree.remarks)
 
 
@@ -59,40 +59,40 @@ def _forked(name: str) -> bool:
     return name.rpartition("/")[2].startswith("._") or "__macosx/" in name.lower()
 
 
-def _inner(found: list[str], tree: Tree) -> None:
+def _inner(names: list[str], tree: Tree) -> None:
     """Unpack archives of the tree, together with the other parts of theirs, where they lie."""
-    wanted = {tree.root / name for name in found}
+    wanted = {tree.root / name for name in names}
     beside = {path for first in wanted for path in first.parent.iterdir() if path.is_file() and alike(path, first)}
     # Hosts wrap single files in zips of their own, parts of an archive among them, which nobody asks for by name.
     whole = {path for path in beside if (path in wanted or is_part(path)) and zips.disks_before(path) == 0}
     chosen = [Set("single", (path,)) for path in sorted(whole)]
     if wanted - whole:
-        chosen += [each for each in sets(beside - whole, zips.disks_before) if wanted & set(each.files)]
-    for number, each in enumerate(chosen):
+        chosen += [archive for archive in sets(beside - whole, zips.disks_before) if wanted & set(archive.files)]
+    for number, archive in enumerate(chosen):
         # Moved aside, so that an archive may hold a file of its own name.
         aside = tree.root / f".us43d-inner-{number}"
         aside.mkdir()
-        base = each.files[0].parent.relative_to(tree.root).as_posix()
-        for file in each.files:
+        base = archive.files[0].parent.relative_to(tree.root).as_posix()
+        for file in archive.files:
             tree.forget(file.relative_to(tree.root).as_posix())
             tree.expect(file.stat().st_size)
             file.rename(aside / file.name)
-        moved = Set(each.kind, tuple(aside / file.name for file in each.files))
-        _one(moved, tree, "" if base == "." else base, "/".join(filter(None, (base.strip("."), each.name))))
+        moved = Set(archive.kind, tuple(aside / file.name for file in archive.files))
+        _one(moved, tree, "" if base == "." else base, "/".join(filter(None, (base.strip("."), archive.name))))
         shutil.rmtree(aside)
 
 
-def _one(each: Set, tree: Tree, base: str, name: str) -> None:
+def _one(archive: Set, tree: Tree, base: str, name: str) -> None:
     sink = tree.sink(name, base)
-    _reader(each, name)(each.files, sink)
+    _reader(archive, name)(archive.files, sink)
     sink.close()
 
 
-def _reader(each: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
+def _reader(archive: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
     """The format by the first bytes."""
-    with each.files[0].open("rb") as file:
+    with archive.files[0].open("rb") as file:
         head = file.read(512)
-    if each.kind == "spanned" or head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04")):
+    if archive.kind == "spanned" or head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04")):
         return zips.unpack
     if head.startswith((b"Rar!\x1a\x07\x00", b"Rar!\x1a\x07\x01\x00")):
         return foreign.unpack_rar
@@ -102,7 +102,7 @@ def _reader(each: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
         return tars.unpack
     if not head:
         raise damaged(name, "it is empty")
-    if each.kind == "single" and zips.disks_before(each.files[0]) == 0:  # something stands in front of it
+    if archive.kind == "single" and zips.disks_before(archive.files[0]) == 0:  # something stands in front of it
         return zips.unpack
     if re.match(rb"\s*(<!doctype|<html|<\?xml)", head, re.IGNORECASE):
         raise damaged(name, "it is a web page, not an archive")

@@ -75,24 +75,24 @@ def digests(path: Path, *, md5: bool = False, progress: Progress | None = None) 
         with path.open("rb", buffering=0) as file:
             done = 0
             while block := file.read(1 << 20):
-                for each in hashes.values():
-                    each.update(block)
+                for digest in hashes.values():
+                    digest.update(block)
                 done += len(block)
                 if progress:
                     progress(done, size)
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
-    return {name: each.hexdigest() for name, each in hashes.items()}
+    return {name: digest.hexdigest() for name, digest in hashes.items()}
 
 
 def check_digests(
-    name: str, found: Mapping[str, str], *, md5: str | None, sha256: str | None, who: str = "published"
+    name: str, digests: Mapping[str, str], *, md5: str | None, sha256: str | None, who: str = "published"
 ) -> None:
     """Raise VerifyError where a digest is another than the one that `who` gave out."""
     for kind, expected in (("sha256", sha256), ("md5", md5)):
-        if expected is not None and found[kind] != expected:
+        if expected is not None and digests[kind] != expected:
             raise VerifyError(
-                f"{name} has the {kind} digest {found[kind]}; the {who} one is {expected}. "
+                f"{name} has the {kind} digest {digests[kind]}; the {who} one is {expected}. "
                 "Either it was damaged on the way, or it is another version."
             )
 
@@ -117,10 +117,10 @@ def verify(home: Home, recipe: Recipe, progress: Progress | None = None) -> Iter
         (home.downloads(recipe.name), {name: entry["sha256"] for name, entry in entries.items()}),
         (home.raw(recipe.name), store.listing(home, recipe.name)),
     )
-    there = [dict(store.walk(folder)) for folder, _ in bases]
-    total = sum(path.stat().st_size for files in there for path in files.values())
+    listings = [dict(store.walk(folder)) for folder, _ in bases]
+    total = sum(path.stat().st_size for files in listings for path in files.values())
     done = 0
-    for (folder, expected), files in zip(bases, there, strict=True):
+    for (folder, expected), files in zip(bases, listings, strict=True):
         for name in sorted(set(expected) | set(files)):
             where = f"{folder.relative_to(home.root).as_posix()}/{name}"
             if name not in files:

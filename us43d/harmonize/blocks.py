@@ -148,10 +148,10 @@ def _image(sample: Sample, memo: dict[Lazy, Any], remarks: list[str]) -> tuple[b
             data = sample.image.read_bytes()
         except OSError as error:
             raise RawDataError(f"{sample.image} cannot be read: {error.strerror}.") from error
-        found = header(data, sample.image)
-        array = pixels.canonical(picture(data, sample.image, found))
-        if found and found.plain:
-            return data, array, {"png": "png", "jpeg": "jpg"}[found.kind]
+        head = header(data, sample.image)
+        array = pixels.canonical(picture(data, sample.image, head))
+        if head and head.plain:
+            return data, array, {"png": "png", "jpeg": "jpg"}[head.kind]
     else:
         array = sample.image.read(memo, remarks) if isinstance(sample.image, Lazy) else sample.image
         array = pixels.canonical(array)
@@ -167,7 +167,7 @@ def _annotations(
     sample: Sample, shape: tuple[int, ...], memo: dict[Lazy, Any], remarks: list[str], options: Options
 ) -> tuple[list[dict[str, Any]], int]:
     """The annotations in the order label, mask, first pixel; and how many masks were not empty."""
-    found: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     masks = 0
     for label, group in _relabelled(sample.masks, options):
         arrays = [_mask(mask, sample, shape, memo, remarks) for mask in group]
@@ -175,14 +175,14 @@ def _annotations(
         if len({name for name, to in options.relabel.items() if to == label}) > 1:  # the paper merged these labels
             arrays = [np.logical_or.reduce(arrays)]
         for number, array in enumerate(arrays):
-            found += [_annotation(piece, label, number, shape) for piece in components(array)]
+            annotations += [_annotation(piece, label, number, shape) for piece in components(array)]
     for label, group in _relabelled(sample.instances, options):
         for number, mask in enumerate(group):
             piece = whole(_mask(mask, sample, shape, memo, remarks))
             if piece is not None:
                 masks += 1
-                found.append(_annotation(piece, label, number, shape))
-    return found, masks
+                annotations.append(_annotation(piece, label, number, shape))
+    return annotations, masks
 
 
 def _relabelled(masks: "Mapping[str, Mask | Sequence[Mask]]", options: Options) -> "Iterator[tuple[str, list[Mask]]]":

@@ -121,9 +121,9 @@ def build(
     inputs = _inputs(recipe, tree, named, duplicate_links.digest(links))
     with atomic.storage_errors(final, "The finished blocks are kept; the next build goes on from them."):
         staging = final.parent / f".{final.name}.{inputs[:16]}"
-        if (found := _finished(final, inputs)) is not None:
+        if (finished := _finished(final, inputs)) is not None:
             shutil.rmtree(staging, ignore_errors=True)  # left by a process killed right after its last step
-            return BuildResult(final, found, reused=True)
+            return BuildResult(final, finished, reused=True)
         final.parent.mkdir(parents=True, exist_ok=True)
         with _alone(final.parent / ".lock", recipe.name):
             for old in final.parent.glob(f".{final.name}.*"):
@@ -425,15 +425,15 @@ def _finish(
 ) -> dict[str, Any]:
     """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
     members, index = [], []
-    found = _Counts()
+    counts = _Counts()
     for place, row in enumerate(_records(staging, count)):
-        found.add(row)
+        counts.add(row)
         index.append((row["key"], place))
         if row["drop"] is None:
             members.append(assign.Member(row["key"], row["group"], row["official"], row["pixel_hash"]))
-    problems = found.problems(recipe) if kind.profile == "us43d" and not kind.specimen else []
+    problems = counts.problems(recipe) if kind.profile == "us43d" and not kind.specimen else []
     short = [problem for problem in problems if problem["found"] < problem["published"]]
-    skipped = _skipped(kind.skip, names, found) if kind.skip else {}
+    skipped = _skipped(kind.skip, names, counts) if kind.skip else {}
     if short and not kind.partial and not any(skipped.get(what) for what in ("samples", "files", "ignored")):
         raise CountError(
             f"{recipe.name}: fewer than published: "
@@ -477,10 +477,10 @@ def _finish(
         "labels": category,
         "group": {"kind": recipe.group_kind, "rule": recipe.group_rule},
         "official_split": recipe.official_split,
-        "counts": found.summary()
+        "counts": counts.summary()
         | {"published": recipe.expect.model_dump(mode="json", exclude={"evidence"}), "differences": problems},
-        "drops": dict(sorted(found.drops.items())),
-        "remarks": dict(sorted(found.remarks.items())),
+        "drops": dict(sorted(counts.drops.items())),
+        "remarks": dict(sorted(counts.remarks.items())),
         "twins": {"known": decision.known, "audited": len(applied), "digest": duplicate_links.digest(applied)},
         **corrected.facts(),
         "splits": {"rule": assignment.rule, **table},
@@ -491,11 +491,11 @@ def _finish(
     return dataset
 
 
-def _skipped(skip: Skip, names: Names, found: "_Counts") -> dict[str, Any]:
+def _skipped(skip: Skip, names: Names, counts: "_Counts") -> dict[str, Any]:
     """What was left out by choice: samples, files that belong to none, files by pattern."""
     return {
         "skip_bad": skip.bad,
-        "samples": found.drops[blocks.SKIPPED],
+        "samples": counts.drops[blocks.SKIPPED],
         "files": names.unread() | dict.fromkeys(names.absent(), "") if skip.bad else {},
         "ignored": {pattern: keys for pattern, keys in names.tree.hidden.items() if keys},
         "patterns": list(skip.ignore),
@@ -594,7 +594,7 @@ class _Counts:
             return
         self.annotated += bool(row["annotations"])
         self.annotations += len(row["annotations"])
-        self.specks += sum(each["speck"] for each in row["annotations"])
+        self.specks += sum(annotation["speck"] for annotation in row["annotations"])
         self.kept += row["kept"]
         self.bytes += row["bytes"]
 
@@ -622,7 +622,7 @@ class _Counts:
             *((f"images with {tag}", self.tags[tag], number) for tag, number in sorted(expect.tags.items())),
         ]
         return [
-            {"what": what, "found": found, "published": published}
-            for what, found, published in pairs
-            if published is not None and found != published
+            {"what": what, "found": counted, "published": published}
+            for what, counted, published in pairs
+            if published is not None and counted != published
         ]

@@ -50,7 +50,7 @@ def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], N
         Problem("split", p, f"the picture lies in {' and '.join(w)}") for p, w in proof.shared_pictures.items()
     )
     counts = Counter(row["split"] for row in rows if row["split"])
-    written = {part: dataset["splits"][part]["images"] for part in prove(rows).images if part in dataset["splits"]}
+    written = {split: dataset["splits"][split]["images"] for split in prove(rows).images if split in dataset["splits"]}
     if counts != written:
         problems.append(Problem("split", "dataset.json", f"the manifest has {dict(counts)}, dataset.json {written}"))
     digest = shards.build_digest(build, dataset, shards.rows_digest(rows))
@@ -64,10 +64,10 @@ def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], N
 def _files(build: Path, rows: list[dict[str, Any]]) -> Iterator[Problem]:
     wanted = {row["file"] for row in rows if row["file"]} | {DATASET, PROVENANCE, shards.MANIFEST}
     wanted |= {f"annotations/{path.name}" for path in (build / "annotations").glob("*-*-of-*.json")}
-    there = {path.relative_to(build).as_posix() for path in build.rglob("*") if not path.is_dir()}
-    yield from (Problem("missing", name, "the file is gone") for name in sorted(wanted - there))
+    present = {path.relative_to(build).as_posix() for path in build.rglob("*") if not path.is_dir()}
+    yield from (Problem("missing", name, "the file is gone") for name in sorted(wanted - present))
     yield from (
-        Problem("extra", name, "the file belongs to no image of the manifest") for name in sorted(there - wanted)
+        Problem("extra", name, "the file belongs to no image of the manifest") for name in sorted(present - wanted)
     )
 
 
@@ -113,7 +113,7 @@ def _coco(build: Build, rows: list[dict[str, Any]]) -> Iterator[Problem]:
         try:
             content = shard.read()
             images, annotations = content["images"], content["annotations"]
-            annotated = Counter(each["image_id"] for each in annotations)
+            annotated = Counter(annotation["image_id"] for annotation in annotations)
             for image in images:
                 seen[image["id"]] += 1
                 row = by_id.get(image["id"])
@@ -124,13 +124,13 @@ def _coco(build: Build, rows: list[dict[str, Any]]) -> Iterator[Problem]:
                         "manifest", row["key"], f"{path.name} and the manifest disagree on {', '.join(wrong)}"
                     )
             numbers: Counter[tuple[int, str]] = Counter()
-            for each in annotations:
-                label = each["us43d"]["label"]
-                expected = annotation_id(each["image_id"], label, numbers[each["image_id"], label])
-                numbers[each["image_id"], label] += 1
-                row = by_id.get(each["image_id"])
-                if fault := _annotation(each, expected, (row["height"], row["width"]) if row else None):
-                    yield Problem("annotation", f"{path.name}, annotation {each['id']}", fault)
+            for annotation in annotations:
+                label = annotation["us43d"]["label"]
+                expected = annotation_id(annotation["image_id"], label, numbers[annotation["image_id"], label])
+                numbers[annotation["image_id"], label] += 1
+                row = by_id.get(annotation["image_id"])
+                if fault := _annotation(annotation, expected, (row["height"], row["width"]) if row else None):
+                    yield Problem("annotation", f"{path.name}, annotation {annotation['id']}", fault)
         except (BuildError, ValueError, KeyError, TypeError, AttributeError) as error:
             yield Problem("unreadable", f"annotations/{path.name}", f"no COCO file of us43d: {error!r}")
     for number, row in by_id.items():
@@ -153,12 +153,12 @@ def _image(image: dict[str, Any], row: dict[str, Any], split: str, annotations: 
     return [name for name, (coco, manifest) in pairs.items() if coco != manifest]
 
 
-def _annotation(each: dict[str, Any], expected: int, size: tuple[int, int] | None) -> str:
-    height, width = each["segmentation"]["size"]
+def _annotation(annotation: dict[str, Any], expected: int, size: tuple[int, int] | None) -> str:
+    height, width = annotation["segmentation"]["size"]
     if (height, width) != size:
         return f"its mask is {width} × {height}, its image {size}"
     try:
-        mask = rle.decode(each["segmentation"]["counts"].encode("ascii"), height, width)
+        mask = rle.decode(annotation["segmentation"]["counts"].encode("ascii"), height, width)
     except ValueError as error:
         return f"its mask cannot be decoded: {error}"
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -168,9 +168,9 @@ def _annotation(each: dict[str, Any], expected: int, size: tuple[int, int] | Non
     box = [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
     area = int(mask.sum())
     right = {"area": area, "bbox": box, "id": expected, "iscrowd": 0, "speck": is_speck(area, height, width)}
-    given = {**each, "speck": each["us43d"]["speck"]}
+    compared = {**annotation, "speck": annotation["us43d"]["speck"]}
     return "; ".join(
-        f"{name} is {given[name]}, should be {value}" for name, value in right.items() if given[name] != value
+        f"{name} is {compared[name]}, should be {value}" for name, value in right.items() if compared[name] != value
     )
 
 
@@ -179,7 +179,7 @@ def _ids(slug: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
     if keys != sorted(set(keys)):
         yield Problem("manifest", shards.MANIFEST, "keys are not unique and sorted")
     ids = Ids(slug)
-    given = {key: ids.image(key) for key in sorted(set(keys))}
+    expected = {key: ids.image(key) for key in sorted(set(keys))}
     for row in rows:
-        if row["id"] != given[row["key"]]:
-            yield Problem("manifest", row["key"], f"its id is {row['id']}, should be {given[row['key']]}")
+        if row["id"] != expected[row["key"]]:
+            yield Problem("manifest", row["key"], f"its id is {row['id']}, should be {expected[row['key']]}")

@@ -214,7 +214,7 @@ class Corpus:
         Raises:
             BuildError: If a manifest cannot be read.
         """
-        found: dict[int, dict[str, Any]] = {int(row): {} for row in images}
+        by_row: dict[int, dict[str, Any]] = {int(row): {} for row in images}
         of = self.images["source"][images]
         for number in np.unique(of):
             wanted = {int(self.images["id"][row]): int(row) for row in images[of == number]}
@@ -224,8 +224,8 @@ class Corpus:
                 continue
             for key, tags in _tags(file):
                 if key in wanted:
-                    found[wanted[key]] = tags
-        return found
+                    by_row[wanted[key]] = tags
+        return by_row
 
     def _own(self, image: int) -> bool:
         """Whether the image comes from a user's own COCO file."""

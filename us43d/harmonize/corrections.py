@@ -96,9 +96,9 @@ def folder(home: Path, slug: str) -> Path:
 
 def read(home: Path, slug: str) -> Corrections:
     """Read the fixes of a source. Raises BuildError for a damaged log."""
-    held = {key: fix for (source, key), fix in review.fixes(home).items() if source == slug}
-    content = [[key, fix.image.picture, fix.replaces, fix.masks] for key, fix in sorted(held.items())]
-    return Corrections(held, hashlib.sha256(json.dumps(content).encode()).hexdigest() if held else "")
+    corrected = {key: fix for (source, key), fix in review.fixes(home).items() if source == slug}
+    content = [[key, fix.image.picture, fix.replaces, fix.masks] for key, fix in sorted(corrected.items())]
+    return Corrections(corrected, hashlib.sha256(json.dumps(content).encode()).hexdigest() if corrected else "")
 
 
 def _annotations(row: Mapping[str, Any], masks: Iterable[Mask], category: dict[str, int]) -> Iterable[dict[str, Any]]:

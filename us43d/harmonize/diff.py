@@ -69,11 +69,11 @@ def diff(old: Path, new: Path) -> Diff:
             short = isinstance(was, str | int | bool) and isinstance(now, str | int | bool)
             changes["facts", f"{was} → {now}" if short else "changed"].append(fact)
     order = ("images", "annotations", "splits", "groups", "labels", "facts")
-    found = sorted(changes.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
+    ordered = sorted(changes.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
     return Diff(
         str(after.facts["name"]), str(before.facts["digest"]), str(after.facts["digest"]),
         {what: (before.counts.get(what, 0), after.counts.get(what, 0)) for what in {**before.counts, **after.counts}},
-        tuple(Change(kind, what, tuple(keys)) for (kind, what), keys in found),
+        tuple(Change(kind, what, tuple(keys)) for (kind, what), keys in ordered),
     )  # fmt: skip
 
 
@@ -90,18 +90,18 @@ class _Content:
         structures: dict[int, str] = {}
         for shard in build.shards():
             content = shard.read()
-            structures |= {each["id"]: each["name"] for each in content["categories"]}
+            structures |= {entry["id"]: entry["name"] for entry in content["categories"]}
             keys = {image["id"]: image["us43d"]["key"] for image in content["images"]}
-            for each in content["annotations"]:
-                mask = each["us43d"]["label"], structures[each["category_id"]], each["segmentation"]["counts"]
-                self.annotations[keys[each["image_id"]]][mask] += 1
+            for entry in content["annotations"]:
+                mask = entry["us43d"]["label"], structures[entry["category_id"]], entry["segmentation"]["counts"]
+                self.annotations[keys[entry["image_id"]]][mask] += 1
         self.labels = {label: structures.get(number, str(number)) for label, number in self.facts["labels"].items()}
         parts = Counter(row["split"] or "dropped" for row in self.rows.values())
         self.counts = {
             "images": len(self.rows) - parts["dropped"],
-            "annotations": sum(each.total() for each in self.annotations.values()),
+            "annotations": sum(entry.total() for entry in self.annotations.values()),
             "groups": len({row["group"] for row in self.rows.values() if row["split"]}),
-            **{part: parts[part] for part in ("train", "val", "test", "excluded", "dropped") if parts[part]},
+            **{split: parts[split] for split in ("train", "val", "test", "excluded", "dropped") if parts[split]},
         }
         by_label = Counter(label for masks in self.annotations.values() for label, *_ in masks.elements())
         self.counts |= {f"annotations of {label}": number for label, number in sorted(by_label.items())}
@@ -114,27 +114,27 @@ def _image(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> li
         if one["drop"] and other["drop"]:
             return [("images", f"dropped for another reason: {other['drop']}")]
         return [("images", f"dropped: {other['drop']}" if other["drop"] else f"no longer dropped: {one['drop']}")]
-    found = []
+    changes = []
     if one["pixel_hash"] != other["pixel_hash"]:
-        found.append(("images", "other pixels"))
+        changes.append(("images", "other pixels"))
     elif one["sha256"] != other["sha256"]:
-        found.append(("images", "same pixels, other file"))
+        changes.append(("images", "same pixels, other file"))
     if one["tags"] != other["tags"]:
-        found.append(("images", "other tags"))
+        changes.append(("images", "other tags"))
     if one["split"] != other["split"]:
-        found.append(("splits", f"{one['split']} → {other['split']}"))
+        changes.append(("splits", f"{one['split']} → {other['split']}"))
     if one["official_split"] != other["official_split"]:
-        found.append(("splits", f"official: {one['official_split']} → {other['official_split']}"))
+        changes.append(("splits", f"official: {one['official_split']} → {other['official_split']}"))
     if one["group"] != other["group"]:
-        found.append(("groups", "other group"))
-    return found
+        changes.append(("groups", "other group"))
+    return changes
 
 
 def _annotations(one: Counter[tuple[str, str, str]], other: Counter[tuple[str, str, str]]) -> list[str]:
     """Masks alone, labels alone, or their number."""
     if one == other:
         return []
-    masks = [Counter(counts for _, _, counts in each.elements()) for each in (one, other)]
+    masks = [Counter(counts for _, _, counts in labels.elements()) for labels in (one, other)]
     if masks[0] == masks[1]:
         return ["same masks, other labels"]
     if one.total() != other.total():

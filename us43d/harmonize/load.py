@@ -43,12 +43,12 @@ class LoadedSample:
     @cached_property
     def masks(self) -> dict[str, list[NDArray[np.bool_]]]:
         """Structure → its masks, each (h, w) bool, one per annotation."""
-        found: dict[str, list[NDArray[np.bool_]]] = {}
-        for each in self.annotations:
-            counts, (height, width) = each["segmentation"]["counts"], each["segmentation"]["size"]
+        by_label: dict[str, list[NDArray[np.bool_]]] = {}
+        for annotation in self.annotations:
+            counts, (height, width) = annotation["segmentation"]["counts"], annotation["segmentation"]["size"]
             mask = rle.decode(counts.encode("ascii"), height, width)
-            found.setdefault(self.names[each["category_id"]], []).append(mask)
-        return found
+            by_label.setdefault(self.names[annotation["category_id"]], []).append(mask)
+        return by_label
 
 
 class Samples(Sequence[LoadedSample]):
@@ -112,7 +112,7 @@ class _CorpusSamples(Sequence[LoadedSample]):
     def __init__(self, corpus: Corpus, split: str | None) -> None:
         self.corpus = corpus
         self.rows = range(len(corpus)) if split is None else corpus.split(split)
-        self.names = {int(each["id"]): str(each["name"]) for each in corpus.categories}
+        self.names = {int(category["id"]): str(category["name"]) for category in corpus.categories}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -159,8 +159,8 @@ def _of_build(build: Path, split: str | None) -> list[LoadedSample]:
         content = shard.read()
         names = {category["id"]: category["name"] for category in content["categories"]}
         by_image: dict[int, list[dict[str, Any]]] = {}
-        for each in content["annotations"]:
-            by_image.setdefault(each["image_id"], []).append(each)
+        for annotation in content["annotations"]:
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
         for image in content["images"]:
             image["us43d"]["split"] = shard.split
             samples.append(LoadedSample(build / image["file_name"], image, tuple(by_image.get(image["id"], ())), names))
@@ -184,10 +184,10 @@ def _rows(sample: LoadedSample) -> list[tuple[Any, ...]]:
         return [(*head, *[None] * (len(_COLUMNS) - len(head)))]
     return [
         (
-            *head, each["id"], sample.names[each["category_id"]], each["us43d"]["diagnosis"], each["area"],
-            *each["bbox"], each["segmentation"]["counts"],
+            *head, annotation["id"], sample.names[annotation["category_id"]], annotation["us43d"]["diagnosis"],
+            annotation["area"], *annotation["bbox"], annotation["segmentation"]["counts"],
         )
-        for each in sample.annotations
+        for annotation in sample.annotations
     ]  # fmt: skip
 
 
@@ -198,10 +198,10 @@ def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None
     """
 
     def rank(path: Path) -> tuple[bool | tuple[int, ...], ...]:
-        said = path.name.split("-")
-        revision = tuple(int(part) for part in said[0][1:].split("s") if part.isdigit())
+        words = path.name.split("-")
+        revision = tuple(int(number) for number in words[0][1:].split("s") if number.isdigit())
         lesser = ("specimen", "partial", "skipping", "unfixed")
-        return "us43d" in said, *(word not in said for word in lesser), revision
+        return "us43d" in words, *(word not in words for word in lesser), revision
 
     pattern = "r*s*-*" if profile is None else f"r*s*-{profile}*"
     builds = (path.parent for path in home.builds(name).glob(f"{pattern}/dataset.json"))

@@ -82,7 +82,7 @@ def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, comme
             categories = content["categories"]
             tables.add(content, number, SPLITS.index(shard.split), out)
     facts = tables.finish()
-    citations = (Citation(**each) for dataset, _ in datasets for each in dataset["citations"])
+    citations = (Citation(**citation) for dataset, _ in datasets for citation in dataset["citations"])
     facts |= {
         "release": release,
         "sources": [
@@ -113,13 +113,13 @@ def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str,
     terms = {dataset["name"]: terms_of(dataset["licence"]) for dataset in datasets}
     if commercial:
         refuse_uncommercial(terms, "us43d corpus {} --commercial")
-    said = summary(terms)
+    permitted = summary(terms)
     return {
         "commercial": commercial,
-        "uses": {verdict.use: verdict._asdict() for verdict in said.verdicts},
-        "attribution": said.attribution,
-        "share_alike": said.share_alike,
-        "by_licence": said.by_licence,
+        "uses": {verdict.use: verdict._asdict() for verdict in permitted.verdicts},
+        "attribution": permitted.attribution,
+        "share_alike": permitted.share_alike,
+        "by_licence": permitted.by_licence,
         "caveat": CAVEAT,
     }
 
@@ -143,12 +143,12 @@ def _across(
 ) -> tuple[dict[str, frozenset[str]], dict[str, Any]]:
     """(slug → keys to exclude; what corpus.json says of groups that lie in several sources)."""
     rows = {slug: build.columns(_COLUMNS) for slug, build in builds.items()}
-    found = duplicate_links.across(rows, duplicate_links.read(home), rules)
-    excluded = {slug: frozenset(keys) for slug, keys in found.excluded.items()}
+    overlap = duplicate_links.across(rows, duplicate_links.read(home), rules)
+    excluded = {slug: frozenset(keys) for slug, keys in overlap.excluded.items()}
     images: Counter[tuple[str, str, str]] = Counter()
-    wanted = {place for shared in found.shared for place in shared}
-    for slug, each in rows.items():
-        for row in each:
+    wanted = {place for shared in overlap.shared for place in shared}
+    for slug, images_of in rows.items():
+        for row in images_of:
             if row["split"] is not None and (slug, row["group"]) in wanted:
                 split = "excluded" if row["key"] in excluded.get(slug, ()) else row["split"]
                 images[slug, row["group"], split] += 1
@@ -159,7 +159,7 @@ def _across(
         "excluded": {names[slug]: len(keys) for slug, keys in sorted(excluded.items())},
         "shared": [
             [{"source": names[slug], "group": group, "images": by_place[slug, group]} for slug, group in shared]
-            for shared in found.shared
+            for shared in overlap.shared
         ],
         "unmatched": [
             {"sources": sorted((names[slug], names[rule["source"]])), "what": rule["what"], "certain": rule["certain"]}
@@ -199,37 +199,37 @@ class _Tables:
 
     def add(self, content: dict[str, Any], source: int, split: int, excluded: frozenset[str]) -> None:
         """One COCO shard. Raises BuildError if its annotations are not in the order of its images."""
-        found, pieces = content["images"], content["annotations"]
-        own = [each["us43d"] for each in found]
-        images, annotations = np.zeros(len(found), IMAGE), np.zeros(len(pieces), ANNOTATION)
-        images["id"] = [each["id"] for each in found]
+        records, pieces = content["images"], content["annotations"]
+        own = [entry["us43d"] for entry in records]
+        images, annotations = np.zeros(len(records), IMAGE), np.zeros(len(pieces), ANNOTATION)
+        images["id"] = [entry["id"] for entry in records]
         images["source"] = source
-        images["split"] = [SPLITS.index("excluded") if each["key"] in excluded else split for each in own]
-        images["height"], images["width"] = [e["height"] for e in found], [e["width"] for e in found]
-        images["group"] = [self._groups.setdefault((source, each["group"]), len(self._groups)) for each in own]
-        images["spacing"] = [each["spacing_mm"] or (np.nan, np.nan) for each in own] or np.empty((0, 2))
-        self._slices.append(np.array([each.get("slice_mm", np.nan) for each in own], np.float32))
+        images["split"] = [SPLITS.index("excluded") if entry["key"] in excluded else split for entry in own]
+        images["height"], images["width"] = [e["height"] for e in records], [e["width"] for e in records]
+        images["group"] = [self._groups.setdefault((source, entry["group"]), len(self._groups)) for entry in own]
+        images["spacing"] = [entry["spacing_mm"] or (np.nan, np.nan) for entry in own] or np.empty((0, 2))
+        self._slices.append(np.array([entry.get("slice_mm", np.nan) for entry in own], np.float32))
         for name, texts in (
-            ("file", [each["file_name"] for each in found]),
-            ("key", [each["key"] for each in own]),
-            ("group", [each["group"] for each in own]),
+            ("file", [entry["file_name"] for entry in records]),
+            ("key", [entry["key"] for entry in own]),
+            ("group", [entry["group"] for entry in own]),
         ):
             images[f"{name}_at"], images[f"{name}_len"] = self._append("strings.bin", texts)
-        place = {each["id"]: row for row, each in enumerate(found)}
-        rows = np.array([place[each["image_id"]] for each in pieces], np.int64)
+        place = {entry["id"]: row for row, entry in enumerate(records)}
+        rows = np.array([place[entry["image_id"]] for entry in pieces], np.int64)
         if (rows[1:] < rows[:-1]).any():
             raise BuildError(f"The annotations of a shard of {own[0]['source']} are not ordered as its images.")
-        images["count"] = np.bincount(rows, minlength=len(found))
-        images["first"] = self._annotation_rows + np.concatenate(([0], np.cumsum(images["count"][:-1])))[: len(found)]
-        annotations["id"] = [each["id"] for each in pieces]
+        images["count"] = np.bincount(rows, minlength=len(records))
+        images["first"] = self._annotation_rows + np.concatenate(([0], np.cumsum(images["count"][:-1])))[: len(records)]
+        annotations["id"] = [entry["id"] for entry in pieces]
         annotations["image"] = self._image_rows + rows
-        annotations["category"] = [each["category_id"] for each in pieces]
-        annotations["area"] = [each["area"] for each in pieces]
-        annotations["bbox"] = [each["bbox"] for each in pieces] or np.empty((0, 4))
-        annotations["flags"] = [SPECK if each["us43d"]["speck"] else 0 for each in pieces]
-        said = [each["us43d"]["diagnosis"] or "" for each in pieces]
-        annotations["diagnosis"] = [self._diagnoses.setdefault(text, len(self._diagnoses)) for text in said]
-        counts = [each["segmentation"]["counts"] for each in pieces]
+        annotations["category"] = [entry["category_id"] for entry in pieces]
+        annotations["area"] = [entry["area"] for entry in pieces]
+        annotations["bbox"] = [entry["bbox"] for entry in pieces] or np.empty((0, 4))
+        annotations["flags"] = [SPECK if entry["us43d"]["speck"] else 0 for entry in pieces]
+        diagnosis = [entry["us43d"]["diagnosis"] or "" for entry in pieces]
+        annotations["diagnosis"] = [self._diagnoses.setdefault(text, len(self._diagnoses)) for text in diagnosis]
+        counts = [entry["segmentation"]["counts"] for entry in pieces]
         annotations["rle_at"], annotations["rle_len"] = self._append("rle.bin", counts)
         self._images.append(images)
         self._annotations.append(annotations)
@@ -239,7 +239,7 @@ class _Tables:
     def _append(self, name: str, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Write texts one after the other; returns where each begins and how long it is."""
         data = [text.encode() for text in texts]
-        sizes = np.array([len(each) for each in data], np.int64)
+        sizes = np.array([len(item) for item in data], np.int64)
         begin = self._files[name].tell() + np.cumsum(sizes) - sizes
         self._files[name].write(b"".join(data))
         return begin, sizes

@@ -53,23 +53,23 @@ def _image(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
 
 def _annotations(row: dict[str, Any], recipe: Recipe, category: dict[str, int]) -> Iterator[dict[str, Any]]:
     counted: dict[str, int] = {}
-    for found in row["annotations"]:
-        label = found["label"]
+    for annotation in row["annotations"]:
+        label = annotation["label"]
         number = counted.get(label, 0)
         counted[label] = number + 1
         yield {
             "id": annotation_id(row["id"], label, number),
             "image_id": row["id"],
             "category_id": category[label],
-            "segmentation": {"size": [row["height"], row["width"]], "counts": found["counts"]},
-            "area": found["area"],
-            "bbox": found["box"],
+            "segmentation": {"size": [row["height"], row["width"]], "counts": annotation["counts"]},
+            "area": annotation["area"],
+            "bbox": annotation["box"],
             "iscrowd": 0,
             "us43d": {
                 "label": label,
                 "diagnosis": _diagnosis(recipe, label, row["tags"]),
-                "instance": found["instance"],
-                "speck": found["speck"],
+                "instance": annotation["instance"],
+                "speck": annotation["speck"],
             },
         }
 
@@ -79,8 +79,8 @@ def _diagnosis(recipe: Recipe, label: str, tags: Mapping[str, Any]) -> str | Non
     text = recipe.diagnoses.get(label)
     if text is None or not text.startswith("tag:"):
         return text
-    said = tags.get(text.removeprefix("tag:"))
-    return None if said is None else str(said)
+    value = tags.get(text.removeprefix("tag:"))
+    return None if value is None else str(value)
 
 
 def write_shard(
@@ -88,7 +88,7 @@ def write_shard(
 ) -> int:
     """Write one COCO file by way of the folder `parts`; return how many annotations it holds."""
     terms = recipe.licence.terms
-    annotations = [each for row in rows for each in _annotations(row, recipe, category)]
+    annotations = [annotation for row in rows for annotation in _annotations(row, recipe, category)]
     content = {
         "info": info,
         "licenses": [{"id": 1, "name": terms.title, "url": terms.url or ""}],

@@ -34,11 +34,11 @@ class Taxonomy(NamedTuple):
 def taxonomy() -> Taxonomy:
     """The taxonomy this version of us43d carries."""
     text = resources.files("us43d.manifests").joinpath("taxonomy.json").read_text("utf-8")
-    found = json.loads(text)
+    content = json.loads(text)
     categories = (
-        Category(c["id"], c["name"], c["organ"], tuple(c["synonyms"]), tuple(c["codes"])) for c in found["categories"]
+        Category(c["id"], c["name"], c["organ"], tuple(c["synonyms"]), tuple(c["codes"])) for c in content["categories"]
     )
-    return Taxonomy(found["version"], tuple(sorted(categories)))
+    return Taxonomy(content["version"], tuple(sorted(categories)))
 
 
 def category(name: str) -> Category:
@@ -56,8 +56,8 @@ def category(name: str) -> Category:
     if plain(name) in names:
         return names[plain(name)]
     near = dict.fromkeys(names[close].name for close in get_close_matches(plain(name), names, 3))
-    meant = f" Did you mean {listed(near)}?" if near else ""
-    raise UnknownName(f"Unknown structure {name!r}.{meant}", next="us43d taxonomy")
+    suggestion = f" Did you mean {listed(near)}?" if near else ""
+    raise UnknownName(f"Unknown structure {name!r}.{suggestion}", next="us43d taxonomy")
 
 
 def mapping(recipe: Recipe) -> dict[str, int]:

@@ -47,15 +47,15 @@ def _components(mask: NDArray[np.uint8]) -> Iterator[tuple[int, Piece]]:
     if width == 0:
         return
     crop = mask[y : y + height, x : x + width]
-    found, labels = cv2.connectedComponents(crop, connectivity=8, ltype=cv2.CV_32S)
-    if found == 2:  # background and one component, by far the commonest; the statistics would cost more than the rest
+    count, labels = cv2.connectedComponents(crop, connectivity=8, ltype=cv2.CV_32S)
+    if count == 2:  # background and one component, by far the commonest; the statistics would cost more than the rest
         yield _encode(crop, mask.shape, (x, y, width, height), cv2.countNonZero(crop))
         return
-    found, labels, stats, _ = cv2.connectedComponentsWithStats(crop, connectivity=8, ltype=cv2.CV_32S)
-    for label in range(1, found):
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(crop, connectivity=8, ltype=cv2.CV_32S)
+    for label in range(1, count):
         left, top, wide, high, area = (int(value) for value in stats[label])
-        part = (labels[top : top + high, left : left + wide] == label).view(np.uint8)
-        yield _encode(part, mask.shape, (x + left, y + top, wide, high), area)
+        piece = (labels[top : top + high, left : left + wide] == label).view(np.uint8)
+        yield _encode(piece, mask.shape, (x + left, y + top, wide, high), area)
 
 
 def _encode(

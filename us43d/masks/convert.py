@@ -46,8 +46,8 @@ def label_map(array: NDArray[Any], values: tuple[int, ...]) -> NDArray[Any]:
     """The label map itself. Raises UnreadableFile if it holds a value that is neither 0 nor one of `values`."""
     if strange := [float(value) for value in np.unique(array) if value not in (0, *values)]:
         more = " …" if len(strange) > 5 else ""
-        found = ", ".join(f"{value:g}" for value in strange[:5])
-        raise UnreadableFile(f"The label map holds {found}{more} beside 0 and {', '.join(map(str, values))}.")
+        examples = ", ".join(f"{value:g}" for value in strange[:5])
+        raise UnreadableFile(f"The label map holds {examples}{more} beside 0 and {', '.join(map(str, values))}.")
     return array
 
 
@@ -302,17 +302,17 @@ def ellipse(outline: NDArray[Any]) -> Remarked:
     algebraic distance, Fitzgibbon 1995, as in OpenCV's fitEllipseDirect), and a remark says so. Raises UnreadableFile
     with fewer than 5 pixels.
     """
-    drawn = outline != 0
-    filled = fill_holes(drawn)
-    if np.count_nonzero(filled) > 2 * np.count_nonzero(drawn):
+    line = outline != 0
+    filled = fill_holes(line)
+    if np.count_nonzero(filled) > 2 * np.count_nonzero(line):
         return Remarked(filled, ())
-    points = cv2.findNonZero(drawn.astype(np.uint8))
+    points = cv2.findNonZero(line.astype(np.uint8))
     if points is None or len(points) < 5:
         raise UnreadableFile("An outline has fewer than 5 pixels, too few for an ellipse.")
     centre, axes, angle = cv2.fitEllipseDirect(points)
-    canvas = np.zeros(drawn.shape, np.uint8)
+    canvas = np.zeros(line.shape, np.uint8)
     cv2.ellipse(canvas, (centre, axes, angle), 1, -1, cv2.LINE_8)
-    return Remarked((canvas != 0) | drawn, ("open outline completed by the fitted ellipse",))
+    return Remarked((canvas != 0) | line, ("open outline completed by the fitted ellipse",))
 
 
 def fill_polygon(

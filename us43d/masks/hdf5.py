@@ -60,24 +60,26 @@ def hdf5_shape(path: Path, name: str) -> tuple[int, ...]:
 
 def hdf5_text(path: Path, name: str) -> list[str]:
     """A one-dimensional dataset of short texts, all of it."""
-    found = _dataset(path, name)
+    dataset = _dataset(path, name)
     try:
-        if found.dtype.kind != "S" or len(found.shape) != 1 or found.nbytes > MAX_BYTES:
-            raise UnreadableFile(f"{path}: {name} has the type {found.dtype} and the shape {found.shape}, no texts.")
-        return [value.decode("ascii") for value in found[:].tolist()]
+        if dataset.dtype.kind != "S" or len(dataset.shape) != 1 or dataset.nbytes > MAX_BYTES:
+            raise UnreadableFile(
+                f"{path}: {name} has the type {dataset.dtype} and the shape {dataset.shape}, no texts."
+            )
+        return [value.decode("ascii") for value in dataset[:].tolist()]
     except _DAMAGED as error:
         raise UnreadableFile(f"{path}: {name} cannot be read: {error}.") from error
 
 
 def hdf5_row(path: Path, name: str, index: int) -> NDArray[Any]:
     """Element `index` of the first axis of a dataset; only that part is read."""
-    found = _dataset(path, name)
+    dataset = _dataset(path, name)
     try:
-        if not 0 <= index < len(found):
-            raise UnreadableFile(f"{path}: {name} has {len(found)} rows, no row {index}.")
-        check_bytes(path, found.nbytes // len(found))
-        if found.dtype.kind not in "biuf":
-            raise UnreadableFile(f"{path}: {name} has the type {found.dtype}, not numbers.")
-        return np.asarray(found[index])
+        if not 0 <= index < len(dataset):
+            raise UnreadableFile(f"{path}: {name} has {len(dataset)} rows, no row {index}.")
+        check_bytes(path, dataset.nbytes // len(dataset))
+        if dataset.dtype.kind not in "biuf":
+            raise UnreadableFile(f"{path}: {name} has the type {dataset.dtype}, not numbers.")
+        return np.asarray(dataset[index])
     except _DAMAGED as error:
         raise UnreadableFile(f"{path}: row {index} of {name} cannot be read: {error}.") from error

@@ -135,12 +135,12 @@ def pickled_array(path: Path, *keys: str) -> NDArray[Any]:
     Raises UnreadableFile for a file that is cut, too large or of another kind, that lacks a key, or that names anything
     but arrays, dtypes, scalars and containers (which is then neither imported nor called).
     """
-    found = _content(path)
+    value = _content(path)
     for key in keys:
-        if not isinstance(found, dict) or key not in found:
-            names = sorted(name for name in found if isinstance(name, str)) if isinstance(found, dict) else []
+        if not isinstance(value, dict) or key not in value:
+            names = sorted(name for name in value if isinstance(name, str)) if isinstance(value, dict) else []
             raise UnreadableFile(f"{path} has nothing under {'/'.join(keys)}; it has {listed(names) or 'no names'}.")
-        found = found[key]
-    if not isinstance(found, _Array) or not isinstance(found.value, np.ndarray):
+        value = value[key]
+    if not isinstance(value, _Array) or not isinstance(value.value, np.ndarray):
         raise UnreadableFile(f"{path} has no array of numbers under {'/'.join(keys)}.")
-    return found.value
+    return value.value

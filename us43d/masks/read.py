@@ -60,14 +60,14 @@ class Header(NamedTuple):
 
 def header(data: bytes, path: Path) -> Header | None:
     """The header of a PNG or JPEG, None for any other format. Raises UnreadableFile if it is cut or too large."""
-    found = None
+    head = None
     if data[:8] == b"\x89PNG\r\n\x1a\n":
-        found = _png_header(data, path)
+        head = _png_header(data, path)
     elif data[:3] == b"\xff\xd8\xff":
-        found = _jpeg_header(data, path)
-    if found:
-        limits.check_size(path, found.width, found.height, found.channels, max(1, found.bits // 8))
-    return found
+        head = _jpeg_header(data, path)
+    if head:
+        limits.check_size(path, head.width, head.height, head.channels, max(1, head.bits // 8))
+    return head
 
 
 def _png_header(data: bytes, path: Path) -> Header:
@@ -114,9 +114,9 @@ def _exif_turns(tiff: bytes) -> bool:
     return False
 
 
-def picture(data: bytes, path: Path, found: Header | None) -> NDArray[Any]:
+def picture(data: bytes, path: Path, head: Header | None) -> NDArray[Any]:
     """The decoded pixels of a file with this header: (h, w) grey or (h, w, 3) RGB; an alpha channel is dropped."""
-    if (array := _fast_png(data, found)) is not None:
+    if (array := _fast_png(data, head)) is not None:
         return array
     array = decode(data, path)
     if array.ndim == 3 and array.shape[2] == 2:
@@ -124,16 +124,16 @@ def picture(data: bytes, path: Path, found: Header | None) -> NDArray[Any]:
     return np.ascontiguousarray(array[:, :, 2::-1]) if array.ndim == 3 else array
 
 
-def _fast_png(data: bytes, found: Header | None) -> NDArray[np.uint8] | None:
+def _fast_png(data: bytes, head: Header | None) -> NDArray[np.uint8] | None:
     """A plain 8-bit PNG by the decoder that is several times faster; None where OpenCV is to decide what it is."""
-    if found is None or found.kind != "png" or not found.plain:
+    if head is None or head.kind != "png" or not head.plain:
         return None
     try:
-        mode = "mono" if found.channels == 1 else "rgb"
-        array: NDArray[np.uint8] = decode_image_png_u8(data, (found.height, found.width), mode)
+        mode = "mono" if head.channels == 1 else "rgb"
+        array: NDArray[np.uint8] = decode_image_png_u8(data, (head.height, head.width), mode)
     except Exception:  # noqa: BLE001 - it raises nothing narrower; OpenCV then says whether the file is damaged
         return None
-    return array[:, :, 0] if found.channels == 1 else array
+    return array[:, :, 0] if head.channels == 1 else array
 
 
 def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
@@ -141,17 +141,17 @@ def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArra
 
     The size that the file claims is checked first, whatever its name says it is.
     """
-    found = header(data, path)
-    if found is None and tiff.is_tiff(data):
+    head = header(data, path)
+    if head is None and tiff.is_tiff(data):
         return _as_opencv(tiff.image(data, path), path, flags)
-    if found is None:
+    if head is None:
         limits.claimed_size(data, path)
     try:
         array = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
     except cv2.error as error:
         raise UnreadableFile(f"{path} cannot be decoded: {error.err}.") from error
     if array is None:
-        kind = found.kind.upper() if found else "picture"
+        kind = head.kind.upper() if head else "picture"
         raise UnreadableFile(f"{path} is no readable {kind} ({len(data):,} bytes, beginning {data[:8]!r}).")
     return array
 
@@ -186,10 +186,10 @@ def image(path: Path) -> NDArray[Any]:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) from a PNG's or JPEG's header, without decoding it."""
-    found = header(content(path), path)
-    if found is None:
+    head = header(content(path), path)
+    if head is None:
         raise UnreadableFile(f"{path} is neither PNG nor JPEG.")
-    return found.width, found.height
+    return head.width, head.height
 
 
 def rgb(path: Path) -> NDArray[np.uint8]:
@@ -270,11 +270,11 @@ def _unpacked(path: Path, size: int, mtime_ns: int) -> int:
 
 def _voxels(path: Path, *index: Any) -> NDArray[Any]:
     try:
-        part = np.asanyarray(_nifti(path).dataobj[index])
+        block = np.asanyarray(_nifti(path).dataobj[index])
     except _NOT_NIFTI as error:
         _nifti.cache_clear()  # the open file stands somewhere behind the damage
         raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
-    return np.ascontiguousarray(part, part.dtype.newbyteorder("="))
+    return np.ascontiguousarray(block, block.dtype.newbyteorder("="))
 
 
 @lru_cache(maxsize=4096)
@@ -417,14 +417,14 @@ def _video_length(path: Path, mtime_ns: int) -> int:
         if size + _INDEX_ENTRY < (whole := int.from_bytes(head[4:8], "little") + 8) < _STREAMED:
             raise UnreadableFile(f"{path} is cut short: it has {size:,} of {whole:,} bytes.")
     video = _Video(path)
-    said, frames = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
+    stated, frames = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
     while video.capture.grab():
         frames += 1
     video.capture.release()
     if frames < 1:
         raise UnreadableFile(f"{path} has no frame that can be read.")
-    if exact and frames != said:
-        raise UnreadableFile(f"{path} is damaged: {frames} of {said} frames can be read.")
+    if exact and frames != stated:
+        raise UnreadableFile(f"{path} is damaged: {frames} of {stated} frames can be read.")
     return frames
 
 

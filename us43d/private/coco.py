@@ -131,9 +131,9 @@ def _split(key: str) -> Split | None:
     folder, _, name = key.rpartition("/")
     for text in (name.removesuffix(".json"), folder.rpartition("/")[2]):
         words = re.findall(r"[a-z]+", text.lower())
-        meant = {_SPLITS[word] for word in words if word in _SPLITS}
-        if len(meant) == 1:
-            return cast(Split, meant.pop())
+        splits = {_SPLITS[word] for word in words if word in _SPLITS}
+        if len(splits) == 1:
+            return cast(Split, splits.pop())
     return None
 
 

@@ -133,8 +133,8 @@ def remove(name: str, home: Home) -> tuple[str, list[Path]]:
     """
     known = {normalised(entry.facts.name): entry.facts for entry in record.every(home).values()}
     if (facts := known.get(normalised(name))) is None:
-        there = listed(entry.name for entry in known.values()) if known else "none"
-        raise UnknownName(f"No private source is called {name!r}. Private sources: {there}.", next="us43d list")
+        names = listed(entry.name for entry in known.values()) if known else "none"
+        raise UnknownName(f"No private source is called {name!r}. Private sources: {names}.", next="us43d list")
     using = [path.parent.name for path in _corpora(home) if _holds(path, facts.slug)]
     if using:
         raise UsageError(
@@ -200,13 +200,13 @@ def _structures(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, st
         )
     structures, unknown = {}, []
     for name in names:
-        meant = labels.get(name, _OMIT if name.lower() == _IGNORE else name)
-        if meant == _OMIT:
+        target = labels.get(name, _OMIT if name.lower() == _IGNORE else name)
+        if target == _OMIT:
             continue
         try:
-            structures[name] = category(meant).name
+            structures[name] = category(target).name
         except UnknownName as error:
-            unknown.append(f"{name!r}" if meant == name else f"{name!r} as {meant!r}")
+            unknown.append(f"{name!r}" if target == name else f"{name!r} as {target!r}")
             hint = error.what.partition("?")[0].partition("Did you mean ")[2]
             unknown[-1] += f" (perhaps {hint})" if hint else ""
     if unknown:
@@ -326,7 +326,7 @@ def _digest(path: Path) -> str:
 def _take(home: Home, made: Record, folder: Path, tree: RawTree, keys: Sequence[str], bars: Bars) -> None:
     """Link or copy the files into raw/<Name>, with a digest of each, and write the record."""
     name = made.facts.name
-    said = f"imported from {len(keys):,} files of {folder}, digests recorded"
+    summary = f"imported from {len(keys):,} files of {folder}, digests recorded"
     receipt = store.Receipt(home, name)
     with store.making_raw(home, name) as raw, bars(f"{name}: import", "files") as move:
         for number, key in enumerate(keys, start=1):
@@ -336,7 +336,7 @@ def _take(home: Home, made: Record, folder: Path, tree: RawTree, keys: Sequence[
             move(number, len(keys))
         # The record first: raw files without one would be of nobody.
         record.write(home, made)
-        facts: dict[str, Any] = {"kind": "given", "said": said, "licence": None, "route": None}
+        facts: dict[str, Any] = {"kind": "given", "said": summary, "licence": None, "route": None}
         store.finish_raw(home, name, raw, receipt, **facts)
 
 

@@ -47,12 +47,12 @@ def plan(tree: RawTree) -> Plan | None:
     ending = _ending(tree, content, where)
     remarks, missing, keys = list[str](), list[str](), ["dataset.json"]
     beyond = 0
-    for part in ("Tr", "Ts"):
-        images = {_case(key): key for key in _inside(tree, f"images{part}", f"_0000{ending}")}
-        labels = {_stem(key, ending): key for key in _inside(tree, f"labels{part}", ending)}
-        beyond += len(_inside(tree, f"images{part}", ending)) - len(images)
-        missing += [f"labelsTr/{case}{ending}" for case in sorted(images.keys() - labels.keys()) if part == "Tr"]
-        missing += [f"images{part}/{case}_0000{ending}" for case in sorted(labels.keys() - images.keys())]
+    for subset in ("Tr", "Ts"):
+        images = {_case(key): key for key in _inside(tree, f"images{subset}", f"_0000{ending}")}
+        labels = {_stem(key, ending): key for key in _inside(tree, f"labels{subset}", ending)}
+        beyond += len(_inside(tree, f"images{subset}", ending)) - len(images)
+        missing += [f"labelsTr/{case}{ending}" for case in sorted(images.keys() - labels.keys()) if subset == "Tr"]
+        missing += [f"images{subset}/{case}_0000{ending}" for case in sorted(labels.keys() - images.keys())]
         keys += [*images.values(), *labels.values()]
     if missing:
         raise RawDataError(f"{len(missing):,} files are missing in {tree.root}: {listed(missing, 5)}.")
@@ -104,12 +104,12 @@ def _ending(tree: RawTree, content: Mapping[str, Any], where: str) -> str:
 def read(form: NnUnet, raw: RawTree) -> Iterator[Sample]:
     """Read the samples, by case: one for a 2-D image, one for each slice of a volume."""
     raw.use(raw.path("dataset.json"))
-    for part in ("Tr", "Ts"):
-        labels = {_stem(key, form.ending): key for key in _inside(raw, f"labels{part}", form.ending)}
-        for key in sorted(_inside(raw, f"images{part}", f"_0000{form.ending}")):
+    for subset in ("Tr", "Ts"):
+        labels = {_stem(key, form.ending): key for key in _inside(raw, f"labels{subset}", form.ending)}
+        for key in sorted(_inside(raw, f"images{subset}", f"_0000{form.ending}")):
             truth = labels.get(_case(key))
             group = group_of(form.group, key)
-            split = "test" if part == "Ts" else None
+            split = "test" if subset == "Ts" else None
             path = raw.path(key)
             if form.ending not in _VOLUMES:
                 yield _still(form, key, path, raw.path(truth) if truth else None, group or "", split)
@@ -178,12 +178,12 @@ def _drawn(form: NnUnet, labels: Lazy) -> dict[str, Any]:
     """Masks and remarks of a sample, from its label map."""
     allowed = tuple(sorted({value for values in form.values.values() for value in values}))
     checked = lazy(masks.label_map, labels, allowed)
-    drawn: dict[str, list[Lazy]] = {}
+    structures: dict[str, list[Lazy]] = {}
     for name, values in form.values.items():
         if (label := form.labels.get(name)) is not None:
-            drawn.setdefault(label, []).append(lazy(masks.equal, checked, *values))
+            structures.setdefault(label, []).append(lazy(masks.equal, checked, *values))
     remarks = tuple(f"label left out by choice: {name}" for name in form.values if name not in form.labels)
-    return {"masks": drawn, "remarks": remarks}
+    return {"masks": structures, "remarks": remarks}
 
 
 def _label_map(array: NDArray[Any], path: Path) -> NDArray[Any]:

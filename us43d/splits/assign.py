@@ -84,18 +84,18 @@ def assign(
     free: dict[str, list[str]] = {}
     for name, keys in by_group.items():
         claims = {decided[key] for key in keys}
-        strongest = next((part for part in STRONGEST if part in claims), None)
+        strongest = next((split_name for split_name in STRONGEST if split_name in claims), None)
         if strongest is None and claims == {None}:
             free[name] = keys
         for key in keys if name not in free else ():
             # A duplicate of a training image may join it; a duplicate of an evaluated one must not change that set.
             joins = decided[key] == strongest or (strongest == "train" and decided[key] is None)
             split[key] = strongest if joins and strongest else "excluded"
-    has_test, has_val = (part in official.values() for part in ("test", "val"))
+    has_test, has_val = (split_name in official.values() for split_name in ("test", "val"))
     train, val, test = RATIOS[profile]
     shares: dict[Assigned, float] = {"train": train, "val": 0.0 if has_val else val, "test": 0.0 if has_test else test}
-    for name, part in _cut({name: len(keys) for name, keys in free.items()}, shares, source).items():
-        split.update(dict.fromkeys(free[name], part))
+    for name, split_name in _cut({name: len(keys) for name, keys in free.items()}, shares, source).items():
+        split.update(dict.fromkeys(free[name], split_name))
     rule = _rule(shares, has_test, has_val) if free or not pinned else "as pinned, or as the originals of copies"
     return Assignment(dict(sorted(split.items())), dict(sorted(group.items())), rule)
 
@@ -129,21 +129,21 @@ def _cut(sizes: dict[str, int], shares: dict[Assigned, float], source: str) -> d
     """
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{SEED}\0{source}\0{name}".encode()).digest())
     total = sum(sizes.values()) / sum(shares.values())
-    parts: list[Assigned] = [part for part in ("test", "val") if shares[part] > 0]
+    parts: list[Assigned] = [split for split in ("test", "val") if shares[split] > 0]
     cut: dict[str, Assigned] = {}
-    for later, part in zip(reversed(range(len(parts))), parts, strict=True):
-        wanted, got = total * shares[part], 0
+    for later, split in zip(reversed(range(len(parts))), parts, strict=True):
+        wanted, got = total * shares[split], 0
         room = len(order) - 1 - later  # groups this part may take, leaving one for each later part and for train
-        taken: list[str] = []
+        chosen: list[str] = []
         for name in order:
-            if got >= wanted or len(taken) >= room:
+            if got >= wanted or len(chosen) >= room:
                 break
             if abs(got + sizes[name] - wanted) < abs(got - wanted):
-                taken.append(name)
+                chosen.append(name)
                 got += sizes[name]
-        if not taken and len(order) > 1:
-            taken = [min(order, key=lambda name: sizes[name])]
-        cut.update(dict.fromkeys(taken, part))
+        if not chosen and len(order) > 1:
+            chosen = [min(order, key=lambda name: sizes[name])]
+        cut.update(dict.fromkeys(chosen, split))
         order = [name for name in order if name not in cut]
     cut.update(dict.fromkeys(order, "train"))
     return cut

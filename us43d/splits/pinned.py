@@ -105,36 +105,36 @@ def decided(slug: str, profile: Profile, members: Sequence[Member], *, listed: b
     return {key: by_rule[original] for key, original in originals.items()}
 
 
-def compare(slug: str, profile: Profile, found: Iterable[Mapping[str, Any]]) -> list[str]:
+def compare(slug: str, profile: Profile, published: Iterable[Mapping[str, Any]]) -> list[str]:
     """Where manifest rows (key, group, split) contradict the pinned split, one sentence each; dropped rows count not.
 
     An image that is excluded instead of trained or validated on is no contradiction: a duplicate of it was found.
     """
     decided = split(slug, profile)
-    said = []
-    for row in found if decided else ():
+    problems = []
+    for row in published if decided else ():
         if row["split"] is None:
             continue
         wanted = decided.get(row["group"] if slug in GROUPS_ONLY else row["key"])
         if wanted is None:
-            said.append(f"{row['key']} is not in the list the split was pinned for")
+            problems.append(f"{row['key']} is not in the list the split was pinned for")
         elif row["split"] != wanted and (row["split"], wanted) not in {("excluded", "train"), ("excluded", "val")}:
-            said.append(f"{row['key']} is in {row['split']}, pinned in {wanted}")
-    return said
+            problems.append(f"{row['key']} is in {row['split']}, pinned in {wanted}")
+    return problems
 
 
 def reproduce() -> list[str]:
     """Compute every pinned split again by the rule; one sentence per difference, none if all agree."""
-    said = []
+    problems = []
     known = {slug: [row.member for row in rows(slug)] for slug in slugs()}
     for slug, assigned in _assigned(known).items():
         files, facts = _file(known[slug], assigned), index()["sources"][slug]
         if files != _read(f"{slug}.csv"):
             now = {p: sum(a.split[r.member.key] != r.split[p] for r in rows(slug)) for p, a in assigned.items()}
-            said.append(f"{slug}: the rule gives other splits than the manifest, for {now} images by profile")
+            problems.append(f"{slug}: the rule gives other splits than the manifest, for {now} images by profile")
         differ = [name for name, value in _facts(known[slug], assigned, files).items() if facts[name] != value]
-        said += [f"{slug}: index.json has another {name} than the rule gives" for name in differ]
-    return said
+        problems += [f"{slug}: index.json has another {name} than the rule gives" for name in differ]
+    return problems
 
 
 def _assigned(known: Mapping[str, list[Member]]) -> dict[str, dict[Profile, Assignment]]:
@@ -177,14 +177,14 @@ def _facts(members: list[Member], assigned: Mapping[Profile, Assignment], file: 
 
 def from_lists(folder: Path) -> dict[str, list[Member]]:
     """Slug → members, from complete lists of the sources (key,group,official_split,annotated; patients for CAMUS)."""
-    found = {}
+    members = {}
     for path in sorted(folder.glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
             listed = [(row["key"], row["group"], row["official_split"] or None) for row in csv.DictReader(file)]
         slug = path.stem.removesuffix("_patients")
         groups = _kidneys(key for key, _, _ in listed) if slug == "kidneyus" else {}
-        found[slug] = [Member(k, groups.get(k, g) or k, official) for k, g, official in listed]  # type: ignore[arg-type]
-    return found
+        members[slug] = [Member(k, groups.get(k, g) or k, official) for k, g, official in listed]  # type: ignore[arg-type]
+    return members
 
 
 def _kidneys(keys: Iterable[str]) -> dict[str, str]:

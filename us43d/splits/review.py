@@ -153,29 +153,29 @@ def _texts(record: Any) -> Any:
 
 def decided(home: Path) -> list[Verdict]:
     """Read the verdicts that hold, in the order they were given. Raises BuildError."""
-    held: dict[tuple[str, Pair], Verdict] = {}
+    verdicts: dict[tuple[str, Pair], Verdict] = {}
     for entry in _standing(home):
         if "verdict" in entry:
             other = Picture(**entry["b"]) if entry["b"] else None
             verdict = Verdict(
                 entry["id"], entry["when"], entry["who"], entry["kind"], entry["verdict"], Picture(**entry["a"]), other
             )
-            held.pop(verdict.about, None)
-            held[verdict.about] = verdict
-    return list(held.values())
+            verdicts.pop(verdict.about, None)
+            verdicts[verdict.about] = verdict
+    return list(verdicts.values())
 
 
 def fixes(home: Path) -> dict[tuple[str, str], Fix]:
     """Read the fixes that hold, by source and key. Raises BuildError."""
-    held = {}
+    by_image = {}
     for entry in _standing(home):
         if "fix" in entry:
             image = Picture(**entry["fix"])
             masks = tuple(Mask(**mask) for mask in entry["masks"])
-            held[image.source, image.key] = Fix(
+            by_image[image.source, image.key] = Fix(
                 entry["id"], entry["when"], entry["who"], image, entry["replaces"], masks
             )
-    return held
+    return by_image
 
 
 def _standing(home: Path) -> list[dict[str, Any]]:
@@ -190,14 +190,14 @@ def applied(links: Iterable[tuple[Any, Any]], home: Path) -> set[tuple[Picture, 
 
     Two images that others tie together stay in one group all the same. Raises BuildError for a damaged log.
     """
-    held = {(Picture(*a), Picture(*b)) for a, b in links}
+    pairs = {(Picture(*a), Picture(*b)) for a, b in links}
     for verdict in decided(home):
         if verdict.kind == "near" and verdict.b is not None and verdict.verdict != "unsure":
-            held -= {(verdict.a, verdict.b), (verdict.b, verdict.a)}
+            pairs -= {(verdict.a, verdict.b), (verdict.b, verdict.a)}
             if verdict.verdict == "same":
                 low, high = sorted((verdict.a, verdict.b))
-                held.add((low, high))
-    return held
+                pairs.add((low, high))
+    return pairs
 
 
 def append(home: Path, kind: str, verdict: str, a: Picture, b: Picture | None, who: str | None = None) -> str:
