@@ -43,7 +43,7 @@ def volume(stem: str) -> str:
 
 
 def coloured(path: Path) -> Any:
-    """A mask's RGB picture, without alpha."""
+    """Return the RGB pixels of a mask file, without alpha."""
     picture = masks.rgb(path)
     strange = ~masks.colour(picture, NOTHING[0], 0)
     for known in (*NOTHING[1:], *COLOURS.values()):

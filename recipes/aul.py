@@ -47,9 +47,9 @@ def polygon(raw: RawTree, key: str) -> Polygon:
     try:
         points = tuple((float(x), float(y)) for x, y in raw.json(key))
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise UnreadableFile(f"{where} is no polygon: {error}.") from error
+        raise UnreadableFile(f"{where} is not a valid polygon: {error}.") from error
     if len(points) < 3 or not all(math.isfinite(x) and abs(x) < 1 << 15 for point in points for x in point):
-        raise UnreadableFile(f"{where} is no polygon of three or more points in a picture.")
+        raise UnreadableFile(f"{where} is not a polygon of three or more points inside an image.")
     return Polygon(points)
 
 

@@ -13,7 +13,7 @@ from us43d.rawtree import Row
 
 #: Folder of a mask → its label. The published conversion knows the second folder, too.
 LABELS = {"ac_masks": "nerve_plexus", "p_021_09_masks": "nerve_plexus", "needle_masks": "needle"}
-#: Devices with a table; eSaote's, if there is one, is of a form nobody has described.
+#: Devices with a table; a table of eSaote's, if it exists, has an unknown form.
 DESCRIBED = ("Butterfly", "Sonosite")
 MASK = re.compile(rf"data/([^/]+)/(?:.*/)?({'|'.join(LABELS)})/(?:.*/)?([^/]+)_(\d+)\.jpg", re.IGNORECASE)
 

@@ -27,7 +27,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for key in (key for key in tree.glob(f"{_FOLDER}/case*.png") if "_" not in key.rpartition("/")[2]):
         row = cases.pop(key.rpartition("/")[2].casefold(), None)
         yield _sample(tree, key, row)
-    if cases:  # images that the table lists and nobody has
+    if cases:  # images that the table lists and no archive has
         tree.path(f"{_FOLDER}/{next(iter(cases.values()))['Image_filename']}")
 
 

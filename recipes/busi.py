@@ -20,7 +20,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             images.append(key)
     for key in images:
         stem, label = key[:-4], key.split("/")[1]
-        # One that is missing in between, or the first, is asked for, and the error says so.
+        # One that is missing in between, or the first, is requested, and the error names it.
         last = max(masks_of.get(stem.lower(), [0]))
         files = [f"{stem}_mask.png", *(f"{stem}_mask_{number}.png" for number in range(1, last + 1))]
         yield Sample(

@@ -19,7 +19,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             yield Sample(
                 key=key,
                 image=tree.path(key),
-                # Not `binary`: which of 1 and 255 stands for the artery, and whether edges are grey, is not published.
+                # Not `binary`: whether 1 or 255 marks the artery, and whether edges are grey, is not published.
                 masks={"carotid_artery": lazy(masks.nonzero, lazy(masks.grey, truth))},
                 group=folder,
                 split=split,

@@ -1,4 +1,4 @@
-"""CCAUI: the common carotid artery in frames of cine loops; an acquisition's time stands in its files' names."""
+"""CCAUI: the common carotid artery in frames of cine loops; file names contain the time of acquisition."""
 
 import datetime
 from collections.abc import Iterator

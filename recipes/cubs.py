@@ -7,7 +7,7 @@ from us43d.errors import UnreadableFile
 from us43d.facts import source
 
 Points = list[tuple[float, float]]
-FEWEST, FAR = 2, 1e5  # points of a boundary; pixels, beyond which no coordinate of a picture lies
+FEWEST, FAR = 2, 1e5  # points of a boundary; pixels, an upper bound of coordinates
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
@@ -36,7 +36,7 @@ def numbers(tree: RawTree, key: str) -> list[list[float]]:
         raise UnreadableFile(f"{key} in {tree.root} does not hold numbers: {error}.") from error
     filled = [line for line in lines if line]
     if not filled or not all(abs(value) < FAR for line in filled for value in line):
-        raise UnreadableFile(f"{key} in {tree.root} is empty or holds numbers that are no pixels.")
+        raise UnreadableFile(f"{key} in {tree.root} is empty or has values outside the range of pixel coordinates.")
     return filled
 
 
@@ -47,7 +47,7 @@ def boundary(tree: RawTree, key: str) -> Points:
     points = list(zip(*lines, strict=True)) if flat else [tuple(line) for line in lines]
     if len(points) < FEWEST or any(len(point) != 2 for point in points):
         raise UnreadableFile(
-            f"{key} in {tree.root} is no boundary: neither x and y in two lines, nor a point per line."
+            f"{key} in {tree.root} is not a valid boundary: expected x and y in two lines, or a point per line."
         )
     return sorted((point[0] - 1, point[1] - 1) for point in points)
 

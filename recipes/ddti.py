@@ -63,7 +63,7 @@ def _case(tree: RawTree, key: str) -> tuple[dict[str, list[tuple[tuple[float, fl
                 points = tuple((float(point["x"]), float(point["y"])) for point in shape["points"])
                 outlines.setdefault((mark.findtext("image") or "").strip(), []).append(points)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UnreadableFile(f"{key} in {tree.root} is no DDTI case: {error}.") from error
+        raise UnreadableFile(f"{key} in {tree.root} is not a valid DDTI case: {error}.") from error
     tags = {name: (case.findtext(name) or "").strip() for name in TAGS}
     return outlines, {name: text for name, text in tags.items() if text}
 

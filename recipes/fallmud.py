@@ -17,7 +17,7 @@ FILE = re.compile(r"(NeilCronin|RyanCunningham)/(images|aponeurosis_masks|fascic
 
 
 def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[Sample]:
-    """threshold: pixels of the masks above it are inside. both: leave out images that lack one of the two masks."""
+    """threshold: pixels of the masks above it are inside. both: drop images that lack one of the two masks."""
     tree = raw.at("RyanCunningham", "NeilCronin")
     files: dict[tuple[str, str], dict[str, str]] = {}
     for key in tree:
@@ -29,7 +29,7 @@ def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[
             by_kind[kind] = key
     for (centre, stem), by_kind in sorted(files.items()):
         if "images" not in by_kind:
-            continue  # its masks are found to be unread, and the build says so
+            continue  # its masks stay unread, and the build reports them
         image = tree.path(by_kind["images"])
         structures = {
             label: lazy(masks.above, lazy(masks.grey, tree.path(by_kind[label])), threshold)

@@ -16,7 +16,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             stem = key.rpartition("/")[2].removesuffix(".png")
             files = {label: tree.path(f"{folder}/annfiles_mask/{stem}-{label}.png") for label in ("cardiac", "thorax")}
             yield Sample(
-                key=key,  # numbers begin anew in every folder
+                key=key,  # numbers restart in every folder
                 image=tree.path(key),
                 masks={label: lazy(masks.binary, path) for label, path in files.items()},
                 split=split,

@@ -18,7 +18,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             truth = tree.path(f"{folder}/labels/{key.rpartition('/')[2]}")
             labels = lazy(masks.label_map, lazy(masks.grey, truth), tuple(VALUES.values()))
             yield Sample(
-                key=key,  # numbers begin anew in every folder
+                key=key,  # numbers restart in every folder
                 image=tree.path(key),
                 masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
                 split=split,

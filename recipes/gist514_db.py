@@ -12,7 +12,7 @@ from us43d.errors import RawDataError, UnreadableFile
 from us43d.facts import source
 
 LABELS = {1: "leiomyoma", 2: "gist"}
-FAR = 1e5  # pixels; no coordinate of a picture lies beyond, and the rasteriser takes memory by length
+FAR = 1e5  # pixels; an upper bound of coordinates, as the rasteriser takes memory by length
 
 Points = tuple[tuple[float, float], ...]
 
@@ -68,7 +68,7 @@ def _coco(tree: RawTree, key: str) -> dict[str, tuple[dict[str, Any], list[Annot
             images[entry["image_id"]][1].append(Annotation(LABELS[entry["category_id"]], polygons))
         return {str(image["file_name"]): (image, annotations) for image, annotations in images.values()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableFile(f"{key} in {tree.root} is no COCO file of polygons: {error!r}.") from error
+        raise UnreadableFile(f"{key} in {tree.root} is not a valid COCO file of polygons: {error!r}.") from error
 
 
 def _points(numbers: list[float]) -> Points:
@@ -79,7 +79,7 @@ def _points(numbers: list[float]) -> Points:
 
 
 def filled(path: Path, polygons: tuple[Points, ...]) -> Any:
-    """The union of polygons on a picture of the file's size, filled as COCO's own tools do it."""
+    """Fill the union of polygons on an array of the image's size, filled as COCO's own tools do it."""
     from pycocotools import mask as coco
 
     width, height = masks.image_size(path)

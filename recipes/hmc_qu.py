@@ -33,7 +33,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         cycle = cycles.get(clip)
         if clip not in truths:
             if cycle and cycle.marked:
-                raw.path(f"Mask_{Path(key).stem}.mat")  # missing, and the error says so
+                raw.path(f"Mask_{Path(key).stem}.mat")  # missing, and the error names it
             yield Sample(key=f"{key}#0000", image=path, drop="no mask is published for this video", **facts)
             continue
         if cycle is None:

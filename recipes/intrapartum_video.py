@@ -9,7 +9,7 @@ from us43d.errors import UnreadableFile
 from us43d.facts import source
 
 VALUES = {"pubic_symphysis": 1, "fetal_head": 2}
-#: Split → pattern of its masks, and what their names say: video and frame; in test the frame stands in a table.
+#: Split → pattern of its masks, and the parts of their names: video and frame; in test a table has the frame.
 PARTS: dict[Split, tuple[str, str]] = {
     "train": ("seg/*/mask/*.png", r"(.+)_(\d+)_6\.png"),  # 6 is part of every name, and no frame
     "val": ("seg/*.png", r"(.+)_(\d+)\.png"),

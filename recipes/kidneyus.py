@@ -71,7 +71,7 @@ def spacings(raw: RawTree) -> dict[str, tuple[float, float]]:
         # The headings begin like this; whether they go on, with a unit, was not seen.
         columns = [name for axis in "XY" for name in row if name.startswith(f"Physical Delta {axis}")]
         if len(columns) != 2:
-            raise UnreadableFile(f"{row.where}: there is no column Physical Delta X and Y, but {listed(row)}.")
+            raise UnreadableFile(f"{row.where}: missing column Physical Delta X or Y; the columns are {listed(row)}.")
         x, y = (row.number(name) if row[name] else 1 for name in columns)
         if x != 1 and y != 1:
             by_name[row["Filename"].partition("_")[2]] = (10 * x, 10 * y)

@@ -21,7 +21,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         if (match := IMAGE.fullmatch(key)) is None:
             continue  # and the build says that the file was not read
         name, subject = match.groups()
-        # One without a mask is asked for, and the error says so.
+        # A missing mask is requested, and the error names it.
         truths = map(tree.path, mask_keys.get(name, [f"Masks/{name}_Mask.tif"]))
         yield Sample(
             key=key,

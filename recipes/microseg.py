@@ -10,7 +10,7 @@ from us43d.facts import source
 
 
 class Slice(NamedTuple):
-    """One slice of a volume; picture and mask as stored, upside down."""
+    """One slice of a volume; image and mask as stored, upside down."""
 
     key: str
     image: Path
@@ -54,7 +54,7 @@ def sample(section: Slice, picture: Lazy, mask: Lazy) -> Sample:
 
 
 def read_lit(raw: RawTree) -> Iterator[Sample]:
-    """The mask cleared where the picture is exactly black."""
+    """Clear the mask where the image is exactly black."""
     for section in slices(raw):
         lit = lazy(_both, section.mask, lazy(masks.nonzero, section.picture))
         yield sample(section, lazy(masks.turned, section.picture), lazy(masks.turned, lit))

@@ -14,7 +14,7 @@ NEAREST = 31  # the colours are 64 apart
 
 
 def uncoloured(painted: Any) -> Any:
-    """What is painted in none of the eight colours: the masks of the figshare deposit may be black and white."""
+    """Return the pixels painted in none of the eight colours; masks of the figshare deposit may be black and white."""
     rest = painted.any(axis=2)
     for colour in COLOURS.values():
         rest &= ~masks.colour(painted, colour, NEAREST)

@@ -1,4 +1,4 @@
-"""MMOTU-3D: 170 contrast-enhanced pictures of ovarian tumours; two-dimensional in spite of the name."""
+"""MMOTU-3D: 170 contrast-enhanced images of ovarian tumours; two-dimensional in spite of the name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from us43d.facts import source
 
 
 def painted(picture: Any) -> Any:
-    """(h, w, 3): what is not black."""
+    """Return the pixels (h, w) of an RGB image (h, w, 3) that are not black."""
     return picture.any(axis=2)
 
 

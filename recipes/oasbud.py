@@ -45,7 +45,7 @@ def b_mode(path: Path, name: str) -> Any:
     """B-mode image (rows, lines) uint8 of radio-frequency lines (samples, lines).
 
     The envelope is the magnitude of each line's analytic signal, averaged over 4 samples, in decibels below the image's
-    highest value; −50 dB and less are 0, 0 dB is 255. Samples after the last full row are left out.
+    highest value; −50 dB and less are 0, 0 dB is 255. Samples after the last full row are ignored.
     """
     import numpy as np
     from scipy.signal import hilbert

@@ -1,4 +1,4 @@
-"""PorcineSpinalCord: 10,223 pictures of pigs' spinal cords before and after injury, painted by class. Animals."""
+"""PorcineSpinalCord: 10,223 images of pigs' spinal cords before and after injury, painted by class. Animals."""
 
 from collections.abc import Iterator
 

@@ -68,14 +68,14 @@ def _mask(path: Path, n: int, structure: int) -> "NDArray[Any]":
 
 
 def _picture(path: Path, n: int) -> "NDArray[Any] | Remarked":
-    """Slice n; intensities that are no grey values of eight bits are scaled from the volume's range."""
+    """Return slice n; intensities other than 8-bit grey values are scaled from the volume's range."""
     volume = masks.nifti_upright(path).array
     low, high = float(volume.min()), float(volume.max())
     plane = _sagittal(volume.reshape(volume.shape[:3])[n])
     if volume.dtype == "uint8" or (low >= 0 and 1 < high <= 255):
         return masks.eight_bit(plane)
     if not high - low < float("inf"):
-        raise UnreadableFile(f"{path} has intensities that are no finite numbers.")
+        raise UnreadableFile(f"{path} has non-finite intensities.")
     scaled = (plane - low) * (255 / (high - low) if high > low else 0)
     return Remarked(scaled.round().astype("uint8"), (f"intensities scaled to 0–255: from {low:g} to {high:g}",))
 

@@ -34,7 +34,7 @@ def _numbers(tree: RawTree, key: str, subset: str) -> set[int]:
     try:
         return {int(number) for number in tree.json(key)[subset]}
     except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableFile(f"{key} in {tree.root} is no split file: {error!r}.") from error
+        raise UnreadableFile(f"{key} in {tree.root} is not a valid split file: {error!r}.") from error
 
 
 RECIPE = source(__name__, read, paper=partial(read, cut_at_150=True))

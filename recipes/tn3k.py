@@ -33,7 +33,7 @@ def _validation(tree: RawTree, key: str) -> list[int]:
     try:
         return [int(number) for number in tree.json(key)["val"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableFile(f"{key} in {tree.root} is no fold file: {error!r}.") from error
+        raise UnreadableFile(f"{key} in {tree.root} is not a valid fold file: {error!r}.") from error
 
 
 def _labels(tree: RawTree, subset: str) -> dict[str, str]:

@@ -47,7 +47,7 @@ def outlines(tree: RawTree, key: str) -> dict[str, list[Lazy]]:
                 raise ValueError(f"a polygon has the points {points}")
             by_label.setdefault(str(shape["label"]), []).append(lazy(masks.fill_polygon, points, size))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFile(f"{tree.path(key)} is no LabelMe file of polygons: {error}.") from error
+        raise UnreadableFile(f"{tree.path(key)} is not a valid LabelMe file of polygons: {error}.") from error
     if unknown := set(by_label) - set(RECIPE.labels):
         raise UnreadableFile(f"{tree.path(key)} has the labels {unknown}, which nobody has explained.")
     return by_label

@@ -46,7 +46,7 @@ def outlines(name: str, entry: Any) -> Iterator[Polygon]:
             x, y = ([float(number) for number in curve[axis].split()] for axis in "xy")
             points = tuple(zip(x, y, strict=True))
             if not all(map(math.isfinite, (*x, *y))):
-                raise ValueError("coordinates are no finite numbers")
+                raise ValueError("non-finite coordinates")
             if len(points) >= FEWEST:
                 yield Polygon(points)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

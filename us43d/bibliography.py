@@ -28,7 +28,7 @@ def key(entry: str) -> str:
 def bibtex(citations: Iterable[Citation]) -> str:
     """The entries by key, each once.
 
-    Raises BuildError where one key stands for two entries: citations lie in builds, too, and one may be older than a
+    Raises BuildError where two entries have one key: citations lie in builds, too, and one may be older than a
     correction of the bibliography.
     """
     entries: dict[str, str] = {}

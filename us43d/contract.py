@@ -47,7 +47,7 @@ RouteKind: TypeAlias = Literal[
 GroupKind: TypeAlias = Literal["patient", "exam", "study", "video", "volume", "cluster", "image"]
 
 
-#: What was scanned, and whether masks were drawn. human: scans of people with masks drawn for them. phantom: gel or
+#: Scanned object, and origin of the masks. human: scans of people with masks drawn for them. phantom: gel or
 #: water tanks. animal: living or dead animals. synthetic: images made by a model or a simulation. derived: scans of
 #: people whose masks, or whose images, follow from other data (a curve that is closed, raw signals).
 Kind: TypeAlias = Literal["human", "phantom", "animal", "synthetic", "derived"]
@@ -56,7 +56,7 @@ Kind: TypeAlias = Literal["human", "phantom", "animal", "synthetic", "derived"]
 Collection: TypeAlias = Literal["us43d", "beyond", "sonocorpus", "private"]
 #: Kinds that are listed apart from human scans, and are in a corpus only if asked for.
 APART: frozenset[Kind] = frozenset({"animal", "synthetic", "derived"})
-#: What is counted of a source.
+#: Counted items of a source.
 CountName: TypeAlias = Literal["images", "annotated", "masks", "groups"]
 
 
@@ -79,7 +79,7 @@ class RawFile(_Frozen):
     """One file to download, by the name it is stored under in downloads/<Name>/.
 
     url: its own address; None where the route's host resolver finds it by name.
-    size: bytes. A size or digest nobody has published is None and recorded at the first download.
+    size: bytes. An unpublished size or digest is None and is recorded at the first download.
     generated: the server builds the file on the fly, so only the digest of its content is stable.
     unpack: an archive that is unpacked into the raw tree; False for a file that is placed there as it is.
     into: folder of the raw tree it goes to ("" for the top).
@@ -186,7 +186,7 @@ class Expect(_Frozen):
 
 
 class Stated(_Frozen):
-    """A number somebody states of a source. estimate: the number is rounded, summed or inferred by `source`."""
+    """A number published about a source. estimate: the number is rounded, summed or inferred by `source`."""
 
     value: int = Field(gt=0)
     source: str = Field(min_length=1)
@@ -244,8 +244,8 @@ class Fix(_Frozen):
 class PaperProfile(_Frozen):
     """How the published US-43d conversion differs, for `--profile paper`.
 
-    skip_empty: images without annotation are left out. labels: source label → the paper's label (labels sent to one
-    name are merged before components are separated); labels not named stay. omit: source labels that are left out.
+    skip_empty: images without annotation are dropped. labels: source label → the paper's label (labels sent to one
+    name are merged before components are separated); labels not named stay. omit: source labels that are excluded.
     """
 
     note: str
@@ -255,7 +255,7 @@ class PaperProfile(_Frozen):
 
     @property
     def renamed(self) -> dict[str, str | None]:
-        """Source label → the paper's label, None for a label that is left out."""
+        """Source label → the paper's label, None for an excluded label."""
         return {**self.labels, **dict.fromkeys(self.omit)}
 
 
@@ -321,13 +321,13 @@ class Sample:
     masks: source label → mask(s) of the image's size, non-zero inside; every connected component of every mask becomes
         an annotation. Several masks of a label stay apart.
     instances: source label → masks that are one annotation each, however many pieces they have.
-    group: the unit that must not cross splits, of the kind the recipe names; "" stands for the key itself.
+    group: the unit that must not cross splits, of the kind the recipe names; "" means the key itself.
     split: the official split, where there is one.
     frame: index in its video or volume, from 0.
     spacing_mm: (x, y) size of a pixel. slice_mm: distance to the next frame of a volume; None where it is not one.
     tags: diagnosis, view, sex, device …: whatever the source says of the image.
     fit: the rule that lets masks differ in size from the image: "nearest" resizes them to it. None: that is an error.
-    drop: why the sample is left out; it keeps its row in the manifest.
+    drop: the reason to exclude the sample; the sample keeps its row in the manifest.
     remarks: oddities the reader met and handled.
     """
 
@@ -369,7 +369,7 @@ def paths_in(sample: Sample) -> Iterator[Path]:
 
 
 class Facts(_Frozen):
-    """What is publicly known about one source: the schema of recipes/facts/<slug>.toml.
+    """Published metadata of one source: the schema of recipes/facts/<slug>.toml.
 
     name: folder name and what the user types. row: its name in the US-43d table (None for sources beyond it).
     same_as: another source that is the same archive; facts that are not given here are that source's.

@@ -2,7 +2,7 @@
 
     Us43dError                    exit 1   a known failure
     ├── UsageError                exit 2   an invalid name, option or configuration
-    │   ├── UnknownName                    a source, release or preset nobody knows (with suggestions)
+    │   ├── UnknownName                    unknown source, release or preset (with suggestions)
     │   └── ConfigError                    a training or build setting with an impossible value
     ├── RecipeError                        a recipe contradicts the contract
     ├── RawDataError                       the raw tree is not what the recipe describes
@@ -24,7 +24,7 @@
     ├── StorageError                       disk full, no permission, vanished drive
     ├── ImageError                         an image given by the user cannot be used
     ├── WeightsError                       a weights file is unreadable, unsafe or of another model
-    ├── TrainError                         training cannot go on (NaN loss, corrupt shard)
+    ├── TrainError                         training cannot continue (NaN loss, corrupt shard)
     └── SomeFailed                exit 3   some of several sources failed
 
 An error is one sentence on what is wrong with which value, one on what was done to the disk, and one
@@ -53,7 +53,7 @@ class Us43dError(Exception):
 
     what: one sentence, what is wrong with which value.
     disk: one sentence, what was done to the disk.
-    next: one command (or act) to run next; empty where there is none.
+    next: one command (or action) to run next; empty if none is known.
     """
 
     exit_code = 1

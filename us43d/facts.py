@@ -80,7 +80,7 @@ def _cache_file() -> Path:
 
 @cache
 def _cached() -> dict[str, str]:
-    """Slug → facts as JSON, from an earlier run; empty if there is none, or a file has changed since."""
+    """Slug → facts as JSON, from an earlier run; empty if missing, or if a file has changed since."""
     try:
         content = json.loads(_cache_file().read_bytes())
         return dict(content["facts"]) if content["files"] == _fingerprint() else {}

@@ -47,7 +47,7 @@ _KNOWN = (
     Terms("Apache-2.0", "Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0", True, True, True, False, True),
     Terms("MIT", "MIT License", "https://opensource.org/license/mit", True, True, True, False, True),
     Terms("GPL-3.0", "GNU General Public License 3.0", "https://www.gnu.org/licenses/gpl-3.0", True, True, True, True, True),
-    # PRIVATE: data of the user's own. CUSTOM: the source has terms of its own; the recipe states what they allow. UNSTATED: nobody has stated any.
+    # PRIVATE: data of the user's own. CUSTOM: the source has terms of its own; the recipe states what they allow. UNSTATED: no terms are stated.
     Terms("CUSTOM", "The source's own terms", None, None, None, None, None, None),
     Terms("PRIVATE", "Private data; permitted uses unknown", None, None, None, None, None, None),
     Terms("UNSTATED", "No licence stated", None, None, None, None, None, None),

@@ -21,7 +21,7 @@ _DAMAGED = (ValueError, EOFError, IndexError, TypeError, KeyError, OverflowError
 
 
 class PickleError(ValueError):
-    """What is wrong with a pickle, in words that follow "it"."""
+    """A fault of a pickle, as a predicate of "it"."""
 
 
 class Stateful:
@@ -32,7 +32,7 @@ class Stateful:
 
 
 class Inert(Stateful):
-    """Stands for anything that a pickle names and nobody needs; does nothing, whatever is done to it."""
+    """Placeholder for a name in a pickle that is not needed; ignores all calls and attributes."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -56,7 +56,7 @@ def load(
 
     Args:
         data: The pickle.
-        find: (module, name) → what the name stands for: called with its arguments if the file asks for that. Raises
+        find: (module, name) → the object of that name: called with its arguments if the file asks for that. Raises
             PickleError for a name that is refused.
         most: Operations that are carried out at most.
         persistent: Gives the object for an identifier, for files that keep some of their content elsewhere.
@@ -86,24 +86,24 @@ def load(
 
 
 def as_set(values: Iterable[Any] = ()) -> set[Any]:
-    """What `set` and `frozenset` stand for in a file. Raises PickleError for what is not hashed at once."""
+    """Return the set for `set` and `frozenset` in a file. Raises PickleError for members of other types."""
     return set(map(_hashable, values))
 
 
 def pairs(values: Iterable[Any] = ()) -> list[tuple[Any, Any]]:
-    """Keys and values with which a file fills a dictionary. Raises PickleError for what are no such pairs."""
+    """Return keys and values with which a file fills a dictionary. Raises PickleError for anything but pairs."""
     listed = list(values)
     if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in listed):
-        raise PickleError("has a dictionary whose items are no pairs")
+        raise PickleError("has a dictionary with items that are not pairs")
     return [(_hashable(key), value) for key, value in listed]
 
 
 def whole_numbers(values: Any) -> tuple[int, ...]:
     """A shape, stride or offset of a file as integers that arithmetic can be done with. Raises PickleError."""
     if not isinstance(values, list | tuple) or len(values) > _MOST_AXES:
-        raise PickleError("has a shape that is none")
+        raise PickleError("has an invalid shape")
     if any(not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LARGEST for value in values):
-        raise PickleError(f"has a shape with a side that is no number below {_LARGEST:,}")
+        raise PickleError(f"has a shape with a side that is not an integer below {_LARGEST:,}")
     return tuple(values)
 
 
@@ -191,7 +191,7 @@ class _Machine:
 
     def name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise PickleError("has a name that is no text")
+            raise PickleError("has a name that is not text")
         self.stack.append(self.find(module, name))
 
     def from_elsewhere(self, identifier: Any) -> None:
@@ -246,7 +246,7 @@ _VALUES = (
     "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
     "BINBYTES8", "BYTEARRAY8",
 )  # fmt: skip
-#: Operation → what it does with the stack. What is not listed is refused: classes, extensions, buffers.
+#: Operation → function on the stack. Others are refused: classes, extensions, buffers.
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(_NOTHING, lambda machine, _: None),
     **dict.fromkeys(_VALUES, _push),

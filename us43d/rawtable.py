@@ -101,7 +101,7 @@ def text_rows(text: str, table: str, columns: Iterable[str], sep: str) -> Iterat
                 raise UnreadableFile(f"{where}, has {len(cells)} cells under {len(header)} headings.")
             yield Row(zip(header, map(str.strip, cells), strict=True), where, decimal_comma=chosen != ",")
     except csv.Error as error:
-        raise UnreadableFile(f"{table} is no readable table: {error}.") from error
+        raise UnreadableFile(f"{table} is not a readable table: {error}.") from error
 
 
 def _separator(text: str, table: str, columns: tuple[str, ...], sep: str) -> str:
@@ -139,7 +139,7 @@ def sheet(data: bytes, table: str, columns: Iterable[str]) -> list[Row]:
     """Rows of the first sheet of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
 
     Raises:
-        UnreadableFile: If it is no workbook, is larger than any table of a source, or lacks a column.
+        UnreadableFile: If the file is not a workbook, is larger than any table of a source, or lacks a column.
     """
     import openpyxl
 
@@ -156,7 +156,7 @@ def sheet(data: bytes, table: str, columns: Iterable[str]) -> list[Row]:
             if any(value is not None for value in line):
                 lines.append((number, [_cell(value) for value in line]))
     except _NOT_XLSX as error:
-        raise UnreadableFile(f"{table} is no readable Excel workbook: {error}.") from error
+        raise UnreadableFile(f"{table} is not a readable Excel workbook: {error}.") from error
     header = lines[0][1] if lines else []
     if missing := missing_columns(header, columns):
         raise UnreadableFile(f"{table} has no column {listed(missing)}; it has {listed(header)}.")

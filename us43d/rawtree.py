@@ -1,7 +1,7 @@
 """The raw tree: a source's unpacked, read-only folder as a reader sees it.
 
-Listed once, sorted, so that nothing depends on the file system's order; remembers what was read, so that a file nobody
-accounts for is found.
+Listed once, sorted, so that nothing depends on the file system's order; remembers what was read, so that unread
+files are found.
 """
 
 import fnmatch
@@ -28,7 +28,7 @@ _LITTER = frozenset({
     "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eadir", ".spotlight-v100",
     ".trashes", ".fseventsd", ".ipynb_checkpoints", ".git",
 })  # fmt: skip
-#: About the data, in any source: nobody has seen all archives.
+#: Files about the data, in any source; not all archives were seen.
 ALWAYS_IGNORED: Mapping[str, str] = {
     **{
         f"{folder}{name}{ending}": "text about the data"
@@ -108,7 +108,7 @@ class RawTree:
 
         hide: patterns (as those of `unread`) of files that are passed over as if they were not there.
         collect: a file that is asked for and missing is noted in `missing`, for the caller to look at, not raised.
-        Raises MissingRawFile if `root` is no folder, RawDataError for links out and unusable names.
+        Raises MissingRawFile if `root` is not a folder, RawDataError for links out and unusable names.
         """
         self.root = root
         self.prefix = ""
@@ -141,7 +141,7 @@ class RawTree:
         """The same tree seen from the folder that holds `folders[0]` (the first of them that exists), at any depth.
 
         Archives differ in their top folder; keys taken from here do not. The shallowest match wins; two at one depth
-        are an error. Raises MissingRawFile if there is none.
+        are an error. Raises MissingRawFile if no file matches.
         """
         for folder in folders:
             wanted = f"/{folder.lower()}/"
@@ -252,7 +252,7 @@ class RawTree:
         try:
             return json.loads(self.text(key, encodings))
         except (ValueError, RecursionError) as error:
-            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is no readable JSON: {error}.") from error
+            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not readable JSON: {error}.") from error
 
     def xml(self, key: str) -> "ElementTree.Element":
         """The root of an XML file. Raises UnreadableFile if it is damaged, or has entities, which could grow."""
@@ -264,7 +264,7 @@ class RawTree:
         try:
             root: ElementTree.Element = safe.fromstring(self.read(key), forbid_dtd=False)
         except (ElementTree.ParseError, defusedxml.DefusedXmlException, ValueError, LookupError) as error:
-            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is no readable XML: {error}.") from error
+            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not readable XML: {error}.") from error
         return root
 
     def rows(

@@ -1,4 +1,4 @@
-"""Pages a browser opens without a network: pictures embedded, plots as inline SVG, no script."""
+"""Pages a browser opens without a network: images embedded, plots as inline SVG, no script."""
 
 import base64
 import html
@@ -70,7 +70,7 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-# ------------------------------------------------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------------------------------------------------ images
 
 
 class Figure(NamedTuple):
@@ -81,7 +81,7 @@ class Figure(NamedTuple):
 
 
 def figures(items: Iterable[Figure], *, wide: bool = False) -> str:
-    """Pictures with captions, side by side. wide: two in a row, for pictures that are pairs themselves."""
+    """Return images with captions, side by side. wide: two in a row, for images that are pairs themselves."""
     shown = [(_described(figure), figure.caption) for figure in items]
     return _templates().get_template("figures.html").render(figures=shown, wide=wide)
 
@@ -106,7 +106,7 @@ def overlay(
     crop: bool = False,
     side: int = 320,
 ) -> NDArray[np.uint8]:
-    """(h, w, 3) RGB uint8: the picture with the outlines of masks and its prompt, the longer side `side` pixels.
+    """Return the image (h, w, 3) RGB uint8 with the outlines of masks and its prompt, the longer side `side` pixels.
 
     image: (h, w) grey or (h, w, 3) RGB. outlines: a name of COLOURS → mask (h, w), or several. box: x0, y0,
     x1, y1. points: (x, y, 1 inside or 0 outside). crop: only what lies around outlines and prompt.
@@ -137,7 +137,7 @@ def overlay(
 
 
 def picture(pixels: NDArray[np.uint8], alt: str = "") -> str:
-    """An <img> that carries the picture (h, w, 3) RGB in itself."""
+    """Return an <img> with the image (h, w, 3) RGB embedded."""
     _, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
 

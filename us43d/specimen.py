@@ -18,10 +18,10 @@ __all__ = ["Drawn", "Specimen", "Truth", "blob", "ring", "speckle", "write_image
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What was drawn for one sample.
+    """Truth of one sample.
 
-    masks: source label → the masks drawn (h, w) bool, in the image's own size, one per mask file or instance; empty
-        ones left out. dropped: whether the reader is to leave the sample out, with a reason. lossless: False where the
+    masks: source label → the masks drawn (h, w) bool, in the image's own size, one per mask file or instance,
+        without empty ones. dropped: whether the reader must drop the sample, with a reason. lossless: False where the
         source's encoding blurs the masks of this sample only; see `Truth`.
     """
 
@@ -58,7 +58,7 @@ def blob(
 ) -> "NDArray[np.bool_]":
     """One connected lobed region (h, w) bool, deliberately not an ellipse.
 
-    size: mean radius as a fraction of the smaller side of the cell. cell: the part of the picture it lies in, as
+    size: mean radius as a fraction of the smaller side of the cell. cell: the part of the image it lies in, as
     fractions (x0, y0, x1, y1).
     """
     import numpy as np
@@ -83,7 +83,7 @@ def ring(
     """(what an ellipse's outline encloses, with it; the one-pixel outline), both (h, w) bool.
 
     centre and axes (full lengths) in (x, y) pixels, angle in degrees, OpenCV's conventions. Where the outline leaves
-    the picture, and so encloses nothing, OpenCV's filled ellipse stands for it.
+    the image, and so encloses nothing, OpenCV's filled ellipse is used.
     """
     import cv2
     import numpy as np
@@ -99,7 +99,7 @@ def ring(
 def speckle(
     shape: tuple[int, int], masks: "Sequence[NDArray[np.bool_]]", rng: "np.random.Generator"
 ) -> "NDArray[np.uint8]":
-    """A B-mode-like picture (h, w) uint8: Rayleigh speckle over tissue, brighter near the probe.
+    """Return a B-mode-like image (h, w) uint8: Rayleigh speckle over tissue, brighter near the probe.
 
     Each mask darkens or brightens its region, later ones over earlier ones.
     """

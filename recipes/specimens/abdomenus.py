@@ -52,7 +52,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
 
 
 def _organs(rng: np.random.Generator) -> dict[str, Any]:
-    """A few organs, each in its own part of the picture."""
+    """A few organs, each in its own part of the image."""
     cells = [(x / 3, y / 3, (x + 1) / 3, (y + 1) / 3) for x in range(3) for y in range(3)]
     labels = rng.permutation(list(COLOURS))[: int(rng.integers(2, 6))]
     places = rng.permutation(len(cells))

@@ -1,4 +1,4 @@
-"""Brachial plexus as published: mp4 videos, JPEG masks by frame number, needle lines with gaps, tables, boxes, pictures."""
+"""Brachial plexus as published: mp4 videos, JPEG masks by frame number, needle lines with gaps, tables, boxes, images."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""BraTioUS as published: pictures of two axes as NIfTI files, some masks with a third axis of length one."""
+"""BraTioUS as published: images of two axes as NIfTI files, some masks with a third axis of length one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Benign.zip and Malignant.zip unpacked: BMP, TIFF and a picture of the lesion per case, names with blanks."""
+"""Benign.zip and Malignant.zip unpacked: BMP, TIFF and an image of the lesion per case, names with blanks."""
 
 from pathlib import Path
 

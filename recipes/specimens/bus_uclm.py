@@ -1,4 +1,4 @@
-"""BUS-UCLM as published: coloured masks, a ';' table with a byte order mark, RGBA pictures smaller than their masks."""
+"""BUS-UCLM as published: coloured masks, a ';' table with a byte order mark, RGBA images smaller than their masks."""
 
 from pathlib import Path
 from typing import Any

@@ -18,7 +18,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         empty = n % 3 == 2
         wall = np.zeros(shape, bool) if empty else blob(shape, rng, 0.3)
         mask = wall.astype(np.uint8) * 255
-        if empty:  # as compression leaves a black picture that was saved again
+        if empty:  # as compression changes a black image that was saved again
             mask = rng.integers(0, 16, shape).astype(np.uint8)
         write_image(top / f"original/{name}", speckle(shape, [wall], rng))
         write_image(top / f"labels/{name}", mask, cv2.IMWRITE_JPEG_QUALITY, 95)

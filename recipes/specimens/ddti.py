@@ -1,4 +1,4 @@
-"""DDTI.zip as published by its makers: full pictures, 256 × 256 crops and a table of classes, extensions upper case."""
+"""DDTI.zip as published by its makers: full images, 256 × 256 crops and a table of classes, extensions upper case."""
 
 from pathlib import Path
 

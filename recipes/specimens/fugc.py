@@ -1,4 +1,4 @@
-"""FUGC as published: numbers that begin anew in every folder, maps of 0, 1 and 2, and images without a label."""
+"""FUGC as published: numbers that restart in every folder, maps of 0, 1 and 2, and images without a label."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""HC18 as published: thin outlines, one of them leaving the picture, exams with up to four images, the table beside."""
+"""HC18 as published: thin outlines, one of them cut by the image's border, exams with up to four images, the table beside."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""MMOTU-3D as published: colour JPEG pictures, a painted mask and a 0/1 copy of it each, two lists beside."""
+"""MMOTU-3D as published: colour JPEG images, a painted mask and a 0/1 copy of it each, two lists beside."""
 
 from pathlib import Path
 

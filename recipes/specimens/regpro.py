@@ -8,13 +8,13 @@ import numpy as np
 
 from us43d.specimen import Drawn, Truth, blob, speckle
 
-SLICES, SHAPE = 14, (44, 59)  # 81 × 118 × 88 as published, half; pictures are 88 rows × 118 columns
+SLICES, SHAPE = 14, (44, 59)  # 81 × 118 × 88 as published, half; slices are 88 rows × 118 columns
 STRUCTURES = ("prostate", "landmark_1", "landmark_2", "landmark_3", "landmark_4", "landmark_5")
 AXES = ("RAS", "LPS", "RAS", "SRA", "RAS", "LAS", "RAS")
 
 
 def save(path: Path, pictures: Any, axes: str) -> None:
-    """Sagittal pictures (right, rows from the head down, columns from the front back, …), stored along `axes`."""
+    """Sagittal slices (right, rows from the head down, columns from the front back, …), stored along `axes`."""
     upright = np.ascontiguousarray(np.moveaxis(pictures[:, ::-1, ::-1], 1, 2))
     volume = nibabel.nifti1.Nifti1Image(upright, np.diag([0.8, 0.8, 0.8, 1]))
     turn = nibabel.orientations.ornt_transform(

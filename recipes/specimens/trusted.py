@@ -1,4 +1,4 @@
-"""TRUSTED as published: masks of floats with noise where there is no kidney, two annotators, CT beside, gaps."""
+"""TRUSTED as published: masks of floats with noise outside the kidney, two annotators, CT beside, gaps."""
 
 from pathlib import Path
 

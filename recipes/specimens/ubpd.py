@@ -1,4 +1,4 @@
-"""UBPD as published: LabelMe files with the picture inside, some in GBK, outlines that overlap, a TIFF named .jpg."""
+"""UBPD as published: LabelMe files with the image inside, some in GBK, outlines that overlap, a TIFF named .jpg."""
 
 import base64
 import json

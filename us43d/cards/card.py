@@ -22,7 +22,7 @@ ACCESS = {
 }
 
 
-#: What is scanned, where it is not people with masks drawn by experts.
+#: Kind of data → row of the card; `human` (scans of people, masks drawn by experts) has none.
 KINDS = {
     "phantom": "phantom, not a patient",
     "animal": "animal",
@@ -32,7 +32,7 @@ KINDS = {
 
 
 def cell(text: object) -> str:
-    """Text that may stand in a Markdown table, and is shown as it is."""
+    """Escape text for a cell of a Markdown table."""
     escaped = re.sub(r"([\\|*<\[\]`]|(?<!\w)_|_(?!\w))", r"\\\1", str(text))
     return re.sub(r"\s+", " ", escaped).strip()
 
@@ -46,14 +46,14 @@ def yes_no(answer: bool | None) -> str:
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]], right: frozenset[int] = frozenset()) -> str:
-    """A Markdown table of cells that are Markdown already; `right`: columns aligned to the right."""
+    """Return a Markdown table of cells that are Markdown already; `right`: columns aligned to the right."""
     heads = list(heads)
     rule = ["--:" if n in right else "---" for n in range(len(heads))]
     return "\n".join(f"| {' | '.join(row)} |" for row in ([*heads], rule, *map(list, rows)))
 
 
 def counts(recipe: Facts) -> dict[str, int]:
-    """The published counts that a build must reach, by what they count."""
+    """Return the published counts that a build must reach, by name."""
     expect = recipe.expect
     named = {"images": expect.images, "annotated images": expect.annotated, "masks": expect.masks}
     named[f"groups ({recipe.group_kind})"] = expect.groups
@@ -62,30 +62,30 @@ def counts(recipe: Facts) -> dict[str, int]:
 
 
 def rounded(number: Stated) -> str:
-    """A stated number; an estimate with a sign for it."""
+    """Format a stated number; an estimate with ≈."""
     return f"≈ {number.value:,}" if number.estimate else f"{number.value:,}"
 
 
 def card(recipe: Facts) -> str:
-    """The whole page."""
+    """Return the card as Markdown."""
     return "\n\n".join(_sections(recipe)) + "\n"
 
 
 def left_out(dataset: Mapping[str, Any]) -> str:
-    """A section on what a build (its dataset.json) leaves out by choice; "" if nothing."""
+    """Return a section on the samples and files a build (its dataset.json) skipped on request; "" if none."""
     skipped = dataset.get("skipped")
     if not skipped:
         return ""
     lines = [f"- {skipped['samples']:,} samples are dropped, each with its reason in the manifest"]
     lines += [f"- `{file}`{f': {cell(why)}' if why else ''}" for file, why in sorted(skipped["files"].items())]
     for pattern, files in sorted(skipped["ignored"].items()):
-        lines.append(f"- `{pattern}` hides {len(files):,} files: {cell(listed(files, 5))}")
-    head = f"## What the build {cell(dataset['version'])} leaves out by choice"
+        lines.append(f"- `{pattern}` ignores {len(files):,} files: {cell(listed(files, 5))}")
+    head = f"## Skipped on request in the build {cell(dataset['version'])}"
     return f"\n{head}\n\n" + "\n".join(lines) + "\n"
 
 
 def corrected(dataset: Mapping[str, Any]) -> str:
-    """A section on the masks that people corrected in a build (its dataset.json); "" without any."""
+    """Return a section on the masks that people corrected in a build (its dataset.json); "" without any."""
     fixes = dataset.get("corrections")
     if not fixes:
         return ""
@@ -108,8 +108,8 @@ def _sections(recipe: Facts) -> Iterator[str]:
         yield "<!-- Made from the recipe by `us43d card --write`; change the recipe, not this page. -->"
     yield cell(recipe.title)
     yield table(("", ""), _overview(recipe))
-    yield "## What is in it"
-    yield table(("label in the source", "structure", "says besides"), _labels(recipe))
+    yield "## Contents"
+    yield table(("label in the source", "structure", "diagnosis"), _labels(recipe))
     counted = counts(recipe)
     if counted:
         head = "counted at import" if recipe.private else "published count"
@@ -123,7 +123,7 @@ def _sections(recipe: Facts) -> Iterator[str]:
         yield table(("stated, not checked by a build", "", "by"), rows, frozenset({1}))
     if not counted and not stated:
         yield "No counts are published."
-    yield "## Getting it"
+    yield "## Download"
     yield f"{ACCESS[recipe.access]} (checked {recipe.access_checked}). {cell(recipe.access_note)}".strip()
     yield (
         f"    us43d build {recipe.name}"
@@ -135,8 +135,8 @@ def _sections(recipe: Facts) -> Iterator[str]:
     terms = recipe.licence.terms
     yield f"**{link(terms.title, terms.url)}** ({recipe.licence.id}). {cell(recipe.licence.evidence)}"
     uses = [(meaning, yes_no(allows(terms, use))) for use, meaning in USES.items()]
-    bound = [("credit is due", yes_no(terms.attribution)), ("share alike", yes_no(terms.share_alike))]
-    yield table(("may one", ""), (*uses, *bound))
+    bound = [("credit required", yes_no(terms.attribution)), ("share alike required", yes_no(terms.share_alike))]
+    yield table(("permitted uses", ""), (*uses, *bound))
     yield "## Groups and splits"
     yield f"Group: **{recipe.group_kind}**. {cell(recipe.group_rule)}"
     yield f"Official split: {cell(recipe.official_split or 'none is published')}"
@@ -151,24 +151,24 @@ def _sections(recipe: Facts) -> Iterator[str]:
         yield "\n".join(f"- {cell(issue)}" for issue in recipe.known_issues)
     if recipe.fixes:
         yield "## Corrections"
-        yield "Applied by default, left out by `--no-fixes`."
+        yield "Applied by default, disabled by `--no-fixes`."
         yield "\n".join(f"- `{fix.key}`: {cell(fix.reason)}" for fix in recipe.fixes)
     if recipe.ignore:
-        yield "## Files that are not read"
+        yield "## Ignored files"
         yield "\n".join(f"- `{pattern}`: {cell(why)}" for pattern, why in recipe.ignore.items())
-    yield "## As the paper has it"
+    yield "## Paper profile"
     yield f"`--profile paper`: {cell(recipe.paper.note)}"
     renamed = {a: b for a, b in recipe.paper.renamed.items() if a != b}
     if renamed:
-        yield table(("label", "the paper's"), ((cell(a), cell(b or "left out")) for a, b in renamed.items()))
+        yield table(("label", "label in the paper"), ((cell(a), cell(b or "excluded")) for a, b in renamed.items()))
     if recipe.citations:
         yield "## Citation"
         yield "\n\n".join(f"```bibtex\n{citation.bibtex.strip()}\n```" for citation in recipe.citations)
-    yield "## Where this was read"
+    yield "## Evidence"
     yield cell(recipe.confidence)
     yield "\n".join(f"- {cell(source)}" for source in recipe.sources)
     if recipe.changes:
-        yield "## Changes of the recipe"
+        yield "## Changes to the recipe"
         yield "\n".join(f"- revision {n}: {cell(what)}" for n, what in sorted(recipe.changes.items()))
 
 
@@ -193,7 +193,7 @@ def _overview(recipe: Facts) -> Iterator[tuple[str, str]]:
     if recipe.kind != "human":
         yield "kind", KINDS[recipe.kind]
     if recipe.external_tier:
-        yield "external tier", "kept for comparing models; training refuses it unless asked for"
+        yield "external tier", "kept for comparing models; training refuses it without `--allow-external`"
     if recipe.aliases:
         yield "also called", cell(", ".join(recipe.aliases))
     if recipe.homepage:
@@ -216,7 +216,7 @@ def _said(diagnosis: str) -> str:
 
 
 def _route(route: Route) -> str:
-    text = f"{'a third party’s copy, ' if route.mirror else ''}{link(route.kind.replace('_', ' '), route.url)}"
+    text = f"{'mirror: ' if route.mirror else ''}{link(route.kind.replace('_', ' '), route.url)}"
     text += f" ({cell(route.record)})" if route.record else ""
     files = "".join(f"\n   - `{file.name}`{_bytes(file.size)}{_digest(file)}" for file in route.files)
     return text + (f". {cell(route.note)}" if route.note else "") + files
@@ -230,4 +230,4 @@ def _digest(file: object) -> str:
     for kind in ("sha256", "md5"):
         if value := getattr(file, kind):
             return f", {kind} `{value}`"
-    return ", made by the server on the fly" if getattr(file, "generated", False) else ", no digest published"
+    return ", generated by the server on the fly" if getattr(file, "generated", False) else ", no digest published"

@@ -15,23 +15,24 @@ _NOTE = "<!-- Made from the recipes by `us43d card --write`; change the recipes,
 
 
 def overview(recipes: Iterable[Facts]) -> str:
-    """The table of all sources as a Markdown page."""
+    """Return the table of all sources as a Markdown page."""
     known = sorted(recipes, key=lambda recipe: recipe.name.lower())
     inside, beyond = [r for r in known if r.row], [r for r in known if not r.row]
     parts = [
         "# Sources",
         _NOTE,
         f"{len(inside)} sources of US-43d with {totals(inside)}. Unpublished counts are left empty; ≈ marks estimates.",
+        _frames(inside),
         _rows(inside),
     ]
     if beyond:
         parts += ["## Beyond US-43d", _rows(beyond)]
-    parts.append("[Licences of all of them together](licences.md) · [bibliography](references.bib)")
+    parts.append("[Licences of all sources](licences.md) · [bibliography](references.bib)")
     return "\n\n".join(parts) + "\n"
 
 
 def totals(recipes: Sequence[Facts]) -> str:
-    """The sum of the published images, and for how many sources no number is published."""
+    """Return the sum of the published images, and the number of sources without a published number."""
     known = [number for recipe in recipes if (number := recipe.stated("images"))]
     text = f"{sum(number.value for number in known):,} published images"
     if estimates := sum(number.estimate for number in known):
@@ -40,8 +41,30 @@ def totals(recipes: Sequence[Facts]) -> str:
     return f"{text}; no number is published for {missing} of them" if missing else text
 
 
+def _frames(recipes: Sequence[Facts]) -> str:
+    """Return the paragraph that sets published frames against annotated ones."""
+    annotated = [(recipe, number) for recipe in recipes if (number := recipe.stated("annotated"))]
+    parts = [
+        "*images*: frames that a source publishes, with or without a mask, slices of volumes included; "
+        "`us43d list` prints their sum. *annotated*: those with a mask. "
+    ]
+    gaps = [(total.value - number.value, r, total, number) for r, number in annotated if (total := r.stated("images"))]
+    if gaps:
+        _, recipe, total, number = max(gaps, key=lambda gap: gap[0])
+        parts.append(
+            f"The two differ most for {cell(recipe.name)}: {rounded(total)} frames, of which {rounded(number)} are "
+            "annotated. "
+        )
+    parts.append(
+        f"{len(annotated)} sources publish the number of annotated images, in sum "
+        f"{sum(number.value for _, number in annotated):,}; the other {len(recipes) - len(annotated)} do not. The "
+        "UltraSam article states over 280,000 images with masks for US-43d."
+    )
+    return "".join(parts)
+
+
 def download_sizes(recipes: Sequence[Facts]) -> str:
-    """For how many sources the size of the download is known."""
+    """Return the number of sources with unknown and with estimated download sizes."""
     known = [size for recipe in recipes if (size := recipe.download)]
     text = f"download sizes are unknown for {len(recipes) - len(known)} of {len(recipes)}"
     estimates = sum(size.estimate for size in known)
@@ -76,16 +99,16 @@ def _rows(recipes: Iterable[Facts]) -> str:
 
 
 def licences(recipes: Iterable[Facts]) -> str:
-    """The licence summary of a set of sources as a Markdown page."""
+    """Return the licence summary of a set of sources as a Markdown page."""
     permitted = summary({recipe.name: recipe.licence.terms for recipe in recipes})
     parts = ["# Licences", _NOTE, CAVEAT]
     for verdict in permitted.verdicts:
-        parts.append(f"## May one {verdict.meaning}?")
+        parts.append(f"## Permitted: {verdict.meaning}")
         answers = (("Yes", verdict.allowed), ("No", verdict.forbidden), ("Unknown", verdict.unknown))
         parts.append(
             "\n".join(f"- **{answer}** ({len(names)}): {cell(', '.join(names)) or '–'}" for answer, names in answers)
         )
-    parts.append("## What they ask for")
+    parts.append("## Conditions")
     parts.append(f"- **Credit** ({len(permitted.attribution)}): {cell(', '.join(permitted.attribution)) or '–'}")
     parts[-1] += f"\n- **Share alike** ({len(permitted.share_alike)}): {cell(', '.join(permitted.share_alike)) or '–'}"
     parts.append("## By licence")
@@ -96,7 +119,7 @@ def licences(recipes: Iterable[Facts]) -> str:
 
 
 def pages(recipes: Iterable[Facts]) -> dict[str, str]:
-    """File name → text of everything the folder of generated pages holds."""
+    """Return file name → text of all generated pages."""
     known = list(recipes)
     made = {f"{recipe.slug}.md": card(recipe) for recipe in known}
     made["README.md"] = overview(known)
@@ -106,7 +129,7 @@ def pages(recipes: Iterable[Facts]) -> dict[str, str]:
 
 
 def stale(folder: Path, recipes: Iterable[Facts]) -> list[str]:
-    """Files of the folder that are not what the recipes say now: changed, missing or left over."""
+    """Return the files of the folder that differ from the recipes: changed, missing or left over."""
     wanted = pages(recipes)
     existing = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
     return sorted(
@@ -117,7 +140,7 @@ def stale(folder: Path, recipes: Iterable[Facts]) -> list[str]:
 
 
 def write(folder: Path, recipes: Iterable[Facts]) -> list[str]:
-    """Bring the folder up to date; returns the names of the files that changed or went."""
+    """Write the generated pages; return the names of the files that changed or were removed."""
     known = list(recipes)
     changed = stale(folder, known)
     wanted = pages(known)

@@ -168,7 +168,7 @@ def page(stats: Stats) -> str:
     if drops:
         sections.append(("Dropped", report.table(["source", "reason", "images"], drops)))
     return report.page(
-        "What is here", sections,
+        "Statistics", sections,
         f"{total['images']:,} images, {total['annotations']:,} annotations and {total['groups']:,} groups of "
         f"{total['sources']} sources; {total['dropped']:,} samples dropped",
     )  # fmt: skip

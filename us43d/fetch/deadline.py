@@ -38,7 +38,7 @@ class Clock:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def note(self) -> None:
-        """Something came: the time begins anew."""
+        """Restart the time, as data arrived."""
         self._until = time.monotonic() + self._seconds
 
     def stop(self) -> None:

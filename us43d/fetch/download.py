@@ -1,7 +1,7 @@
 """One file over HTTP: streamed to a name of its own, resumed within and across runs, checked, renamed.
 
 A part is a file of one version of the remote file, written from its begin on by one process, with a note beside it that
-says which version (ETag or Last-Modified, length). It is never truncated: a download that must begin anew begins a new
+says which version (ETag or Last-Modified, length). It is never truncated: a download that must restart starts a new
 part. So a part that another process takes over, or copies while it is still growing, is always a true beginning.
 """
 
@@ -41,7 +41,7 @@ _SLOWEST = 50
 class Received:
     """What came, for the receipt.
 
-    trust: "published digest", "published size", "same as before", "first use" (nobody knows its digest; recorded and
+    trust: "published digest", "published size", "same as before", "first use" (the digest is unpublished; recorded and
     checked ever after), "content" (made on the fly: only its content is compared).
     """
 
@@ -57,7 +57,7 @@ class Received:
     fetched: int = 0
 
     def entry(self) -> dict[str, Any]:
-        """As it stands in the receipt."""
+        """Return the entry for the receipt."""
         kept = {key: value for key, value in asdict(self).items() if value is not None}
         return {key: value for key, value in kept.items() if key not in {"name", "fetched"}}
 
@@ -68,10 +68,10 @@ def download(
     """Bring a file to `folder`/<its name>, or leave that name as it was.
 
     known: its sha256 at an earlier download. Raises VerifyError (the part is deleted), FetchError and StorageError
-    (the part is kept, and the next call goes on from there).
+    (the partial file is kept, and the next call resumes it).
     """
     target = folder / remote.name
-    with atomic.storage_errors(target, "What has arrived is kept; the next run goes on from there."):
+    with atomic.storage_errors(target, "The received bytes are kept; the next run resumes."):
         target.parent.mkdir(parents=True, exist_ok=True)
         parts = folder / store.PARTS
         parts.mkdir(exist_ok=True)
@@ -289,7 +289,7 @@ def _stem(remote: Remote) -> str:
 
 
 def _new_path(parts: Path, token: str, remote: Remote) -> Path:
-    """A name never used before, so that whoever copies a part does not get another version under its name."""
+    """Return a name never used before, so that a process copying a partial file never gets another version of it."""
     return parts / f"{_stem(remote)}.{token}.{secrets.token_hex(3)}.part"
 
 
@@ -352,7 +352,7 @@ def _transfer(partial: _Part, remote: Remote, web: Web, progress: Progress | Non
                 raise FetchError(
                     f"{remote.name} broke off {failures} times and did not get beyond {furthest:,}{missing} bytes "
                     f"({reason}): {remote.url}.",
-                    disk="What has arrived is kept; the next run goes on from there where the host allows it.",
+                    disk="The received bytes are kept; the next run resumes if the host permits it.",
                     next="the same command  (later)",
                 )
             web.wait(web.pause * 2 ** min(failures, 5))

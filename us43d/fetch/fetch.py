@@ -1,6 +1,6 @@
 """Fetching a source: its ways in order, download, verify, unpack, receipt.
 
-The order is: what is on disk already, what the user gave, the origin, then mirrors. A licence must have been accepted
+The order: files on disk, files the user gave, the origin, then mirrors. A licence must have been accepted
 before the first byte (`us43d.fetch.ledger`).
 """
 
@@ -39,7 +39,7 @@ from us43d.specimen import Specimen
 __all__ = ["Fetched", "Plan", "fetch", "fetch_specimen", "here", "plan"]
 
 Progress: TypeAlias = Callable[[int, int | None], None]
-#: Opens a progress bar: what is done, in which unit.
+#: Opens a progress bar, from a description and a unit.
 Bars: TypeAlias = Callable[[str, str], AbstractContextManager[Progress]]
 
 
@@ -79,7 +79,7 @@ class Plan:
 
 
 def here(home: Home, recipe: Recipe) -> dict[str, Any] | None:
-    """The receipt of a source whose real raw tree is on disk; {} for a tree somebody put there by hand; else None."""
+    """The receipt of a source whose real raw tree is on disk; {} for a tree put there by hand; else None."""
     if not home.raw(recipe.name).is_dir():
         return None
     try:
@@ -123,7 +123,7 @@ def fetch(
         return _there(recipe, home, receipt)
     licence = ledger.require(home, recipe)
     with (
-        atomic.storage_errors(home.root, "What has arrived is kept; the next run goes on from there."),
+        atomic.storage_errors(home.root, "The received bytes are kept; the next run resumes."),
         store.alone(home, recipe.name),
     ):
         if not force and not from_ and (receipt := here(home, recipe)) is not None:  # another process was quicker
@@ -139,7 +139,7 @@ def fetch(
 def fetch_specimen(
     recipe: Recipe, make: Specimen, home: Home, *, scale: int = 1, force: bool = False, bars: Bars = _no_bar
 ) -> Fetched:
-    """Write the specimen of a source as its raw tree: simulated, the same for everyone, with a receipt that says so.
+    """Write the specimen of a source as its raw tree: equal on every machine; its receipt has kind "specimen".
 
     force: though real data are there. Raises UsageError if they are, and StorageError.
     """
@@ -195,7 +195,7 @@ class _Work:
         self.record = record
         self.folder = home.downloads(recipe.name)
 
-    # ------------------------------------------------------------------------------------------------- ways to get it
+    # ------------------------------------------------------------------------------------------------- download sources
 
     def from_given(self, paths: Sequence[Path], licence: dict[str, Any]) -> str:
         offer = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
@@ -210,7 +210,7 @@ class _Work:
         return self._from_files(offer, licence)
 
     def _from_files(self, offer: given.Given, licence: dict[str, Any]) -> str:
-        """Take archives that the user has. What is not known to be what was published must be what the reader knows."""
+        """Take archives that the user has. Archives without a published digest must have content the reader knows."""
         digests = dict(offer.digests)
         places = {file.name: path for file, path in offer.files}
         remotes = [_remote(file) for file, _ in offer.files]
@@ -270,16 +270,16 @@ class _Work:
             remotes = [_remote(file) for file in route.files]
         elif remembered and remembered["way"] == _called(route):
             remotes = [Remote(**file) for file in remembered["files"]]
-        elif route.kind == "manual":  # nobody has published the names: whatever a person put there
+        elif route.kind == "manual":  # the names are unpublished: take the files that a person put there
             remotes = [Remote(name, "") for name, _ in store.walk(self.folder) if not store.is_ours(name)]
         else:
             remotes = []
         return remotes if remotes and all(self._has(remote) for remote in remotes) else None
 
     def _has(self, remote: Remote) -> bool:
-        """Whether a file is in the downloads folder and is the right one. What is new there is recorded.
+        """Return whether the downloads folder has the right file; record a file that is new there.
 
-        Raises VerifyError for a wrong file that is not ours to replace, as somebody put it there by hand.
+        Raises VerifyError for a wrong file that was put there by hand, as the command does not replace those.
         """
         path = self.folder / remote.name
         if not path.is_file():
@@ -357,7 +357,7 @@ class _Work:
                 self.record.save()
 
     def _mirror(self, route: Route, remotes: Sequence[Remote]) -> str:
-        """What is to be said of files that did not come from their origin."""
+        """Return the remark on files that did not come from their origin."""
         if not route.mirror:
             return ""
         origin = {digest for way in self.recipe.ways if not way.mirror for file in way.files
@@ -431,7 +431,7 @@ class _Work:
         except RawDataError as error:
             what = error.what.replace(str(tree), "it")
             raise RawDataError(
-                f"{self.recipe.name}: what was unpacked is not this source's data: {what}",
+                f"{self.recipe.name}: the unpacked files are not this source's data: {what}",
                 disk="No raw tree was written.",
                 next=f"us43d info {self.recipe.name}",
             ) from error
@@ -488,7 +488,7 @@ class _Work:
         return f"{count:,} of them with digests as published" if count else "not verified against anything published"
 
     def _distrust(self, remotes: Sequence[Remote]) -> None:
-        """Forget files that nobody has vouched for and that cannot be unpacked, so that they are fetched anew."""
+        """Forget files without published digest that cannot be unpacked; the next run fetches them again."""
         for remote in remotes:
             entry = self.record.entry(remote.name)
             if entry and "url" in entry and entry["trust"] not in {"published digest", "same as before"}:
@@ -512,7 +512,7 @@ class _Work:
     # --------------------------------------------------------------------------------------------------- what to say
 
     def _failed(self, failures: Sequence[tuple[Route, Us43dError]]) -> Us43dError:
-        """One error for all ways: what is to be done by hand if that is all there is to it, else what failed."""
+        """Return one error for all download sources: the manual steps if only those remain, else the failures."""
         name, recipe = self.recipe.name, self.recipe
         by_hand = [error for _, error in failures if isinstance(error, ManualFileError)]
         if len(by_hand) == len(failures):

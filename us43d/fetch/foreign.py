@@ -80,7 +80,7 @@ def unpack_rar(files: Sequence[Path], sink: Sink) -> None:
             if entry.is_symlink() or entry.file_redir is not None:
                 raise sink.refuse("it is a link, and no links are unpacked from RAR", entry.filename)
             if not entry.is_dir() and not entry.is_file():
-                raise sink.refuse("it is a device or another thing that is no file", entry.filename)
+                raise sink.refuse("it is a device or another special file", entry.filename)
         contents = [entry for entry in members if entry.is_file()]
         try:
             if all(_stored(entry) for entry in contents):
@@ -209,7 +209,7 @@ def unpack_7z(files: Sequence[Path], sink: Sink) -> None:
                     if entry.is_symlink or entry.is_junction:
                         raise sink.refuse("it is a link, and no links are unpacked from 7z", member)
                     if entry.st_fmt not in (None, 0, stat.S_IFREG, stat.S_IFDIR):
-                        raise sink.refuse("it is a device or another thing that is no file", member)
+                        raise sink.refuse("it is a device or another special file", member)
                     name = Path(member).as_posix()
                     if entry.is_directory:
                         sink.folder(member)

@@ -33,7 +33,7 @@ _ENDING = re.compile(r"(\.tar)?\.\w{1,5}$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What was found. files: raw file → where it lies. tree: path in the raw tree → file, where no archive was given.
+    """Files that were found. files: raw file → its path. tree: path in the raw tree → file, where no archive was given.
 
     route: the way whose files these are. digests: of each of `files`, by name. candidates: archives of other names that
     may hold the tree, the likeliest first; the first one that does is taken. doubt: what speaks against the files.
@@ -142,7 +142,7 @@ def _called(files: list[Path], wanted: str, others: Iterable[str]) -> list[Path]
 
 
 def _route(route: Route, files: list[Path], damaged: list[VerifyError]) -> Given | None:
-    """All files of a route, or None; what was found but is damaged is noted."""
+    """Return all files of a route, or None; add damaged files to `damaged`."""
     chosen, digests, doubts = [], [], []
     for wanted in route.files:
         named = _called(files, wanted.name, (file.name for file in route.files))
@@ -208,7 +208,7 @@ def _kind(name: str) -> tuple[str, str]:
 
 
 def _signature(recipe: Recipe) -> set[tuple[str, str]]:
-    """Folders and endings of the published tree, as the synthetic sample has them; empty where there is none."""
+    """Folders and endings of the published tree, as the specimen has them; empty without a specimen."""
     import tempfile
 
     import numpy as np
@@ -226,10 +226,9 @@ def _signature(recipe: Recipe) -> set[tuple[str, str]]:
 
 
 def layout(recipe: Recipe, folder: Path) -> Layout:
-    """How the tree in a folder is to lie for the reader: as it is, or from another top folder, under another name.
+    """Return the layout of the tree in a folder that the reader accepts: as it is, or below another top folder.
 
-    Whatever lies at its top beside files of other purpose is left out. Raises RawDataError where the reader knows it
-    in no way.
+    Other files at its top are ignored. Raises RawDataError if the reader accepts no layout.
     """
     tree = RawTree(folder, collect=True)
     tops = list(_tops(tree))

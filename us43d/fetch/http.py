@@ -79,7 +79,7 @@ def escaped(text: str) -> str:
 
 
 def number(text: str | None) -> int | None:
-    """A count of bytes in a header; None for anything that is none."""
+    """Return a count of bytes in a header; None for an invalid one."""
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
 
 
@@ -92,7 +92,7 @@ def page_title(text: str) -> str:
 class Web:
     """The session all fetching goes through; may be used from several threads.
 
-    bases: host → base address that stands in for it. jobs: streams at once in all. per_host: streams at once to one
+    bases: host → base address that replaces it. jobs: streams at once in all. per_host: streams at once to one
     host. attempts: tries of one request. pause: seconds before the second try, doubled for each further one.
     patience: the longest that one request may spend waiting, in seconds. timeout: seconds to (connect, wait for bytes).
     """
@@ -167,7 +167,7 @@ class Web:
     ) -> Iterator[requests.Response]:
         """A streamed GET, answered with success; uncompressed where the host heeds that.
 
-        start: ask for the bytes from there on. The answer may then be 206, 200 (all of it) or 416 (there are no more).
+        start: first byte to ask for. The status may then be 206, 200 (the whole file) or 416 (nothing after `start`).
         Raises HttpError for a refusal, or when `attempts` and `patience` are used up.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
@@ -206,7 +206,7 @@ class Web:
                     reason = _reason(error)
                     if "not known" in reason and attempt == 2:  # a name that does not exist will not come to exist
                         break
-                except (requests.RequestException, HTTPError, ValueError) as error:  # headers that are none, too
+                except (requests.RequestException, HTTPError, ValueError) as error:  # and for invalid headers
                     raise _refused(url, error) from error
                 if answer is not None:
                     if answer.status_code < 400 or (answer.status_code == 416 and "Range" in headers):
@@ -241,7 +241,7 @@ class Web:
         headers: Mapping[str, str],
         body: Any,
     ) -> requests.Response:
-        """One try: the first answer that is no redirect. The host's turn and the answer are released by `stack`."""
+        """Try once: return the first response other than a redirect. `stack` releases it and the per-host limit."""
         seen: list[str] = []
         sent = dict(headers)
         while True:
@@ -267,7 +267,7 @@ class Web:
             if seen.count(to) > 2 or len(seen) > 20:  # once to itself is how some hosts set a cookie
                 raise FetchError(f"{url} leads in a circle: it redirects to {to}.", next=f"open {url} in a browser")
             if urlsplit(to).scheme not in {"http", "https"}:
-                raise FetchError(f"{url} redirects to {to}, which is no web address.")
+                raise FetchError(f"{url} redirects to {to}, which is not a valid web address.")
             if urlsplit(url).scheme == "https" and urlsplit(to).scheme == "http" and _host(to) not in _LOOPBACK:
                 raise FetchError(
                     f"{url} redirects to {to}, where anyone on the way could change what is sent.",
@@ -304,15 +304,15 @@ class Web:
 
 
 def _address(url: str, location: str) -> str:
-    """Where a redirect leads. Raises FetchError for what is no address."""
+    """Return the target of a redirect. Raises FetchError for an invalid address."""
     try:
         to = urljoin(url, location)
         parts = urlsplit(to)
-        _ = parts.port, parts.hostname  # both raise for what is none
+        _ = parts.port, parts.hostname  # both raise for invalid addresses
     except ValueError as error:
-        raise FetchError(f"{url} redirects to {escaped(location)[:200]!r}, which is no web address.") from error
+        raise FetchError(f"{url} redirects to the invalid address {escaped(location)[:200]!r}.") from error
     if escaped(to) != to or len(to) > 8192:
-        raise FetchError(f"{url} redirects to {escaped(location)[:200]!r}, which is no web address.")
+        raise FetchError(f"{url} redirects to the invalid address {escaped(location)[:200]!r}.")
     return to
 
 
@@ -324,7 +324,7 @@ def _words(answer: requests.Response) -> str:
 def _as_text(data: bytes, encoding: str | None) -> str:
     try:
         return data.decode(encoding or "utf-8", errors="replace")
-    except (LookupError, ValueError):  # a name that is no encoding of text
+    except (LookupError, ValueError):  # not the name of a text encoding
         return data.decode("utf-8", errors="replace")
 
 
@@ -433,7 +433,7 @@ def _refused(url: str, error: Exception) -> FetchError:
 _MEANING: Mapping[int, str] = {
     401: "it wants a login",
     403: "it refuses scripts, or wants a login",
-    404: "there is no such file any more",
+    404: "the file no longer exists",
     410: "the file was removed",
     451: "it is withheld for legal reasons",
 }

@@ -187,7 +187,7 @@ def passed(recipe: Recipe, links: Iterable[Link]) -> bool:
 
 
 def report(recipes: Sequence[Recipe], links: Sequence[Link], date: datetime.date) -> dict[str, Any]:
-    """What was found, for a machine."""
+    """Return the results as JSON."""
     states = sorted({link.state for link in links})
     return {
         "date": date.isoformat(),
@@ -215,7 +215,7 @@ def stamp(recipes: Iterable[Recipe], links: Iterable[Link], folder: Path, date: 
 
     Args:
         recipes: Sources that passed.
-        links: What was found.
+        links: Results of `check`.
         folder: The folder of the facts files.
         date: The day of the check.
 

@@ -1,4 +1,4 @@
-"""Where the members of archives go: the only code that writes what somebody else named.
+"""Writing of archive members: the only code that writes files under names from outside.
 
 Nothing is written outside the folder given, through a link, or over a file that is there; links are made last, and only
 where they lead to something inside.
@@ -220,7 +220,7 @@ class Sink:
 
     @contextmanager
     def file(self, member: str, size: int | None) -> Iterator[Callable[[bytes | bytearray], object]]:
-        """Gives the function that writes the file's bytes. size: bytes it must have, None where nobody knows."""
+        """Yields the function that writes the file's bytes. size: expected bytes, None if unknown."""
         self._counted()
         name = self._path(member)
         if not name:
@@ -256,7 +256,7 @@ class Sink:
         name = self._path(member)
         lexical = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
         if not target or len(target.encode("utf-8", "surrogateescape")) > 1024 or _CONTROL.search(target):
-            raise self.refuse(f"it is a link to {_shown(target)}, which is no path", member)
+            raise self.refuse(f"it is a link to {_shown(target)}, which is not a valid path", member)
         if not name or posixpath.isabs(target) or "\\" in target or lexical.split("/")[0] == "..":
             raise self.refuse(f"it is a link out of the folder, to {_shown(target)}", member)
         self._claim(member, name, "link")
@@ -267,7 +267,7 @@ class Sink:
         self._counted()
         name, to = self._path(member), self._path(target)
         if not name or not self._tree.is_file(to, self._number):
-            raise self.refuse(f"it is a link to {_shown(target)}, which is no file that came before it", member)
+            raise self.refuse(f"it is a link to {_shown(target)}, which is not a file before it in the archive", member)
         if self._claim(member, name, "file"):
             self._tree.fresh.append(name)
             os.link(self._tree.root / to, self._tree.root / name, follow_symlinks=False)

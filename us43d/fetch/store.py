@@ -50,7 +50,7 @@ def is_ours(name: str) -> bool:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(path below `folder` with `/`, path) of every file, sorted; nothing where there is no folder.
+    """(path below `folder` with `/`, path) of every file, sorted; nothing for a missing folder.
 
     Raises RawDataError for a pipe, socket or device, which nothing may open, and StorageError for a folder that may
     not be listed.
@@ -91,10 +91,10 @@ def write(path: Path, data: bytes) -> None:
 
 
 def receipt(home: Home, name: str) -> dict[str, Any]:
-    """The receipt of a source. Raises MissingRawFile where there is none, UnreadableFile if it is damaged.
+    """Return the receipt of a source. Raises MissingRawFile if missing, UnreadableFile if damaged.
 
-    kind: "download", "given" (files a user had) or "specimen". route: how it was got. licence: what was accepted.
-    files: name → entry. raw: count, bytes and digest of the raw tree's listing.
+    kind: "download", "given" (files a user had) or "specimen". route: the download source. licence: the
+    accepted licence. files: name → entry. raw: count, bytes and digest of the raw tree's listing.
     """
     path = home.downloads(name) / RECEIPT
     try:
@@ -155,7 +155,7 @@ class Receipt:
 
 
 def listing(home: Home, name: str) -> dict[str, str]:
-    """Path → sha256 of every file the raw tree had when it was made; empty where there is no list."""
+    """Return path → sha256 of every file the raw tree had when it was made; empty if the list is missing."""
     try:
         lines = (home.downloads(name) / LISTING).read_text("utf-8").split("\n")
     except FileNotFoundError:
@@ -236,7 +236,7 @@ def _rename(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder though it is read-only; nothing where there is none."""
+    """Remove a folder though it is read-only; do nothing if it is missing."""
     for where, _, _ in os.walk(folder):
         with suppress(OSError):
             Path(where).chmod(0o700)

@@ -33,7 +33,7 @@ _EXTENSIONS = (
 
 
 class _Info(tarfile.TarInfo):
-    """A header; notes that the archive's end mark was met, and refuses extensions nobody needs."""
+    """A header; notes that the archive's end mark was met, and refuses unneeded extensions."""
 
     @classmethod
     def frombuf(cls, buf: "bytes | bytearray", encoding: str, errors: str) -> Self:
@@ -186,7 +186,7 @@ _DECOMPRESSORS: dict[str | None, tuple[Callable[[], _Decompressor], bytes]] = {
 
 
 def _text(name: str) -> str:
-    """A name with the bytes that were no UTF-8 decoded by guess."""
+    """Return a name, with invalid UTF-8 decoded by guess."""
     return decoded(name.encode("utf-8", "surrogateescape"))
 
 
@@ -204,4 +204,4 @@ def _one(tar: tarfile.TarFile, info: tarfile.TarInfo, member: str, sink: Sink) -
             while block := source.read(CHUNK):
                 write(block)
     else:
-        raise sink.refuse("it is a device or another thing that is no file", member)
+        raise sink.refuse("it is a device or another special file", member)

@@ -1,4 +1,4 @@
-"""Unpacking archives that somebody else made, into a folder that the caller renames when all is well.
+"""Unpacking of untrusted archives, into a folder that the caller renames after success.
 
 What an archive is, its first bytes say, not its name. Members are written one at a time by `us43d.fetch.place`, which
 lets nothing out of the folder; a truncated, encrypted or hostile archive is an ArchiveError that names it, the member
@@ -27,7 +27,7 @@ def unpack(
     limits: Limits = Limits(),  # noqa: B008  (frozen)
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
-    """Unpack archives into the folder `into`, which exists, is nobody else's and is left in pieces by an error.
+    """Unpack archives into the folder `into`, which exists and belongs to the caller; after an error it is incomplete.
 
     Files that belong to one archive (z01 … zip, part1.rar …, .001 …) are put together. A file that two archives hold
     must be the same in both. nested: patterns (fnmatch on the path below `into`, no regard to case) of archives inside
@@ -63,7 +63,7 @@ def _inner(names: list[str], tree: Tree) -> None:
     """Unpack archives of the tree, together with the other parts of theirs, where they lie."""
     wanted = {tree.root / name for name in names}
     beside = {path for first in wanted for path in first.parent.iterdir() if path.is_file() and alike(path, first)}
-    # Hosts wrap single files in zips of their own, parts of an archive among them, which nobody asks for by name.
+    # Hosts wrap single files in zips of their own, parts of an archive among them, which no pattern names.
     whole = {path for path in beside if (path in wanted or is_part(path)) and zips.disks_before(path) == 0}
     chosen = [Set("single", (path,)) for path in sorted(whole)]
     if wanted - whole:
@@ -102,11 +102,11 @@ def _reader(archive: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
         return tars.unpack
     if not head:
         raise damaged(name, "it is empty")
-    if archive.kind == "single" and zips.disks_before(archive.files[0]) == 0:  # something stands in front of it
+    if archive.kind == "single" and zips.disks_before(archive.files[0]) == 0:  # a prefix before the archive
         return zips.unpack
     if re.match(rb"\s*(<!doctype|<html|<\?xml)", head, re.IGNORECASE):
         raise damaged(name, "it is a web page, not an archive")
-    raise damaged(name, f"it is no zip, tar, RAR or 7z archive; it begins with {head[:8]!r}")
+    raise damaged(name, f"it is not a zip, tar, RAR or 7z archive; it begins with {head[:8]!r}")
 
 
 def _old_tar(head: bytes) -> bool:

@@ -61,10 +61,10 @@ def check_type(path: Path, name: str, size: int | None = None) -> None:
                 raise VerifyError(
                     f"{name} is a truncated zip: its directory at the end is missing ({has:,} bytes are there)."
                     if begin.startswith(b"PK")
-                    else f"{name} is no zip: it begins with {begin[:8]!r}."
+                    else f"{name} is not a zip archive: it begins with {begin[:8]!r}."
                 )
         elif suffix in _MAGIC and not begin.startswith(_MAGIC[suffix][1]):
-            raise VerifyError(f"{name} is no {_MAGIC[suffix][0]}: it begins with {begin[:8]!r}.")
+            raise VerifyError(f"{name} is not a valid {_MAGIC[suffix][0]}: it begins with {begin[:8]!r}.")
 
 
 def digests(path: Path, *, md5: bool = False, progress: Progress | None = None) -> dict[str, str]:

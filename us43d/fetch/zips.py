@@ -23,7 +23,7 @@ _END, _END64, _LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _ENTRY, _LOCAL = b"PK\x01\x02", b"PK\x03\x04"
 _FULL = 0xFFFFFFFF
 _TAIL = 22 + 0xFFFF + 20 + 56
-#: Bytes that may stand in front of an archive, or behind its end, as servers and programs leave them there.
+#: Maximum of bytes before an archive or after its end, as servers and programs leave them there.
 _MOST_AROUND = 1 << 20
 _NAMES = {1: "Shrink", 6: "Implode", 93: "Zstandard", 95: "xz", 97: "WavPack", 98: "PPMd", 99: "AES"}
 
@@ -87,13 +87,13 @@ def _find_end(file: BinaryIO, size: int, *, behind: int = 0) -> _End | None:
 
 
 def names(path: Path) -> Iterator[str]:
-    """What the directory of a zip in one file lists. Raises ArchiveError for what is none, or is damaged."""
+    """Return the entries in the directory of a zip in one file. Raises ArchiveError for another format or damage."""
     tree = Tree(path.parent, Limits(), 0, None)
     sink = tree.sink(path.name)
     with opened([path]) as file:
         end = _find_end(file, path.stat().st_size) or _find_end(file, path.stat().st_size, behind=_MOST_AROUND)
         if end is None or end.disk or end.size > end.at:
-            raise sink.damaged("it is no zip in one piece")
+            raise sink.damaged("it is not a zip archive in one piece")
         if end.entries > sink.limits.members:
             raise sink.too_many(end.entries)
         for entry in _entries(file, end.at - end.size, end, sink):
@@ -122,7 +122,7 @@ def unpack(files: Sequence[Path], sink: Sink) -> None:
             front = _in_front(directory, begin - stated, end)
             if not front:
                 raise sink.damaged("its directory is not where its end says; it is truncated or damaged")
-            sink.remark(f"{front:,} bytes stand in front of it and were passed over")
+            sink.remark(f"{front:,} bytes before the archive were ignored")
         if behind := starts[-1] - end.stop:
             sink.remark(f"{behind:,} bytes stand behind its end and were passed over")
         count = wraps = before = 0
@@ -140,7 +140,7 @@ def unpack(files: Sequence[Path], sink: Sink) -> None:
 
 
 def _in_front(file: BinaryIO, count: int, end: _End) -> int:
-    """How many bytes stand in front of a zip, such as a program that unpacks it; 0 if that is not what they are.
+    """Return the number of bytes before a zip, such as a program that unpacks it; 0 if they are something else.
 
     The archive that a damaged one holds as its last member would look alike, but for the members in front of it.
     """
@@ -209,7 +209,7 @@ def _extras(raw: bytes) -> dict[int, bytes]:
 
 
 def _name(raw: bytes, flags: int, extra: dict[int, bytes]) -> str:
-    """The name: in UTF-8 where the flag or Info-ZIP's field 0x7075 says so, else guessed."""
+    """The name: in UTF-8 if the flag or Info-ZIP's field 0x7075 is set, else guessed."""
     unicode = extra.get(0x7075, b"")
     if len(unicode) > 5 and unicode[0] == 1 and int.from_bytes(unicode[1:5], "little") == zlib.crc32(raw):
         raw = unicode[5:]
@@ -225,7 +225,7 @@ def _one(file: BinaryIO, at: int, limit: int, entry: _Entry, sink: Sink) -> None
         sink.folder(entry.name)
         return
     if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
-        raise sink.refuse("it is a device or another thing that is no file", entry.name)
+        raise sink.refuse("it is a device or another special file", entry.name)
     if entry.flags & 0x41:
         raise sink.refuse(
             "it is encrypted", entry.name, next="ask its owners for the password, unpack it, use --from FOLDER"
@@ -241,7 +241,7 @@ def _one(file: BinaryIO, at: int, limit: int, entry: _Entry, sink: Sink) -> None
     blocks = _decoder(entry, sink)(_taken(file, entry.packed, entry, sink))
     if kind == stat.S_IFLNK:
         if entry.size > 4096:
-            raise sink.refuse("it is a link with a target that is no path", entry.name)
+            raise sink.refuse("it is a link with an invalid target", entry.name)
         sink.link(entry.name, decoded(_checked(blocks, entry, sink)))
         return
     crc = 0

@@ -38,7 +38,7 @@ OUTPUT, RECORDS, PARTS = "output", "blocks", "parts"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """relabel: source label → the label written (None leaves it out). skip_empty: drop images without annotation.
+    """relabel: source label → the label written (None excludes it). skip_empty: drop images without annotation.
 
     skip_bad: the raw tree, where samples that cannot be read are dropped instead of failing the build.
     """
@@ -67,7 +67,7 @@ def run(block: Block) -> list[str]:
     With errors no record is written. Raises StorageError if the disk refuses.
     """
     records, errors = [], []
-    with atomic.storage_errors(block.folder, "The finished blocks are kept; the next build goes on from them."):
+    with atomic.storage_errors(block.folder, "The finished blocks are kept; the next build resumes from them."):
         images = block.folder / OUTPUT / "images" / f"{block.number:05}"
         parts = block.folder / PARTS
         for folder in (images, parts, block.folder / RECORDS):
@@ -107,7 +107,7 @@ def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options
         "drop": sample.drop,
     }
     if sample.drop is not None:
-        # What a correction leaves out was published all the same, and is counted as that.
+        # A structure that a correction removes was published, and is counted as published.
         corrected = any(remark.startswith(FIXED) for remark in sample.remarks)
         return base | {"masks": _declared(sample)} if corrected else base
     memo: dict[Lazy, Any] = {}

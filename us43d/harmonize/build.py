@@ -2,7 +2,7 @@
 
 The same inputs give the same bytes whatever the number of workers or an interruption: a block depends on its samples
 alone, and everything after the blocks runs in the order of keys. Blocks are finished in a staging folder beside the
-final one; a build that was killed goes on from the blocks that are complete.
+final one; a build that was killed resumes from the complete blocks.
 """
 
 import ctypes
@@ -106,7 +106,7 @@ def build(
     applied. jobs: worker processes; 1 works in this one. executor: a Dask cluster instead, "dask://host:port", or
     "dask://local" for one of `jobs` processes here; its workers see `raw` and `home` under the same paths. receipt:
     what fetch recorded, carried into provenance.json; where its kind is "specimen", no published count or pinned split
-    applies, and the build is named so. skip: what is left out by choice; recorded in dataset.json and provenance.json,
+    applies, and the build is named so. skip: items skipped on request; recorded in dataset.json and provenance.json,
     with a row in the manifest for every image, and published counts are then reported, not enforced.
     Raises CountError, RawDataError, BuildError, RecipeError, StorageError, Busy, ConfigError.
     """
@@ -119,7 +119,7 @@ def build(
     corrected = corrections.read(home.root, recipe.slug) if fixes else corrections.Corrections({}, "")
     named = " ".join(text for text in (final.name, str(skip) if skip else "", corrected.digest) if text)
     inputs = _inputs(recipe, tree, named, duplicate_links.digest(links))
-    with atomic.storage_errors(final, "The finished blocks are kept; the next build goes on from them."):
+    with atomic.storage_errors(final, "The finished blocks are kept; the next build resumes from them."):
         staging = final.parent / f".{final.name}.{inputs[:16]}"
         if (finished := _finished(final, inputs)) is not None:
             shutil.rmtree(staging, ignore_errors=True)  # left by a process killed right after its last step
@@ -160,7 +160,7 @@ def build(
 
 
 def _categories(recipe: Recipe, profile: Profile) -> dict[str, int]:
-    """Label written → category id. The paper's names stand for the structures of the labels they replace."""
+    """Label written → category id. The paper's names mean the structures of the labels they replace."""
     by_label = mapping(recipe)
     if profile == "us43d":
         return by_label
@@ -397,7 +397,7 @@ def _pool(todo: Iterator[blocks.Block], jobs: int, note: Note) -> None:
         except BrokenProcessPool as error:
             raise BuildError(
                 "A worker process died, most likely because memory ran out.",
-                disk="The finished blocks are kept; the next build goes on from them.",
+                disk="The finished blocks are kept; the next build resumes from them.",
                 next="us43d build --jobs 1",
             ) from error
         except BaseException:
@@ -492,7 +492,7 @@ def _finish(
 
 
 def _skipped(skip: Skip, names: Names, counts: "_Counts") -> dict[str, Any]:
-    """What was left out by choice: samples, files that belong to none, files by pattern."""
+    """Return the samples and files skipped on request: unusable samples, unknown files, files by pattern."""
     return {
         "skip_bad": skip.bad,
         "samples": counts.drops[blocks.SKIPPED],

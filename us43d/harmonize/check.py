@@ -30,7 +30,7 @@ class Problem(NamedTuple):
 
 
 def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], None] | None = None) -> list[Problem]:
-    """Everything that is wrong with a build; an empty list if it is sound. Raises CheckError if there is none."""
+    """Return the problems of a build; an empty list if it is sound. Raises CheckError if no build is there."""
     try:
         opened = Build(build)
     except BuildError as error:
@@ -46,9 +46,7 @@ def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], N
     problems += _ids(slug, rows)
     proof = prove(rows)
     problems += (Problem("split", g, f"the group lies in {' and '.join(w)}") for g, w in proof.shared_groups.items())
-    problems += (
-        Problem("split", p, f"the picture lies in {' and '.join(w)}") for p, w in proof.shared_pictures.items()
-    )
+    problems += (Problem("split", p, f"the image lies in {' and '.join(w)}") for p, w in proof.shared_pictures.items())
     counts = Counter(row["split"] for row in rows if row["split"])
     written = {split: dataset["splits"][split]["images"] for split in prove(rows).images if split in dataset["splits"]}
     if counts != written:

@@ -25,12 +25,12 @@ def runner(executor: str, jobs: int) -> Callable[[Iterator[blocks.Block], Callab
     """
     address = executor.removeprefix(_SCHEME)
     if address == executor or not address:
-        raise ConfigError(f"{executor!r} is no executor: dask://host:port or dask://local.")
+        raise ConfigError(f"{executor!r} is not a valid executor. Use dask://host:port or dask://local.")
     try:
         from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError as error:
         raise ConfigError("Dask is not installed.", next="pip install 'us43d[dask]'") from error
-    kept = "The finished blocks are kept; the next build goes on from them."
+    kept = "The finished blocks are kept; the next build resumes from them."
 
     def work(todo: Iterator[blocks.Block], note: Callable[[int, list[str]], None]) -> None:
         with ExitStack() as stack:

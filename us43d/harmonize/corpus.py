@@ -63,7 +63,7 @@ class Corpus:
             self._strings = _mapped(path / "strings.bin")
             self._rle = _mapped(path / "rle.bin")
         except (OSError, ValueError) as error:
-            raise BuildError(f"{path} is no readable corpus: {error}.", next="us43d build --all") from error
+            raise BuildError(f"{path} is not a readable corpus: {error}.", next="us43d build --all") from error
         if self.images.dtype != IMAGE or self.annotations.dtype != ANNOTATION:
             raise BuildError(f"{path} was written by another version of us43d.", next="us43d build --all")
 
@@ -114,7 +114,7 @@ class Corpus:
         return inside & np.isin(self.images["source"], self.select(names))
 
     def split(self, name: str) -> NDArray[np.int64]:
-        """Rows of `images` in a split. Raises ValueError for a name that is none."""
+        """Return the rows of `images` in a split. Raises ValueError for an unknown split."""
         return np.flatnonzero(self.images["split"] == SPLITS.index(name))
 
     def file(self, image: int) -> Path:

@@ -32,7 +32,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """old, new: digests. counts: what is counted → (before, after). changes: in a fixed order."""
+    """old, new: digests. counts: name of the count → (before, after). changes: in a fixed order."""
 
     name: str
     old: str
@@ -46,7 +46,10 @@ class Diff:
 
 
 def diff(old: Path, new: Path) -> Diff:
-    """Compare two builds (folders). Raises BuildError for a folder that is none, UsageError for different sources."""
+    """Compare two builds (folders).
+
+    Raises BuildError for a folder that is not a build, UsageError for different sources.
+    """
     before, after = _Content(old), _Content(new)
     if before.facts["slug"] != after.facts["slug"]:
         raise UsageError(f"{old} is a build of {before.facts['name']}, {new} one of {after.facts['name']}.")

@@ -194,7 +194,7 @@ def _rows(sample: LoadedSample) -> list[tuple[Any, ...]]:
 def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None:
     """The newest finished build of a source: whole before partial before specimen, the us43d profile before others.
 
-    One that leaves nothing out by choice comes before one that does.
+    A build without skipped items comes before one with them.
     """
 
     def rank(path: Path) -> tuple[bool | tuple[int, ...], ...]:

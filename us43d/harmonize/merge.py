@@ -185,7 +185,7 @@ _COLUMNS = ("key", "group", "split", "pixel_hash")
 
 
 class _Tables:
-    """The four files, shard by shard; what is in memory is the arrays' records alone."""
+    """Writer of the four files, shard by shard; only the records of the arrays are in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -273,4 +273,4 @@ class _Tables:
 def _unique(ids: NDArray[np.int64], what: str) -> None:
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        raise BuildError(f"Two {what}s of the corpus have the id {int(values[counts > 1][0])}; leave one source out.")
+        raise BuildError(f"Two {what}s of the corpus have the id {int(values[counts > 1][0])}; merge fewer sources.")

@@ -17,7 +17,7 @@ __all__ = ["Names", "Skip", "spellings", "way_on"]
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """What a person chose to leave out. bad: samples and files that cannot be used. ignore: patterns of raw files."""
+    """Items to skip on request. bad: samples and files that cannot be used. ignore: patterns of raw files."""
 
     bad: bool = False
     ignore: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ def _more(lines: list[str]) -> str:
 def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
     """A command that gets a person on whose raw tree is not what the recipe describes.
 
-    ignore: files that are merely too much, and can be left out by name.
+    ignore: superfluous files, which can be skipped by name.
     """
     files = list(ignore)
     if 0 < len(files) <= 3:
@@ -128,10 +128,10 @@ def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (
     if receipt.get("kind") == "specimen":
         return f"us43d fetch {recipe.name} --specimen --force"
     if receipt.get("kind") == "download":
-        return f"{recipe.again}   (or, to leave them out and have it recorded: {skip})"
+        return f"{recipe.again}   (or, to skip and record them: {skip})"
     if recipe.private:
-        return f"{recipe.again}   (or, to leave them out and have it recorded: {skip})"
-    return f"{skip}   (leaves them out and records it; or us43d fetch {recipe.name} --from with a complete copy)"
+        return f"{recipe.again}   (or, to skip and record them: {skip})"
+    return f"{skip}   (skips and records them; or us43d fetch {recipe.name} --from with a complete copy)"
 
 
 def _literal(file: str) -> str:

@@ -1,4 +1,4 @@
-"""What identifies a picture: its pixel hash and its perceptual hash."""
+"""Identity of an image: its pixel hash and its perceptual hash."""
 
 import hashlib
 from typing import Any
@@ -13,14 +13,14 @@ __all__ = ["canonical", "perceptual_hash", "pixel_hash"]
 
 
 def canonical(array: NDArray[Any]) -> NDArray[Any]:
-    """(h, w) where all channels are equal, else (h, w, 3) RGB, contiguous; so re-encodings of one picture agree."""
+    """(h, w) where all channels are equal, else (h, w, 3) RGB, contiguous; so re-encodings of one image agree."""
     if array.ndim == 3 and (single := common_channel(array)) is not None:
         return single
     return np.ascontiguousarray(array)
 
 
 def pixel_hash(array: NDArray[Any]) -> str:
-    """sha256 of "height,width,channels,bits" and the samples (16-bit ones little-endian) of a canonical picture."""
+    """sha256 of "height,width,channels,bits" and the samples (16-bit ones little-endian) of a canonical image."""
     channels = 1 if array.ndim == 2 else array.shape[2]
     head = f"{array.shape[0]},{array.shape[1]},{channels},{array.dtype.itemsize * 8}"
     digest = hashlib.sha256(head.encode())
@@ -31,9 +31,9 @@ def pixel_hash(array: NDArray[Any]) -> str:
 def perceptual_hash(array: NDArray[Any]) -> int:
     """64 bits that survive re-encoding and resizing: signs of the 8 × 8 lowest frequencies (without the mean).
 
-    The picture is reduced to 32 × 32 grey by area averaging and transformed by a DCT; bit i, from the highest, says
+    The image is reduced to 32 × 32 grey by area averaging and transformed by a DCT; bit i, from the highest, says
     whether coefficient i of the block [0:8, 0:8], row by row, exceeds the median of all but the first (Zauner 2010).
-    A large picture is halved first, by means of 2 × 2 pixels, which is much cheaper and moves no bit that matters.
+    A large image is halved first, by means of 2 × 2 pixels, which is much cheaper and changes no significant bit.
     """
     while min(rows := array.shape[0] // 2, columns := array.shape[1] // 2) >= 64:
         even = array[: 2 * rows, : 2 * columns]

@@ -84,7 +84,7 @@ def fetched_index(url: str) -> Path:
         A local folder that `Corpus` opens.
 
     Raises:
-        BuildError: If there is no corpus at the URL.
+        BuildError: If no corpus is at the URL.
         StorageError: If it cannot be read.
     """
     fs, root = filesystem(url)

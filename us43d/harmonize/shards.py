@@ -168,7 +168,7 @@ def _table(path: Path) -> Any:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise CheckError(f"{path} is no readable manifest: {error}.") from error
+        raise CheckError(f"{path} is not a readable manifest: {error}.") from error
     if table.column_names != list(_COLUMNS):
         raise CheckError(
             f"{path} has other columns than this version of us43d writes: {', '.join(table.column_names)}."

@@ -15,7 +15,7 @@ __all__ = ["Piece", "components", "whole"]
 
 
 class Piece(NamedTuple):
-    """counts: compressed RLE of the full picture. area: pixels. box: (x, y, width, height) in pixels."""
+    """counts: compressed RLE of the full image. area: pixels. box: (x, y, width, height) in pixels."""
 
     counts: str
     area: int
@@ -61,7 +61,7 @@ def _components(mask: NDArray[np.uint8]) -> Iterator[tuple[int, Piece]]:
 def _encode(
     crop: NDArray[np.uint8], shape: tuple[int, ...], box: tuple[int, int, int, int], area: int
 ) -> tuple[int, Piece]:
-    """(position of the first pixel in column order, the piece) of a 0/1 crop that lies at `box` in the picture."""
+    """Yield (position of the first pixel in column order, the piece) of a 0/1 crop at `box` in the image."""
     rows, cols = shape
     x, y, width, height = box
     # The columns one after the other, each followed by a background pixel, so that no run crosses columns.
@@ -71,7 +71,7 @@ def _encode(
     column = edge // (height + 1)
     at = (x * rows + y) + column * (rows - height - 1) + edge
     start, end = at[::2], at[1::2]
-    if height == rows:  # a run may go on from the foot of a column to the head of the next
+    if height == rows:  # a run may continue from the foot of a column to the head of the next
         joined = np.flatnonzero(start[1:] == end[:-1])
         start, end = np.delete(start, joined + 1), np.delete(end, joined)
     runs = np.empty(2 * len(start) + 1, np.int64)

@@ -84,7 +84,7 @@ def _range(read: Callable[[Path, int], NDArray[Any]], path: Path, frames: int) -
     ends = [(float(plane.min()), float(plane.max())) for plane in (read(path, n) for n in range(frames))]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     if not all(math.isfinite(value) for end in ends for value in end):  # min and max pass over NaN
-        raise UnreadableFile(f"{path} has intensities that are no finite numbers.")
+        raise UnreadableFile(f"{path} has non-finite intensities.")
     return low, high
 
 
@@ -99,7 +99,7 @@ def label_values(array: NDArray[Any], where: object) -> tuple[int, ...]:
         return ()
     values = np.unique(array[array != 0])
     if not np.isfinite(values).all() or (values != np.rint(values)).any():
-        raise UnreadableFile(f"{where} has label values that are no whole numbers, such as {values[-1]}.")
+        raise UnreadableFile(f"{where} has label values that are not integers, such as {values[-1]}.")
     return tuple(int(value) for value in values)
 
 
@@ -250,14 +250,14 @@ def _of_alpha(colours: NDArray[Any], alpha: NDArray[Any], path: Path) -> NDArray
 
 
 def colour(array: NDArray[np.uint8], wanted: tuple[int, int, int], tolerance: int = 127) -> NDArray[np.bool_]:
-    """Pixels of an RGB picture within `tolerance` of a colour in every channel."""
+    """Return the pixels of an RGB image within `tolerance` of a colour in every channel."""
     low = [max(0, channel - tolerance) for channel in wanted]
     high = [min(255, channel + tolerance) for channel in wanted]
     return np.asarray(cv2.inRange(array, np.array(low, np.uint8), np.array(high, np.uint8)) != 0)
 
 
 def colour_classes(array: NDArray[np.uint8], colours: tuple[tuple[int, int, int], ...]) -> NDArray[np.uint8]:
-    """The label map (h, w) of a painted RGB picture: n where it has the n-th of `colours`, from 1, and 0 where black.
+    """Return the label map (h, w) of a painted RGB image: n for the n-th of `colours`, from 1, and 0 for black.
 
     Raises UnreadableFile if it has any other colour.
     """
@@ -296,10 +296,10 @@ def opened(mask: NDArray[Any], side: int) -> NDArray[np.bool_]:
 
 
 def ellipse(outline: NDArray[Any]) -> Remarked:
-    """The region enclosed by a drawn ellipse, closed where the picture's border cuts it.
+    """Return the region enclosed by a drawn ellipse, closed where the image's border cuts it.
 
     A closed outline is filled as drawn. An open one is completed by the ellipse fitted to its pixels (least squares of
-    algebraic distance, Fitzgibbon 1995, as in OpenCV's fitEllipseDirect), and a remark says so. Raises UnreadableFile
+    algebraic distance, Fitzgibbon 1995, as in OpenCV's fitEllipseDirect), with a remark. Raises UnreadableFile
     with fewer than 5 pixels.
     """
     line = outline != 0
@@ -321,10 +321,10 @@ def fill_polygon(
     """A filled polygon of (x, y) points on a canvas of `shape` (rows, columns); see `Polygon` for the rules.
 
     "inside" follows the even-odd rule on pixel centres at integer coordinates; the outline itself counts as inside.
-    Raises UnreadableFile for a corner so far away that no picture reaches it and arithmetic would fail.
+    Raises UnreadableFile for a corner far outside any image, for which arithmetic would fail.
     """
     if far := [point for point in points if not max(map(abs, point)) <= limits.MAX_CORNER]:
-        raise UnreadableFile(f"An outline has a corner at ({far[0][0]:g}, {far[0][1]:g}), which no picture reaches.")
+        raise UnreadableFile(f"An outline has a corner at ({far[0][0]:g}, {far[0][1]:g}), far outside any image.")
     if rule == "touch":
         canvas = np.zeros(shape, np.uint8)
         if points:

@@ -25,7 +25,7 @@ def _file(path: Path) -> Any:
     try:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES, rdcc_nslots=10_007)
     except _DAMAGED as error:
-        raise UnreadableFile(f"{path} is no readable HDF5 file: {error}.") from error
+        raise UnreadableFile(f"{path} is not a readable HDF5 file: {error}.") from error
 
 
 def _dataset(path: Path, name: str) -> Any:

@@ -87,7 +87,7 @@ class _Matlab:
         """
         first, length = struct.unpack(self.order + "II", self._bytes(place, offset, 8))
         kind, data = first, offset + 8
-        if first >> 16:  # up to 4 bytes stand in the tag itself
+        if first >> 16:  # up to 4 bytes are in the tag itself
             kind, length, data = first & 0xFFFF, first >> 16, offset + 4
         after = offset + 8 if first >> 16 else data + length + -length % 8
         if length > (4 if first >> 16 else length) or data + length > place.offset + place.length:
@@ -166,7 +166,7 @@ _matlab = lru_cache(maxsize=2)(_Matlab)
 
 
 def mat_length(path: Path, name: str) -> int:
-    """How many entries the struct array `name` of a MATLAB file has. Raises UnreadableFile if it is none."""
+    """Return the length of the struct array `name` of a MATLAB file. Raises UnreadableFile for another type."""
     file = _matlab(path)
     if name not in file.lengths:
         raise UnreadableFile(f"{path} has no struct array {name}; it has {listed(sorted(file.lengths)) or 'none'}.")

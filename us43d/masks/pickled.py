@@ -21,7 +21,7 @@ from us43d.pickles import PickleError
 
 __all__ = ["pickled_array"]
 
-#: A larger file is refused: those of FASS, a picture and four masks of 1024 × 768, have about 6 MB.
+#: A larger file is refused: those of FASS, an image and four masks of 1024 × 768, have about 6 MB.
 MAX_BYTES = 1 << 26
 #: And one of more operations, whatever they are: those of FASS need fewer than a hundred.
 MAX_OPERATIONS = 10_000

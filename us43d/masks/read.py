@@ -100,7 +100,7 @@ def _jpeg_header(data: bytes, path: Path) -> Header:
 
 
 def _exif_turns(tiff: bytes) -> bool:
-    """Whether an Exif block asks viewers to turn the picture (tag 0x0112 other than 1)."""
+    """Return whether an Exif block asks viewers to rotate the image (tag 0x0112 other than 1)."""
     order = "<" if tiff[:2] == b"II" else ">"
     try:
         (first,) = struct.unpack_from(order + "I", tiff, 4)
@@ -137,7 +137,7 @@ def _fast_png(data: bytes, head: Header | None) -> NDArray[np.uint8] | None:
 
 
 def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
-    """Decode a picture: (h, w) or (h, w, channels) in OpenCV's BGR order.
+    """Decode an image: (h, w) or (h, w, channels) in OpenCV's BGR order.
 
     The size that the file claims is checked first, whatever its name says it is.
     """
@@ -151,13 +151,13 @@ def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArra
     except cv2.error as error:
         raise UnreadableFile(f"{path} cannot be decoded: {error.err}.") from error
     if array is None:
-        kind = head.kind.upper() if head else "picture"
-        raise UnreadableFile(f"{path} is no readable {kind} ({len(data):,} bytes, beginning {data[:8]!r}).")
+        kind = head.kind.upper() if head else "image"
+        raise UnreadableFile(f"{path} is not a readable {kind} ({len(data):,} bytes, beginning {data[:8]!r}).")
     return array
 
 
 def _as_opencv(array: NDArray[Any], path: Path, flags: int) -> NDArray[Any]:
-    """A grey or RGB picture in the form in which OpenCV decodes it with these flags."""
+    """Return a grey or RGB image in the form in which OpenCV decodes it with these flags."""
     if flags != cv2.IMREAD_UNCHANGED:
         if array.dtype == np.uint16:
             array = (array >> 8).astype(np.uint8)
@@ -179,7 +179,7 @@ def content(path: Path) -> bytes:
 
 
 def image(path: Path) -> NDArray[Any]:
-    """The picture as stored: (h, w) grey or (h, w, 3) RGB, uint8 or uint16; an alpha channel is dropped."""
+    """Read an image as stored: (h, w) grey or (h, w, 3) RGB, uint8 or uint16; an alpha channel is dropped."""
     data = content(path)
     return picture(data, path, header(data, path))
 
@@ -237,7 +237,7 @@ def _nifti(path: Path) -> Any:
         needed = int(stored.offset) + math.prod(map(int, shape)) * dtype.itemsize
         status = path.stat()
     except (*_NOT_NIFTI, *damaged) as error:
-        raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+        raise UnreadableFile(f"{path} is not a readable NIfTI file: {error}.") from error
     if dtype.kind not in "biuf" or len(shape) < 2:
         raise UnreadableFile(f"{path} holds values of the type {dtype} in the shape {shape}, not grey images.")
     scaled = (stored.slope, stored.inter) != (1, 0)
@@ -273,7 +273,7 @@ def _voxels(path: Path, *index: Any) -> NDArray[Any]:
         block = np.asanyarray(_nifti(path).dataobj[index])
     except _NOT_NIFTI as error:
         _nifti.cache_clear()  # the open file stands somewhere behind the damage
-        raise UnreadableFile(f"{path} is no readable NIfTI file: {error}.") from error
+        raise UnreadableFile(f"{path} is not a readable NIfTI file: {error}.") from error
     return np.ascontiguousarray(block, block.dtype.newbyteorder("="))
 
 
@@ -306,13 +306,13 @@ def nifti_gap(path: Path) -> float | None:
 
 
 def nifti_frame(path: Path, frame: int) -> NDArray[Any]:
-    """Frame `frame` of the third axis of a NIfTI file as (rows = y, columns = x): the picture SimpleITK shows.
+    """Return frame `frame` of the third axis of a NIfTI file as (rows = y, columns = x), as SimpleITK has it.
 
     Only that frame is held in memory.
     """
     shape, _ = nifti_shape(path)
     if len(shape) < 2 or any(length != 1 for length in shape[3:]):
-        raise UnreadableFile(f"{path} has the shape {shape}, which is no sequence of pictures.")
+        raise UnreadableFile(f"{path} has the shape {shape}, not a sequence of 2D frames.")
     frames = shape[2] if len(shape) > 2 else 1
     if not 0 <= frame < frames:
         raise UnreadableFile(f"{path} has {frames} frames, no frame {frame}.")
@@ -362,7 +362,7 @@ class _Video:
         self.capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         self.next = 0
         if not self.capture.isOpened():
-            raise UnreadableFile(f"{self.path} is no readable video.")
+            raise UnreadableFile(f"{self.path} is not a readable video.")
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         if index < self.next:
@@ -400,7 +400,7 @@ def video_length(path: Path) -> int:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
 
 
-#: Bytes that the size in an AVI's header may be off by, as the last entry of its index; and what stands there where the
+#: Bytes that the size in an AVI's header may be off by, as the last entry of its index; and the value where the
 #: writer did not know it.
 _INDEX_ENTRY, _STREAMED = 16, 0xFFFFFFFF
 
@@ -422,7 +422,7 @@ def _video_length(path: Path, mtime_ns: int) -> int:
         frames += 1
     video.capture.release()
     if frames < 1:
-        raise UnreadableFile(f"{path} has no frame that can be read.")
+        raise UnreadableFile(f"{path} has no readable frame.")
     if exact and frames != stated:
         raise UnreadableFile(f"{path} is damaged: {frames} of {stated} frames can be read.")
     return frames
@@ -440,7 +440,7 @@ def _npy(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except NOT_NPY as error:
-        raise UnreadableFile(f"{path} is no readable NumPy array: {error}.") from error
+        raise UnreadableFile(f"{path} is not a readable NumPy array: {error}.") from error
     if array.ndim < 1 or array.dtype.kind not in "biuf":
         raise UnreadableFile(f"{path} has the type {array.dtype} and the shape {array.shape}, not images.")
     return array

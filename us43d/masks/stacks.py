@@ -74,7 +74,7 @@ class Stream:
 
 @lru_cache(maxsize=4096)
 def check_length(path: Path, start: int, expected: int, compressed: bool, mtime_ns: int) -> None:
-    """Read a file to its end once, so that a checksum that stands there counts.
+    """Read a file to its end once, so that a checksum at the end is compared.
 
     Args:
         path: The file.
@@ -120,7 +120,7 @@ class Stack:
         compressed: Whether the pixels are compressed with zlib or gzip.
 
     Raises:
-        UnreadableFile: If the size is none of a stack or above the limits, or the pixels are damaged or cut short.
+        UnreadableFile: If the size is invalid or above the limits, or the pixels are damaged or cut short.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Importing a folder of one's own as a private source, and removing it."""
+"""Import of a folder as a private source, and its removal."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int | None], N
 
 #: Leaves a label out: --label NAME=-
 _OMIT = "-"
-#: nnU-Net's label for pixels that nobody has annotated.
+#: nnU-Net's label for pixels without annotation.
 _IGNORE = "ignore"
 
 
@@ -67,7 +67,8 @@ def import_folder(
         home: Where the source is kept.
         name: Name of the source; the folder's if None.
         group: Regular expression whose first group (or whole match) is the patient in an image's path.
-        labels: Name in the folder → structure of the taxonomy, or "-" to leave it out, where the name itself is none.
+        labels: Name in the folder → structure of the taxonomy, or "-" to exclude the label. Not needed for names
+            of the taxonomy.
         licence: Id of a licence; "PRIVATE" (permitted uses unknown) if None.
         force: Replace a private source of this name.
         bars: Opens a progress bar.
@@ -192,7 +193,7 @@ def _named(name: str, home: Home, force: bool) -> tuple[str, str]:
 
 
 def _structures(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, str]:
-    """Name in the folder → structure, without those that are left out. Raises UsageError for unknown ones."""
+    """Return name in the folder → structure, without excluded names. Raises UsageError for unknown ones."""
     if strange := sorted(set(labels) - set(names)):
         raise UsageError(
             f"--label names {listed(map(repr, strange))}, which the folder does not have; it has {listed(names, 12)}.",
@@ -212,10 +213,10 @@ def _structures(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, st
     if unknown:
         raise UsageError(
             f"The taxonomy has no structure for {listed(unknown, 8)}.",
-            next="us43d taxonomy, then the same command with --label NAME=STRUCTURE (or NAME=- to leave it out)",
+            next="us43d taxonomy, then the same command with --label NAME=STRUCTURE (or NAME=- to exclude the label)",
         )
     if not structures:
-        raise UsageError("Every label is left out.", next="the same command with fewer --label NAME=-")
+        raise UsageError("All labels are excluded.", next="the same command with fewer --label NAME=-")
     return structures
 
 
@@ -334,7 +335,7 @@ def _take(home: Home, made: Record, folder: Path, tree: RawTree, keys: Sequence[
             target.parent.mkdir(parents=True, exist_ok=True)
             atomic.link_or_copy(Path(os.path.realpath(tree.path(key))), target)
             move(number, len(keys))
-        # The record first: raw files without one would be of nobody.
+        # The record first: raw files without one would belong to no source.
         record.write(home, made)
         facts: dict[str, Any] = {"kind": "given", "said": summary, "licence": None, "route": None}
         store.finish_raw(home, name, raw, receipt, **facts)

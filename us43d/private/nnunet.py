@@ -32,7 +32,7 @@ class Plan(NamedTuple):
 
 
 def plan(tree: RawTree) -> Plan | None:
-    """Find the cases of an nnU-Net dataset; None where the folder is none.
+    """Find the cases of an nnU-Net dataset; None if the folder is not one.
 
     Raises:
         RawDataError: dataset.json cannot be used, or images or masks are missing.
@@ -127,7 +127,7 @@ def _still(form: NnUnet, key: str, path: Path, truth: Path | None, group: str, s
     )
 
 
-#: Why a test image without a mask is left out.
+#: Drop reason of a test image without a mask.
 _UNLABELLED = "test image without a mask (imagesTs without labelsTs)"
 
 

@@ -32,7 +32,7 @@ class _Reading(_Strict):
     """What both readers need.
 
     group: regular expression that finds the patient in an image's path; None where nothing states it. labels: name in
-    the folder → label of the source; names that are not listed are left out by choice, and counted.
+    the folder → label of the source; names that are not listed are excluded on request, and counted.
     """
 
     group: str | None = None

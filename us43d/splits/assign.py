@@ -31,7 +31,7 @@ PAPER_TESTS = frozenset({"busbra", "gist514_db", "mmotu_2d"})
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One image as splitting sees it. group "" stands for the key. official: its published split, None without one."""
+    """One image as splitting sees it. group "" means the key. official: its published split, None without one."""
 
     key: str
     group: str

@@ -88,7 +88,7 @@ def searched(home: Path, source: str, pictures: Iterable[str]) -> str:
     Args:
         home: The home's folder.
         source: The source's slug.
-        pictures: The pixel hashes of its images now. "other images": an audit compared others than these.
+        pictures: The current pixel hashes of its images. "other images": an audit compared others than these.
     """
     compared = audited(home).get(source)
     if compared == picture_digest(pictures):
@@ -104,7 +104,7 @@ def picture_digest(pictures: Iterable[str]) -> str:
 
 
 def write(home: Path, links: Iterable[Link], sources: Mapping[str, str]) -> int:
-    """Store the links of an audit; what is known of other sources stays.
+    """Store the links of an audit; links of other sources stay.
 
     Args:
         home: The home's folder.

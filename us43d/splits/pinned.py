@@ -83,7 +83,7 @@ def split(slug: str, profile: Profile) -> Mapping[str, Assigned]:
 
 
 def decided(slug: str, profile: Profile, members: Sequence[Member], *, listed: bool) -> Mapping[str, Assigned]:
-    """What is decided of these members before the rule is asked. For `assign(…, pinned=…)`.
+    """Return the splits of these members that are decided before the rule applies. For `assign(…, pinned=…)`.
 
     The pinned list of the source itself; else, for copies of another source's images, where their originals are: in
     the list of that source, or by its rule, so that it need not be there. listed: whether pinned lists apply.
@@ -108,7 +108,7 @@ def decided(slug: str, profile: Profile, members: Sequence[Member], *, listed: b
 def compare(slug: str, profile: Profile, published: Iterable[Mapping[str, Any]]) -> list[str]:
     """Where manifest rows (key, group, split) contradict the pinned split, one sentence each; dropped rows count not.
 
-    An image that is excluded instead of trained or validated on is no contradiction: a duplicate of it was found.
+    An image that is excluded instead of trained or validated on does not contradict: a duplicate of it was found.
     """
     decided = split(slug, profile)
     problems = []

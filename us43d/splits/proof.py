@@ -65,7 +65,7 @@ class Proof:
 def prove(rows: Iterable[Mapping[str, Any]], links: Iterable[tuple[str, ...]] = ()) -> Proof:
     """Compare the splits of manifest rows.
 
-    Groups of different sources are told apart by the row's "source", where it has one; images are not, so that equal
+    Groups of different sources are distinguished by the row's "source", where it has one; images are not, so that equal
     images across sources are found.
 
     Args:

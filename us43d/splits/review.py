@@ -247,7 +247,7 @@ def _append(home: Path, entries: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _tail(file: Path) -> bytes:
-    """What stands after the last end of a line."""
+    """Return the text after the last end of a line."""
     return file.read_bytes().rpartition(b"\n")[2]
 
 

@@ -27,9 +27,9 @@ def by_facts(name: str, url: str, **known: object) -> Remote:
     """
     parts = name.split("/")
     if name.startswith("/") or {"", ".", ".."} & set(parts) or re.search(r"[\\\x00-\x1f]", name) or store.is_ours(name):
-        raise FetchError(f"{url} is called {name!r} by its host, which is no name to store it under.")
+        raise FetchError(f"{url} is called {name!r} by its host, which is not a valid file name.")
     if urlsplit(url).scheme not in ("http", "https"):
-        raise FetchError(f"{name} is at {url!r} by its host, which is no web address.")
+        raise FetchError(f"{name} is at {url!r} by its host, which is not a valid web address.")
     archive = is_archive(name)
     into = posixpath.dirname(name) if archive else ""
     return replace(Remote(name, url, unpack=archive, into=into), **known)  # type: ignore[arg-type]
@@ -44,13 +44,13 @@ def from_facts(file: RawFile, url: str | None = None) -> Remote:
     return Remote(file.name, address, unpack=file.unpack, into=file.into, **kept)  # type: ignore[arg-type]
 
 
-def matched(route: Route, found: Iterable[Remote], where: str) -> list[Remote]:
+def matched(route: Route, hosted: Iterable[Remote], where: str) -> list[Remote]:
     """The files the route names, with what the host says of each; all the host has where it names none.
 
     Raises FetchError for a file the host does not have, VerifyError where it has another version than the facts.
     """
     by_name: dict[str, Remote] = {}
-    for remote in found:
+    for remote in hosted:
         if by_name.setdefault(remote.name, remote) is not remote:
             raise FetchError(f"{where} has two files called {remote.name}.")
     if not by_name:
@@ -59,20 +59,22 @@ def matched(route: Route, found: Iterable[Remote], where: str) -> list[Remote]:
         return [by_name[name] for name in sorted(by_name)]
     remotes = []
     for file in route.files:
-        there = by_name.get(file.name) or by_name.get(posixpath.basename(urlsplit(file.url or "").path))
-        if there is None:
-            there = next((each for name, each in by_name.items() if posixpath.basename(name) == file.name), None)
-        if there is None:
+        match = by_name.get(file.name) or by_name.get(posixpath.basename(urlsplit(file.url or "").path))
+        if match is None:
+            match = next(
+                (candidate for name, candidate in by_name.items() if posixpath.basename(name) == file.name), None
+            )
+        if match is None:
             raise FetchError(f"{where} holds no {file.name}; it has {listed(sorted(by_name), 8)}.")
-        facts = ((file.md5, there.md5, "md5"), (file.sha256, there.sha256, "sha256"), (file.size, there.size, "size"))
+        facts = ((file.md5, match.md5, "md5"), (file.sha256, match.sha256, "sha256"), (file.size, match.size, "size"))
         for fact, now, what in facts:
             if fact is not None and now is not None and fact != now and not file.generated:
                 raise VerifyError(
                     f"{where} now has another {file.name}: its {what} is {now}, where {fact} is known.",
                     next=f"look at {route.url or where} for what has changed",
                 )
-        known = {"size": there.size or file.size, "md5": there.md5 or file.md5, "sha256": there.sha256 or file.sha256}
-        remotes.append(replace(from_facts(file, there.url), headers=there.headers, **known))  # type: ignore[arg-type]
+        known = {"size": match.size or file.size, "md5": match.md5 or file.md5, "sha256": match.sha256 or file.sha256}
+        remotes.append(replace(from_facts(file, match.url), headers=match.headers, **known))  # type: ignore[arg-type]
     return remotes
 
 

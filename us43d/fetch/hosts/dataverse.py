@@ -18,18 +18,18 @@ __all__ = ["resolve"]
 
 def resolve(route: Route, web: Web) -> list[Remote]:
     """record: the dataset's DOI ("doi:10.7910/DVN/…"); url: a page of the installation that holds it."""
-    found = re.search(r"(?:doi:)?(10\.\d+/\S+)", route.record or "")
+    doi = re.search(r"(?:doi:)?(10\.\d+/\S+)", route.record or "")
     server = urlsplit(route.url or "")
-    if found is None or not server.netloc:
+    if doi is None or not server.netloc:
         raise FetchError(f"{route.record or route.url} names no Dataverse dataset.")
     base = f"{server.scheme}://{server.netloc}"
-    answer = web.get_json(f"{base}/api/datasets/:persistentId/", params={"persistentId": f"doi:{found[1]}"})
+    answer = web.get_json(f"{base}/api/datasets/:persistentId/", params={"persistentId": f"doi:{doi[1]}"})
     files = answer["data"]["latestVersion"]["files"]
     names = {file.name for file in route.files}
-    if any(each.get("restricted") and (not names or _name(each) in names) for each in files):
-        raise refused(route, f"Files of {found[1]} are restricted.", "Log in and ask for access to them.")
+    if any(entry.get("restricted") and (not names or _name(entry) in names) for entry in files):
+        raise refused(route, f"Files of {doi[1]} are restricted.", "Log in and ask for access to them.")
     return matched(
-        route, [_remote(each, base) for each in files if not each.get("restricted")], f"Dataverse {found[1]}"
+        route, [_remote(entry, base) for entry in files if not entry.get("restricted")], f"Dataverse {doi[1]}"
     )
 
 

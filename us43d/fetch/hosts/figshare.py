@@ -18,10 +18,10 @@ _PAGE = 100
 def resolve(route: Route, web: Web) -> list[Remote]:
     """record: the article's number, or its DOI; a version is taken from the record or the address (….v2)."""
     text = f"{route.record or ''} {route.url or ''}"
-    found = re.search(r"figshare\.(\d+)(?:\.v(\d+))?", text) or re.search(r"(\d{5,})(?:\.v(\d+))?", text)
-    if found is None:
+    match = re.search(r"figshare\.(\d+)(?:\.v(\d+))?", text) or re.search(r"(\d{5,})(?:\.v(\d+))?", text)
+    if match is None:
         raise FetchError(f"{route.record or route.url} names no Figshare article.")
-    article, version = found.groups()
+    article, version = match.groups()
     files = web.get_json(f"{_API}/{article}/versions/{version}").get("files", []) if version else _pages(article, web)
     remotes = [
         by_facts(

@@ -17,7 +17,7 @@ from us43d.fetch.http import HttpError, Remote, Web, page_title
 __all__ = ["resolve"]
 
 _FOLDER = "https://drive.google.com/embeddedfolderview"
-#: Answers with the bytes themselves, having been told that nobody minds the missing virus scan.
+#: Responds with the bytes themselves; the parameter accepts the missing virus scan.
 _CONFIRMED = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"
 _ID = re.compile(r"[-\w]{25,}")
 _EXPORTS = {"document": "docx", "spreadsheets": "xlsx", "presentation": "pptx"}
@@ -25,18 +25,18 @@ _EXPORTS = {"document": "docx", "spreadsheets": "xlsx", "presentation": "pptx"}
 
 def resolve(route: Route, web: Web) -> list[Remote]:
     """record: the id of a file, for a route of one file, or of a folder."""
-    found = _ID.search(route.record or "") or _ID.search(route.url or "")
-    if found is None:
+    match = _ID.search(route.record or "") or _ID.search(route.url or "")
+    if match is None:
         raise FetchError(f"{route.record or route.url} names nothing on Google Drive.")
     if "/folders/" in (route.url or ""):
-        return matched(route, _folder(found[0], "", web, set()), f"Google Drive folder {found[0]}")
+        return matched(route, _folder(match[0], "", web, set()), f"Google Drive folder {match[0]}")
     if len(route.files) != 1:
-        raise FetchError(f"Google Drive file {found[0]} has no one name.")
-    return [from_facts(route.files[0], _file(found[0], route, web))]
+        raise FetchError(f"Google Drive file {match[0]} has no one name.")
+    return [from_facts(route.files[0], _file(match[0], route, web))]
 
 
 def _file(id: str, route: Route, web: Web) -> str:
-    """The address that gives the bytes. Raises FetchError and ManualFileError for the pages that stand in for them."""
+    """Return the address of the bytes. Raises FetchError and ManualFileError for pages served in place of the file."""
     first = f"https://drive.google.com/uc?export=download&id={id}"
     try:
         with web.open(first) as answer:
@@ -45,7 +45,7 @@ def _file(id: str, route: Route, web: Web) -> str:
             page = b"".join(answer.iter_content(1 << 16)).decode("utf-8", "replace")
             address = answer.url
     except HttpError as error:
-        if error.status in (0, 404):  # 0: nobody answered
+        if error.status in (0, 404):  # 0: no response
             raise
         raise _said(error.page, id, route) from error
     if form := re.search(r'<form[^>]*id="download-form"[^>]*action="([^"]+)"(.*?)</form>', page, re.DOTALL):
@@ -62,7 +62,7 @@ def _file(id: str, route: Route, web: Web) -> str:
 
 
 def _said(page: str, id: str, route: Route, address: str = "") -> FetchError | Exception:
-    """What a page that is no file means."""
+    """Return the error for a page served in place of a file."""
     if "accounts.google.com" in address or "ServiceLogin" in page:
         return refused(
             route, f"Google Drive file {id} is not public (any more).", "Log in and ask its owner for access."
@@ -71,10 +71,10 @@ def _said(page: str, id: str, route: Route, address: str = "") -> FetchError | E
     told = re.sub(r"<[^>]+>", " ", words[1]).strip() if words else page_title(page) or "an empty page"
     if re.search(r"quota|too many users", page, re.IGNORECASE):
         return FetchError(
-            f"Google Drive gives file {id} to nobody for now, as too many have fetched it ({told[:120]}).",
+            f"Google Drive file {id} is over its download quota ({told[:120]}).",
             next=f"the same command in 24 hours; or, logged in, open {route.url}, make a copy of it, and download that",
         )
-    return FetchError(f"Google Drive answers for file {id}: {told[:200]}.", next=f"open {route.url} in a browser")
+    return FetchError(f"Google Drive responds for file {id}: {told[:200]}.", next=f"open {route.url} in a browser")
 
 
 class _Links(HTMLParser):

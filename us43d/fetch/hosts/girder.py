@@ -22,21 +22,21 @@ def resolve(route: Route, web: Web) -> list[Remote]:
     """record: collection/<id>, folder/<id> or item/<id>. url: a page of the server, with /#… behind its root."""
     if route.files:
         return [_described(from_facts(file), web) for file in route.files]
-    found = re.search(r"(collection|folder|item)/([0-9a-f]{24})", f"{route.record} {route.url}")
-    if found is None or route.url is None:
+    match = re.search(r"(collection|folder|item)/([0-9a-f]{24})", f"{route.record} {route.url}")
+    if match is None or route.url is None:
         raise FetchError(f"{route.record or route.url} names nothing on a Girder server.")
     api = f"{re.split(r'/?#', route.url)[0].rstrip('/')}/api/v1"
-    kind, top = found.groups()
+    kind, top = match.groups()
     listed = _item(api, top, "", web) if kind == "item" else _below(api, kind, top, "", web)
     return matched(route, listed, f"Girder {kind} {top}")
 
 
 def _described(remote: Remote, web: Web) -> Remote:
     """A single file with the size its server states; a zip made on the fly as it is."""
-    found = _FILE.fullmatch(remote.url)
-    if found is None or remote.size is not None:
+    match = _FILE.fullmatch(remote.url)
+    if match is None or remote.size is not None:
         return remote
-    entry = web.get_json(f"{found['api']}/file/{found['id']}")
+    entry = web.get_json(f"{match['api']}/file/{match['id']}")
     return Remote(
         remote.name,
         remote.url,

@@ -24,7 +24,7 @@ _LONGEST_POINTER = 1024
 
 
 class Pointer(NamedTuple):
-    """What a Git LFS pointer says of the file it stands for."""
+    """Content of a Git LFS pointer: digest and size of its file."""
 
     sha256: str
     size: int
@@ -32,20 +32,20 @@ class Pointer(NamedTuple):
 
 def pointer(data: bytes) -> Pointer | None:
     """What the bytes point to, if they are a Git LFS pointer file."""
-    found = _POINTER.match(data) if len(data) <= _LONGEST_POINTER else None
-    return Pointer(found["oid"].decode(), int(found["size"])) if found else None
+    match = _POINTER.match(data) if len(data) <= _LONGEST_POINTER else None
+    return Pointer(match["oid"].decode(), int(match["size"])) if match else None
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
     """record: owner/repository@commit, or without a commit, for the newest one."""
     if route.files:
         return [_behind(from_facts(file), web) for file in route.files]
-    found = re.match(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<commit>[0-9a-f]{7,40}))?\Z", route.record or "")
-    if found is None:
+    match = re.match(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<commit>[0-9a-f]{7,40}))?\Z", route.record or "")
+    if match is None:
         raise FetchError(f"{route.record or route.url} names no GitHub repository.")
-    commit = found["commit"] or web.get_json(f"{_API}/{found['repo']}/commits/HEAD")["sha"]
-    name = f"{found['repo'].split('/')[1]}-{commit}.zip"
-    return [Remote(name, f"https://codeload.github.com/{found['repo']}/zip/{commit}", generated=True)]
+    commit = match["commit"] or web.get_json(f"{_API}/{match['repo']}/commits/HEAD")["sha"]
+    name = f"{match['repo'].split('/')[1]}-{commit}.zip"
+    return [Remote(name, f"https://codeload.github.com/{match['repo']}/zip/{commit}", generated=True)]
 
 
 def _behind(remote: Remote, web: Web) -> Remote:
@@ -57,12 +57,12 @@ def _behind(remote: Remote, web: Web) -> Remote:
         length = answer.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > _LONGEST_POINTER:
             return replace(remote, size=int(length)) if length.isdigit() and remote.size is None else remote
-        found = pointer(next(answer.iter_content(_LONGEST_POINTER + 1), b""))
-    if found is None:
+        target = pointer(next(answer.iter_content(_LONGEST_POINTER + 1), b""))
+    if target is None:
         return remote
     answer = web.post_json(
         f"https://github.com/{place['repo']}.git/info/lfs/objects/batch",
-        {"operation": "download", "transfers": ["basic"], "objects": [{"oid": found.sha256, "size": found.size}]},
+        {"operation": "download", "transfers": ["basic"], "objects": [{"oid": target.sha256, "size": target.size}]},
         headers={"Accept": "application/vnd.git-lfs+json"},
     )
     entry = answer["objects"][0]
@@ -73,4 +73,4 @@ def _behind(remote: Remote, web: Web) -> Remote:
             next=f"open https://github.com/{place['repo']} in a browser: the owner's LFS quota may be used up",
         )
     act = entry["actions"]["download"]
-    return replace(remote, url=act["href"], headers=act.get("header", {}), size=found.size, sha256=found.sha256)
+    return replace(remote, url=act["href"], headers=act.get("header", {}), size=target.size, sha256=target.sha256)

@@ -30,21 +30,21 @@ _API = f"{_SITE}/api/v1"
 
 def dataset(route: Route, web: Web) -> list[Remote]:
     """record: owner/slug, or owner/slug@version."""
-    found = re.search(r"\b([\w-]+/[\w-]+?)(?:@(\d+))?\Z", route.record or "")
-    if found is None:
+    match = re.search(r"\b([\w-]+/[\w-]+?)(?:@(\d+))?\Z", route.record or "")
+    if match is None:
         raise FetchError(f"{route.record or route.url} names no data set of Kaggle.")
-    whole = f"{_API}/datasets/download/{found[1]}"
-    version = f"?datasetVersionNumber={found[2]}" if found[2] else ""
-    slug = found[1].split("/")[1]
-    return _remotes(route, f"{slug}.zip", whole, f"{whole}/{{}}", version, f"{_SITE}/datasets/{found[1]}", web)
+    whole = f"{_API}/datasets/download/{match[1]}"
+    version = f"?datasetVersionNumber={match[2]}" if match[2] else ""
+    slug = match[1].split("/")[1]
+    return _remotes(route, f"{slug}.zip", whole, f"{whole}/{{}}", version, f"{_SITE}/datasets/{match[1]}", web)
 
 
 def competition(route: Route, web: Web) -> list[Remote]:
     """record: the competition's name in its address."""
-    found = re.search(r"([\w-]+)\Z", route.record or "")
-    if found is None:
+    match = re.search(r"([\w-]+)\Z", route.record or "")
+    if match is None:
         raise FetchError(f"{route.record or route.url} names no competition of Kaggle.")
-    name = found[1]
+    name = match[1]
     whole, single = f"{_API}/competitions/data/download-all/{name}", f"{_API}/competitions/data/download/{name}/{{}}"
     return _remotes(route, f"{name}.zip", whole, single, "", f"{_SITE}/competitions/{name}", web)
 
@@ -104,12 +104,12 @@ def credentials() -> Mapping[str, str]:
     for path in _files():
         if not all(who.values()) and path.is_file():
             try:
-                found = json.loads(path.read_text())
+                content = json.loads(path.read_text())
             except ValueError:
                 raise FetchError(
-                    f"{path} is no JSON.", next="make a new token at https://www.kaggle.com/settings"
+                    f"{path} is not valid JSON.", next="make a new token at https://www.kaggle.com/settings"
                 ) from None
-            who = {"username": str(found.get("username", "")), "key": str(found.get("key", ""))}
+            who = {"username": str(content.get("username", "")), "key": str(content.get("key", ""))}
     if not all(who.values()):
         return {}
     coded = base64.b64encode(f"{who['username']}:{who['key']}".encode()).decode()

@@ -25,12 +25,12 @@ _HEADERS = {"Accept": "application/vnd.mendeley-public-dataset.1+json"}
 
 def resolve(route: Route, web: Web) -> list[Remote]:
     """record: <id>/<version>. A file called <id>-<version>.zip is the whole record as one archive."""
-    found = re.search(r"\b([0-9a-z]{10})[/.](\d+)", route.record or "") or re.search(
+    match = re.search(r"\b([0-9a-z]{10})[/.](\d+)", route.record or "") or re.search(
         r"datasets/(\w{10})/(\d+)", route.url or ""
     )
-    if found is None:
+    if match is None:
         raise FetchError(f"{route.record or route.url} names no record of Mendeley Data.")
-    record, version = found.groups()
+    record, version = match.groups()
     whole = [file for file in route.files if file.name == f"{record}-{version}.zip"]
     try:
         if whole and len(whole) == len(route.files):
@@ -48,7 +48,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
             raise
         if route.files and not whole and all(file.url for file in route.files):
             return [from_facts(file) for file in route.files]
-        if not error.status:  # nobody answered
+        if not error.status:  # no response
             raise
         raise _browser(route, str(error.what)) from error
     except FetchError as error:
@@ -66,7 +66,7 @@ def _browser(route: Route, why: str) -> Exception:
 
 
 def _listed(id: str, version: str, web: Web) -> Iterator[Remote]:
-    folders = {each["id"]: each for each in web.get_json(f"{_API}/{id}/folders/{version}", headers=_HEADERS)}
+    folders = {child["id"]: child for child in web.get_json(f"{_API}/{id}/folders/{version}", headers=_HEADERS)}
 
     def path(folder: str) -> str:
         parts: list[str] = []
@@ -93,8 +93,8 @@ def _entries(id: str, version: str, folder: str, web: Web) -> Iterator[dict[str,
     """
     seen: set[str] = set()
     while True:
-        asked = {"folder_id": folder, "version": version} | ({"offset": len(seen)} if seen else {})
-        page = web.get_json(f"{_API}/{id}/files", params=asked, headers=_HEADERS)
+        params = {"folder_id": folder, "version": version} | ({"offset": len(seen)} if seen else {})
+        page = web.get_json(f"{_API}/{id}/files", params=params, headers=_HEADERS)
         fresh = [entry for entry in page if _address(entry) not in seen]
         seen.update(map(_address, fresh))
         yield from fresh

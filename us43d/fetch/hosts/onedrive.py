@@ -31,7 +31,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
         encoded = base64.urlsafe_b64encode(route.url.encode()).decode().rstrip("=")
         address, key = f"{_API}/shares/u!{encoded}/driveItem", {}
     try:
-        found = list(_below(web.get_json(address, params=key), address, key, "", web))
+        remotes = list(_below(web.get_json(address, params=key), address, key, "", web))
     except HttpError as error:
         if error.status not in (401, 403, 404, 308):
             raise
@@ -41,9 +41,9 @@ def resolve(route: Route, web: Web) -> list[Remote]:
             "If it asks for one, log in with any Microsoft account.",
             "Press Download.",
         ) from error
-    if len(found) == 1 and len(route.files) == 1:
-        found = [Remote(route.files[0].name, found[0].url, size=found[0].size, sha256=found[0].sha256)]
-    return matched(route, found, f"OneDrive share {route.record or route.url}")
+    if len(remotes) == 1 and len(route.files) == 1:
+        remotes = [Remote(route.files[0].name, remotes[0].url, size=remotes[0].size, sha256=remotes[0].sha256)]
+    return matched(route, remotes, f"OneDrive share {route.record or route.url}")
 
 
 def _below(item: dict[str, Any], address: str, key: dict[str, str], path: str, web: Web) -> Iterator[Remote]:
