@@ -169,10 +169,10 @@ def test_json_and_xml_that_mislead_their_parsers(tmp_path: Path) -> None:
     plant(tmp_path, "odd.xml", text="<?xml version='1.0' encoding='nothing'?><x/>")
     tree = plant(tmp_path, "good.xml", text="<x><y>1</y></x>")
     for key in ("deep.json", "cut.json"):
-        with pytest.raises(UnreadableFile, match=f"{key} in .* is no readable JSON"):
+        with pytest.raises(UnreadableFile, match=f"{key} in .* is not readable JSON"):
             tree.json(key)
     for key in ("grows.xml", "reads.xml", "cut.xml", "odd.xml"):
-        with pytest.raises(UnreadableFile, match=f"{key} in .* is no readable XML"):
+        with pytest.raises(UnreadableFile, match=f"{key} in .* is not readable XML"):
             tree.xml(key)
     assert tree.xml("good.xml").findtext("y") == "1"
 

@@ -33,7 +33,7 @@ def test_a_missing_column_and_a_broken_workbook(tmp_path: Path) -> None:
     whole = (tmp_path / "t.xlsx").read_bytes()
     for cut in (0, 30, len(whole) // 2):
         (tmp_path / "t.xlsx").write_bytes(whole[:cut])
-        with pytest.raises(UnreadableFile, match="no readable Excel workbook"):
+        with pytest.raises(UnreadableFile, match="not a readable Excel workbook"):
             tree.sheet("t.xlsx", ["Image"])
 
 
@@ -53,8 +53,8 @@ NAMESPACE = b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/
 @pytest.mark.parametrize(
     ("member", "content", "reason"),
     [
-        (SHEET, b"no XML", "no readable Excel workbook"),
-        (SHEET, b"<!DOCTYPE x [<!ENTITY a 'x'>]><x>&a;</x>", "no readable Excel workbook|no column"),
+        (SHEET, b"no XML", "not a readable Excel workbook"),
+        (SHEET, b"<!DOCTYPE x [<!ENTITY a 'x'>]><x>&a;</x>", "not a readable Excel workbook|no column"),
         (SHEET, b"x" * (300 << 20), "unpacks to .* more than"),
         (
             SHEET,
@@ -64,8 +64,8 @@ NAMESPACE = b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/
             + b"</sheetData></worksheet>",
             "more than the 5,000,000 cells",
         ),
-        ("xl/workbook.xml", b"<x/>", "no readable Excel workbook"),
-        ("[Content_Types].xml", b"", "no readable Excel workbook"),
+        ("xl/workbook.xml", b"<x/>", "not a readable Excel workbook"),
+        ("[Content_Types].xml", b"", "not a readable Excel workbook"),
     ],
     ids=["no xml", "entity", "bomb", "cells", "workbook", "types"],
 )

@@ -46,7 +46,7 @@ def test_a_fraction_is_no_whole_number(tmp_path):
 
 
 def test_a_table_that_is_no_table_is_an_error(tmp_path):
-    with pytest.raises(UnreadableFile, match="is no readable table"):
+    with pytest.raises(UnreadableFile, match="is not a readable table"):
         tree(tmp_path, "ID\n" + "x" * 200_000 + "\n").table("t.csv", ["ID"])
 
 

@@ -173,7 +173,7 @@ class _Members(io.RawIOBase):
         while block := self._raw.read(CHUNK):
             count += len(block)
         if count:
-            self._sink.remark(f"{count:,} bytes stand behind its end and were passed over")
+            self._sink.remark(f"{count:,} bytes after its end were ignored")
 
 
 #: Compression → its decompressor, and the bytes with which a further member begins.

@@ -124,7 +124,7 @@ def unpack(files: Sequence[Path], sink: Sink) -> None:
                 raise sink.damaged("its directory is not where its end says; it is truncated or damaged")
             sink.remark(f"{front:,} bytes before the archive were ignored")
         if behind := starts[-1] - end.stop:
-            sink.remark(f"{behind:,} bytes stand behind its end and were passed over")
+            sink.remark(f"{behind:,} bytes after its end were ignored")
         count = wraps = before = 0
         for entry in _entries(directory, begin, end, sink):
             if not end.disk and not end.zip64 and end.at > _FULL:

@@ -439,7 +439,7 @@ HOSTILE: dict[tuple[str, str], tuple[Builder, str]] = {
     ("links that add up", "tar"): (_tar_link(("d/a", "."), ("d/b", "a/../..")), "link out"),
     ("hard link out", "tar"): (_tar_link(("l", "../secret.txt"), kind=tarfile.LNKTYPE), "leads out"),
     ("hard link out, absolute", "tar"): (_tar_link(("l", "/etc/passwd"), kind=tarfile.LNKTYPE), "absolute"),
-    ("hard link to nothing", "tar"): (_tar_link(("l", "nothing"), kind=tarfile.LNKTYPE), "no file that came before"),
+    ("hard link to nothing", "tar"): (_tar_link(("l", "nothing"), kind=tarfile.LNKTYPE), "not a file before it"),
     ("link", "rar4"): (one("x.rar", lambda: rar4_bytes([Rar("l", link="../secret.txt")])), "is a link"),
     ("link", "rar5"): (one("x.rar", lambda: rar5_bytes([Rar("l", link="../secret.txt")])), "is a link"),
     ("device", "zip"): (one("x.zip", lambda: zip_bytes([Member(b"d", mode=stat.S_IFCHR | 0o666)])), "device"),

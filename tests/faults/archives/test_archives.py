@@ -132,14 +132,14 @@ def test_bytes_behind_the_end_are_passed_over_with_a_remark(kind: str, behind: b
     remarks = unpack([around(file, b"", behind)], place / "into")
     assert contents(place / "into") == hostile.TRUTH
     if kind != "tar":
-        assert remarks == (f"{file.name}: {len(behind):,} bytes stand behind its end and were passed over",)
+        assert remarks == (f"{file.name}: {len(behind):,} bytes after its end were ignored",)
 
 
 @pytest.mark.parametrize("front", [b"#!/bin/sh\nexit 0\n" + bytes(27), b"\n"])
 def test_bytes_in_front_of_a_zip_are_passed_over_with_a_remark(front: bytes, place: Path) -> None:
     (file,) = hostile.GOOD["zip deflated"](place / "archives")
     assert unpack([around(file, front, b"")], place / "into") == (
-        f"{file.name}: {len(front)} bytes stand in front of it and were passed over",
+        f"{file.name}: {len(front)} bytes before the archive were ignored",
     )
     assert contents(place / "into") == hostile.TRUTH
 
@@ -170,7 +170,7 @@ def link_to(target: str, path: Path) -> Path:
 
 @pytest.mark.parametrize("target", ["", "a\0b", "d/" * 2000, "\x9b31m"])
 def test_a_link_to_what_is_no_path_is_refused(target: str, place: Path) -> None:
-    with pytest.raises(ArchiveError, match="which is no path"):
+    with pytest.raises(ArchiveError, match="which is not a valid path"):
         unpack([link_to(target, place / "archives" / "a.zip")], place / "into")
 
 
@@ -263,7 +263,7 @@ def test_inner_archives_are_unpacked_where_they_lie(place: Path) -> None:
         "kept.tar": hostile.good_tar(),
     }
     path = hostile.written(place / "archives", "all.zip", hostile.zip_bytes(hostile.members(files)))
-    with pytest.raises(ArchiveError, match=r"^top/data\.zip: it is no zip"):  # the inner one of that name
+    with pytest.raises(ArchiveError, match=r"^top/data\.zip: it is not a zip"):  # the inner one of that name
         unpack([path], place / "into", nested=("*.zip",))
     shutil.rmtree(place / "into")
     (place / "into").mkdir()

@@ -64,7 +64,7 @@ def test_a_cluster_of_this_machine(raw: Path, tmp_path: Path) -> None:
 
 def test_addresses_that_cannot_be_meant(raw: Path, tmp_path: Path) -> None:
     for address in ("spark://host:1", "dask://", "dask"):
-        with pytest.raises(ConfigError, match=r"is no executor: dask://host:port"):
+        with pytest.raises(ConfigError, match=r"is not a valid executor. Use dask://host:port"):
             build(RECIPE, raw, Home(tmp_path), receipt=SPECIMEN, executor=address)
     with pytest.raises(BuildError, match=r"No Dask scheduler answers at 127\.0\.0\.1:9"):
         build(RECIPE, raw, Home(tmp_path), receipt=SPECIMEN, executor="dask://127.0.0.1:9")

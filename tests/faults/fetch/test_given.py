@@ -144,7 +144,7 @@ def test_another_digest_is_unverified_and_said(home: Home, sources: ModuleType, 
         assert "UNVERIFIED: Dataset_BUSI.zip has " in found.said
     (tmp_path / "Dataset_BUSI.zip").write_bytes(sources.archive(0, 1000))
     before = sorted(path.name for path in home.raw("BUSI").rglob("*"))
-    with pytest.raises(RawDataError, match="what was unpacked is not this source's data"):
+    with pytest.raises(RawDataError, match="the unpacked files are not this source's data"):
         taken(home, sources, tmp_path / "Dataset_BUSI.zip", recipe=busi(wanted))
     assert sorted(path.name for path in home.raw("BUSI").rglob("*")) == before
 

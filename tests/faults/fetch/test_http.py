@@ -218,7 +218,9 @@ def test_503_for_ever(server: Any, served: Any, sources: ModuleType, tmp_path: P
     assert len(server.log) == 5
 
 
-@pytest.mark.parametrize(("status", "said"), [(404, "no such file"), (403, "refuses scripts"), (401, "wants a login")])
+@pytest.mark.parametrize(
+    ("status", "said"), [(404, "no longer exists"), (403, "refuses scripts"), (401, "wants a login")]
+)
 def test_refusals(server: Any, served: Any, sources: ModuleType, tmp_path: Path, status: int, said: str) -> None:
     served.refusals = [(status, {})]
     with pytest.raises(HttpError, match=said) as caught:

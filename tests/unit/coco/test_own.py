@@ -177,7 +177,7 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         ("annotations.2.segmentation", {"size": [40, 60], "counts": [2**62] * 8}, "has runs from"),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": [2**80]}, "which are not whole numbers"),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": [1.5, 2398.5]}, "which are not whole numbers"),
-        ("annotations.2.segmentation", {"size": [40, 60], "counts": "!!"}, "is no compressed run-length encoding"),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": "!!"}, "is not a compressed run-length encoding"),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": "é"}, "segmentation"),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": {"a": 1}}, "segmentation"),
         ("categories.0.name", ..., "name is missing: categories[0] (id 7)"),

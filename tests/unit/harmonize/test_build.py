@@ -347,5 +347,5 @@ def test_a_corpus_holds_what_the_builds_hold(raw: Path, home: Home) -> None:
             assert all((a == b).all() for a, b in zip(masks, sample.masks["breast_lesion"], strict=True))
     with pytest.raises(BuildError, match="several were given of stu_hospital"):
         merge([path, path], home.root, "local")
-    with pytest.raises(BuildError, match="no readable corpus"):
+    with pytest.raises(BuildError, match="not a readable corpus"):
         Corpus.open(home.corpus("other"))

@@ -38,7 +38,7 @@ def test_axes_of_length_1_are_passed_over(tmp_path: Path) -> None:
     for number, array in enumerate((VOLUME[:, :, 4], VOLUME[:, :, 4:5, None, None])):
         path = save(tmp_path / f"{number}.nii", array)
         assert np.array_equal(masks.nifti_frame(path, 0), VOLUME[:, :, 4].T)
-    with pytest.raises(UnreadableFile, match="no sequence of pictures"):
+    with pytest.raises(UnreadableFile, match="not a sequence of 2D frames"):
         masks.nifti_frame(save(tmp_path / "b.nii", VOLUME[..., None].repeat(3, 3)), 0)
 
 
@@ -85,7 +85,7 @@ def test_a_claim_beyond_the_limits_is_refused_before_it_is_read(tmp_path: Path) 
 def test_no_nifti_file(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     for read in (masks.nifti_shape, masks.nifti_upright):
-        with pytest.raises(UnreadableFile, match=f"{name} is no readable NIfTI file"):
+        with pytest.raises(UnreadableFile, match=f"{name} is not a readable NIfTI file"):
             read(tmp_path / name)
 
 
@@ -102,5 +102,5 @@ def test_label_values() -> None:
     assert masks.label_values(np.zeros((3, 4)), "a") == ()
     assert masks.label_values(np.array([[0.0, 4.0], [2.0, 4.0]]), "a") == (2, 4)
     for value in (0.5, np.nan, np.inf):
-        with pytest.raises(UnreadableFile, match="a has label values that are no whole numbers"):
+        with pytest.raises(UnreadableFile, match="a has label values that are not integers"):
             masks.label_values(np.array([[0, value]]), "a")

@@ -43,7 +43,7 @@ def test_a_hostile_header_is_one_error(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(100), b"\x80\x04K\x01.", b"\x93NUMPY\x09\x00\x00"])
 def test_a_file_that_is_no_array_is_one_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.npy").write_bytes(data)
-    with pytest.raises(UnreadableFile, match=r"a\.npy is no readable NumPy array"):
+    with pytest.raises(UnreadableFile, match=r"a\.npy is not a readable NumPy array"):
         masks.npy_shape(tmp_path / "a.npy")
 
 

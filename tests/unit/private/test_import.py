@@ -204,7 +204,7 @@ def test_patients_that_the_file_states_apply(home: Home, tmp_path: Path) -> None
         ([], "no structure for 'probe'"),
         ([*MEAN, "--label", "absent=liver"], "which the folder does not have"),
         (["--label", "x"], "use NAME=STRUCTURE"),
-        (["--label", "probe=-", "--label", "Thyroid nodule=-"], "Every label is left out"),
+        (["--label", "probe=-", "--label", "Thyroid nodule=-"], "All labels are excluded"),
         ([*MEAN, "--name", "../up"], "Invalid name"),
         ([*MEAN, "--name", "BUSI"], "taken by the published source BUSI"),
         ([*MEAN, "--name", "bus i"], "Invalid name"),

@@ -86,5 +86,5 @@ def test_an_image_in_two_test_folds_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_polygon_names_its_file(tmp_path: Path, broken: Any) -> None:
-    with pytest.raises(UnreadableFile, match=r"val_anno_crop_split_1\.json .* is no COCO file of polygons"):
+    with pytest.raises(UnreadableFile, match=r"val_anno_crop_split_1\.json .* is not a valid COCO file of polygons"):
         list(registry.recipe("gist514_db").read(tree(tmp_path, [broken])))

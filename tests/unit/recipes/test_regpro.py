@@ -67,7 +67,7 @@ def test_intensities_that_are_no_numbers(tmp_path: Path, value: float) -> None:
     volume[1, 1, 1] = value
     first = read(case(tmp_path, volume))[0]
     assert isinstance(first.image, Lazy)
-    with pytest.raises(UnreadableFile, match=r"case000000\.nii\.gz has intensities that are no finite numbers"):
+    with pytest.raises(UnreadableFile, match=r"case000000\.nii\.gz has non-finite intensities"):
         first.image.read({}, [])
 
 

@@ -644,7 +644,7 @@ def test_an_image_that_is_damaged_meanwhile(
 @pytest.mark.parametrize("file", ["corpus.json", "images.npy", "annotations.npy", "rle.bin", "strings.bin"])
 def test_a_corpus_of_which_a_file_is_missing(copied: Corpus, file: str) -> None:
     (copied.path / file).unlink()
-    with pytest.raises(BuildError, match=rf"no readable corpus.*{file}") as caught:
+    with pytest.raises(BuildError, match=rf"not a readable corpus.*{file}") as caught:
         Corpus.open(copied.path, copied.home)
     assert caught.value.next == "us43d build --all"
 
@@ -741,7 +741,7 @@ def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path)
         train(_changed(small, sources=("BUSI",)), blobs, tmp_path / "run")
     with pytest.raises(LicenceError, match="not settled for data"):
         train(_changed(small, commercial=True), blobs, tmp_path / "run")
-    with pytest.raises(BuildError, match="no readable corpus"):
+    with pytest.raises(BuildError, match="not a readable corpus"):
         Corpus.open(tmp_path / "nothing")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "device_count", lambda: 0)

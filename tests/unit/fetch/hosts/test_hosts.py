@@ -259,9 +259,9 @@ def test_gdrive_file(state: str, hosts: Any, fakes: ModuleType, web: NewWeb) -> 
 @pytest.mark.parametrize(
     ("state", "kind", "said"),
     [
-        ("quota", FetchError, r"to nobody for now, as too many have fetched it \(Too many users(.|\n)*in 24 hours"),
+        ("quota", FetchError, r"is over its download quota \(Too many users(.|\n)*in 24 hours"),
         ("private", ManualFileError, r"is not public \(any more\)\.\n  1\. Open https://drive\.google\.com/uc"),
-        ("broken", FetchError, r"answers for file \w+: Sorry\.\.\.(.|\n)*in a browser"),
+        ("broken", FetchError, r"responds for file \w+: Sorry\.\.\.(.|\n)*in a browser"),
     ],
 )
 def test_gdrive_pages_that_are_no_file(
@@ -396,5 +396,5 @@ def test_plain(web: NewWeb) -> None:
 @pytest.mark.parametrize("name", ["../out.zip", "/etc/passwd", "a/../../b", "a\\b", "receipt.json"])
 def test_names_of_hosts_do_not_lead_out(name: str, hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
     fakes.zenodo(hosts, "8231412", {name: b"evil"})
-    with pytest.raises(FetchError, match="no name to store it under"):
+    with pytest.raises(FetchError, match="not a valid file name"):
         resolve(Route(kind="zenodo", record="8231412"), web())
