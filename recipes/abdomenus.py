@@ -37,7 +37,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def volume(stem: str) -> str:
-    """The CT volume of a simulated image: "ct20" of "ct20-29"."""
+    """Return the CT volume of a simulated image: "ct20" of "ct20-29"."""
     stem = stem.removeprefix("resized_")
     return stem.rpartition("-")[0] or stem
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def _upright(frame: "NDArray[Any]") -> "NDArray[Any]":
-    """(128, 128, 1) → (128, 128), turned by 180 degrees: the frames are stored so."""
+    """Return (128, 128, 1) → (128, 128), turned by 180 degrees: the frames are stored so."""
     turned: NDArray[Any] = frame[::-1, ::-1, 0]
     return turned
 
 
 def _grey(frame: "NDArray[Any]") -> "NDArray[Any]":
-    """0..1 → 0..255, to the nearest integer."""
+    """Return 0..1 → 0..255, to the nearest integer."""
     grey: NDArray[Any] = (frame.astype("float32").clip(0, 1) * 255).round().astype("uint8")
     return grey
 

@@ -42,7 +42,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def polygon(raw: RawTree, key: str) -> Polygon:
-    """The one polygon of a file: [[x, y], …] in pixels."""
+    """Return the one polygon of a file: [[x, y], …] in pixels."""
     where = f"{raw.prefix}{key} in {raw.root}"
     try:
         points = tuple((float(x), float(y)) for x, y in raw.json(key))

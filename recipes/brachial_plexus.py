@@ -50,7 +50,7 @@ def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
 
 
 def table(tree: RawTree, key: str) -> dict[str, Row]:
-    """Video → its row; empty for a cut that has no video of the device."""
+    """Return video → its row; empty for a cut that has no video of the device."""
     if not tree.glob(f"{key.rpartition('/')[0]}/videos/*"):
         return {}
     return {row["vid_name"].removesuffix(".mp4"): row for row in tree.rows(key, ("vid_name", "nerve", "frame_cnt"))}

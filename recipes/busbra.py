@@ -10,7 +10,7 @@ from us43d.facts import source
 
 
 def measured(mask: Any, width: int, height: int) -> Any:
-    """The mask, with a remark where its size is not the one in the table."""
+    """Return the mask, with a remark where its size is not the one in the table."""
     if mask.shape == (height, width):
         return mask
     return Remarked(

@@ -53,7 +53,7 @@ def read(raw: RawTree, *, in_sector: bool = False) -> Iterator[Sample]:
 
 
 def described(text: str) -> dict[str, str]:
-    """The "key: value" lines of an Info file."""
+    """Return the "key: value" lines of an Info file."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {name.strip(): value.strip() for name, colon, value in pairs if colon}
 

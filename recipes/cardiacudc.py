@@ -66,14 +66,17 @@ def read(raw: RawTree, *, paper: bool = False) -> Iterator[Sample]:
 
 
 def _person(key: str) -> tuple[str, str, str]:
-    """(site, person, view) of <site>/<patient|normal>[-]<number>-<view>_image.nii.gz."""
+    """Return (site, person, view) of <site>/<patient|normal>[-]<number>-<view>_image.nii.gz."""
     site, name = key.split("/")
     person, _, view = name[: -len("_image.nii.gz")].rpartition("-")
     return site, person or view, view
 
 
 def _names(site: str, values: set[int]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Label → value. Four outlines count 1, 2, 3, 4 in the order of their values, as the authors' loader has it."""
+    """Return label → value.
+
+    Four outlines count 1, 2, 3, 4 in the order of their values, as the authors' loader has it.
+    """
     if site != OUTLINED:
         return VALUES, ()
     ordered = dict(zip(CHAMBERS, sorted(values), strict=False)) if len(values) == len(CHAMBERS) else CHAMBERS

@@ -29,7 +29,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def numbers(tree: RawTree, key: str) -> list[list[float]]:
-    """The numbers of a text file, line by line; decimal commas are known to occur."""
+    """Return the numbers of a text file, line by line; decimal commas are known to occur."""
     try:
         lines = [[float(word.replace(",", ".")) for word in line.split()] for line in tree.text(key).splitlines()]
     except ValueError as error:

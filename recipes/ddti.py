@@ -20,7 +20,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def read_paper(raw: RawTree) -> Iterator[Sample]:
-    """The 256 × 256 crops the published conversion used."""
+    """Yield the 256 × 256 crops the published conversion used."""
     stage = "2_preprocessed_data/stage1"
     yield from _processed(raw.at(stage), f"{stage}/p_image", f"{stage}/p_mask", "2_preprocessed_data/train.csv")
 
@@ -54,7 +54,7 @@ def _original(raw: RawTree) -> Iterator[Sample]:
 
 
 def _case(tree: RawTree, key: str) -> tuple[dict[str, list[tuple[tuple[float, float], ...]]], dict[str, str]]:
-    """(image number → freehand contours, what is said of the nodule) of a case's XML file."""
+    """Return (image number → freehand contours, what is said of the nodule) of a case's XML file."""
     outlines: dict[str, list[tuple[tuple[float, float], ...]]] = {}
     case = tree.xml(key)
     try:

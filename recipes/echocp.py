@@ -51,7 +51,10 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
 
 
 def _levels(raw: RawTree) -> dict[tuple[str, str], dict[str, str]]:
-    """(patient, r or v) → tag with the level of the shunt; the letter o is read as 0. Empty without the table."""
+    """Return (patient, r or v) → tag with the level of the shunt; the letter o is read as 0.
+
+    Empty without the table.
+    """
     return {
         (f"{row.whole('Idx'):03}", row["Action"][:1].lower()): {"pfo_level": row["PFO level"].lower().replace("o", "0")}
         for table in raw.glob("**/echoCP_diagnosis_label.xlsx")

@@ -35,7 +35,9 @@ class Tracing(NamedTuple):
 
 
 def traced(rows: Iterable[Row], whole: Callable[[float], int]) -> "array[float]":
-    """The contour of one frame in whole pixels. The first row is the long axis, the others are chords from the apex down:
+    """Return the contour of one frame in whole pixels.
+
+    The first row is the long axis, the others are chords from the apex down:
     one side runs along their first ends, the other back along their second. Rows keep the table's order."""
     chords = [[whole(row.number(name)) for name in ("X1", "Y1", "X2", "Y2")] for row in rows][1:]
     coordinates = [value for x, y, _, _ in chords for value in (x, y)]

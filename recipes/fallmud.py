@@ -55,13 +55,15 @@ def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[
 
 
 def _published(key: str) -> str:
-    """A key with its ending as published."""
+    """Return a key with its ending as published."""
     stem, _, ending = key.rpartition(".")
     return f"{stem}.{ending.lower()}"
 
 
 def upright(mask: Any, image: Any, centre: str) -> Any:
-    """The mask as its image lies. Those of RyanCunningham are stored turned by 90 degrees and are turned clockwise.
+    """Return the mask as its image lies.
+
+    Those of RyanCunningham are stored turned by 90 degrees and are turned clockwise.
 
     A shape that differs from the image's tells; a square does not, so there the centre does, and the rule is checked:
     aponeuroses are bright.

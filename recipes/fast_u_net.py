@@ -45,7 +45,7 @@ def read(raw: RawTree, *, as_paper: bool = False) -> Iterator[Sample]:
 
 
 def filled(mask: Any) -> Any:
-    """A head as drawn; should it be a mere outline, as in HC18, the region within."""
+    """Return a head as drawn; should it be a mere outline, as in HC18, the region within."""
     if not mask.any() or masks.opened(mask, 12).any():
         return mask
     region = masks.ellipse(mask)

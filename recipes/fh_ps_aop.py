@@ -30,7 +30,7 @@ def read(raw: RawTree, *, in_view: bool = False) -> Iterator[Sample]:
 
 
 def plane(path: Path) -> Any:
-    """The grey image that the file holds three times, channel first."""
+    """Return the grey image that the file holds three times, channel first."""
     shape, _ = masks.mha_shape(path)
     first, *others = (masks.mha_frame(path, n) for n in range(shape[2] if len(shape) == 3 else 1))
     same = all((other == first).all() for other in others)
@@ -38,7 +38,7 @@ def plane(path: Path) -> Any:
 
 
 def field_of_view(picture: Any) -> Any:
-    """The convex hull of the largest lit region, less what hangs on it by under 12 pixels."""
+    """Return the convex hull of the largest lit region, less what hangs on it by under 12 pixels."""
     import cv2
     import numpy as np
 

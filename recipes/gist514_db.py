@@ -48,7 +48,7 @@ def read(raw: RawTree, *, apart: bool = False) -> Iterator[Sample]:
 
 
 def _entries(tree: RawTree) -> Iterator[tuple[int, str, dict[str, Any], list[Annotation]]]:
-    """(fold, file name, record of the image, its annotations), one fold at a time in memory."""
+    """Yield (fold, file name, record of the image, its annotations), one fold at a time in memory."""
     fold_of: dict[str, int] = {}
     for fold in range(5):
         for name, entry in sorted(_coco(tree, f"usd514_jpeg_roi/annotations/val_anno_crop_split_{fold}.json").items()):
@@ -59,7 +59,7 @@ def _entries(tree: RawTree) -> Iterator[tuple[int, str, dict[str, Any], list[Ann
 
 
 def _coco(tree: RawTree, key: str) -> dict[str, tuple[dict[str, Any], list[Annotation]]]:
-    """File name → (record of the image, its annotations) of a COCO file."""
+    """Return file name → (record of the image, its annotations) of a COCO file."""
     try:
         content = tree.json(key)
         images = {image["id"]: (image, list[Annotation]()) for image in content["images"]}

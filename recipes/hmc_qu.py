@@ -61,17 +61,17 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def wall(path: Path, frame: int) -> Any:
-    """The wall in one frame of the cycle, in the size of the masks."""
+    """Return the wall in one frame of the cycle, in the size of the masks."""
     return masks.nonzero(masks.mat_array(path, TRUTH)[frame])
 
 
 def _plain(name: str) -> str:
-    """A clip's name as tables, videos and masks have it in common: without ending, blanks and case."""
+    """Return a clip's name as tables, videos and masks have it in common: without ending, blanks and case."""
     return re.sub(r"\.(avi|mat)$|\s", "", name, flags=re.IGNORECASE).casefold()
 
 
 def _cycles(raw: RawTree) -> Iterator[tuple[str, Cycle]]:
-    """(clip, cycle) of every table that gives frames; columns are named differently in each release."""
+    """Yield (clip, cycle) of every table that gives frames; columns are named differently in each release."""
     for key in (*raw.glob("**/*.xlsx"), *raw.glob("**/*.csv")):
         for row in raw.sheet(key, ()) if key.lower().endswith(".xlsx") else raw.rows(key, ()):
             first, last = _column(row, "reference", "frame"), _column(row, "end", "cycle")
@@ -83,7 +83,7 @@ def _cycles(raw: RawTree) -> Iterator[tuple[str, Cycle]]:
 
 
 def _column(row: Row, *words: str) -> str:
-    """The column whose heading has all these words; "" if none has."""
+    """Return the column whose heading has all these words; "" if none has."""
     return next((name for name in row if all(word in name.casefold() for word in words)), "")
 
 

@@ -35,7 +35,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def screen(path: Path) -> Any:
-    """The whole screen, which is stored bottom row first."""
+    """Return the whole screen, which is stored bottom row first."""
     array = masks.mha_frame(path, 0)[::-1]
     if array.shape[:2] != SCREEN:
         raise UnreadableFile(f"{path} has {array.shape[1]} × {array.shape[0]} pixels, not the 1920 × 1080 of a screen.")
@@ -43,14 +43,14 @@ def screen(path: Path) -> Any:
 
 
 def scan(path: Path) -> Any:
-    """The scan, grey where the three channels are equal."""
+    """Return the scan, grey where the three channels are equal."""
     array = screen(path)[SCAN]
     single = masks.common_channel(array) if array.ndim == 3 else array
     return array if single is None else single
 
 
 def surface(path: Path) -> Any:
-    """The bone surface in the scan, with a remark on annotated pixels outside of it."""
+    """Return the bone surface in the scan, with a remark on annotated pixels outside of it."""
     bone = masks.equal(screen(path), BONE)
     beyond = int(bone.sum() - bone[SCAN].sum())
     return Remarked(bone[SCAN], (f"annotation outside the scan: {beyond} pixels",) if beyond else ())

@@ -13,7 +13,7 @@ from .microseg import read, sample, slices
 
 
 def read_as_published(raw: RawTree) -> Iterator[Sample]:
-    """Rows flipped only; the mask cleared where a whole line of voxels along an axis is black."""
+    """Yield rows flipped only; the mask cleared where a whole line of voxels along an axis is black."""
     for section in slices(raw):
         lit = lazy(in_lit_lines, section.image, section.frames, section.frame, section.mask)
         yield sample(section, lazy(_flipped, section.picture), lazy(_flipped, lit))

@@ -34,7 +34,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def _value(path: Path, name: str) -> str:
-    """Text or a number as text; which of them an entry has was not established."""
+    """Return text or a number as text; which of them an entry has was not established."""
     try:
         return masks.mat_text(path, name).strip()
     except UnreadableFile:
@@ -61,7 +61,7 @@ def b_mode(path: Path, name: str) -> Any:
 
 
 def outlined(path: Path, name: str) -> Any:
-    """The lesion in the rows of the B-mode image, taken at one of the two middle samples of a row."""
+    """Return the lesion in the rows of the B-mode image, taken at one of the two middle samples of a row."""
     outline = masks.mat_array(path, name)
     return masks.nonzero(outline[SAMPLES // 2 : len(outline) // SAMPLES * SAMPLES : SAMPLES])
 

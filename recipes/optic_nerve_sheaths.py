@@ -18,7 +18,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def outlined(path: Path) -> Any:
-    """All that is labelled, with a remark on the values: one, or one for the nerve and one for its sheath."""
+    """Return all that is labelled, with a remark on the values: one, or one for the nerve and one for its sheath."""
     labels = masks.grey(path)
     values = masks.label_values(labels, path)
     if len(values) > 2:

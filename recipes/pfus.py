@@ -27,7 +27,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def outlines(tree: RawTree, key: str) -> dict[str, list[Polygon]]:
-    """Label → outlines of a frame; they may overlap, and each is one annotation."""
+    """Return label → outlines of a frame; they may overlap, and each is one annotation."""
     polygons: dict[str, list[Polygon]] = {}
     try:
         for entry in tree.json(key):

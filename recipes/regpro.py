@@ -59,7 +59,7 @@ def _shape(path: Path) -> tuple[int, ...]:
 
 
 def _sagittal(plane: "NDArray[Any]") -> "NDArray[Any]":
-    """(front, head) → (rows, columns) with the head above and the front to the left."""
+    """Return (front, head) → (rows, columns) with the head above and the front to the left."""
     return masks.turned(plane.T)
 
 

@@ -39,7 +39,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def logged(labels: Any) -> Any:
-    """The label map, with a remark on the values it holds: sources disagree on which occur."""
+    """Return the label map, with a remark on the values it holds: sources disagree on which occur."""
     import numpy as np
 
     values = [int(value) for value in np.unique(masks.label_map(labels, (1, 2, 3, 4, 5))) if value]

@@ -37,7 +37,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def groups(clips: Iterable[Row]) -> dict[str, str]:
-    """Clip → the first of its group: clips that follow one another by number and have one age and sex."""
+    """Return clip → the first of its group: clips that follow one another by number and have one age and sex."""
     patients: dict[str, str] = {}
     before = first = None
     for row in sorted(clips, key=number):

@@ -37,7 +37,7 @@ def _validation(tree: RawTree, key: str) -> list[int]:
 
 
 def _labels(tree: RawTree, subset: str) -> dict[str, str]:
-    """The benign/malignant table of a part, which has no header; the GitHub copy lacks it."""
+    """Return the benign/malignant table of a part, which has no header; the GitHub copy lacks it."""
     key = f"tn3k/label4{subset}.csv"
     rows = csv.reader(io.StringIO(tree.text(key) if tree.has(key) else ""))
     return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}

@@ -29,7 +29,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def outlines(tree: RawTree, key: str) -> dict[str, list[Lazy]]:
-    """Label → its filled polygons in a LabelMe file, most of which are UTF-8, some GBK.
+    """Return label → its filled polygons in a LabelMe file, most of which are UTF-8, some GBK.
 
     They are as large as the file says of its image, so that an image of another size is an error.
     """

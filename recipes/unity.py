@@ -37,7 +37,7 @@ def labels(raw: RawTree, file: str) -> dict[str, Any]:
 
 
 def outlines(name: str, entry: Any) -> Iterator[Polygon]:
-    """The drawn curves of an image; each is open at the mitral valve, where a straight line closes it."""
+    """Yield the drawn curves of an image; each is open at the mitral valve, where a straight line closes it."""
     try:
         curves = entry["labels"].get(CURVE, [])
         for curve in curves if isinstance(curves, list) else [curves]:

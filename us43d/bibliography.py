@@ -18,7 +18,7 @@ ULTRASAM = """@article{meyer2026ultrasam,
 
 
 def key(entry: str) -> str:
-    """The key of a BibTeX entry. Raises ValueError if it has none."""
+    """Return the key of a BibTeX entry. Raises ValueError if it has none."""
     match = re.match(r"\s*@\w+\s*\{\s*([^,\s]+)\s*,", entry)
     if match is None:
         raise ValueError(f"no BibTeX entry: {entry[:40]!r}")
@@ -26,7 +26,7 @@ def key(entry: str) -> str:
 
 
 def bibtex(citations: Iterable[Citation]) -> str:
-    """The entries by key, each once.
+    """Return the entries by key, each once.
 
     Raises BuildError where two entries have one key: citations lie in builds, too, and one may be older than a
     correction of the bibliography.

@@ -280,7 +280,7 @@ class Lazy:
     args: tuple[Any, ...]
 
     def read(self, memo: dict["Lazy", Any], remarks: list[str]) -> Any:
-        """The array. Nodes already in `memo` are not read twice; what the functions remark is appended."""
+        """Return the array. Nodes already in `memo` are not read twice; what the functions remark is appended."""
         if self not in memo:
             args = [arg.read(memo, remarks) if isinstance(arg, Lazy) else arg for arg in self.args]
             value = self.func(*args)
@@ -347,7 +347,7 @@ class Sample:
 
 
 def paths_in(sample: Sample) -> Iterator[Path]:
-    """Every raw file a sample refers to."""
+    """Yield every raw file a sample refers to."""
 
     def walk(node: object) -> Iterator[Path]:
         if isinstance(node, Path):

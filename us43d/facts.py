@@ -24,13 +24,13 @@ REFERENCES = "references.bib"
 
 @cache
 def folder() -> Path:
-    """The folder of the facts: recipes/facts of the checkout or the installed package."""
+    """Return the folder of the facts: recipes/facts of the checkout or the installed package."""
     return Path(importlib.import_module("us43d.recipes").__path__[0], "facts")
 
 
 @cache
 def facts(slug: str) -> Facts:
-    """The facts of one source.
+    """Return the facts of one source.
 
     Raises RecipeError, naming file, table and key, for a file that is missing or does not fit the schema.
     """
@@ -42,7 +42,7 @@ def facts(slug: str) -> Facts:
 
 
 def every(slugs: Iterable[str]) -> list[Facts]:
-    """The facts of several sources, which are parsed once and then cached beside their files."""
+    """Return the facts of several sources, which are parsed once and then cached beside their files."""
     slugs = list(slugs)
     known = [facts(slug) for slug in slugs]
     if not _cached():
@@ -54,7 +54,7 @@ def every(slugs: Iterable[str]) -> list[Facts]:
 
 
 def source(module: str, read: Reader, paper: Reader | None = None) -> Recipe:
-    """The recipe of a module of recipes/: the facts in the TOML file of its name, and how to read the raw tree.
+    """Return the recipe of a module of recipes/: the facts in the TOML file of its name, and how to read the raw tree.
 
     Args:
         module: The module's `__name__`.
@@ -80,7 +80,7 @@ def _cache_file() -> Path:
 
 @cache
 def _cached() -> dict[str, str]:
-    """Slug → facts as JSON, from an earlier run; empty if missing, or if a file has changed since."""
+    """Return slug → facts as JSON, from an earlier run; empty if missing, or if a file has changed since."""
     try:
         content = json.loads(_cache_file().read_bytes())
         return dict(content["facts"]) if content["files"] == _fingerprint() else {}
@@ -107,7 +107,7 @@ def _file(slug: str) -> str:
 
 @cache
 def _values(slug: str) -> dict[str, Any]:
-    """The content of a facts file, with those of `same_as` below it and its citations looked up."""
+    """Return the content of a facts file, with those of `same_as` below it and its citations looked up."""
     import tomllib
 
     text = _text(f"{slug}.toml")
@@ -162,7 +162,7 @@ def _place(path: tuple[int | str, ...]) -> str:
 
 
 def parse_bibtex(text: str) -> dict[str, Citation]:
-    """Key → citation of every entry; text outside of entries is a comment, as in BibTeX.
+    """Return key → citation of every entry; text outside of entries is a comment, as in BibTeX.
 
     Title, year and DOI are the entry's fields; the venue is its journal, book title, publisher or how it was
     published, with volume, number and pages.
@@ -196,7 +196,7 @@ def _entries(text: str) -> Iterator[str]:
 
 
 def _closing(text: str, start: int) -> int:
-    """The position behind the brace that closes the one before `start`."""
+    """Return the position behind the brace that closes the one before `start`."""
     depth = 1
     for brace in re.compile(r"(?<!\\)[{}]").finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
@@ -206,7 +206,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _fields(body: str) -> Iterator[tuple[str, str]]:
-    """(name, value without braces and line breaks) of `name = {value}`, `name = "value"` and `name = 2020`."""
+    """Yield (name, value without braces and line breaks) of `name = {value}`, `name = "value"` and `name = 2020`."""
     at = 0
     while match := re.compile(r"\s*,?\s*(\w+)\s*=\s*").match(body, at):
         opening = body[match.end() : match.end() + 1]

@@ -57,7 +57,7 @@ LICENCES: dict[str, Terms] = {terms.id: terms for terms in _KNOWN}
 
 
 def terms(id: str) -> Terms:
-    """The terms of a licence id; KeyError for an id that is not in the table."""
+    """Return the terms of a licence id; KeyError for an id that is not in the table."""
     return LICENCES[id]
 
 
@@ -77,7 +77,7 @@ CAVEAT = (
 
 
 def allows(terms: Terms, use: Use) -> bool | None:
-    """Whether a licence allows a use; None where that is not settled.
+    """Return whether a licence allows a use; None where that is not settled.
 
     A source without any stated licence allows nothing for certain. Research is what every stated licence here allows.
     """
@@ -129,7 +129,7 @@ def summary(terms: Mapping[str, Terms]) -> Summary:
 
 
 def terms_of(licence: Mapping[str, Any]) -> Terms:
-    """The terms as dataset.json and corpus.json hold them under "licence"."""
+    """Return the terms as dataset.json and corpus.json hold them under "licence"."""
     return Terms(**{name: licence[name] for name in Terms.__dataclass_fields__})
 
 

@@ -29,7 +29,7 @@ class Home:
 
     @classmethod
     def find(cls, root: str | Path | None = None) -> "Home":
-        """The given root, else $US43D_HOME, else ~/.us43d; made absolute, not created."""
+        """Return the given root, else $US43D_HOME, else ~/.us43d; made absolute, not created."""
         chosen = root or os.environ.get("US43D_HOME") or Path.home() / ".us43d"
         return cls(Path(chosen).expanduser().absolute())
 

@@ -99,7 +99,7 @@ def pairs(values: Iterable[Any] = ()) -> list[tuple[Any, Any]]:
 
 
 def whole_numbers(values: Any) -> tuple[int, ...]:
-    """A shape, stride or offset of a file as integers that arithmetic can be done with. Raises PickleError."""
+    """Return a shape, stride or offset of a file as integers that arithmetic can be done with. Raises PickleError."""
     if not isinstance(values, list | tuple) or len(values) > _MOST_AXES:
         raise PickleError("has an invalid shape")
     if any(not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LARGEST for value in values):
@@ -108,7 +108,7 @@ def whole_numbers(values: Any) -> tuple[int, ...]:
 
 
 def length(shape: Iterable[int], most: int) -> int:
-    """The product of a shape from `whole_numbers`. Raises PickleError above `most`."""
+    """Return the product of a shape from `whole_numbers`. Raises PickleError above `most`."""
     total = math.prod(shape)
     if total > most:
         raise PickleError(f"claims more than {most:,} values")
@@ -130,7 +130,7 @@ class _Machine:
         return value
 
     def to_mark(self) -> list[Any]:
-        """The values above the last mark, taken off the stack with it."""
+        """Return the values above the last mark, taken off the stack with it."""
         for place in range(len(self.stack) - 1, -1, -1):
             if self.stack[place] is _Mark:
                 values = self.stack[place + 1 :]
@@ -201,7 +201,7 @@ class _Machine:
 
 
 def _hashable(key: Any) -> Any:
-    """A key whose hash is found at once: tuples of tuples can make it take for ever."""
+    """Return a key whose hash is found at once: tuples of tuples can make it take for ever."""
     plain = isinstance(key, (*_SCALARS, Inert))
     flat = isinstance(key, tuple) and len(key) <= _MOST_AXES and all(isinstance(item, _SCALARS) for item in key)
     if not (plain or flat):

@@ -41,7 +41,7 @@ class Row(dict[str, str]):
         raise KeyError(column)
 
     def number(self, column: str) -> float:
-        """A cell as a finite number. Raises UnreadableFile for anything else."""
+        """Return a cell as a finite number. Raises UnreadableFile for anything else."""
         cell = self[column]
         if self.decimal_comma and re.fullmatch(r"[+-]?\d*,\d+", cell):
             cell = cell.replace(",", ".")
@@ -54,7 +54,7 @@ class Row(dict[str, str]):
         return value
 
     def whole(self, column: str) -> int:
-        """A cell as a whole number ("3" or "3.0"). Raises UnreadableFile for anything else."""
+        """Return a cell as a whole number ("3" or "3.0"). Raises UnreadableFile for anything else."""
         value = self.number(column)
         if value != int(value):
             raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a whole number.")
@@ -74,7 +74,7 @@ def decoded(data: bytes, encodings: tuple[str, ...]) -> str | None:
 
 
 def text_rows(text: str, table: str, columns: Iterable[str], sep: str) -> Iterator[Row]:
-    """Rows of delimited text, in file order, cells stripped, one at a time.
+    """Yield rows of delimited text, in file order, cells stripped, one at a time.
 
     Args:
         text: The whole table.
@@ -105,7 +105,7 @@ def text_rows(text: str, table: str, columns: Iterable[str], sep: str) -> Iterat
 
 
 def _separator(text: str, table: str, columns: tuple[str, ...], sep: str) -> str:
-    """The separator with which the header has all `columns`: the published one if that fits, else another."""
+    """Return the separator with which the header has all `columns`: the published one if that fits, else another."""
     lines = text.lstrip("\r\n")
     line = re.split(r"\r\n|\r|\n", lines, maxsplit=1)[0][: 1 << 16]
     headers = {}
@@ -130,13 +130,13 @@ def _separator(text: str, table: str, columns: tuple[str, ...], sep: str) -> str
 
 
 def missing_columns(header: Iterable[str], columns: Iterable[str]) -> list[str]:
-    """The columns that a header lacks, whatever the case of its letters."""
+    """Return the columns that a header lacks, whatever the case of its letters."""
     present = {name.casefold() for name in header}
     return [column for column in columns if column.casefold() not in present]
 
 
 def sheet(data: bytes, table: str, columns: Iterable[str]) -> list[Row]:
-    """Rows of the first sheet of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
+    """Return rows of the first sheet of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
 
     Raises:
         UnreadableFile: If the file is not a workbook, is larger than any table of a source, or lacks a column.

@@ -78,7 +78,7 @@ def _spelled(match: re.Match[str], literals: tuple[str, ...]) -> str:
 
 
 def _by_folded(files: Iterable[str], root: Path) -> dict[str, str]:
-    """Key as it is compared → key. Raises RawDataError where two files differ in nothing else."""
+    """Return key as it is compared → key. Raises RawDataError where two files differ in nothing else."""
     real: dict[str, str] = {}
     twice = []
     for key in files:
@@ -179,11 +179,11 @@ class RawTree:
         return view
 
     def has(self, key: str) -> bool:
-        """Whether there is a file under `key`, in whatever case."""
+        """Return whether there is a file under `key`, in whatever case."""
         return folded(key) in self._real
 
     def path(self, key: str) -> Path:
-        """The file under `key`, in whatever case. Raises MissingRawFile, naming what lies beside it.
+        """Return the file under `key`, in whatever case. Raises MissingRawFile, naming what lies beside it.
 
         With `collect`, a file that is missing gets the path at which it should be.
         """
@@ -209,7 +209,7 @@ class RawTree:
         return sorted(_spelled(match, literals) for match in map(expression.match, self._files) if match)
 
     def one(self, pattern: str) -> str:
-        """The only key that matches. Raises MissingRawFile if none does, RawDataError if several do."""
+        """Return the only key that matches. Raises MissingRawFile if none does, RawDataError if several do."""
         keys = self.glob(pattern)
         if not keys:
             raise MissingRawFile(f"No file in {self.root} matches {self.prefix}{pattern}.")
@@ -222,7 +222,7 @@ class RawTree:
         self._used.update(map(self.name, paths))
 
     def has_file(self, name: str) -> bool:
-        """Whether a file lies at this path below the root, in whatever case."""
+        """Return whether a file lies at this path below the root, in whatever case."""
         return folded(name.removeprefix(self.prefix)) in self._real
 
     def name(self, path: Path) -> str:
@@ -231,7 +231,7 @@ class RawTree:
         return text[len(base) :] if text.startswith(base) else path.relative_to(self.root).as_posix()
 
     def read(self, key: str) -> bytes:
-        """The file's bytes. Raises UnreadableFile if the system cannot give them."""
+        """Return the file's bytes. Raises UnreadableFile if the system cannot give them."""
         path = self.path(key)
         if path in self.missing:
             raise MissingRawFile(f"{self.missing[path]} in {self.root}.")
@@ -242,7 +242,10 @@ class RawTree:
             raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
 
     def text(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> str:
-        """The decoded file, by the first of `encodings` that fits, or UTF-16 by its mark. Raises UnreadableFile."""
+        """Return the decoded file, by the first of `encodings` that fits, or UTF-16 by its mark.
+
+        Raises UnreadableFile.
+        """
         if (text := rawtable.decoded(self.read(key), encodings)) is None:
             raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {' or '.join(encodings)} text.")
         return text
@@ -255,7 +258,7 @@ class RawTree:
             raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not readable JSON: {error}.") from error
 
     def xml(self, key: str) -> "ElementTree.Element":
-        """The root of an XML file. Raises UnreadableFile if it is damaged, or has entities, which could grow."""
+        """Return the root of an XML file. Raises UnreadableFile if it is damaged, or has entities, which could grow."""
         from xml.etree import ElementTree
 
         import defusedxml
@@ -270,7 +273,7 @@ class RawTree:
     def rows(
         self, key: str, columns: Iterable[str], *, sep: str = ",", encodings: tuple[str, ...] = ("utf-8-sig",)
     ) -> Iterator[Row]:
-        """Rows of a delimited table as text, in file order, cells stripped, one at a time.
+        """Return rows of a delimited table as text, in file order, cells stripped, one at a time.
 
         sep: as published; another one is understood, too, where a spreadsheet has saved the table again.
         Raises UnreadableFile if a column of `columns` is missing, or a row has more or fewer cells than the header.
@@ -280,7 +283,7 @@ class RawTree:
     def table(
         self, key: str, columns: Iterable[str], *, sep: str = ",", encodings: tuple[str, ...] = ("utf-8-sig",)
     ) -> list[Row]:
-        """All `rows` of a table."""
+        """Return all `rows` of a table."""
         return list(self.rows(key, columns, sep=sep, encodings=encodings))
 
     def index(
@@ -292,7 +295,7 @@ class RawTree:
         sep: str = ",",
         encodings: tuple[str, ...] = ("utf-8-sig",),
     ) -> dict[str, Row]:
-        """Rows of a table by the value of column `by`.
+        """Return rows of a table by the value of column `by`.
 
         Raises UnreadableFile where a value comes twice, and MissingRawFile when one is asked for that is not there.
         """
@@ -323,12 +326,12 @@ def is_litter(name: str) -> bool:
 
 
 def folded(key: str) -> str:
-    """A key as it is compared: without regard to case, and to how accents are composed."""
+    """Return a key as it is compared: without regard to case, and to how accents are composed."""
     return key.casefold() if key.isascii() else unicodedata.normalize("NFC", key).casefold()
 
 
 def _walk(root: str) -> Iterator[tuple[str, str]]:
-    """(key, path) of every file below `root`. A link to a folder is listed as a file would be, and not entered.
+    """Yield (key, path) of every file below `root`. A link to a folder is listed as a file would be, and not entered.
 
     Raises RawDataError for links out of the tree, and for what is neither file nor folder, which is not opened.
     """

@@ -35,7 +35,7 @@ def sources(home: Home | None = None) -> list[Facts]:
 
 
 def _private(home: Home | None) -> "Mapping[str, Record]":
-    """Slug → record of the private sources of a home; none without one."""
+    """Return slug → record of the private sources of a home; none without one."""
     if home is None or not (home.root / "private").is_dir():
         return {}
     from us43d.private import record
@@ -45,7 +45,7 @@ def _private(home: Home | None) -> "Mapping[str, Record]":
 
 @cache
 def recipe(slug: str) -> Recipe:
-    """The recipe in module `slug`. Raises RecipeError if the module has none."""
+    """Return the recipe in module `slug`. Raises RecipeError if the module has none."""
     recipe = getattr(importlib.import_module(f"us43d.recipes.{slug}"), "RECIPE", None)
     if not isinstance(recipe, Recipe) or recipe.slug != slug:
         raise RecipeError(f"recipes/{slug}.py has no RECIPE with slug {slug!r}.")
@@ -53,7 +53,7 @@ def recipe(slug: str) -> Recipe:
 
 
 def recipes(home: Home | None = None) -> Iterator[Recipe]:
-    """All recipes, in the order of their slugs, then those of a home's private sources."""
+    """Yield all recipes, in the order of their slugs, then those of a home's private sources."""
     yield from map(recipe, slugs())
     if private := _private(home):
         from us43d.private import record
@@ -73,7 +73,7 @@ def _by_name() -> dict[str, str]:
 
 
 def look_up(name: str, home: Home | None = None) -> Facts:
-    """The facts of the source a user means, by any of its names, without regard to case, spaces or punctuation.
+    """Return the facts of the source a user means, by any of its names, without regard to case, spaces or punctuation.
 
     Raises UnknownName with the nearest names.
     """
@@ -93,7 +93,7 @@ def look_up(name: str, home: Home | None = None) -> Facts:
 
 
 def find(name: str, home: Home | None = None) -> Recipe:
-    """The recipe of the source a user means. Raises UnknownName as `look_up` does."""
+    """Return the recipe of the source a user means. Raises UnknownName as `look_up` does."""
     slug = look_up(name, home)
     if not slug.private:
         return recipe(slug.slug)
@@ -103,7 +103,7 @@ def find(name: str, home: Home | None = None) -> Recipe:
 
 
 def specimen(slug: str) -> "Specimen":
-    """The specimen generator of a source. Raises RecipeError if it has none."""
+    """Return the specimen generator of a source. Raises RecipeError if it has none."""
     try:
         module = importlib.import_module(f"us43d.recipes.specimens.{slug}")
     except ModuleNotFoundError as error:

@@ -46,18 +46,21 @@ def _templates() -> "Environment":
 
 
 def page(title: str, sections: Iterable[tuple[str, str]], subtitle: str = "") -> str:
-    """A whole page. sections: (heading, HTML); a heading may be empty. subtitle: plain text."""
+    """Return a whole page. sections: (heading, HTML); a heading may be empty. subtitle: plain text."""
     return _templates().get_template("static.html").render(title=title, sections=list(sections), subtitle=subtitle)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """An HTML table; text stands to the left, numbers to the right. Floats have three decimals, NaN and None are –."""
+    """Return an HTML table; text stands to the left, numbers to the right.
+
+    Floats have three decimals, NaN and None are –.
+    """
     cells = [[(_text(value), isinstance(value, str) and not value[:1].isdigit()) for value in row] for row in rows]
     return _templates().get_template("table.html").render(heads=heads, rows=cells)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """The same as a Markdown table."""
+    """Return the same as a Markdown table."""
     filled = [[str(value) for value in heads], ["---"] * len(heads), *([_text(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in filled) + "\n"
 
@@ -87,7 +90,7 @@ def figures(items: Iterable[Figure], *, wide: bool = False) -> str:
 
 
 def _described(figure: Figure) -> str:
-    """The image with its caption as alternative text, where it has none of its own."""
+    """Return the image with its caption as alternative text, where it has none of its own."""
     return figure.image.replace('<img alt=""', f'<img alt="{html.escape(figure.caption)}"', 1)
 
 
@@ -143,7 +146,7 @@ def picture(pixels: NDArray[np.uint8], alt: str = "") -> str:
 
 
 def _coloured(name: str, masks: Masks) -> Iterator[tuple[tuple[int, int, int], NDArray[np.bool_]]]:
-    """(RGB, mask): the name's colour, or for several masks one after the other of those of plots."""
+    """Yield (RGB, mask): the name's colour, or for several masks one after the other of those of plots."""
     several: Any = (masks,) if isinstance(masks, np.ndarray) and masks.ndim == 2 else masks
     for n, mask in enumerate(several):
         text = _LINES[n % len(_LINES)]
@@ -157,7 +160,7 @@ def _region(
     box: Sequence[float] | None,
     points: Sequence[tuple[float, float, int]],
 ) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) around all that is drawn, half its size wider on each side, at least 64 pixels."""
+    """Return (x0, y0, x1, y1) around all that is drawn, half its size wider on each side, at least 64 pixels."""
     corners = [(x, y) for x, y, _ in points] + ([(box[0], box[1]), (box[2], box[3])] if box is not None else [])
     for _, mask in (pair for name, masks in outlines.items() for pair in _coloured(name, masks)):
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
@@ -183,7 +186,9 @@ class Series(NamedTuple):
 
 
 def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = None, span: float = 0.0) -> str:
-    """A line plot as SVG. x, y: what the axes show. floor: least value of the y axis. span: its least extent, so that
+    """Return a line plot as SVG.
+
+    x, y: what the axes show. floor: least value of the y axis. span: its least extent, so that
     differences that mean nothing look like it."""
     width, height, left, right, top, bottom = 520, 280, 58, 12, 14, 42
     kept = [Series(s.name, *_finite(s.x, s.y)) for s in series]
@@ -261,7 +266,7 @@ _CURVES = (
 
 
 def curve(records: Sequence[Mapping[str, Any]]) -> str:
-    """The learning curve from the records of a run's log: loss, and Dice on the validation images."""
+    """Return the learning curve from the records of a run's log: loss, and Dice on the validation images."""
     panels = []
     for label, names in _CURVES:
         seen = [

@@ -56,7 +56,7 @@ def blob(
     size: float = 0.25,
     cell: tuple[float, float, float, float] = (0, 0, 1, 1),
 ) -> "NDArray[np.bool_]":
-    """One connected lobed region (h, w) bool, deliberately not an ellipse.
+    """Return one connected lobed region (h, w) bool, deliberately not an ellipse.
 
     size: mean radius as a fraction of the smaller side of the cell. cell: the part of the image it lies in, as
     fractions (x0, y0, x1, y1).
@@ -80,7 +80,7 @@ def blob(
 def ring(
     shape: tuple[int, int], centre: tuple[float, float], axes: tuple[float, float], angle: float
 ) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":
-    """(what an ellipse's outline encloses, with it; the one-pixel outline), both (h, w) bool.
+    """Return (what an ellipse's outline encloses, with it; the one-pixel outline), both (h, w) bool.
 
     centre and axes (full lengths) in (x, y) pixels, angle in degrees, OpenCV's conventions. Where the outline leaves
     the image, and so encloses nothing, OpenCV's filled ellipse is used.

@@ -31,7 +31,7 @@ _CONTEXT = {
 
 
 def croissant(recipe: Facts) -> dict[str, Any]:
-    """The description. Only files with an address and a digest are listed, as the format requires both."""
+    """Return the description. Only files with an address and a digest are listed, as the format requires both."""
     terms = recipe.licence.terms
     made: dict[str, Any] = {
         "@context": _CONTEXT,

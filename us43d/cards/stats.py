@@ -132,7 +132,7 @@ def statistics(builds: Iterable[Path]) -> Stats:
 
 
 def _annotations(build: Build) -> Iterator[tuple[int, dict[str, Any], int]]:
-    """(image id, category, area)."""
+    """Yield (image id, category, area)."""
     for shard in build.shards():
         content = shard.read()
         categories = {entry["id"]: entry for entry in content["categories"]}
@@ -144,7 +144,7 @@ def _annotations(build: Build) -> Iterator[tuple[int, dict[str, Any], int]]:
 
 
 def page(stats: Stats) -> str:
-    """A whole HTML page of plots and tables."""
+    """Return a whole HTML page of plots and tables."""
     total = stats.total
     sections = [
         ("Images by source and split", _stacked(stats)),

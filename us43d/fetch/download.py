@@ -196,7 +196,7 @@ class _Part:
         return bool(self.size and (self.validator or self.remote.sha256 or self.remote.md5))
 
     def begin(self, note: dict[str, Any]) -> "_Part":
-        """The part for a version from its first byte on: this one if it is still empty, else a new one."""
+        """Return the part for a version from its first byte on: this one if it is still empty, else a new one."""
         partial = self
         if self.size:
             self.delete()
@@ -309,7 +309,10 @@ def _write_note(path: Path, note: dict[str, Any]) -> None:
 
 
 def _fits(note: dict[str, Any], remote: Remote) -> bool:
-    """Whether a part can be the beginning of this file. An ETag or a digest proves it; a date only at one address."""
+    """Return whether a part can be the beginning of this file.
+
+    An ETag or a digest proves it; a date only at one address.
+    """
     if note["name"] != remote.name:
         return False
     return bool(remote.sha256 or remote.md5 or note.get("etag") or note["url"] == remote.url)
@@ -390,7 +393,7 @@ def _begun(
 
 
 def _blocks(answer: requests.Response, web: Web) -> Iterator[bytes]:
-    """The answer's bytes as they come. Raises _Slow when they hardly do."""
+    """Yield the answer's bytes as they come. Raises _Slow when they hardly do."""
     window = web.timeout[1]
     since, got = time.monotonic(), 0
     with within(answer, 2 * window) as clock:  # the head of a chunk has no block to be measured by

@@ -79,7 +79,7 @@ class Plan:
 
 
 def here(home: Home, recipe: Recipe) -> dict[str, Any] | None:
-    """The receipt of a source whose real raw tree is on disk; {} for a tree put there by hand; else None."""
+    """Return the receipt of a source whose real raw tree is on disk; {} for a tree put there by hand; else None."""
     if not home.raw(recipe.name).is_dir():
         return None
     try:
@@ -244,7 +244,7 @@ class _Work:
         )
 
     def from_routes(self, licence: dict[str, Any]) -> str:
-        """The first way that works. Raises what went wrong with all of them."""
+        """Return the first way that works. Raises what went wrong with all of them."""
         for route in self.recipe.ways:
             if (remotes := self._on_disk(route)) is not None:
                 summary = f"from {_called(route)}, already downloaded, {_trust(self.record.data['files'], remotes)}"
@@ -264,7 +264,7 @@ class _Work:
         raise self._failed(failures)
 
     def _on_disk(self, route: Route) -> list[Remote] | None:
-        """The files of a route, if all are in the downloads folder and in order."""
+        """Return the files of a route, if all are in the downloads folder and in order."""
         remembered = self.record.data.get("route")
         if route.files:
             remotes = [_remote(file) for file in route.files]
@@ -446,7 +446,7 @@ class _Work:
         tree.mkdir(exist_ok=True)
 
     def _stoppable(self, progress: Progress) -> Progress:
-        """A bar whose work ends when the session is stopped."""
+        """Return a bar whose work ends when the session is stopped."""
 
         def moved(done: int, total: int | None) -> None:
             if self.web.stopped.is_set():

@@ -57,7 +57,7 @@ class Layout:
 
 
 def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
-    """The files of `recipe` among `paths` (files, or folders searched to any depth).
+    """Return the files of `recipe` among `paths` (files, or folders searched to any depth).
 
     In order: all files of one route; an unpacked tree that the reader accepts; the archives named one by one, whatever
     they are called; archives in the folders that list what the source's tree has. Raises MissingRawFile with what was
@@ -120,7 +120,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """A name as it is, and without what is added to copies: "a (1).zip", "a 2.zip", "a - Copy.zip", "a.zip.1"."""
+    """Yield a name as it is, and without what is added to copies: "a (1).zip", "a 2.zip", "a - Copy.zip", "a.zip.1"."""
     name = name.lower()
     yield name
     name = re.sub(r"\.\d{1,2}$", "", name)
@@ -188,7 +188,7 @@ def _is_archive(path: Path) -> bool:
 
 
 def _likely(recipe: Recipe, archives: list[Path]) -> list[Path]:
-    """The zips that list what the source's tree has, by folders and endings; the best first."""
+    """Return the zips that list what the source's tree has, by folders and endings; the best first."""
     wanted = _signature(recipe)
     scores = {}
     for path in archives:
@@ -202,7 +202,7 @@ def _likely(recipe: Recipe, archives: list[Path]) -> list[Path]:
 
 
 def _kind(name: str) -> tuple[str, str]:
-    """(folder a file lies in, ending): what copies of one tree have in common."""
+    """Return (folder a file lies in, ending): what copies of one tree have in common."""
     path = Path(name.replace("\\", "/"))
     return path.parent.name.lower(), path.suffix.lower()
 
@@ -263,7 +263,7 @@ def _tops(tree: RawTree) -> Iterator[str]:
 
 
 def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
-    """The layout of a tree that the reader knows. Raises RawDataError where it does not, or hardly."""
+    """Return the layout of a tree that the reader knows. Raises RawDataError where it does not, or hardly."""
     samples = lacking = 0
     for sample in recipe.read(tree):
         tree.use(*paths_in(sample))

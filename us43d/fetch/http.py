@@ -74,7 +74,7 @@ class HttpError(FetchError):
 
 
 def escaped(text: str) -> str:
-    """Text of a host without characters that a terminal takes for commands (C0, DEL and C1)."""
+    """Return text of a host without characters that a terminal takes for commands (C0, DEL and C1)."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
@@ -84,7 +84,7 @@ def number(text: str | None) -> int | None:
 
 
 def page_title(text: str) -> str:
-    """The title of an HTML page, "" where it has none."""
+    """Return the title of an HTML page, "" where it has none."""
     match = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
     return escaped(" ".join(html.unescape(match[1]).split()))[:100] if match else ""
 
@@ -127,17 +127,17 @@ class Web:
     def get_json(
         self, url: str, *, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> Any:
-        """The answer of an API. Raises FetchError if it is not JSON."""
+        """Return the answer of an API. Raises FetchError if it is not JSON."""
         return _decoded(url, self.get_text(url, params=params, headers=headers))
 
     def post_json(self, url: str, body: Any, *, headers: Mapping[str, str] | None = None) -> Any:
-        """The answer of an API to a JSON body."""
+        """Return the answer of an API to a JSON body."""
         return _decoded(url, self._text("POST", url, None, headers, body))
 
     def get_text(
         self, url: str, *, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> str:
-        """A page as text. Raises FetchError."""
+        """Return a page as text. Raises FetchError."""
         return self._text("GET", url, params, headers, None)
 
     def _text(
@@ -280,7 +280,7 @@ class Web:
             url, params = to, None
 
     def _at(self, url: str) -> str:
-        """The address to ask instead of `url`."""
+        """Return the address to ask instead of `url`."""
         parts = urlsplit(url)
         base = self.bases.get(parts.hostname or "") or self.bases.get(parts.netloc)
         if base is None:
@@ -453,7 +453,7 @@ def _http_error(answer: requests.Response | None, what: str, *, next: str, page:
 
 
 def _page(answer: requests.Response, seconds: float) -> str:
-    """The begin of an answer's text; "" where the connection does not give it within so many seconds."""
+    """Return the begin of an answer's text; "" where the connection does not give it within so many seconds."""
     try:
         with within(answer, seconds):
             data: bytes = answer.raw.read(4096, decode_content=True)

@@ -72,7 +72,7 @@ def accept(home: Home, recipe: Recipe) -> dict[str, Any]:
 
 
 def require(home: Home, recipe: Recipe) -> dict[str, Any]:
-    """The acceptance on record. Raises LicenceError without one."""
+    """Return the acceptance on record. Raises LicenceError without one."""
     entry = accepted(home, recipe)
     if entry is None:
         raise LicenceError(

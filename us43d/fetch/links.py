@@ -48,7 +48,7 @@ class Link:
 
 
 def links_of(recipe: Recipe) -> Iterator[Link]:
-    """Every address the recipe names, once, and the listings of its hosts."""
+    """Yield every address the recipe names, once, and the listings of its hosts."""
     seen: set[str] = set()
 
     def new(what: str, url: str | None, route: int | None = None) -> Iterator[Link]:
@@ -147,7 +147,7 @@ def _address(link: Link, web: Web, size: int | None) -> Link:
 
 
 def _length(headers: Any) -> int | None:
-    """Bytes of the whole file."""
+    """Return bytes of the whole file."""
     whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
     if whole:
         return int(whole[1])
@@ -175,7 +175,7 @@ def _with(link: Link, **changes: Any) -> Link:
 
 
 def passed(recipe: Recipe, links: Iterable[Link]) -> bool:
-    """Whether a person could still get the source the first way: every address of an origin's route answers.
+    """Return whether a person could still get the source the first way: every address of an origin's route answers.
 
     A host that refuses scripts or wants a login is there; a mirror or a dead DOI does not matter.
     """

@@ -44,7 +44,7 @@ def _start(pid: int) -> int:
 
 
 def _lives(pid: int, start: int) -> bool:
-    """Whether the process that was started then still runs; in doubt, it does."""
+    """Return whether the process that was started then still runs; in doubt, it does."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -86,17 +86,17 @@ class Parts(io.RawIOBase):
 
 
 def opened(files: Sequence[Path], on_read: Callable[[int], None] | None = None) -> io.BufferedReader:
-    """The files as one stream with a buffer."""
+    """Return the files as one stream with a buffer."""
     return io.BufferedReader(Parts(files, on_read), 1 << 17)
 
 
 def is_part(path: Path) -> bool:
-    """Whether the name is that of a part of a spanned zip, but not of its last one."""
+    """Return whether the name is that of a part of a spanned zip, but not of its last one."""
     return _SPAN.fullmatch(path.name) is not None
 
 
 def alike(path: Path, other: Path) -> bool:
-    """Whether two files beside each other may be parts of one archive, by the begin of their names."""
+    """Return whether two files beside each other may be parts of one archive, by the begin of their names."""
     return path.name.split(".")[0].lower() == other.name.split(".")[0].lower()
 
 
@@ -152,7 +152,7 @@ def _complete(stem: str, parts: dict[int, Path], first: int) -> list[Path]:
 def _last(
     folder: Path, stem: str, parts: list[Path], left: list[Path], disks: Callable[[Path], int | None]
 ) -> Path | None:
-    """The last part of a spanned zip, whatever it was renamed to. None: a zip beside it may hold it."""
+    """Return the last part of a spanned zip, whatever it was renamed to. None: a zip beside it may hold it."""
     beside = [
         path
         for path in left

@@ -47,7 +47,7 @@ class Limits:
 
 
 def decoded(raw: bytes) -> str:
-    """A name that does not say its encoding: UTF-8, else Chinese (GBK), else the cp437 of the ZIP specification.
+    """Return a name that does not say its encoding: UTF-8, else Chinese (GBK), else the cp437 of the ZIP specification.
 
     Chinese is taken where every byte above 127 is of a pair with both in A1–FE, which accented letters in cp437 are
     not. Raises nothing: cp437 has a character for every byte.
@@ -72,7 +72,7 @@ def refusal(archive: str, reason: str, member: str | None = None, *, next: str =
 
 
 def _shown(name: str) -> str:
-    """A name as it can be printed, shortened in the middle."""
+    """Return a name as it can be printed, shortened in the middle."""
     safe = repr(name)
     return safe if len(safe) <= 160 else f"{safe[:90]} … {safe[-60:]}"
 
@@ -185,7 +185,7 @@ class Sink:
             )
 
     def _path(self, member: str) -> str:
-        """The member's path below the tree's root, "" for its own top folder."""
+        """Return the member's path below the tree's root, "" for its own top folder."""
         name = member.replace("\\", "/")
         if name.startswith("/") or re.match(r"[A-Za-z]:", name):
             raise self.refuse("its name is an absolute path", member)

@@ -40,17 +40,17 @@ _OURS = frozenset({RECEIPT, LISTING, ".lock"})
 
 
 def now() -> str:
-    """The moment, in UTC, to the second."""
+    """Return the moment, in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def is_ours(name: str) -> bool:
-    """Whether a path below downloads/<Name>/ is fetch's own."""
+    """Return whether a path below downloads/<Name>/ is fetch's own."""
     return name in _OURS or name.startswith((f"{PARTS}/", f".{RECEIPT}.", f".{LISTING}."))
 
 
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(path below `folder` with `/`, path) of every file, sorted; nothing for a missing folder.
+    """Return (path below `folder` with `/`, path) of every file, sorted; nothing for a missing folder.
 
     Raises RawDataError for a pipe, socket or device, which nothing may open, and StorageError for a folder that may
     not be listed.
@@ -169,7 +169,7 @@ def listing(home: Home, name: str) -> dict[str, str]:
 
 
 def _line(path: str, digest: str) -> str:
-    """A line as sha256sum writes it: with a backslash in front where the name had to be escaped."""
+    """Return a line as sha256sum writes it: with a backslash in front where the name had to be escaped."""
     safe = path.replace("\\", "\\\\").replace("\n", "\\n")
     return f"{'' if safe == path else chr(92)}{digest}  {safe}\n"
 

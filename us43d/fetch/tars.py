@@ -94,7 +94,7 @@ def _reason(error: Exception) -> str:
 
 
 def _plain(raw: io.BufferedReader, sink: Sink) -> BinaryIO:
-    """The stream without its compression."""
+    """Return the stream without its compression."""
     head = raw.peek(8)[:8]
     kind = next((name for magic, name in COMPRESSED.items() if head.startswith(magic)), None)
     if kind in _DECOMPRESSORS:

@@ -55,7 +55,7 @@ def unpack(
 
 
 def _forked(name: str) -> bool:
-    """Whether it is one of the files macOS puts beside others, of the same name but with other content."""
+    """Return whether it is one of the files macOS puts beside others, of the same name but with other content."""
     return name.rpartition("/")[2].startswith("._") or "__macosx/" in name.lower()
 
 
@@ -89,7 +89,7 @@ def _one(archive: Set, tree: Tree, base: str, name: str) -> None:
 
 
 def _reader(archive: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
-    """The format by the first bytes."""
+    """Return the format by the first bytes."""
     with archive.files[0].open("rb") as file:
         head = file.read(512)
     if archive.kind == "spanned" or head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04")):
@@ -110,7 +110,7 @@ def _reader(archive: Set, name: str) -> Callable[[Sequence[Path], Sink], None]:
 
 
 def _old_tar(head: bytes) -> bool:
-    """A header from before POSIX, by its checksum."""
+    """Return a header from before POSIX, by its checksum."""
     field = head[148:156].strip(b"\0 ")
     if len(head) < 512 or not re.fullmatch(rb"[0-7]+", field):
         return False

@@ -65,7 +65,7 @@ def disks_before(path: Path) -> int | None:
 
 
 def _find_end(file: BinaryIO, size: int, *, behind: int = 0) -> _End | None:
-    """The end record, behind which at most `behind` bytes may stand."""
+    """Return the end record, behind which at most `behind` bytes may stand."""
     begin = max(0, size - _TAIL - behind)
     file.seek(begin)
     tail = file.read(size - begin)
@@ -151,7 +151,7 @@ def _in_front(file: BinaryIO, count: int, end: _End) -> int:
 
 
 def _entries(file: BinaryIO, begin: int, end: _End, sink: Sink) -> Iterator[_Entry]:
-    """The directory, one entry at a time."""
+    """Yield the directory, one entry at a time."""
     file.seek(begin)
     left = end.size
     while left > 0:
@@ -209,7 +209,7 @@ def _extras(raw: bytes) -> dict[int, bytes]:
 
 
 def _name(raw: bytes, flags: int, extra: dict[int, bytes]) -> str:
-    """The name: in UTF-8 if the flag or Info-ZIP's field 0x7075 is set, else guessed."""
+    """Return the name: in UTF-8 if the flag or Info-ZIP's field 0x7075 is set, else guessed."""
     unicode = extra.get(0x7075, b"")
     if len(unicode) > 5 and unicode[0] == 1 and int.from_bytes(unicode[1:5], "little") == zlib.crc32(raw):
         raw = unicode[5:]
@@ -257,7 +257,7 @@ def _one(file: BinaryIO, at: int, limit: int, entry: _Entry, sink: Sink) -> None
 
 
 def _checked(blocks: Iterator[bytes], entry: _Entry, sink: Sink) -> bytes:
-    """A short member in memory."""
+    """Return a short member in memory."""
     data = b""
     try:
         for block in blocks:

@@ -142,7 +142,7 @@ def _declared(sample: Sample) -> int:
 
 
 def _image(sample: Sample, memo: dict[Lazy, Any], remarks: list[str]) -> tuple[bytes, NDArray[Any], str | None]:
-    """(the file's bytes, canonical pixels, ending if the published file is kept byte for byte)."""
+    """Return (the file's bytes, canonical pixels, ending if the published file is kept byte for byte)."""
     if isinstance(sample.image, Path):
         try:
             data = sample.image.read_bytes()
@@ -166,7 +166,7 @@ def _image(sample: Sample, memo: dict[Lazy, Any], remarks: list[str]) -> tuple[b
 def _annotations(
     sample: Sample, shape: tuple[int, ...], memo: dict[Lazy, Any], remarks: list[str], options: Options
 ) -> tuple[list[dict[str, Any]], int]:
-    """The annotations in the order label, mask, first pixel; and how many masks were not empty."""
+    """Return the annotations in the order label, mask, first pixel; and how many masks were not empty."""
     annotations: list[dict[str, Any]] = []
     masks = 0
     for label, group in _relabelled(sample.masks, options):
@@ -186,7 +186,7 @@ def _annotations(
 
 
 def _relabelled(masks: "Mapping[str, Mask | Sequence[Mask]]", options: Options) -> "Iterator[tuple[str, list[Mask]]]":
-    """(label to write, its masks), sorted by label."""
+    """Return (label to write, its masks), sorted by label."""
     by_label: dict[str, list[Mask]] = {}
     for label in sorted(masks):
         to = options.relabel.get(label, label)
@@ -199,7 +199,7 @@ def _relabelled(masks: "Mapping[str, Mask | Sequence[Mask]]", options: Options) 
 def _mask(
     mask: Mask, sample: Sample, shape: tuple[int, ...], memo: dict[Lazy, Any], remarks: list[str]
 ) -> NDArray[Any]:
-    """A mask of the image's size. Raises MaskMismatch where sizes differ and the sample has no rule for it."""
+    """Return a mask of the image's size. Raises MaskMismatch where sizes differ and the sample has no rule for it."""
     if isinstance(mask, Polygon):
         if any(not (-1 <= x <= shape[1] and -1 <= y <= shape[0]) for x, y in mask.points):
             remarks.append(f"outline leaves the picture of {shape[1]} × {shape[0]} pixels")

@@ -81,7 +81,7 @@ class _Kind(NamedTuple):
 def version(
     recipe: Recipe, *, profile: Profile = "us43d", partial: bool = False, fixes: bool = True, specimen: bool = False
 ) -> str:
-    """The name of a build's folder: r<revision>s<schema>-<profile>[-partial|-specimen][-unfixed][-skipping]."""
+    """Return the name of a build's folder: r<revision>s<schema>-<profile>[-partial|-specimen][-unfixed][-skipping]."""
     name = f"r{recipe.revision}s{shards.SCHEMA}-{profile}"
     return name + ("-specimen" if specimen else "-partial" if partial else "") + ("" if fixes else "-unfixed")
 
@@ -160,7 +160,7 @@ def build(
 
 
 def _categories(recipe: Recipe, profile: Profile) -> dict[str, int]:
-    """Label written → category id. The paper's names mean the structures of the labels they replace."""
+    """Return label written → category id. The paper's names mean the structures of the labels they replace."""
     by_label = mapping(recipe)
     if profile == "us43d":
         return by_label
@@ -219,7 +219,7 @@ def _alone(path: Path, name: str) -> Iterator[None]:
 
 
 def _samples(recipe: Recipe, tree: RawTree, profile: Profile, fixes: bool) -> Iterator[tuple[int, Sample]]:
-    """(image id, sample) from the reader, corrected; notes every file a sample refers to."""
+    """Yield (image id, sample) from the reader, corrected; notes every file a sample refers to."""
     corrections = {fix.key: fix for fix in recipe.fixes} if fixes else {}
     ids, seen, twice, listed_as = Ids(recipe.slug), set(), [], spellings(recipe)
     for sample in _readable(recipe, profile, tree):
@@ -241,7 +241,7 @@ def _samples(recipe: Recipe, tree: RawTree, profile: Profile, fixes: bool) -> It
 
 
 def _readable(recipe: Recipe, profile: Profile, tree: RawTree) -> Iterator[Sample]:
-    """The reader's samples. Where it stumbles over a file that is missing, that is what is said."""
+    """Yield the reader's samples. Where it stumbles over a file that is missing, that is what is said."""
     samples = recipe.reader(profile)(tree)
     while True:
         try:
@@ -511,7 +511,7 @@ Rows = Callable[[str | None], Iterator[dict[str, Any]]]
 
 
 def _sorted_rows(staging: Path, count: int, index: list[tuple[str, int]], assignment: assign.Assignment) -> Rows:
-    """Rows with their final group and split, re-read from a file as often as asked.
+    """Return rows with their final group and split, re-read from a file as often as asked.
 
     Readers yield in sorted order nearly always, so the rows are written once by offset and read back in key order.
     """

@@ -46,7 +46,7 @@ ANNOTATION = np.dtype(
 
 
 def is_speck(area: int, height: int, width: int) -> bool:
-    """Whether a component is a speck: smaller than 16 pixels and than 1/10,000 of its image."""
+    """Return whether a component is a speck: smaller than 16 pixels and than 1/10,000 of its image."""
     return area < 16 and area * 10_000 < height * width
 
 
@@ -118,7 +118,7 @@ class Corpus:
         return np.flatnonzero(self.images["split"] == SPLITS.index(name))
 
     def file(self, image: int) -> Path:
-        """The image file of a row of `images`."""
+        """Return the image file of a row of `images`."""
         row = self.images[image]
         build = str(self.facts["sources"][row["source"]]["path"])
         name = self._text(row["file_at"], row["file_len"])
@@ -143,7 +143,7 @@ class Corpus:
         return self._text(row["group_at"], row["group_len"])
 
     def of(self, image: int) -> range:
-        """Rows of `annotations` that belong to a row of `images`."""
+        """Return rows of `annotations` that belong to a row of `images`."""
         row = self.images[image]
         return range(int(row["first"]), int(row["first"]) + int(row["count"]))
 
@@ -228,7 +228,7 @@ class Corpus:
         return by_row
 
     def _own(self, image: int) -> bool:
-        """Whether the image comes from a user's own COCO file."""
+        """Return whether the image comes from a user's own COCO file."""
         return bool(self.sources[self.images["source"][image]]["slug"] == "own")
 
     def _text(self, at: int, length: int) -> str:
@@ -240,7 +240,7 @@ def _mapped(path: Path) -> NDArray[np.uint8]:
 
 
 def _tags(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(id of an image, its tags). Raises BuildError."""
+    """Yield (id of an image, its tags). Raises BuildError."""
     try:
         if file.suffix == ".json":
             yield from ((int(key), dict(tags)) for key, tags in json.loads(file.read_text("utf-8")).items())

@@ -40,13 +40,13 @@ class Applied(NamedTuple):
     digest: str = ""
 
     def facts(self) -> dict[str, Any]:
-        """The entry of dataset.json; empty without fixes."""
+        """Return the entry of dataset.json; empty without fixes."""
         if not self.digest:
             return {}
         return {"corrections": {"images": len(self.fixes), "stale": list(self.stale), "digest": self.digest}}
 
     def provenance(self) -> dict[str, Any]:
-        """The entry of provenance.json: who replaced which masks, and when; empty without fixes."""
+        """Return the entry of provenance.json: who replaced which masks, and when; empty without fixes."""
         if not self.fixes:
             return {}
         lines = [
@@ -102,7 +102,7 @@ def read(home: Path, slug: str) -> Corrections:
 
 
 def _annotations(row: Mapping[str, Any], masks: Iterable[Mask], category: dict[str, int]) -> Iterable[dict[str, Any]]:
-    """The annotations of a record: one per connected component, ordered as blocks write them."""
+    """Return the annotations of a record: one per connected component, ordered as blocks write them."""
     height, width = int(row["height"]), int(row["width"])
     entries = []
     for instance, mask in enumerate(masks):

@@ -30,5 +30,5 @@ class Ids:
 
 
 def annotation_id(image: int, label: str, number: int) -> int:
-    """The id of the `number`-th annotation with `label` on an image."""
+    """Return the id of the `number`-th annotation with `label` on an image."""
     return _digest("annotation", str(image), label, str(number)) or 1

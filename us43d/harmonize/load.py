@@ -59,7 +59,7 @@ class Samples(Sequence[LoadedSample]):
 
     @classmethod
     def of_build(cls, build: Path, split: str | None = None) -> "Samples":
-        """The samples of a build's folder."""
+        """Return the samples of a build's folder."""
         return cls(_of_build(build, split))
 
     def __len__(self) -> int:
@@ -153,7 +153,7 @@ class _CorpusSamples(Sequence[LoadedSample]):
 
 
 def _of_build(build: Path, split: str | None) -> list[LoadedSample]:
-    """The samples of a build, from its COCO shards."""
+    """Return the samples of a build, from its COCO shards."""
     samples: list[LoadedSample] = []
     for shard in Build(build).shards(split):
         content = shard.read()
@@ -209,7 +209,7 @@ def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None
 
 
 def load(name: str, split: str | None = None, *, home: str | Path | None = None, version: str | None = None) -> Samples:
-    """The samples of a source that was built, or of a corpus.
+    """Return the samples of a source that was built, or of a corpus.
 
     name: any spelling of a source, the release of a corpus, or the URL of one (s3://…/corpora/<release>), whose images
     come through a local cache (`us43d.harmonize.remote`). split: train, val, test or excluded; all if None. version:

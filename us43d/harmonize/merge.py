@@ -141,7 +141,7 @@ def excluded_by(builds: Mapping[str, Path], home: Path) -> dict[str, int]:
 def _across(
     builds: Mapping[str, Build], names: Mapping[str, str], home: Path, rules: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> tuple[dict[str, frozenset[str]], dict[str, Any]]:
-    """(slug → keys to exclude; what corpus.json says of groups that lie in several sources)."""
+    """Return (slug → keys to exclude; what corpus.json says of groups that lie in several sources)."""
     rows = {slug: build.columns(_COLUMNS) for slug, build in builds.items()}
     overlap = duplicate_links.across(rows, duplicate_links.read(home), rules)
     excluded = {slug: frozenset(keys) for slug, keys in overlap.excluded.items()}
@@ -171,7 +171,7 @@ def _across(
 
 
 def _matched(rules: Mapping[str, Sequence[Mapping[str, Any]]], one: str, other: str) -> bool:
-    """Whether it is known by name which groups of two sources are the same."""
+    """Return whether it is known by name which groups of two sources are the same."""
     pairs = ((one, other), (other, one))
     return any(known_duplicates.copied_from(a) == b for a, b in pairs) or any(
         rule["source"] == b and rule["group"] for a, b in pairs for rule in rules[a]

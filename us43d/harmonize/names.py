@@ -47,7 +47,7 @@ class Names:
     _pairs: set[tuple[str, str, str, str]] = field(default_factory=set)
 
     def lacks(self, sample: Sample) -> list[str]:
-        """The files of a sample that are missing, each in words."""
+        """Return the files of a sample that are missing, each in words."""
         paths = [path for path in paths_in(sample) if path in self.tree.missing]
         self._told.update(paths)
         return [self.tree.missing[path] for path in paths]
@@ -86,11 +86,11 @@ class Names:
                 self.missing += [f"{sample.key}: {what}" for what in self.lacks(sample)]
 
     def unread(self) -> dict[str, str]:
-        """File that belongs to no sample → why, "" where that is not known."""
+        """Return file that belongs to no sample → why, "" where that is not known."""
         return {key: self.cause(key) for key in self.tree.unread(self.recipe.ignore)}
 
     def fault(self, receipt: Mapping[str, Any]) -> Us43dError | None:
-        """One error for all that is missing and all that is too much; None if nothing is."""
+        """Return one error for all that is missing and all that is too much; None if nothing is."""
         unread, missing = self.unread(), [*self.missing, *self.absent()]
         if not missing and not unread:
             return None
@@ -115,7 +115,7 @@ def _more(lines: list[str]) -> str:
 
 
 def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
-    """A command that gets a person on whose raw tree is not what the recipe describes.
+    """Return a command that gets a person on whose raw tree is not what the recipe describes.
 
     ignore: superfluous files, which can be skipped by name.
     """
@@ -135,5 +135,5 @@ def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (
 
 
 def _literal(file: str) -> str:
-    """A name as a pattern that matches it alone."""
+    """Return a name as a pattern that matches it alone."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in file)

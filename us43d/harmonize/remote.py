@@ -30,12 +30,12 @@ _GRACE = 60.0
 
 
 def is_url(place: object) -> bool:
-    """Whether a place is a URL of fsspec rather than a path."""
+    """Return whether a place is a URL of fsspec rather than a path."""
     return "://" in str(place)
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """(fsspec file system, path on it) of a URL.
+    """Return (fsspec file system, path on it) of a URL.
 
     Raises:
         UsageError: If the protocol is unknown or its package is missing.
@@ -54,7 +54,7 @@ def _cache() -> Path:
 
 
 def _limit() -> int:
-    """Bytes of images the cache may hold. Raises UsageError if the variable is not a positive number."""
+    """Return bytes of images the cache may hold. Raises UsageError if the variable is not a positive number."""
     text = os.environ.get("US43D_CACHE_GB") or "20"
     try:
         size = float(text)
@@ -129,14 +129,14 @@ class Remote:
 
     @classmethod
     def of(cls, corpus: Path) -> "Remote | None":
-        """The remote home of a corpus folder; None for a corpus on this disk."""
+        """Return the remote home of a corpus folder; None for a corpus on this disk."""
         try:
             return cls(str(json.loads((corpus / MARKER).read_text("utf-8"))["home"]))
         except FileNotFoundError:
             return None
 
     def file(self, name: str) -> Path:
-        """A local copy of a file. name: relative to the home."""
+        """Return a local copy of a file. name: relative to the home."""
         path = self.folder / name
         with suppress(FileNotFoundError):
             os.utime(path)

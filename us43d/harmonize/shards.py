@@ -152,12 +152,12 @@ def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str, parts:
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
-    """The rows of a manifest. Raises CheckError if it cannot be read or has other columns."""
+    """Return the rows of a manifest. Raises CheckError if it cannot be read or has other columns."""
     return list(_table(path).to_pylist())
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a manifest, of these columns only. Raises CheckError as `read_manifest` does."""
+    """Return the rows of a manifest, of these columns only. Raises CheckError as `read_manifest` does."""
     return list(_table(path).select(columns).to_pylist())
 
 

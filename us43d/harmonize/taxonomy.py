@@ -32,7 +32,7 @@ class Taxonomy(NamedTuple):
 
 @cache
 def taxonomy() -> Taxonomy:
-    """The taxonomy this version of us43d carries."""
+    """Return the taxonomy this version of us43d carries."""
     text = resources.files("us43d.manifests").joinpath("taxonomy.json").read_text("utf-8")
     content = json.loads(text)
     categories = (
@@ -61,7 +61,7 @@ def category(name: str) -> Category:
 
 
 def mapping(recipe: Recipe) -> dict[str, int]:
-    """Source label → category id. Raises RecipeError for a structure the taxonomy lacks."""
+    """Return source label → category id. Raises RecipeError for a structure the taxonomy lacks."""
     ids = {category.name: category.id for category in taxonomy().categories}
     if unknown := sorted({to for to in recipe.labels.values() if to not in ids}):
         raise RecipeError(

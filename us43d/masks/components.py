@@ -23,12 +23,12 @@ class Piece(NamedTuple):
 
 
 def components(mask: NDArray[Any]) -> list[Piece]:
-    """The 8-connected components of a mask (h, w), ordered by their first pixel read column by column."""
+    """Return the 8-connected components of a mask (h, w), ordered by their first pixel read column by column."""
     return [piece for _, piece in sorted(_components(_flat(mask)))]
 
 
 def whole(mask: NDArray[Any]) -> Piece | None:
-    """All of a mask (h, w) as one piece; None if it is empty."""
+    """Return all of a mask (h, w) as one piece; None if it is empty."""
     flat = _flat(mask)
     x, y, width, height = cv2.boundingRect(flat)
     if width == 0:

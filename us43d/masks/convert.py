@@ -43,7 +43,7 @@ def equal(array: NDArray[Any], *values: float) -> NDArray[np.bool_]:
 
 
 def label_map(array: NDArray[Any], values: tuple[int, ...]) -> NDArray[Any]:
-    """The label map itself. Raises UnreadableFile if it holds a value that is neither 0 nor one of `values`."""
+    """Return the label map itself. Raises UnreadableFile if it holds a value that is neither 0 nor one of `values`."""
     if strange := [float(value) for value in np.unique(array) if value not in (0, *values)]:
         more = " …" if len(strange) > 5 else ""
         examples = ", ".join(f"{value:g}" for value in strange[:5])
@@ -80,7 +80,7 @@ def grey_frame(
 
 @lru_cache(maxsize=64)
 def _range(read: Callable[[Path, int], NDArray[Any]], path: Path, frames: int) -> tuple[float, float]:
-    """The lowest and highest value of a volume, of which one frame at a time is in memory."""
+    """Return the lowest and highest value of a volume, of which one frame at a time is in memory."""
     ends = [(float(plane.min()), float(plane.max())) for plane in (read(path, n) for n in range(frames))]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     if not all(math.isfinite(value) for end in ends for value in end):  # min and max pass over NaN
@@ -94,7 +94,10 @@ def turned(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def label_values(array: NDArray[Any], where: object) -> tuple[int, ...]:
-    """The values of a label map other than 0, sorted. Raises UnreadableFile, naming `where`, if they are not whole."""
+    """Return the values of a label map other than 0, sorted.
+
+    Raises UnreadableFile, naming `where`, if they are not whole.
+    """
     if not array.any():
         return ()
     values = np.unique(array[array != 0])
@@ -143,13 +146,13 @@ _CHROMA = 32
 
 
 def _is_grey(array: NDArray[np.uint8]) -> bool:
-    """Whether an image is white on black but for the noise of JPEG's colours."""
+    """Return whether an image is white on black but for the noise of JPEG's colours."""
     spread = array.max(axis=2) - array.min(axis=2)
     return int(spread.max(initial=0)) <= _CHROMA and int(array.max(initial=0)) >= _WHITE
 
 
 def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
-    """The mask in grey values or colours on black."""
+    """Return the mask in grey values or colours on black."""
     if array.ndim == 3:
         array = _brightness(array, path)
     top = float(array.max(initial=0))
@@ -174,7 +177,7 @@ def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
 
 
 def _is_label_map(array: NDArray[np.uint8]) -> bool:
-    """Whether grey between black and white is a class of its own: few values, and an area instead of an edge."""
+    """Return whether grey between black and white is a class of its own: few values, and an area instead of an edge."""
     if np.count_nonzero(np.bincount(array.ravel(), minlength=256)) > _CLASSES:
         return False
     middle = cv2.inRange(array, 64, 191)
@@ -188,7 +191,9 @@ def _few(values: NDArray[Any]) -> str:
 
 
 def _brightness(array: NDArray[Any], path: Path) -> NDArray[Any]:
-    """The lightest channel of each pixel, which a dark or pure colour has as well. Raises UnreadableFile where the
+    """Return the lightest channel of each pixel, which a dark or pure colour has as well.
+
+    Raises UnreadableFile where the
     foreground has several colours."""
     lightest = np.asarray(array.max(axis=2))
     top = float(lightest.max(initial=0))
@@ -199,7 +204,7 @@ def _brightness(array: NDArray[Any], path: Path) -> NDArray[Any]:
 
 
 def palette(data: bytes, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
-    """(indices (h, w), colours (n, 3)) of a PNG, BMP, GIF or TIFF with a palette; None for any other file."""
+    """Return (indices (h, w), colours (n, 3)) of a PNG, BMP, GIF or TIFF with a palette; None for any other file."""
     if tiff.is_tiff(data):
         return tiff.palette(data, path)
     png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25:26] == b"\3"
@@ -238,7 +243,7 @@ def _of_palette(indices: NDArray[Any], colours: NDArray[np.uint8], path: Path) -
 
 
 def _of_alpha(colours: NDArray[Any], alpha: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
-    """The mask of an image whose alpha varies: alpha itself where there is one colour, else both must agree."""
+    """Return the mask of an image whose alpha varies: alpha itself where there is one colour, else both must agree."""
     covered = _cut(alpha, path)
     if (colours == colours[:1, :1]).all():
         return covered
@@ -274,21 +279,21 @@ def colour_classes(array: NDArray[np.uint8], colours: tuple[tuple[int, int, int]
 
 
 def fill_holes(mask: NDArray[Any]) -> NDArray[np.bool_]:
-    """The mask with every background region that does not reach the border (4-connected) filled."""
+    """Return the mask with every background region that does not reach the border (4-connected) filled."""
     padded = cv2.copyMakeBorder((mask != 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(padded, None, (0, 0), 2, flags=4)
     return np.asarray(padded[1:-1, 1:-1] != 2)
 
 
 def largest(mask: NDArray[Any]) -> NDArray[np.bool_]:
-    """The largest 8-connected component of a mask, the first of equal ones; none of an empty mask."""
+    """Return the largest 8-connected component of a mask, the first of equal ones; none of an empty mask."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats((mask != 0).astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     return np.asarray(labels == 1 + int(areas.argmax())) if len(areas) else np.zeros(mask.shape, bool)
 
 
 def opened(mask: NDArray[Any], side: int) -> NDArray[np.bool_]:
-    """A mask eroded with a square of `side` pixels, its largest component dilated by the same square."""
+    """Return a mask eroded with a square of `side` pixels, its largest component dilated by the same square."""
     square = np.ones((side, side), np.uint8)
     core = largest(cv2.erode((mask != 0).astype(np.uint8), square))
     centre = ((side - 1) // 2, (side - 1) // 2)  # an even square is mirrored, or the mask would move by a pixel
@@ -318,7 +323,7 @@ def ellipse(outline: NDArray[Any]) -> Remarked:
 def fill_polygon(
     points: Sequence[tuple[float, float]], shape: tuple[int, int], rule: str = "touch"
 ) -> NDArray[np.bool_]:
-    """A filled polygon of (x, y) points on a canvas of `shape` (rows, columns); see `Polygon` for the rules.
+    """Return a filled polygon of (x, y) points on a canvas of `shape` (rows, columns); see `Polygon` for the rules.
 
     "inside" follows the even-odd rule on pixel centres at integer coordinates; the outline itself counts as inside.
     Raises UnreadableFile for a corner far outside any image, for which arithmetic would fail.
@@ -344,7 +349,7 @@ _CELLS = 1 << 22  # edges, or columns, times rows in memory at once
 
 
 def _rows_inside(xy: NDArray[np.float64], rows: NDArray[np.int64], columns: int) -> NDArray[np.bool_]:
-    """(len(rows), columns): the pixels of consecutive rows that lie in or on a closed polygon (n, 2)."""
+    """Return (len(rows), columns): the pixels of consecutive rows that lie in or on a closed polygon (n, 2)."""
     x0, y0 = xy.T
     x1, y1 = np.roll(xy, -1, axis=0).T
     steps = np.zeros((len(rows), columns + 1), np.int32)  # +1 where a run begins, −1 behind its end

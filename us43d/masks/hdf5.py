@@ -29,7 +29,7 @@ def _file(path: Path) -> Any:
 
 
 def _dataset(path: Path, name: str) -> Any:
-    """The dataset `name`, whose bytes lie in the file itself.
+    """Return the dataset `name`, whose bytes lie in the file itself.
 
     HDF5 can also take them from other files of the machine (external storage, external links, virtual datasets); a
     build that is passed on would carry those away.
@@ -54,12 +54,12 @@ def _dataset(path: Path, name: str) -> Any:
 
 
 def hdf5_shape(path: Path, name: str) -> tuple[int, ...]:
-    """The shape of a dataset."""
+    """Return the shape of a dataset."""
     return tuple(int(side) for side in _dataset(path, name).shape)
 
 
 def hdf5_text(path: Path, name: str) -> list[str]:
-    """A one-dimensional dataset of short texts, all of it."""
+    """Return a one-dimensional dataset of short texts, all of it."""
     dataset = _dataset(path, name)
     try:
         if dataset.dtype.kind != "S" or len(dataset.shape) != 1 or dataset.nbytes > MAX_BYTES:

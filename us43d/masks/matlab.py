@@ -81,7 +81,7 @@ class _Matlab:
         return data
 
     def _tag(self, place: _Place, offset: int) -> tuple[int, int, int, int]:
-        """(type, length, offset of the data, offset of the next element) of the element at `offset`.
+        """Return (type, length, offset of the data, offset of the next element) of the element at `offset`.
 
         Raises ValueError if it does not fit into `place`.
         """
@@ -149,7 +149,7 @@ class _Matlab:
                 self.places[f"{head.name}[{entry}].{field}"] = place._replace(offset=data, length=length)
 
     def content(self, name: str) -> tuple[_Head, int, bytes]:
-        """(head, type of the data, data) of a matrix of numbers or characters. Raises UnreadableFile."""
+        """Return (head, type of the data, data) of a matrix of numbers or characters. Raises UnreadableFile."""
         if (place := self.places.get(name)) is None:
             names = listed(sorted(key for key in self.places if "." not in key)) or "no variable"
             raise UnreadableFile(f"{self.path} has nothing called {name}; it has {names}.")
@@ -198,7 +198,7 @@ def mat_array(path: Path, name: str) -> NDArray[Any]:
 
 
 def mat_text(path: Path, name: str) -> str:
-    """A line of characters of a MATLAB file, named as in `mat_array`. Raises UnreadableFile."""
+    """Return a line of characters of a MATLAB file, named as in `mat_array`. Raises UnreadableFile."""
     head, kind, data = _matlab(path).content(name)
     if head.kind != _CHAR or kind not in _TEXTS:
         raise UnreadableFile(f"{path}: {name} is not text.")

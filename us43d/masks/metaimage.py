@@ -45,7 +45,7 @@ class _MetaImage(Stack):
 
 
 def _header(path: Path) -> tuple[dict[str, str], int]:
-    """(fields, where they end in bytes). Raises UnreadableFile."""
+    """Return (fields, where they end in bytes). Raises UnreadableFile."""
     try:
         with path.open("rb") as file:
             return _fields(file), file.tell()
@@ -64,7 +64,7 @@ def _fields(file: BinaryIO) -> dict[str, str]:
 
 
 def mha_pixels(path: Path) -> Path:
-    """The file with the pixels of a MetaImage: itself, or one beside it, whose name may differ in case.
+    """Return the file with the pixels of a MetaImage: itself, or one beside it, whose name may differ in case.
 
     Raises UnreadableFile if the header names anything else, or the file is missing.
     """
@@ -91,7 +91,7 @@ _mha = lru_cache(maxsize=4)(_MetaImage)
 
 @lru_cache(maxsize=4096)
 def mha_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """(shape, spacing) of a MetaImage from its header: axes x, y, z/time; spacing in mm."""
+    """Return (shape, spacing) of a MetaImage from its header: axes x, y, z/time; spacing in mm."""
     stack = _mha(path)
     return stack.size, stack.spacing
 

@@ -49,7 +49,7 @@ class _Nrrd(Stack):
 
 
 def _header(path: Path) -> tuple[dict[str, str], int]:
-    """(fields with their names in lower case, where the pixels begin in bytes). Raises UnreadableFile."""
+    """Return (fields with their names in lower case, where the pixels begin in bytes). Raises UnreadableFile."""
     head: dict[str, str] = {}
     try:
         with path.open("rb") as file:
@@ -72,7 +72,7 @@ _nrrd = lru_cache(maxsize=4)(_Nrrd)
 
 @lru_cache(maxsize=4096)
 def nrrd_size(path: Path) -> tuple[int, int, int]:
-    """(width, height, frames) of an NRRD volume, its axes in file order. Raises UnreadableFile."""
+    """Return (width, height, frames) of an NRRD volume, its axes in file order. Raises UnreadableFile."""
     stack = _nrrd(path)
     return stack.size[0], stack.size[1], stack.frames
 

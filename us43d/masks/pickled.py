@@ -107,7 +107,7 @@ def _find(module: str, name: str) -> Callable[..., Any]:
 
 @lru_cache(maxsize=2)
 def _content(path: Path) -> Any:
-    """The object of a .npy file that holds a single one."""
+    """Return the object of a .npy file that holds a single one."""
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise UnreadableFile(f"{path} has {size:,} bytes; a pickled array of more than {MAX_BYTES:,} is not read.")
@@ -130,7 +130,7 @@ def _content(path: Path) -> Any:
 
 
 def pickled_array(path: Path, *keys: str) -> NDArray[Any]:
-    """The array under `keys` in the dictionary that a .npy file holds as a pickle.
+    """Return the array under `keys` in the dictionary that a .npy file holds as a pickle.
 
     Raises UnreadableFile for a file that is cut, too large or of another kind, that lacks a key, or that names anything
     but arrays, dtypes, scalars and containers (which is then neither imported nor called).

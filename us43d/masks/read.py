@@ -59,7 +59,10 @@ class Header(NamedTuple):
 
 
 def header(data: bytes, path: Path) -> Header | None:
-    """The header of a PNG or JPEG, None for any other format. Raises UnreadableFile if it is cut or too large."""
+    """Return the header of a PNG or JPEG, None for any other format.
+
+    Raises UnreadableFile if it is cut or too large.
+    """
     head = None
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         head = _png_header(data, path)
@@ -185,7 +188,7 @@ def image(path: Path) -> NDArray[Any]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from a PNG's or JPEG's header, without decoding it."""
+    """Return (width, height) from a PNG's or JPEG's header, without decoding it."""
     head = header(content(path), path)
     if head is None:
         raise UnreadableFile(f"{path} is neither PNG nor JPEG.")
@@ -193,12 +196,12 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def rgb(path: Path) -> NDArray[np.uint8]:
-    """(h, w, 3) RGB uint8, whatever the file's mode."""
+    """Return (h, w, 3) RGB uint8, whatever the file's mode."""
     return np.ascontiguousarray(decode(content(path), path, cv2.IMREAD_COLOR)[:, :, ::-1]).astype(np.uint8)
 
 
 def grey(path: Path) -> NDArray[np.uint8]:
-    """(h, w) uint8. Colour is turned to luma; a 1-bit file gives 0 and 255."""
+    """Return (h, w) uint8. Colour is turned to luma; a 1-bit file gives 0 and 255."""
     data = content(path)
     array = _fast_png(data, header(data, path))
     single = array if array is None or array.ndim == 2 else common_channel(array)
@@ -206,7 +209,7 @@ def grey(path: Path) -> NDArray[np.uint8]:
 
 
 def common_channel(array: NDArray[Any]) -> NDArray[Any] | None:
-    """The channel (h, w) that all three of (h, w, 3) are equal to; None if they differ."""
+    """Return the channel (h, w) that all three of (h, w, 3) are equal to; None if they differ."""
     if array.dtype == np.uint8:  # far cheaper than comparing strided channels, strip by strip within the cache
         single = np.empty(array.shape[:2], np.uint8)
         for at in range(0, len(array), 64):
@@ -226,7 +229,7 @@ _NOT_NIFTI = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.er
 
 @lru_cache(maxsize=8)
 def _nifti(path: Path) -> Any:
-    """A NIfTI file kept open: frames asked for in order are read and inflated once."""
+    """Return a NIfTI file kept open: frames asked for in order are read and inflated once."""
     import nibabel
     from nibabel.wrapstruct import WrapStructError
 
@@ -250,7 +253,7 @@ def _nifti(path: Path) -> Any:
 
 @lru_cache(maxsize=4096)
 def _unpacked(path: Path, size: int, mtime_ns: int) -> int:
-    """The length of a file without its gzip compression, read to its end once so that its checksum counts.
+    """Return the length of a file without its gzip compression, read to its end once so that its checksum counts.
 
     Raises UnreadableFile if it is damaged, or above the limit for volumes.
     """
@@ -279,13 +282,13 @@ def _voxels(path: Path, *index: Any) -> NDArray[Any]:
 
 @lru_cache(maxsize=4096)
 def nifti_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """(shape, spacing) of a NIfTI file from its header: axes x, y, z/time; spacing in the header's unit (mm)."""
+    """Return (shape, spacing) of a NIfTI file from its header: axes x, y, z/time; spacing in the header's unit (mm)."""
     head = _nifti(path).header
     return tuple(int(n) for n in head.get_data_shape()), tuple(float(z) for z in head.get_zooms())
 
 
 def nifti_pair(image: Path, labels: Path) -> tuple[int, tuple[float, float] | None]:
-    """(frames, (x, y) spacing in mm or None) of a volume, once its label map is known to have the same shape.
+    """Return (frames, (x, y) spacing in mm or None) of a volume, once its label map is known to have the same shape.
 
     Raises MaskMismatch if it has another, UnreadableFile unless both have three axes.
     """
@@ -436,7 +439,7 @@ NOT_NPY = (
 
 
 def _npy(path: Path) -> NDArray[Any]:
-    """A NumPy file mapped into memory; pickled content is refused by NumPy itself."""
+    """Return a NumPy file mapped into memory; pickled content is refused by NumPy itself."""
     try:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except NOT_NPY as error:
@@ -447,7 +450,7 @@ def _npy(path: Path) -> NDArray[Any]:
 
 
 def npy_shape(path: Path) -> tuple[int, ...]:
-    """The shape of a NumPy file."""
+    """Return the shape of a NumPy file."""
     return _npy(path).shape
 
 

@@ -32,7 +32,7 @@ def counts(text: bytes) -> NDArray[np.int64]:
 
 
 def decode(text: bytes, height: int, width: int) -> NDArray[np.bool_]:
-    """The mask (height, width) of a compressed RLE. Raises ValueError if the runs do not fill it exactly."""
+    """Return the mask (height, width) of a compressed RLE. Raises ValueError if the runs do not fill it exactly."""
     runs = counts(text)
     if (runs < 0).any() or runs.sum() != height * width:
         raise ValueError(f"the runs hold {int(runs.sum())} pixels, not {height} × {width}")

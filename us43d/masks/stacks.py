@@ -59,7 +59,7 @@ class Stream:
             raise UnreadableFile(f"{self.path} is damaged: {error}.") from error
 
     def _inflate(self, length: int) -> bytes:
-        """The next `length` bytes, fewer where the file ends."""
+        """Return the next `length` bytes, fewer where the file ends."""
         blocks = []
         while length:
             packed = self.inflater.unconsumed_tail or self.file.read(1 << 16)

@@ -104,7 +104,7 @@ def read(form: Coco, raw: RawTree) -> Iterator[Sample]:
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether a JSON file has COCO's lists. Raises RawDataError for one that is not JSON."""
+    """Return whether a JSON file has COCO's lists. Raises RawDataError for one that is not JSON."""
     try:
         content = schema.read_json(path)
     except ValueError as error:
@@ -115,7 +115,7 @@ def _is_coco(path: Path) -> bool:
 
 
 def _images(tree: RawTree, file: str, images: list[schema.Image]) -> str:
-    """The folder of the tree in which the file names of a COCO file begin: the one that has most of them."""
+    """Return the folder of the tree in which the file names of a COCO file begin: the one that has most of them."""
     wanted = [_plain(image.file_name) for image in images[:_TRIED]]
     tops: dict[str, None] = {}
     for name in wanted[:5]:
@@ -236,7 +236,7 @@ def _picture(path: Path, frame: int | None) -> "Path | Lazy":
 
 
 def _stored(path: Path) -> bool:
-    """Whether the pixels of a file are read as they are stored: no orientation tag, palette or alpha channel."""
+    """Return whether the pixels of a file are read as they are stored: no orientation tag, palette or alpha channel."""
     try:
         with path.open("rb") as file:
             header = reading.header(file.read(_HEAD), path)
@@ -246,7 +246,7 @@ def _stored(path: Path) -> bool:
 
 
 def _frame(path: Path, number: int | None) -> NDArray[np.uint8] | Remarked:
-    """A frame of any file that `us43d.pictures` opens. Raises UnreadableFile."""
+    """Return a frame of any file that `us43d.pictures` opens. Raises UnreadableFile."""
     try:
         media = _media(path)
         if number is None and media.count != 1:

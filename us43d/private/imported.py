@@ -162,7 +162,7 @@ def _default(folder: Path) -> str:
 
 
 def _named(name: str, home: Home, force: bool) -> tuple[str, str]:
-    """(name, slug) of a new source. Raises UsageError if the name is invalid or taken."""
+    """Return (name, slug) of a new source. Raises UsageError if the name is invalid or taken."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not slug:
         raise UsageError(
@@ -276,7 +276,10 @@ def _grouping(reading: Reading, volumes: bool) -> tuple[GroupKind, str]:
 
 
 def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tuple[int, int, tuple[str, ...]]:
-    """(samples, groups, remarks) of a folder, by names alone. Raises UsageError where the pattern does not fit."""
+    """Return (samples, groups, remarks) of a folder, by names alone.
+
+    Raises UsageError where the pattern does not fit.
+    """
     groups, images = set[str](), 0
     without: list[str] = []
     dropped: Counter[str] = Counter()
@@ -308,7 +311,7 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
 
 
 def _same(home: Home, known: Record, made: Record, tree: RawTree, keys: Iterable[str]) -> bool:
-    """Whether the source that the home has is the one that would be made, in every option and file."""
+    """Return whether the source that the home has is the one that would be made, in every option and file."""
     facts = made.facts.model_copy(update={"access_checked": known.facts.access_checked})
     listing = store.listing(home, known.facts.name)
     return (
@@ -346,7 +349,7 @@ def _corpora(home: Home) -> list[Path]:
 
 
 def _holds(corpus: Path, slug: str) -> bool:
-    """Whether a corpus is made of a source. Raises UnreadableFile for one that cannot be read."""
+    """Return whether a corpus is made of a source. Raises UnreadableFile for one that cannot be read."""
     try:
         return any(source["slug"] == slug for source in json.loads(corpus.read_text("utf-8"))["sources"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -187,7 +187,7 @@ def _drawn(form: NnUnet, labels: Lazy) -> dict[str, Any]:
 
 
 def _label_map(array: NDArray[Any], path: Path) -> NDArray[Any]:
-    """A label map of one channel. Raises UnreadableFile for a coloured one."""
+    """Return a label map of one channel. Raises UnreadableFile for a coloured one."""
     if array.ndim == 3:
         single = masks.common_channel(array)
         if single is None:

@@ -68,7 +68,7 @@ class Record(_Strict):
 
 
 def every(home: Home) -> dict[str, Record]:
-    """Slug → record of all private sources of a home.
+    """Return slug → record of all private sources of a home.
 
     Raises:
         RecipeError: A record is damaged or was written by another version.
@@ -94,7 +94,7 @@ def _read(home: Home, slug: str) -> Record:
 
 
 def recipe(record: Record) -> Recipe:
-    """The recipe of a private source: its facts, and the reader of its form."""
+    """Return the recipe of a private source: its facts, and the reader of its form."""
     if isinstance(record.reading, Coco):
         from us43d.private import coco
 
@@ -114,7 +114,7 @@ def write(home: Home, record: Record) -> None:
 
 
 def group_of(pattern: str | None, path: str) -> str | None:
-    """The patient in a path: the first group of the pattern, or the whole match without groups; None if absent.
+    """Return the patient in a path: the first group of the pattern, or the whole match without groups; None if absent.
 
     Raises:
         UsageError: The pattern is not a regular expression.

@@ -107,7 +107,7 @@ def _kept(official: Split | None, source: str, profile: Profile) -> Assigned | N
 
 
 def _united(members: Sequence[Member], links: Links) -> dict[str, str]:
-    """Key → final group: the smallest name among the groups that duplicates merged."""
+    """Return key → final group: the smallest name among the groups that duplicates merged."""
     own = {member.key: member.group or member.key for member in members}
     groups, unions = set(own.values()), Unions[str]()
     by_hash: dict[str, list[str]] = defaultdict(list)
@@ -122,7 +122,9 @@ def _united(members: Sequence[Member], links: Links) -> dict[str, str]:
 
 
 def _cut(sizes: dict[str, int], shares: dict[Assigned, float], source: str) -> dict[str, Assigned]:
-    """Group → split. Test and validation take groups in turn while that brings their images nearer to their share.
+    """Return group → split.
+
+    Test and validation take groups in turn while that brings their images nearer to their share.
 
     A group too large for a part is passed over. A part that finds none small enough takes the smallest, as long as
     there are groups for the other parts; train has the rest.

@@ -52,13 +52,13 @@ def index() -> dict[str, Any]:
 
 
 def slugs() -> list[str]:
-    """The sources with a pinned split, sorted."""
+    """Return the sources with a pinned split, sorted."""
     return sorted(index()["sources"])
 
 
 @cache
 def rows(slug: str) -> tuple[Pinned, ...]:
-    """The pinned rows of a source, by key; empty where it has none. Raises SplitError if the file was edited."""
+    """Return the pinned rows of a source, by key; empty where it has none. Raises SplitError if the file was edited."""
     if slug not in index()["sources"]:
         return ()
     data = _read(f"{slug}.csv")
@@ -138,7 +138,7 @@ def reproduce() -> list[str]:
 
 
 def _assigned(known: Mapping[str, list[Member]]) -> dict[str, dict[Profile, Assignment]]:
-    """Slug → profile → splits. Copies of another source's images are where their originals are."""
+    """Return slug → profile → splits. Copies of another source's images are where their originals are."""
     done: dict[str, dict[Profile, Assignment]] = {}
     for slug in sorted(known, key=lambda slug: (known_duplicates.copied_from(slug) is not None, slug)):
         of = known_duplicates.copied_from(slug)

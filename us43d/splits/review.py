@@ -125,7 +125,7 @@ def log(home: Path) -> list[dict[str, Any]]:
 
 
 def _checked(entry: Any) -> dict[str, Any]:
-    """An entry with the fields it must have. Raises ValueError, KeyError, TypeError."""
+    """Return an entry with the fields it must have. Raises ValueError, KeyError, TypeError."""
     own = ("undo",) if "undo" in entry else ("replaces",) if "fix" in entry else ("kind", "verdict")
     texts = ["id", "when", "who", *own]
     if any(not isinstance(entry[name], str) for name in texts):
@@ -145,7 +145,7 @@ def _checked(entry: Any) -> dict[str, Any]:
 
 
 def _texts(record: Any) -> Any:
-    """The record, if all its fields are texts. Raises ValueError."""
+    """Return the record, if all its fields are texts. Raises ValueError."""
     if not all(isinstance(value, str) for value in record):
         raise ValueError(f"{', '.join(record._fields)} are texts")
     return record

@@ -47,7 +47,7 @@ _HOSTS: Mapping[RouteKind, Callable[[Route, Web], list[Remote]]] = {
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
-    """The files of a route. Raises FetchError, ManualFileError and LoginError."""
+    """Return the files of a route. Raises FetchError, ManualFileError and LoginError."""
     try:
         return _HOSTS[route.kind](route, web)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:

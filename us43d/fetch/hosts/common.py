@@ -21,7 +21,7 @@ def is_archive(name: str) -> bool:
 
 
 def by_facts(name: str, url: str, **known: object) -> Remote:
-    """A file that a host lists and no recipe names: an archive is unpacked where it lies, all else is placed.
+    """Return a file that a host lists and no recipe names: an archive is unpacked where it lies, all else is placed.
 
     Raises FetchError for a name that leads out of the folder, or that fetching keeps for itself.
     """
@@ -36,7 +36,7 @@ def by_facts(name: str, url: str, **known: object) -> Remote:
 
 
 def from_facts(file: RawFile, url: str | None = None) -> Remote:
-    """A file as the recipe describes it."""
+    """Return a file as the recipe describes it."""
     address = url or file.url
     if address is None:
         raise FetchError(f"No address is known for {file.name}.")
@@ -45,7 +45,7 @@ def from_facts(file: RawFile, url: str | None = None) -> Remote:
 
 
 def matched(route: Route, hosted: Iterable[Remote], where: str) -> list[Remote]:
-    """The files the route names, with what the host says of each; all the host has where it names none.
+    """Return the files the route names, with what the host says of each; all the host has where it names none.
 
     Raises FetchError for a file the host does not have, VerifyError where it has another version than the facts.
     """
@@ -79,7 +79,7 @@ def matched(route: Route, hosted: Iterable[Remote], where: str) -> list[Remote]:
 
 
 def steps(what: str, *acts: str, login: bool = False) -> ManualFileError:
-    """An error with numbered steps for a person."""
+    """Return an error with numbered steps for a person."""
     numbered = [f"  {n}. {act}" for n, act in enumerate(filter(None, acts), start=1)]
     kind = LoginError if login else ManualFileError
     return kind("\n".join([what, *numbered]), next="the same command, when that is done")

@@ -101,7 +101,7 @@ class _Links(HTMLParser):
 
 
 def _folder(id: str, path: str, web: Web, seen: set[str]) -> Iterator[Remote]:
-    """All files below a folder."""
+    """Yield all files below a folder."""
     if id in seen:
         return
     seen.add(id)

@@ -32,7 +32,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
 
 
 def _described(remote: Remote, web: Web) -> Remote:
-    """A single file with the size its server states; a zip made on the fly as it is."""
+    """Return a single file with the size its server states; a zip made on the fly as it is."""
     match = _FILE.fullmatch(remote.url)
     if match is None or remote.size is not None:
         return remote

@@ -49,7 +49,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
 
 
 def _behind(remote: Remote, web: Web) -> Remote:
-    """A single file, or what its pointer leads to."""
+    """Return a single file, or what its pointer leads to."""
     place = _RAW.fullmatch(remote.url)
     if place is None or (remote.size or 0) > _LONGEST_POINTER:
         return remote

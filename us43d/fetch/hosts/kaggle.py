@@ -90,7 +90,7 @@ def _remotes(route: Route, archive: str, whole: str, single: str, query: str, pa
 
 
 def credentials() -> Mapping[str, str]:
-    """The header that says who asks; none where Kaggle's client has not been set up."""
+    """Return the header that says who asks; none where Kaggle's client has not been set up."""
     folder = Path.home() / ".kaggle"
     token = os.environ.get("KAGGLE_API_TOKEN", "")
     if token and Path(token).is_file():
