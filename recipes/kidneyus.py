@@ -55,7 +55,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def tags(row: Row) -> dict[str, str | bool]:
-    """What the first sonographer said of the image."""
+    """Return the first sonographer's attributes of the image."""
     try:
         attributes = json.loads(row["file_attributes"])
         known = {name.lower(): str(attributes[name]) for name in ("Quality", "View") if attributes.get(name)}

@@ -32,7 +32,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def majority(*soft: Any) -> Any:
-    """Where the mean of soft masks is above half: more readers than not saw tumour there."""
+    """Return the pixels whose mean over soft masks is above half: most readers marked tumour."""
     if len({mask.shape for mask in soft}) > 1:
         raise MaskMismatch(f"Masks of one frame have several sizes: {sorted({mask.shape for mask in soft})}.")
     return masks.above(sum(mask.astype("float32") for mask in soft) / len(soft), 127)

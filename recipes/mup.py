@@ -26,7 +26,7 @@ def in_lit_lines(image: Path, frames: int, frame: int, mask: Any) -> Any:
 
 @lru_cache(maxsize=2)
 def _ever_lit(image: Path, frames: int) -> Any:
-    """Pixels that are not black in every slice."""
+    """Return the pixels that are not black in every slice."""
     lit = masks.nifti_frame(image, 0) != 0
     for frame in range(1, frames):
         lit |= masks.nifti_frame(image, frame) != 0

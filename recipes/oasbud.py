@@ -42,7 +42,7 @@ def _value(path: Path, name: str) -> str:
 
 
 def b_mode(path: Path, name: str) -> Any:
-    """B-mode image (rows, lines) uint8 of radio-frequency lines (samples, lines).
+    """Compute the B-mode image (rows, lines) uint8 of radio-frequency lines (samples, lines).
 
     The envelope is the magnitude of each line's analytic signal, averaged over 4 samples, in decibels below the image's
     highest value; −50 dB and less are 0, 0 dB is 255. Samples after the last full row are ignored.

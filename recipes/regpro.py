@@ -51,7 +51,7 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
 
 
 def _shape(path: Path) -> tuple[int, ...]:
-    """Of an image upright; a fourth axis of length 1 is tolerated."""
+    """Return the shape of an upright image; a fourth axis of length 1 is tolerated."""
     shape = masks.nifti_upright(path).array.shape
     if len(shape) not in (3, 4) or shape[3:] not in ((), (1,)):
         raise UnreadableFile(f"{path} has the shape {shape}, not that of a volume.")

@@ -76,7 +76,7 @@ def open_to_others(path: Path) -> None:
 
 
 def denied(path: Path) -> str:
-    """Which permission is missing for a path, in words; "" where none is found to be."""
+    """Return the missing permission for a path, in words; "" if none is missing."""
     for folder in reversed(path.parents):
         if folder.is_dir() and not _may(folder, os.X_OK):
             return f"the folder {folder} may not be entered"

@@ -292,7 +292,7 @@ class Lazy:
 
 
 def lazy(func: Callable[..., Any], *args: Any) -> Lazy:
-    """`lazy(masks.equal, lazy(masks.labels, path), 2)`: read later, only where it is needed."""
+    """Defer a call: `lazy(masks.equal, lazy(masks.labels, path), 2)`: read later, only where it is needed."""
     return Lazy(func, args)
 
 

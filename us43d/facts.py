@@ -89,7 +89,7 @@ def _cached() -> dict[str, str]:
 
 
 def _fingerprint() -> list[list[str | int]]:
-    """Name, time of the last change in ns, and size of every file of the folder, and of this module."""
+    """Return name, modification time in ns and size of every file of the folder, and of this module."""
     with os.scandir(folder()) as entries:
         files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
     files.append(("", Path(__file__).stat()))
@@ -150,7 +150,7 @@ def _iso(value: object) -> str:
 
 
 def _place(path: tuple[int | str, ...]) -> str:
-    """Where a fault is, in the terms of TOML: ("routes", 1, "files", 0, "md5") is `[[routes]] 2, files 1, md5`."""
+    """Return the place of a fault as in TOML: ("routes", 1, "files", 0, "md5") is `[[routes]] 2, files 1, md5`."""
     if len(path) < 2:
         return str(path[0]) if path else "whole file"
     table, *rest = path

@@ -200,7 +200,7 @@ class RawTree:
         return self._files[real]
 
     def glob(self, pattern: str) -> list[str]:
-        """Keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case.
+        """Return the keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case.
 
         Where the pattern has letters, the keys have its case, so that a file saved as .PNG has the key of the published
         .png.
@@ -251,7 +251,7 @@ class RawTree:
         return text
 
     def json(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> Any:
-        """What a JSON file holds. Raises UnreadableFile if it is damaged, or nested without end."""
+        """Return the content of a JSON file. Raises UnreadableFile if it is damaged, or nested without end."""
         try:
             return json.loads(self.text(key, encodings))
         except (ValueError, RecursionError) as error:
@@ -314,7 +314,7 @@ class RawTree:
         return rawtable.sheet(self.read(key), f"{self.prefix}{key} in {self.root}", columns)
 
     def unread(self, ignore: Mapping[str, str]) -> list[str]:
-        """Files that were neither used nor match a pattern of `ignore` or ALWAYS_IGNORED."""
+        """Return the files that were not used and match no pattern of `ignore` or ALWAYS_IGNORED."""
         patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in (*ALWAYS_IGNORED, *ignore)]
         whole = map(self.name, self._files.values())
         return [key for key in whole if key not in self._used and not any(p.match(key.lower()) for p in patterns)]

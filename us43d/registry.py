@@ -24,7 +24,7 @@ __all__ = ["find", "look_up", "recipe", "recipes", "slugs", "sources", "specimen
 
 @cache
 def slugs() -> tuple[str, ...]:
-    """Module names of all recipes, sorted; nothing is imported but the empty package."""
+    """Return the module names of all recipes, sorted; only the empty package is imported."""
     package = importlib.import_module("us43d.recipes")
     return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg))
 

@@ -95,7 +95,7 @@ def _described(figure: Figure) -> str:
 
 
 def legend(names: Iterable[str] = ("truth", "found", "prompt")) -> str:
-    """What the outlines' colours mean."""
+    """Return a legend of the outlines' colours."""
     keys = (f'<span class="key" style="background:rgb{COLOURS[name]}"></span>{name}' for name in names)
     return f"<p>{''.join(keys)}</p>"
 
@@ -286,7 +286,7 @@ def _finite(x: Sequence[float], y: Sequence[float]) -> tuple[Any, Any]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to seven round numbers that cover low … high."""
+    """Return four to seven round numbers that cover low … high."""
     span = high - low if high > low else abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(m for m in (1, 2, 2.5, 5, 10) if span / (m * step) <= 6)
@@ -310,7 +310,7 @@ def _key(names: Sequence[str], colours: Sequence[str] = _LINES) -> str:
 
 
 def bars(rows: Sequence[tuple[str, Sequence[float]]], x: str, names: Sequence[str] = ()) -> str:
-    """Horizontal bars as SVG, each stacked of the values of one row. x: what they count. names: of the parts."""
+    """Plot horizontal bars as SVG, stacked of the values of a row. x: label of the axis. names: of the values."""
     if not rows:
         return '<p class="soft">nothing to draw yet</p>'
     left, right, width, step, top = 190, 80, 760, 20, 8

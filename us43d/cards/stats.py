@@ -27,7 +27,7 @@ class Holding:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def data(self) -> dict[str, Any]:
-        """Counts and quantiles, in the words of JSON."""
+        """Return counts and quantiles as JSON."""
         content: dict[str, Any] = {
             "images": len(self.images), "groups": len(self.groups), "annotations": len(self.areas),
             "area_share": _quantiles(self.areas),
@@ -72,7 +72,7 @@ class Stats:
         }  # fmt: skip
 
     def data(self) -> dict[str, Any]:
-        """Everything as JSON."""
+        """Return all statistics as JSON."""
         sources = {
             name: {
                 "version": self.versions[name], "organ": self.organ_of[name], **holding.data(),
@@ -205,7 +205,7 @@ def _ranked(holdings: dict[str, Holding], *, annotations: bool = False) -> list[
 
 
 def _shares(stats: Stats) -> list[tuple[str, list[float]]]:
-    """Quantiles by structure, the smallest median first."""
+    """Return quantiles by structure, the smallest median first."""
     rows = [(name, [*(_quantiles(holding.areas) or {}).values()]) for name, holding in stats.structures.items()]
     return sorted((row for row in rows if row[1]), key=lambda row: row[1][2])
 

@@ -23,7 +23,7 @@ class Taken(NamedTuple):
 
 
 def look(home: Home, recipe: Recipe) -> Iterator[Taken]:
-    """What there is of a source. Archives count as such only once they are unpacked."""
+    """List the files of a source. Archives count as such only after they were unpacked."""
     folder, raw = home.downloads(recipe.name), home.raw(recipe.name)
     try:
         entries = store.receipt(home, recipe.name)["files"]
@@ -45,7 +45,7 @@ def look(home: Home, recipe: Recipe) -> Iterator[Taken]:
 
 
 def _leftovers(home: Home, name: str) -> Iterator[Path]:
-    """Parts and temporary folders whose process has ended."""
+    """Return partial files and temporary folders whose process has ended."""
     for folder, prefix in ((home.downloads(name) / store.PARTS, ""), (home.raw(name).parent, f".{name}.")):
         if folder.is_dir():
             yield from (path for path in sorted(folder.glob(f"{prefix}*")) if owner.ended(path.name) is not False)

@@ -109,7 +109,7 @@ def download(
 
 
 def _trust(remote: Remote, digests: dict[str, str], known: str | None) -> str:
-    """How far the file is to be trusted. Raises VerifyError."""
+    """Return the trust in a file. Raises VerifyError."""
     verify.check_digests(remote.name, digests, md5=remote.md5, sha256=remote.sha256)
     if remote.generated:
         return "content"
@@ -284,7 +284,7 @@ def _update(digest: "hashlib._Hash", blocks: list[bytes]) -> None:
 
 
 def _stem(remote: Remote) -> str:
-    """Names may be long, or have folders; the note says which file it is."""
+    """Return the stem of the partial file; names may be long or have folders, and the note has the name."""
     return hashlib.sha256(remote.name.encode()).hexdigest()[:16]
 
 

@@ -90,7 +90,7 @@ def here(home: Home, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def plan(recipe: Recipe, home: Home) -> Plan:
-    """What `fetch` would do first; asks no host."""
+    """Return what `fetch` would do first, without network access."""
     route = next(iter(recipe.ways), None)
     download = recipe.download
     return Plan(
@@ -320,7 +320,7 @@ class _Work:
         return remotes
 
     def _download(self, todo: Sequence[Remote], progress: Progress) -> None:
-        """Several files at once. The first failure ends the others after their present block."""
+        """Download several files at once. The first failure ends the others after their current block."""
         lock = threading.Lock()
         done, unsized = 0, sum(remote.size is None for remote in todo)
         total = sum(remote.size or 0 for remote in todo)
@@ -469,7 +469,7 @@ class _Work:
         return summary + (self._compared(before) if before else "")
 
     def _digests_of(self, files: Sequence[tuple[str, Path]]) -> str:
-        """What the published digests of single files say of a tree."""
+        """Compare a tree with the published digests of single files."""
         paths = {folded(key): path for key, path in files}
         known = {
             folded(f"{file.into}/{file.name}".strip("/")): file
@@ -497,11 +497,11 @@ class _Work:
         self.record.save()
 
     def _changes(self, before: Mapping[str, str], remotes: Sequence[Remote]) -> str:
-        """What a file made on the fly holds now that it did not hold at the first download."""
+        """Return the changes of files generated on the fly since the first download."""
         return self._compared(before) if before and any(remote.generated for remote in remotes) else ""
 
     def _compared(self, before: Mapping[str, str]) -> str:
-        """How the raw tree differs from the one before it, file by file."""
+        """Return how the raw tree differs from the previous one, file by file."""
         after = store.listing(self.home, self.recipe.name)
         missing, extra = set(before) - set(after), set(after) - set(before)
         changed = [path for path in set(before) & set(after) if before[path] != after[path]]
@@ -562,7 +562,7 @@ def _plain(remote: Remote) -> dict[str, Any]:
 
 
 def _trust(entries: Mapping[str, Mapping[str, Any]], remotes: Sequence[Remote]) -> str:
-    """How far the files are trusted, in words; the weakest of them decides."""
+    """Return the trust in the files, in words; the least trusted file decides."""
     words = {
         "first use": "digest recorded at this first use",
         "content": "made on the fly, content recorded file by file",

@@ -122,7 +122,7 @@ def _rar_member(member: Any, source: IO[bytes], sink: Sink) -> None:
 
 @contextmanager
 def _piped(archive: Any, files: Sequence[Path], sink: Sink) -> Iterator[IO[bytes]]:
-    """The bytes of all files of the archive, one after the other, from a program's stdout."""
+    """Open the bytes of all files of the archive, one after the other, from a program's stdout."""
     program = next(filter(None, map(shutil.which, _TO_STDOUT)), None)
     if program is None:
         raise sink.refuse("it is a compressed RAR, which needs a program of its own", next=_PROGRAM)

@@ -108,7 +108,7 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Regular files at or below a path. Raises RawDataError for a pipe, socket or device."""
+    """Return the regular files at or below a path. Raises RawDataError for a pipe, socket or device."""
     if not path.is_dir():
         if not path.is_file():
             raise RawDataError(f"{path} is neither a file nor a folder (a pipe, socket or device).")
@@ -172,7 +172,7 @@ def _route(route: Route, files: list[Path], damaged: list[VerifyError]) -> Given
 
 
 def _doubt(wanted: RawFile, path: Path, digest: dict[str, str]) -> str:
-    """In what a file of the right name differs from the published one; "" if in nothing that is known."""
+    """Return how a file of the right name differs from the published one; "" without a known difference."""
     if wanted.size is not None and path.stat().st_size != wanted.size:
         return f"{path.name} has {path.stat().st_size:,} bytes, the published file {wanted.size:,}"
     try:
@@ -208,7 +208,7 @@ def _kind(name: str) -> tuple[str, str]:
 
 
 def _signature(recipe: Recipe) -> set[tuple[str, str]]:
-    """Folders and endings of the published tree, as the specimen has them; empty without a specimen."""
+    """Return folders and endings of the published tree, as the specimen has them; empty without a specimen."""
     import tempfile
 
     import numpy as np
@@ -254,7 +254,7 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
 
 
 def _tops(tree: RawTree) -> Iterator[str]:
-    """Folders that may be the top, the outer ones first, each as a prefix of keys."""
+    """Yield folders that may be the top, the outer ones first, each as a prefix of keys."""
     prefixes = {""}
     for key in tree:
         steps = key.split("/")[:-1]

@@ -165,7 +165,7 @@ class Web:
         headers: Mapping[str, str] | None = None,
         start: int = 0,
     ) -> Iterator[requests.Response]:
-        """A streamed GET, answered with success; uncompressed where the host heeds that.
+        """Open a streamed GET with a successful status; uncompressed if the host supports that.
 
         start: first byte to ask for. The status may then be 206, 200 (the whole file) or 416 (nothing after `start`).
         Raises HttpError for a refusal, or when `attempts` and `patience` are used up.
@@ -178,7 +178,7 @@ class Web:
 
     @contextmanager
     def head(self, url: str) -> Iterator[requests.Response]:
-        """What a host says of an address without its bytes. Raises HttpError for a refusal."""
+        """Request the headers of an address. Raises HttpError for a refusal."""
         with self._opened("HEAD", url, None, {"Accept-Encoding": "identity"}, None) as answer:
             yield answer
 
@@ -193,7 +193,7 @@ class Web:
     def _opened(
         self, method: str, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str], body: Any
     ) -> Iterator[requests.Response]:
-        """The answer to a request, after redirects and retries; closed at the end."""
+        """Open the response to a request, after redirects and retries; closed at the end."""
         waited = 0.0
         for attempt in range(1, self.attempts + 1):
             with ExitStack() as stack:
@@ -317,7 +317,7 @@ def _address(url: str, location: str) -> str:
 
 
 def _words(answer: requests.Response) -> str:
-    """What a host says beside the status, fit to be printed."""
+    """Return the host's explanation of a status, escaped."""
     return escaped(answer.reason or "")[:100]
 
 
@@ -329,7 +329,7 @@ def _as_text(data: bytes, encoding: str | None) -> str:
 
 
 def _agent() -> str:
-    """us43d/<version>, with the project's address where the package names one."""
+    """Return us43d/<version>, with the project's address if the package has one."""
     try:
         urls = metadata.metadata("us43d").get_all("Project-URL") or []
     except metadata.PackageNotFoundError:
@@ -370,7 +370,7 @@ def _decoded(url: str, text: str) -> Any:
 
 
 def _asked_to_wait(answer: requests.Response) -> float | None:
-    """Seconds a host asks to be left alone; counted from its own clock, as ours may be wrong."""
+    """Return the seconds a host asks to wait, by the host's clock, as the local one may be wrong."""
     headers = answer.headers
     value = headers.get("Retry-After")
     if value is None and answer.status_code == 429:
@@ -386,7 +386,7 @@ def _asked_to_wait(answer: requests.Response) -> float | None:
 
 
 def _moment(date: str | None) -> float | None:
-    """Seconds since 1970 of a date in the form of HTTP."""
+    """Return the seconds since 1970 of an HTTP date."""
     try:
         return email.utils.parsedate_to_datetime(date).timestamp() if date else None
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
@@ -398,7 +398,7 @@ def _span(seconds: float) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong on the way, in a few words."""
+    """Return the reason of a failed request, in a few words."""
     text = str(error)
     for pattern, words in (
         ("NameResolution|getaddrinfo|Name or service", "the host's name is not known; is there a network?"),

@@ -18,7 +18,7 @@ _WORDS = {True: "allowed", False: "not allowed", None: "unknown"}
 
 
 def licence_text(recipe: Recipe) -> str:
-    """What a person accepts: the licence of a source, what it allows, and where that was read."""
+    """Return the text a person accepts: the licence of a source, its permitted uses, and the evidence."""
     terms = recipe.licence.terms
     lines = [
         f"{recipe.name}: {terms.title} ({terms.id})",
@@ -53,7 +53,7 @@ def _read(home: Home) -> dict[str, list[dict[str, Any]]]:
 
 
 def accepted(home: Home, recipe: Recipe) -> dict[str, Any] | None:
-    """What the ledger holds for the text as it is today; None if that was never accepted."""
+    """Return the ledger's entry for the current text; None if that was never accepted."""
     digest = _digest(recipe)
     return next((entry for entry in _read(home).get(recipe.name, []) if entry["sha256"] == digest), None)
 

@@ -126,7 +126,7 @@ def _asked(route: Route | None, link: Link, web: Web) -> Link:
 
 
 def _address(link: Link, web: Web, size: int | None) -> Link:
-    """HEAD; where the host does not take that, or does not tell the size, the first kilobyte."""
+    """Request HEAD; if the host refuses it or does not tell the size, the first kilobyte."""
     try:
         with web.head(link.url) as answer:
             status, length, kind = answer.status_code, _length(answer.headers), answer.headers.get("Content-Type", "")

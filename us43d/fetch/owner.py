@@ -24,7 +24,7 @@ _claimed: set[str] = set()
 
 @cache
 def _machine() -> str:
-    """This machine since it was started, and the name space of its process numbers (containers have their own)."""
+    """Return an id of this machine since its start and of its process name space (containers have their own)."""
     parts = [socket.gethostname()]
     for path, read in (("/proc/sys/kernel/random/boot_id", Path.read_text), ("/proc/self/ns/pid", os.readlink)):
         try:
@@ -35,7 +35,7 @@ def _machine() -> str:
 
 
 def _start(pid: int) -> int:
-    """When a process was started, in the kernel's ticks; 0 where the system does not say, -1 if it is dead already."""
+    """Return the start of a process, in the kernel's ticks; 0 if unknown, -1 if the process has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return -1 if fields[0] == "Z" else int(fields[19])
@@ -57,7 +57,7 @@ def _lives(pid: int, start: int) -> bool:
 
 @contextmanager
 def claim() -> Iterator[str]:
-    """A token for the names of temporary files, in use until the end of the block."""
+    """Claim a token for the names of temporary files, until the end of the block."""
     token = f"{_machine()}-{os.getpid()}-{_start(os.getpid())}-{secrets.token_hex(3)}"
     _claimed.add(token)
     try:

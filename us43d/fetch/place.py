@@ -94,22 +94,22 @@ class Tree:
         self._archives = 0
 
     def sink(self, archive: str, base: str = "") -> "Sink":
-        """Where one archive is unpacked to: the folder `base` of the tree."""
+        """Return the sink of one archive: the folder `base` of the tree."""
         self._archives += 1
         return Sink(self, archive, base, self._archives)
 
     def advance(self, count: int) -> None:
-        """So many more bytes of the archives were gone through."""
+        """Count bytes of the archives that were read."""
         self.gone = min(self.gone + count, self.packed)
         if self.progress is not None:
             self.progress(self.gone, self.packed)
 
     def expect(self, count: int) -> None:
-        """So many more bytes of archives are to be gone through: an inner one was found."""
+        """Count bytes of an inner archive that will be read."""
         self.packed += count
 
     def forget(self, name: str) -> None:
-        """`name` was moved away."""
+        """Forget `name`, which was moved."""
         self._names.pop(_folded(name), None)
 
     def claim(self, name: str, kind: Kind, by: int) -> bool:
@@ -162,7 +162,7 @@ class Sink:
         return damaged(self.archive, reason, member)
 
     def remark(self, what: str) -> None:
-        """Note what a person should know of an archive that is read all the same."""
+        """Add a remark on an archive that is read nevertheless."""
         self._tree.remarks.append(f"{self.archive}: {what}")
 
     def too_many(self, count: int) -> ArchiveError:
@@ -174,7 +174,7 @@ class Sink:
             raise self.refuse(f"it has more than the {self.limits.members:,} members that are unpacked")
 
     def spend(self, count: int, member: str | None = None) -> None:
-        """So many more bytes were, or would be, unpacked."""
+        """Count bytes that were, or would be, unpacked."""
         self._tree.written += count
         if self._tree.written > self._tree.budget:
             raise self.refuse(
@@ -220,7 +220,7 @@ class Sink:
 
     @contextmanager
     def file(self, member: str, size: int | None) -> Iterator[Callable[[bytes | bytearray], object]]:
-        """Yields the function that writes the file's bytes. size: expected bytes, None if unknown."""
+        """Open a file; yields the function that writes its bytes. size: expected bytes, None if unknown."""
         self._counted()
         name = self._path(member)
         if not name:
@@ -251,7 +251,7 @@ class Sink:
                 raise self.refuse("it differs from the file of that name from another archive", member)
 
     def link(self, member: str, target: str) -> None:
-        """A symbolic link, made when the archive is through."""
+        """Note a symbolic link, which is made at the end of the archive."""
         self._counted()
         name = self._path(member)
         lexical = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
@@ -263,7 +263,7 @@ class Sink:
         self._links.append((member, name, target))
 
     def hard_link(self, member: str, target: str) -> None:
-        """A second name of a file the archive held before."""
+        """Add a second name of a file that precedes it in the archive."""
         self._counted()
         name, to = self._path(member), self._path(target)
         if not name or not self._tree.is_file(to, self._number):

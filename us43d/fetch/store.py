@@ -176,7 +176,7 @@ def _line(path: str, digest: str) -> str:
 
 @contextmanager
 def making_raw(home: Home, name: str) -> Iterator[Path]:
-    """A new folder beside raw/<Name>; gone afterwards unless `finish_raw` has renamed it."""
+    """Make a folder beside raw/<Name>; it is removed at the end unless `finish_raw` has renamed it."""
     final = home.raw(name)
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep(final.parent, f".{name}.")

@@ -68,7 +68,7 @@ def check_type(path: Path, name: str, size: int | None = None) -> None:
 
 
 def digests(path: Path, *, md5: bool = False, progress: Progress | None = None) -> dict[str, str]:
-    """sha256 of a file, and md5 if asked for. Raises UnreadableFile."""
+    """Compute the sha256 of a file, and md5 on request. Raises UnreadableFile."""
     hashes = {"sha256": hashlib.sha256()} | ({"md5": hashlib.md5(usedforsecurity=False)} if md5 else {})
     try:
         size = path.stat().st_size

@@ -58,7 +58,7 @@ class _Entry(NamedTuple):
 
 
 def disks_before(path: Path) -> int | None:
-    """How many disks come before this one, where it is the last of a zip; None where it is not the end of a zip."""
+    """Return the number of disks before this one, if it is the last of a zip; None if it is not the end of a zip."""
     with opened([path]) as file:
         end = _find_end(file, path.stat().st_size)
     return None if end is None else end.disk

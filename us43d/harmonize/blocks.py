@@ -136,7 +136,7 @@ def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options
 
 
 def _declared(sample: Sample) -> int:
-    """How many masks a sample names, unread."""
+    """Return the number of masks of a sample, without reading them."""
     groups = (*sample.masks.values(), *sample.instances.values())
     return sum(len(group) if isinstance(group, list | tuple) else 1 for group in groups)
 

@@ -346,7 +346,7 @@ def _nothing(recipe: Recipe, tree: RawTree) -> RawDataError:
 
 
 def _runner(jobs: int) -> Work:
-    """Blocks in this process, or in `jobs` workers where there are several of both."""
+    """Return the function that runs blocks: in this process, or in `jobs` workers for several blocks."""
 
     def work(todo: Iterator[blocks.Block], note: Note) -> None:
         first = list(islice(todo, 2))
@@ -360,7 +360,7 @@ def _runner(jobs: int) -> Work:
 
 
 def _begin_worker() -> None:
-    """In a worker: keep freed memory, and end when the process that started it has, even if that was killed.
+    """Set up a worker: keep freed memory, and exit with the parent process, even if that was killed.
 
     Pictures come and go by the megabyte; taking their pages from the system again each time is a fifth of the work.
     """
@@ -378,7 +378,7 @@ def _begin_worker() -> None:
 
 
 def _pool(todo: Iterator[blocks.Block], jobs: int, note: Note) -> None:
-    """Blocks in worker processes, at most two waiting for each, so that a long stream stays short in memory."""
+    """Run blocks in worker processes, at most two waiting for each, so that few are in memory."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([blocks.__name__])  # imported once; workers are forked from there
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker) as pool:
@@ -423,7 +423,7 @@ def _finish(
     names: Names,
     corrected: corrections.Applied,
 ) -> dict[str, Any]:
-    """Groups, splits, shards, manifest and dataset.json from the records of all blocks."""
+    """Write groups, splits, shards, manifest and dataset.json from the records of all blocks."""
     members, index = [], []
     counts = _Counts()
     for place, row in enumerate(_records(staging, count)):
@@ -544,7 +544,7 @@ def _write(
     assignment: assign.Assignment,
     info: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
-    """COCO shards and manifest; returns per split images, groups and annotations, and the digest of the rows."""
+    """Write COCO shards and manifest; return per split images, groups and annotations, and the digest of the rows."""
     shutil.rmtree(output / "annotations", ignore_errors=True)
     sizes = Counter(assignment.split.values())
     table: dict[str, dict[str, int]] = {}
@@ -612,7 +612,7 @@ class _Counts:
         }
 
     def problems(self, recipe: Recipe) -> list[dict[str, Any]]:
-        """Where found and published counts differ."""
+        """Return the counts that differ from the published ones."""
         expect = recipe.expect
         pairs = [
             ("images", self.images, expect.images),

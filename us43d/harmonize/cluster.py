@@ -19,7 +19,7 @@ _AHEAD = 2
 
 
 def runner(executor: str, jobs: int) -> Callable[[Iterator[blocks.Block], Callable[[int, list[str]], None]], None]:
-    """What runs blocks on "dask://host:port", or for "dask://local" on a cluster of `jobs` processes of this machine.
+    """Return a runner of blocks on "dask://host:port", or on `jobs` local processes for "dask://local".
 
     Raises ConfigError for another address or without Dask, BuildError if the cluster cannot be reached or gives up.
     """

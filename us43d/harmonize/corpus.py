@@ -148,7 +148,7 @@ class Corpus:
         return range(int(row["first"]), int(row["first"]) + int(row["count"]))
 
     def rle(self, annotation: int) -> bytes:
-        """Compressed RLE of a row of `annotations`."""
+        """Return the compressed RLE of a row of `annotations`."""
         row = self.annotations[annotation]
         return self._rle[row["rle_at"] : row["rle_at"] + row["rle_len"]].tobytes()
 

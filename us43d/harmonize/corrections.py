@@ -28,7 +28,7 @@ REMARK = "masks corrected in review"
 
 
 def masks_digest(counts: Iterable[str]) -> str:
-    """Digest of an image's masks. counts: compressed run lengths, in any order."""
+    """Return the digest of an image's masks. counts: compressed run lengths, in any order."""
     return hashlib.sha256("\n".join(sorted(counts)).encode()).hexdigest()
 
 
@@ -90,7 +90,7 @@ class Corrections(NamedTuple):
 
 
 def folder(home: Path, slug: str) -> Path:
-    """Where the page keeps drafts of a source's masks, before they are confirmed."""
+    """Return the folder in which the page keeps drafts of a source's masks before they are confirmed."""
     return home / "review" / "masks" / slug
 
 

@@ -134,7 +134,7 @@ def _image(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> li
 
 
 def _annotations(one: Counter[tuple[str, str, str]], other: Counter[tuple[str, str, str]]) -> list[str]:
-    """Masks alone, labels alone, or their number."""
+    """Return how annotations differ: masks alone, labels alone, or their number."""
     if one == other:
         return []
     masks = [Counter(counts for _, _, counts in labels.elements()) for labels in (one, other)]

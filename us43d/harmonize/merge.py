@@ -104,12 +104,15 @@ def _dataset(build: Build) -> dict[str, Any]:
 
 
 def _aliases(slug: str) -> list[str]:
-    """Other names of a source; none for one that no recipe makes."""
+    """Return the other names of a source; none for a source without a recipe."""
     return list(facts(slug).names[2:]) if slug in registry.slugs() else []
 
 
 def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str, Any]:
-    """What the whole may be used for. Raises LicenceError where commercial use was asked for and is not allowed."""
+    """Return the permitted uses of the corpus.
+
+    Raises LicenceError if commercial use was requested and is not permitted.
+    """
     terms = {dataset["name"]: terms_of(dataset["licence"]) for dataset in datasets}
     if commercial:
         refuse_uncommercial(terms, "us43d corpus {} --commercial")
@@ -198,7 +201,7 @@ class _Tables:
         self._groups: dict[tuple[int, str], int] = {}
 
     def add(self, content: dict[str, Any], source: int, split: int, excluded: frozenset[str]) -> None:
-        """One COCO shard. Raises BuildError if its annotations are not in the order of its images."""
+        """Add one COCO shard. Raises BuildError if its annotations are not in the order of its images."""
         records, pieces = content["images"], content["annotations"]
         own = [entry["us43d"] for entry in records]
         images, annotations = np.zeros(len(records), IMAGE), np.zeros(len(pieces), ANNOTATION)

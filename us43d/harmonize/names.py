@@ -53,7 +53,7 @@ class Names:
         return [self.tree.missing[path] for path in paths]
 
     def absent(self) -> list[str]:
-        """Files that were asked for, are missing, and belong to no sample: an image that a table lists."""
+        """Return requested files that are missing and belong to no sample: an image that a table lists."""
         return [what for path, what in self.tree.missing.items() if path not in self._told]
 
     def note(self, sample: Sample) -> None:
@@ -68,7 +68,7 @@ class Names:
                     self._pairs.add((posixpath.dirname(other), name.removeprefix(stem), folder, ending))
 
     def cause(self, unread: str) -> str:
-        """Why a file belongs to no sample, where its name tells; else ""."""
+        """Return why a file belongs to no sample, if its name tells; else ""."""
         place, name = posixpath.dirname(unread), posixpath.basename(unread)
         for folder, ending, images, image_ending in sorted(self._pairs):
             if place == folder and name.endswith(ending) and ending:

@@ -20,7 +20,10 @@ def canonical(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def pixel_hash(array: NDArray[Any]) -> str:
-    """sha256 of "height,width,channels,bits" and the samples (16-bit ones little-endian) of a canonical image."""
+    """Return the sha256 of "height,width,channels,bits" and the samples of a canonical image.
+
+    16-bit samples are little-endian.
+    """
     channels = 1 if array.ndim == 2 else array.shape[2]
     head = f"{array.shape[0]},{array.shape[1]},{channels},{array.dtype.itemsize * 8}"
     digest = hashlib.sha256(head.encode())
@@ -29,7 +32,7 @@ def pixel_hash(array: NDArray[Any]) -> str:
 
 
 def perceptual_hash(array: NDArray[Any]) -> int:
-    """64 bits that survive re-encoding and resizing: signs of the 8 × 8 lowest frequencies (without the mean).
+    """Return 64 bits that survive re-encoding and resizing: signs of the 8 × 8 lowest frequencies (without the mean).
 
     The image is reduced to 32 × 32 grey by area averaging and transformed by a DCT; bit i, from the highest, says
     whether coefficient i of the block [0:8, 0:8], row by row, exceeds the median of all but the first (Zauner 2010).

@@ -27,7 +27,7 @@ MANIFEST = "manifest.parquet"
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces, UTF-8: the same bytes everywhere."""
+    """Encode as JSON with sorted keys, no spaces, UTF-8: the same bytes everywhere."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -75,7 +75,7 @@ def _annotations(row: dict[str, Any], recipe: Recipe, category: dict[str, int]) 
 
 
 def _diagnosis(recipe: Recipe, label: str, tags: Mapping[str, Any]) -> str | None:
-    """What a label says of the structure; "tag:NAME" is what the image's tag of that name says."""
+    """Return the diagnosis of a label; "tag:NAME" is the image's tag of that name."""
     text = recipe.diagnoses.get(label)
     if text is None or not text.startswith("tag:"):
         return text
@@ -177,7 +177,7 @@ def _table(path: Path) -> Any:
 
 
 def rows_digest(rows: Iterable[dict[str, Any]]) -> str:
-    """What `manifest` returned when it wrote these rows."""
+    """Return the digest that `manifest` returned when it wrote these rows."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(canonical_json(row))

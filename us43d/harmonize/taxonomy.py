@@ -26,7 +26,7 @@ class Taxonomy(NamedTuple):
     categories: tuple[Category, ...]
 
     def coco(self) -> list[dict[str, Any]]:
-        """COCO's `categories`, all of them, so that every shard and corpus has the same list."""
+        """Return COCO's `categories`, all of them, so that every shard and corpus has the same list."""
         return [{"id": c.id, "name": c.name, "supercategory": c.organ} for c in self.categories]
 
 

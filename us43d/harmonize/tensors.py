@@ -49,7 +49,10 @@ class TorchSamples(Dataset[dict[str, Any]]):
 
 
 def hugging_face(samples: "Samples") -> "datasets.Dataset":
-    """See `Samples.to_hf`. Images stay files; masks are PNG bytes, written to the cache of `datasets` one by one."""
+    """Make a Hugging Face dataset, as `Samples.to_hf` does.
+
+    Images stay files; masks are PNG bytes, written to the cache of `datasets` one by one.
+    """
     import datasets
 
     names = sorted(set(samples.structures.values()))

@@ -29,7 +29,7 @@ def above(array: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
 
 
 def between(array: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
-    """Pixels above `low` and not above `high`."""
+    """Return the pixels above `low` and not above `high`."""
     return np.asarray((array > low) & (array <= high))
 
 
@@ -38,7 +38,7 @@ def nonzero(array: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def equal(array: NDArray[Any], *values: float) -> NDArray[np.bool_]:
-    """Pixels of a label map that have one of `values`."""
+    """Return the pixels of a label map that have one of `values`."""
     return np.asarray(array == values[0] if len(values) == 1 else np.isin(array, values))
 
 
@@ -52,7 +52,7 @@ def label_map(array: NDArray[Any], values: tuple[int, ...]) -> NDArray[Any]:
 
 
 def eight_bit(array: NDArray[Any]) -> NDArray[np.uint8] | Remarked:
-    """Grey values of any type that lie in 0–255, as uint8; others are cut off there, with a remark."""
+    """Convert grey values of any type to uint8; values outside 0–255 are clipped, with a remark."""
     if array.dtype == np.uint8:
         return array
     whole = np.rint(np.clip(np.nan_to_num(array), 0, 255)).astype(np.uint8)
@@ -63,7 +63,7 @@ def eight_bit(array: NDArray[Any]) -> NDArray[np.uint8] | Remarked:
 def grey_frame(
     read: Callable[[Path, int], NDArray[Any]], path: Path, frame: int, frames: int
 ) -> NDArray[np.uint8] | Remarked:
-    """Frame `frame` of a volume of `frames`, as `read` (`nifti_frame`, `mha_frame`) gives it, in uint8.
+    """Return frame `frame` of a volume of `frames`, as `read` (`nifti_frame`, `mha_frame`) gives it, in uint8.
 
     Values of eight bits, or of any type within 0 and 255, stay; others are scaled from the range of the whole volume,
     with a remark. Raises UnreadableFile for values that are not finite.
@@ -89,7 +89,7 @@ def _range(read: Callable[[Path, int], NDArray[Any]], path: Path, frames: int) -
 
 
 def turned(array: NDArray[Any]) -> NDArray[Any]:
-    """Turned by 180 degrees."""
+    """Rotate by 180 degrees."""
     return np.ascontiguousarray(array[::-1, ::-1])
 
 

@@ -72,7 +72,7 @@ def hdf5_text(path: Path, name: str) -> list[str]:
 
 
 def hdf5_row(path: Path, name: str, index: int) -> NDArray[Any]:
-    """Element `index` of the first axis of a dataset; only that part is read."""
+    """Read element `index` of the first axis of a dataset; only that part is read."""
     dataset = _dataset(path, name)
     try:
         if not 0 <= index < len(dataset):

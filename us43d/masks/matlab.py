@@ -111,7 +111,7 @@ class _Matlab:
             at = after
 
     def head(self, place: _Place) -> _Head:
-        """Class, shape and name of the matrix at `place`. Raises ValueError if they are not readable."""
+        """Return class, shape and name of the matrix at `place`. Raises ValueError if they are not readable."""
         _, length, data, at = self._tag(place, place.offset)
         if length != 8:
             raise ValueError("a matrix has no flags")
@@ -128,7 +128,7 @@ class _Matlab:
         return _Head(flags & 0xFF, flags & ~0xFF, shape, self._bytes(place, data, length).decode("latin-1"), at)
 
     def _walk(self, place: _Place) -> None:
-        """Note where a variable stands, and the fields of a struct array, which are not entered further."""
+        """Note the place of a variable, and the fields of a struct array, which are not entered further."""
         head = self.head(place)
         self.places[head.name] = place
         if head.kind != _STRUCT:
@@ -175,7 +175,7 @@ def mat_length(path: Path, name: str) -> int:
 
 @lru_cache(maxsize=2)
 def mat_array(path: Path, name: str) -> NDArray[Any]:
-    """Numbers of a MATLAB file, in the type in which they are stored, read-only.
+    """Read numbers of a MATLAB file, in the type in which they are stored, read-only.
 
     Args:
         path: The file.

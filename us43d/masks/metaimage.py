@@ -97,7 +97,7 @@ def mha_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
 
 def mha_frame(path: Path, frame: int) -> NDArray[Any]:
-    """Frame `frame` of the last axis of a MetaImage: (rows = y, columns = x), or with 3 channels; read-only.
+    """Read frame `frame` of the last axis of a MetaImage: (rows = y, columns = x), or with 3 channels; read-only.
 
     An image of two axes is frame 0.
     """

@@ -78,5 +78,5 @@ def nrrd_size(path: Path) -> tuple[int, int, int]:
 
 
 def nrrd_frame(path: Path, frame: int) -> NDArray[Any]:
-    """Frame `frame` of the last axis of an NRRD volume as (rows = second axis, columns = first axis); read-only."""
+    """Read frame `frame` of the last axis of an NRRD file as (rows = second axis, columns = first axis); read-only."""
     return _nrrd(path).frame(frame)

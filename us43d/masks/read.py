@@ -389,14 +389,14 @@ def _video(path: Path) -> _Video:
 
 
 def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
-    """Frame `frame` (from 0) of a video: (h, w), or (h, w, 3) RGB where the channels differ."""
+    """Read frame `frame` (from 0) of a video: (h, w), or (h, w, 3) RGB where the channels differ."""
     colour = _video(path).frame(frame)
     single = common_channel(colour)
     return colour if single is None else single
 
 
 def video_length(path: Path) -> int:
-    """How many frames a video has. Raises UnreadableFile if none, or another number than its header says."""
+    """Return the number of frames of a video. Raises UnreadableFile if none, or another number than its header says."""
     try:
         return _video_length(path, path.stat().st_mtime_ns)
     except OSError as error:
@@ -410,7 +410,7 @@ _INDEX_ENTRY, _STREAMED = 16, 0xFFFFFFFF
 
 @lru_cache(maxsize=4096)
 def _video_length(path: Path, mtime_ns: int) -> int:
-    """Frames, counted once by decoding all of them: a frame that is lost on the way would move all after it."""
+    """Count the frames once by decoding all of them: a frame that is lost on the way would move all after it."""
     with path.open("rb") as file:
         head = file.read(12)
         size = file.seek(0, 2)
@@ -455,7 +455,7 @@ def npy_shape(path: Path) -> tuple[int, ...]:
 
 
 def npy_frame(path: Path, index: int) -> NDArray[Any]:
-    """Element `index` of the first axis of a NumPy file, of any shape and dtype; only that part is read."""
+    """Read element `index` of the first axis of a NumPy file, of any shape and dtype; only that part is read."""
     array = _npy(path)
     if not 0 <= index < len(array):
         raise UnreadableFile(f"{path} has {len(array)} frames, no frame {index}.")

@@ -141,7 +141,7 @@ class Volume(NamedTuple):
 
     @classmethod
     def of(cls, image: Path, truth: Path | None) -> "Volume":
-        """Raises MaskMismatch and UnreadableFile."""
+        """Read the header of a volume and of its label map. Raises MaskMismatch and UnreadableFile."""
         shape, spacing = _shape(image)
         if len(shape) not in (2, 3):
             raise UnreadableFile(f"{image} has the shape {shape}, not that of an image or a volume.")
@@ -175,7 +175,7 @@ def _slice(form: NnUnet, key: str, volume: Volume, frame: int, group: str, split
 
 
 def _drawn(form: NnUnet, labels: Lazy) -> dict[str, Any]:
-    """Masks and remarks of a sample, from its label map."""
+    """Return masks and remarks of a sample, from its label map."""
     allowed = tuple(sorted({value for values in form.values.values() for value in values}))
     checked = lazy(masks.label_map, labels, allowed)
     structures: dict[str, list[Lazy]] = {}

@@ -47,7 +47,7 @@ def _read(name: str) -> bytes:
 
 @cache
 def index() -> dict[str, Any]:
-    """What index.json says: seed, and per source images, groups, counts, rules, digest, and where the list was read."""
+    """Return index.json: seed, and per source images, groups, counts, rules, digest, and where the list was read."""
     return dict(json.loads(_read("index.json")))
 
 
@@ -78,7 +78,7 @@ def rows(slug: str) -> tuple[Pinned, ...]:
 
 @cache
 def split(slug: str, profile: Profile) -> Mapping[str, Assigned]:
-    """Key (or group, for GROUPS_ONLY) → split; empty where nothing is pinned. For `assign(…, pinned=…)`."""
+    """Return key (or group, for GROUPS_ONLY) → split; empty if no list is pinned. For `assign(…, pinned=…)`."""
     return {row.member.key: row.split[profile] for row in rows(slug)}
 
 
@@ -106,7 +106,7 @@ def decided(slug: str, profile: Profile, members: Sequence[Member], *, listed: b
 
 
 def compare(slug: str, profile: Profile, published: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Where manifest rows (key, group, split) contradict the pinned split, one sentence each; dropped rows count not.
+    """Return the contradictions of manifest rows (key, group, split) to the pinned split, without dropped rows.
 
     An image that is excluded instead of trained or validated on does not contradict: a duplicate of it was found.
     """

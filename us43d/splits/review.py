@@ -179,14 +179,14 @@ def fixes(home: Path) -> dict[tuple[str, str], Fix]:
 
 
 def _standing(home: Path) -> list[dict[str, Any]]:
-    """Verdicts and fixes that were not undone, in the order they were given."""
+    """Return verdicts and fixes that were not undone, in the order they were given."""
     entries = log(home)
     undone = {entry["undo"] for entry in entries if "undo" in entry}
     return [entry for entry in entries if "undo" not in entry and entry["id"] not in undone]
 
 
 def applied(links: Iterable[tuple[Any, Any]], home: Path) -> set[tuple[Picture, Picture]]:
-    """Links (pairs of images) as they are once verdicts count: "same" adds a pair, "not the same" takes it away.
+    """Apply verdicts to links (pairs of images): "same" adds a pair, "not the same" removes one.
 
     Two images that others tie together stay in one group all the same. Raises BuildError for a damaged log.
     """

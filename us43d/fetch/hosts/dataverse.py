@@ -17,7 +17,10 @@ __all__ = ["resolve"]
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
-    """record: the dataset's DOI ("doi:10.7910/DVN/…"); url: a page of the installation that holds it."""
+    """List the files of a dataset.
+
+    record: the dataset's DOI ("doi:10.7910/DVN/…"); url: a page of the installation that holds it.
+    """
     doi = re.search(r"(?:doi:)?(10\.\d+/\S+)", route.record or "")
     server = urlsplit(route.url or "")
     if doi is None or not server.netloc:

@@ -16,7 +16,9 @@ _PAGE = 100
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
-    """record: the article's number, or its DOI; a version is taken from the record or the address (….v2)."""
+    """List the files of an article.
+
+    record: the article's number, or its DOI; a version is taken from the record or the address (….v2)."""
     text = f"{route.record or ''} {route.url or ''}"
     match = re.search(r"figshare\.(\d+)(?:\.v(\d+))?", text) or re.search(r"(\d{5,})(?:\.v(\d+))?", text)
     if match is None:

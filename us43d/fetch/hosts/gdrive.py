@@ -24,7 +24,7 @@ _EXPORTS = {"document": "docx", "spreadsheets": "xlsx", "presentation": "pptx"}
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
-    """record: the id of a file, for a route of one file, or of a folder."""
+    """List a file or the files of a folder. record: the id of a file, for a route of one file, or of a folder."""
     match = _ID.search(route.record or "") or _ID.search(route.url or "")
     if match is None:
         raise FetchError(f"{route.record or route.url} names nothing on Google Drive.")

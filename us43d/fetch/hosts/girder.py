@@ -19,7 +19,9 @@ _FILE = re.compile(r"(?P<api>https?://\S+/api/v1)/file/(?P<id>[0-9a-f]{24})/down
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
-    """record: collection/<id>, folder/<id> or item/<id>. url: a page of the server, with /#… behind its root."""
+    """List the files of a collection, folder or item.
+
+    record: collection/<id>, folder/<id> or item/<id>. url: a page of the server, with /#… behind its root."""
     if route.files:
         return [_described(from_facts(file), web) for file in route.files]
     match = re.search(r"(collection|folder|item)/([0-9a-f]{24})", f"{route.record} {route.url}")

@@ -31,13 +31,16 @@ class Pointer(NamedTuple):
 
 
 def pointer(data: bytes) -> Pointer | None:
-    """What the bytes point to, if they are a Git LFS pointer file."""
+    """Return the content of a Git LFS pointer file; None for other bytes."""
     match = _POINTER.match(data) if len(data) <= _LONGEST_POINTER else None
     return Pointer(match["oid"].decode(), int(match["size"])) if match else None
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
-    """record: owner/repository@commit, or without a commit, for the newest one."""
+    """Return the archive of a commit, or single files.
+
+    record: owner/repository@commit, or without a commit, for the newest one.
+    """
     if route.files:
         return [_behind(from_facts(file), web) for file in route.files]
     match = re.match(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<commit>[0-9a-f]{7,40}))?\Z", route.record or "")

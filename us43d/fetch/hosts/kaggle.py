@@ -29,7 +29,7 @@ _API = f"{_SITE}/api/v1"
 
 
 def dataset(route: Route, web: Web) -> list[Remote]:
-    """record: owner/slug, or owner/slug@version."""
+    """List the files of a dataset. record: owner/slug, or owner/slug@version."""
     match = re.search(r"\b([\w-]+/[\w-]+?)(?:@(\d+))?\Z", route.record or "")
     if match is None:
         raise FetchError(f"{route.record or route.url} names no data set of Kaggle.")
@@ -40,7 +40,7 @@ def dataset(route: Route, web: Web) -> list[Remote]:
 
 
 def competition(route: Route, web: Web) -> list[Remote]:
-    """record: the competition's name in its address."""
+    """List the files of a competition. record: the competition's name in its address."""
     match = re.search(r"([\w-]+)\Z", route.record or "")
     if match is None:
         raise FetchError(f"{route.record or route.url} names no competition of Kaggle.")
@@ -117,7 +117,7 @@ def credentials() -> Mapping[str, str]:
 
 
 def _files() -> Iterator[Path]:
-    """Where Kaggle's client looks for kaggle.json."""
+    """Yield the paths at which Kaggle's client looks for kaggle.json."""
     if folder := os.environ.get("KAGGLE_CONFIG_DIR"):
         yield Path(folder) / "kaggle.json"
         return

@@ -24,7 +24,10 @@ _HEADERS = {"Accept": "application/vnd.mendeley-public-dataset.1+json"}
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
-    """record: <id>/<version>. A file called <id>-<version>.zip is the whole record as one archive."""
+    """List the files of a record.
+
+    record: <id>/<version>. A file called <id>-<version>.zip is the whole record as one archive.
+    """
     match = re.search(r"\b([0-9a-z]{10})[/.](\d+)", route.record or "") or re.search(
         r"datasets/(\w{10})/(\d+)", route.url or ""
     )

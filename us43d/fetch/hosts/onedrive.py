@@ -20,7 +20,9 @@ _API = "https://api.onedrive.com/v1.0"
 
 
 def resolve(route: Route, web: Web) -> list[Remote]:
-    """url: the sharing link; one with id and authkey in it names a drive's item, any other a share."""
+    """List the files of a share.
+
+    url: the sharing link; one with id and authkey in it names a drive's item, any other a share."""
     if route.url is None:
         raise FetchError(f"OneDrive {route.record} has no sharing link.")
     query = parse_qs(urlsplit(route.url).query)
