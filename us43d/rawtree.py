@@ -353,9 +353,9 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
             if entry.is_symlink():
                 target = os.path.realpath(entry.path)
                 if not Path(target).is_relative_to(real):
-                    raise RawDataError(f"{entry.path} is a link that leads out of the raw tree, to {target}.")
+                    raise RawDataError(f"{entry.path} is a link out of the raw tree, to {target}.")
                 if not Path(entry.path).exists():
-                    raise RawDataError(f"{entry.path} is a link that leads nowhere, to {target}.")
+                    raise RawDataError(f"{entry.path} is a broken link to {target}.")
             elif entry.is_dir():
                 folders.append((key + "/", entry.path))
                 continue

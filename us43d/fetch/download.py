@@ -225,8 +225,8 @@ class _Part:
             self.path.replace(target)
         except FileNotFoundError:
             raise FetchError(
-                f"The part of {target.name} was removed while it arrived, by another program or a wrong clock.",
-                disk="Nothing of it is left.",
+                f"The partial download of {target.name} was removed by another program, or because of a wrong clock.",
+                disk="Its received bytes are lost.",
                 next="the same command",
             ) from None
         _note_path(self.path).unlink(missing_ok=True)

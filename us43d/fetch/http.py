@@ -185,7 +185,7 @@ class Web:
     def wait(self, seconds: float) -> None:
         """Sleep, unless or until the session is stopped. Raises FetchError then."""
         if self.stopped.wait(max(0.0, seconds)):
-            raise FetchError("The download was stopped.", disk="What has arrived is kept.", next="the same command")
+            raise FetchError("The download was stopped.", disk="The received bytes are kept.", next="the same command")
 
     # ------------------------------------------------------------------------------------------- one request, in detail
 
@@ -270,7 +270,7 @@ class Web:
                 raise FetchError(f"{url} redirects to {to}, which is not a valid web address.")
             if urlsplit(url).scheme == "https" and urlsplit(to).scheme == "http" and _host(to) not in _LOOPBACK:
                 raise FetchError(
-                    f"{url} redirects to {to}, where anyone on the way could change what is sent.",
+                    f"{url} redirects to {to}, an unencrypted address.",
                     next=f"open {url} in a browser",
                 )
             if _host(to) != _host(url):

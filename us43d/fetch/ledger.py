@@ -48,7 +48,9 @@ def _read(home: Home) -> dict[str, list[dict[str, Any]]]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UnreadableFile(f"The licence ledger {path} is damaged ({error}).", next=f"look into {path}") from error
+        raise UnreadableFile(
+            f"The licence ledger {path} is damaged ({error}).", next=f"open {path} in an editor"
+        ) from error
     return entries
 
 

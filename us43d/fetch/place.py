@@ -181,7 +181,7 @@ class Sink:
                 f"it unpacks to more than {self._tree.budget:,} bytes, the most for archives of "
                 f"{self._tree.given:,} bytes",
                 member,
-                next="look into it with another program; if it is what it should be, unpack it and use --from FOLDER",
+                next="open the archive with another program; if its content is right, unpack it and use --from FOLDER",
             )
 
     def _path(self, member: str) -> str:

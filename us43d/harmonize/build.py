@@ -256,8 +256,7 @@ def _readable(recipe: Recipe, profile: Profile, tree: RawTree) -> Iterator[Sampl
             # A name or a table of another form than the source's led the reader astray.
             missing = f" {listed(tree.missing.values())}." if tree.missing else ""
             raise RawDataError(
-                f"{recipe.name}: the reader cannot make sense of {tree.root} "
-                f"({type(error).__name__}: {error}).{missing}",
+                f"{recipe.name}: the reader failed on {tree.root} ({type(error).__name__}: {error}).{missing}",
                 next=f"{recipe.again}   (or, to see what changed: us43d verify {recipe.name})",
             ) from error
         if sample is None:

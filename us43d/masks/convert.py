@@ -117,7 +117,7 @@ def binary(path: Path) -> NDArray[np.bool_] | Remarked:
         (h, w) bool; with the remark where there are grey edges.
 
     Raises:
-        UnreadableFile: If nothing says what is foreground: several classes or colours, a palette whose index 0 is not
+        UnreadableFile: If the foreground value is unknown: several classes or colours, a palette whose index 0 is not
             black, an alpha channel that contradicts the colours; or if the file cannot be read.
     """
     data = content(path)
@@ -160,18 +160,18 @@ def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
         mask = array > (0 if top <= 1 else 127)
         between = cv2.countNonZero(cv2.inRange(array, 1, 254)) if top > 1 else 0
         if between and _is_label_map(array):
-            raise UnreadableFile(f"{path} holds {_few(np.unique(array))}: nothing says which are foreground.")
+            raise UnreadableFile(f"{path} holds {_few(np.unique(array))}: the foreground values are unknown.")
         return Remarked(mask, (f"grey mask edge: {between} pixels between 0 and 255",)) if between else mask
     values = np.unique(array)
     if not np.isfinite(values).all() or values[0] < 0:
-        raise UnreadableFile(f"{path} holds {values[0]:g} to {values[-1]:g}: nothing says what is foreground.")
+        raise UnreadableFile(f"{path} holds {values[0]:g} to {values[-1]:g}: the foreground value is unknown.")
     if len(values) == 1 and values[0] not in (0, 1, 255, 65535):
-        raise UnreadableFile(f"{path} holds the value {values[0]:g} alone: nothing says whether it is foreground.")
+        raise UnreadableFile(f"{path} holds the value {values[0]:g} alone: foreground or background is unknown.")
     if len(values) <= 2 and (len(values) == 1 or values[0] == 0):
         return np.asarray(array != 0)
     between = int(np.count_nonzero((array > top / 4) & (array <= top * 3 / 4)))
     if 4 * between > np.count_nonzero(array > top * 3 / 4):
-        raise UnreadableFile(f"{path} holds {_few(values)}: nothing says which are foreground.")
+        raise UnreadableFile(f"{path} holds {_few(values)}: the foreground values are unknown.")
     edge = int(np.count_nonzero((array > 0) & (array < top)))
     return Remarked(np.asarray(array > top / 2), (f"grey mask edge: {edge} pixels between 0 and {top:g}",))
 
@@ -199,7 +199,7 @@ def _brightness(array: NDArray[Any], path: Path) -> NDArray[Any]:
     top = float(lightest.max(initial=0))
     inside = array[lightest > top / 2].astype(np.float64)
     if len(inside) and float(np.abs(inside / top * 255 - inside.mean(0) / top * 255).max()) > 4 * _CHROMA:
-        raise UnreadableFile(f"{path} has a foreground of several colours: nothing says which one is meant.")
+        raise UnreadableFile(f"{path} has a foreground of several colours: the colour of the structure is unknown.")
     return lightest
 
 
@@ -233,11 +233,13 @@ def _of_palette(indices: NDArray[Any], colours: NDArray[np.uint8], path: Path) -
     if (colours[used] == colours[used, :1]).all() and (len(used) > 2 or (len(used) == 2 and used[0] != 0)):
         return _cut(colours[:, 0][indices], path)  # grey values
     if len(used) - (used[0] == 0) > 1:
-        raise UnreadableFile(f"{path} holds the classes {', '.join(map(str, used[:6]))}: nothing says which is meant.")
+        raise UnreadableFile(
+            f"{path} holds the classes {', '.join(map(str, used[:6]))}: the class of the structure is unknown."
+        )
     if colours[0].any():
         raise UnreadableFile(
-            f"{path} has a palette whose colour 0 is {tuple(colours[0].tolist())}, not black: nothing says what is "
-            "foreground."
+            f"{path} has a palette whose colour 0 is {tuple(colours[0].tolist())}, not black: the foreground value is "
+            "unknown."
         )
     return np.asarray(indices != 0)
 

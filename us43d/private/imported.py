@@ -182,7 +182,7 @@ def _named(name: str, home: Home, force: bool) -> tuple[str, str]:
     for other in known.values():
         if normalised(other.facts.name) == normalised(name) and other.facts.slug != slug:
             raise UsageError(
-                f"The name {name!r} is too like that of the private source {other.facts.name}.",
+                f"The name {name!r} is too similar to that of the private source {other.facts.name}.",
                 next="the same command with another --name",
             )
     if slug not in known and home.raw(name).exists():

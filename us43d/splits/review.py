@@ -119,7 +119,7 @@ def log(home: Path) -> list[dict[str, Any]]:
                 entries.append(_checked(json.loads(line)))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise BuildError(
-                    f"Line {number} of {file} is damaged: {error!r}.", next=f"mend or delete line {number} of {file}"
+                    f"Line {number} of {file} is damaged: {error!r}.", next=f"correct or delete line {number} of {file}"
                 ) from error
     return entries
 

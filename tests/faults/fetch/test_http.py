@@ -258,7 +258,7 @@ def test_redirect_loop(server: Any, loopback: ModuleType, sources: ModuleType, t
 def test_no_redirect_out_of_tls(sources: ModuleType, tmp_path: Path, server: Any, loopback: ModuleType) -> None:
     server.files["/a.zip"] = loopback.Served(to="http://example.org/a.zip")
     web = sources.patient(bases={"example.org": server.base})
-    with pytest.raises(FetchError, match="anyone on the way could change"):
+    with pytest.raises(FetchError, match="an unencrypted address"):
         download(Remote("a.zip", "https://example.org/a.zip"), tmp_path, web)
 
 

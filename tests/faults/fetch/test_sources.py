@@ -486,6 +486,6 @@ def test_part_that_vanishes(
         return kept(self)
 
     monkeypatch.setattr(download._Part, "digests", vanish)
-    with pytest.raises(FetchError, match=r"part of 0\.zip was removed while it arrived"):
+    with pytest.raises(FetchError, match=r"partial download of 0\.zip was removed"):
         fetch(source, home, sources.patient())
     assert not (home.downloads("Loopback") / "0.zip").exists()

@@ -116,7 +116,7 @@ def test_all_faults_together(folder: Path) -> None:
     for said in (
         "5 of 6 pairs of image and mask cannot be used", "'p[01]_' finds no patient: p2/p2_0.png, p2/p2_1.png",
         "p0_0.png has 80 × 60 pixels, its mask 9 × 9", "p0_1.png is not a readable image",
-        "p1_0.png holds the values 0, 1, 2: nothing says which are foreground",
+        "p1_0.png holds the values 0, 1, 2: the foreground values are unknown",
     ):  # fmt: skip
         assert said in caught.value.what
 

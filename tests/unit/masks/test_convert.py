@@ -85,7 +85,7 @@ def test_intensities_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     array = np.zeros((2, 3, 4), np.float32)
     array[1, 0, 0] = np.nan
     read = volume(tmp_path / "a.mha", array)
-    with pytest.raises(UnreadableFile, match=r"a\.mha has intensities"):
+    with pytest.raises(UnreadableFile, match=r"a\.mha has non-finite intensities"):
         masks.grey_frame(read, tmp_path / "a.mha", 0, 2)
 
 

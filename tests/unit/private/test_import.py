@@ -292,7 +292,7 @@ def _cut(root: Path) -> None:
         (_escapes, "secret.png"),
         (_listed_twice, "is listed before"),
         (_of_another_size, "80 × 61"),
-        (_linked_out, "leads out of the raw tree"),
+        (_linked_out, "is a link out of the raw tree"),
         (_without_lists, "neither a COCO file"),
         (_cut, "not readable JSON"),
     ],

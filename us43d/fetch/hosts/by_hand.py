@@ -11,7 +11,7 @@ __all__ = ["resolve"]
 def resolve(route: Route, web: Web) -> list[Remote]:
     """Raise ManualFileError with the steps for a person."""
     if not (route.url or route.record):
-        raise FetchError("The way by hand names no page.")
+        raise FetchError("The manual download source names no page.")
     if route.kind == "grand_challenge":
         raise refused(
             route,

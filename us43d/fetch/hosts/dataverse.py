@@ -24,7 +24,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
     doi = re.search(r"(?:doi:)?(10\.\d+/\S+)", route.record or "")
     server = urlsplit(route.url or "")
     if doi is None or not server.netloc:
-        raise FetchError(f"{route.record or route.url} names no Dataverse dataset.")
+        raise FetchError(f"{route.record or route.url} is not a Dataverse dataset.")
     base = f"{server.scheme}://{server.netloc}"
     answer = web.get_json(f"{base}/api/datasets/:persistentId/", params={"persistentId": f"doi:{doi[1]}"})
     files = answer["data"]["latestVersion"]["files"]

@@ -22,7 +22,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
     text = f"{route.record or ''} {route.url or ''}"
     match = re.search(r"figshare\.(\d+)(?:\.v(\d+))?", text) or re.search(r"(\d{5,})(?:\.v(\d+))?", text)
     if match is None:
-        raise FetchError(f"{route.record or route.url} names no Figshare article.")
+        raise FetchError(f"{route.record or route.url} is not a Figshare article.")
     article, version = match.groups()
     files = web.get_json(f"{_API}/{article}/versions/{version}").get("files", []) if version else _pages(article, web)
     remotes = [

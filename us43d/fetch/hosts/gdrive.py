@@ -27,11 +27,11 @@ def resolve(route: Route, web: Web) -> list[Remote]:
     """List a file or the files of a folder. record: the id of a file, for a route of one file, or of a folder."""
     match = _ID.search(route.record or "") or _ID.search(route.url or "")
     if match is None:
-        raise FetchError(f"{route.record or route.url} names nothing on Google Drive.")
+        raise FetchError(f"{route.record or route.url} is not a file or folder of Google Drive.")
     if "/folders/" in (route.url or ""):
         return matched(route, _folder(match[0], "", web, set()), f"Google Drive folder {match[0]}")
     if len(route.files) != 1:
-        raise FetchError(f"Google Drive file {match[0]} has no one name.")
+        raise FetchError(f"Google Drive file {match[0]} has not exactly one file name.")
     return [from_facts(route.files[0], _file(match[0], route, web))]
 
 

@@ -26,7 +26,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
         return [_described(from_facts(file), web) for file in route.files]
     match = re.search(r"(collection|folder|item)/([0-9a-f]{24})", f"{route.record} {route.url}")
     if match is None or route.url is None:
-        raise FetchError(f"{route.record or route.url} names nothing on a Girder server.")
+        raise FetchError(f"{route.record or route.url} is not on a Girder server.")
     api = f"{re.split(r'/?#', route.url)[0].rstrip('/')}/api/v1"
     kind, top = match.groups()
     listed = _item(api, top, "", web) if kind == "item" else _below(api, kind, top, "", web)

@@ -45,7 +45,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
         return [_behind(from_facts(file), web) for file in route.files]
     match = re.match(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<commit>[0-9a-f]{7,40}))?\Z", route.record or "")
     if match is None:
-        raise FetchError(f"{route.record or route.url} names no GitHub repository.")
+        raise FetchError(f"{route.record or route.url} is not a GitHub repository.")
     commit = match["commit"] or web.get_json(f"{_API}/{match['repo']}/commits/HEAD")["sha"]
     name = f"{match['repo'].split('/')[1]}-{commit}.zip"
     return [Remote(name, f"https://codeload.github.com/{match['repo']}/zip/{commit}", generated=True)]
@@ -72,7 +72,7 @@ def _behind(remote: Remote, web: Web) -> Remote:
     if "error" in entry:
         why = entry["error"].get("message", "no reason is given")
         raise FetchError(
-            f"{remote.name} is kept in Git LFS, which does not give it out: {why}.",
+            f"{remote.name} is kept in Git LFS, which refuses the download: {why}.",
             next=f"open https://github.com/{place['repo']} in a browser: the owner's LFS quota may be used up",
         )
     act = entry["actions"]["download"]

@@ -32,7 +32,7 @@ def dataset(route: Route, web: Web) -> list[Remote]:
     """List the files of a dataset. record: owner/slug, or owner/slug@version."""
     match = re.search(r"\b([\w-]+/[\w-]+?)(?:@(\d+))?\Z", route.record or "")
     if match is None:
-        raise FetchError(f"{route.record or route.url} names no data set of Kaggle.")
+        raise FetchError(f"{route.record or route.url} is not a dataset of Kaggle.")
     whole = f"{_API}/datasets/download/{match[1]}"
     version = f"?datasetVersionNumber={match[2]}" if match[2] else ""
     slug = match[1].split("/")[1]
@@ -43,7 +43,7 @@ def competition(route: Route, web: Web) -> list[Remote]:
     """List the files of a competition. record: the competition's name in its address."""
     match = re.search(r"([\w-]+)\Z", route.record or "")
     if match is None:
-        raise FetchError(f"{route.record or route.url} names no competition of Kaggle.")
+        raise FetchError(f"{route.record or route.url} is not a competition of Kaggle.")
     name = match[1]
     whole, single = f"{_API}/competitions/data/download-all/{name}", f"{_API}/competitions/data/download/{name}/{{}}"
     return _remotes(route, f"{name}.zip", whole, single, "", f"{_SITE}/competitions/{name}", web)

@@ -32,7 +32,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
         r"datasets/(\w{10})/(\d+)", route.url or ""
     )
     if match is None:
-        raise FetchError(f"{route.record or route.url} names no record of Mendeley Data.")
+        raise FetchError(f"{route.record or route.url} is not a record of Mendeley Data.")
     record, version = match.groups()
     whole = [file for file in route.files if file.name == f"{record}-{version}.zip"]
     try:

@@ -21,7 +21,7 @@ _API = "https://zenodo.org/api/records"
 def resolve(route: Route, web: Web) -> list[Remote]:
     number = re.search(r"\d{4,}", route.record or route.url or "")
     if number is None:
-        raise FetchError(f"{route.record or route.url} names no Zenodo record.")
+        raise FetchError(f"{route.record or route.url} is not a Zenodo record.")
     try:
         record = web.get_json(f"{_API}/{number[0]}")
     except HttpError:

@@ -72,7 +72,7 @@ def test_zenodo_restricted_missing_and_changed(hosts: Any, fakes: ModuleType, we
         resolve(Route(kind="zenodo", record="2222", files=(RawFile(name="images.zip", md5="0" * 32),)), web())
     with pytest.raises(FetchError, match="404"):
         resolve(Route(kind="zenodo", record="3333"), web())
-    with pytest.raises(FetchError, match="names no Zenodo record"):
+    with pytest.raises(FetchError, match="is not a Zenodo record"):
         resolve(Route(kind="zenodo", record="none"), web())
 
 
@@ -143,7 +143,7 @@ def test_kaggle_asks_for_a_login(hosts: Any, fakes: ModuleType, web: NewWeb) -> 
         LoginError, match=r"no credentials were found\.\n  1\. Make a free account(.|\n)*kaggle\.com/settings"
     ):
         resolve(Route(kind="kaggle", record="owner/some-slug"), web())
-    with pytest.raises(FetchError, match="names no data set"):
+    with pytest.raises(FetchError, match="is not a dataset of Kaggle"):
         resolve(Route(kind="kaggle", record="nothing"), web())
 
 
@@ -212,7 +212,7 @@ def test_github_archives(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
         (remote,) = resolve(Route(kind="github", record=record), web())
         assert remote.generated
         assert fetched([remote], web()) == {f"repo-{COMMIT}.zip": b"PK-archive"}
-    with pytest.raises(FetchError, match="names no GitHub repository"):
+    with pytest.raises(FetchError, match="is not a GitHub repository"):
         resolve(Route(kind="github", record="repo"), web())
 
 
@@ -233,7 +233,7 @@ def test_github_files_and_lfs(hosts: Any, fakes: ModuleType, web: NewWeb) -> Non
 def test_github_lfs_without_quota(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
     fakes.github(hosts, "owner/repo", COMMIT, {"kept.rar": b"Rar!" * 3000}, lfs=("kept.rar",), quota=True)
     file = RawFile(name="kept.rar", url=f"https://raw.githubusercontent.com/owner/repo/{COMMIT}/kept.rar")
-    with pytest.raises(FetchError, match=r"kept in Git LFS, which does not give it out: .* over its data quota"):
+    with pytest.raises(FetchError, match=r"kept in Git LFS, which refuses the download: .* over its data quota"):
         resolve(Route(kind="github", record="owner/repo", files=(file,)), web())
 
 
