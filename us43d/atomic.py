@@ -48,8 +48,12 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
 def write_bytes(path: Path, data: bytes, *, durable: bool = True, parts: Path | None = None) -> None:
     """Write a file under a temporary name and rename it.
 
-    durable: wait until the disk has it. parts: a folder of the same file system for the temporary file, so that a
-    process that is killed leaves nothing beside `path`.
+    Args:
+        path: Final path.
+        data: Content.
+        durable: Wait until the disk has the data (fsync).
+        parts: Folder of the same file system for the temporary file, so that a killed process leaves no file next to
+            `path`.
     """
     temporary = _temporary(path, parts)
     try:

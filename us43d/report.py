@@ -109,10 +109,18 @@ def overlay(
     crop: bool = False,
     side: int = 320,
 ) -> NDArray[np.uint8]:
-    """Return the image (h, w, 3) RGB uint8 with the outlines of masks and its prompt, the longer side `side` pixels.
+    """Draw the outlines of masks and a prompt on an image; the longer side of the result has `side` pixels.
 
-    image: (h, w) grey or (h, w, 3) RGB. outlines: a name of COLOURS → mask (h, w), or several. box: x0, y0,
-    x1, y1. points: (x, y, 1 inside or 0 outside). crop: only what lies around outlines and prompt.
+    Args:
+        image: (h, w) grey or (h, w, 3) RGB.
+        outlines: Name of COLOURS → mask (h, w), or several masks.
+        box: x0, y0, x1, y1 in pixels.
+        points: (x, y, 1 inside or 0 outside).
+        crop: Show only the region around outlines and prompt.
+        side: Longer side of the result, in pixels.
+
+    Returns:
+        (h, w, 3) RGB uint8.
     """
     image = eight_bits(image)
     full = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image

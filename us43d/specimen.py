@@ -58,8 +58,11 @@ def blob(
 ) -> "NDArray[np.bool_]":
     """Return one connected lobed region (h, w) bool, deliberately not an ellipse.
 
-    size: mean radius as a fraction of the smaller side of the cell. cell: the part of the image it lies in, as
-    fractions (x0, y0, x1, y1).
+    Args:
+        shape: (height, width) in pixels.
+        rng: Source of randomness.
+        size: Mean radius as a fraction of the smaller side of the cell.
+        cell: Part of the image with the region, as fractions (x0, y0, x1, y1).
     """
     import numpy as np
 

@@ -115,9 +115,27 @@ def fetch(
 ) -> Fetched:
     """Bring a source to raw/<Name>, or find it there.
 
-    from_: files or folders the user has. jobs: files of the source at once. force: check and unpack again what is
-    there, fetch what is damaged, and take files that their host has changed since the first download.
-    Raises LicenceError, ManualFileError, FetchError, VerifyError, ArchiveError, StorageError, Busy.
+    Args:
+        recipe: The recipe of the source.
+        home: Home to download into.
+        web: Session for all requests.
+        from_: Files or folders the user has.
+        jobs: Number of files of the source that are downloaded at once.
+        force: Check and unpack files on disk again, download damaged ones, and accept files that their host has changed
+            since the first download.
+        bars: Opens a progress bar.
+
+    Returns:
+        State, trust and receipt of the raw tree.
+
+    Raises:
+        LicenceError: If the licence was not accepted.
+        ManualFileError: If a person must download files; the message has the steps.
+        FetchError: If all download sources failed.
+        VerifyError: If a file has a wrong size or digest.
+        ArchiveError: If an archive is damaged or refused.
+        StorageError: If the disk is full or cannot be written.
+        Busy: If another process fetches the source.
     """
     if not force and not from_ and (receipt := here(home, recipe)) is not None:
         return _there(recipe, home, receipt)

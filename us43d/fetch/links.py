@@ -77,9 +77,17 @@ def check(
     jobs: int = 8,
     moved: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> list[Link]:
-    """Ask for every address, in the order of `links_of`. Hosts are asked in parallel, each of them one by one.
+    """Request every address, in the order of `links_of`; hosts in parallel, the addresses of one host in turn.
 
-    delay: seconds between two requests to a host. moved: told (links done, links in all).
+    Args:
+        recipes: Recipes whose addresses are checked.
+        web: Session for all requests.
+        delay: Seconds between two requests to a host.
+        jobs: Number of hosts at once.
+        moved: Called with (links done, links in all).
+
+    Returns:
+        One result per address.
     """
     links = [(recipe, link) for recipe in recipes for link in links_of(recipe)]
     hosts: dict[str, list[int]] = {}

@@ -100,15 +100,35 @@ def build(
     progress: Progress | None = None,
     skip: Skip = Skip(),  # noqa: B008  (frozen)
 ) -> BuildResult:
-    """Harmonize one source.
+    """Harmonize one source: COCO files, manifest and dataset.json from its raw tree.
 
-    raw: its unpacked tree. partial: published counts are reported, not enforced. fixes: the recipe's corrections are
-    applied. jobs: worker processes; 1 works in this one. executor: a Dask cluster instead, "dask://host:port", or
-    "dask://local" for one of `jobs` processes here; its workers see `raw` and `home` under the same paths. receipt:
-    what fetch recorded, carried into provenance.json; where its kind is "specimen", no published count or pinned split
-    applies, and the build is named so. skip: items skipped on request; recorded in dataset.json and provenance.json,
-    with a row in the manifest for every image, and published counts are then reported, not enforced.
-    Raises CountError, RawDataError, BuildError, RecipeError, StorageError, Busy, ConfigError.
+    Args:
+        recipe: The recipe of the source.
+        raw: The unpacked raw tree; only read.
+        home: Home to write the build into.
+        profile: "us43d", or "paper" for the published conversion.
+        partial: Report published counts instead of enforcing them.
+        fixes: Apply the recipe's corrections.
+        jobs: Number of worker processes. With 1, everything runs in the current process.
+        executor: Dask cluster to use instead: "dask://host:port", or "dask://local" for `jobs` local processes. Its
+            workers must see `raw` and `home` under the same paths.
+        receipt: Receipt of the download, copied into provenance.json. With kind "specimen", no published count or
+            pinned split applies, and the folder's name has "-specimen".
+        progress: Called with (samples done, samples in all or None).
+        skip: Items to skip on request. They are recorded in dataset.json and provenance.json, every image keeps its
+            row in the manifest, and published counts are reported, not enforced.
+
+    Returns:
+        The build; `reused` if an equal one was there.
+
+    Raises:
+        CountError: If fewer images, masks or groups were found than published.
+        RawDataError: If raw files are missing, unknown or unreadable.
+        BuildError: If a worker process died, or an image cannot be written.
+        RecipeError: If the recipe is invalid for these files.
+        StorageError: If the disk is full or cannot be written.
+        Busy: If another process builds the source.
+        ConfigError: If `executor` is invalid.
     """
     work = cluster.runner(executor, jobs) if executor else _runner(jobs)
     kind = _Kind(profile, partial, fixes, (receipt or {}).get("kind") == "specimen", skip)

@@ -209,12 +209,22 @@ def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None
 
 
 def load(name: str, split: str | None = None, *, home: str | Path | None = None, version: str | None = None) -> Samples:
-    """Return the samples of a source that was built, or of a corpus.
+    """Load the samples of a source that was built, or of a corpus.
 
-    name: any spelling of a source, the release of a corpus, or the URL of one (s3://…/corpora/<release>), whose images
-    come through a local cache (`us43d.harmonize.remote`). split: train, val, test or excluded; all if None. version:
-    the build's folder name; the newest full one if None. Raises UnknownName, UsageError, and BuildError if it was not
-    built.
+    Args:
+        name: Any spelling of a source, the release of a corpus, or the URL of one (s3://…/corpora/<release>), whose
+            images come through a local cache (`us43d.harmonize.remote`).
+        split: train, val, test or excluded; all if None.
+        home: US43D_HOME; the default home if None.
+        version: Name of the build's folder; the newest full build if None.
+
+    Returns:
+        The samples, by key.
+
+    Raises:
+        UnknownName: If no source or corpus has this name.
+        UsageError: If `split` is invalid.
+        BuildError: If the source was not built.
     """
     if split is not None and split not in SPLITS:
         raise UsageError(f"Unknown split {split!r}. Use one of {', '.join(SPLITS)}.")

@@ -42,11 +42,24 @@ Row = Mapping[str, Any]
 def merge(
     builds: Sequence[Path], home: Path, release: str, *, commercial: bool = False, folder: Path | None = None
 ) -> Corpus:
-    """Make corpora/<release> of builds (folders below `home`), in the order of their slugs; replaces one of that name.
+    """Merge builds into corpora/<release>, in the order of their slugs; replaces a corpus of that name.
 
-    commercial: refuse sources that are not known to allow commercial use. What `us43d audit` found in `home` counts.
-    folder: where to write the corpus instead of corpora/<release>.
-    Raises BuildError if a build is unreadable, two have one source, or ids collide; LicenceError; StorageError.
+    Near-duplicates that `us43d audit` found in `home` apply.
+
+    Args:
+        builds: Folders of builds below `home`.
+        home: Root of the home.
+        release: Name of the corpus.
+        commercial: Refuse sources that are not known to permit commercial use.
+        folder: Folder to write instead of corpora/<release>.
+
+    Returns:
+        The corpus, opened.
+
+    Raises:
+        BuildError: If a build is unreadable, two builds have one source, or ids collide.
+        LicenceError: If `commercial` refuses a source.
+        StorageError: If the disk is full or cannot be written.
     """
     final = folder or home / "corpora" / release
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")

@@ -60,16 +60,27 @@ def assign(
     links: Links = (),
     pinned: Mapping[str, Assigned] | None = None,
 ) -> Assignment:
-    """Split the images of one source (its slug).
+    """Split the images of one source.
 
     Official test and validation sets are kept (profile "paper": only the test sets of PAPER_TESTS). Images that are
-    officially "train" are free like those without a split: where a test or validation set is published they remain
-    the training set, less the part that was not published; where all is "train" (HC18 keeps its test masks to
-    itself) that says nothing. With two free groups, the second part is test (validation where a test set is given).
+    officially "train" are free like those without a split: if a test or validation set is published, they remain the
+    training set, less the part that was not published; if all are "train" (the test masks of HC18 are unpublished),
+    the official split gives no information. With two free groups, the second one is test (validation if a test set
+    is given).
 
-    links: to keys that are not there they are ignored, as a cut of a source lacks some of its images.
-    pinned: key or group → split that is decided already, official or not (see `pinned`).
-    Raises SplitError if a key appears twice.
+    Args:
+        members: Images of the source.
+        source: Slug of the source.
+        profile: "us43d" or "paper".
+        links: Names of keys or groups that must share a split. Unknown names are ignored, as a part of a source lacks
+            some images.
+        pinned: Key or group → split that is decided already, official or not (see `pinned`).
+
+    Returns:
+        Split and group of every key, and the rule in words.
+
+    Raises:
+        SplitError: If a key appears twice.
     """
     if twice := sorted(key for key, n in Counter(member.key for member in members).items() if n > 1):
         raise SplitError(f"{source}: the key {twice[0]!r} appears twice.")
