@@ -36,7 +36,7 @@ def test_original_form(tmp_path: Path, folder: str) -> None:
 
 @pytest.mark.parametrize("case", ["<case>", _CASE.replace('"x"', '"z"'), _CASE.replace("[{", "[{{")])
 def test_a_broken_case_names_its_file(tmp_path: Path, case: str) -> None:
-    with pytest.raises(UnreadableFile, match=r"1\.xml .* is no (DDTI case|readable XML)"):
+    with pytest.raises(UnreadableFile, match=r"1\.xml .* is not (a valid DDTI case|readable XML)"):
         list(registry.recipe("ddti").read(original(tmp_path, case)))
 
 

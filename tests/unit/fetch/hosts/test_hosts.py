@@ -179,7 +179,7 @@ def test_kaggle_bad_credentials(
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     (tmp_path / "kaggle.json").write_text("not json")
-    with pytest.raises(FetchError, match=r"kaggle\.json is no JSON"):
+    with pytest.raises(FetchError, match=r"kaggle\.json is not valid JSON"):
         resolve(Route(kind="kaggle", record="owner/some-slug"), web())
 
 
