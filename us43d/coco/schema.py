@@ -306,8 +306,8 @@ def _problem(fault: Any) -> str:
         return "is missing"
     if fault["type"] == "model_type":
         return "is not an object"
-    said = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return said[:1].lower() + said[1:]
+    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]
 
 
 def _ids(entries: Sequence[Any]) -> set[str]:

@@ -64,8 +64,8 @@ def from_masks(
         ImageError: With all files that cannot be used.
     """
     pattern = _pattern(patient)
-    shown, drawn = pictures.listing(images, leave_out=masks), pictures.listing(masks)
-    pairs, remarks = _pairs(shown, drawn, suffix, images, masks)
+    image_files, mask_files = pictures.listing(images, leave_out=masks), pictures.listing(masks)
+    pairs, remarks = _pairs(image_files, mask_files, suffix, images, masks)
     faults: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     entries: list[dict[str, Any]] = []
@@ -76,10 +76,10 @@ def from_masks(
     for done, (image, mask) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if pattern is not None:
-            if (found := pattern.search(image.relative)) is None:
+            if (match := pattern.search(image.relative)) is None:
                 faults.setdefault(f"{patient!r} finds no patient", []).append(image.relative)
                 continue
-            entry["patient_id"] = found[1] if pattern.groups else found[0]
+            entry["patient_id"] = match[1] if pattern.groups else match[0]
         try:
             if classes is None:
                 arrays = [(category, _mask(mask, counts, values))]
@@ -140,15 +140,15 @@ def _pattern(patient: str | None) -> re.Pattern[str] | None:
 
 
 def _pairs(
-    shown: Sequence[Input], drawn: Sequence[Input], suffix: str, images: Path, masks: Path
+    image_files: Sequence[Input], mask_files: Sequence[Input], suffix: str, images: Path, masks: Path
 ) -> tuple[list[tuple[Input, Input]], list[str]]:
     """(image, mask) by name, and lines on those without a partner."""
     by_name: dict[str, list[Input]] = {}
-    for mask in drawn:
+    for mask in mask_files:
         by_name.setdefault(_stem(mask), []).append(mask)
     pairs, without, several = [], [], []
-    names = Counter(_stem(image) for image in shown)
-    for image in shown:
+    names = Counter(_stem(image) for image in image_files)
+    for image in image_files:
         partners = by_name.get(f"{_stem(image)}{suffix}", [])
         if len(partners) > 1 or (partners and names[_stem(image)] > 1):
             several.append(image.relative)
@@ -160,22 +160,26 @@ def _pairs(
         raise ImageError(f"{len(several)} images share their name with another image or mask: {listed(several, 5)}.")
     if not pairs:
         raise UsageError(
-            f"No mask in {masks} has the name of an image in {images}: images such as {shown[0].relative}, masks such "
-            f"as {drawn[0].relative}.",
+            f"No mask in {masks} has the name of an image in {images}: images such as {image_files[0].relative}, "
+            f"masks such as {mask_files[0].relative}.",
             next=f"us43d coco {images} {masks} --suffix _mask",
         )
-    unused = sorted({mask.relative for mask in drawn} - {mask.relative for _, mask in pairs})
+    unused = sorted({mask.relative for mask in mask_files} - {mask.relative for _, mask in pairs})
     remarks = []
     if without:
-        remarks.append(f"{len(without):,} of {len(shown):,} images are left out, without a mask: {listed(without, 5)}.")
+        remarks.append(
+            f"{len(without):,} of {len(image_files):,} images are left out, without a mask: {listed(without, 5)}."
+        )
     if unused:
-        remarks.append(f"{len(unused):,} of {len(drawn):,} masks are left out, without an image: {listed(unused, 5)}.")
+        remarks.append(
+            f"{len(unused):,} of {len(mask_files):,} masks are left out, without an image: {listed(unused, 5)}."
+        )
     return pairs, remarks
 
 
-def _stem(given: Input) -> str:
+def _stem(file: Input) -> str:
     """The path below the folder without the ending."""
-    return str(Path(given.relative).with_suffix("")) if given.name == given.relative else given.name
+    return str(Path(file.relative).with_suffix("")) if file.name == file.relative else file.name
 
 
 def _mask(mask: Input, counts: Counter[str], values: Counter[int]) -> NDArray[np.bool_]:

@@ -57,11 +57,11 @@ def plot(measured: NDArray[np.float64], reference: NDArray[np.float64], unit: st
     """Draw a Bland-Altman plot as SVG: differences over means, with bias and limits of agreement."""
     known = np.isfinite(measured) & np.isfinite(reference)
     measured, reference = measured[known], reference[known]
-    found = agreement(measured, reference, np.arange(len(measured)))
+    result = agreement(measured, reference, np.arange(len(measured)))
     return report.scatter(
         (measured + reference) / 2,
         measured - reference,
         f"mean of measured and reference, {unit}",
         f"measured − reference, {unit}",
-        {"bias": found.bias.mean, "bias − 1.96 SD": found.low, "bias + 1.96 SD": found.high},
+        {"bias": result.bias.mean, "bias − 1.96 SD": result.low, "bias + 1.96 SD": result.high},
     )

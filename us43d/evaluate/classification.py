@@ -41,17 +41,17 @@ def scored(truth: NDArray[np.int64], chances: NDArray[np.float64]) -> ClassScore
     """
     if len(truth) == 0:
         return ClassScores(**dict.fromkeys(ClassScores._fields, float("nan")))
-    found, classes = chances.argmax(1), np.unique(truth)
+    predicted, classes = chances.argmax(1), np.unique(truth)
     precision, recall, f1, areas = [], [], [], []
     for number in classes:
-        hit = int(((found == number) & (truth == number)).sum())
-        called, there = int((found == number).sum()), int((truth == number).sum())
+        hit = int(((predicted == number) & (truth == number)).sum())
+        called, actual = int((predicted == number).sum()), int((truth == number).sum())
         precision.append(hit / called if called else 0.0)
-        recall.append(hit / there)
-        f1.append(2 * hit / (called + there))
+        recall.append(hit / actual)
+        f1.append(2 * hit / (called + actual))
         areas.append(auroc(truth == number, chances[:, number]))
     return ClassScores(
-        accuracy=float((found == truth).mean()),
+        accuracy=float((predicted == truth).mean()),
         precision=float(np.mean(precision)),
         recall=float(np.mean(recall)),
         f1=float(np.mean(f1)),
@@ -92,14 +92,14 @@ def calibration(truth: NDArray[np.int64], chances: NDArray[np.float64]) -> Calib
     return Calibration(confidence, accuracy, items, float((gaps * items[items > 0]).sum() / max(1, len(truth))))
 
 
-def reliability(found: Calibration) -> str:
+def reliability(bins: Calibration) -> str:
     """Draw a reliability plot as SVG: accuracy over confidence, and the diagonal."""
-    some = found.items > 0
-    drawn = [
-        report.Series("model", found.confidence[some].tolist(), found.accuracy[some].tolist()),
+    some = bins.items > 0
+    series = [
+        report.Series("model", bins.confidence[some].tolist(), bins.accuracy[some].tolist()),
         report.Series("calibrated", [0.0, 1.0], [0.0, 1.0]),
     ]
-    return report.lines(drawn, "confidence", "accuracy", floor=0.0)
+    return report.lines(series, "confidence", "accuracy", floor=0.0)
 
 
 def with_intervals(
@@ -113,11 +113,11 @@ def with_intervals(
     _, number = np.unique(groups, return_inverse=True)
     members = [np.flatnonzero(number == n) for n in range(int(number.max()) + 1)] if len(number) else []
     rng = np.random.default_rng(seed)
-    drawn = []
+    samples = []
     for _ in range(rounds if len(members) > 1 else 0):
         rows = np.concatenate([members[n] for n in rng.integers(0, len(members), len(members))])
-        drawn.append(scored(truth[rows], chances[rows]))
-    table = np.array(drawn, float).reshape(-1, len(whole))
+        samples.append(scored(truth[rows], chances[rows]))
+    table = np.array(samples, float).reshape(-1, len(whole))
     result = {}
     for n, (name, value) in enumerate(whole.items()):
         known = table[np.isfinite(table[:, n]), n]

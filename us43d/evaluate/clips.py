@@ -32,7 +32,7 @@ def clips(corpus: Corpus, split: str, sources: Sequence[str] = ()) -> dict[tuple
         least two annotated frames. Of several annotations of one structure on a frame the largest counts.
     """
     names = [source["name"] for source in corpus.sources]
-    found: dict[tuple[str, str, int], dict[int, tuple[int, int]]] = {}
+    by_clip: dict[tuple[str, str, int], dict[int, tuple[int, int]]] = {}
     for image in np.flatnonzero(corpus.selected([split], sources)).tolist():
         name = names[corpus.images["source"][image]]
         file, mark, frame = corpus.key(image).rpartition("#")
@@ -42,11 +42,11 @@ def clips(corpus: Corpus, split: str, sources: Sequence[str] = ()) -> dict[tuple
             annotation = corpus.annotations[place]
             if annotation["flags"] & SPECK:
                 continue
-            frames = found.setdefault((name, file, int(annotation["category"])), {})
+            frames = by_clip.setdefault((name, file, int(annotation["category"])), {})
             before = frames.get(int(frame))
             if before is None or annotation["area"] > corpus.annotations["area"][before[1]]:
                 frames[int(frame)] = image, int(place)
-    return {key: [frames[n] for n in sorted(frames)] for key, frames in sorted(found.items()) if len(frames) > 1}
+    return {key: [frames[n] for n in sorted(frames)] for key, frames in sorted(by_clip.items()) if len(frames) > 1}
 
 
 def over_time(
@@ -75,7 +75,9 @@ def over_time(
         raise UsageError(
             f"No clip of the split {split!r} has two annotated frames.", next="the same with --split train"
         )
-    tags = corpus.tags(np.unique([image for those in wanted.values() for image, _ in those]).astype(np.int64))
+    tags = corpus.tags(
+        np.unique([image for clip_frames in wanted.values() for image, _ in clip_frames]).astype(np.int64)
+    )
     rows: list[dict[str, Any]] = []
     hearts: list[dict[str, Any]] = []
     for done, ((source, clip, category), frames) in enumerate(wanted.items(), 1):
@@ -113,24 +115,24 @@ def tables(rows: "pd.DataFrame", fractions: "pd.DataFrame") -> list[tuple[str, l
     """(heading, column heads, rows) of what `over_time` gives, with 95 % intervals by the bootstrap over groups."""
     later = rows[rows["step"] > 0]
     cells: list[list[Any]] = []
-    for (source, structure), part in later.groupby(["source", "structure"]):
-        groups = np.unique(part["group"].astype(str), return_inverse=True)[1]
-        shown = [bootstrap(part[name].to_numpy(float), groups) for name in ("dice", "still")]
-        cells.append([source, structure, part["clip"].nunique(), len(part),
+    for (source, structure), subset in later.groupby(["source", "structure"]):
+        groups = np.unique(subset["group"].astype(str), return_inverse=True)[1]
+        shown = [bootstrap(subset[name].to_numpy(float), groups) for name in ("dice", "still")]
+        cells.append([source, structure, subset["clip"].nunique(), len(subset),
                       *(f"{one.mean:.3f} ({one.low:.3f}–{one.high:.3f})" for one in shown),
-                      int(part["lost"].sum())])  # fmt: skip
+                      int(subset["lost"].sum())])  # fmt: skip
     heads = ["source", "structure", "clips", "frames", "Dice", "Dice of the first mask kept unmoved", "lost"]
-    found = [("Dice after the first frame", heads, cells)]
+    sections = [("Dice after the first frame", heads, cells)]
     lines: list[list[Any]] = []
-    for quantity, part in fractions.groupby("quantity"):
+    for quantity, subset in fractions.groupby("quantity"):
         for reference in ("truth", "table"):
-            values = part[reference].to_numpy(float)
+            values = subset[reference].to_numpy(float)
             if np.isfinite(values).any():
-                one = agreement(part["measured"].to_numpy(float), values, np.arange(len(part)))
+                one = agreement(subset["measured"].to_numpy(float), values, np.arange(len(subset)))
                 words = "reference masks" if reference == "truth" else "the source's table"
                 lines.append([QUANTITIES[str(quantity)][0], words, one.n, one.missing, f"{one.bias.mean:+.1f} %",
                               f"{one.low:+.1f} to {one.high:+.1f} %", f"{one.absolute:.1f} %"])  # fmt: skip
     if lines:
         heads = ["quantity", "reference", "n", "not measurable", "bias", "limits of agreement", "mean |difference|"]
-        found.append(("Ejection fraction", heads, lines))
-    return found
+        sections.append(("Ejection fraction", heads, lines))
+    return sections

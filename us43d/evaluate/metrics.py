@@ -32,14 +32,14 @@ class Scores(NamedTuple):
     nsd_mm: float
 
 
-def overlap(truth: Mask, found: Mask) -> tuple[float, float]:
+def overlap(truth: Mask, predicted: Mask) -> tuple[float, float]:
     """(Dice, IoU) of two masks of one shape; 1 where both are empty."""
-    both = int(np.count_nonzero(truth & found))
-    total = int(np.count_nonzero(truth)) + int(np.count_nonzero(found))
+    both = int(np.count_nonzero(truth & predicted))
+    total = int(np.count_nonzero(truth)) + int(np.count_nonzero(predicted))
     return (2 * both / total, both / (total - both)) if total else (1.0, 1.0)
 
 
-def scores(truth: Mask, found: Mask, spacing: tuple[float, float] | None = None) -> Scores:
+def scores(truth: Mask, predicted: Mask, spacing: tuple[float, float] | None = None) -> Scores:
     """All metrics of two masks (h, w). spacing: mm of a pixel in x and y, None where unknown.
 
     Where one mask is empty there is no distance; HD95 is then the picture's diagonal, and NSD 0.
@@ -47,25 +47,27 @@ def scores(truth: Mask, found: Mask, spacing: tuple[float, float] | None = None)
     height, width = truth.shape
     known = spacing is not None and bool(np.isfinite(spacing).all())
     sx, sy = spacing if spacing is not None and known else (np.nan, np.nan)
-    box = _around(truth, found)
+    box = _around(truth, predicted)
     if box is None:
         return Scores(1.0, 1.0, 0.0, 1.0, 0.0 if known else np.nan, 1.0 if known else np.nan)
-    truth, found = truth[box], found[box]
-    dice, iou = overlap(truth, found)
-    if not truth.any() or not found.any():
+    truth, predicted = truth[box], predicted[box]
+    dice, iou = overlap(truth, predicted)
+    if not truth.any() or not predicted.any():
         far = float(np.hypot(width, height))
         return Scores(dice, iou, far, 0.0, float(np.hypot(width * sx, height * sy)), 0.0 if known else np.nan)
-    there, back = distances(truth, found)
-    pixels = _hd95(there, back), _nsd(there, back, NSD_PIXELS)
+    outward, back = distances(truth, predicted)
+    pixels = _hd95(outward, back), _nsd(outward, back, NSD_PIXELS)
     if not known:
         return Scores(dice, iou, *pixels, np.nan, np.nan)
-    there, back = (there * sx, back * sx) if sx == sy else distances(truth, found, (sx, sy))
-    return Scores(dice, iou, *pixels, _hd95(there, back), _nsd(there, back, NSD_MM))
+    outward, back = (outward * sx, back * sx) if sx == sy else distances(truth, predicted, (sx, sy))
+    return Scores(dice, iou, *pixels, _hd95(outward, back), _nsd(outward, back, NSD_MM))
 
 
-def distances(truth: Mask, found: Mask, spacing: tuple[float, float] = (1.0, 1.0)) -> tuple[NDArray[Any], NDArray[Any]]:
+def distances(
+    truth: Mask, predicted: Mask, spacing: tuple[float, float] = (1.0, 1.0)
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """From every boundary pixel of the truth to the nearest one of `found`, and back. Neither may be empty."""
-    one, two = _boundary(truth), _boundary(found)
+    one, two = _boundary(truth), _boundary(predicted)
     if spacing[0] == spacing[1]:
         to_two, to_one = (cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for edge in (two, one))
         return _exact(to_two[one != 0]) * spacing[0], _exact(to_one[two != 0]) * spacing[0]
@@ -83,9 +85,9 @@ def _exact(lengths: NDArray[Any]) -> NDArray[Any]:
     return np.sqrt(np.rint(np.square(lengths.astype(np.float64))))
 
 
-def _around(truth: Mask, found: Mask) -> tuple[slice, slice] | None:
+def _around(truth: Mask, predicted: Mask) -> tuple[slice, slice] | None:
     """The smallest box around both masks, None if both are empty."""
-    x, y, width, height = cv2.boundingRect((truth | found).view(np.uint8))
+    x, y, width, height = cv2.boundingRect((truth | predicted).view(np.uint8))
     return (slice(y, y + height), slice(x, x + width)) if width else None
 
 
@@ -95,13 +97,13 @@ def _boundary(mask: Mask) -> NDArray[np.uint8]:
     return flat - cv2.erode(flat, cross, borderType=cv2.BORDER_CONSTANT, borderValue=0).astype(np.uint8)
 
 
-def _hd95(there: NDArray[Any], back: NDArray[Any]) -> float:
-    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+def _hd95(outward: NDArray[Any], back: NDArray[Any]) -> float:
+    return float(max(np.percentile(outward, 95), np.percentile(back, 95)))
 
 
-def _nsd(there: NDArray[Any], back: NDArray[Any], tolerance: float) -> float:
-    near = np.count_nonzero(there <= tolerance) + np.count_nonzero(back <= tolerance)
-    return near / (len(there) + len(back))
+def _nsd(outward: NDArray[Any], back: NDArray[Any], tolerance: float) -> float:
+    near = np.count_nonzero(outward <= tolerance) + np.count_nonzero(back <= tolerance)
+    return near / (len(outward) + len(back))
 
 
 # ----------------------------------------------------------------------------------------------------------- intervals
@@ -137,7 +139,7 @@ def bootstrap(
     if len(values) == 0:
         return Interval(np.nan, np.nan, np.nan, 0, 0)
     rng = np.random.default_rng(seed)
-    means, drawn, total = [], np.zeros(rounds), 0
+    means, totals, total = [], np.zeros(rounds), 0
     for stratum in np.unique(strata):
         inside = strata == stratum
         _, number = np.unique(groups[inside], return_inverse=True)
@@ -146,7 +148,7 @@ def bootstrap(
         step = max(1, 1_000_000 // len(sums))  # rounds × groups does not fit where there are many groups
         for at in range(0, rounds, step):
             picked = rng.integers(0, len(sums), (min(step, rounds - at), len(sums)))
-            drawn[at : at + step] += sums[picked].sum(1) / counts[picked].sum(1)
+            totals[at : at + step] += sums[picked].sum(1) / counts[picked].sum(1)
         total += len(sums)
-    low, high = np.percentile(drawn / len(means), (2.5, 97.5)) if total > len(means) else (np.nan, np.nan)
+    low, high = np.percentile(totals / len(means), (2.5, 97.5)) if total > len(means) else (np.nan, np.nan)
     return Interval(float(np.mean(means)), float(low), float(high), len(values), total)

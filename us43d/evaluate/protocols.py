@@ -59,7 +59,7 @@ class Segmenter(Protocol_):
 
     device: str
 
-    def encode(self, picture: NDArray[Any]) -> Encoded: ...
+    def encode(self, image: NDArray[Any]) -> Encoded: ...
 
     def segment(
         self,
@@ -128,19 +128,19 @@ def evaluate(
     # Two blocks of memory that grow: objects kept singly would lie scattered between pictures long gone.
     numbers, rles = bytearray(), bytearray()
 
-    def keep(found: Sequence[_Found], weights: int, way: int) -> None:
-        numbers.extend(_numbers(found, weights, way).tobytes())
-        for one in found:
+    def keep(results: Sequence[_Found], weights: int, way: int) -> None:
+        numbers.extend(_numbers(results, weights, way).tobytes())
+        for one in results:
             rles.extend(one.rle)
 
     for done, (image, rows) in enumerate(chosen, 1):
-        picture = corpus.picture(image)
+        pixels = corpus.picture(image)
         x, y = corpus.images["spacing"][image]
-        for m, each in enumerate(models.values(), 1):
-            encoded = each.encode(picture)
+        for m, model in enumerate(models.values(), 1):
+            encoded = model.encode(pixels)
             for instances in _batches(corpus, rows, seed):
                 for n, way in enumerate(ways):
-                    keep(_prompted(each, encoded, instances, way, (float(x), float(y))), m, n)
+                    keep(_prompted(model, encoded, instances, way, (float(x), float(y))), m, n)
         for instances in _batches(corpus, rows, seed):
             for n, way in enumerate(ways):
                 if way.prompt == "box":
@@ -261,8 +261,21 @@ class _Found:
     rle: bytes
 
 
-def _numbers(found: Sequence[_Found], weights: int, way: int) -> NDArray[Any]:
-    rows = [(f.row, weights, way, f.clicks, *f.point, f.score, *f.scores, f.to_90, len(f.rle)) for f in found]
+def _numbers(results: Sequence[_Found], weights: int, way: int) -> NDArray[Any]:
+    rows = [
+        (
+            result.row,
+            weights,
+            way,
+            result.clicks,
+            *result.point,
+            result.score,
+            *result.scores,
+            result.to_90,
+            len(result.rle),
+        )
+        for result in results
+    ]
     return np.array(rows, _NUMBERS)
 
 
@@ -282,12 +295,15 @@ def _prompted(
         first = torch.tensor([i.points[way.prompt] for i in instances], dtype=torch.float64)
         points, labels = point_prompts(first, encoded.scale)
     points, labels = points.to(predictor.device), labels.to(predictor.device)
-    found = predictor.segment(encoded, points, labels, refine=way.refine, postprocess=way.postprocess)
-    rles = [_rle(each.mask) for each in found]
-    trails = [[(each.score, scores(i.mask, each.mask, spacing))] for i, each in zip(instances, found, strict=True)]
+    predictions = predictor.segment(encoded, points, labels, refine=way.refine, postprocess=way.postprocess)
+    rles = [_rle(prediction.mask) for prediction in predictions]
+    trails = [
+        [(prediction.score, scores(i.mask, prediction.mask, spacing))]
+        for i, prediction in zip(instances, predictions, strict=True)
+    ]
     active = list(range(len(instances)))
     for _ in range(way.clicks[-1]):
-        clicks = {n: at for n in active if (at := drawing.click(instances[n].mask, found[n].mask)) is not None}
+        clicks = {n: at for n in active if (at := drawing.click(instances[n].mask, predictions[n].mask)) is not None}
         if clicks:
             kept = torch.tensor([active.index(n) for n in clicks], device=points.device)
             added, _ = point_prompts(torch.tensor([(x, y) for x, y, _ in clicks.values()]).double(), encoded.scale)
@@ -296,15 +312,17 @@ def _prompted(
                 torch.cat([points[kept], added[:, :1].to(points.device)], 1),
                 torch.cat([labels[kept], kinds], 1),
             )
-            former = torch.from_numpy(np.stack([found[n].logits for n in clicks]))
+            former = torch.from_numpy(np.stack([predictions[n].logits for n in clicks]))
             better = predictor.segment(encoded, points, labels, postprocess=way.postprocess, former=former)
-            found = [*found]
-            for n, each in zip(clicks, better, strict=True):
-                found[n] = each
+            predictions = [*predictions]
+            for n, prediction in zip(clicks, better, strict=True):
+                predictions[n] = prediction
         active = list(clicks)  # a mask without error gets no click and stays
         for n, trail in enumerate(trails):
             again = n in clicks
-            trail.append((found[n].score, scores(instances[n].mask, found[n].mask, spacing)) if again else trail[-1])
+            trail.append(
+                (predictions[n].score, scores(instances[n].mask, predictions[n].mask, spacing)) if again else trail[-1]
+            )
     return [
         _Found(
             instance.row, instance.points.get(way.prompt, (np.nan, np.nan)), number, *trail[number],
@@ -317,7 +335,7 @@ def _prompted(
 
 def _to_90(trail: Sequence[tuple[float, Scores]]) -> float:
     """Clicks until Dice was DONE; where it never was, one more than were made."""
-    return float(next((n for n, (_, each) in enumerate(trail) if each.dice >= DONE), len(trail)))
+    return float(next((n for n, (_, values) in enumerate(trail) if values.dice >= DONE), len(trail)))
 
 
 def _rle(mask: Mask) -> bytes:
@@ -333,7 +351,7 @@ def _frame(corpus: Corpus, table: NDArray[Any], rles: bytearray, names: list[str
     annotations = corpus.annotations[table["annotation"]]
     images = corpus.images[annotations["image"]]
     sources = [source["name"] for source in corpus.sources]
-    categories = {each["id"]: each for each in corpus.categories}
+    categories = {category["id"]: category for category in corpus.categories}
 
     def named(codes: NDArray[Any], name: Callable[[int], str]) -> Any:
         """Names of codes, each made once."""

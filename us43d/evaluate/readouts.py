@@ -42,13 +42,13 @@ _COLUMNS = [
 def sizes(structure: str, mask: Mask, spacing: tuple[float, float]) -> dict[str, float]:
     """Measure what is measured of a structure (a name of the taxonomy): quantity → value in its unit."""
     longest, across = measure.diameters(mask, spacing)
-    found = {"area": measure.area(mask, spacing), "longest": longest, "across": across}
+    values = {"area": measure.area(mask, spacing), "longest": longest, "across": across}
     if structure == "fetal_head":
         head = measure.head(mask, spacing)
-        found |= {"hc": head.hc, "bpd": head.bpd}
+        values |= {"hc": head.hc, "bpd": head.bpd}
     if structure == "carotid_intima_media":
-        found["imt"] = measure.thickness(mask, spacing)
-    return found
+        values["imt"] = measure.thickness(mask, spacing)
+    return values
 
 
 def measurements(rows: "pd.DataFrame", corpus: Corpus) -> "pd.DataFrame":
@@ -65,7 +65,7 @@ def measurements(rows: "pd.DataFrame", corpus: Corpus) -> "pd.DataFrame":
     places = order[np.searchsorted(corpus.annotations["id"], first["annotation"], sorter=order)]
     tags = corpus.tags(np.unique(corpus.annotations["image"][places]))
     truths: dict[int, dict[str, float]] = {}
-    found: list[tuple[Any, ...]] = []
+    records: list[tuple[Any, ...]] = []
     hearts: list[dict[str, Any]] = []
     for place, row in zip(places.tolist(), first.to_dict("records"), strict=True):
         image = int(corpus.annotations["image"][place])
@@ -84,13 +84,13 @@ def measurements(rows: "pd.DataFrame", corpus: Corpus) -> "pd.DataFrame":
                 tag = QUANTITIES[name][2]
                 published = tags[image].get(tag) if tag else None
                 item = str(row["annotation"])
-                found.append((name, *way, item, value, truths[place][name], _number(published)))
+                records.append((name, *way, item, value, truths[place][name], _number(published)))
         if heart:
             hearts.append({"way": way, "video": corpus.key(image).partition("#")[0], "tags": tags[image], "mask": mask,
                            "truth": corpus.mask(place), "spacing": spacing if known else (1.0, 1.0)})  # fmt: skip
-    found += [(quantity, *way, item, *values) for way, those in _by_way(hearts).items()
-              for quantity, item, *values in ejection_fractions(those)]  # fmt: skip
-    return pd.DataFrame(found, columns=_COLUMNS)
+    records += [(quantity, *way, item, *values) for way, frames in _by_way(hearts).items()
+              for quantity, item, *values in ejection_fractions(frames)]  # fmt: skip
+    return pd.DataFrame(records, columns=_COLUMNS)
 
 
 def _number(value: Any) -> float:
@@ -172,17 +172,17 @@ def _fraction(volumes: list[float]) -> float:
 # ------------------------------------------------------------------------------------------------------------- summary
 
 
-def agreements(found: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
+def agreements(measured: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
     """Agreement of every quantity by source, structure, prompt and weights: with the truth's masks (reference "mask")
     and with the source's table (reference "table")."""
     entries = []
     keys = ["quantity", "source", "structure", "protocol", "prompt", "weights"]
-    for key, part in found.groupby(keys, observed=True, sort=True):
-        groups = np.unique(part["group"].astype(str), return_inverse=True)[1]
+    for key, subset in measured.groupby(keys, observed=True, sort=True):
+        groups = np.unique(subset["group"].astype(str), return_inverse=True)[1]
         for reference, column in (("mask", "truth"), ("table", "table")):
-            values = part[column].to_numpy(float)
+            values = subset[column].to_numpy(float)
             if np.isfinite(values).any():
-                compared = agreement(part["measured"].to_numpy(float), values, groups, seed=seed)
+                compared = agreement(subset["measured"].to_numpy(float), values, groups, seed=seed)
                 entries.append(dict(zip(keys, key, strict=True)) | {"reference": reference, "agreement": compared})
     return sorted(entries, key=lambda entry: list(QUANTITIES).index(entry["quantity"]))
 
@@ -203,29 +203,29 @@ def _said(entry: Mapping[str, Any]) -> list[str]:
     return [QUANTITIES[entry["quantity"]][0], *(str(entry[name]).replace("_", " ") for name in names)]
 
 
-def _numbers(found: Agreement, unit: str) -> list[Any]:
+def _numbers(result: Agreement, unit: str) -> list[Any]:
     def span(low: float, high: float) -> str | None:
         return f"{low:+.2f} to {high:+.2f} {unit}" if np.isfinite(low) and np.isfinite(high) else None
 
-    bias = f"{found.bias.mean:+.2f} {unit}" if found.n else None
-    if found.n and np.isfinite(found.bias.low):
-        bias = f"{bias} ({found.bias.low:+.2f} to {found.bias.high:+.2f})"
-    percent = f"{found.percent:.2f} %" if unit != "%" and np.isfinite(found.percent) else None
-    absolute = f"{found.absolute:.2f} {unit}" if found.n else None
-    return [found.n, found.missing, bias, span(found.low, found.high), absolute, percent]
+    bias = f"{result.bias.mean:+.2f} {unit}" if result.n else None
+    if result.n and np.isfinite(result.bias.low):
+        bias = f"{bias} ({result.bias.low:+.2f} to {result.bias.high:+.2f})"
+    percent = f"{result.percent:.2f} %" if unit != "%" and np.isfinite(result.percent) else None
+    absolute = f"{result.absolute:.2f} {unit}" if result.n else None
+    return [result.n, result.missing, bias, span(result.low, result.high), absolute, percent]
 
 
-def plots(found: "pd.DataFrame", weights: str) -> Iterator[tuple[str, str]]:
+def plots(measured: "pd.DataFrame", weights: str) -> Iterator[tuple[str, str]]:
     """(heading, Bland-Altman plot) of the clinical quantities of one set of weights, against the source's table where
     it has one, else against the reference masks."""
-    own = found[found["weights"] == weights]
-    for (quantity, source, protocol, prompt), part in own.groupby(
+    own = measured[measured["weights"] == weights]
+    for (quantity, source, protocol, prompt), subset in own.groupby(
         ["quantity", "source", "protocol", "prompt"], observed=True
     ):
-        against = "table" if part["table"].notna().any() else "truth"
-        if part[against].notna().sum() < 3 or quantity in ("area", "across"):
+        against = "table" if subset["table"].notna().any() else "truth"
+        if subset[against].notna().sum() < 3 or quantity in ("area", "across"):
             continue
         what, unit, _ = QUANTITIES[str(quantity)]
         words = "the source's table" if against == "table" else "reference masks"
         heading = f"{what}, {source}, {prompt} prompt ({protocol}): {weights} against {words}"
-        yield heading, plot(part["measured"].to_numpy(float), part[against].to_numpy(float), unit)
+        yield heading, plot(subset["measured"].to_numpy(float), subset[against].to_numpy(float), unit)

@@ -78,11 +78,13 @@ class Evaluation:
             return []
         if self.corpus is None:
             raise UsageError("Average precision needs the corpus the evaluation was made on.")
-        found = []
-        for way, part in _ways(paper):
-            for source, those in [("all", part), *part.groupby("source", observed=True)]:
-                found.append(dict(zip(WAY, way, strict=True)) | {"source": str(source)} | _coco(those, self.corpus))
-        return found
+        entries = []
+        for way, subset in _ways(paper):
+            for source, source_rows in [("all", subset), *subset.groupby("source", observed=True)]:
+                entries.append(
+                    dict(zip(WAY, way, strict=True)) | {"source": str(source)} | _coco(source_rows, self.corpus)
+                )
+        return entries
 
     @cached_property
     def measurements(self) -> "pd.DataFrame":
@@ -181,8 +183,8 @@ class Evaluation:
         if self.corpus is None:
             raise UsageError("Cases cannot be drawn without the corpus the evaluation was made on.")
         own = self.rows[(self.rows["weights"] == self.facts["weights"][0]) & (self.rows["clicks"] == 0)]
-        for (protocol, prompt), part in own.groupby(["protocol", "prompt"], observed=True):
-            ordered = part.sort_values(["dice", "annotation"], ascending=[False, True])
+        for (protocol, prompt), subset in own.groupby(["protocol", "prompt"], observed=True):
+            ordered = subset.sort_values(["dice", "annotation"], ascending=[False, True])
             number = min(count, -(-len(ordered) // 3))
             middle = (len(ordered) - number) // 2
             for word, at in (("best", 0), ("median", middle), ("worst", len(ordered) - number)):
@@ -197,7 +199,7 @@ class Evaluation:
         x, y, wide, high = (int(v) for v in corpus.annotations["bbox"][row])
         box = (x, y, x + wide, y + high) if case["prompt"] == "box" else None
         points = [] if box else [(float(case["x"]), float(case["y"]), 1)]
-        drawn = report.overlay(
+        overlay = report.overlay(
             corpus.picture(image),
             {"truth": corpus.mask(row), "found": rle.decode(case["rle"], height, width)},
             box,
@@ -205,7 +207,7 @@ class Evaluation:
             crop=True,
         )
         caption = f"Dice {case['dice']:.3f}, predicted IoU {case['score']:.2f}: {case['source']}, {case['key']}"
-        return report.Figure(report.picture(drawn, caption), f"{caption} ({case['structure'].replace('_', ' ')})")
+        return report.Figure(report.picture(overlay, caption), f"{caption} ({case['structure'].replace('_', ' ')})")
 
     def _forests(self) -> Iterator[tuple[str, str]]:
         """(heading, plot) of Dice by source for each protocol's first prompt."""
@@ -229,8 +231,8 @@ class Evaluation:
             if entry["protocol"] == "ours" and entry["level"] == "macro" and entry["weights"] != BASELINE:
                 several = f", {entry['weights']}" if len(self.facts["weights"]) > 1 else ""
                 series.setdefault(f"{entry['prompt']}{several}", []).append((entry["clicks"], entry["dice"].mean))
-        drawn = [report.Series(name, *zip(*at, strict=True)) for name, at in series.items()]
-        return report.lines(drawn, "corrective clicks after the first prompt", "Dice", span=0.1)
+        curves = [report.Series(name, *zip(*at, strict=True)) for name, at in series.items()]
+        return report.lines(curves, "corrective clicks after the first prompt", "Dice", span=0.1)
 
     def data(self) -> dict[str, Any]:
         """All numbers, as in metrics.json; unknown ones are None."""
@@ -262,35 +264,37 @@ class Evaluation:
 
 def _ways(rows: "pd.DataFrame") -> list[tuple[tuple[str, str, int, str], "pd.DataFrame"]]:
     """(protocol, prompt, clicks, weights) and their rows, as tables show them: the baseline after the weights."""
-    found = [((str(a), str(b), int(str(c)), str(d)), part) for (a, b, c, d), part in rows.groupby(WAY, observed=True)]
+    groups = [
+        ((str(a), str(b), int(str(c)), str(d)), subset) for (a, b, c, d), subset in rows.groupby(WAY, observed=True)
+    ]
     order = ("paper", "ours", "box", "centre", "random")
-    return sorted(found, key=lambda each: (order.index(each[0][0]), order.index(each[0][1]), each[0][2],
-                                           each[0][3] == BASELINE, each[0][3]))  # fmt: skip
+    return sorted(groups, key=lambda pair: (order.index(pair[0][0]), order.index(pair[0][1]), pair[0][2],
+                                           pair[0][3] == BASELINE, pair[0][3]))  # fmt: skip
 
 
 def _summary(rows: "pd.DataFrame", seed: int) -> list[dict[str, Any]]:
-    found = []
-    for way, part in _ways(rows):
-        cells = [("macro", "all", part)]
-        cells += [(level, str(name), those) for level in _LEVELS for name, those in part.groupby(level, observed=True)]
-        for level, name, those in cells:
+    entries = []
+    for way, subset in _ways(rows):
+        cells = [("macro", "all", subset)]
+        cells += [(level, str(name), cell) for level in _LEVELS for name, cell in subset.groupby(level, observed=True)]
+        for level, name, cell in cells:
             if not name:  # no diagnosis
                 continue
-            group, source = those["group"].cat.codes.to_numpy(), those["source"].cat.codes.to_numpy()
+            group, source = cell["group"].cat.codes.to_numpy(), cell["source"].cat.codes.to_numpy()
             entry: dict[str, Any] = dict(zip(WAY, way, strict=True)) | {"level": level, "name": name}
-            entry |= {"instances": len(those), "groups": len(np.unique(group))}
+            entry |= {"instances": len(cell), "groups": len(np.unique(group))}
             for metric in METRICS:
                 strata = source if level == "macro" else None
-                entry[metric] = bootstrap(those[metric].to_numpy(), group, strata, seed=seed)
-            found.append(entry)
-    return found
+                entry[metric] = bootstrap(cell[metric].to_numpy(), group, strata, seed=seed)
+            entries.append(entry)
+    return entries
 
 
 def _coco(rows: "pd.DataFrame", corpus: Corpus) -> dict[str, Any]:
     """Average precision of boxes and of masks (COCO's 0.50:0.95, 0.50, 0.75), all categories being one."""
     order = np.argsort(corpus.annotations["id"])
     place = order[np.searchsorted(corpus.annotations["id"], rows["annotation"], sorter=order)]
-    images, truth, found = {}, [], []
+    images, truth, detections = {}, [], []
     for n, (row, counts, score) in enumerate(zip(place, rows["rle"], rows["score"], strict=True), 1):
         annotation = corpus.annotations[row]
         image = corpus.images[annotation["image"]]
@@ -301,12 +305,12 @@ def _coco(rows: "pd.DataFrame", corpus: Corpus) -> dict[str, Any]:
             one | {"bbox": annotation["bbox"].tolist(), "area": int(annotation["area"]),
                    "segmentation": {"size": size, "counts": corpus.rle(row).decode("ascii")}}
         )  # fmt: skip
-        found.append(
+        detections.append(
             one | {"bbox": _box(counts, size), "score": float(score),
                    "segmentation": {"size": size, "counts": counts.decode("ascii")}}
         )  # fmt: skip
     whole = {"images": list(images.values()), "annotations": truth, "categories": [{"id": 1, "name": "structure"}]}
-    precision = average_precision(whole, found)
+    precision = average_precision(whole, detections)
     kinds = {kind: {name: values[name] for name in ("map", "ap50", "ap75")} for kind, values in precision.items()}
     result: dict[str, Any] = {"instances": len(truth)} | kinds
     return result
@@ -341,18 +345,18 @@ def compare(a: Evaluation, b: Evaluation, first: str, second: str) -> list[dict[
         )
     if pairs.empty:
         raise UsageError(f"{first} and {second} have no instance and prompt in common.", next="us43d eval --help")
-    found = []
-    for way, part in pairs.groupby(keys[1:], sort=False):
-        cells = [("macro", "all", part), *(("source", str(n), p) for n, p in part.groupby("source", observed=True))]
-        for level, name, those in cells:
-            group, source = those["group"].cat.codes.to_numpy(), those["source"].cat.codes.to_numpy()
+    entries = []
+    for way, subset in pairs.groupby(keys[1:], sort=False):
+        cells = [("macro", "all", subset), *(("source", str(n), p) for n, p in subset.groupby("source", observed=True))]
+        for level, name, cell in cells:
+            group, source = cell["group"].cat.codes.to_numpy(), cell["source"].cat.codes.to_numpy()
             entry: dict[str, Any] = dict(zip(keys[1:], way, strict=True)) | {"level": level, "name": name}
-            entry |= {"instances": len(those), "groups": len(np.unique(group))}
+            entry |= {"instances": len(cell), "groups": len(np.unique(group))}
             for metric in _COMPARED:
-                gap = those[metric].to_numpy() - those[f"{metric}_second"].to_numpy()
+                gap = cell[metric].to_numpy() - cell[f"{metric}_second"].to_numpy()
                 entry[metric] = bootstrap(gap, group, source if level == "macro" else None, seed=a.facts["seed"])
-            found.append(entry)
-    return found
+            entries.append(entry)
+    return entries
 
 
 def compared(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
@@ -378,17 +382,17 @@ def compared(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
     return heads, rows
 
 
-def _words(found: Interval, metric: str, *, signed: bool = False) -> str | None:
+def _words(interval: Interval, metric: str, *, signed: bool = False) -> str | None:
     """0.912 (0.890–0.931)."""
-    if not found.values:
+    if not interval.values:
         return None
     form = ".1f" if metric in ("hd95", "clicks_to_90") else ".2f" if metric == "hd95_mm" else ".3f"
     sign = "+" if signed else ""
-    mean = f"{found.mean:{sign}{form}}"
-    if not np.isfinite(found.low):
+    mean = f"{interval.mean:{sign}{form}}"
+    if not np.isfinite(interval.low):
         return f"{mean} (one group)"
     dash = " to " if signed else "–"
-    return f"{mean} ({found.low:{sign}{form}}{dash}{found.high:{sign}{form}})"
+    return f"{mean} ({interval.low:{sign}{form}}{dash}{interval.high:{sign}{form}})"
 
 
 def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -396,9 +400,9 @@ def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
 
     def known(value: Any) -> Any:
         if isinstance(value, Interval | Agreement):
-            return {name: known(part) for name, part in value._asdict().items()}
+            return {name: known(item) for name, item in value._asdict().items()}
         if isinstance(value, Mapping):
-            return {name: known(part) for name, part in value.items()}
+            return {name: known(item) for name, item in value.items()}
         if isinstance(value, np.generic):
             value = value.item()
         return None if isinstance(value, float) and not np.isfinite(value) else value

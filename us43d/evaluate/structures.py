@@ -103,14 +103,14 @@ def auroc(present: Sequence[bool], score: Sequence[float]) -> float:
 def summary(table: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
     """One row per source and structure: images with and without it, mean Dice with its interval over groups, AUROC."""
     rows = []
-    for (source, structure), part in table.groupby(["source", "structure"], sort=True):
-        there = part[part["present"]]
-        interval = bootstrap(there["dice"].to_numpy(), there["group"].to_numpy(), seed=seed)
+    for (source, structure), subset in table.groupby(["source", "structure"], sort=True):
+        present = subset[subset["present"]]
+        interval = bootstrap(present["dice"].to_numpy(), present["group"].to_numpy(), seed=seed)
         rows.append(
             {
-                "source": source, "structure": structure, "present": len(there), "absent": len(part) - len(there),
+                "source": source, "structure": structure, "present": len(present), "absent": len(subset) - len(present),
                 "dice": interval.mean, "low": interval.low, "high": interval.high,
-                "auroc": auroc(part["present"].tolist(), part["presence"].tolist()),
+                "auroc": auroc(subset["present"].tolist(), subset["presence"].tolist()),
             }
         )  # fmt: skip
     return rows

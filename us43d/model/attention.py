@@ -4,9 +4,9 @@ The bias of query (i, j) and key (k, l) is q·Rh[i, k] + q·Rw[j, l]: one number
 and grid column. Four backends mix them into the softmax; `biased_attention` chooses one of them:
 
     triton    the kernels of kernels.py, forward and backward: half precision on a GPU
-    flex      PyTorch's FlexAttention with the bias as its score function, compiled; learns on GPUs only
+    flex      PyTorch's FlexAttention with the bias as its score function, compiled; trains on GPUs only
     one_hot   the bias as part of the scalar product, so that any fused attention computes it and its gradients
-    blocks    the bias of a block of queries at a time; not to learn with
+    blocks    the bias of a block of queries at a time; for inference only
 """
 
 import functools
@@ -27,13 +27,13 @@ __all__ = ["BACKENDS", "biased_attention", "chosen"]
 
 HAS_TRITON = find_spec("triton") is not None
 
-#: Name of a backend that is taken for every attention; None leaves the choice to `chosen`.
+#: Name of the backend used for every attention; with None, `chosen` decides.
 FORCED = os.environ.get("US43D_ATTENTION")
 
-#: Numbers of the bias that `blocks` writes at once: 32 MB of float32, about what a processor's last cache holds.
+#: Numbers of the bias that `blocks` writes at once: 32 MB of float32, about the size of a processor's last-level cache.
 SCORES = 1 << 23
 
-#: Grids of at most so many cells are windows, for the choice below.
+#: Largest number of cells of a grid that counts as a window in `ON_GPU`.
 WINDOW = 256
 #: The backend of half precision on a GPU. A GUESS, not a measurement: no backend has been run on a GPU yet. `make gpu`
 #: times the three, forward and backward, and names the fastest of each; those names belong here, with the GPU's.
@@ -44,24 +44,27 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tens
     """Compute softmax(q kᵀ/√d + bias) v in memory that is linear in H·W.
 
     Args:
-        q, k, v: (B, heads, H·W, d).
-        rel_h: (H, H, d), the embeddings of query row against key row.
-        rel_w: (W, W, d), those of query column against key column.
+        q, k, v: (B, heads, H·W, d), of one floating-point type.
+        rel_h: (H, H, d), embeddings of query row against key row.
+        rel_w: (W, W, d), embeddings of query column against key column.
 
     Returns:
         (B, heads, H·W, d), in the type of q.
 
     Raises:
-        ConfigError: US43D_ATTENTION names a backend that cannot do this.
+        ConfigError: US43D_ATTENTION names an unknown backend, or one that does not support these inputs.
     """
     return BACKENDS[chosen(q, rel_h, rel_w)](q, k, v, rel_h, rel_w)
 
 
 def chosen(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> str:
-    """Choose the backend by type, device, grid, and whether gradients are wanted.
+    """Choose the backend by data type, device, grid, and whether gradients are needed.
+
+    Returns:
+        A key of `BACKENDS`.
 
     Raises:
-        ConfigError: US43D_ATTENTION names a backend that cannot do this.
+        ConfigError: US43D_ATTENTION names an unknown backend, or one that does not support these inputs.
     """
     if torch.onnx.is_in_onnx_export():
         return "one_hot"  # plain operators only
@@ -92,7 +95,7 @@ def chosen(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> str:
 
 
 def _biases(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, heads, H·W, H) and (B, heads, H·W, W): of each query, for every grid row and column of keys."""
+    """Compute the biases of each query for grid rows (B, heads, H·W, H) and grid columns (B, heads, H·W, W) of keys."""
     grid = q.unflatten(2, (len(rel_h), len(rel_w)))
     bias_h = torch.einsum("bnhwd,hkd->bnhwk", grid, rel_h.to(q.dtype)).flatten(2, 3)
     bias_w = torch.einsum("bnhwd,wkd->bnhwk", grid, rel_w.to(q.dtype)).flatten(2, 3)
@@ -100,8 +103,8 @@ def _biases(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _triton(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """The biases go into base 2 with the embeddings, which costs nothing and rounds no more often."""
-    rel_h, rel_w = ((each.float() * math.log2(math.e)).to(q.dtype) for each in (rel_h, rel_w))
+    """Run the Triton kernels; the embeddings are scaled to base 2, which adds no rounding step."""
+    rel_h, rel_w = ((table.float() * math.log2(math.e)).to(q.dtype) for table in (rel_h, rel_w))
     grid = q.unflatten(2, (len(rel_h), len(rel_w)))
     bias_h = torch.einsum("bnhwd,hkd->bnkhw", grid, rel_h).flatten(3)
     bias_w = torch.einsum("bnhwd,wkd->bnhwk", grid, rel_w).flatten(2, 3)
@@ -117,7 +120,7 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tens
     def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return score + bias_h[batch, head, query, key // width] + bias_w[batch, head, query, key % width]
 
-    # Without torch.compile, its own or one around the model, it would write all scores.
+    # Without torch.compile, FlexAttention materializes all scores.
     attend = flex_attention.flex_attention if torch.compiler.is_compiling() else _compiled_flex()
     return attend(q, k, v, score_mod=biased)
 
@@ -130,14 +133,14 @@ def _compiled_flex() -> Any:
 
 
 def _one_hot(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """With q' = [q/√d, bias_h, bias_w] and k' = [k, onehot(row), onehot(column)] the bias is part of q' k'ᵀ."""
+    """Express the bias as part of q' k'ᵀ: q' = [q/√d, bias_h, bias_w], k' = [k, onehot(row), onehot(column)]."""
     dim, height, width = q.shape[-1], len(rel_h), len(rel_w)
     rows = torch.eye(height, dtype=q.dtype, device=q.device).repeat_interleave(width, 0)
     columns = torch.eye(width, dtype=q.dtype, device=q.device).repeat(height, 1)
     where = torch.cat([rows, columns], 1).expand(*q.shape[:2], -1, -1)
     long_q = torch.cat([q * dim**-0.5, *_biases(q, rel_h, rel_w)], -1)
     long_k = torch.cat([k, where], -1)
-    # Fused kernels of a GPU want one width for all three, and a multiple of 8; zeros change no product.
+    # Fused GPU kernels need equal widths of q, k and v, a multiple of 8; padding with zeros changes no product.
     extra = -long_q.shape[-1] % 8
     long_q, long_k = F.pad(long_q, (0, extra)), F.pad(long_k, (0, extra))
     long_v = F.pad(v, (0, height + width + extra))
@@ -145,7 +148,7 @@ def _one_hot(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> T
 
 
 def _in_blocks(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Faster than `_one_hot`, whose heads are two to three times as wide, but its gradients would need all scores."""
+    """Process queries in blocks. Faster than `_one_hot` with its wider heads, but gradients would need all scores."""
     out = room(q)
     bias_h, bias_w = _biases(q, rel_h, rel_w)
     for b, n, m in _blocks(*q.shape[:3]):
@@ -155,10 +158,10 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) ->
 
 
 def _blocks(batch: int, heads: int, count: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Yield (entries of the batch, heads, queries) of which all scores are SCORES at most.
+    """Yield (batch entries, heads, queries) with at most SCORES scores.
 
-    Queries come first: PyTorch's attention on a CPU works on 256 of them at once if it is given 768 or more, else on
-    fewer.
+    Blocks are large in queries first: PyTorch's CPU attention processes 256 queries at a time if a call has 768 or
+    more, else fewer.
     """
     queries = max(1, min(count, 1024, SCORES // count))
     some = max(1, min(heads, SCORES // (count * queries)))

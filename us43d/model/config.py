@@ -1,4 +1,4 @@
-"""All that shapes a model; stored with its weights."""
+"""Configuration of a model's architecture; stored with its weights."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -10,20 +10,38 @@ _Width: TypeAlias = Annotated[int, Field(gt=0, le=16384)]
 
 
 class ModelConfig(BaseModel):
-    """All that shapes the model; stored with the weights.
+    """Define the architecture of a model; stored with the weights.
 
     Attributes:
-        encoder: "vit" is SAM's image encoder; "conv" a convolutional one that also hands features of strides 4 and 8
-            to the mask decoder. embed_dim, depth, heads, mlp_ratio, window and global_blocks belong to "vit", widths
-            and blocks to "conv" (channels and residual blocks at strides 2, 4, 8, 16 and 32).
+        encoder: "vit" is SAM's image encoder; "conv" a convolutional encoder that also gives features of strides 4 and
+            8 to the mask decoder.
+        image_size: Side of the network's input, in pixels.
         stretch: Resize an image to a square; otherwise its long side is resized and the rest padded with zeros.
-        masks: Masks predicted for a prompt. 4 as in SAM: the first for unambiguous prompts, three for others.
-        structures: Rows of the table of structures, one per id of the taxonomy; 0 for a model that is prompted by
-            boxes and points alone. With structures, the decoder also predicts whether the structure is present.
+        patch_size: Side of a patch, the stride of the embedding, in pixels.
+        embed_dim: Channels of the ViT ("vit" only).
+        depth: Blocks of the ViT ("vit" only).
+        heads: Attention heads of the ViT ("vit" only).
+        mlp_ratio: Hidden units of the ViT's MLPs divided by embed_dim ("vit" only).
+        window: Side of the attention windows, in patches ("vit" only).
+        global_blocks: Blocks with attention over the whole grid, from 0 ("vit" only).
+        widths: Channels at strides 2, 4, 8, 16 and 32 ("conv" only).
+        blocks: Residual blocks at strides 2, 4, 8, 16 and 32 ("conv" only).
+        prompt_dim: Channels of the embedding and of the prompt tokens.
+        masks: Masks predicted per prompt. 4 as in SAM: the first for unambiguous prompts, three for others.
+        structures: Rows of the embedding table of structures, one per id of the taxonomy; 0 for a model with box and
+            point prompts only. With structures, the decoder also predicts whether the structure is present.
         look: Channels of the second look (us43d.model.look), by level; empty for a model without it.
-        look_size: Side of the crop the second look sees, in pixels.
+        look_size: Side of the crop of the second look, in pixels.
+        decoder_depth: Layers of the mask decoder.
+        decoder_heads: Attention heads of the mask decoder.
+        decoder_mlp: Hidden units of the mask decoder's MLPs.
+        decoder_dropout: Dropout of the mask decoder's MLPs.
+        iou_hidden: Hidden units of the head that predicts the IoU.
         mlp_residual: "single" is Meta's and MedSAM's decoder, q = norm(q + mlp(q)); "double" is UltraSam's, which adds
             the residual twice, q = norm(2q + mlp(q)).
+        encoder_eps: Epsilon of the encoder's layer normalization.
+        decoder_eps: Epsilon of the decoder's layer normalization.
+        fourier_scale: Standard deviation of the random frequencies of the position encoding.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,36 +75,40 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _divisible(self) -> "ModelConfig":
-        for whole, part in (
+        for size, divisor in (
             ("image_size", "patch_size"), ("embed_dim", "heads"), ("prompt_dim", "decoder_heads"),
         ):  # fmt: skip
-            if getattr(self, whole) % getattr(self, part):
-                raise ValueError(f"{whole} {getattr(self, whole)} is no multiple of {part} {getattr(self, part)}")
+            if getattr(self, size) % getattr(self, divisor):
+                raise ValueError(
+                    f"{size} {getattr(self, size)} is not a multiple of {divisor} {getattr(self, divisor)}"
+                )
         if self.prompt_dim % 8 or (self.prompt_dim // 2) % self.decoder_heads:
-            raise ValueError(f"prompt_dim {self.prompt_dim} does not fit {self.decoder_heads} heads of half its width")
+            raise ValueError(
+                f"prompt_dim {self.prompt_dim} is not divisible into {self.decoder_heads} heads of half that width"
+            )
         if self.encoder == "conv" and not len(self.widths) == len(self.blocks) == 5:
-            raise ValueError("a conv encoder needs 5 widths and 5 numbers of blocks, for strides 2 to 32")
+            raise ValueError("a conv encoder needs 5 values of widths and of blocks, one per stride 2 to 32")
         if self.encoder == "conv" and (self.patch_size != 16 or self.image_size % 32):
-            raise ValueError("a conv encoder has patch_size 16 and an image_size divisible by 32")
+            raise ValueError("a conv encoder needs patch_size 16 and an image_size divisible by 32")
         if self.look and self.look_size % 2 ** (len(self.look) - 1):
-            raise ValueError(f"look_size {self.look_size} does not halve {len(self.look) - 1} times")
+            raise ValueError(f"look_size {self.look_size} cannot be halved {len(self.look) - 1} times")
         if outside := [block for block in self.global_blocks if not 0 <= block < self.depth]:
-            raise ValueError(f"global_blocks {outside} lie outside of the {self.depth} blocks")
+            raise ValueError(f"global_blocks {outside} are outside the {self.depth} blocks")
         return self
 
     @property
     def grid(self) -> int:
-        """Side of the embedding's grid."""
+        """Side of the embedding's grid, in patches."""
         return self.image_size // self.patch_size
 
     @property
     def mask_size(self) -> int:
-        """Side of the low-resolution logits and of mask prompts."""
+        """Side of the low-resolution logits and of mask prompts, in pixels."""
         return 4 * self.grid
 
 
-#: ViT-B, L and H are Meta's, tiny is the same network in miniature, to try it on a CPU; small is the model that ships;
-#: nano has the parts of small at a size that learns in minutes.
+#: vit_b, vit_l and vit_h are Meta's; tiny is the same network in miniature, for a CPU; small is the model that is
+#: shipped with us43d; nano has the components of small at a size that trains in minutes.
 PRESETS: dict[str, ModelConfig] = {
     "vit_b": ModelConfig(),
     "vit_l": ModelConfig(embed_dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),

@@ -1,7 +1,7 @@
 """A small convolutional image encoder: residual blocks at strides 2 to 32, features of three strides for the decoder.
 
-About a hundredth of the arithmetic of ViT-B at 1024. Group normalisation, so that a result depends neither on the other
-images of a batch nor on the mode.
+It needs about a hundredth of the operations of ViT-B at 1024. Group normalization makes results independent of the
+other images of a batch and of the mode.
 """
 
 import torch.nn.functional as F
@@ -36,6 +36,8 @@ class Residual(nn.Module):
 
 
 class ConvEncoder(nn.Module):
+    """Residual network with features of strides 4, 8 and 16."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths, dim = config.widths, config.prompt_dim
@@ -47,7 +49,7 @@ class ConvEncoder(nn.Module):
         self.top = nn.Conv2d(widths[4], dim, 1, bias=False)
         self.neck = nn.Sequential(Norm(dim), nn.ReLU(inplace=True), nn.Conv2d(dim, dim, 3, padding=1, bias=False),
                                   Norm(dim))  # fmt: skip
-        # For the mask decoder, which adds them while it upscales (Ravi et al. 2024, "SAM 2").
+        # The mask decoder adds these while upscaling (Ravi et al. 2024, "SAM 2").
         self.fine8 = nn.Conv2d(widths[2], dim // 4, 1)
         self.fine4 = nn.Conv2d(widths[1], dim // 8, 1)
         self.checkpointing = False

@@ -1,4 +1,4 @@
-"""What travels with weights into every other form: model card, licence, references."""
+"""Copy model card, licence and references when weights are converted."""
 
 import shutil
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ _FILES = {"README.md": CARD} | {name: name for name in ("LICENSE", "LICENSE.md",
 
 
 def carried(loaded: Loaded, source: Path, folder: Path, public: str | None) -> tuple[str, list[str]]:
-    """Copy what goes with weights.
+    """Copy model card, licence and references of weights.
 
     Args:
         loaded: The weights.
-        source: Where they were read.
-        folder: Where the copies go.
-        public: Name of the public weights that these are.
+        source: File or folder they were loaded from.
+        folder: Destination.
+        public: Name of the public weights, if these are public weights.
 
     Returns:
-        Their licence in words, and the names of the copies.
+        The licence in words, and the names of the copied files.
     """
     copied = []
-    if loaded.form == "us43d" and source.is_dir():  # beside a single file may lie what belongs to others
+    if loaded.form == "us43d" and source.is_dir():  # files next to a single weights file may belong to other weights
         for name, copy in _FILES.items():
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / copy)

@@ -1,6 +1,6 @@
-"""The Triton kernels of kernels.py as an operator of PyTorch, which autograd and torch.compile take as it is.
+"""Register the Triton kernels of kernels.py as a PyTorch operator, for autograd and torch.compile.
 
-Triton is imported when the operator runs first: it is not everywhere, and a CPU does not need it.
+Triton is imported when the operator first runs: it is not available on every platform, and a CPU does not need it.
 """
 
 from typing import Any

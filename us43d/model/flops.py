@@ -1,6 +1,6 @@
-"""How much arithmetic the model needs, and how much a device could do: for the share of it that is used (MFU).
+"""Count the arithmetic operations of a model and the peak of a device, for the model FLOPs utilization (MFU).
 
-A multiplication and addition count as two. Norms, activations and interpolations are left out (under 1 %).
+A multiplication and an addition count as two operations. Norms, activations and interpolations are not counted (< 1 %).
 """
 
 from itertools import pairwise
@@ -18,7 +18,7 @@ _PEAK = (
 
 
 def peak(device_name: str) -> float | None:
-    """Dense bf16 operations per second of a GPU, None for one that is not in the table."""
+    """Return the dense bf16 operations per second of a GPU; None for a GPU that is not in the table."""
     return next((value for name, value in _PEAK if name in device_name), None)
 
 
@@ -52,7 +52,7 @@ def _conv_encoder(config: ModelConfig) -> float:
 
 
 def look(config: ModelConfig) -> float:
-    """Of one crop's forward pass through the second look; 0 for a model without it."""
+    """Count the operations of the second look's forward pass on one crop; 0 for a model without it."""
     if not config.look:
         return 0.0
     first, *widths = config.look
@@ -69,7 +69,7 @@ def look(config: ModelConfig) -> float:
 
 
 def decoder(config: ModelConfig, prompts: int = 2) -> float:
-    """Of one prompt's forward pass: `prompts` tokens of the prompt and those of the decoder itself."""
+    """Count the operations of the decoder's forward pass for one prompt of `prompts` tokens."""
     tokens = prompts + 1 + config.masks + (config.structures > 0)
     cells, dim = config.grid**2, config.prompt_dim
     half = dim // 2
@@ -89,5 +89,5 @@ def decoder(config: ModelConfig, prompts: int = 2) -> float:
 
 
 def step(config: ModelConfig, images: int, prompts: int) -> float:
-    """Of a training step, forward and backward: the backward pass costs twice the forward one. Two decoder passes."""
+    """Count the operations of a training step with two decoder passes; a backward pass costs twice its forward pass."""
     return 3 * (images * encoder(config) + prompts * (2 * decoder(config) + look(config)))

@@ -1,4 +1,4 @@
-"""Weights as a finished Hugging Face folder: model, preprocessing, model card with its header, licence, references."""
+"""Export weights as a complete Hugging Face folder: model, preprocessing, model card, licence, references."""
 
 import json
 import shutil
@@ -21,15 +21,16 @@ def export_huggingface(loaded: Loaded, path: Path, source: Path, public: str | N
 
     Args:
         loaded: The weights.
-        path: The folder to write; it appears when all of it is complete.
-        source: Where the weights were read; their model card, licence and references are copied.
-        public: Name of the public weights that these are.
+        path: Destination folder; created only when all files are complete.
+        source: File or folder the weights were loaded from; its model card, licence and references are copied.
+        public: Name of the public weights, if these are public weights.
 
     Returns:
-        What a person should know.
+        Remarks for the user.
 
     Raises:
-        UsageError: The model is not one of SAM's.
+        UsageError: The model does not have SAM's architecture.
+        StorageError: The folder cannot be written.
     """
     public = public or loaded.meta.get("public")
     with atomic.storage_errors(path, "Nothing was written."):
@@ -55,7 +56,7 @@ def export_huggingface(loaded: Loaded, path: Path, source: Path, public: str | N
 
 
 def preprocessor(loaded: Loaded) -> dict[str, Any]:
-    """The content of preprocessor_config.json. Its key "us43d" records how the weights expect images to be resized."""
+    """Build the content of preprocessor_config.json; its key "us43d" records how images are resized for the weights."""
     side, low = loaded.config.image_size, loaded.config.mask_size
     return {
         "image_processor_type": "SamImageProcessor", "processor_class": "SamProcessor", "do_convert_rgb": True,
@@ -68,7 +69,7 @@ def preprocessor(loaded: Loaded) -> dict[str, Any]:
 
 
 def _notice(licence: str, public: str | None) -> str:
-    """A notice in place of a licence file, where none came with the weights."""
+    """Write a licence notice for weights that came without a licence file."""
     terms = LICENCES[PUBLISHED[public].licence] if public in PUBLISHED else None
     lines = [f"Licence of these weights: {licence}."]
     if terms:
@@ -77,13 +78,13 @@ def _notice(licence: str, public: str | None) -> str:
 
 
 def _licence_id(loaded: Loaded, public: str | None) -> str:
-    """The licence under the name that Hugging Face has for it; "other" for data under several licences."""
+    """Return the licence's id on Hugging Face; "other" for data under several licences."""
     if public in PUBLISHED:
         return PUBLISHED[public].licence.lower()
     titles = {terms.title: terms.id.lower() for terms in LICENCES.values() if terms.url}
     record = loaded.meta.get("licences")
     used = list(record["by_licence"]) if isinstance(record, dict) and isinstance(record.get("by_licence"), dict) else []
-    if len(used) != 1 or loaded.meta.get("init"):  # first weights have a licence of their own
+    if len(used) != 1 or loaded.meta.get("init"):  # the initial weights have their own licence
         return "other"
     return titles.get(used[0], "other")
 

@@ -37,7 +37,7 @@ SMALL = 256
 
 
 class Choice(NamedTuple):
-    """How a kernel is launched. queries: of a tile, 0 for all of a small grid. registers: the most of a thread."""
+    """Launch parameters of a kernel. queries: per tile, 0 for all of a small grid. registers: limit per thread."""
 
     queries: int
     warps: int
@@ -56,13 +56,15 @@ WHOLE = (Choice(0, 8, 1), Choice(0, 8, 2))
 
 
 def _tuned(choices: tuple[Choice, ...]) -> Any:
-    """Take the fastest choice for a shape, a type and a power of two of heads in all.
+    """Autotune: use the fastest choice for a shape, a data type and a total number of heads (as a power of two).
 
-    The interpreter has no clock: it takes the first.
+    The interpreter cannot measure time and uses the first choice.
     """
     configs = [
-        triton.Config({"M": each.queries} if each.queries else {}, each.warps, each.stages, maxnreg=each.registers)
-        for each in choices
+        triton.Config(
+            {"M": choice.queries} if choice.queries else {}, choice.warps, choice.stages, maxnreg=choice.registers
+        )
+        for choice in choices
     ]
     return triton.autotune(configs[:1] if _INTERPRETED.value else configs, key=["H", "W", "D", "load"])
 

@@ -1,4 +1,4 @@
-"""Layers that the parts of the network share."""
+"""Layers shared by encoders, decoder and second look."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,21 +11,23 @@ __all__ = ["Features", "Head", "LayerNorm2d", "Mlp", "Norm"]
 
 
 class Features(NamedTuple):
-    """What an encoder makes of images.
+    """Features of B images.
 
-    embedding: (B, C, G, G). fine: features the mask decoder adds while it upscales, (B, C/4, 2G, 2G) and (B, C/8, 4G,
-    4G); empty for SAM's encoder.
+    Attributes:
+        embedding: (B, C, G, G).
+        fine: Features that the mask decoder adds while upscaling, (B, C/4, 2G, 2G) and (B, C/8, 4G, 4G); empty for
+            SAM's encoder.
     """
 
     embedding: Tensor
     fine: tuple[Tensor, ...] = ()
 
     def take(self, rows: Tensor) -> "Features":
-        """The features of some images, for prompts that belong to them: rows (P,) int64."""
+        """Select the features of each prompt's image. rows: (P,) int64."""
         return Features(self.embedding[rows], tuple(level[rows] for level in self.fine))
 
     def expand(self, count: int) -> "Features":
-        """The features of a single image for `count` prompts, without a copy."""
+        """Repeat the features of a single image for `count` prompts, without a copy."""
         embedding, *fine = (level.expand(count, -1, -1, -1) for level in (self.embedding, *self.fine))
         return Features(embedding, tuple(fine))
 

@@ -1,8 +1,9 @@
 """The second look: a small U-Net on a crop around the prompt, at a higher resolution than the whole frame allows.
 
-It sees the crop, the prompts as maps, the mask of the first look and, after corrective clicks, the mask they correct
-(the idea of FocalClick, Chen et al. 2022). P prompts, s = look_size. Windows are (x0, y0, x1, y1) in fractions of the
-frame: 0 its left or upper edge, 1 its right or lower one; a window may reach beyond the frame, which is black there.
+Its input is the crop, the prompts as maps, the mask of the first look and, after corrective clicks, the mask they
+correct (following FocalClick, Chen et al. 2022). P prompts, s = look_size. Windows are (x0, y0, x1, y1) in fractions of
+the frame: 0 its left or upper edge, 1 its right or lower one; a window may reach beyond the frame, which is black
+there.
 """
 
 from itertools import pairwise
@@ -24,7 +25,7 @@ __all__ = ["MARGIN", "OUTSIDE", "SEEN", "SecondLook", "crop", "paste", "sample",
 MARGIN = 1.25
 #: Least side of a window, in fractions of the frame.
 LEAST = 1 / 64
-#: Logit of what lies outside of a window: background.
+#: Logit outside of a window: background.
 OUTSIDE = -8.0
 #: Width of a click in the maps, in sides of the window.
 CLICK = 0.03
@@ -33,7 +34,7 @@ SEEN = 8
 
 
 def window(box: NDArray[Any] | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The window of a box.
+    """Compute the window of a box.
 
     Args:
         box: (x0, y0, x1, y1) in pixels of the image, as in COCO: x1 = x0 + width.
@@ -110,7 +111,7 @@ class Block(nn.Sequential):
 
 
 class SecondLook(nn.Module):
-    """A U-Net at half of the crop's resolution, and one convolution at all of it, which sees the input again."""
+    """A U-Net at half of the crop's resolution, and one convolution at full resolution that also reads the input."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -168,7 +169,7 @@ class SecondLook(nn.Module):
         return self.mask(x)[:, 0], iou
 
     def _maps(self, windows: Tensor, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Prompts as maps (P, 1, s, s) of the windows: inside of the box, positive clicks, negative clicks."""
+        """Draw prompts as maps (P, 1, s, s) of the windows: inside of the box, positive clicks, negative clicks."""
         side = self.side
         low, high = windows[:, None, :2], windows[:, None, 2:]
         places = ((points - 0.5) / self.frame - low) / (high - low)  # (P, N, 2) in sides of the window

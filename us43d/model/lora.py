@@ -1,4 +1,4 @@
-"""Low-rank adaptation (Hu et al. 2022) of the image encoder: W + B·A in place of W, and only A and B are trained."""
+"""Low-rank adaptation (LoRA, Hu et al. 2022) of the image encoder: W + B·A replaces W; only A and B are trained."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ __all__ = ["LowRank", "adapt"]
 
 
 class LowRank(nn.Module):
-    """Adds a product of rank `rank` to a weight (out, in); nothing at first, as B begins with zeros."""
+    """Add a product of rank `rank` to a weight (out, in). The sum is zero at first, as B is initialized with zeros."""
 
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
@@ -25,9 +25,13 @@ class LowRank(nn.Module):
 
 
 def adapt(model: UltraSam, rank: int) -> None:
-    """Freeze the image encoder but for low-rank updates of its qkv projections. Prompt encoder and decoder are trained.
+    """Freeze the image encoder except for low-rank updates of its qkv projections; all other weights are trained.
 
-    `checkpoint.plain` merges the updates into the weights again.
+    `checkpoint.plain` merges the updates into the weights.
+
+    Args:
+        model: Changed in place.
+        rank: Rank of the updates.
     """
     for parameter in model.image_encoder.parameters():
         parameter.requires_grad_(False)

@@ -1,6 +1,6 @@
-"""The promptable model: an image encoder, SAM's prompt encoder and mask decoder (Kirillov et al. 2023), and UltraSam's.
+"""The promptable model: image encoder, prompt encoder and mask decoder of SAM (Kirillov et al. 2023) and of UltraSam.
 
-Parameters carry the names of Meta's checkpoints. Shapes: B images, P prompted instances, C channels of the embedding,
+Parameters have the names of Meta's checkpoints. Shapes: B images, P prompted instances, C channels of the embedding,
 G = image_size / patch_size the side of the grid, T tokens. Points are (x, y) in pixels of the network's input, the
 centre of the first pixel at (0.5, 0.5).
 """
@@ -21,15 +21,17 @@ from us43d.model.vit import ImageEncoder
 __all__ = ["PRESETS", "Decoded", "Features", "ModelConfig", "UltraSam"]
 
 #: Labels of a prompt token: padding, negative and positive point, upper left and lower right corner of a box. A label
-#: from STRUCTURE on names a structure: STRUCTURE + its id in the taxonomy; such a token has no place.
+#: from STRUCTURE on names a structure: STRUCTURE + its id in the taxonomy; such a token has no position.
 PADDING, NEGATIVE, POSITIVE, UPPER_LEFT, LOWER_RIGHT, STRUCTURE = -1, 0, 1, 2, 3, 4
 
 
 class Decoded(NamedTuple):
-    """What the decoder makes of P prompts.
+    """Output of the decoder for P prompts.
 
-    logits: (P, M, 4G, 4G). iou: (P, M), the IoU the model expects. presence: (P,) logits of the structure being there;
-    None for a model without structures.
+    Attributes:
+        logits: (P, M, 4G, 4G) of M masks per prompt.
+        iou: (P, M), the predicted IoU.
+        presence: (P,), logits of the structure being present; None for a model without structures.
     """
 
     logits: Tensor
@@ -50,9 +52,9 @@ class FourierPositions(nn.Module):
         self.register_buffer("positional_encoding_gaussian_matrix", scale * torch.randn(2, dim // 2))
 
     def forward(self, xy: Tensor) -> Tensor:
-        """(…, 2) → (…, dim)."""
-        # In float32 whatever the model's precision, as bfloat16 tells no two neighbouring pixels of 1024 apart; written
-        # out, because autocast would compute a matrix product in bfloat16.
+        """Encode (x, y) coordinates (…, 2) in 0..1 as (…, dim)."""
+        # Always float32: bfloat16 cannot distinguish neighbouring pixels of 1024. Written out, because autocast would
+        # compute a matrix product in bfloat16.
         x, y = (2 * xy.float() - 1).unsqueeze(-1).unbind(-2)
         across, down = self.positional_encoding_gaussian_matrix.float()
         angle = 2 * math.pi * (x * across + y * down)
@@ -60,6 +62,8 @@ class FourierPositions(nn.Module):
 
 
 class PromptEncoder(nn.Module):
+    """SAM's prompt encoder, with an embedding per structure where the model has structures."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim, eps = config.prompt_dim, config.encoder_eps
@@ -77,7 +81,7 @@ class PromptEncoder(nn.Module):
             self.structure_embeddings = nn.Embedding(config.structures, dim)
 
     def sparse(self, points: Tensor, labels: Tensor) -> Tensor:
-        """points (P, N, 2), labels (P, N) → tokens (P, N, C): position code plus what kind of point it is."""
+        """Encode points (P, N, 2) with labels (P, N) as tokens (P, N, C): position encoding plus label embedding."""
         code = self.pe_layer(points / self.config.image_size)
         kinds = torch.cat([embedding.weight for embedding in self.point_embeddings])  # type: ignore[misc]
         tokens = code + kinds[labels.clamp(NEGATIVE, LOWER_RIGHT)]
@@ -87,13 +91,13 @@ class PromptEncoder(nn.Module):
         return torch.where((labels == PADDING)[..., None], self.not_a_point_embed.weight[0], tokens)
 
     def dense(self, mask: Tensor | None) -> Tensor:
-        """Mask logits (P, 1, 4G, 4G) → (P, C, G, G); without a mask (1, C, 1, 1)."""
+        """Encode mask logits (P, 1, 4G, 4G) as (P, C, G, G); without a mask (1, C, 1, 1)."""
         if mask is None:
             return self.no_mask_embed.weight[0].view(1, -1, 1, 1)
         return self.mask_downscaling(mask)
 
     def grid(self) -> Tensor:
-        """Position code of the embedding's cells, (G·G, C)."""
+        """Compute the position encoding (G·G, C) of the embedding's cells."""
         side = self.config.grid
         at = (torch.arange(side, device=self.no_mask_embed.weight.device, dtype=torch.float32) + 0.5) / side
         y, x = torch.meshgrid(at, at, indexing="ij")
@@ -115,7 +119,7 @@ class DecoderAttention(nn.Module):
         self.out_proj = nn.Linear(inner, dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Attend from q to k. keep: (P, 1, 1, T) bool, the keys that count; all if None."""
+        """Attend from q to k. keep: (P, 1, 1, T) bool, keys to attend to; all if None."""
 
         def split(x: Tensor) -> Tensor:
             return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -125,7 +129,7 @@ class DecoderAttention(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Tokens among themselves, tokens to image, MLP, image to tokens."""
+    """Attention among tokens, from tokens to image, MLP, attention from image to tokens."""
 
     def __init__(self, config: ModelConfig, first: bool) -> None:
         super().__init__()
@@ -152,6 +156,8 @@ class DecoderBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
+    """SAM's two-way transformer between tokens and image."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderBlock(config, n == 0) for n in range(config.decoder_depth))
@@ -159,7 +165,7 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(config.prompt_dim, eps=config.decoder_eps)
 
     def forward(self, image: Tensor, image_code: Tensor, tokens: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-        """image (P, G·G, C), tokens (P, T, C) → tokens, image of the same shapes. keep: tokens that count."""
+        """Update tokens (P, T, C) and image (P, G·G, C); shapes are kept. keep: tokens to attend to; all if None."""
         q, k = tokens, image
         for layer in self.layers:
             q, k = layer(q, k, tokens, image_code, keep)
@@ -168,6 +174,8 @@ class TwoWayTransformer(nn.Module):
 
 
 class MaskDecoder(nn.Module):
+    """SAM's mask decoder, with a presence token where the model has structures."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.prompt_dim
@@ -193,9 +201,14 @@ class MaskDecoder(nn.Module):
         fine: tuple[Tensor, ...] = (),
         padding: Tensor | None = None,
     ) -> Decoded:
-        """Decode image (P, C, G, G) and prompts (P, N, C).
+        """Decode prompts on images.
 
-        fine: `Features.fine` for each prompt. padding: (P, N) bool, the prompts to ignore; none if None.
+        Args:
+            image: (P, C, G, G), the embedding of each prompt's image.
+            image_code: (G·G, C), position encoding of the cells.
+            prompts: (P, N, C), tokens.
+            fine: `Features.fine` of each prompt's image.
+            padding: (P, N) bool, tokens to ignore; None to use all.
         """
         count, dim, side, _ = image.shape
         masks = self.config.masks
@@ -219,7 +232,15 @@ class MaskDecoder(nn.Module):
 
 
 class UltraSam(nn.Module):
-    """The whole model. `encode` once per image, `decode` for every prompt."""
+    """The complete model: call `encode` once per image and `decode` for its prompts.
+
+    Attributes:
+        config: The architecture.
+        image_encoder: ViT or convolutional encoder.
+        prompt_encoder: Encoder of boxes, points, structures and masks.
+        mask_decoder: Decoder of masks and predicted IoU.
+        second_look: Refinement on a crop; None for a model without it.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -235,12 +256,16 @@ class UltraSam(nn.Module):
 
     @classmethod
     def random(cls, config: ModelConfig, seed: int) -> "UltraSam":
-        """Random weights to train from scratch, always the same for a seed.
+        """Create a model with random weights, to train from scratch.
 
-        PyTorch's own initialisation, but for what a small model would otherwise spend most of its training to find: the
-        decoder's cross-attention starts with equal, orthogonal projections of queries and keys, so that a token looks
-        where its position code points; and the encoder's position embedding starts as that same code, so that the
-        features of a place tell where it is.
+        Initialization is PyTorch's with two exceptions, which a small model would otherwise need most of its training
+        to learn. The decoder's cross-attention starts with equal, orthogonal projections of queries and keys, so that a
+        token attends to the place its position encoding denotes. The encoder's position embedding starts as the same
+        encoding, so that features carry their position.
+
+        Args:
+            config: The architecture.
+            seed: Equal seeds give equal weights.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -256,7 +281,11 @@ class UltraSam(nn.Module):
         return model
 
     def encode(self, images: Tensor) -> Features:
-        """Encode (B, 3, S, S) normalised RGB."""
+        """Encode images.
+
+        Args:
+            images: (B, 3, S, S) normalized RGB, S = image_size.
+        """
         if isinstance(self.image_encoder, ConvEncoder):
             return self.image_encoder(images.contiguous(memory_format=torch.channels_last))
         return Features(self.image_encoder(images))
@@ -265,17 +294,17 @@ class UltraSam(nn.Module):
         """Predict the masks of P prompts.
 
         Args:
-            features: The image's, for each prompt (`Features.take`, `Features.expand`).
-            points: (P, N, 2) in pixels of the network's input.
+            features: Of each prompt's image (`Features.take`, `Features.expand`).
+            points: (P, N, 2), (x, y) in pixels of the network's input.
             labels: (P, N) int: PADDING, NEGATIVE, POSITIVE, UPPER_LEFT, LOWER_RIGHT, or STRUCTURE + id.
-            mask: (P, 1, 4G, 4G) logits of an earlier pass.
+            mask: (P, 1, 4G, 4G), logits of an earlier pass.
 
         Returns:
-            M = 4 masks, the first for unambiguous prompts, or as many as `ModelConfig.masks` says.
+            M = `ModelConfig.masks` masks per prompt; of SAM's 4, the first is for unambiguous prompts.
         """
         image = features.embedding + self.prompt_encoder.dense(mask)
         code = self.prompt_encoder.grid().to(image.dtype)
         tokens = self.prompt_encoder.sparse(points, labels).to(image.dtype)
-        # SAM attends to its padding tokens; a model that takes any number of prompts must not.
+        # SAM attends to its padding tokens; a model with any number of prompt tokens must not.
         padding = labels == PADDING if self.config.structures else None
         return self.mask_decoder(image, code, tokens, features.fine, padding)

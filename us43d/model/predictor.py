@@ -1,7 +1,7 @@
-"""From a picture and a prompt to a mask at the picture's own size.
+"""Predict masks at the size of the image from prompts.
 
-Prompts are in pixels of the picture: x to the right, y down, the first pixel's centre at (0, 0); a box is
-(x0, y0, x1, y1).
+Coordinates of prompts are in pixels of the image: x to the right, y down, the centre of the first pixel at (0, 0). A
+box is (x0, y0, x1, y1).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ __all__ = [
 
 Postprocess: TypeAlias = Literal["paper", "sharp"]
 
-#: ImageNet's mean and deviation of red, green, blue in 0..255, as in SAM.
+#: ImageNet's mean and standard deviation of red, green, blue in 0..255, as in SAM.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
@@ -43,8 +43,11 @@ _HELD = 1 << 27
 class Encoded:
     """An encoded image.
 
-    features: of one image. shape, inner: (rows, columns) of the image and of its resized form. pixels: the image, for
-    the second look; (rows, columns) or (rows, columns, 3) uint8.
+    Attributes:
+        features: Features of the image.
+        shape: (rows, columns) of the image.
+        inner: (rows, columns) of the resized image.
+        pixels: The image, (rows, columns) or (rows, columns, 3) uint8, for the second look.
     """
 
     features: Features
@@ -54,7 +57,7 @@ class Encoded:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Factors of x and y from the image to the network's input."""
+        """Factors (x, y) from pixels of the image to pixels of the network's input."""
         return self.inner[1] / self.shape[1], self.inner[0] / self.shape[0]
 
 
@@ -62,9 +65,12 @@ class Encoded:
 class Prediction:
     """A predicted mask.
 
-    mask: (h, w) bool. score: predicted IoU. logits: float32 of the whole frame as the network saw it, (4G, 4G), or (S,
-    S) after a second look; fed back with corrective clicks. presence: probability that the named structure is in the
-    image; 1 for other prompts.
+    Attributes:
+        mask: (h, w) bool, at the size of the image.
+        score: Predicted IoU, 0 to 1.
+        logits: float32 of the network's input with its padding: (4G, 4G), or (S, S) after a second look. Pass them as
+            `former` together with corrective clicks.
+        presence: Probability that the named structure is in the image; 1 for other prompts.
     """
 
     mask: NDArray[np.bool_]
@@ -74,8 +80,15 @@ class Prediction:
 
 
 class _Masks(NamedTuple):
-    """Masks of P prompts before they are brought to the size of the image: logits (P, h, h) of the windows (P, 4), of
-    the whole frame if None; whole: logits to feed back; score, presence (P,)."""
+    """Masks of P prompts before they are resized to the image.
+
+    Attributes:
+        logits: (P, h, h), of the windows.
+        windows: (P, 4) in fractions of the frame; None for the whole frame.
+        whole: Logits of the whole frame, to feed back.
+        score: (P,), predicted IoU.
+        presence: (P,), probability that the named structure is present.
+    """
 
     logits: Tensor
     windows: Tensor | None
@@ -85,40 +98,63 @@ class _Masks(NamedTuple):
 
 
 def at_once(shape: tuple[int, ...], most: int = BATCH) -> int:
-    """How many prompts on an image of (rows, columns) are worked on at once, at most `most`: as many as their masks fit
-    into memory."""
+    """Compute how many prompts to process at once, so that their masks fit into memory.
+
+    Args:
+        shape: (rows, columns, …) of the image.
+        most: Upper limit.
+    """
     return max(1, min(most, _HELD // (shape[0] * shape[1])))
 
 
 def fitted(
     shape: tuple[int, int], side: int, stretch: bool = False, how: Preprocessing = "ultrasam"
 ) -> tuple[int, int]:
-    """(rows, columns) of the resized image: both `side` with stretch, else the longer one; the other one is rounded for
-    "sam", and rounded down for "ultrasam", as the original software does."""
+    """Compute the size of the resized image.
+
+    Args:
+        shape: (rows, columns) of the image.
+        side: Side of the network's input, in pixels.
+        stretch: Resize both sides to `side`; else the longer side.
+        how: The shorter side is rounded for "sam" and rounded down for "ultrasam", as in the original software.
+
+    Returns:
+        (rows, columns).
+    """
     if stretch:
         return side, side
     scale, more = side / max(shape), 0.5 if how == "sam" else 0.0
     return max(1, int(shape[0] * scale + more)), max(1, int(shape[1] * scale + more))
 
 
-def normalised(picture: NDArray[Any], side: int, stretch: bool = False, how: Preprocessing = "ultrasam") -> Tensor:
-    """(h, w) grey or (h, w, 3) RGB uint8 → (3, side, side) float32: resized, normalised, then padded with zeros."""
-    rows, columns = fitted(picture.shape[:2], side, stretch, how)
-    tensor = _standard(_resized(picture, rows, columns, how))
+def normalised(image: NDArray[Any], side: int, stretch: bool = False, how: Preprocessing = "ultrasam") -> Tensor:
+    """Resize, normalize and pad an image for the network.
+
+    Args:
+        image: (h, w) grey or (h, w, 3) RGB uint8.
+        side: Side of the network's input, in pixels.
+        stretch: As in `fitted`.
+        how: As in `fitted`.
+
+    Returns:
+        (3, side, side) float32; padded with zeros to the right and below.
+    """
+    rows, columns = fitted(image.shape[:2], side, stretch, how)
+    tensor = _standard(_resized(image, rows, columns, how))
     return F.pad(tensor, (0, side - columns, 0, side - rows))
 
 
-def _resized(picture: NDArray[Any], rows: int, columns: int, how: Preprocessing) -> NDArray[np.uint8]:
+def _resized(image: NDArray[Any], rows: int, columns: int, how: Preprocessing) -> NDArray[np.uint8]:
     """Resize uint8 pixels with bilinear interpolation, antialiased for "sam"."""
     if how == "ultrasam":
-        return np.asarray(cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
-    from PIL import Image  # what SAM's own code resizes with
+        return np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
+    from PIL import Image  # used by SAM's own code
 
-    return np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
 
 
 def _standard(pixels: NDArray[Any]) -> Tensor:
-    """(h, w) grey or (h, w, 3) RGB uint8 → (3, h, w) float32, less the mean and divided by the deviation."""
+    """Normalize (h, w) grey or (h, w, 3) RGB uint8 to (3, h, w) float32 by mean and standard deviation."""
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float()
@@ -126,64 +162,104 @@ def _standard(pixels: NDArray[Any]) -> Tensor:
 
 
 def box_prompts(boxes: Tensor, scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Boxes (P, 4) of the picture → points (P, 2, 2) of the network's input and their labels (P, 2)."""
+    """Convert box prompts to points of the network's input.
+
+    Args:
+        boxes: (P, 4), (x0, y0, x1, y1) in pixels of the image.
+        scale: `Encoded.scale`.
+
+    Returns:
+        Points (P, 2, 2) float32, (x, y) in pixels of the network's input, and labels (P, 2).
+    """
     points = boxes.view(-1, 2, 2) * torch.tensor(scale, dtype=boxes.dtype, device=boxes.device) + 0.5
     labels = torch.tensor([UPPER_LEFT, LOWER_RIGHT], device=boxes.device).expand(len(points), 2)
     return points.float(), labels
 
 
 def point_prompts(points: Tensor, scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Positive points (P, 2) of the picture → points (P, 2, 2), the second padding, and labels (P, 2)."""
+    """Convert positive points to points of the network's input, one per prompt.
+
+    Args:
+        points: (P, 2), (x, y) in pixels of the image.
+        scale: `Encoded.scale`.
+
+    Returns:
+        Points (P, 2, 2) float32, of which the second is padding, and labels (P, 2).
+    """
     placed = points * torch.tensor(scale, dtype=points.dtype, device=points.device) + 0.5
     labels = torch.tensor([POSITIVE, PADDING], device=points.device).expand(len(points), 2)
     return torch.stack([placed, torch.zeros_like(placed)], dim=1).float(), labels
 
 
 class Predictor:
-    """A model that segments one picture after another.
+    """Segment images with a model.
 
     >>> predictor = Predictor.from_weights(Path("weights/ultrasam"))  # doctest: +SKIP
-    >>> predictor.set_image(picture)  # doctest: +SKIP
+    >>> predictor.set_image(image)  # doctest: +SKIP
     >>> predictor.predict(box=(40, 60, 180, 210)).mask  # doctest: +SKIP
+
+    Args:
+        model: The model; moved to the device and set to evaluation mode.
+        device: "cpu", "cuda", "cuda:N" or "mps".
+        dtype: Precision of the network.
+
+    Attributes:
+        structures: Structures the model was trained to find by name: id of the taxonomy → name.
+        preprocessing: How images are resized, as recorded with the weights.
+        encoded: The image of `set_image`; None before.
     """
 
-    #: Structures the model was trained to find by name: id of the taxonomy → name.
     structures: Mapping[int, str]
-    #: How images are resized, as the weights record it.
     preprocessing: Preprocessing
 
     def __init__(self, model: UltraSam, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.structures, self.preprocessing = {}, "ultrasam"
         self.model = model.to(device=device, dtype=dtype).eval()
-        self.model.prompt_encoder.pe_layer.float()  # coordinates do not fit into 8 bits of mantissa
+        self.model.prompt_encoder.pe_layer.float()  # 8 bits of mantissa are too few for coordinates
         self.device, self.dtype = device, dtype
         self.encoded: Encoded | None = None
 
     @classmethod
     def from_weights(cls, path: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Predictor":
-        """Weights of any form `us43d.model.weights.load` reads. Raises WeightsError."""
+        """Load weights.
+
+        Args:
+            path: File or folder in any form that `us43d.model.weights.load` reads.
+            device: "cpu", "cuda", "cuda:N" or "mps".
+            dtype: Precision of the network.
+
+        Raises:
+            WeightsError: The weights cannot be read.
+        """
         loaded = weights.load(Path(path))
         predictor = cls(loaded.model(), device=device, dtype=dtype)
         predictor.structures, predictor.preprocessing = loaded.structures, loaded.preprocessing
         return predictor
 
     @torch.inference_mode()
-    def encode(self, picture: NDArray[Any]) -> Encoded:
-        """Encode (h, w) grey or (h, w, 3) RGB; other types than uint8 are spread over 8 bits by their finite range
-        (`us43d.pictures.levels`). Raises ImageError."""
-        if picture.ndim not in (2, 3) or 0 in picture.shape or (picture.ndim == 3 and picture.shape[2] != 3):
-            raise ImageError(f"An image of shape {picture.shape} is neither grey (h, w) nor RGB (h, w, 3).")
-        picture = eight_bits(picture)
+    def encode(self, image: NDArray[Any]) -> Encoded:
+        """Encode an image.
+
+        Args:
+            image: (h, w) grey or (h, w, 3) RGB. Types other than uint8 are scaled to 8 bits by their finite range
+                (`us43d.pictures.levels`).
+
+        Raises:
+            ImageError: The array has another shape or type.
+        """
+        if image.ndim not in (2, 3) or 0 in image.shape or (image.ndim == 3 and image.shape[2] != 3):
+            raise ImageError(f"An image of shape {image.shape} is neither grey (h, w) nor RGB (h, w, 3).")
+        image = eight_bits(image)
         config = self.model.config
         how = config.image_size, config.stretch, self.preprocessing
-        batch = normalised(picture, *how)[None].to(device=self.device, dtype=self.dtype)
-        shape = (picture.shape[0], picture.shape[1])
+        batch = normalised(image, *how)[None].to(device=self.device, dtype=self.dtype)
+        shape = (image.shape[0], image.shape[1])
         inner = fitted(shape, *how)
-        return Encoded(self.model.encode(batch), shape, inner, picture)
+        return Encoded(self.model.encode(batch), shape, inner, image)
 
-    def set_image(self, picture: NDArray[Any]) -> None:
-        """Encode a picture for the calls of `predict` that follow."""
-        self.encoded = self.encode(picture)
+    def set_image(self, image: NDArray[Any]) -> None:
+        """Encode an image for the following calls of `predict`. image: as in `encode`."""
+        self.encoded = self.encode(image)
 
     @torch.inference_mode()
     def predict(
@@ -198,26 +274,34 @@ class Predictor:
         refine: int = 1,
         postprocess: Postprocess = "sharp",
     ) -> Prediction:
-        """Segment what the prompts show on the image that is set.
+        """Predict one mask on the image of `set_image`.
 
         Args:
-            box: (x0, y0, x1, y1) in pixels of the image.
-            points: (x, y) in pixels of the image.
-            labels: Of the points: 1 inside, 0 outside; all inside if left out.
-            structure: Id of a structure of the taxonomy, for a model that knows structures.
-            mask: (h, w) of the image, a mask to improve.
+            box: Box prompt (x0, y0, x1, y1) in pixels of the image.
+            points: Point prompts (x, y) in pixels of the image.
+            labels: One per point: 1 inside, 0 outside. Default: all inside.
+            structure: Id of a structure of the taxonomy, for a model with structures.
+            mask: (h, w) bool, a mask to improve.
             former: `Prediction.logits` of the prediction that the points correct.
-            refine: 1 predicts twice as the published evaluation does, or takes the second look; 0 predicts once.
-            postprocess: "paper" thresholds before upscaling as the original software, "sharp" after it.
+            refine: With 1, the model predicts twice, as in the published evaluation, or uses its second look; with 0,
+                once.
+            postprocess: "paper" thresholds before upscaling, as the original software; "sharp" after it.
+
+        Returns:
+            The mask at the size of the image, its predicted IoU and its logits.
 
         Raises:
-            UsageError: For prompts that say nothing, lie outside of the image, or that the model does not know.
+            UsageError: No image is set; or a prompt is missing, empty, outside the image, or not supported by the
+                model.
         """
         if self.encoded is None:
-            raise UsageError("No image is set.", next="predictor.set_image(picture)")
+            raise UsageError("No image is set.", next="predictor.set_image(image)")
         if mask is not None:
             if mask.shape != self.encoded.shape or not mask.any():
-                raise UsageError(f"A mask prompt of shape {mask.shape} does not fit the image, or is empty.")
+                raise UsageError(
+                    f"The mask prompt of shape {mask.shape} is empty, or does not have the image's shape "
+                    f"{self.encoded.shape}."
+                )
             x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
             box = (x, y, x + width, y + height) if box is None else box
             former = self._fed(mask)
@@ -226,7 +310,7 @@ class Predictor:
         return self.segment(self.encoded, xy, kinds, refine=refine, postprocess=postprocess, former=fed)[0]
 
     def _fed(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """A mask of the image as logits of the whole frame, as `Prediction.logits` has them."""
+        """Convert a mask of the image to logits of the whole frame, as in `Prediction.logits`."""
         assert self.encoded is not None
         config, (rows, columns) = self.model.config, self.encoded.inner
         small = cv2.resize(255 * mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_AREA)
@@ -249,7 +333,9 @@ class Predictor:
         known = self.model.config.structures
         if structure is not None and not 0 <= structure < known:
             raise UsageError(
-                f"The model knows no structure {structure}." if known else "The model knows no structures by name.",
+                f"Unknown structure id {structure}: the model has ids 0 to {known - 1}."
+                if known
+                else "The model does not support prompts by the name of a structure.",
                 next="us43d predict IMAGE --box x0,y0,x1,y1",
             )
         if box is None and not points and structure is None:
@@ -258,14 +344,14 @@ class Predictor:
             raise UsageError(f"{len(points)} points need as many labels, each 0 or 1, not {list(labels)}.")
         for x, y in points:
             if not (0 <= x < columns and 0 <= y < rows):
-                raise UsageError(f"The point {x:g},{y:g} lies outside of the picture of {columns} × {rows} pixels.")
+                raise UsageError(f"The point {x:g},{y:g} is outside the image of {columns} × {rows} pixels.")
         at = [(float(x), float(y)) for x, y in points]
         kinds = list(labels) or [POSITIVE] * len(points)
         if box is not None:
             x0, y0, x1, y1 = map(float, box)
             if not (x0 < x1 and y0 < y1) or x1 <= 0 or y1 <= 0 or x0 >= columns or y0 >= rows:
                 raise UsageError(
-                    f"The box {x0:g},{y0:g},{x1:g},{y1:g} is empty or outside of the {columns} × {rows} picture."
+                    f"The box {x0:g},{y0:g},{x1:g},{y1:g} is empty or outside the image of {columns} × {rows} pixels."
                 )
             at += [(x0, y0), (x1, y1)]
             kinds += [UPPER_LEFT, LOWER_RIGHT]
@@ -289,19 +375,22 @@ class Predictor:
         postprocess: Postprocess = "sharp",
         former: Tensor | None = None,
     ) -> list[Prediction]:
-        """Segment P prompts on one image.
+        """Predict the masks of P prompts on one image.
 
-        Without refinement the best of masks 1–3 by predicted IoU is taken. With it, mask 0 of a first pass is fed back;
-        prompts with a box are given again, and prompts without one are replaced by the box of the first pass's mask. A
-        model with a second look takes that instead: on the window of the box, or of the first mask.
+        Without refinement, the result is the one of masks 1–3 with the highest predicted IoU. With refinement, mask 0
+        of a first pass is fed back; box prompts are repeated, and point prompts are replaced by the box of the first
+        mask. A model with a second look uses that instead, on the window of the box or of the first mask.
 
         Args:
             encoded: The image.
-            points: (P, N, 2) of the network's input.
-            labels: (P, N) int, as `UltraSam.decode` takes them.
+            points: (P, N, 2), (x, y) in pixels of the network's input.
+            labels: (P, N) int, as in `UltraSam.decode`.
             refine: 0 or 1.
             postprocess: As in `predict`.
-            former: `Prediction.logits` (P, …) of earlier predictions that the prompts correct; they are fed back.
+            former: (P, …), `Prediction.logits` of earlier predictions that the prompts correct; they are fed back.
+
+        Returns:
+            P predictions.
         """
         predictions = []
         step = at_once(encoded.shape)
@@ -309,17 +398,17 @@ class Predictor:
             rows = slice(start, start + step)
             fed = None if former is None else former[rows].to(device=self.device, dtype=self.dtype)
             run = self._looked if self.model.second_look is not None and refine else self._decoded
-            found = run(encoded, points[rows], labels[rows], refine, fed)
-            masks = self.masks(found, encoded, postprocess)
-            whole = found.whole.float().cpu().numpy()
-            rated = zip(masks, found.score.tolist(), whole, found.presence.tolist(), strict=True)
+            decoded = run(encoded, points[rows], labels[rows], refine, fed)
+            masks = self.masks(decoded, encoded, postprocess)
+            whole = decoded.whole.float().cpu().numpy()
+            rated = zip(masks, decoded.score.tolist(), whole, decoded.presence.tolist(), strict=True)
             predictions += [Prediction(mask, score, logits, present) for mask, score, logits, present in rated]
         return predictions
 
     def _first(
         self, encoded: Encoded, points: Tensor, labels: Tensor, former: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass: logits (P, M, 4G, 4G), predicted IoU (P, M), presence (P,)."""
+        """Decode once: logits (P, M, 4G, 4G), predicted IoU (P, M), presence (P,)."""
         mask = None
         if former is not None:
             side = self.model.config.mask_size
@@ -335,7 +424,7 @@ class Predictor:
         return logits, iou, ones if presence is None else torch.where(named, presence.float().sigmoid(), ones)
 
     def _decoded(self, encoded: Encoded, points: Tensor, labels: Tensor, refine: int, former: Tensor | None) -> _Masks:
-        """The mask chosen for each prompt, by the decoder alone."""
+        """Predict the masks with the decoder only."""
         logits, iou, presence = self._first(encoded, points, labels, former)
         if self.model.config.masks == 1:
             return _Masks(logits[:, 0], None, logits[:, 0], iou[:, 0].float(), presence)
@@ -352,10 +441,10 @@ class Predictor:
         return _Masks(logits[rows, best], None, logits[rows, best], iou[rows, best].float(), presence)
 
     def _looked(self, encoded: Encoded, points: Tensor, labels: Tensor, refine: int, former: Tensor | None) -> _Masks:
-        """The masks of the second look.
+        """Predict the masks with the second look.
 
-        Prompts without a box whose mask has no window yet look twice: the first time around the first mask, then around
-        what was found there.
+        A prompt without a box and without an earlier mask is refined twice: on the window of the first mask, then on
+        the window of the refined mask.
         """
         second = self.model.second_look
         assert second is not None
@@ -392,23 +481,23 @@ class Predictor:
         return second(batch, windows, points, labels, first, former)
 
     def _windows(self, logits: Tensor, points: Tensor, labels: Tensor) -> Tensor:
-        """Windows (P, 4) of the second look: around the box of a prompt, else around its mask and its clicks inside.
+        """Compute windows (P, 4) of the second look: of the box prompt, else of the mask and the positive clicks.
 
         logits: (P, h, h) of the whole frame.
         """
         side = self.model.config.image_size
         places = ((points - 0.5) / side).cpu().numpy()
         kinds = labels.cpu().numpy()
-        found = (logits > 0).cpu().numpy()
+        predicted = (logits > 0).cpu().numpy()
         windows = []
         for row in range(len(points)):
             box = places[row][np.isin(kinds[row], (UPPER_LEFT, LOWER_RIGHT))]
             inside = places[row][kinds[row] == POSITIVE]
             if len(box) == 0:
-                x, y, width, height = cv2.boundingRect(found[row].view(np.uint8))
+                x, y, width, height = cv2.boundingRect(predicted[row].view(np.uint8))
                 if width:
-                    box = np.array([[x, y], [x + width, y + height]]) / found.shape[-1]
-                else:  # an empty mask has no box: a window about the click, else the whole frame
+                    box = np.array([[x, y], [x + width, y + height]]) / predicted.shape[-1]
+                else:  # empty mask: a window around the click, else the whole frame
                     box = (
                         inside[:1] + np.array([[-0.15], [0.15]]) if len(inside) else np.array([[0.0, 0.0], [1.0, 1.0]])
                     )
@@ -416,15 +505,15 @@ class Predictor:
             windows.append(look.window(np.concatenate([reach.min(0), reach.max(0)]), (1, 1)))
         return torch.from_numpy(np.array(windows, np.float32)).to(self.device)
 
-    def masks(self, found: _Masks, encoded: Encoded, postprocess: Postprocess) -> list[NDArray[np.bool_]]:
-        """Logits → masks at the size of the image."""
-        if found.windows is not None:
-            pairs = zip(found.logits.float().cpu().numpy(), found.windows.cpu().numpy(), strict=True)
+    def masks(self, decoded: _Masks, encoded: Encoded, postprocess: Postprocess) -> list[NDArray[np.bool_]]:
+        """Resize logits to masks at the size of the image."""
+        if decoded.windows is not None:
+            pairs = zip(decoded.logits.float().cpu().numpy(), decoded.windows.cpu().numpy(), strict=True)
             return [_placed(logits, window, encoded.shape) for logits, window in pairs]
         side = self.model.config.image_size
-        low = (found.logits > 0).float() if postprocess == "paper" else found.logits.float()
+        low = (decoded.logits > 0).float() if postprocess == "paper" else decoded.logits.float()
         masks = []
-        for one in low:  # singly, because a picture of many megapixels times many prompts does not fit
+        for one in low:  # one at a time: many prompts on an image of many megapixels do not fit
             up = F.interpolate(one[None, None], (side, side), mode="bilinear", align_corners=False)
             up = up[:, :, : encoded.inner[0], : encoded.inner[1]]
             up = F.interpolate(up, encoded.shape, mode="bilinear", align_corners=False)
@@ -433,7 +522,7 @@ class Predictor:
 
 
 def _placed(logits: NDArray[np.float32], window: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask (h, w) of the image from logits (s, s) of a window, interpolated; nothing outside of the window."""
+    """Interpolate logits (s, s) of a window to a mask (h, w) of the image; background outside of the window."""
     rows, columns = shape
     x0, y0, x1, y1 = np.asarray(window, np.float64) * (columns, rows, columns, rows)
     left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
@@ -451,6 +540,6 @@ def _placed(logits: NDArray[np.float32], window: NDArray[Any], shape: tuple[int,
 
 
 def _box(mask: NDArray[np.bool_]) -> Tensor:
-    """(x0, y0, x1 + 1, y1 + 1) of a mask's pixels, zeros if it is empty."""
+    """Compute (x0, y0, x1 + 1, y1 + 1) of a mask's pixels; zeros for an empty mask."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return torch.tensor([x, y, x + width, y + height], dtype=torch.float64) * (width > 0)

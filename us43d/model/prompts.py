@@ -1,6 +1,6 @@
-"""Prompts drawn from a mask, as a person would give them: one point inside, or a box around it.
+"""Draw prompts from a reference mask, as a person would give them: points and boxes, then corrective clicks.
 
-Coordinates are those of `predict`: pixels of the picture, x to the right, y down, the first pixel's centre at (0, 0); a
+Coordinates are those of `predict`: pixels of the image, x to the right, y down, the first pixel's centre at (0, 0); a
 box is (x0, y0, x0 + width, y0 + height), as in COCO.
 """
 
@@ -17,13 +17,24 @@ Mask = NDArray[np.bool_]
 
 
 def fixed(key: str, seed: int = 0) -> np.random.Generator:
-    """Chance that depends on a key alone: prompts of validation are the same in every run and on every machine."""
+    """Create a random generator that depends only on key and seed, so that validation prompts are always the same."""
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def point(mask: Mask, rng: np.random.Generator) -> tuple[float, float]:
-    """A point of a mask (h, w), every place in it equally likely: a pixel, and a place within that pixel."""
+    """Draw a point of a mask with uniform probability, with sub-pixel position.
+
+    Args:
+        mask: (h, w) bool, not empty.
+        rng: Random generator.
+
+    Returns:
+        (x, y) in pixels of the image.
+
+    Raises:
+        ValueError: The mask is empty.
+    """
     x0, y0, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     inside = np.flatnonzero(mask[y0 : y0 + height, x0 : x0 + width])
     if len(inside) == 0:
@@ -34,7 +45,16 @@ def point(mask: Mask, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def outside(mask: Mask, rng: np.random.Generator, margin: float = 0.25) -> tuple[float, float] | None:
-    """A point outside of a mask (h, w), within its box widened by `margin` of its sides; None if there is none."""
+    """Draw a background pixel near a mask.
+
+    Args:
+        mask: (h, w) bool, not empty.
+        rng: Random generator.
+        margin: The pixel is within the mask's box, extended by this fraction of its sides and 2 pixels.
+
+    Returns:
+        (x, y) in pixels of the image; None if the mask covers all of that area.
+    """
     rows, columns = mask.shape
     x0, y0, x1, y1 = box_of(mask)
     across, down = margin * (x1 - x0) + 2, margin * (y1 - y0) + 2
@@ -47,7 +67,7 @@ def outside(mask: Mask, rng: np.random.Generator, margin: float = 0.25) -> tuple
 
 
 def box_of(mask: Mask) -> NDArray[np.float64]:
-    """The exact box of a mask that is not empty."""
+    """Compute the exact box (4,) float64 of a mask. Raises ValueError for an empty mask."""
     x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     if width == 0:
         raise ValueError("an empty mask has no box")
@@ -57,9 +77,16 @@ def box_of(mask: Mask) -> NDArray[np.float64]:
 def jittered(
     exact: NDArray[Any], shape: tuple[int, ...], rng: np.random.Generator, jitter: float
 ) -> NDArray[np.float64]:
-    """The box with each side moved by up to ±jitter of the box's extent, cut at the picture's border.
+    """Move each side of a box at random, clipped to the image.
 
-    shape: (rows, columns) of the picture.
+    Args:
+        exact: (4,) box.
+        shape: (rows, columns, …) of the image.
+        rng: Random generator.
+        jitter: Largest shift, as a fraction of the box's width or height.
+
+    Returns:
+        (4,) float64.
     """
     x0, y0, x1, y1 = exact
     move = rng.uniform(-jitter, jitter, 4) * (x1 - x0, y1 - y0, x1 - x0, y1 - y0)
@@ -67,47 +94,65 @@ def jittered(
 
 
 def box(mask: Mask, rng: np.random.Generator, jitter: float) -> NDArray[np.float64]:
-    """A box about a mask, jittered."""
+    """Draw a jittered box (4,) of a mask."""
     return jittered(box_of(mask), mask.shape, rng, jitter)
 
 
 def ellipse(exact: NDArray[Any], shape: tuple[int, ...]) -> Mask:
-    """The ellipse inscribed in a box, as a mask: what one would draw knowing the box alone. The baseline of all."""
+    """Draw the ellipse inscribed in a box (4,) as a mask of shape (rows, columns): the ellipse baseline."""
     x0, y0, x1, y1 = (float(value) for value in exact)
     y, x = np.ogrid[: shape[0], : shape[1]]
-    # In COCO's boxes a pixel reaches from its index to the next.
+    # In COCO's boxes, a pixel extends from its index to the next index.
     u = (x + 0.5 - (x0 + x1) / 2) / max((x1 - x0) / 2, 0.5)
     v = (y + 0.5 - (y0 + y1) / 2) / max((y1 - y0) / 2, 0.5)
     return np.asarray(u * u + v * v <= 1)
 
 
-def click(truth: Mask, found: Mask) -> tuple[int, int, int] | None:
-    """(x, y, 1 to add or 0 to take away) in the middle of the largest error; None where there is none.
+def click(truth: Mask, predicted: Mask) -> tuple[int, int, int] | None:
+    """Place a corrective click in the largest error region, at the pixel farthest from its boundary.
 
-    Errors are the connected parts missed and the connected parts too many. The middle is the pixel farthest from the
-    part's outside, the picture's border being outside.
+    Error regions are the 8-connected components of missed and of falsely predicted pixels; pixels beyond the image
+    count as outside of a region.
+
+    Args:
+        truth: (h, w) bool.
+        predicted: (h, w) bool.
+
+    Returns:
+        (x, y, label) with label 1 to add, 0 to remove; None if the masks are equal.
     """
     best: tuple[int, int, int, int] | None = None
-    for inside, error in ((1, truth & ~found), (0, found & ~truth)):
+    for inside, error in ((1, truth & ~predicted), (0, predicted & ~truth)):
         x, y, width, height = cv2.boundingRect(error.view(np.uint8))
         if width == 0:
             continue
         crop = error[y : y + height, x : x + width].view(np.uint8)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(crop, connectivity=8)
-        part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-        area = int(stats[part, cv2.CC_STAT_AREA])
+        component = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        area = int(stats[component, cv2.CC_STAT_AREA])
         if best is None or area > best[0]:
-            padded = np.pad((labels == part).view(np.uint8), 1)
+            padded = np.pad((labels == component).view(np.uint8), 1)
             depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             down, right = divmod(int(depth.argmax()), depth.shape[1])
             best = (area, x + right - 1, y + down - 1, inside)
     return best[1:] if best else None
 
 
-def clicks(truth: Mask, found: Mask, count: int, reach: float = 0.12) -> list[tuple[int, int, int]]:
-    """At most `count` corrective clicks on one mask, as training gives them: each where `click` puts it, after all
-    before it have mended the mask within `reach` of its side. Fewer where the mask has no further error."""
-    mended, places = found.copy(), []
+def clicks(truth: Mask, predicted: Mask, count: int, reach: float = 0.12) -> list[tuple[int, int, int]]:
+    """Place corrective clicks on one mask for training, without running the model between them.
+
+    Each click is placed by `click`, after the clicks before it have corrected the mask around them.
+
+    Args:
+        truth: (h, w) bool.
+        predicted: (h, w) bool.
+        count: Largest number of clicks.
+        reach: Half side of the corrected square, as a fraction of the mask's longer side.
+
+    Returns:
+        (x, y, label) of each click; fewer than `count` if no error remains.
+    """
+    mended, places = predicted.copy(), []
     near = max(1, round(reach * max(truth.shape)))
     for _ in range(count):
         at = click(truth, mended)

@@ -1,8 +1,8 @@
-"""One prompt through a clip: the mask of a frame prompts the next one.
+"""Follow an object through a clip: the mask of a frame prompts the next frame.
 
-Every frame is segmented by boxes about the mask before, widened by margins. Of the masks that agree with those of the
-last frames (the memory) the one the model is surest of is taken, so that one bad frame does not carry the object away.
-A frame on which no mask agrees keeps the mask of the frame before and is marked as lost.
+Each frame is segmented with boxes of the previous mask, extended by margins. Among the masks that agree with those of
+the last frames (the memory), the one with the highest predicted IoU is used, so that one bad frame does not lose the
+object. A frame without an agreeing mask keeps the mask of the previous frame and is marked as lost.
 """
 
 from collections import deque
@@ -19,19 +19,25 @@ from us43d.model.predictor import Prediction, Predictor, box_prompts
 
 __all__ = ["MARGINS", "MEMORY", "Tracked", "Tracker"]
 
-#: Frames whose masks are remembered.
+#: Number of frames in the memory.
 MEMORY = 3
-#: Margins of the boxes tried on every frame, as a share of the box's sides.
+#: Margins of the boxes that prompt a frame, as fractions of the box's sides.
 MARGINS = (0.03, 0.12)
-#: Least IoU with the memory at which a mask is taken for the same object.
+#: Smallest IoU with the memory at which a mask counts as the same object.
 AGREES = 0.3
 
 Mask = NDArray[np.bool_]
 
 
 class Tracked(NamedTuple):
-    """mask: (h, w) bool. score: IoU the model expects. memory: IoU with the masks remembered, 1 on the first frame.
-    lost: nothing that agrees was found, and the mask is that of the frame before."""
+    """The object on a frame.
+
+    Attributes:
+        mask: (h, w) bool.
+        score: Predicted IoU.
+        memory: IoU with the masks in the memory; 1 on the first frame.
+        lost: No mask agreed with the memory; the mask is that of the previous frame.
+    """
 
     mask: Mask
     score: float
@@ -40,35 +46,42 @@ class Tracked(NamedTuple):
 
 
 class Tracker:
-    """Carries a mask through the frames that follow the one it was predicted on."""
+    """Follow a mask through the frames after the one it was predicted on.
+
+    Args:
+        predictor: Segments the frames.
+        first: Prediction on the first frame.
+
+    Raises:
+        UsageError: The first mask is empty.
+    """
 
     def __init__(self, predictor: Predictor, first: Prediction) -> None:
-        """first: the prediction on the first frame. Raises UsageError if its mask is empty."""
         if not first.mask.any():
-            raise UsageError("The prompt shows nothing on the first frame, so that there is nothing to follow.")
+            raise UsageError("The mask of the prompt on the first frame is empty; no object can be followed.")
         self.predictor = predictor
         self.memory: deque[Mask] = deque([first.mask], MEMORY)
 
     def follow(self, frame: NDArray[np.uint8]) -> Tracked:
-        """Segment the next frame, (h, w) or (h, w, 3) uint8. Raises UsageError if it has another size."""
+        """Segment the next frame, (h, w) or (h, w, 3) uint8. Raises UsageError for a frame of another size."""
         if frame.shape[:2] != self.memory[-1].shape:
             rows, columns = frame.shape[:2]
             height, width = self.memory[-1].shape
-            raise UsageError(f"A frame has {columns} × {rows} pixels, the one before {width} × {height}.")
-        found = _answers(self.predictor, frame, self.memory[-1])
-        agreed = [_agreement(one.mask, self.memory) for one in found]
-        # Among what agrees, the surest: preferring what agrees most would hold back an object that moves.
+            raise UsageError(f"A frame has {columns} × {rows} pixels, the previous frame {width} × {height}.")
+        candidates = _answers(self.predictor, frame, self.memory[-1])
+        agreed = [_agreement(one.mask, self.memory) for one in candidates]
+        # The highest predicted IoU among agreeing masks: the best agreement would hold back a moving object.
         good = [n for n, value in enumerate(agreed) if value >= AGREES]
         if not good:
             best = int(np.argmax(agreed))
-            return Tracked(self.memory[-1], found[best].score, agreed[best], True)
-        best = max(good, key=lambda n: (found[n].score, n))
-        self.memory.append(found[best].mask)
-        return Tracked(found[best].mask, found[best].score, agreed[best], False)
+            return Tracked(self.memory[-1], candidates[best].score, agreed[best], True)
+        best = max(good, key=lambda n: (candidates[n].score, n))
+        self.memory.append(candidates[best].mask)
+        return Tracked(candidates[best].mask, candidates[best].score, agreed[best], False)
 
 
 def _answers(predictor: Predictor, frame: NDArray[np.uint8], before: Mask) -> list[Prediction]:
-    """What the boxes about a mask show on a frame."""
+    """Segment a frame with boxes around the previous mask."""
     encoded = predictor.encode(frame)
     boxes = np.stack([_box(before, margin) for margin in MARGINS])
     points, labels = box_prompts(torch.from_numpy(boxes), encoded.scale)
@@ -76,7 +89,7 @@ def _answers(predictor: Predictor, frame: NDArray[np.uint8], before: Mask) -> li
 
 
 def _box(mask: Mask, margin: float) -> NDArray[np.float64]:
-    """(x0, y0, x1, y1) about a mask, wider by a share of its sides, cut at the border of the image."""
+    """Compute the box (x0, y0, x1, y1) of a mask, extended by a fraction of its sides and clipped to the image."""
     x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     wide, high = margin * width, margin * height
     return np.clip(
@@ -85,7 +98,7 @@ def _box(mask: Mask, margin: float) -> NDArray[np.float64]:
 
 
 def _agreement(mask: Mask, memory: Sequence[Mask]) -> float:
-    """Mean IoU with the masks remembered, the last one counting as much as all before it."""
+    """Compute the mean IoU with the masks in the memory; the last one weighs as much as all others together."""
     shares: list[Any] = []
     for other in memory:
         either = int((mask | other).sum())

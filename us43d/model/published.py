@@ -1,4 +1,4 @@
-"""Public weights: where they are, how large, under which licence. What nobody has published is None."""
+"""Public weights: address, size, digests and licence. Unknown values are None."""
 
 import hashlib
 import json
@@ -9,10 +9,20 @@ __all__ = ["PUBLISHED", "Published", "identify"]
 
 
 class Published(NamedTuple):
-    """name: how us43d calls it; it lies in weights/<name>.pth. page: where a person reads about it.
+    """Facts of published weights.
 
-    size: bytes. evidence: where address, size and digests are from. natural: trained on photographs alone (SA-1B,
-    Kirillov et al. 2023), so that no ultrasound image was seen. reference: BibTeX of the publication.
+    Attributes:
+        name: Name in us43d; the file is weights/<name>.pth.
+        title: Name and publication.
+        url: Download address.
+        page: Web page that describes the weights.
+        licence: Id of the licence.
+        evidence: Source of address, size and digests.
+        reference: BibTeX of the publication.
+        size: Bytes; None if unknown.
+        md5: Digest in hexadecimal; None if unknown.
+        sha256: Digest in hexadecimal; None if unknown.
+        natural: Whether training used photographs only (SA-1B, Kirillov et al. 2023), no ultrasound image.
     """
 
     name: str
@@ -66,8 +76,8 @@ _MEYER = """\
 """
 
 PUBLISHED: dict[str, Published] = {
-    each.name: each
-    for each in (
+    public.name: public
+    for public in (
         Published(
             "sam_vit_b", "Segment Anything ViT-B, from which UltraSam was trained",
             "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth", _META, "Apache-2.0", _SAM,
@@ -104,13 +114,16 @@ PUBLISHED: dict[str, Published] = {
 
 
 def identify(file: Path, sha256: str) -> Published | None:
-    """Find which public weights a file is: by a published digest, or by the receipt of `us43d weights get` beside it.
+    """Identify public weights by a published digest, or by the receipt of `us43d weights get` next to the file.
 
-    A file's name says nothing: anybody may have saved anything under it.
+    The file's name is not used: a file of that name may hold other weights.
 
     Args:
-        file: The file.
-        sha256: Its digest.
+        file: Weights file.
+        sha256: Digest of the file in hexadecimal.
+
+    Returns:
+        The public weights; None if the file is none of them.
     """
     md5: str | None = None
     for public in PUBLISHED.values():
@@ -125,5 +138,5 @@ def identify(file: Path, sha256: str) -> Published | None:
     try:
         receipt = json.loads(file.with_suffix(".json").read_bytes())
         return PUBLISHED.get(receipt["name"]) if receipt["sha256"] == sha256 else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # there is none
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no valid receipt
         return None

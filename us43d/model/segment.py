@@ -1,4 +1,4 @@
-"""Prompts for whole inputs, and what is written of them: masks, COCO RLE, label volumes, overlays."""
+"""Segment whole inputs with prompts, and write the results: masks, COCO RLE, label volumes, overlays."""
 
 import json
 import math
@@ -27,8 +27,14 @@ __all__ = [
 
 
 class Prompt(NamedTuple):
-    """What is to be segmented: a box (x0, y0, x1, y1), points with labels (1 inside, 0 outside), or both; or a
-    structure of the taxonomy, by its id."""
+    """A box prompt, point prompts or both; or the name of a structure.
+
+    Attributes:
+        box: (x0, y0, x1, y1) in pixels of the image.
+        points: (x, y) in pixels of the image.
+        labels: One per point: 1 inside, 0 outside.
+        structure: Id of a structure of the taxonomy.
+    """
 
     box: tuple[float, float, float, float] | None = None
     points: tuple[tuple[float, float], ...] = ()
@@ -37,10 +43,14 @@ class Prompt(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """The mask predicted for a prompt, compressed, as many masks of a large image do not fit into memory.
+    """The mask predicted for a prompt, compressed: many masks of a large image do not fit into memory.
 
-    rle: COCO's compressed RLE. shape: (rows, columns). score: predicted IoU. category: id of the structure where the
-    model names one.
+    Attributes:
+        prompt: The prompt.
+        rle: COCO's compressed RLE.
+        shape: (rows, columns) of the image.
+        score: Predicted IoU.
+        category: Id of the structure, for models that predict structures.
     """
 
     prompt: Prompt
@@ -59,28 +69,28 @@ class Segment(NamedTuple):
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """The mask (h, w), decoded anew at every call."""
+        """The mask (h, w) bool, decoded at each access."""
         return rle.decode(self.rle, *self.shape)
 
     @property
     def coco(self) -> dict[str, Any]:
-        """The mask as pycocotools takes it."""
+        """The mask in pycocotools' form."""
         return {"size": list(self.shape), "counts": self.rle}
 
 
 #: (x0, y0, x1, y1) in pixels, x1 and y1 excluded.
 Region: TypeAlias = tuple[int, int, int, int]
 
-#: Probability from which on a structure counts as present.
+#: Lowest probability at which a structure counts as present.
 PRESENT = 0.5
 #: Thresholds of `everything`, chosen for us43d-small with 600 point prompts on 24 validation images: they keep 94 % of
-#: the masks whose IoU with a true one is above 0.8, and 2 % of those below 0.3; of a black image and of noise, none.
-#: SAM's own model is run with 0.88 and 0.95.
+#: the masks whose IoU with a reference mask is above 0.8, 2 % of those below 0.3, and none of a black image or of
+#: noise. SAM's defaults for its own model are 0.88 and 0.95.
 MIN_SCORE, MIN_STABILITY = 0.8, 0.8
-#: The longer side of an overlay is at most so many pixels.
+#: Largest length of an overlay's longer side, in pixels.
 _OVERLAY = 2048
 
-#: File name → (frame, prompt); the frame is None where a prompt holds for all of them.
+#: File name → (frame, prompt); frame None applies to all frames.
 Prompts: TypeAlias = dict[str, list[tuple[int | None, Prompt]]]
 
 # ---------------------------------------------------------------------------------------------------------- segmenting
@@ -89,12 +99,19 @@ Prompts: TypeAlias = dict[str, list[tuple[int | None, Prompt]]]
 def prompted(
     predictor: Predictor, prompts: Iterable[Prompt], *, refine: int = 1, postprocess: Postprocess = "sharp"
 ) -> list[Segment]:
-    """Segment what each prompt shows on the image that is set.
+    """Segment the image of `Predictor.set_image` with prompts.
 
-    A structure that the model takes for absent (presence below PRESENT) has no segment.
+    Args:
+        predictor: Its image is segmented.
+        prompts: The prompts.
+        refine: As in `Predictor.predict`.
+        postprocess: As in `Predictor.predict`.
+
+    Returns:
+        One segment per prompt; none for a structure with a presence below PRESENT.
 
     Raises:
-        UsageError: For prompts that lie outside of the image.
+        UsageError: A prompt is outside of the image.
     """
     segments = []
     for prompt in prompts:
@@ -109,20 +126,20 @@ def prompted(
 
 
 def within(prompt: Prompt, region: Region) -> Prompt:
-    """Move a prompt to the coordinates of a region of the image. Raises UsageError if it lies outside."""
+    """Convert a prompt to coordinates of a region of the image. Raises UsageError for a prompt outside the region."""
     x0, y0, x1, y1 = region
     points = [*prompt.points, *([prompt.box[:2]] if prompt.box else [])]
     ends = [*prompt.points, *([prompt.box[2:]] if prompt.box else [])]
     if any(x >= x1 or y >= y1 for x, y in points) or any(x < x0 or y < y0 for x, y in ends):
         raise UsageError(
-            f"A prompt lies outside of the ultrasound region {x0},{y0},{x1},{y1}.",
+            f"A prompt is outside the ultrasound region {x0},{y0},{x1},{y1}.",
             next="the same without --crop-sector",
         )
     return _moved(prompt, -x0, -y0)
 
 
 def whole(segment: Segment, region: Region, shape: tuple[int, int]) -> Segment:
-    """Put a segment of a region into the image of (rows, columns) that the region was cut from."""
+    """Convert a segment of a region to the image of shape (rows, columns) from which the region was cropped."""
     x0, y0, x1, y1 = region
     mask = np.zeros(shape, bool)
     mask[y0:y1, x0:x1] = segment.mask
@@ -146,23 +163,29 @@ def everything(
     refine: int = 1,
     postprocess: Postprocess = "sharp",
 ) -> list[Segment]:
-    """Segment the image that is set from a grid of points; the best masks first, each object once.
+    """Segment all objects of the image of `Predictor.set_image` from a grid of points.
 
     Args:
         predictor: Its image is segmented.
         grid: Points along the longer side.
         min_score: Lowest predicted IoU.
         min_stability: Lowest `stability`.
-        stability_offset: Of `stability`, in logits.
+        stability_offset: Offset of `stability`, in logits.
         overlap: Of two masks whose IoU is higher, the one with the lower score is excluded (non-maximum suppression).
         refine: As in `Predictor.predict`.
         postprocess: As in `Predictor.predict`.
+
+    Returns:
+        One segment per object, by descending score.
+
+    Raises:
+        UsageError: No image is set.
     """
     from pycocotools import mask as coco
 
     encoded = predictor.encoded
     if encoded is None:
-        raise UsageError("No image is set.", next="predictor.set_image(picture)")
+        raise UsageError("No image is set.", next="predictor.set_image(image)")
     rows, columns = encoded.shape
     across, down = (max(1, round(grid * side / max(rows, columns))) for side in (columns, rows))
     at = [
@@ -192,13 +215,13 @@ def everything(
 
 
 def stability(logits: NDArray[np.float32], offset: float) -> float:
-    """IoU of the masks at the thresholds +offset and −offset, 0 if both are empty (Kirillov et al. 2023)."""
+    """Compute the IoU of the masks at thresholds +offset and −offset; 0 if both are empty (Kirillov et al. 2023)."""
     either = int((logits > -offset).sum())
     return int((logits > offset).sum()) / either if either else 0.0
 
 
 def _inside(logits: NDArray[np.float32], encoded: Encoded, side: int) -> NDArray[np.float32]:
-    """The logits of the whole frame without the padding below and to the right of the image."""
+    """Remove the padding below and to the right of the image from logits of the whole frame."""
     rows, columns = (math.ceil(length * logits.shape[0] / side) for length in encoded.inner)
     return logits[:rows, :columns]
 
@@ -206,11 +229,17 @@ def _inside(logits: NDArray[np.float32], encoded: Encoded, side: int) -> NDArray
 def read_prompts(path: Path) -> Prompts:
     """Read the prompts of a COCO file.
 
-    An annotation's `bbox` [x, y, width, height] is a box, its `keypoints` [x, y, v, …] are points inside where v > 0.
-    An image may have a `frame`, from 0, as in predictions.json. Images without an annotation are left out.
+    An annotation's `bbox` [x, y, width, height] is a box prompt; its `keypoints` [x, y, v, …] with v > 0 are positive
+    points. An image may have a `frame`, from 0, as in predictions.json. Images without an annotation are skipped.
+
+    Args:
+        path: The COCO file.
+
+    Returns:
+        File name → (frame, prompt).
 
     Raises:
-        UsageError: With all faults, if the file is not a COCO file, or an annotation has neither a box nor a point.
+        UsageError: The file is not a COCO file, or an annotation has neither a box nor a point; lists all faults.
     """
     prompts: Prompts = {}
     for place, shown in schema.load_prompts(path):
@@ -225,18 +254,21 @@ def read_prompts(path: Path) -> Prompts:
 
 
 def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, list[tuple[int | None, Prompt]]]:
-    """Give the prompts of a COCO file to the files they are for.
+    """Match the prompts of a COCO file to input files.
 
-    A name in the file stands for the file of the same relative path; else for the only one whose path ends with it, or
-    which it ends with (`scans/a.png` and `a.png`). Equal base names in different folders are never mixed.
+    A name matches the file with the same relative path; otherwise the only file whose path ends with the name, or with
+    whose path the name ends (`scans/a.png` and `a.png`). Equal base names in different folders are never mixed.
 
     Args:
-        prompts: Of `read_prompts`.
+        prompts: Result of `read_prompts`.
         files: Relative paths of the inputs, with slashes.
         path: The COCO file, for messages.
 
+    Returns:
+        Relative path → (frame, prompt).
+
     Raises:
-        UsageError: If a name stands for no file or several, or several names for one file.
+        UsageError: A name matches no file or several files, or several names match one file.
     """
     by_base: dict[str, list[str]] = {}
     for file in files:
@@ -254,34 +286,37 @@ def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, lis
         else:
             (several if exact else missing).append(name)
     if missing:
-        raise UsageError(f"{path} has prompts for {len(missing)} files that are not there: {listed(missing, 5)}.")
-    taken = Counter(chosen.values())
-    several += [name for name, file in chosen.items() if taken[file] > 1]
+        raise UsageError(f"{path} has prompts for {len(missing)} files that were not found: {listed(missing, 5)}.")
+    uses = Counter(chosen.values())
+    several += [name for name, file in chosen.items() if uses[file] > 1]
     if several:
         raise UsageError(
-            f"{path} has file names that do not tell files apart: {listed(several, 5)}. "
-            "Write file_name as the path below the input folder."
+            f"{path} has ambiguous file names: {listed(several, 5)}. "
+            "Write file_name as the path relative to the input folder."
         )
     if not chosen:
-        raise UsageError(f"{path} has no prompt for any file.")
-    return {chosen[name]: those for name, those in prompts.items()}
+        raise UsageError(f"No prompts found in {path}.")
+    return {chosen[name]: placed for name, placed in prompts.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
 class Writer:
-    """Writes below a folder what was found, frame after frame.
+    """Write predictions into a folder, frame by frame.
 
     masks/<frame>_<n>.png       0 and 255, one per prompt
-    overlays/<frame>.png        outlines and prompts on the picture
-    <input>_labels.nii.gz       of a NIfTI input: 0, and n where prompt n found something; the better score on top
-    predictions.json            COCO: images, with `spacing_mm` [x, y] where the file gives it, and annotations with
+    overlays/<frame>.png        outlines and prompts on the image
+    <input>_labels.nii.gz       for a NIfTI input: 0, and n in the mask of prompt n; the higher score on top
+    predictions.json            COCO: images, with `spacing_mm` [x, y] if the file has a spacing, and annotations with
                                 compressed RLE, score and prompt
+
+    Args:
+        folder: Destination.
+        categories: Id → name of the structures of the segments; one category "structure" if None.
     """
 
     def __init__(self, folder: Path, categories: Mapping[int, str] | None = None) -> None:
-        """categories: id → name of the structures that segments name; one for all if None."""
         self.folder = folder
         self.categories = dict(categories or {1: "structure"})
         self.images: list[dict[str, Any]] = []
@@ -290,7 +325,7 @@ class Writer:
         self._volume: tuple[Path, Any, NDArray[np.uint16]] | None = None
 
     def add(self, media: Media, frame: Frame, segments: list[Segment]) -> None:
-        """One frame's masks. Raises StorageError."""
+        """Write the masks of a frame. Raises StorageError."""
         from pycocotools import mask as coco
 
         height, width = frame.pixels.shape[:2]
@@ -324,7 +359,7 @@ class Writer:
             self._label(media, frame.number, segments)
 
     def finish(self, media: Media) -> None:
-        """Write what belongs to an input as a whole."""
+        """Write the label volume of a NIfTI input. Raises StorageError."""
         if self._volume is not None and self._volume[0] == media.path:
             import nibabel
 
@@ -334,14 +369,14 @@ class Writer:
             made.set_data_dtype(np.uint16)
             made.header.set_slope_inter(1, 0)
             path = self.folder / f"{media.name}_labels.nii.gz"
-            with atomic.storage_errors(path, "What was written before is complete."):
+            with atomic.storage_errors(path, "Files written before are complete."):
                 temporary = path.with_name(f".{path.name}")
                 nibabel.loadsave.save(made, temporary)
                 temporary.replace(path)
             self._volume = None
 
     def close(self) -> Path:
-        """Write predictions.json and return its path."""
+        """Write predictions.json and return its path. Raises StorageError."""
         content = {
             "images": self.images,
             "annotations": self.annotations,
@@ -364,14 +399,14 @@ class Writer:
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name
-        with atomic.storage_errors(path, "What was written before is complete."):
+        with atomic.storage_errors(path, "Files written before are complete."):
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_bytes(path, data, durable=False)
         return path
 
 
 class _Masks(Sequence[NDArray[np.bool_]]):
-    """Masks of segments, decoded one at a time."""
+    """Sequence of segments' masks, decoded one at a time."""
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = segments
@@ -383,10 +418,9 @@ class _Masks(Sequence[NDArray[np.bool_]]):
         return self.segments[index].mask
 
 
-def _overlay(picture: NDArray[Any], segments: list[Segment]) -> NDArray[np.uint8]:
-    """The picture, at least 640 and at most 2048 pixels long, with outlines; prompts are drawn where there is one mask
-    alone."""
+def _overlay(image: NDArray[Any], segments: list[Segment]) -> NDArray[np.uint8]:
+    """Draw outlines on an image with a longer side of 640 to 2048 pixels; prompts only if there is a single mask."""
     prompt = segments[0].prompt if len(segments) == 1 else Prompt()
     points = [(x, y, label) for (x, y), label in zip(prompt.points, prompt.labels, strict=True)]
-    side = min(_OVERLAY, max(640, *picture.shape[:2]))
-    return report.overlay(picture, {"found": _Masks(segments)}, prompt.box, points, side=side)
+    side = min(_OVERLAY, max(640, *image.shape[:2]))
+    return report.overlay(image, {"found": _Masks(segments)}, prompt.box, points, side=side)

@@ -1,6 +1,6 @@
 """SAM's image encoder: a ViT with windowed attention, global attention in some blocks, relative positions.
 
-Parameters carry the names of Meta's checkpoints. Shapes: B images, G = image_size / patch_size the side of the grid, C
+Parameters have the names of Meta's checkpoints. Shapes: B images, G = image_size / patch_size the side of the grid, C
 channels of the embedding.
 """
 
@@ -27,7 +27,7 @@ class EncoderAttention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) → the same."""
+        """Attend within (B, H, W, dim); the shape is kept."""
         batch, height, width, dim = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -36,7 +36,7 @@ class EncoderAttention(nn.Module):
 
 
 def _relative(table: Tensor, side: int) -> Tensor:
-    """(side, side, d): row i, column k is the embedding of the offset i − k; a table of another size is resampled."""
+    """Arrange a table as (side, side, d): [i, k] is the embedding of offset i − k. Other table sizes are resampled."""
     if table.shape[0] != 2 * side - 1:
         table = F.interpolate(table.T[None], size=2 * side - 1, mode="linear")[0].T
     at = torch.arange(side, device=table.device)
@@ -44,8 +44,9 @@ def _relative(table: Tensor, side: int) -> Tensor:
 
 
 class EncoderBlock(nn.Module):
+    """Transformer block. window: side of the attention windows, in patches; 0 for global attention."""
+
     def __init__(self, config: ModelConfig, window: int) -> None:
-        """window: side of the windows attention stays in; 0 attends over the whole grid."""
         super().__init__()
         dim = config.embed_dim
         self.window = window
@@ -73,6 +74,8 @@ class EncoderBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
+    """Project patches of an image: (B, 3, S, S) → (B, G, G, embed_dim)."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, config.embed_dim, config.patch_size, config.patch_size)
@@ -82,6 +85,8 @@ class PatchEmbed(nn.Module):
 
 
 class ImageEncoder(nn.Module):
+    """SAM's ViT with its neck."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(config)
@@ -98,7 +103,7 @@ class ImageEncoder(nn.Module):
         self.checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised RGB → (B, C, G, G)."""
+        """Encode (B, 3, S, S) normalized RGB as (B, C, G, G)."""
         x = self.patch_embed(x) + self.pos_embed
         for block in self.blocks:
             if self.checkpointing and self.training:

@@ -1,7 +1,7 @@
-"""Weights in and out: Meta's and MedSAM's .pth, UltraSam's mmengine .pth, Hugging Face SamModel folders, and our own.
+"""Read and write weights: Meta's and MedSAM's .pth, UltraSam's mmengine .pth, Hugging Face folders, us43d's own form.
 
-Inside, tensors have Meta's names. Nothing in a file is ever executed: a pickle is read by an unpickler that knows how
-tensors are stored and takes everything else for inert.
+Internally, tensors have Meta's names. Nothing in a file is executed: pickles are read by an unpickler that knows how
+tensors are stored and replaces every other object by an inert one.
 """
 
 import json
@@ -31,29 +31,30 @@ __all__ = [
 ]  # fmt: skip
 
 Form: TypeAlias = Literal["us43d", "meta", "ultrasam", "huggingface"]
-#: How an image is resized: "sam" rounds its sides and averages where it is reduced, as Meta's ResizeLongestSide does;
-#: "ultrasam" rounds them down and interpolates alone.
+#: How an image is resized: "sam" rounds the sides and antialiases, as Meta's ResizeLongestSide; "ultrasam" rounds the
+#: sides down and interpolates without antialiasing.
 Preprocessing: TypeAlias = Literal["sam", "ultrasam"]
 State: TypeAlias = dict[str, Tensor]
 
-#: The name of the weights that come with us43d.
+#: Name of the weights that are shipped with us43d.
 SHIPPED = "us43d-small"
 
 _GAUSSIAN = "positional_encoding_gaussian_matrix"
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
-#: Of a Hugging Face folder; the key "us43d" in it records what `Preprocessing` the weights were trained with.
+#: File of a Hugging Face folder; its key "us43d" records the `Preprocessing` of the weights.
 PREPROCESSOR = "preprocessor_config.json"
 
 
 class Loaded:
-    """What a weights file holds.
+    """Content of a weights file.
 
     Attributes:
-        state: Tensors under Meta's names.
-        form: Whose form the file had.
-        notes: What a person should know.
-        meta: What a run of us43d kept with its weights; empty for other forms.
+        state: Tensors with Meta's names.
+        config: Architecture of the model.
+        form: Form of the file.
+        notes: Remarks for the user.
+        meta: Record of the training run; empty for forms other than us43d's.
     """
 
     def __init__(
@@ -69,14 +70,14 @@ class Loaded:
 
     @property
     def structures(self) -> dict[int, str]:
-        """The structures the model was trained to find by name: id of the taxonomy → name."""
+        """Structures the model was trained to find by name: id of the taxonomy → name."""
         learnt = self.meta.get("structures")
         pairs = learnt.items() if isinstance(learnt, dict) else ()
         return {int(key): str(name) for key, name in pairs if str(key).isdigit()}
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images are resized for these weights: as recorded with them; without a record, by their form."""
+        """How images are resized for these weights: as recorded; without a record, by the form of the file."""
         recorded, public = self.meta.get("preprocessing"), self.meta.get("public")
         if recorded in ("sam", "ultrasam"):
             return recorded
@@ -85,8 +86,8 @@ class Loaded:
         return "sam" if self.form in ("meta", "huggingface") else "ultrasam"
 
     def model(self) -> UltraSam:
-        """The model with these weights, in evaluation mode."""
-        with torch.device("meta"):  # a configuration that claims more than the file holds reserves nothing
+        """Build the model with these weights, in evaluation mode. Raises WeightsError if the tensors do not fit."""
+        with torch.device("meta"):  # a configuration larger than the file allocates no memory
             _compare(UltraSam(self.config), self.state)
         model = UltraSam(self.config)
         fit(model, self.state)
@@ -94,7 +95,15 @@ class Loaded:
 
 
 def fit(model: UltraSam, state: State) -> None:
-    """Load a state, all of it. Raises WeightsError naming tensors that are missing, left over or of another shape."""
+    """Load a state completely.
+
+    Args:
+        model: Changed in place.
+        state: Tensors with Meta's names.
+
+    Raises:
+        WeightsError: Tensors are missing, unexpected or of another shape.
+    """
     _compare(model, state)
     model.load_state_dict(state)
 
@@ -105,8 +114,8 @@ def _compare(model: UltraSam, state: State) -> None:
              and state[n].shape != own[n].shape]  # fmt: skip
     for what, names in (
         ("missing", own.keys() - state.keys()),
-        ("left over", state.keys() - own.keys()),
-        ("misshapen", wrong),
+        ("unexpected", state.keys() - own.keys()),
+        ("of another shape", wrong),
     ):
         if names:
             raise WeightsError(f"{len(names)} tensors are {what}: {listed(sorted(names), 5)}.")
@@ -116,9 +125,16 @@ def _compare(model: UltraSam, state: State) -> None:
 
 
 def load(path: Path) -> Loaded:
-    """Read weights of any known form: a .pth or .safetensors file, or a folder with config.json and model.safetensors.
+    """Read weights of any known form.
 
-    Raises WeightsError if the file is unreadable, unsafe, or of no model we know.
+    Args:
+        path: A .pth or .safetensors file, or a folder with config.json and model.safetensors.
+
+    Returns:
+        The tensors with Meta's names, and the architecture.
+
+    Raises:
+        WeightsError: The file is unreadable, unsafe, or of an unknown model.
     """
     if not path.exists():
         raise WeightsError(f"{path} does not exist.", next="us43d weights show")
@@ -134,7 +150,7 @@ def load(path: Path) -> Loaded:
         return Loaded(state, _infer(state, path, "single"), "huggingface")
     if any(name.startswith("image_encoder.") for name in raw):
         return Loaded(raw, _infer(raw, path, "single"), "meta")
-    raise WeightsError(f"{path} holds {len(raw)} tensors of no model us43d knows, such as {listed(sorted(raw), 3)}.")
+    raise WeightsError(f"{path} holds {len(raw)} tensors of an unknown model, such as {listed(sorted(raw), 3)}.")
 
 
 def _folder(path: Path) -> Loaded:
@@ -152,7 +168,7 @@ def _folder(path: Path) -> Loaded:
             return Loaded(raw, shape, "us43d", meta=meta if isinstance(meta, dict) else None)
         except ValidationError as error:
             raise WeightsError(
-                f"{path / CONFIG} describes no model of this version: {error.error_count()} faults."
+                f"{path / CONFIG} is not a valid model configuration of this version: {error.error_count()} faults."
             ) from error
     state = _from_huggingface(raw)
     inferred = _infer(state, path, "single")
@@ -170,7 +186,7 @@ def _folder(path: Path) -> Loaded:
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    """What `us43d weights export` recorded in a Hugging Face folder; empty for folders of others."""
+    """Read the record of `us43d weights export` in a Hugging Face folder; empty for other folders."""
     try:
         content = json.loads((folder / PREPROCESSOR).read_text("utf-8"))
     except FileNotFoundError:
@@ -188,7 +204,7 @@ def _safetensors(path: Path) -> State:
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is no readable safetensors file: {error}.") from error
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
 
 
 _DTYPES = {
@@ -199,7 +215,7 @@ _DTYPES = {
 
 
 def _rebuild(storage: object, offset: Any, size: Any, stride: Any, *rest: object) -> Tensor:
-    """A tensor of its storage. One that is larger than that (a stride of 0) would grow when it is used."""
+    """Make a tensor of its storage. Larger shapes than the storage (a stride of 0) are refused: they grow when used."""
     if not isinstance(storage, Tensor):
         raise PickleError("has a tensor without storage")
     shape, steps = pickles.whole_numbers(size), pickles.whole_numbers(stride)
@@ -214,7 +230,7 @@ def _parameter(data: object, *rest: object) -> Tensor:
     return data
 
 
-#: Modules that run, open or send something; a file that names one is refused, though nothing of it would be run.
+#: Modules that run, open or send something; a file that names one is refused, although nothing would be run here.
 _HOSTILE = frozenset({
     "os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "importlib", "runpy", "pty", "ctypes", "code",
     "codeop", "commands", "webbrowser", "pickle", "_pickle", "marshal", "io", "_io", "tempfile", "urllib",
@@ -225,19 +241,22 @@ _KNOWN: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
     ("torch._utils", "_rebuild_parameter"): _parameter,
 }
-#: Operations of a checkpoint's pickle: a model's needs some ten thousand, a history of training more.
+#: Largest number of operations of a pickle: a model needs about ten thousand, a training history more.
 _MOST_OPERATIONS = 5_000_000
-#: Bytes of the pickle itself, which names the tensors, and what the archive may unpack to beyond its own size.
+#: Largest size of the pickle that names the tensors, in bytes; an archive may unpack to this much more than its size.
 _MOST_PICKLE = 1 << 28
 
 
 def _find(path: Path) -> Callable[[str, str], Any]:
-    """What the names of a checkpoint stand for: tensors and their containers are known, the rest is inert."""
+    """Return a lookup of the names in a checkpoint: tensors and their containers are known, the rest is inert."""
 
     def find(module: str, name: str) -> Any:
         builtin = module in ("builtins", "__builtin__") and name in _HOSTILE_BUILTINS
         if builtin or module in _HOSTILE or module.partition(".")[0] in _HOSTILE:
-            raise WeightsError(f"{path} would run {module}.{name} in a program that trusts it; it is refused.")
+            raise WeightsError(
+                f"{path} contains code ({module}.{name}), which a program that trusts the file would run; "
+                "the file is refused."
+            )
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return _DTYPES[name]
         return _KNOWN.get((module, name), pickles.Inert)
@@ -246,7 +265,7 @@ def _find(path: Path) -> Callable[[str, str], Any]:
 
 
 class _Storages:
-    """The bytes of tensors, which lie beside the pickle in the archive; each is read once."""
+    """Read the bytes of tensors from the archive, once per storage."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         self._archive, self._root = archive, root
@@ -265,15 +284,19 @@ class _Storages:
 
 
 def read_pickle(path: Path) -> Any:
-    """What a PyTorch zip file holds, with every object that is no tensor or plain container made inert.
+    """Read a PyTorch zip file; objects other than tensors and plain containers become inert.
 
-    Raises WeightsError for other files: the form before PyTorch 1.6 has no such container.
+    Args:
+        path: A file of PyTorch 1.6 or later.
+
+    Raises:
+        WeightsError: The file is of another kind, damaged, unsafe or unreasonably large.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(roots) != 1:
-                raise WeightsError(f"{path} is a zip file, but holds no PyTorch checkpoint.")
+                raise WeightsError(f"{path} is a zip file without a PyTorch checkpoint.")
             pickled = archive.getinfo(f"{roots[0]}data.pkl").file_size
             unpacked = sum(member.file_size for member in archive.infolist())
             if pickled > _MOST_PICKLE or unpacked > path.stat().st_size + _MOST_PICKLE:  # PyTorch compresses nothing
@@ -281,7 +304,7 @@ def read_pickle(path: Path) -> Any:
             data, storages = archive.read(f"{roots[0]}data.pkl"), _Storages(archive, roots[0])
             return pickles.load(data, _find(path), most=_MOST_OPERATIONS, persistent=storages)
     except zipfile.BadZipFile as error:
-        raise WeightsError(f"{path} is no PyTorch checkpoint of 1.6 or later, or is truncated: {error}.") from error
+        raise WeightsError(f"{path} is not a PyTorch checkpoint of 1.6 or later, or is truncated: {error}.") from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     except PickleError as error:
@@ -290,7 +313,7 @@ def read_pickle(path: Path) -> Any:
         raise WeightsError(f"{path} does not hold tensors in a way us43d reads: {error!r}.") from error
 
 
-#: What zipfile and torch raise for an archive that is damaged, encrypted, or compressed as nobody does.
+#: Errors of zipfile and torch for an archive that is damaged, encrypted, or of an unknown compression.
 _DAMAGED = (
     KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, RuntimeError, OverflowError, zlib.error,
     lzma.LZMAError, struct.error,
@@ -298,20 +321,20 @@ _DAMAGED = (
 
 
 def _tensors(content: Any, path: Path) -> State:
-    """The state dict of a checkpoint: at the top, or under "state_dict" or "model"."""
+    """Return the state dict of a checkpoint: at the top level, or under "state_dict" or "model"."""
     for name in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds {type(content).__name__}, no weights.")
+        raise WeightsError(f"{path} holds an object of type {type(content).__name__} instead of weights.")
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
-        raise WeightsError(f"{path} holds no tensors.")
+        raise WeightsError(f"{path} does not contain tensors.")
     return state
 
 
 def _infer(state: State, path: Path, residual: Literal["single", "double"]) -> ModelConfig:
-    """The configuration that fits the shapes. Raises WeightsError if a tensor it needs is missing."""
+    """Infer the architecture from the shapes of tensors. Raises WeightsError if a tensor is missing."""
     try:
         grid = state["image_encoder.pos_embed"].shape[1]
         dim, _, patch, _ = state["image_encoder.patch_embed.proj.weight"].shape
@@ -336,7 +359,7 @@ def _infer(state: State, path: Path, residual: Literal["single", "double"]) -> M
             decoder_dropout=0.1 if residual == "double" else 0.0,
         )
     except (KeyError, IndexError, ValueError) as error:
-        raise WeightsError(f"{path} is no complete SAM: {error}.") from error
+        raise WeightsError(f"{path} is not a complete SAM: {error}.") from error
 
 
 # --------------------------------------------------------------------------------------------------------- other names
@@ -404,7 +427,7 @@ def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 
 def _skeleton(count: int, depth: int) -> list[str]:
-    """Meta's names for a model of `count` encoder blocks and `depth` decoder layers."""
+    """List Meta's names for a model with `count` encoder blocks and `depth` decoder layers."""
     config = ModelConfig(
         image_size=16, patch_size=8, embed_dim=8, depth=count, heads=1, global_blocks=(), prompt_dim=16,
         decoder_depth=depth, decoder_mlp=8, iou_hidden=8,
@@ -421,9 +444,9 @@ def _sizes(raw: State, encoder: str, decoder: str) -> tuple[int, int]:
 
 
 def _attention(name: str) -> tuple[str, str, str] | None:
-    """(module, q|k|v, weight|bias) of a projection of the decoder's attention under Meta's name."""
-    found = re.match(r"(mask_decoder\.transformer\..*attn.*)\.([qkv])_proj\.(weight|bias)$", name)
-    return (found[1], found[2], found[3]) if found else None
+    """Split Meta's name of a decoder attention projection into (module, q|k|v, weight|bias); None for other names."""
+    match = re.match(r"(mask_decoder\.transformer\..*attn.*)\.([qkv])_proj\.(weight|bias)$", name)
+    return (match[1], match[2], match[3]) if match else None
 
 
 def _from_ultrasam(raw: State) -> State:
@@ -433,26 +456,26 @@ def _from_ultrasam(raw: State) -> State:
 
     def take(name: str) -> Tensor:
         if name not in raw:
-            raise WeightsError(f"The tensor {name} is missing, so this is no complete UltraSam.")
+            raise WeightsError(f"The tensor {name} is missing: the UltraSam file is incomplete.")
         used.add(name)
         return raw[name]
 
     for name in names:
         if name in _ROWS:
             state[name] = take(_LABELS)[slice(*_ROWS[name])]
-        elif (part := _attention(name)) is not None:
-            module = _renamed(part[0] + ".", _ULTRASAM)
-            if part[2] == "weight":
-                state[name] = take(f"{module}attn.{part[1]}_proj_weight")
+        elif (projection := _attention(name)) is not None:
+            module = _renamed(projection[0] + ".", _ULTRASAM)
+            if projection[2] == "weight":
+                state[name] = take(f"{module}attn.{projection[1]}_proj_weight")
             else:
-                state[name] = take(f"{module}attn.in_proj_bias").chunk(3)["qkv".index(part[1])]
+                state[name] = take(f"{module}attn.in_proj_bias").chunk(3)["qkv".index(projection[1])]
         elif name.endswith(("out_proj.weight", "out_proj.bias")):
             module, _, rest = name.rpartition("out_proj.")
             state[name] = take(f"{_renamed(module, _ULTRASAM)}attn.out_proj.{rest}")
         else:
             state[name] = take(_renamed(name, _ULTRASAM))
     if left := raw.keys() - used:
-        raise WeightsError(f"{len(left)} tensors of the UltraSam file have no place: {listed(sorted(left), 5)}.")
+        raise WeightsError(f"{len(left)} tensors of the UltraSam file are unexpected: {listed(sorted(left), 5)}.")
     return {name: value.clone() for name, value in state.items()}
 
 
@@ -461,12 +484,12 @@ def _to_ultrasam(state: State) -> State:
     for name, value in state.items():
         if name in _ROWS:
             continue
-        if (part := _attention(name)) is not None:
-            module = _renamed(part[0] + ".", _ULTRASAM)
-            if part[2] == "weight":
-                raw[f"{module}attn.{part[1]}_proj_weight"] = value
+        if (projection := _attention(name)) is not None:
+            module = _renamed(projection[0] + ".", _ULTRASAM)
+            if projection[2] == "weight":
+                raw[f"{module}attn.{projection[1]}_proj_weight"] = value
             else:
-                raw[f"{module}attn.in_proj_bias"] = torch.cat([state[f"{part[0]}.{x}_proj.bias"] for x in "qkv"])
+                raw[f"{module}attn.in_proj_bias"] = torch.cat([state[f"{projection[0]}.{x}_proj.bias"] for x in "qkv"])
         elif name.endswith(("out_proj.weight", "out_proj.bias")):
             module, _, rest = name.rpartition("out_proj.")
             raw[f"{_renamed(module, _ULTRASAM)}attn.out_proj.{rest}"] = value
@@ -483,7 +506,7 @@ def _from_huggingface(raw: State) -> State:
             next((n for n in _HF_GAUSS if n in raw), _HF_GAUSS[0]) if name == _GAUSS else _renamed(name, _HUGGINGFACE)
         )
         if source not in raw:
-            raise WeightsError(f"The tensor {source} is missing, so this is no complete SamModel.")
+            raise WeightsError(f"The tensor {source} is missing: the SamModel file is incomplete.")
         state[name] = raw[source]
     return state
 
@@ -497,13 +520,16 @@ def _to_huggingface(state: State) -> State:
 
 
 def save(model: UltraSam, path: Path, meta: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
-    """Write our own form: a folder with model.safetensors and config.json.
+    """Write us43d's own form: a folder with model.safetensors and config.json.
 
     Args:
         model: Its weights are written.
-        path: The folder.
-        meta: Kept beside the configuration.
-        half: Write float16, half the size. The coordinates of the prompt encoder keep their precision.
+        path: Destination folder.
+        meta: JSON record stored with the configuration.
+        half: Write float16, half the size. The position encoding of the prompt encoder keeps its precision.
+
+    Raises:
+        StorageError: A file cannot be written.
     """
     config = {"us43d": model.config.model_dump(mode="json"), "meta": dict(meta or {})}
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -513,17 +539,28 @@ def save(model: UltraSam, path: Path, meta: Mapping[str, Any] | None = None, *, 
 
 
 def shipped() -> Path:
-    """The folder of the weights that come with us43d (`SHIPPED`)."""
+    """Return the folder of the weights that are shipped with us43d (`SHIPPED`)."""
     return Path(str(resources.files("us43d.weights").joinpath("small")))
 
 
 def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) -> tuple[str, ...]:
-    """Write weights in another form; returns what a person should know.
+    """Write weights in another form.
 
-    public: the name of the public weights that these are, which the form us43d keeps.
+    Forms other than us43d's and UltraSam's cannot record a decoder with double residual. It is converted to a decoder
+    with single residual by halving the second layer of its MLPs: norm(2q + m) = norm(q + m/2), apart from epsilon.
 
-    A decoder with double residual goes into a container that cannot say so through an equal one with single residual:
-    norm(2q + m) = norm(q + m/2) but for epsilon, so the MLP's second layer is halved.
+    Args:
+        loaded: The weights.
+        path: Destination: a folder for "us43d" and "huggingface", else a file.
+        form: The form to write.
+        public: Name of the public weights, if these are public weights; recorded in us43d's form.
+
+    Returns:
+        Remarks for the user.
+
+    Raises:
+        UsageError: The form cannot hold the model's architecture.
+        StorageError: A file cannot be written.
     """
     state = loaded.state
     notes: tuple[str, ...] = ()
@@ -533,7 +570,7 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
             f"A model with a {config.encoder} encoder"
             + (", structures" if config.structures else "")
             + (", a second look" if config.look else "")
-            + f" has no equal among SAM's, which the form {form} holds.",
+            + f" does not have SAM's architecture, which the form {form} requires.",
             next="the same with --to onnx, or --to us43d",
         )
     if form == "ultrasam" and loaded.config.mlp_residual == "single":
@@ -541,7 +578,7 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
         notes = ("the decoder's second MLP layers were doubled, as UltraSam's code adds the residual twice",)
     if form in ("meta", "huggingface") and loaded.config.mlp_residual == "double":
         state = _scaled(state, 0.5)
-        notes = ("the decoder's second MLP layers were halved, so that a stock SAM computes what UltraSam does",)
+        notes = ("the decoder's second MLP layers were halved, so that an unmodified SAM gives UltraSam's results",)
     if form == "meta" and loaded.preprocessing == "ultrasam":
         notes += ("this form does not record the preprocessing; us43d will resize images for it as for SAM",)
     if form == "us43d":
@@ -562,7 +599,15 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
 
 
 def adapted(loaded: Loaded, residual: Literal["single", "double"]) -> State:
-    """The state for a decoder of that residual, so that it computes what the weights did where they came from."""
+    """Convert the state to a decoder with that residual, with equal results.
+
+    Args:
+        loaded: The weights.
+        residual: `ModelConfig.mlp_residual` of the target.
+
+    Returns:
+        Tensors with Meta's names.
+    """
     if loaded.config.mlp_residual == residual:
         return loaded.state
     return _scaled(loaded.state, 2.0 if residual == "double" else 0.5)
@@ -606,7 +651,7 @@ def _write_folder(path: Path, state: State, config: dict[str, Any]) -> None:
 
 
 def _write(path: Path, writer: Callable[[Path], object]) -> None:
-    """Through a temporary name beside it, renamed when complete."""
+    """Write under a temporary name, then rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -69,8 +69,8 @@ class Media:
     once all frames were read.
     """
 
-    def __init__(self, given: Input, source: Source) -> None:
-        self.path, self.kind, self.relative, self.name = given
+    def __init__(self, file: Input, source: Source) -> None:
+        self.path, self.kind, self.relative, self.name = file
         self._source = source
         self._levels: tuple[float, float] | None = None
 
@@ -129,25 +129,25 @@ def open_media(path: Path | str | Input) -> Media:
     Raises:
         ImageError: If the file is missing, of an unknown kind, damaged, or above the limits.
     """
-    given = path if isinstance(path, Input) else _input(Path(path))
-    if given.kind == "image" and _is_dicom(given.path):  # whatever its name says
-        given = given._replace(kind="dicom")
+    file = path if isinstance(path, Input) else _input(Path(path))
+    if file.kind == "image" and _is_dicom(file.path):  # whatever its name says
+        file = file._replace(kind="dicom")
     try:
-        return Media(given, _source(given))
+        return Media(file, _source(file))
     except RawDataError as error:
         raise ImageError(error.what) from error
 
 
-def _source(given: Input) -> Source:
+def _source(file: Input) -> Source:
     from us43d.pictures import dicom, still, video, volume
 
-    if given.kind == "video":
-        return video.Video(given.path)
-    if given.kind == "dicom":
-        return dicom.Dicom(given.path)
-    if given.kind == "nifti":
-        return volume.Nifti(given.path)
-    return volume.Itk(given.path) if given.kind == "volume" else still.opened(given.path)
+    if file.kind == "video":
+        return video.Video(file.path)
+    if file.kind == "dicom":
+        return dicom.Dicom(file.path)
+    if file.kind == "nifti":
+        return volume.Nifti(file.path)
+    return volume.Itk(file.path) if file.kind == "volume" else still.opened(file.path)
 
 
 def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
@@ -181,9 +181,9 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     if not inputs:
         endings = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
         raise ImageError(f"{path} holds no file that ends in {endings}.")
-    uses = Counter(given.name for given in inputs)
-    named = (given if uses[given.name] == 1 else given._replace(name=given.relative) for given in inputs)
-    return sorted(named, key=lambda given: given.relative)
+    uses = Counter(entry.name for entry in inputs)
+    named = (entry if uses[entry.name] == 1 else entry._replace(name=entry.relative) for entry in inputs)
+    return sorted(named, key=lambda entry: entry.relative)
 
 
 def _input(path: Path) -> Input:

@@ -158,8 +158,8 @@ def _pillow(data: bytes, path: Path) -> Iterator["Image.Image"]:
         except Image.DecompressionBombError as error:  # a later frame claims it
             raise _too_large(path) from error
         except _DAMAGED as error:
-            said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-            raise ImageError(f"{path} is damaged or truncated: {said}.") from error
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            raise ImageError(f"{path} is damaged or truncated: {reason}.") from error
 
 
 def _too_large(path: Path) -> ImageError:

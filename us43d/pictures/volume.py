@@ -149,9 +149,9 @@ class Itk:
         return fields
 
     def _spacing(self) -> tuple[float, float] | None:
-        given = ("elementspacing", "elementsize", "spacings", "space directions")
+        keys = ("elementspacing", "elementsize", "spacings", "space directions")
         x, y = (float(value) for value in self.reader.GetSpacing()[:2])
-        if not any(name in self.fields for name in given) or not (0 < x < math.inf and 0 < y < math.inf):
+        if not any(name in self.fields for name in keys) or not (0 < x < math.inf and 0 < y < math.inf):
             return None
         unit = next(iter(re.findall(r'"([^"]*)"', self.fields.get("space units", ""))), "mm")
         if unit not in _MILLIMETRES:

@@ -1,4 +1,4 @@
-"""The card that goes with a run's weights: what they were trained on, what that allows, whom to cite."""
+"""Model card of a run's weights: training data, permitted uses, citations."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,16 +21,22 @@ def _used(corpus: Corpus, config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def references(corpus: Corpus, config: TrainConfig) -> str:
-    """BibTeX of exactly the sources trained on, each entry once, in the order of the entries' text."""
+    """Collect the BibTeX entries of the sources trained on, sorted by text, without duplicates."""
     entries = {citation["bibtex"].strip() for source in _used(corpus, config) for citation in source["citations"]}
     return "\n\n".join(sorted(entries)) + "\n"
 
 
 def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig, quality: Quality) -> str:
-    """Markdown. meta: what is kept with the weights (run, preset, step, corpus, init, licences, validation). quality: a
-    sentence on a record of the validation."""
+    """Write a model card in Markdown.
+
+    Args:
+        meta: Record stored with the weights (run, preset, step, corpus, init, licences, validation).
+        corpus: The corpus trained on.
+        config: Configuration of the run.
+        quality: Describes a validation record in a sentence.
+    """
     licences, validation = meta["licences"], meta["validation"]
-    made_up = [each["name"] for each in _used(corpus, config) if each.get("specimen")]
+    made_up = [source["name"] for source in _used(corpus, config) if source.get("specimen")]
     parts = [
         f"# {meta['run']}",
         f"Promptable ultrasound segmentation, preset `{meta['preset']}`, {meta['step']:,} steps, us43d "
@@ -56,6 +62,6 @@ def model_card(meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig, qua
 
 
 def write(folder: Path, meta: Mapping[str, Any], corpus: Corpus, config: TrainConfig, quality: Quality) -> None:
-    """Write README.md and references.bib beside the weights."""
+    """Write README.md and references.bib next to the weights. Raises StorageError."""
     atomic.write_bytes(folder / "README.md", model_card(meta, corpus, config, quality).encode())
     atomic.write_bytes(folder / "references.bib", references(corpus, config).encode())

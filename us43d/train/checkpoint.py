@@ -1,13 +1,13 @@
-"""Saving a run so that it goes on exactly, and never half-written: a folder made beside its place, then renamed.
+"""Save checkpoints for exact resuming. Each is a folder written under a temporary name, then renamed.
 
     checkpoints/step_000500/
-      model.safetensors  config.json     the weights to use (the average where there is one): `us43d predict --weights`
-      state.safetensors  state.json      what resuming needs: parameters, average, optimizer; step, config, log window
+      model.safetensors  config.json     weights for use (the average, if there is one): `us43d predict --weights`
+      state.safetensors  state.json      state for resuming: parameters, average, optimizer; step, config, log window
 
-Chance has no state of its own: every step seeds itself from the run's seed, and a draw from its place in the sequence,
-so that the step's number is the state of the sampler and of all generators.
+Random generators need no saved state: every step is seeded from the run's seed and its number, and every draw from its
+place in the sequence.
 
-Training waits for a copy of the state in host memory alone; a thread writes it to disk.
+Training waits only for a copy of the state in host memory; a thread writes it to disk.
 """
 
 import copy
@@ -32,27 +32,27 @@ from us43d.model.network import UltraSam
 
 __all__ = ["BEST", "VERSION", "Writer", "finished", "latest", "load", "plain", "tidy"]
 
-#: Of what state.json and state.safetensors mean. 1 (not written in state.json): the optimizer had one group, in which
+#: Version of state.json and state.safetensors. 1 (not recorded in state.json): the optimizer had one group, in which
 #: norms, biases, embeddings and position tables decayed like all other weights.
 VERSION = 2
-#: The folder of the weights with the best validation score, in that of a run.
+#: Folder, in a run's folder, of the weights with the best validation score.
 BEST = "best"
 
 _STATE = "state.json"
-#: What state.json must have for a run to go on.
+#: Keys of state.json that resuming needs.
 _KEYS = frozenset({"step", "config", "corpus", "window"})
 _NAME = re.compile(r"step_(\d{1,12})")
 _TENSORS = "state.safetensors"
 
 
 class Writer:
-    """Writes checkpoints in a thread, one at a time, while training goes on.
+    """Write checkpoints in a thread, one at a time, while training continues.
 
     Args:
-        folder: The folder of the checkpoints.
-        best: The folder of the best weights.
-        keep: How many of the newest are kept, beside the best.
-        model: A model like those that are saved; copied once.
+        folder: Folder of the checkpoints.
+        best: Folder of the best weights.
+        keep: Number of newest checkpoints to keep, in addition to the best.
+        model: A model with the architecture of those to save; copied once.
     """
 
     def __init__(self, folder: Path, best: Path, keep: int, model: nn.Module) -> None:
@@ -72,33 +72,33 @@ class Writer:
         card: Callable[[Path], None],
         best: int | None,
     ) -> None:
-        """Copy the state to host memory and start writing folder/step_<step>; older checkpoints are removed then.
+        """Copy the state to host memory and start writing folder/step_<step>; older checkpoints are then removed.
 
         Args:
             step: Steps done.
-            model: The model that is trained.
-            average: The average of its weights, if there is one.
-            optimizer: Its state is saved, too.
-            state: JSON kept for `load`.
-            write: Writes a model, the one to use, into a folder. Called in the thread.
-            card: Writes what goes with the best weights into a folder. Called in the thread.
-            best: Step of the best checkpoint, which is kept; its weights become the best ones if it is this one.
+            model: The model in training.
+            average: Average of its weights; None for a run without one.
+            optimizer: Its state is saved as well.
+            state: JSON record returned by `load`.
+            write: Writes the model for use into a folder. Called in the thread.
+            card: Writes the files that accompany the best weights into a folder. Called in the thread.
+            best: Step of the best checkpoint, which is kept. If it is this step, its weights become the best ones.
 
         Raises:
-            StorageError: The checkpoint before this one could not be written. Those before it are intact.
+            StorageError: The previous checkpoint could not be written. Earlier ones are intact.
         """
         self.wait()
         self._weights.load_state_dict((model if average is None else average).state_dict())
         tensors = _copied("model", model.state_dict())
         if average is not None:
             tensors |= _copied("average", average.state_dict())
-        for number, held in optimizer.state_dict()["state"].items():
-            tensors |= _copied(f"optimizer.{number}", held)
+        for number, values in optimizer.state_dict()["state"].items():
+            tensors |= _copied(f"optimizer.{number}", values)
         content = {"step": step, "version": VERSION} | state
         self._pending = self._thread.submit(self._write, step, tensors, content, write, card, best)
 
     def check(self) -> None:
-        """Raise the error of a checkpoint that could not be written; do not wait."""
+        """Raise the error of a checkpoint that could not be written, without waiting."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
@@ -109,7 +109,7 @@ class Writer:
             pending.result()
 
     def close(self) -> None:
-        """Wait for the thread and end it. What failed in it is raised by `wait` alone."""
+        """Wait for the thread and end it. Only `wait` raises errors of the thread."""
         self._thread.shutdown()
 
     def _write(
@@ -152,7 +152,7 @@ class Writer:
 
 
 def _name_best(checkpoint: Path, place: Path, card: Callable[[Path], None]) -> None:
-    """Make `place` the weights of a checkpoint, in one rename. card: writes what goes with weights into a folder.
+    """Copy the weights of a checkpoint to `place`, in one rename. card: writes accompanying files into a folder.
 
     Raises:
         StorageError: The disk is full or read-only; the checkpoint is intact.
@@ -168,16 +168,25 @@ def _name_best(checkpoint: Path, place: Path, card: Callable[[Path], None]) -> N
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest checkpoint, None if there is none."""
+    """Return the newest checkpoint; None without a checkpoint."""
     return next(reversed(finished(folder)), None)
 
 
 def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Bring all three to the state of a checkpoint; returns its JSON.
+    """Restore model, average and optimizer from a checkpoint.
+
+    Args:
+        path: Folder of the checkpoint.
+        model: Changed in place.
+        average: Average of the weights, changed in place; None for a run without one.
+        optimizer: Changed in place.
+
+    Returns:
+        The JSON record passed to `Writer.save`.
 
     Raises:
-        TrainError: It cannot be read.
-        ConfigError: Another version of us43d wrote it.
+        TrainError: The checkpoint cannot be read.
+        ConfigError: Another version of us43d wrote the checkpoint.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -185,7 +194,7 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
     try:
         state = json.loads((path / _STATE).read_text("utf-8"))
         if not isinstance(state, dict) or not state.keys() >= _KEYS or not isinstance(state["step"], int):
-            raise ValueError(f"{_STATE} is not that of a checkpoint")
+            raise ValueError(f"{_STATE} is not a valid state of a checkpoint")
         if state.get("version") != VERSION:
             raise ConfigError(
                 f"{path} was written by another version of us43d, whose optimizer applied weight decay to other "
@@ -194,16 +203,16 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
             )
         for name, digest in state.get("files", {}).items():
             if _digest(path / name) != digest:
-                raise ValueError(f"{name} was changed since it was saved")
+                raise ValueError(f"{name} was changed after it was saved")
         tensors = load_file(path / _TENSORS)
         model.load_state_dict(_under("model.", tensors))
         if average is not None:
             average.load_state_dict(_under("average.", tensors))
-        held = optimizer.state_dict()
+        moments = optimizer.state_dict()
         for name, value in _under("optimizer.", tensors).items():
             number, _, what = name.partition(".")
-            held["state"].setdefault(int(number), {})[what] = value
-        optimizer.load_state_dict(held)
+            moments["state"].setdefault(int(number), {})[what] = value
+        optimizer.load_state_dict(moments)
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError, SafetensorError,
     ) as error:  # fmt: skip
@@ -212,25 +221,25 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a killed process left half-written or half-removed."""
+    """Remove incomplete files of a killed process."""
     for path in folder.glob(".step_*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def plain(model: UltraSam) -> UltraSam:
-    """The model with low-rank updates merged into the weights they belong to; itself where there are none."""
-    adapted = {name: each for name, each in model.named_modules() if parametrize.is_parametrized(each)}
+    """Merge low-rank updates into their weights; a model without updates is returned as it is."""
+    adapted = {name: module for name, module in model.named_modules() if parametrize.is_parametrized(module)}
     if not adapted:
         return model
     state = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in name}
-    state |= {f"{name}.weight": each.weight.detach() for name, each in adapted.items()}
+    state |= {f"{name}.weight": module.weight.detach() for name, module in adapted.items()}
     merged = UltraSam(model.config)
     weights.fit(merged, state)
     return merged
 
 
 def finished(folder: Path) -> list[Path]:
-    """The checkpoints of a folder in the order of their steps; what has another name is none."""
+    """List the complete checkpoints of a folder, by step."""
     numbers = {path: int(match[1]) for path in folder.glob("step_*") if (match := _NAME.fullmatch(path.name))}
     return sorted((path for path in numbers if path.is_dir()), key=lambda path: numbers[path])
 
@@ -241,7 +250,7 @@ def _digest(path: Path) -> str:
 
 
 def _remove(path: Path) -> None:
-    """First from its name, so that no half-removed checkpoint is ever taken for one."""
+    """Rename a checkpoint before removing it, so that a partly removed one is never read."""
     hidden = path.with_name(f".{path.name}.old")
     shutil.rmtree(hidden, ignore_errors=True)
     path.rename(hidden)
@@ -249,7 +258,7 @@ def _remove(path: Path) -> None:
 
 
 def _copied(prefix: str, state: dict[str, Any]) -> dict[str, Tensor]:
-    """Copies in host memory; training changes the originals while they are written."""
+    """Copy tensors to host memory; training changes the originals while the copies are written."""
     tensors = {name: value.detach() for name, value in state.items() if isinstance(value, Tensor)}
     return {f"{prefix}.{name}": value.to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 

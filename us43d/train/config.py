@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen model, read from a preset, TOML or JSON, saved whole in every checkpoint."""
+"""Configuration of a training run, read from a preset, TOML or JSON, and saved in every checkpoint."""
 
 import json
 import tomllib
@@ -15,11 +15,11 @@ __all__ = ["PRESETS", "InstanceHead", "TrainConfig", "finetuning", "preset", "re
 
 
 class InstanceHead(BaseModel):
-    """The shape of Mask2Former's head; the defaults are the published ones (Cheng et al. 2022).
+    """Define the shape of Mask2Former's head; the defaults are the published ones (Cheng et al. 2022).
 
     Attributes:
         width: Channels of the pixel decoder and of the queries, a multiple of 32.
-        queries: Largest number of instances of an image.
+        queries: Largest number of instances per image.
         pixel_layers: Layers of the pixel decoder's deformable attention.
         query_layers: Layers of the transformer decoder.
         heads: Attention heads.
@@ -45,7 +45,7 @@ class InstanceHead(BaseModel):
 
 
 class TrainConfig(BaseModel):
-    """All that decides what a run computes. Two runs with equal config, corpus and initial weights are the same run."""
+    """Define a training run. Equal configuration, corpus and initial weights give the same run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,12 +53,12 @@ class TrainConfig(BaseModel):
     model: ModelConfig = MODELS["nano"]
     seed: int = Field(default=0, ge=0)
 
-    # What is learnt. target: what classes are, "diagnosis", "structure" (classify-prompt) or a tag of the manifests.
-    # class_weights: rare classes count as much as frequent ones. frozen: the image encoder stays as it is.
-    # encoder_rate: factor of the learning rate of the image encoder; of the other tasks than promptable. network: of
-    # semantic, the image encoder with upsampling layers or MONAI's U-Net. head: of instances. pool: what
-    # classify sees, the mean of the embedding over the image as published, or mean and maximum of the embedding and of
-    # the finer features that a conv encoder has.
+    # Task. target: source of the classes: "diagnosis", "structure" (classify-prompt) or a tag of the manifests.
+    # class_weights: weight classes by their inverse frequency. frozen: do not train the image encoder. encoder_rate:
+    # factor of the image encoder's learning rate, for tasks other than promptable. network: for semantic, the image
+    # encoder with upsampling layers or MONAI's U-Net. head: for instances. pool: input of classify: "mean" is the
+    # published mean of the embedding over the image; "levels" adds its maximum, and both of the finer features of a
+    # conv encoder.
     task: Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"] = "promptable"
     target: str = "diagnosis"
     class_weights: bool = False
@@ -68,11 +68,12 @@ class TrainConfig(BaseModel):
     network: Literal["encoder", "unet"] = "encoder"
     head: InstanceHead = InstanceHead()
 
-    # Data. splits: those trained on. sources: names, all of them where empty. min_area: instances smaller than so many
-    # pixels, or than min_share of their image, are left out. instances: at most so many of an image are drawn at once.
-    # balance: what is drawn evenly; "image" draws every image equally often. by_aspect: a micro-batch has wide images
-    # or others, not both. commercial: refuse data whose licence forbids commercial use or leaves it open.
-    # allow_external: train on sources of the external tier, which are kept for comparing models.
+    # Data. splits: splits to train on. sources: names; all sources of the corpus if empty. min_area, min_share:
+    # smallest area of an instance, in pixels and as a fraction of its image; smaller ones are excluded. instances:
+    # largest number of instances drawn from an image at once. balance: unit that is drawn evenly; "image" draws every
+    # image equally often. by_aspect: a micro-batch has either wide or other images. commercial: refuse data whose
+    # licence forbids commercial use or does not settle it. allow_external: train on sources of the external tier, which
+    # are reserved for comparing models.
     splits: tuple[str, ...] = ("train",)
     sources: tuple[str, ...] = ()
     min_area: int = Field(default=16, ge=1)
@@ -83,12 +84,12 @@ class TrainConfig(BaseModel):
     commercial: bool = False
     allow_external: bool = False
 
-    # Augmentation. flip: chance of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
+    # Augmentation. flip: probability of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
     # instance kept in view. scale: range of a further factor, drawn evenly, of the tasks without prompts; 0.1 to 2 is
-    # large-scale jittering as published. contrast: standard deviation of a change of gain and offset. mosaic: chance
-    # that an image is shown with three others in one, so that the prompt alone tells which object is meant; it rises
-    # from 0 to this in the first half of the run. quality: strength of a change of gamma, and chance of blur and of
-    # speckle noise.
+    # large-scale jittering as published. contrast: standard deviation of a change of gain and offset. mosaic:
+    # probability that an image is combined with three others, so that only the prompt identifies the object; it rises
+    # from 0 to this value in the first half of the run. quality: strength of a change of gamma, and probability of blur
+    # and of speckle noise.
     flip: float = Field(default=0.5, ge=0, le=1)
     zoom: float = Field(default=0.0, ge=0, le=2)
     scale: tuple[float, float] = (1.0, 1.0)
@@ -96,11 +97,11 @@ class TrainConfig(BaseModel):
     mosaic: float = Field(default=0.0, ge=0, le=1)
     quality: float = Field(default=0.0, ge=0, le=1)
 
-    # Prompts. repeats: prompts drawn for each instance. box_share: how many are boxes, the others one point in the
-    # mask. box_jitter: how far a corner moves, as a fraction of the box's side. extra_points: chance that a prompt has
-    # more points, inside or outside. structure_prompts: prompts of an image that name a structure, present or absent;
-    # images without annotations are drawn too. clicks: most corrective clicks a prompt gets in the second pass; half of
-    # the prompts get none. look_jitter: deviation of the sides of the second look's window where no box gives them.
+    # Prompts. repeats: prompts per instance. box_share: fraction of box prompts; the others are one point in the mask.
+    # box_jitter: largest shift of a corner, as a fraction of the box's side. extra_points: probability of further
+    # points, inside or outside. structure_prompts: prompts of an image that name a structure, present or absent; images
+    # without annotations are drawn too. clicks: largest number of corrective clicks in the second pass; half of the
+    # prompts get none. look_jitter: deviation of the sides of the second look's window where no box gives them.
     repeats: int = Field(default=1, ge=1)
     box_share: float = Field(default=0.5, ge=0, le=1)
     box_jitter: float = Field(default=0.05, ge=0, lt=0.5)
@@ -109,8 +110,8 @@ class TrainConfig(BaseModel):
     clicks: int = Field(default=0, ge=0)
     look_jitter: float = Field(default=0.08, ge=0, lt=1)
 
-    # Loss. soft_targets: coverage of a low-resolution pixel instead of 0 or 1. all_ious: the IoU head learns from all
-    # three masks, not from the best one alone. through_logits: gradients flow from the second pass into the first.
+    # Loss. soft_targets: coverage of a low-resolution pixel instead of 0 or 1. all_ious: train the IoU head on all
+    # three masks instead of only the best one. through_logits: gradients flow from the second pass into the first.
     # presence: weight of the presence of a named structure. look: weight of the second look's loss.
     focal: float = Field(default=20.0, ge=0)
     bce: float = Field(default=0.0, ge=0)
@@ -122,10 +123,11 @@ class TrainConfig(BaseModel):
     all_ious: bool = False
     through_logits: bool = True
 
-    # Optimisation. batch: images in one step over all processes. micro_batch: images that go through the model at
-    # once in one process. schedule "steps" multiplies the rate by decay at the milestones, "cosine" lets it fall to
-    # decay. ema: decay of the average of the weights that is validated and kept. lora: rank of low-rank updates of the
-    # image encoder, whose own weights then stay; 0 trains all weights. freeze: parts of the model whose weights stay.
+    # Optimization. batch: images per step over all processes. micro_batch: images per forward pass of a process.
+    # schedule: "steps" multiplies the rate by decay at the milestones, "cosine" decreases it to decay. ema: decay of
+    # the exponential moving average of the weights, which is validated and saved; 0 for none. lora: rank of low-rank
+    # updates of the image encoder, whose own weights are then frozen; 0 trains all weights. freeze: modules of the
+    # model to freeze.
     batch: int = Field(default=32, ge=1)
     micro_batch: int = Field(default=8, ge=1)
     steps: int = Field(default=30_000, ge=1)
@@ -140,15 +142,16 @@ class TrainConfig(BaseModel):
     lora: int = Field(default=0, ge=0)
     freeze: tuple[Literal["image_encoder", "prompt_encoder", "mask_decoder", "second_look"], ...] = ()
 
-    # How it is computed. precision: fp16, with a scaled loss, is for GPUs without bf16. workers: loader processes; 0
-    # loads in the training process.
+    # Computation. precision: fp16, with a scaled loss, is for GPUs without bf16. workers: number of loader processes;
+    # with 0, data are loaded in the training process.
     precision: Literal["bf16", "fp16", "float32"] = "bf16"
     compile: bool = False
     checkpointing: bool = False
     workers: int = Field(default=4, ge=0)
 
-    # What is kept. validation_images: at most so many of the validation split, always the same. patience: the run ends
-    # after so many validations in a row without a better score; 0 never ends it early.
+    # Validation, checkpoints and log. validation_images: largest number of images of the validation split, always the
+    # same ones. patience: number of consecutive validations without a better score after which the run ends; 0 for no
+    # early stopping.
     validate_every: int = Field(default=1000, ge=1)
     patience: int = Field(default=0, ge=0)
     validation_images: int = Field(default=512, ge=0)
@@ -157,31 +160,31 @@ class TrainConfig(BaseModel):
     log_every: int = Field(default=20, ge=1)
 
     @model_validator(mode="after")
-    def _meant(self) -> "TrainConfig":
+    def _consistent(self) -> "TrainConfig":
         if self.warm_up >= self.steps:
-            raise ValueError(f"warm_up {self.warm_up} leaves nothing of {self.steps} steps")
+            raise ValueError(f"warm_up {self.warm_up} must be less than steps {self.steps}")
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones {self.milestones} do not rise")
+            raise ValueError(f"milestones {self.milestones} are not in ascending order")
         if unknown := set(self.splits) - {"train", "val", "test"}:
-            raise ValueError(f"splits {sorted(unknown)} are not trained on: train, val or test")
+            raise ValueError(f"unknown splits {sorted(unknown)}: use train, val or test")
         if self.batch % self.micro_batch:
-            raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+            raise ValueError(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
         if not 0.01 <= self.scale[0] <= self.scale[1] <= 100:
             raise ValueError(f"scale {self.scale} is not a range within 0.01 to 100")
         if self.lora and self.model.encoder != "vit":
-            raise ValueError("lora adapts the attention of a vit encoder; this model has none")
+            raise ValueError("lora needs a model with a vit encoder")
         if self.structure_prompts and not self.model.structures:
             raise ValueError("structure_prompts need a model with structures")
         if self.mosaic and (self.model.look or self.structure_prompts):
-            raise ValueError("mosaic goes neither with a second look nor with structure_prompts")
+            raise ValueError("mosaic cannot be combined with a second look or structure_prompts")
         if self.clicks and not self.model.structures:
-            raise ValueError("clicks need a model that ignores padding, one with structures")
+            raise ValueError("clicks need a model with structures")
         if self.by_aspect and self.balance != "image":
-            raise ValueError("by_aspect keeps chunks of one sequence together and does not go with a balance")
+            raise ValueError("by_aspect needs the balance image")
         return self
 
     def shortened(self, steps: int) -> "TrainConfig":
-        """The same run in another number of steps; warm-up and milestones keep their share."""
+        """Scale the run to another number of steps, with warm-up and milestones in proportion."""
         share = steps / self.steps
         milestones = tuple(sorted({round(at * share) for at in self.milestones} - {0}))
         changes = {"steps": steps, "warm_up": int(self.warm_up * share), "milestones": milestones}
@@ -189,9 +192,9 @@ class TrainConfig(BaseModel):
 
 
 #: ultrasam-vitb is the published recipe (docs/training.md), ultrasam-vitb-clicks adds points outside, corrective clicks
-#: and names of structures; finetune is a beginning for data of one's own, to be tuned
-#: there; small is the model that ships; nano has its parts at a size that learns in minutes; tiny is the published
-#: network in miniature.
+#: and names of structures; finetune is a starting point for your own data, to be tuned
+#: there; small is the model that is shipped; nano has its components at a size that trains in minutes; tiny is the
+#: published network in miniature.
 PRESETS: dict[str, TrainConfig] = {
     "ultrasam-vitb": TrainConfig(name="ultrasam-vitb", model=MODELS["ultrasam"], by_aspect=True),
     "finetune": TrainConfig(
@@ -257,7 +260,7 @@ PRESETS["tiny"] = TrainConfig(
     steps=1200, learning_rate=2e-3, clip=1.0, warm_up=60, schedule="cosine", milestones=(), decay=0.02, ema=0.99,
     precision="float32", workers=0, validate_every=200, validation_images=64, save_every=200, log_every=10,
 )  # fmt: skip
-#: The second half of the recipe of the model that ships: tighter boxes, and the second look alone learns.
+#: Second stage of the recipe of the shipped model: tighter boxes; only the second look is trained.
 PRESETS["small-look"] = PRESETS["small"].model_copy(
     update={
         "name": "small-look", "freeze": ("image_encoder", "prompt_encoder", "mask_decoder"), "balance": "image",
@@ -278,7 +281,7 @@ PRESETS["nano"] = PRESETS["small"].model_copy(
 )  # fmt: skip
 
 
-#: UltraSam's protocol of classification, and smaller ones that learn in a minute on a CPU.
+#: UltraSam's classification protocol.
 PRESETS["classify"] = TrainConfig(
     name="classify", task="classify", model=MODELS["ultrasam"], batch=8, micro_batch=8, steps=2000, warm_up=0,
     milestones=(1600,), clip=1.0, validate_every=200, save_every=500,
@@ -306,25 +309,35 @@ PRESETS["classify-prompt"] = PRESETS["classify"].model_copy(
 
 
 def finetuning(model: ModelConfig) -> TrainConfig:
-    """The preset to fine-tune weights of a given shape."""
+    """Return the preset for fine-tuning weights of an architecture."""
     base = PRESETS["finetune-small" if model.encoder == "conv" else "finetune"]
     return base.model_copy(update={"model": model})
 
 
 def preset(name: str) -> TrainConfig:
-    """The preset of that name. Raises UnknownName."""
+    """Return a preset by name. Raises UnknownName for an unknown name."""
     if name not in PRESETS:
         raise UnknownName(
-            f"There is no training preset {name!r}: one of {', '.join(PRESETS)}.", next="us43d train --help"
+            f"Unknown training preset {name!r}: use one of {', '.join(PRESETS)}.", next="us43d train --help"
         )
     return PRESETS[name]
 
 
 def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainConfig:
-    """`base` with the values of a TOML or JSON file laid over it, and `changes` over that.
+    """Override values of a configuration.
 
-    A file may name its own base: preset = "…". Under `model`, a model preset's name or single values may stand, under
-    `head` single values. Raises ConfigError naming each invalid value, UnknownName for a preset nobody knows.
+    Args:
+        base: The configuration to start from.
+        file: TOML or JSON file with values. It may name its own base (preset = "…"). `model` is the name of a model
+            preset or a table of values; `head` is a table of values.
+        changes: Values that override those of the file.
+
+    Returns:
+        The resulting configuration.
+
+    Raises:
+        ConfigError: The file cannot be read, or values are invalid; names each of them.
+        UnknownName: Unknown preset.
     """
     values = _parsed(file) if file else {}
     if "preset" in values:
@@ -333,7 +346,7 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
     shape = values.pop("model", None)
     if isinstance(shape, str):
         if shape not in MODELS:
-            raise UnknownName(f"There is no model preset {shape!r}: one of {', '.join(MODELS)}.")
+            raise UnknownName(f"Unknown model preset {shape!r}: use one of {', '.join(MODELS)}.")
         values["model"] = MODELS[shape].model_dump()
     elif shape is not None:
         values["model"] = base.model.model_dump() | dict(shape)
@@ -342,7 +355,7 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
     try:
         return TrainConfig.model_validate(base.model_dump() | values)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, each['loc'])) or 'config'}: {each['msg']}" for each in error.errors())
+        faults = (f"{'.'.join(map(str, fault['loc'])) or 'config'}: {fault['msg']}" for fault in error.errors())
         where = f"{file}: " if file else ""
         raise ConfigError(f"{where}invalid training configuration: {listed(faults)}.") from error
 
@@ -350,9 +363,9 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
 def _parsed(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text("utf-8-sig")
-        found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        settings = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} is no readable TOML or JSON file: {error}.") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{file} holds no table of settings.")
-    return found
+        raise ConfigError(f"{file} is not a readable TOML or JSON file: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{file} does not contain a table of settings.")
+    return settings

@@ -139,15 +139,15 @@ def eligible(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDAr
     kept = corpus.selected(splits, config.sources)
     pixels = images["height"].astype(np.int64) * images["width"]
     area = corpus.annotations["area"]
-    found = np.flatnonzero(kept[of] & (area >= config.min_area) & (area >= config.min_share * pixels[of]))
-    if len(found) == 0:
+    rows = np.flatnonzero(kept[of] & (area >= config.min_area) & (area >= config.min_share * pixels[of]))
+    if len(rows) == 0:
         which = f" of {listed(config.sources)}" if config.sources else ""
         raise TrainError(
             f"The corpus {corpus.path.name} has no annotation{which} in {listed(splits)} with min_area "
             f"{config.min_area} and min_share {config.min_share:g}.",
             next="us43d corpus --all",
         )
-    return found
+    return rows
 
 
 def without(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
@@ -219,11 +219,11 @@ class Order:
         if config.balance == "structure":
             category = corpus.annotations["category"][annotations]
             ids = np.unique(category)
-            return ids.tolist(), [np.unique(of[category == each]) for each in ids]
+            return ids.tolist(), [np.unique(of[category == key]) for key in ids]
         field = "name" if config.balance == "source" else "organ"
         value = np.array([source[field] for source in corpus.sources])[corpus.images["source"][images]]
         names = np.unique(value)
-        return names.tolist(), [images[value == each] for each in names]
+        return names.tolist(), [images[value == key] for key in names]
 
     def __call__(self, place: int) -> tuple[Any, int]:
         """(class, row of `images`) at a place."""
@@ -307,16 +307,18 @@ class Draws(Dataset[Draw | Us43dError]):
         size = fitted(view.pixels.shape[:2], config.model.image_size, config.model.stretch)
         scale = np.array([size[1] / view.pixels.shape[1], size[0] / view.pixels.shape[0]])
         targets = [*view.masks]
-        drawn = [self._prompt(targets[n], n, scale, rng) for n in range(len(targets)) for _ in range(config.repeats)]
+        prompt_list = [
+            self._prompt(targets[n], n, scale, rng) for n in range(len(targets)) for _ in range(config.repeats)
+        ]
         for _ in range(config.structure_prompts):
-            drawn += self._structure_prompt(view, image, targets, rng)
-        width = max((len(prompt.labels) for prompt in drawn), default=2)
-        points = np.zeros((len(drawn), width, 2), np.float32)
-        labels = np.full((len(drawn), width), PADDING, np.int64)
-        for n, prompt in enumerate(drawn):
+            prompt_list += self._structure_prompt(view, image, targets, rng)
+        width = max((len(prompt.labels) for prompt in prompt_list), default=2)
+        points = np.zeros((len(prompt_list), width, 2), np.float32)
+        labels = np.full((len(prompt_list), width), PADDING, np.int64)
+        for n, prompt in enumerate(prompt_list):
             points[n, : len(prompt.labels)], labels[n, : len(prompt.labels)] = prompt.points, prompt.labels
         side = config.model.look_size if config.model.look else 0
-        crops, crop_targets = self._crops(view, targets, drawn, side)
+        crops, crop_targets = self._crops(view, targets, prompt_list, side)
         low = config.model.mask_size
         return Draw(
             torch.from_numpy(_canvas(view.pixels, size, config.model.image_size)),
@@ -325,12 +327,12 @@ class Draws(Dataset[Draw | Us43dError]):
             if targets else torch.zeros((0, low, low), dtype=torch.uint8),
             torch.from_numpy(points),
             torch.from_numpy(labels),
-            torch.tensor([prompt.target for prompt in drawn], dtype=torch.int64),
-            torch.tensor([prompt.present for prompt in drawn], dtype=torch.bool),
-            torch.tensor([prompt.clicks for prompt in drawn], dtype=torch.int64),
+            torch.tensor([prompt.target for prompt in prompt_list], dtype=torch.int64),
+            torch.tensor([prompt.present for prompt in prompt_list], dtype=torch.bool),
+            torch.tensor([prompt.clicks for prompt in prompt_list], dtype=torch.int64),
             torch.from_numpy(crops),
             torch.from_numpy(crop_targets),
-            torch.from_numpy(np.array([prompt.window for prompt in drawn], np.float32).reshape(-1, 4)),
+            torch.from_numpy(np.array([prompt.window for prompt in prompt_list], np.float32).reshape(-1, 4)),
         )  # fmt: skip
 
     def _view(self, image: int, wanted: Any, rng: np.random.Generator) -> _View:
@@ -382,9 +384,9 @@ class Draws(Dataset[Draw | Us43dError]):
         top, left = _start(y0, y1, rows, height, rng), _start(x0, x1, columns, width, rng)
         cut = [_window(mask, top, left, rows, columns) for mask in masks]
         kept = [
-            part
-            for part, mask in zip(cut, masks, strict=True)
-            if part.sum() >= max(self.config.min_area, mask.sum() / 2)
+            crop
+            for crop, mask in zip(cut, masks, strict=True)
+            if crop.sum() >= max(self.config.min_area, mask.sum() / 2)
         ]
         if masks and not kept:
             return pixels, masks, structures
@@ -437,13 +439,13 @@ class Draws(Dataset[Draw | Us43dError]):
         return [_Prompt(np.zeros((1, 2)), (STRUCTURE + chosen,), len(targets) - 1, chosen in present, 0, window)]
 
     def _crops(
-        self, view: _View, targets: list[NDArray[np.bool_]], drawn: list[_Prompt], side: int
+        self, view: _View, targets: list[NDArray[np.bool_]], prompt_list: list[_Prompt], side: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """What the second look sees of each prompt, and should find."""
-        crops = np.zeros((len(drawn), side, side, 3), np.uint8)
-        covered = np.zeros((len(drawn), side, side), np.uint8)
+        crops = np.zeros((len(prompt_list), side, side, 3), np.uint8)
+        covered = np.zeros((len(prompt_list), side, side), np.uint8)
         if side:
-            for n, prompt in enumerate(drawn):
+            for n, prompt in enumerate(prompt_list):
                 if prompt.present:
                     crops[n] = _coloured(look.crop(view.pixels, prompt.window, side))
                     covered[n] = look.crop(255 * targets[prompt.target].astype(np.uint8), prompt.window, side)
@@ -472,8 +474,8 @@ def _window(array: NDArray[Any], top: int, left: int, rows: int, columns: int) -
     """A part of a picture, with zeros where it reaches beyond it."""
     out = np.zeros((rows, columns, *array.shape[2:]), array.dtype)
     y0, x0 = max(top, 0), max(left, 0)
-    part = array[y0 : max(top + rows, 0), x0 : max(left + columns, 0)]
-    out[y0 - top : y0 - top + part.shape[0], x0 - left : x0 - left + part.shape[1]] = part
+    inside = array[y0 : max(top + rows, 0), x0 : max(left + columns, 0)]
+    out[y0 - top : y0 - top + inside.shape[0], x0 - left : x0 - left + inside.shape[1]] = inside
     return out
 
 
@@ -484,11 +486,13 @@ def _mosaic(parts: list[_View], side: int) -> tuple[NDArray[np.uint8], list[NDAr
     for quarter, (shown, own, _) in enumerate(parts):
         rows, columns = fitted(shown.shape[:2], half)
         top, left = half * (quarter // 2), half * (quarter % 2)
-        part = np.s_[top : top + rows, left : left + columns]
-        whole[part] = _coloured(cv2.resize(shown, (columns, rows), interpolation=cv2.INTER_AREA))
+        region = np.s_[top : top + rows, left : left + columns]
+        whole[region] = _coloured(cv2.resize(shown, (columns, rows), interpolation=cv2.INTER_AREA))
         for mask in own:
             moved = np.zeros((side, side), bool)
-            moved[part] = cv2.resize(255 * mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_AREA) >= 128
+            moved[region] = (
+                cv2.resize(255 * mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_AREA) >= 128
+            )
             masks += [moved] if moved.any() else []
     return whole, masks
 
@@ -574,11 +578,11 @@ def batches(
     a step sees the same. Raises the error of an image that cannot be used.
     """
     config = draws.config
-    part = config.micro_batch
+    size = config.micro_batch
     places = [
-        [*range(step * config.batch + at, step * config.batch + at + part)]
+        [*range(step * config.batch + at, step * config.batch + at + size)]
         for step in range(first, config.steps)
-        for at in range(rank * part, config.batch, world * part)
+        for at in range(rank * size, config.batch, world * size)
     ]
     loader = DataLoader(
         draws,
@@ -642,16 +646,16 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         shown = corpus.picture(image)
         colour = shown if shown.ndim == 3 else np.repeat(shown[:, :, None], 3, axis=2)
         own = [n for n in corpus.of(image) if self.specks or not corpus.annotations[n]["flags"]]
-        found = corpus.annotations[own]
+        annotations = corpus.annotations[own]
         masks = np.stack([corpus.mask(n) for n in own]) if own else np.zeros((0, *shown.shape[:2]), bool)
-        boxes = found["bbox"].astype(np.float32)
+        boxes = annotations["bbox"].astype(np.float32)
         boxes[:, 2:] += boxes[:, :2]
         return {
             "image": torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1))),
             "masks": torch.from_numpy(masks),
             "boxes": torch.from_numpy(boxes),
-            "labels": torch.from_numpy(found["category"].astype(np.int64)),
-            "area": torch.from_numpy(found["area"].astype(np.int64)),
+            "labels": torch.from_numpy(annotations["category"].astype(np.int64)),
+            "area": torch.from_numpy(annotations["area"].astype(np.int64)),
             "id": int(row["id"]),
             "key": corpus.key(image),
             "source": str(corpus.sources[row["source"]]["name"]),

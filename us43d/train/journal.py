@@ -1,7 +1,7 @@
-"""What a run leaves to read: log.jsonl, one record a line, and the same numbers for TensorBoard where it is installed.
+"""Log of a run: log.jsonl with one record per line, and the same numbers for TensorBoard if it is installed.
 
-The first record says what the run is: config, corpus, licences, versions, device. Then come records of steps and of
-validations. A resumed run goes on in the same log; records after the checkpoint it resumes from are taken back.
+The first record describes the run: config, corpus, licences, versions, device. Records of steps and validations follow.
+A resumed run appends to the same log; records after the checkpoint it resumes from are removed.
 """
 
 import contextlib
@@ -36,13 +36,19 @@ __all__ = [
 
 Record: TypeAlias = dict[str, Any]
 
-#: `seen` of weights that saw no source of us43d, and of weights of which nobody has published what they saw.
+#: `seen` of weights trained on no source of us43d, and of weights with unknown training data.
 NOTHING: Record = {"sources": {}, "groups": [], "images": [], "complete": True}
 UNKNOWN: Record = {"sources": {}, "groups": [], "images": [], "complete": False}
 
 
 class Journal:
-    """Writes the log in the process that leads; in the others it only remembers nothing."""
+    """Write the log in the leading process; in other processes do nothing.
+
+    Args:
+        folder: Folder of the run.
+        team: Processes of the run.
+        report: Called with every record.
+    """
 
     def __init__(self, folder: Path, team: Team, report: Callable[[Record], None] | None) -> None:
         self.folder, self.team, self.report = folder, team, report
@@ -51,14 +57,16 @@ class Journal:
         self._board: Any = None
 
     def open(self, first: Record) -> None:
-        """Begin with `first`, or go on after the records up to its step. Raises StorageError."""
+        """Start the log with `first`, or append it after the records up to its step. Raises StorageError."""
         if not self.team.leads:
             return
         with atomic.storage_errors(self.folder, "Nothing was changed on disk."):
             self.folder.mkdir(parents=True, exist_ok=True)
-            kept = [each for each in read(self.file) if each["step"] <= first["step"]] if self.file.exists() else []
+            kept = (
+                [record for record in read(self.file) if record["step"] <= first["step"]] if self.file.exists() else []
+            )
             kept = kept if first["step"] else []
-            atomic.write_bytes(self.file, "".join(f"{json.dumps(each)}\n" for each in kept).encode())
+            atomic.write_bytes(self.file, "".join(f"{json.dumps(record)}\n" for record in kept).encode())
         self.records = kept
         with contextlib.suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
@@ -83,7 +91,7 @@ class Journal:
 
     @property
     def draws(self) -> bool:
-        """Whether `show` does something: in the process that leads, where TensorBoard is installed."""
+        """Whether `show` has an effect: in the leading process, if TensorBoard is installed."""
         return self._board is not None
 
     def show(self, step: int, images: Sequence[NDArray[np.uint8]]) -> None:
@@ -94,7 +102,7 @@ class Journal:
             self._board.flush()
 
     def of(self, kind: str) -> list[Record]:
-        return [each for each in self.records if each["kind"] == kind]
+        return [record for record in self.records if record["kind"] == kind]
 
     def close(self) -> None:
         if self._board is not None:
@@ -102,16 +110,25 @@ class Journal:
 
 
 def read(log: Path) -> Iterator[Record]:
-    """The records of a log; a last line that was cut off is left out."""
+    """Yield the records of a log; a truncated last line is skipped."""
     for line in log.read_text("utf-8").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             yield json.loads(line)
 
 
 def began(
-    config: TrainConfig, corpus: Corpus, team: Team, step: int, drawn: Record, init: Record | None = None
+    config: TrainConfig, corpus: Corpus, team: Team, step: int, counts: Record, init: Record | None = None
 ) -> Record:
-    """The record that says what a run is. drawn: what of the corpus takes part. init: `origin` of the first weights."""
+    """Make the record that describes a run.
+
+    Args:
+        config: Configuration of the run.
+        corpus: The corpus.
+        team: Processes of the run.
+        step: Steps done; above 0 for a resumed run.
+        counts: Numbers of images and instances in training and validation.
+        init: `origin` of the initial weights; None for random weights.
+    """
     return {
         "kind": "resumed" if step else "run",
         "step": step,
@@ -121,9 +138,9 @@ def began(
             "release": corpus.facts["release"],
             "digest": corpus.digest,
             "images": corpus.facts["images"],
-            "sources": {each["name"]: each["digest"] for each in corpus.sources},
+            "sources": {source["name"]: source["digest"] for source in corpus.sources},
         },
-        "drawn": drawn,
+        "drawn": counts,
         "init": init,
         "licences": licences(corpus, config.sources, config.commercial),
         "versions": {
@@ -141,30 +158,46 @@ def began(
 
 
 def refuse_external(corpus: Corpus, sources: Sequence[str], allowed: bool) -> None:
-    """Raise ConfigError for sources of the external tier, which are kept for comparing models, unless allowed.
+    """Refuse sources of the external tier, which are reserved for comparing models, unless allowed.
 
-    sources: names; all of the corpus if empty.
+    Args:
+        corpus: The corpus.
+        sources: Names; all sources of the corpus if empty.
+        allowed: Whether to train on them.
+
+    Raises:
+        ConfigError: A source belongs to the external tier and `allowed` is False.
     """
     used = [corpus.sources[index] for index in corpus.select(sources)]
-    external = [each["name"] for each in used if each.get("external_tier")]
+    external = [source["name"] for source in used if source.get("external_tier")]
     if external and not allowed:
         raise ConfigError(
-            f"{listed(external)} of the external tier: kept for comparing models, not for training.",
-            next="us43d train --allow-external   or   us43d corpus --all   (which leaves them out)",
+            f"{listed(external)} of the external tier: reserved for comparing models, not for training.",
+            next="us43d train --allow-external   or   us43d corpus --all   (which excludes them)",
         )
 
 
 def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record:
-    """The sources used by licence, and whether all allow commercial use (None where one leaves it open).
+    """List the sources by licence, and determine whether commercial use is permitted.
 
-    sources: names; all of the corpus if empty. Raises LicenceError with `commercial` if one forbids it or leaves it
-    open, as data of one's own does.
+    Args:
+        corpus: The corpus.
+        sources: Names; all sources of the corpus if empty.
+        commercial: Refuse sources whose licence forbids commercial use or does not settle it; that of a user's own data
+            is not known.
+
+    Returns:
+        by_licence: title → sources. commercial: True, False, or None if not settled for a source. forbidden, unknown:
+        sources.
+
+    Raises:
+        LicenceError: With `commercial`, a source does not permit commercial use.
     """
     used = [corpus.sources[index] for index in corpus.select(sources)]
     by_licence: dict[str, list[str]] = {}
-    for each in used:
-        by_licence.setdefault(each["licence"]["title"], []).append(each["name"])
-    answers = {each["name"]: each["licence"]["commercial"] for each in used}
+    for source in used:
+        by_licence.setdefault(source["licence"]["title"], []).append(source["name"])
+    answers = {source["name"]: source["licence"]["commercial"] for source in used}
     if commercial:
         refuse_uncommercial({s["name"]: terms_of(s["licence"]) for s in used}, "us43d corpus {} --release commercial")
     forbidden, unknown = ([name for name, a in answers.items() if a is answer] for answer in (False, None))
@@ -173,37 +206,39 @@ def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record
 
 
 def group_hash(source: str, group: str) -> str:
-    """How weights remember a group they were trained on, without its name: 64 bits of a digest."""
+    """Hash a training group for the record in the weights, without its name: 64 bits of a digest."""
     return hashlib.sha256(f"{source}\0{group}".encode()).hexdigest()[:16]
 
 
 def image_hash(pixels: NDArray[np.uint8]) -> str:
-    """How weights remember an image of a user's own data: 64 bits of a digest of its pixels, in whatever file.
+    """Hash the pixels of a user's own image for the record in the weights: 64 bits of a digest.
 
-    Names of groups are short and could be guessed from their digests; pixels cannot.
+    Unlike pixels, names of groups are short and could be guessed from their digests.
     """
     return pixel_hash(canonical(pixels))[:16]
 
 
 def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int64], before: Record | None) -> Record:
-    """Record what weights were trained on, so that a benchmark can tell its test groups from theirs.
+    """Record the training data of weights, so that a benchmark can detect its test groups in them.
 
     Args:
-        corpus: What was trained on.
-        images: Rows of `images` that were drawn from.
-        annotations: Rows of `annotations` that were drawn from.
-        before: `seen` of the weights that training began with; None for random or unknown ones.
+        corpus: The corpus trained on.
+        images: Rows of `images` used for training.
+        annotations: Rows of `annotations` used for training.
+        before: `seen` of the initial weights; None for random weights.
 
     Returns:
         sources: name → structures. groups: `group_hash` of every group of a public source. images: `image_hash` of
-        every image of a user's own data, whose groups are not recorded; reads all of them. complete: whether the
-        sources and groups are known, the first weights included.
+        every image of a user's own data, whose groups are not recorded; all of these images are read. complete: whether
+        sources and groups are known, including those of the initial weights.
     """
     names = [source["name"] for source in corpus.sources]
     public = np.array([source["slug"] != "own" for source in corpus.sources])
     categories = {category["id"]: category["name"] for category in corpus.categories}
     source_of = corpus.images["source"][images]
-    sources: dict[str, set[str]] = {name: set(those) for name, those in (before or {}).get("sources", {}).items()}
+    sources: dict[str, set[str]] = {
+        name: set(structures) for name, structures in (before or {}).get("sources", {}).items()
+    }
     for number in np.unique(source_of):
         sources.setdefault(names[number], set())
     kinds = np.stack([corpus.images["source"][corpus.annotations["image"][annotations]],
@@ -214,7 +249,7 @@ def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int6
     groups = {group_hash(names[source_of[n]], corpus.group(int(images[n]))) for n in first if public[source_of[n]]}
     own = {image_hash(corpus.picture(int(row))) for row in images[~public[source_of]]}
     return {
-        "sources": {name: sorted(those) for name, those in sorted(sources.items())},
+        "sources": {name: sorted(structures) for name, structures in sorted(sources.items())},
         "groups": sorted(groups | set((before or {}).get("groups", ()))),
         "images": sorted(own | set((before or {}).get("images", ()))),
         "complete": bool(public.all()) and (before is None or before["complete"]),
@@ -222,10 +257,17 @@ def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int6
 
 
 def origin(init: Path) -> Record:
-    """What is known of weights: name, digest of the tensors' file, licence, and whether it allows commercial use.
+    """Describe the origin of weights.
 
-    Runs keep it with their weights; public weights are known by their digest, or where `us43d weights get` or `import`
-    noted what they are. What is not known is None.
+    Weights of a run have a record; public weights are identified by their digest, or by the receipt of `us43d weights
+    get` or `us43d weights import`.
+
+    Args:
+        init: File or folder of weights.
+
+    Returns:
+        name, sha256 of the tensors' file, licence, commercial (whether commercial use is permitted), and `seen`.
+        Unknown values are None.
     """
     file = init / weights.TENSORS if init.is_dir() else init
     with file.open("rb") as opened:

@@ -1,14 +1,14 @@
-"""Training, top to bottom: what is trained on, the model, one step after the other, what is kept.
+"""Training loop: data, model, steps, checkpoints.
 
-The run's folder:
+Folder of a run:
 
-    log.jsonl       one record a line (journal.py)
+    log.jsonl       one record per line (journal.py)
     checkpoints/    step_<n>/, each complete (checkpoint.py)
-    weights/        those of the last step: model.safetensors and config.json
-    best/           those of the step with the best validation score
-    tensorboard/    where TensorBoard is installed
+    weights/        weights of the last step: model.safetensors and config.json
+    best/           weights of the step with the best validation score
+    tensorboard/    if TensorBoard is installed
 
-Under torchrun every process runs `train`; the first one writes.
+Under torchrun, every process runs `train`; the first process writes.
 """
 
 import contextlib
@@ -43,24 +43,32 @@ from us43d.train.team import Team, assembled
 
 __all__ = ["FREE", "Result", "rate", "train"]
 
-#: Annotations of a structure from which on a model counts as trained to find it by name.
+#: Smallest number of annotations of a structure with which a model counts as trained to find it by name.
 _LEARNT = 20
-#: What may differ when a run goes on: how it is computed, how often it is looked at, and when it ends; not what is
-#: computed. micro_batch belongs to them, unless batches are made of images of one aspect.
+#: Settings that may change on resume, as they do not affect what a step computes. So may micro_batch, unless
+#: `by_aspect` is set.
 FREE = {
     "compile", "checkpointing", "workers", "validate_every", "save_every", "keep", "log_every", "steps", "patience"
 }  # fmt: skip
-#: Images of TensorBoard at every validation.
+#: Number of images in TensorBoard per validation.
 _SHOWN = 4
-#: The least factor of the loss in fp16: gradients that overflow even so are not those of a sound model.
+#: Smallest loss scale in fp16: a gradient that overflows even so is not that of a sound model.
 _LEAST_SCALE = 1.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """weights: folder of the final weights; of the last checkpoint if the run was stopped. curve, validation: the log's
-    records of steps and of validations. stopped: a signal ended the run before its last step; resuming goes on. best:
-    folder of the weights with the best validation score, None without validation."""
+    """Result of a run.
+
+    Attributes:
+        weights: Folder of the final weights; of the last checkpoint if the run was stopped.
+        run: Folder of the run.
+        step: Steps done.
+        stopped: Whether a signal ended the run before its last step; it can be resumed.
+        curve: Records of steps in the log.
+        validation: Records of validations in the log.
+        best: Folder of the weights with the best validation score; None without validation.
+    """
 
     weights: Path
     run: Path
@@ -84,18 +92,36 @@ def train(
 ) -> Result:
     """Train a model on a corpus.
 
-    init: weights to start from, of any known form; random ones if None. resume: go on from the newest checkpoint in
-    `run_folder`, or begin where there is none. progress: called with (steps done, steps). report: called with every
-    record of the log. SIGTERM or Ctrl-C saves a checkpoint and returns. Raises ConfigError, LicenceError, UnknownName,
-    WeightsError, TrainError, StorageError; the checkpoints of the run stay as they are.
+    SIGTERM or Ctrl-C saves a checkpoint and returns. After an error, the checkpoints of the run are intact.
+
+    Args:
+        config: What to train, and how.
+        corpus: The corpus to train on.
+        run_folder: Folder of the run: log, checkpoints and weights are written there.
+        init: Weights to start from, in any form that `us43d.model.weights.load` reads; None for random weights.
+        resume: Resume from the newest checkpoint in `run_folder`, or start if there is none.
+        device: "cpu", "cuda", "cuda:N" or "mps".
+        progress: Called with (steps done, steps).
+        report: Called with every record of the log.
+
+    Returns:
+        Folders of the weights, and the records of the log.
+
+    Raises:
+        ConfigError: Invalid or conflicting settings, or the folder holds a run and `resume` is False.
+        LicenceError: A licence does not permit the use asked for.
+        UnknownName: A source is not in the corpus.
+        WeightsError: The initial weights cannot be read, or do not fit.
+        TrainError: No image to train on, an unreadable image or checkpoint, or a non-finite loss.
+        StorageError: A file cannot be written.
     """
     run_folder = Path(run_folder)
     if (run_folder / "log.jsonl").exists() and not resume:
-        raise ConfigError(f"{run_folder} holds a run already.", next="the same with --resume, or with another --run")
+        raise ConfigError(f"{run_folder} already contains a run.", next="the same with --resume, or with another --run")
     with assembled(device) as team:
         if config.batch % (config.micro_batch * team.world):
             raise ConfigError(
-                f"batch {config.batch} is no multiple of {team.world} processes × micro_batch {config.micro_batch}."
+                f"batch {config.batch} is not a multiple of {team.world} processes × micro_batch {config.micro_batch}."
             )
         journal = Journal(run_folder, team, report)
         try:
@@ -112,7 +138,7 @@ def train(
 
 
 class _Sums:
-    """Sums of one step on their way to the host: the copy is queued now and waited for when it is read."""
+    """Sums of one step on their way to the host: the copy starts now; `values` waits for it."""
 
     def __init__(self, values: torch.Tensor, prompts: int, step: int) -> None:
         self.prompts, self.step = prompts, step
@@ -128,7 +154,7 @@ class _Sums:
 
 
 class _Run:
-    """One run in one process: what it is made of, then what happens to it."""
+    """State and steps of a run in one process."""
 
     def __init__(
         self, config: TrainConfig, corpus: Corpus, folder: Path, team: Team, journal: Journal, init: Path | None
@@ -143,24 +169,24 @@ class _Run:
         self.init = origin(init) if init else None
         if config.commercial and self.init and not self.init["commercial"]:
             raise LicenceError(
-                f"Commercial use of the weights {self.init['name']} is forbidden or not settled: "
-                f"{self.init['licence'] or 'their licence is not known'}.",
+                f"Commercial use of the weights {self.init['name']} is not permitted or not settled: "
+                f"{self.init['licence'] or 'unknown licence'}.",
                 next="us43d weights show",
             )
         self.task.encoder(self.model).checkpointing = config.checkpointing  # type: ignore[assignment]
-        # The average of the weights over the last steps; the model itself where none is wanted.
+        # Exponential moving average of the weights; None if the model itself is used.
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.ema else None
         if config.patience and not self.task.held_out:
             raise ConfigError("patience needs a validation split; no image is held out.", next="--set patience=0")
         rates = self.task.rates(self.model)
-        self.trained = [parameter for _, those in rates for parameter in those]
+        self.trained = [parameter for _, group in rates for parameter in group]
         self.optimizer = adamw(self.model, rates, config, fused=team.on_gpu)
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=config.precision == "fp16")
         self.writer = checkpoint.Writer(self.checkpoints, folder / checkpoint.BEST, config.keep, self.model)
         self.step = 0
         self.scores: list[tuple[int, float]] = []  # (step, score) of every validation
-        self.window = [0.0] * (len(self.task.parts) + 1)  # sums since the last record, then how many items
-        self.pending: _Sums | None = None  # those of the last step, while the GPU may still be computing them
+        self.window = [0.0] * (len(self.task.parts) + 1)  # sums since the last record, then the number of items
+        self.pending: _Sums | None = None  # sums of the last step, which the GPU may still be computing
 
     # -------------------------------------------------------------------------------------------------------- training
 
@@ -170,12 +196,12 @@ class _Run:
         if team.leads:
             checkpoint.tidy(self.checkpoints)
         task = self.task
-        drawn = {
+        counts = {
             "images": len(task.images),
             "instances": len(task.annotations),
             "validation_images": len(task.held_out),
         }
-        self.journal.open(began(config, self.corpus, team, self.step, drawn, self.init))
+        self.journal.open(began(config, self.corpus, team, self.step, counts, self.init))
         if passed_over:
             self.journal.write({"kind": "note", "step": self.step, "text": passed_over})
         if config.compile:
@@ -187,11 +213,11 @@ class _Run:
         micro_batches = batches(task.draws, self.step, team.rank, team.world, together=task.collate, pin=team.on_gpu)
         per_step = config.batch // (config.micro_batch * team.world)
         self._clock()
-        with _asked_to_stop() as asked:
+        with _stop_requests() as stop_requested:
             while self.step < config.steps and not self._exhausted():
                 self.writer.check()
                 micro = [next(micro_batches) for _ in range(per_step)]
-                prompts, stop = team.sums([sum(map(task.count, micro)), asked.is_set()])
+                prompts, stop = team.sums([sum(map(task.count, micro)), stop_requested.is_set()])
                 if stop:
                     self._settle()
                     self._save()
@@ -216,7 +242,7 @@ class _Run:
                         self._note()
                     text = f"Early stopping: no better score in {config.patience} validations."
                     self.journal.write({"kind": "note", "step": self.step, "text": text})
-                # The best is saved at once, so that a run never resumes from before it.
+                # The best step is saved immediately, so that a run never resumes from before it.
                 if last or self.step % config.save_every == 0 or (validated and self._best() == self.step):
                     self._save()
         self.writer.wait()
@@ -228,7 +254,7 @@ class _Run:
         return self._result(place, stopped=False)
 
     def _learn(self, micro: list[Any], prompts: int) -> None:
-        """One step of the optimizer on the micro-batches of this process. prompts: those of all processes."""
+        """Run one optimizer step on this process's micro-batches. prompts: number of prompts in all processes."""
         config, team = self.config, self.team
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * rate(config, self.step) * group["factor"]
@@ -245,28 +271,28 @@ class _Run:
         summed = team.summed(totals.to(team.precise))
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, config.clip)
-        self.scaler.step(self.optimizer)  # does nothing where a gradient overflowed in fp16
+        self.scaler.step(self.optimizer)  # does nothing if a gradient overflowed in fp16
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            # Fast at first, so that the random beginning is soon forgotten.
+            # Fast at first, so that the random initial weights soon have no effect.
             decay = min(config.ema, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        self._settle()  # the step before: by now the GPU has work for a whole step, so the host may wait
+        self._settle()  # previous step: the GPU now has work for a whole step, so the host may wait
         self.pending = _Sums(torch.cat([summed, norm.to(summed)[None]]), prompts, self.step + 1)
 
     def _settle(self) -> None:
         """Add the pending step's sums to the window.
 
         Raises:
-            TrainError: Its loss or gradient is not finite. Its weights are spoilt then, but saved nowhere.
+            TrainError: Its loss or gradient is not finite. Its weights are invalid, but were not saved.
         """
         if self.pending is None:
             return
         pending, self.pending = self.pending, None
         *summed, norm = pending.values()
-        # In fp16 a gradient may overflow: the step was left out, and the loss is scaled by less from then on.
+        # In fp16 a gradient may overflow: the step was skipped, and the loss scale is reduced.
         overflow = self.scaler.is_enabled() and self.scaler.get_scale() >= _LEAST_SCALE
         if not (math.isfinite(summed[0]) and (overflow or math.isfinite(norm))):
             loss = summed[0] / pending.prompts
@@ -291,24 +317,24 @@ class _Run:
         self._clock()
 
     def _best(self) -> int | None:
-        """The step of the best validation score, the first of equal ones."""
+        """Return the step with the best validation score; the first of equal ones."""
         return max(self.scores, key=lambda pair: pair[1])[0] if self.scores else None
 
     def _exhausted(self) -> bool:
-        """Whether `patience` validations in a row brought no better score."""
+        """Return whether the last `patience` validations had no better score."""
         since = sum(step > (self._best() or 0) for step, _ in self.scores)
         return 0 < self.config.patience <= since
 
     # ------------------------------------------------------------------------------------------------ keeping the state
 
     def _resume_newest(self) -> str:
-        """Go on from the newest checkpoint that can be read; one that cannot is passed over.
+        """Resume from the newest readable checkpoint.
 
         Returns:
-            What to say of one that was passed over, "" if none was.
+            A remark on a newer, unreadable checkpoint; "" without one.
 
         Raises:
-            TrainError: There are checkpoints, and none can be read.
+            TrainError: None of the checkpoints can be read.
         """
         unreadable: TrainError | None = None
         for path in reversed(checkpoint.finished(self.checkpoints)):
@@ -324,16 +350,18 @@ class _Run:
             raise unreadable
         return ""
 
-    def _resume(self, found: Path) -> None:
-        """Go on from a checkpoint. Raises ConfigError or TrainError if it is of another run."""
-        state = checkpoint.load(found, self.model, self.average, self.optimizer)
+    def _resume(self, path: Path) -> None:
+        """Resume from a checkpoint. Raises ConfigError or TrainError for a checkpoint of another run."""
+        state = checkpoint.load(path, self.model, self.average, self.optimizer)
         now = json.loads(self.config.model_dump_json())
         free = FREE if self.config.by_aspect else FREE | {"micro_batch"}
         if changed := [name for name in now if name not in free and now[name] != state["config"].get(name)]:
             was = listed(f"{name} was {state['config'].get(name)!r}" for name in changed)
-            raise ConfigError(f"The run in {self.folder} was begun with another configuration: {was}.")
+            raise ConfigError(f"Cannot resume {self.folder}: it was trained with other settings: {was}.")
         if state["corpus"] != self.corpus.digest:
-            raise TrainError(f"The run in {self.folder} was begun on another corpus, of digest {state['corpus']}.")
+            raise TrainError(
+                f"Cannot resume {self.folder}: it was trained on a different corpus (digest {state['corpus']})."
+            )
         self.step, self.window, self.init = state["step"], state["window"], state.get("init")
         self.scores = [(step, score) for step, score in state["scores"]]
         if self.scaler.is_enabled():
@@ -355,7 +383,7 @@ class _Run:
         self._clock()
 
     def _meta(self) -> Record:
-        """What is kept with the weights, so that they can be judged without the run."""
+        """Make the record stored with the weights, which describes them without the run's folder."""
         return {
             "run": self.folder.name,
             "preset": self.config.name,
@@ -376,14 +404,14 @@ class _Run:
         return seen(self.corpus, self.task.images, self.task.annotations, before)
 
     def _structures(self) -> dict[str, str]:
-        """The structures this run learns by name; those of the initial weights where it learns none."""
+        """List the structures this run learns by name; those of the initial weights if it learns none."""
         if not self.config.structure_prompts:
             return dict(self.init.get("structures", {})) if self.init else {}
-        drawn = np.bincount(self.corpus.annotations["category"][self.task.annotations], minlength=1)
+        counts = np.bincount(self.corpus.annotations["category"][self.task.annotations], minlength=1)
         return {
             str(one["id"]): one["name"]
             for one in self.corpus.categories
-            if one["id"] < len(drawn) and drawn[one["id"]] >= _LEARNT
+            if one["id"] < len(counts) and counts[one["id"]] >= _LEARNT
         }
 
     def _result(self, place: Path, *, stopped: bool) -> Result:
@@ -396,7 +424,7 @@ class _Run:
     # ------------------------------------------------------------------------------------------------------ how it goes
 
     def _note(self) -> None:
-        """A record of the steps since the last one: means over their prompts, and how fast they went."""
+        """Log the steps since the last record: means over their prompts, and speed."""
         config, team = self.config, self.team
         *sums, prompts = self.window
         self.window = [0.0] * len(self.window)
@@ -408,7 +436,7 @@ class _Run:
             record["seconds_per_step"] = seconds
             record["images_per_second"] = config.batch / seconds
             record["seconds_left"] = seconds * (config.steps - self.step)
-            if team.on_gpu and config.task == "promptable":  # of the others the arithmetic is not counted
+            if team.on_gpu and config.task == "promptable":  # operations of other tasks are not counted
                 best = flops.peak(torch.cuda.get_device_name(team.device))
                 done = flops.step(config.model, config.batch, round(prompts / steps)) / seconds
                 record["mfu"] = done / (best * team.world) if best and config.precision != "float32" else None
@@ -420,7 +448,7 @@ class _Run:
         self._clock()
 
     def _clock(self) -> None:
-        """Count time from here, so that validating and saving are not in it."""
+        """Restart the timer, so that validation and saving are not measured."""
         self._since, self._from = time.perf_counter(), self.step
 
 
@@ -428,9 +456,9 @@ class _Run:
 
 
 def rate(config: TrainConfig, step: int) -> float:
-    """The factor of the learning rate in a step, counted from 0."""
+    """Compute the factor of the learning rate in a step, counted from 0."""
     if step < config.warm_up:
-        return 0.001 + 0.999 * step / config.warm_up  # from a thousandth, as published
+        return 0.001 + 0.999 * step / config.warm_up  # from 0.001, as published
     if config.schedule == "steps":
         return config.decay ** sum(step >= at for at in config.milestones)
     done = (step - config.warm_up) / (config.steps - config.warm_up)
@@ -438,21 +466,21 @@ def rate(config: TrainConfig, step: int) -> float:
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """Set by SIGTERM or Ctrl-C, which do nothing else meanwhile; a second Ctrl-C ends the run at once."""
-    asked = threading.Event()
+def _stop_requests() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and Ctrl-C set; a second Ctrl-C ends the run immediately."""
+    stop_requested = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and asked.is_set():
+        if number == signal.SIGINT and stop_requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        stop_requested.set()
 
-    if threading.current_thread() is not threading.main_thread():  # where no handler may be set
-        yield asked
+    if threading.current_thread() is not threading.main_thread():  # handlers can only be set in the main thread
+        yield stop_requested
         return
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked
+        yield stop_requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What is minimised: focal or cross-entropy + Dice + error of the predicted IoU, in two passes and a second look.
+"""Loss of promptable training: focal or cross-entropy + Dice + error of the predicted IoU, over two passes.
 
 T targets, P prompts, M masks of a prompt, S the side of the low-resolution logits, s the side of the second look.
 """
@@ -17,12 +17,22 @@ from us43d.train.precision import autocast
 
 __all__ = ["PARTS", "MaskLoss", "Objective", "dice_loss", "focal_loss", "mask_iou"]
 
-#: What `Objective` reports, summed over the prompts: the loss, its parts, and the true IoU of the last masks.
+#: Values that `Objective` returns, summed over the prompts: the loss, its terms, and the true IoU of the last masks.
 PARTS = ("loss", "focal", "dice", "iou_error", "iou")
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
-    """Mean over the pixels of each mask of the focal loss (Lin et al. 2017). (…, S, S) → (…)."""
+    """Compute the focal loss (Lin et al. 2017), averaged over the pixels of each mask.
+
+    Args:
+        logits: (…, S, S).
+        target: (…, S, S), 0 to 1.
+        gamma: Focusing parameter.
+        alpha: Weight of the foreground.
+
+    Returns:
+        (…).
+    """
     chance = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     right = chance * target + (1 - chance) * (1 - target)
@@ -31,21 +41,45 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float 
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """1 − Dice of each mask with soft membership, one pixel added to both sides (Milletari et al. 2016)."""
+    """Compute the soft Dice loss of each mask, 1 − (2 Σpt + 1) / (Σp + Σt + 1) (after Milletari et al. 2016).
+
+    Args:
+        logits: (…, S, S); p is their sigmoid.
+        target: (…, S, S), t, 0 to 1.
+
+    Returns:
+        (…).
+    """
     chance = logits.sigmoid().flatten(-2)
     target = target.flatten(-2)
     return 1 - (2 * (chance * target).sum(-1) + 1) / (chance.sum(-1) + target.sum(-1) + 1)
 
 
 def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
-    """IoU of each thresholded mask with the thresholded target, 1 where both are empty; no gradient."""
-    found, truth = (logits.detach() > 0).flatten(-2), (target >= 0.5).flatten(-2)
-    either = (found | truth).sum(-1)
-    return torch.where(either > 0, (found & truth).sum(-1) / either.clamp(min=1), torch.ones_like(either))
+    """Compute the IoU of thresholded masks and targets, without gradient.
+
+    Args:
+        logits: (…, S, S), thresholded at 0.
+        target: (…, S, S), thresholded at 0.5.
+
+    Returns:
+        (…); 1 where both are empty.
+    """
+    predicted, truth = (logits.detach() > 0).flatten(-2), (target >= 0.5).flatten(-2)
+    either = (predicted | truth).sum(-1)
+    return torch.where(either > 0, (predicted & truth).sum(-1) / either.clamp(min=1), torch.ones_like(either))
 
 
 class MaskLoss(NamedTuple):
-    """Per prompt (P,): the weighted sum and its parts; iou is the true IoU of the masks that were counted."""
+    """Loss per prompt.
+
+    Attributes:
+        loss: (P,), weighted sum of the terms.
+        focal: (P,), focal loss or cross-entropy.
+        dice: (P,), Dice loss.
+        iou_error: (P,), squared error of the predicted IoU.
+        iou: (P,), true IoU of the masks that were used.
+    """
 
     loss: Tensor
     focal: Tensor
@@ -55,19 +89,31 @@ class MaskLoss(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The loss of a batch. A module, so that it may be wrapped for several processes."""
+    """Compute the loss of a batch; a module, so that DistributedDataParallel can wrap it.
+
+    Args:
+        model: The model in training.
+        config: Weights of the terms, and precision.
+    """
 
     def __init__(self, model: UltraSam, config: TrainConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(sum of the loss over the batch's prompts, the sums of PARTS (5,) without gradient)."""
+        """Compute the loss.
+
+        Args:
+            batch: Images with targets and prompts.
+
+        Returns:
+            The sum of the loss over the prompts, and the sums (5,) of PARTS without gradient.
+        """
         config = self.config
         device = batch.images.device
         target = batch.targets.float() / 255
         if not config.soft_targets:
-            # What is thinner than half a low-resolution pixel keeps the pixels it fills most.
+            # Structures thinner than half a low-resolution pixel keep the pixels they cover most.
             target = (target >= target.flatten(1).amax(1).clamp(max=0.5)[:, None, None]).float()
         target = target[batch.target_of]
         with autocast(device, config.precision):
@@ -75,16 +121,16 @@ class Objective(nn.Module):
             passes = self._looked(batch, features, target) if config.model.look else self._refined(
                 batch, features, target
             )  # fmt: skip
-        parts = [torch.stack([getattr(one, part).sum() for one in passes]).sum() for part in PARTS[:-1]]
-        # The IoU shown is that of the last pass, as a sum over the passes would mean nothing.
+        parts = [torch.stack([getattr(one, name).sum() for one in passes]).sum() for name in PARTS[:-1]]
+        # The IoU is that of the last pass; a sum over passes would be meaningless.
         sums = torch.stack([*parts, passes[-1].iou.sum()]).detach()
         return parts[0], sums
 
     def _refined(self, batch: Batch, features: Features, target: Tensor) -> list[MaskLoss]:
-        """The published passes.
+        """Compute the losses of the published two passes.
 
-        The first pass gives mask 0 and the best of masks 1–3; mask 0 is fed back, as in prediction, so it has a loss of
-        its own. The second pass gives the best of masks 1–3. The losses of both passes are added.
+        The first pass gives mask 0 and the best of masks 1–3. Mask 0 is fed back, as in prediction, and therefore has
+        its own loss. The second pass gives the best of masks 1–3. The losses of both passes are added.
         """
         model, config = self.model, self.config
         first = model.decode(features, batch.points, batch.labels)
@@ -94,28 +140,28 @@ class Objective(nn.Module):
             points, labels = self._clicked(batch, first.logits[:, 0].detach().float(), target, None)
         second = model.decode(features, points, labels, fed)
         several = slice(1, None) if config.model.masks > 1 else slice(0, 1)
-        there = batch.present
+        present = batch.present
         return [
             *self._presence(first.presence, batch),
-            self.masks(first.logits[there, :1].float(), first.iou[there, :1].float(), target[there]),
-            self.masks(first.logits[there, several].float(), first.iou[there, several].float(), target[there]),
-            self.masks(second.logits[there, several].float(), second.iou[there, several].float(), target[there]),
+            self.masks(first.logits[present, :1].float(), first.iou[present, :1].float(), target[present]),
+            self.masks(first.logits[present, several].float(), first.iou[present, several].float(), target[present]),
+            self.masks(second.logits[present, several].float(), second.iou[present, several].float(), target[present]),
         ]
 
     def _looked(self, batch: Batch, features: Features, target: Tensor) -> list[MaskLoss]:
-        """A first look at the frame, and a second one at the crop.
+        """Compute the losses of the decoder on the frame and of the second look on the crop.
 
-        Prompts with clicks go through both once more: the clicks are placed, by the rule of evaluation, where the
-        second look was wrong; its mask is fed back. Gradients flow from the second look neither into the first mask nor
-        into the mask that is fed back.
+        Prompts with clicks pass both twice: the clicks are placed in the errors of the second look, by the rule of
+        evaluation, and its mask is fed back. No gradient flows from the second look into the first mask or into the
+        mask that is fed back.
         """
         model, config = self.model, self.config
         assert model.second_look is not None
         points, labels = batch.points, batch.labels
         first = model.decode(features, points, labels)
         passes = [*self._presence(first.presence, batch)]
-        there = batch.present.nonzero()[:, 0]
-        passes.append(self.masks(first.logits[there].float(), first.iou[there].float(), target[there]))
+        present = batch.present.nonzero()[:, 0]
+        passes.append(self.masks(first.logits[present].float(), first.iou[present].float(), target[present]))
         low = first.logits[:, 0].detach().float()
         crops = normalise_crops(batch.crops).to(low.dtype)
         truth = batch.crop_targets.float() / 255
@@ -144,7 +190,7 @@ class Objective(nn.Module):
         return passes
 
     def _presence(self, presence: Tensor | None, batch: Batch) -> list[MaskLoss]:
-        """The loss of the presence of named structures."""
+        """Compute the cross-entropy of the presence of named structures."""
         named = (batch.labels >= STRUCTURE).any(1)
         if presence is None or not bool(named.any()):
             return []
@@ -155,7 +201,7 @@ class Objective(nn.Module):
         return [MaskLoss(self.config.presence * entropy, nothing, nothing, nothing, nothing)]
 
     def _look_loss(self, logits: Tensor, predicted: Tensor, target: Tensor) -> MaskLoss:
-        """Cross-entropy + Dice + error of the predicted IoU of the second look: logits (P, s, s), predicted (P,)."""
+        """Compute the second look's cross-entropy + Dice + IoU error: logits, target (P, s, s), predicted (P,)."""
         config = self.config
         logits = logits.float()
         entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2))
@@ -164,9 +210,9 @@ class Objective(nn.Module):
         return MaskLoss(config.look * (entropy + dice + config.iou * error), entropy, dice, error, iou)
 
     def _clicked(self, batch: Batch, logits: Tensor, target: Tensor, windows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Points and labels with the corrective clicks that each prompt gets.
+        """Append corrective clicks to the points and labels of each prompt.
 
-        logits, target: (P, h, h), of the windows (P, 4), or of the whole frame if None.
+        logits, target: (P, h, h) of the windows (P, 4), or of the whole frame if None.
         """
         side = logits.shape[-1]
         truth, mask = (target >= 0.5).cpu().numpy(), (logits > 0).cpu().numpy()
@@ -184,7 +230,13 @@ class Objective(nn.Module):
         return torch.cat([batch.points, placed], 1), torch.cat([batch.labels, labels.to(batch.labels.device)], 1)
 
     def masks(self, logits: Tensor, predicted: Tensor, target: Tensor) -> MaskLoss:
-        """Loss of the best of M masks (P, M, S, S) with predicted IoU (P, M) against targets (P, S, S)."""
+        """Compute the loss of the best of M masks per prompt.
+
+        Args:
+            logits: (P, M, S, S).
+            predicted: (P, M), predicted IoU.
+            target: (P, S, S), 0 to 1.
+        """
         config = self.config
         target = target[:, None].expand_as(logits)
         focal, dice, iou = focal_loss(logits, target), dice_loss(logits, target), mask_iou(logits, target)

@@ -1,4 +1,4 @@
-"""The optimizer of a run: AdamW with weight decay on weight matrices alone."""
+"""The optimizer of a run: AdamW with weight decay on weight matrices only."""
 
 from collections.abc import Sequence
 
@@ -26,16 +26,16 @@ def without_decay(model: nn.Module) -> set[str]:
 def adamw(
     model: nn.Module, rates: Sequence[tuple[float, Sequence[nn.Parameter]]], config: TrainConfig, *, fused: bool
 ) -> torch.optim.AdamW:
-    """Make the optimizer.
+    """Create the optimizer.
 
     Args:
-        model: Its names decide which parameters decay.
-        rates: (factor of the learning rate, parameters trained at it), of `Task.rates`.
+        model: Its parameter names decide which parameters decay.
+        rates: (factor of the learning rate, its parameters), from `Task.rates`.
         config: Learning rate and weight decay.
         fused: Use the fused kernel of a GPU.
 
     Returns:
-        AdamW with up to two groups for each rate; every group has its `factor`.
+        AdamW with up to two groups per rate; each group has its `factor`.
     """
     names = without_decay(model)
     spared = {id(value) for name, value in model.named_parameters() if name in names}

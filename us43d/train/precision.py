@@ -1,4 +1,4 @@
-"""Half precision: the part of a step that is computed in bf16 or fp16."""
+"""Mixed precision in bf16 or fp16."""
 
 import torch
 
@@ -8,5 +8,5 @@ _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Compute in a precision of `TrainConfig` on a device; float32 leaves everything as it is."""
+    """Return autocast for a precision of `TrainConfig` on a device; disabled for float32."""
     return torch.autocast(device.type, _HALF.get(precision, torch.bfloat16), enabled=precision in _HALF)

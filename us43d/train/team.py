@@ -1,4 +1,4 @@
-"""The processes that train together under torchrun; one alone elsewhere."""
+"""The processes of a training run: several under torchrun, one otherwise."""
 
 import contextlib
 import os
@@ -17,7 +17,13 @@ __all__ = ["Team", "assembled"]
 
 @dataclass(frozen=True)
 class Team:
-    """rank: which process this is, 0 the one that writes. world: how many there are."""
+    """Processes of a run.
+
+    Attributes:
+        rank: Number of this process, from 0; process 0 writes.
+        world: Number of processes.
+        device: Device of this process.
+    """
 
     rank: int
     world: int
@@ -25,15 +31,17 @@ class Team:
 
     @property
     def leads(self) -> bool:
+        """Whether this process writes."""
         return self.rank == 0
 
     @property
     def on_gpu(self) -> bool:
+        """Whether the device is an NVIDIA GPU."""
         return self.device.type == "cuda"
 
     @property
     def precise(self) -> torch.dtype:
-        """The type of sums on the device; Apple's GPUs have no float64."""
+        """Data type of sums on the device; Apple's GPUs do not support float64."""
         return torch.float32 if self.device.type == "mps" else torch.float64
 
     def sums(self, values: Sequence[float]) -> list[float]:
@@ -47,7 +55,7 @@ class Team:
         return values
 
     def gathered(self, mine: Any) -> list[Any]:
-        """What each process has, in order of rank."""
+        """Collect an object from each process, ordered by rank."""
         if self.world == 1:
             return [mine]
         out = [None] * self.world
@@ -57,9 +65,16 @@ class Team:
 
 @contextlib.contextmanager
 def assembled(device: str) -> Iterator[Team]:
-    """The team this process belongs to, by torchrun's variables: NCCL between GPUs, Gloo between CPUs.
+    """Join the processes of a run, as given by torchrun's variables: NCCL between GPUs, Gloo between CPUs.
 
-    device: cpu, cuda, or cuda:n. Raises ConfigError if there is no such device.
+    Args:
+        device: "cpu", "cuda", "cuda:N" or "mps".
+
+    Yields:
+        The team.
+
+    Raises:
+        ConfigError: The device does not exist.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if device.startswith("cuda"):
@@ -67,12 +82,12 @@ def assembled(device: str) -> Iterator[Team]:
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         count = torch.cuda.device_count()
         if int(device.partition(":")[2]) >= count:
-            raise ConfigError(f"There is no device {device}: PyTorch finds {count} GPUs.", next="us43d doctor")
+            raise ConfigError(f"Device {device} not found: PyTorch finds {count} GPUs.", next="us43d doctor")
         torch.cuda.set_device(device)
     if world == 1:
         yield Team(0, 1, torch.device(device))
         return
-    # Numbers that the host has already are summed by Gloo, so that the host need not wait for the GPU.
+    # Numbers on the host are summed with Gloo, so that the host does not wait for the GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Team(rank, world, torch.device(device))

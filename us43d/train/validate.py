@@ -1,6 +1,6 @@
-"""How good a model is on held-out groups while it trains: Dice of exact boxes and of points, beside a baseline.
+"""Validation during training on held-out groups: Dice of exact box and point prompts, next to the ellipse baseline.
 
-Prompts, images and post-processing are always the same, so that numbers of different steps and runs compare.
+Prompts, images and post-processing are fixed, so that steps and runs can be compared.
 """
 
 import hashlib
@@ -23,14 +23,15 @@ from us43d.train.precision import autocast
 
 __all__ = ["COLUMNS", "held_out", "shown", "summary", "validate"]
 
-#: What `validate` gives for each instance: row of the source, of the group, and Dice of three ways to a mask.
+#: Columns of `validate`: row of the source, of the group, and Dice of box prompt, point prompt and ellipse baseline.
 COLUMNS = ("source", "group", "box", "point", "ellipse")
 
 
 def held_out(corpus: Corpus, config: TrainConfig) -> list[tuple[int, list[int]]]:
-    """(row of `images`, rows of `annotations`) of the validation split: at most `validation_images` of them.
+    """Select at most `validation_images` images of the validation split, by their ids.
 
-    Which ones depends on their ids alone. Empty where the split is, or where it is trained on.
+    Returns:
+        (row of `images`, rows of `annotations`) of each image; empty if the split is empty or is trained on.
     """
     if "val" in config.splits or not config.validation_images:
         return []
@@ -48,10 +49,21 @@ def held_out(corpus: Corpus, config: TrainConfig) -> list[tuple[int, list[int]]]
 def validate(
     model: UltraSam, corpus: Corpus, images: list[tuple[int, list[int]]], device: torch.device, precision: str
 ) -> NDArray[np.float64]:
-    """One row of COLUMNS for every instance of `images`. One refinement, masks at the picture's own size."""
+    """Evaluate a model with one refinement, on masks at the size of the image.
+
+    Args:
+        model: The model.
+        corpus: The corpus.
+        images: Result of `held_out`.
+        device: Device of the model.
+        precision: Of `TrainConfig`.
+
+    Returns:
+        (N, 5) float64: COLUMNS for every instance.
+    """
     training = model.training
     predictor = Predictor(model, device=str(device))
-    found = []
+    table = []
     for image, rows in images:
         masks = [corpus.mask(row) for row in rows]
         boxes = [prompts.box_of(mask) for mask in masks]
@@ -68,17 +80,17 @@ def validate(
             ]
         place = corpus.images["source"][image], corpus.images["group"][image]
         for mask, box, *predicted in zip(masks, boxes, *by, strict=True):
-            guesses = [each.mask for each in predicted] + [prompts.ellipse(box, mask.shape)]
-            found.append([*place, *(overlap(mask, guess)[0] for guess in guesses)])
+            guesses = [prediction.mask for prediction in predicted] + [prompts.ellipse(box, mask.shape)]
+            table.append([*place, *(overlap(mask, guess)[0] for guess in guesses)])
     model.train(training)
-    return np.array(found, np.float64).reshape(-1, len(COLUMNS))
+    return np.array(table, np.float64).reshape(-1, len(COLUMNS))
 
 
 @torch.inference_mode()
 def shown(
     model: UltraSam, corpus: Corpus, images: list[tuple[int, list[int]]], device: torch.device, precision: str
 ) -> list[NDArray[np.uint8]]:
-    """Draw the outlines of truth and prediction for the exact boxes on images; (h, w, 3) RGB."""
+    """Draw outlines of truth and of the predictions for exact boxes on images; (h, w, 3) uint8 RGB each."""
     training = model.training
     predictor = Predictor(model, device=str(device))
     drawings = []
@@ -96,7 +108,7 @@ def shown(
 
 
 def summary(table: NDArray[np.float64], corpus: Corpus) -> dict[str, Any]:
-    """The table's means: over all instances, of each source, and over the sources (macro)."""
+    """Average the table of `validate` over all instances, per source, and over the sources (macro)."""
 
     def means(rows: NDArray[np.float64]) -> dict[str, Any]:
         dice = {f"{name}_dice": round(float(rows[:, COLUMNS.index(name)].mean()), 5) for name in COLUMNS[2:]}
@@ -104,5 +116,5 @@ def summary(table: NDArray[np.float64], corpus: Corpus) -> dict[str, Any]:
 
     sources = {corpus.sources[int(n)]["name"]: means(table[table[:, 0] == n]) for n in np.unique(table[:, 0])}
     ways = [f"{name}_dice" for name in COLUMNS[2:]]
-    macro = {way: round(sum(each[way] for each in sources.values()) / len(sources), 5) for way in ways}
+    macro = {way: round(sum(values[way] for values in sources.values()) / len(sources), 5) for way in ways}
     return means(table) | {"macro": macro, "sources": sources}

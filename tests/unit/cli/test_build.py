@@ -300,7 +300,7 @@ def test_training_on_the_external_tier_needs_a_word(home: Home) -> None:
     )  # fmt: skip
     said = us43d(home, *words)
     assert said.code == 2
-    assert "DDTI of the external tier: kept for comparing models, not for training." in said.err
+    assert "DDTI of the external tier: reserved for comparing models, not for training." in said.err
     assert not (home.runs / "tiny" / "checkpoints").exists()
     said = us43d(home, *words, "--allow-external")
     assert said.code == 0, said.err

@@ -135,7 +135,7 @@ def test_what_came_with_the_weights_goes_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nano", "ultrasam-clicks"])
 def test_models_that_are_not_sams_are_refused(tmp_path: Path, name: str, form: weights.Form) -> None:
     config = PRESETS[name]
-    with pytest.raises(UsageError, match=f"no equal among SAM's, which the form {form} holds") as caught:
+    with pytest.raises(UsageError, match=f"does not have SAM's architecture, which the form {form} requires") as caught:
         weights.export(weights.Loaded({}, config, "us43d"), tmp_path / "out", form)
     assert caught.value.next == "the same with --to onnx, or --to us43d"
     with pytest.raises(UsageError):

@@ -664,9 +664,9 @@ def test_a_run_is_not_written_over(blobs: Corpus, small: TrainConfig, tmp_path: 
     settings = _changed(small, steps=4)
     train(settings, blobs, tmp_path / "run")
     kept = _content(tmp_path / "run")
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="already contains a run"):
         train(settings, blobs, tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"another configuration: learning_rate was 0.001"):
+    with pytest.raises(ConfigError, match=r"other settings: learning_rate was 0.001"):
         train(_changed(settings, learning_rate=1e-4), blobs, tmp_path / "run", resume=True)
     assert _content(tmp_path / "run") == kept
 
@@ -733,7 +733,7 @@ def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path)
         config.read(PRESETS["tiny"], tmp_path / "c.toml")
     (tmp_path / "c.toml").write_text("seed = 7", "utf-8-sig")  # as some editors save it
     assert config.read(PRESETS["tiny"], tmp_path / "c.toml").seed == 7
-    with pytest.raises(ConfigError, match="batch 4 is no multiple of micro_batch 3"):
+    with pytest.raises(ConfigError, match="batch 4 is not a multiple of micro_batch 3"):
         config.read(small, micro_batch=3)
     with pytest.raises(UnknownName, match="no training preset 'huge'"):
         config.preset("huge")
@@ -745,7 +745,7 @@ def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path)
         Corpus.open(tmp_path / "nothing")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "device_count", lambda: 0)
-        with pytest.raises(ConfigError, match="There is no device cuda:0: PyTorch finds 0 GPUs"):
+        with pytest.raises(ConfigError, match="Device cuda:0 not found: PyTorch finds 0 GPUs"):
             train(small, blobs, tmp_path / "run", device="cuda")
     assert not (tmp_path / "run").exists()
 
@@ -801,7 +801,7 @@ def test_starting_from_weights(blobs: Corpus, small: TrainConfig, tmp_path: Path
     gone_on = train(gentle, blobs, tmp_path / "two", init=begun.weights)
     assert _apart(_weights(begun), _weights(gone_on)) < 1e-6
     wider = small.model.model_dump() | {"embed_dim": 32}
-    with pytest.raises(WeightsError, match=r"does not fit the model of the configuration: .* misshapen"):
+    with pytest.raises(WeightsError, match=r"does not fit the model of the configuration: .* of another shape"):
         train(_changed(small, model=wider), blobs, tmp_path / "three", init=begun.weights)
 
 
@@ -835,7 +835,7 @@ def test_where_the_first_weights_are_from(blobs: Corpus, small: TrainConfig, tmp
     assert not (tmp_path / "other").exists()
     # A licence is known by a digest, never by a file's name.
     weights.export(held, tmp_path / "sam_vit_b.pth", "meta")
-    with pytest.raises(LicenceError, match=r"Commercial use of the weights sam_vit_b is forbidden or not settled"):
+    with pytest.raises(LicenceError, match=r"Commercial use of the weights sam_vit_b is not permitted or not settled"):
         train(wanted, free, tmp_path / "other", init=tmp_path / "sam_vit_b.pth")
     digest = hashlib.sha256((tmp_path / "sam_vit_b.pth").read_bytes()).hexdigest()
     with pytest.MonkeyPatch.context() as patch:

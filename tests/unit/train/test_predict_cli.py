@@ -281,7 +281,7 @@ def test_a_coco_file_of_prompts(us43d, picture: np.ndarray) -> None:
     Path("prompts.json").write_text(json.dumps(content))
     code, _, err = us43d("predict", folder, "--weights", "small", "--prompts", "prompts.json")
     assert code == 2
-    assert "prompts for 1 files that are not there: z.png" in err
+    assert "prompts for 1 files that were not found: z.png" in err
 
 
 def test_prompts_of_single_frames(us43d, picture: np.ndarray) -> None:
@@ -385,9 +385,9 @@ def test_the_thresholds_of_the_command_are_those_of_the_library() -> None:
         (("--box", "1,2,3"), 2, "--box '1,2,3' is not of the form 40,60,180,210"),
         (("--box", "a,b,c,d"), 2, "is not of the form"),
         (("--box", "nan,1,5,5"), 2, "is not of the form"),
-        (("--box", "80,10,20,70"), 2, "is empty or outside of the 120 × 90 picture"),
-        (("--box", "500,500,600,600"), 2, "is empty or outside of the 120 × 90 picture"),
-        (("--point", "200,10"), 2, "The point 200,10 lies outside of the picture of 120 × 90 pixels"),
+        (("--box", "80,10,20,70"), 2, "is empty or outside the image of 120 × 90 pixels"),
+        (("--box", "500,500,600,600"), 2, "is empty or outside the image of 120 × 90 pixels"),
+        (("--point", "200,10"), 2, "The point 200,10 is outside the image of 120 × 90 pixels"),
         (("--point", "20,10,5"), 2, "Use 1 (inside) or 0 (outside)"),
         (("--box", "1,2,30,40", "--box", "5,5,9,9", "--point", "3,3"), 2, "Several boxes and points"),
         (("--prompts", "scan.png"), 2, "scan.png is not a COCO file with prompts"),
@@ -552,10 +552,10 @@ def test_equal_names_in_different_folders_are_not_mixed_up(us43d, picture: np.nd
         assert Path("predictions/masks/p1/a_1.png").is_file()
     prompts("a.png")
     code, _, err = us43d(*words)
-    assert (code, "do not tell files apart: a.png" in err) == (2, True)
+    assert (code, "has ambiguous file names: a.png" in err) == (2, True)
     prompts("p1/a.png", "images/p1/a.png")
     code, _, err = us43d(*words)
-    assert (code, "do not tell files apart: p1/a.png, images/p1/a.png" in err) == (2, True)
+    assert (code, "has ambiguous file names: p1/a.png, images/p1/a.png" in err) == (2, True)
 
 
 def test_spacing_goes_into_the_predictions(us43d, picture: np.ndarray) -> None:
@@ -611,7 +611,7 @@ def test_the_region_that_dicom_declares_is_cropped(us43d, home: Path, picture: n
     wanted[20:80, 10:120] = predictor.predict(box=(20, 5, 70, 50)).mask
     assert (coco.decode(one["annotations"][0]["segmentation"]) == wanted).all()
     code, _, err = us43d("predict", "a.dcm", "--weights", "small", "--crop-sector", "--point", "5,50")
-    assert (code, "outside of the ultrasound region 10,20,120,80" in err) == (2, True)
+    assert (code, "outside the ultrasound region 10,20,120,80" in err) == (2, True)
     assert us43d("predict", "a.dcm", "--weights", "small", "--crop-sector", "--everything", "--grid", "3")[0] == 0
     cv2.imwrite("scan.png", picture)
     code, _, err = us43d("predict", "scan.png", *words, "c")

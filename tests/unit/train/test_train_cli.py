@@ -111,7 +111,7 @@ def test_a_scheduler_stops_it(us43d, data: Path, tmp_path: Path, processes: int)
 def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> None:
     assert us43d("train", "--data", data, *SMALL, "--run", "first")[0] == 0
     code, _, err = us43d("train", "--data", data, *SMALL, "--run", "first")
-    assert (code, "holds a run already" in err) == (2, True)
+    assert (code, "already contains a run" in err) == (2, True)
     code, out, err = us43d("train", "--data", data, "--run", "first", "--resume", "--json")
     assert code == 0, err
     assert json.loads(out)["step"] == 4
@@ -137,7 +137,7 @@ def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> 
         (("--set", "seed"), 2, "Use key=value"),
         (("--set", "lr=1", "--set", "steps=0"), 2, "lr: "),
         (("--init", "nowhere"), 1, "Unknown weights 'nowhere'"),
-        (("--config", "nowhere.toml"), 2, "nowhere.toml is no readable TOML"),
+        (("--config", "nowhere.toml"), 2, "nowhere.toml is not a readable TOML"),
         (("--data", "nowhere.json"), 1, "nowhere.json cannot be read"),
         (("--data", "a.json", "--corpus", "b"), 2, "exclude each other"),
         (("--preset", "tiny", "--device", "tpu:x"), 2, "is not a valid device"),

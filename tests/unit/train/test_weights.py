@@ -275,7 +275,7 @@ TENSOR = (
     ("pickled", "why"),
     [
         (b"\x80\x04}" + NEST + b"K\x01s.", "has a tuple for a key"),
-        (b"\x80\x02Nr\x00\x00\x00\x08.", "holds NoneType|no weights"),
+        (b"\x80\x02Nr\x00\x00\x00\x08.", "holds an object of type NoneType"),
         (TENSOR % b"K\x00J\x00\x00\x00\x7fJ\x00\x00\x00\x7f\x86K\x00K\x00\x86", "claims more than 4 values"),
         (TENSOR % b"K\x00K\x04\x85K\x7f\x85", "storage"),
         (TENSOR % b"J\xff\xff\xff\xffK\x04\x85K\x01\x85", "not an integer below"),
@@ -335,7 +335,7 @@ def test_a_file_that_tries_to_run_something_is_refused(tmp_path: Path, call: tup
     state: dict[str, Any] = dict(model(SMALL).state_dict())
     state["hook"] = Hostile(call[0], *(text.format(mark) for text in call[1:]))
     torch.save(state, tmp_path / "bad.pth")
-    with pytest.raises(WeightsError, match=rf"bad\.pth would run \w+\.{named} .* it is refused"):
+    with pytest.raises(WeightsError, match=rf"bad\.pth contains code \(\w+\.{named}\).* the file is refused"):
         weights.load(tmp_path / "bad.pth")
     assert not mark.exists()
 
@@ -363,9 +363,9 @@ def damaged(path: Path, change: str) -> Path:
     state: dict[str, Tensor] = dict(model(SMALL).state_dict())
     if change == "missing":
         del state["mask_decoder.iou_token.weight"]
-    elif change == "left over":
+    elif change == "unexpected":
         state["image_encoder.extra"] = torch.zeros(3)
-    elif change == "misshapen":
+    elif change == "of another shape":
         state["mask_decoder.iou_token.weight"] = torch.zeros(1, 7)
     torch.save(state, path)
     return path
@@ -375,8 +375,11 @@ def damaged(path: Path, change: str) -> Path:
     ("change", "why"),
     [
         ("missing", "1 tensors are missing: mask_decoder.iou_token.weight"),
-        ("left over", "1 tensors are left over: image_encoder.extra"),
-        ("misshapen", r"1 tensors are misshapen: mask_decoder.iou_token.weight is \(1, 7\), should be \(1, 32\)"),
+        ("unexpected", "1 tensors are unexpected: image_encoder.extra"),
+        (
+            "of another shape",
+            r"1 tensors are of another shape: mask_decoder.iou_token.weight is \(1, 7\), should be \(1, 32\)",
+        ),
     ],
 )
 def test_weights_that_do_not_fit(tmp_path: Path, change: str, why: str) -> None:
@@ -390,20 +393,20 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=why):
             weights.load(tmp_path / name)
 
-    refuses(b"<html>Sign in</html>", "no PyTorch checkpoint of 1.6 or later, or is truncated")
-    refuses(b"", "no PyTorch checkpoint of 1.6 or later, or is truncated")
-    refuses(b"\x00" * 100, "no readable safetensors file", "w.safetensors")
+    refuses(b"<html>Sign in</html>", "not a PyTorch checkpoint of 1.6 or later, or is truncated")
+    refuses(b"", "not a PyTorch checkpoint of 1.6 or later, or is truncated")
+    refuses(b"\x00" * 100, "not a readable safetensors file", "w.safetensors")
     weights.export(loaded(SMALL), tmp_path / "whole.pth", "meta")
     whole = (tmp_path / "whole.pth").read_bytes()
     refuses(whole[: len(whole) // 2], "or is truncated")
     old = io.BytesIO()
     torch.save({"a": torch.zeros(2)}, old, _use_new_zipfile_serialization=False)
-    refuses(old.getvalue(), "no PyTorch checkpoint of 1.6 or later")
+    refuses(old.getvalue(), "not a PyTorch checkpoint of 1.6 or later")
     torch.save({"epoch": 3}, tmp_path / "none.pth")
-    with pytest.raises(WeightsError, match="holds no tensors"):
+    with pytest.raises(WeightsError, match="does not contain tensors"):
         weights.load(tmp_path / "none.pth")
     torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match=r"1 tensors of no model us43d knows, such as conv\.weight"):
+    with pytest.raises(WeightsError, match=r"1 tensors of an unknown model, such as conv\.weight"):
         weights.load(tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="does not exist"):
         weights.load(tmp_path / "absent.pth")
@@ -417,5 +420,5 @@ def test_a_configuration_of_another_version(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "w" / "config.json").read_text())
     config["us43d"]["mlp_residual"] = "triple"
     (tmp_path / "w" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="describes no model of this version: 1 faults"):
+    with pytest.raises(WeightsError, match="is not a valid model configuration of this version: 1 faults"):
         weights.load(tmp_path / "w")

@@ -130,7 +130,7 @@ def items(corpus: Corpus, rows: NDArray[np.int64], config: TrainConfig) -> list[
     names = {category["id"]: category["name"] for category in corpus.categories}
     own = corpus.facts["diagnoses"]
     whole = {} if config.target == "structure" else images.labels(corpus, rows, config.target)
-    found = []
+    labelled = []
     for row in rows.tolist():
         for place in corpus.of(row):
             annotation = corpus.annotations[place]
@@ -139,17 +139,17 @@ def items(corpus: Corpus, rows: NDArray[np.int64], config: TrainConfig) -> list[
             if config.target == "structure":
                 label: str | None = names.get(int(annotation["category"]))
             else:
-                drawn = own[annotation["diagnosis"]] if config.target == "diagnosis" else ""
-                label = drawn or whole.get(row)
+                diagnosis = own[annotation["diagnosis"]] if config.target == "diagnosis" else ""
+                label = diagnosis or whole.get(row)
             if label:
-                found.append(Item(row, int(place), label))
-    return found
+                labelled.append(Item(row, int(place), label))
+    return labelled
 
 
 class _Draws(Dataset[Any]):
-    def __init__(self, corpus: Corpus, config: TrainConfig, drawn: list[Item], classes: Sequence[str]) -> None:
-        self.corpus, self.config, self.items, self.classes = corpus, config, drawn, tuple(classes)
-        self.order = images.Laps(len(drawn), config.seed)
+    def __init__(self, corpus: Corpus, config: TrainConfig, entries: list[Item], classes: Sequence[str]) -> None:
+        self.corpus, self.config, self.items, self.classes = corpus, config, entries, tuple(classes)
+        self.order = images.Laps(len(entries), config.seed)
 
     def __len__(self) -> int:
         return self.config.batch * self.config.steps
@@ -192,13 +192,13 @@ def chances(
     model: Classifier, corpus: Corpus, config: TrainConfig, wanted: Sequence[Item], device: torch.device
 ) -> NDArray[np.float64]:
     """(N, K) probabilities of the classes for items."""
-    training, found = model.training, []
+    training, probabilities = model.training, []
     model.eval()
     for item in wanted:
         batch = drawn(corpus, config, item, (item.label,), None).to(device)
-        found.append(F.softmax(model(batch).float(), 1)[0].double().cpu().numpy())
+        probabilities.append(F.softmax(model(batch).float(), 1)[0].double().cpu().numpy())
     model.train(training)
-    return np.array(found, np.float64).reshape(-1, len(model.classes))
+    return np.array(probabilities, np.float64).reshape(-1, len(model.classes))
 
 
 @torch.inference_mode()
@@ -234,14 +234,14 @@ class Classify:
             )
         self.weights = torch.ones(len(self.classes))
         if config.class_weights:
-            each = torch.tensor([float(counts[name]) for name in self.classes])
-            self.weights = each.sum() / (len(each) * each)
+            frequencies = torch.tensor([float(counts[name]) for name in self.classes])
+            self.weights = frequencies.sum() / (len(frequencies) * frequencies)
         self.images = np.unique([item.image for item in self.items]).astype(np.int64)
         annotated = [n for row in self.images.tolist() for n in corpus.of(row)]
         self.annotations = np.array(annotated, np.int64)
         self.draws = _Draws(corpus, config, self.items, self.classes)
-        held = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
-        kept = np.array(images.first(corpus, held, config.validation_images), np.int64)
+        candidates = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
+        kept = np.array(images.first(corpus, candidates, config.validation_images), np.int64)
         self.held_out = [item for item in items(corpus, kept, config) if item.label in self.classes]
 
     def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
@@ -276,9 +276,9 @@ class Classify:
         return np.hstack([groups, truth, chances(model, self.corpus, self.config, wanted, device)])
 
     def summary(self, table: NDArray[np.float64]) -> Record:
-        found = scored(table[:, 1].astype(np.int64), table[:, 2:])._asdict()
+        values = scored(table[:, 1].astype(np.int64), table[:, 2:])._asdict()
         counts = {"instances": len(table), "groups": len(np.unique(table[:, 0]))}
-        return {name: None if np.isnan(value) else round(value, 5) for name, value in found.items()} | counts
+        return {name: None if np.isnan(value) else round(value, 5) for name, value in values.items()} | counts
 
     def score(self, summary: Record) -> float | None:
         """Macro F1."""

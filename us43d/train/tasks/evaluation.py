@@ -120,7 +120,7 @@ def _structures(
     model.to(device)
     ids = {category["name"]: category["id"] for category in corpus.categories}
     numbers = {ids[name]: n for n, name in enumerate(task["classes"], 1) if name in ids}
-    found: list[tuple[int, int, float, float]] = []
+    overlaps: list[tuple[int, int, float, float]] = []
     wrong = dict.fromkeys(task["classes"], 0)
     detections: list[dict[str, Any]] = []
     for done, image in enumerate(rows.tolist(), 1):
@@ -132,28 +132,28 @@ def _structures(
         for name, number in zip(task["classes"], range(1, len(task["classes"]) + 1), strict=True):
             mask, guess = labels == number, predicted == number
             if mask.any():
-                found.append((int(corpus.images["group"][image]), number, *overlap(mask, guess)))
+                overlaps.append((int(corpus.images["group"][image]), number, *overlap(mask, guess)))
             else:
                 wrong[name] += bool(guess.any())
         if progress is not None:
             progress(done, len(rows))
-    if not found:
+    if not overlaps:
         raise UsageError(
             f"No image of the split {facts['split']!r} shows one of the structures {listed(task['classes'])}.",
             next="the same with --split all",
         )
-    table = np.array(found)
+    table = np.array(overlaps)
     facts |= {"items": len(table), "groups": len(np.unique(table[:, 0])), "classes": task["classes"],
               "images": len(rows), "network": task["network"]}  # fmt: skip
     cells: Rows = []
     entries = []
     for name, number in [("all structures, macro", 0), *((name, n) for n, name in enumerate(task["classes"], 1))]:
-        part = table if number == 0 else table[table[:, 1] == number]
-        strata = part[:, 1] if number == 0 else None
-        dice, iou = (bootstrap(part[:, c], part[:, 0], strata, seed=facts["seed"]) for c in (2, 3))
-        entries.append(plain({"structure": name, "images": len(part), "dice": dice, "iou": iou}))
+        subset = table if number == 0 else table[table[:, 1] == number]
+        strata = subset[:, 1] if number == 0 else None
+        dice, iou = (bootstrap(subset[:, c], subset[:, 0], strata, seed=facts["seed"]) for c in (2, 3))
+        entries.append(plain({"structure": name, "images": len(subset), "dice": dice, "iou": iou}))
         shown = [f"{v.mean:.3f} ({v.low:.3f}–{v.high:.3f})" if v.values else None for v in (dice, iou)]
-        cells.append([name, len(part), *shown, sum(wrong.values()) if number == 0 else wrong[name]])
+        cells.append([name, len(subset), *shown, sum(wrong.values()) if number == 0 else wrong[name]])
     heads = ["structure", "masks", "Dice", "IoU", "found on images without it"]
     categories = {category: task["classes"][number - 1] for category, number in numbers.items()}
     truth = detection.reference(corpus, rows.tolist(), categories)
@@ -190,36 +190,36 @@ def _instances(
             f"No image of the split {facts['split']!r} shows one of the structures {listed(task['classes'])}.",
             next="the same with --split all",
         )
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for done, image in enumerate(rows.tolist(), 1):
         detections = instances.detect(model, corpus.picture(image), device)
-        found += instances.results(int(corpus.images["id"][image]), detections)
+        results += instances.results(int(corpus.images["id"][image]), detections)
         if progress is not None:
             progress(done, len(rows))
     facts |= {"items": len(truth["annotations"]), "groups": len(np.unique(corpus.images["group"][rows])),
               "classes": task["classes"], "images": len(rows)}  # fmt: skip
-    found = [result for result in found if result["category_id"] in categories]
-    table, precision = _precision("COCO average precision", truth, found)
+    results = [result for result in results if result["category_id"] in categories]
+    table, precision = _precision("COCO average precision", truth, results)
     return TaskEvaluation(facts, [table], [], {"average_precision": precision})
 
 
 def _precision(
-    head: str, truth: dict[str, Any], found: list[dict[str, Any]]
+    head: str, truth: dict[str, Any], results: list[dict[str, Any]]
 ) -> tuple[tuple[str, list[str], Rows], dict[str, Any]]:
     """(table, numbers) of detections, by structure and over all."""
-    values = detection.average_precision(truth, found)
+    values = detection.average_precision(truth, results)
     named = {category["id"]: category["name"] for category in truth["categories"]}
     counts = Counter(annotation["category_id"] for annotation in truth["annotations"])
     entries, cells = [], []
     for number, name in [(None, "mean of the structures"), *named.items()]:
-        by = {kind: those if number is None else those["categories"][number] for kind, those in values.items()}
+        by = {kind: scores if number is None else scores["categories"][number] for kind, scores in values.items()}
         kinds = {kind: {one: by[kind][one] for one in ("map", "ap50", "ap75")} for kind in ("segm", "bbox")}
         count = len(truth["annotations"]) if number is None else counts[number]
         entries.append(plain({"structure": name, "instances": count, **kinds}))
         shown = [*kinds["segm"].values(), kinds["bbox"]["map"]]
         cells.append([name, count, *(f"{value:.3f}" if np.isfinite(value) else None for value in shown)])
     heads = ["structure", "instances", "mask AP", "mask AP50", "mask AP75", "box AP"]
-    return (head, heads, cells), {"images": len(truth["images"]), "detections": len(found), "structures": entries}
+    return (head, heads, cells), {"images": len(truth["images"]), "detections": len(results), "structures": entries}
 
 
 def _classes(
@@ -243,20 +243,20 @@ def _classes(
     named = {item.image for item in every}
     facts["excluded"] = {"images without a label": int(sum(int(row) not in named for row in rows)),
                          "items of classes unknown to the weights": len(every) - len(wanted)}  # fmt: skip
-    found = np.zeros((len(wanted), len(task["classes"])))
+    probabilities = np.zeros((len(wanted), len(task["classes"])))
     for n, item in enumerate(wanted):
-        found[n] = classify.chances(model, corpus, config, [item], device)[0]
+        probabilities[n] = classify.chances(model, corpus, config, [item], device)[0]
         if progress is not None:
             progress(n + 1, len(wanted))
     truth = np.array([task["classes"].index(item.label) for item in wanted])
     groups = np.array([corpus.images["group"][item.image] for item in wanted])
     facts |= {"items": len(wanted), "groups": len(np.unique(groups)), "classes": task["classes"]}
-    scores = classification.with_intervals(truth, found, groups, seed=facts["seed"])
-    called = found.argmax(1)
+    scores = classification.with_intervals(truth, probabilities, groups, seed=facts["seed"])
+    called = probabilities.argmax(1)
     counts = Counter(zip(truth.tolist(), called.tolist(), strict=True))
     classes = task["classes"]
     confusion = [[classes[a], *(counts[a, b] for b in range(len(classes)))] for a in range(len(classes))]
-    calibration = classification.calibration(truth, found)
+    calibration = classification.calibration(truth, probabilities)
     tables: list[tuple[str, list[str], Rows]] = [
         ("Scores", ["score", "value", "95 % interval"], [[_NAMES[name], one["mean"], _span(one)] for name, one in
                                                         scores.items()]),
@@ -265,7 +265,7 @@ def _classes(
     numbers = {"scores": plain(scores), "confusion": confusion,
                "items": [{"image": int(corpus.images["id"][item.image]), "key": corpus.key(item.image),
                           "truth": item.label, "predicted": classes[b], "probability": round(float(row[b]), 5)}
-                         for item, b, row in zip(wanted, called.tolist(), found, strict=True)]}  # fmt: skip
+                         for item, b, row in zip(wanted, called.tolist(), probabilities, strict=True)]}  # fmt: skip
     return TaskEvaluation(facts, tables, [("Reliability", classification.reliability(calibration))], numbers)
 
 

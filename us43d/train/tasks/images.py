@@ -61,16 +61,16 @@ def labels(corpus: Corpus, images: NDArray[np.int64], target: str) -> dict[int, 
     """
     tags = corpus.tags(images)
     names = corpus.facts["diagnoses"]
-    found: dict[int, str] = {}
+    result: dict[int, str] = {}
     for row in images.tolist():
         values: list[Any] = [tags[row].get(target)]
         if target == "diagnosis":
-            drawn = {names[n] for n in corpus.annotations["diagnosis"][list(corpus.of(row))]} - {""}
-            values = [*(drawn if len(drawn) == 1 else ()), *(tags[row].get(name) for name in _DIAGNOSES)]
+            diagnoses = {names[n] for n in corpus.annotations["diagnosis"][list(corpus.of(row))]} - {""}
+            values = [*(diagnoses if len(diagnoses) == 1 else ()), *(tags[row].get(name) for name in _DIAGNOSES)]
         known = [str(value).strip().lower() for value in values if value not in (None, "")]
         if known:
-            found[row] = known[0]
-    return found
+            result[row] = known[0]
+    return result
 
 
 class Laps:
@@ -173,13 +173,13 @@ def backbone(config: TrainConfig, init: Path | None) -> UltraSam:
 
 
 def features(encoder: nn.Module, images: Tensor) -> Features:
-    """What an encoder makes of (B, 3, S, S): the embedding, and finer features where it has them."""
-    found = encoder(images)
-    return Features(found) if isinstance(found, Tensor) else found
+    """Encode (B, 3, S, S) as an embedding, with the finer features of a conv encoder."""
+    output = encoder(images)
+    return Features(output) if isinstance(output, Tensor) else output
 
 
 def encode(encoder: nn.Module, images: Tensor) -> Tensor:
-    """The embedding (B, C, G, G) of (B, 3, S, S)."""
+    """Encode (B, 3, S, S) as an embedding (B, C, G, G)."""
     return features(encoder, images).embedding
 
 
@@ -231,7 +231,7 @@ def rates(model: nn.Module, config: TrainConfig) -> list[tuple[float, list[nn.Pa
     named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
     inside = [value for name, value in named if name.startswith("image_encoder.")]
     others = [value for name, value in named if not name.startswith("image_encoder.")]
-    return [(factor, those) for factor, those in ((config.encoder_rate, inside), (1.0, others)) if those]
+    return [(factor, group) for factor, group in ((config.encoder_rate, inside), (1.0, others)) if group]
 
 
 def nothing_to_draw(corpus: Corpus, what: str) -> TrainError:

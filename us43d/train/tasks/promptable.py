@@ -103,10 +103,10 @@ def initial(config: TrainConfig, init: Path | None) -> UltraSam:
         except WeightsError as error:
             raise WeightsError(f"{init} does not fit the model of the configuration: {error.what}") from error
     for name in config.freeze:
-        part = getattr(model, name)
-        if part is None:
+        module = getattr(model, name)
+        if module is None:
             raise WeightsError(f"The model has no {name.replace('_', ' ')} to freeze.")
-        part.requires_grad_(False)
+        module.requires_grad_(False)
     if config.lora:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)

@@ -179,8 +179,8 @@ class Semantic:
         self.classes = [named[number] for number in ids]
         self.images = rows  # images without a structure teach what background is
         self.draws = _Draws(corpus, config, rows, self.numbers)
-        held = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
-        self.held_out = images.first(corpus, held, config.validation_images)
+        candidates = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
+        self.held_out = images.first(corpus, candidates, config.validation_images)
 
     def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
         good = []
@@ -217,11 +217,11 @@ class Semantic:
         rows = []
         for image in wanted:
             labels = truth(self.corpus, image, self.numbers)
-            found = segment(model, self.corpus.picture(image), str(device))
+            predicted = segment(model, self.corpus.picture(image), str(device))
             group = float(self.corpus.images["group"][image])
             for number in np.unique(labels[labels > 0]).tolist():
                 mean = cv2.resize(means[number - 1], labels.shape[::-1], interpolation=cv2.INTER_LINEAR) >= 0.5
-                rows.append([group, number, overlap(labels == number, found == number)[0],
+                rows.append([group, number, overlap(labels == number, predicted == number)[0],
                              overlap(labels == number, mean)[0]])  # fmt: skip
         model.train(training)
         return np.array(rows, np.float64).reshape(-1, 4)
