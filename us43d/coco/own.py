@@ -1,8 +1,8 @@
-"""A COCO file of one's own, made into the arrays of a corpus (docs/format.md), so that training reads it as any other.
+"""Convert a user's COCO file to the arrays of a corpus (docs/format.md), for training and evaluation.
 
-Images that are not plain 8-bit PNG or JPEG (other formats, more bits, palettes, turned ones, frames) are read by
-`us43d.pictures` once and kept beside the arrays as lossless PNG, as builds do. A group (an image's "group", its
-"patient_id", or what is under its "us43d") is never divided; without one every image is its own.
+Images other than plain 8-bit PNG or JPEG (other formats, more bits, palettes, orientation tags, frames) are read once
+by `us43d.pictures` and stored next to the arrays as lossless PNG, as in builds. A group (an image's "group",
+"patient_id", or the group under "us43d") is never divided; an image without one is a group of its own.
 """
 
 import hashlib
@@ -26,26 +26,26 @@ from us43d.masks import read as reading
 
 __all__ = ["made", "read", "told"]
 
-#: The share of images held out for validation; whole groups, at least one where there are two.
+#: Fraction of images held out for validation, in whole groups; at least one group of two or more.
 HELD_OUT = 0.15
-#: Categories that an array of annotations can number.
+#: Largest number of categories in an array of annotations.
 _CATEGORIES = 65_535
 
 
 def read(file: Path, folder: Path, images: Path | None = None) -> Corpus:
-    """Make a corpus of a COCO file, or open the one that was made of it.
+    """Convert a COCO file to a corpus, or open the corpus if it was converted before.
 
     Args:
         file: The COCO file.
-        folder: Where the corpus is made; one of another version of the file is replaced.
-        images: Where file names begin; the file's own folder if None.
+        folder: Folder of the corpus; a corpus of another version of the file is replaced.
+        images: Folder to which file names are relative; the file's own folder if None.
 
     Returns:
-        The corpus. `told` gives what was left out and remarked.
+        The corpus. `told` lists exclusions and remarks.
 
     Raises:
-        TrainError: With all faults of the file and its images, or if nothing can be trained on.
-        StorageError: If the folder cannot be written.
+        TrainError: The file or its images have faults (all are listed), or no annotation has a mask.
+        StorageError: The folder cannot be written.
     """
     file, images, digest = _identity(file, images)
     if made(file, folder, images):
@@ -66,7 +66,7 @@ def read(file: Path, folder: Path, images: Path | None = None) -> Corpus:
 
 
 def made(file: Path, folder: Path, images: Path | None = None) -> bool:
-    """Whether `folder` holds the corpus of this very file and folder of images. Raises TrainError as `read` does."""
+    """Return whether `folder` has the corpus of this file and folder of images. Raises TrainError as `read`."""
     _, _, digest = _identity(file, images)
     try:
         facts = json.loads((folder / "corpus.json").read_text("utf-8"))
@@ -76,17 +76,17 @@ def made(file: Path, folder: Path, images: Path | None = None) -> bool:
 
 
 def told(corpus: Corpus) -> list[str]:
-    """Say what was left out of a corpus that `read` made, with reasons, and what was remarked: one line for each."""
+    """List exclusions, with reasons, and remarks of a corpus made by `read`, one line each."""
     left_out: Mapping[str, int] = corpus.facts["left_out"]
     lines = list(corpus.facts["remarks"])
     if left_out:
         total, reasons = sum(left_out.values()), ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
-        lines.insert(0, f"{total:,} of {total + corpus.facts['annotations']:,} annotations are left out: {reasons}.")
+        lines.insert(0, f"{total:,} of {total + corpus.facts['annotations']:,} annotations are excluded: {reasons}.")
     return lines
 
 
 def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
-    """Both paths in full, and the digest of what is read."""
+    """Return both absolute paths, and the digest of the file and the path of its images."""
     file = Path(file).expanduser().absolute()
     images = Path(images).expanduser().absolute() if images else file.parent
     try:
@@ -100,7 +100,7 @@ def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
 
 
 class _Pixels:
-    """Where each image's pixels are, and the mm of a pixel; faults go to the report."""
+    """Locate each image's pixels, and read their spacing; faults go to the report."""
 
     def __init__(self, content: File, report: Report, images: Path, temporary: Path, folder: Path) -> None:
         self.entries, self.report = content.images, report
@@ -125,7 +125,7 @@ class _Pixels:
             raise TrainError(
                 f"{len(missing)} of {len(self.entries)} images of {self.report.file} are not in {self.images}: "
                 f"{listed((image.file_name for image in missing), 5)}.",
-                next="the same with --images FOLDER, the folder in which the file names begin",
+                next="the same with --images FOLDER, the folder to which the file names are relative",
             )
         for image in missing:
             self._fault(image, f"is not in {self.images}")
@@ -144,7 +144,7 @@ class _Pixels:
                     self.files[place] = str(path.relative_to(self.images) if path.is_relative_to(self.images) else path)
             return
         media = pictures.open(path)
-        single = media.kind == "image" and media.count == 1  # whatever frame it was taken from
+        single = media.kind == "image" and media.count == 1  # the entry's frame may refer to the original file
         wanted: dict[int, list[int]] = {}
         for place in places:
             number = 0 if single else self.entries[place].frame
@@ -191,7 +191,7 @@ class _Pixels:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that no file system takes
+    except (OSError, ValueError):  # an invalid file name
         return False
 
 
@@ -210,8 +210,8 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
     annotations, runs = _annotations(content, shared, report)
     report.raise_faults()
     if not len(annotations):
-        reasons = f": left out are {report.reasons}" if report.left_out else ""
-        raise TrainError(f"{report.file} has no annotation with a mask{reasons}.")
+        reasons = f"; excluded: {report.reasons}" if report.left_out else ""
+        raise TrainError(f"No annotation with a mask found in {report.file}{reasons}.")
 
     rows = np.zeros(len(content.images), IMAGE)
     rows["id"] = _numbered([image.id for image in content.images], "image", report)
@@ -238,7 +238,7 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
 
 
 def _annotations(content: File, categories: Mapping[str, int], report: Report) -> tuple[NDArray[Any], bytearray]:
-    """(rows of annotations in the order of the images, their compressed run lengths one after another)."""
+    """Return rows of annotations in the order of the images, and their concatenated compressed run lengths."""
     places = {image.id: place for place, image in enumerate(content.images)}
     by_image: list[list[int]] = [[] for _ in content.images]
     for number, one in enumerate(content.annotations):
@@ -265,12 +265,14 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
 
 
 def _numbered(ids: Sequence[str], what: str, report: Report) -> list[int]:
-    """Ids as whole numbers: as they are where all are whole numbers and differ, else by their order, with a remark."""
+    """Convert ids to whole numbers: unchanged if all are unique whole numbers, else by order, with a remark."""
     whole = all(text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() for text in ids)
     if whole and len(set(ids)) == len(ids):
         return [int(text) for text in ids]
     if not whole:
-        report.remarks.append(f"The {what} ids are texts; they are numbered from 1 in the order of the file.")
+        report.remarks.append(
+            f"Some {what} ids are not whole numbers; all are numbered from 1 in the order of the file."
+        )
     else:
         repeated = len(ids) - len(set(ids))
         report.remarks.append(f"{repeated:,} {what} ids repeat; all are numbered from 1 in the order of the file.")
@@ -278,7 +280,7 @@ def _numbered(ids: Sequence[str], what: str, report: Report) -> list[int]:
 
 
 def _order(text: str) -> tuple[int, int, str]:
-    """Numbers by their value, then texts."""
+    """Sort numbers by value, then texts."""
     return (0, int(text), "") if text.isascii() and text.isdigit() else (1, 0, text)
 
 
@@ -287,20 +289,20 @@ def _key(image: Image) -> str:
 
 
 def _groups(images: Sequence[Image], report: Report) -> list[str]:
-    """The group of each image; images without one are each a group, frames of one file together."""
+    """Return the group of each image; without one, the images of a file are a group."""
     without = sum(image.unit is None for image in images)
     if without == len(images) and images:
         report.remarks.append(
-            f"{report.file.name} does not say which images are of one patient (group or patient_id): every image "
-            "counts as a patient of its own, and validation is optimistically biased where a patient has several."
+            f"{report.file.name} does not group images by patient (group or patient_id): every image counts as "
+            "its own patient, and validation is optimistically biased if a patient has several images."
         )
     elif without:
-        report.remarks.append(f"{without:,} of {len(images):,} images have no group; each is a group of its own.")
+        report.remarks.append(f"{without:,} of {len(images):,} images have no group; each of them is its own group.")
     return [image.unit if image.unit is not None else image.file_name for image in images]
 
 
 def _held_out(groups: Sequence[str]) -> set[str]:
-    """Whole groups, in an order that depends on their names alone, until the share is reached."""
+    """Select whole groups, in an order that depends only on their names, until HELD_OUT is reached."""
     counts = Counter(groups)
     order = sorted(counts, key=lambda name: hashlib.sha256(name.encode()).digest())
     chosen: set[str] = set()

@@ -1,7 +1,7 @@
-"""What a COCO file of one's own must look like. All faults are collected, so that they are mended in one go.
+"""Schema of a user's COCO file. All faults are collected, so that they can be corrected together.
 
-Faults (a field is missing, has an impossible value, or points nowhere) refuse the file; what is merely empty (an
-annotation without outline, of an unlisted image, enclosing no pixel) is left out and counted with its reason.
+A file with faults (missing fields, invalid values, unresolved references) is refused. Empty annotations (without
+outline, of an unlisted image, enclosing no pixel) are excluded and counted with the reason.
 """
 
 import json
@@ -19,16 +19,16 @@ __all__ = [
     "Annotation", "Category", "File", "Id", "Image", "Place", "Report", "Shown", "load", "load_prompts", "read_json",
 ]  # fmt: skip
 
-#: Faults of one kind that are named singly, and kinds that are listed.
+#: Number of faults of one kind that are listed, and of kinds.
 _NAMED, _KINDS = 3, 12
-#: Characters of a value that are shown.
+#: Number of characters of a value that are shown.
 _SHOWN = 60
-#: Bytes of a text that a corpus holds.
+#: Longest text in a corpus, in bytes.
 _LONGEST = 65_535
 
 
 def _id(value: Any) -> str:
-    """Ids are compared as text: tools write 7, "7" and 7.0 for the same thing."""
+    """Convert an id to text: tools write 7, "7" and 7.0 for the same id."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
@@ -39,7 +39,7 @@ def _id(value: Any) -> str:
 
 
 def _group(value: Any) -> str | None:
-    """A group as text; None where there is none, as empty cells of a table are exported."""
+    """Convert a group to text; None for the values that tools export for empty cells of a table."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     text = _id(value)
@@ -61,7 +61,7 @@ Millimetres: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Extra(BaseModel):
-    """What us43d writes beside COCO's fields."""
+    """Fields that us43d writes in addition to COCO's."""
 
     model_config = ConfigDict(extra="ignore")
     group: Group = None
@@ -71,7 +71,7 @@ class _Extra(BaseModel):
 
 
 class _Entry(BaseModel):
-    """An entry of a list. where: its place in the file, for messages."""
+    """An entry of a list. where: its position in the file, for messages."""
 
     model_config = ConfigDict(extra="ignore")
     id: Id
@@ -83,7 +83,7 @@ class _Entry(BaseModel):
 
 
 class Image(_Entry):
-    """An entry of `images`. frame: of a video, volume or stack, from 0. group, patient_id: the unit kept together."""
+    """An entry of `images`. frame: of a video, volume or stack, from 0. group, patient_id: never divided by a split."""
 
     file_name: str = Field(min_length=1, max_length=_LONGEST // 4)
     width: Side
@@ -97,12 +97,12 @@ class Image(_Entry):
 
     @property
     def told(self) -> dict[str, str | int | float | bool | None]:
-        """What the file tells of the image: view, device, diagnosis, …"""
+        """The image's tags: view, device, diagnosis, …"""
         return (self.us43d.tags if self.us43d else {}) | self.tags
 
     @property
     def unit(self) -> str | None:
-        """The group the file gives; None where it gives none."""
+        """The image's group; None without one."""
         for value in (self.us43d.group if self.us43d else None, self.group, self.patient_id):
             if value is not None:
                 return value
@@ -110,12 +110,12 @@ class Image(_Entry):
 
     @property
     def spacing(self) -> tuple[float, float] | None:
-        """mm of a pixel in x and y; None where the file does not give it."""
+        """(x, y) mm per pixel; None if unknown."""
         return self.spacing_mm or (self.us43d.spacing_mm if self.us43d else None)
 
 
 class Annotation(_Entry):
-    """An entry of `annotations`. iscrowd is not looked at: tools set it for every mask that is not a polygon."""
+    """An entry of `annotations`. iscrowd is ignored: tools set it for every mask that is not a polygon."""
 
     image_id: Id
     category_id: Id
@@ -147,7 +147,7 @@ class Shown(BaseModel):
 
 
 class File(NamedTuple):
-    """A valid file; annotations whose image is not listed are left out already."""
+    """A valid file, without annotations of unlisted images."""
 
     images: list[Image]
     annotations: list[Annotation]
@@ -155,7 +155,7 @@ class File(NamedTuple):
 
 
 class Report:
-    """Faults, remarks, and what was left out with its reason, of one file."""
+    """Faults, remarks, and exclusions with their reasons, of a file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -164,28 +164,28 @@ class Report:
         self._faults: dict[tuple[str, str], list[str]] = {}
 
     def fault(self, where: str, field: str, problem: str, value: Any = None) -> None:
-        """Note a fault.
+        """Add a fault.
 
         Args:
-            where: The entry, such as annotations[3] (id 17).
+            where: The entry, such as "annotations[3] (id 17)".
             field: Its field.
-            problem: What is wrong with it, the same words for equal faults: "is missing".
-            value: The value, where it says more than the problem does.
+            problem: The fault, such as "is missing"; equal faults need equal words.
+            value: The value, if it helps to find the fault.
         """
         shown = "" if value is None else f" has {_short(value)}"
         self._faults.setdefault((field, problem), []).append(f"{where}{shown}")
 
     def leave_out(self, reason: str) -> None:
-        """Count an annotation that is left out: "without segmentation"."""
+        """Count an excluded annotation by its reason, such as "without segmentation"."""
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
     @property
     def reasons(self) -> str:
-        """What was left out: "3 without segmentation, 1 that encloses no pixel"."""
+        """Reasons of exclusions with numbers: "3 without segmentation, 1 that encloses no pixel"."""
         return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
 
     def raise_faults(self, kind: type[Us43dError] = TrainError) -> None:
-        """Raise an error of this kind if there were faults."""
+        """Raise an error of this kind if there are faults."""
         if not self._faults:
             return
         count = sum(map(len, self._faults.values()))
@@ -194,7 +194,7 @@ class Report:
         more = f"; and {len(kinds) - _KINDS} more kinds of fault" if len(kinds) > _KINDS else ""
         raise kind(
             f"{self.file} has {count} {'fault' if count == 1 else 'faults'}. {'; '.join(kinds[:_KINDS])}{more}.",
-            next="correct the file, then the same command again (docs/finetune.md describes the form)",
+            next="correct the file, then run the same command (docs/finetune.md describes the format)",
         )
 
 
@@ -216,7 +216,7 @@ def load_prompts(file: Path) -> list[tuple[Place, Shown]]:
     """Read the prompts of a COCO file: the image and the annotation of each.
 
     Raises:
-        UsageError: With all faults, if the file is not JSON, lacks a list or holds an annotation that shows nothing.
+        UsageError: The file is not JSON, lacks a list, or has invalid annotations; all faults are listed.
     """
     lists = _lists(file, ("images", "annotations"), UsageError, "a COCO file with prompts")
     report = Report(file)
@@ -239,7 +239,7 @@ def load_prompts(file: Path) -> list[tuple[Place, Shown]]:
 
 
 def _lists(file: Path, names: Sequence[str], kind: type[Us43dError], what: str) -> dict[str, list[Any]]:
-    """The lists of a JSON file. Raises an error of this kind if it is not JSON or lacks one."""
+    """Read the lists of a JSON file. Raises an error of this kind if it is not JSON or lacks a list."""
     try:
         content = read_json(file)
     except ValueError as error:
@@ -254,7 +254,7 @@ def load(file: Path) -> tuple[File, Report]:
     """Read a COCO file and collect its faults; `Report.raise_faults` raises them once all checks are done.
 
     Raises:
-        TrainError: If the file is not JSON, or lacks one of its three lists.
+        TrainError: The file is not JSON, or lacks one of its three lists.
     """
     lists = _lists(file, ("images", "annotations", "categories"), TrainError, "a readable COCO file")
     report = Report(file)
@@ -266,7 +266,7 @@ def load(file: Path) -> tuple[File, Report]:
     for image in images:
         if image.width * image.height > MAX_PIXELS:
             report.fault(image.where, "width × height", f"is over {MAX_PIXELS:,} pixels", (image.width, image.height))
-    # An entry that is at fault itself is not missing as well.
+    # An entry with a fault of its own is not reported as missing, too.
     known = {one.id for one in categories} | _ids(lists["categories"])
     listed_images, kept = {one.id for one in images}, []
     for one in annotations:
@@ -283,7 +283,7 @@ _Kind = TypeVar("_Kind", Image, Annotation, Category, Place, Shown)
 
 
 def _entries(kind: type[_Kind], section: str, entries: Sequence[Any], report: Report) -> list[_Kind]:
-    """The entries that are valid; the others become faults."""
+    """Return the valid entries; the others become faults."""
     valid = []
     for place, entry in enumerate(entries):
         known = entry.get("id") if isinstance(entry, Mapping) else None
@@ -311,7 +311,7 @@ def _problem(fault: Any) -> str:
 
 
 def _ids(entries: Sequence[Any]) -> set[str]:
-    """The ids of all entries, those at fault for another field included."""
+    """Return the ids of all entries, including those with a fault in another field."""
     return {str(entry["id"]) for entry in entries if isinstance(entry, Mapping) and "id" in entry}
 
 
@@ -324,7 +324,7 @@ def _check_ids(entries: Sequence[Image] | Sequence[Category], report: Report) ->
 
 
 class _Null:
-    """A value that is null, in the words of JSON."""
+    """JSON's null, for messages."""
 
     def __repr__(self) -> str:
         return "null"

@@ -1,4 +1,4 @@
-"""From a segmentation of a COCO file (polygons, run lengths, compressed run lengths) to compressed run lengths."""
+"""Convert COCO segmentations (polygons, run lengths, compressed run lengths) to compressed run lengths."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,12 +11,12 @@ from us43d.pictures.limits import MAX_CORNER
 
 __all__ = ["Encoded", "encode", "encoded"]
 
-#: Pixels of outline that one polygon may have; pycocotools needs about 100 bytes for each.
+#: Longest outline of a polygon, in pixels; pycocotools needs about 100 bytes per pixel.
 _LONGEST = 2_000_000
 
 
 class Encoded(NamedTuple):
-    """A mask. counts: compressed run lengths. area: pixels. box: x, y, width, height."""
+    """A mask. counts: compressed run lengths. area: in pixels. box: x, y, width, height in pixels."""
 
     counts: bytes
     area: int
@@ -24,7 +24,7 @@ class Encoded(NamedTuple):
 
 
 def encode(mask: NDArray[np.bool_]) -> bytes:
-    """Compress a mask (h, w) by pycocotools."""
+    """Compress a mask (h, w) bool with pycocotools."""
     from pycocotools import mask as coco
 
     return bytes(coco.encode(np.asfortranarray(mask, np.uint8))["counts"])
@@ -33,18 +33,18 @@ def encode(mask: NDArray[np.bool_]) -> bytes:
 def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None, str]:
     """Read a segmentation.
 
-    Polygons are filled as pycocotools fills them, several of one annotation being united.
+    Polygons are filled as by pycocotools; several polygons of an annotation are united.
 
     Args:
-        segmentation: Of an annotation.
+        segmentation: Polygons, run lengths or compressed run lengths.
         height: Rows of its image.
         width: Columns of its image.
 
     Returns:
-        (mask, ""), or (None, the reason) for an annotation that shows nothing and is left out.
+        (mask, ""), or (None, reason) for an empty annotation, which is excluded.
 
     Raises:
-        ValueError: For a fault, with what is wrong.
+        ValueError: The segmentation is invalid.
     """
     from pycocotools import mask as coco
 
@@ -66,7 +66,7 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
 
 
 def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
-    """The polygons that are not empty, as flat lists of x, y. A flat list of numbers is one polygon."""
+    """Return the non-empty polygons as flat lists of x, y. A flat list of numbers is one polygon."""
     flat = bool(segmentation) and not isinstance(segmentation[0], list | tuple)
     polygons = []
     for polygon in [segmentation] if flat else segmentation:
@@ -80,7 +80,7 @@ def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
             raise ValueError(f"holds a polygon of {len(corners)} numbers, which are not pairs")
         if len(corners) and not np.abs(corners).max() <= MAX_CORNER:
             strange = corners[~(np.abs(corners) <= MAX_CORNER)][0]
-            raise ValueError(f"has a corner at {strange:g}, which no image reaches")
+            raise ValueError(f"has a corner at {strange:g}, outside of any image")
         if np.abs(np.diff(corners.reshape(-1, 2), axis=0)).sum() > _LONGEST:
             raise ValueError(f"has an outline of more than {_LONGEST:,} pixels")
         if len(corners):
@@ -89,7 +89,7 @@ def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
 
 
 def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
-    """The compressed run lengths of a mask, checked: pycocotools would write beyond its memory."""
+    """Check and compress the run lengths of a mask; pycocotools writes out of bounds for invalid ones."""
     from pycocotools import mask as coco
 
     size, counts = segmentation.get("size"), segmentation.get("counts")

@@ -1,4 +1,4 @@
-"""Writes a COCO file from a folder of images and a folder of their masks."""
+"""Make a COCO file from a folder of images and a folder of their masks."""
 
 import re
 from collections import Counter
@@ -19,14 +19,14 @@ from us43d.pictures import Input
 
 __all__ = ["Written", "from_masks"]
 
-#: Files of one kind of fault that are named.
+#: Number of files listed per kind of fault.
 _NAMED = 3
 #: A mask with more values is an image rather than a label map.
 _MOST_CLASSES = 32
 
 
 class Written(NamedTuple):
-    """content: the COCO file. remarks: what was left out or decided, one line each."""
+    """A COCO file. content: its JSON content. remarks: exclusions and decisions, one line each."""
 
     content: dict[str, Any]
     remarks: list[str]
@@ -49,19 +49,22 @@ def from_masks(
     component of a class becomes an annotation, as in a build. An empty mask gives an image without annotation.
 
     Args:
-        images: Folder of images, of any format of `us43d.pictures`, one frame each.
-        masks: Folder of masks; that of `sub/a.png` is `sub/a<suffix>.png`, or of any other ending.
-        category: What the masks show, where no classes are given.
+        images: Folder of images in any format of `us43d.pictures`, with one frame each.
+        masks: Folder of masks; the mask of `sub/a.png` is `sub/a<suffix>.png`, or has another ending.
+        category: Name of the structure in the masks, without `classes`.
         classes: Name by key of a class (`us43d.masks.classes.parse_key`); keys named `BACKGROUND` are not annotated.
-        patient: Regular expression that finds the patient in an image's path below `images`: its first group, or all
-            that it matches. Without it nothing is guessed, and the file holds no groups.
-        suffix: Text that masks have behind the image's name, such as `_mask`.
+        patient: Regular expression for the patient in an image's path below `images`: its first group, or the whole
+            match. Without it, the file has no groups; nothing is guessed.
+        suffix: Text after the image's name in a mask's name, such as `_mask`.
         united: One annotation per mask, or per class of a mask, instead of one per connected component.
         progress: Called with (images done, images).
 
+    Returns:
+        The COCO file and remarks.
+
     Raises:
-        UsageError: If the pattern is not a regular expression, or no mask belongs to an image.
-        ImageError: With all files that cannot be used.
+        UsageError: The pattern is not a regular expression, or no mask belongs to an image.
+        ImageError: Files are unusable; lists all of them.
     """
     pattern = _pattern(patient)
     image_files, mask_files = pictures.listing(images, leave_out=masks), pictures.listing(masks)
@@ -77,7 +80,7 @@ def from_masks(
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if pattern is not None:
             if (match := pattern.search(image.relative)) is None:
-                faults.setdefault(f"{patient!r} finds no patient", []).append(image.relative)
+                faults.setdefault(f"No patient found by {patient!r}", []).append(image.relative)
                 continue
             entry["patient_id"] = match[1] if pattern.groups else match[0]
         try:
@@ -111,18 +114,18 @@ def from_masks(
             "apart."
         )
     if counts["edges"]:
-        remarks.append(f"{counts['edges']:,} masks have grey edges, which are cut at half range.")
+        remarks.append(f"{counts['edges']:,} masks have grey edges; they are thresholded at half range.")
     if counts["empty"]:
         remarks.append(f"{counts['empty']:,} masks are empty; their images have no annotation.")
     if counts["specks"]:
         remarks.append(
             f"{counts['specks']:,} annotations are specks, under 16 pixels and 1/10,000 of their image; training and "
-            "evaluation leave them out."
+            "evaluation exclude them."
         )
     if pattern is None:
         remarks.append(
-            "No patients are given (--patient): every image counts as a patient of its own, and validation is "
-            "optimistically biased where a patient has several."
+            "Patients are unknown (--patient was not given): every image counts as its own patient, and validation is "
+            "optimistically biased if a patient has several images."
         )
     categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
     content = {"images": entries, "annotations": annotations, "categories": categories}
@@ -142,7 +145,7 @@ def _pattern(patient: str | None) -> re.Pattern[str] | None:
 def _pairs(
     image_files: Sequence[Input], mask_files: Sequence[Input], suffix: str, images: Path, masks: Path
 ) -> tuple[list[tuple[Input, Input]], list[str]]:
-    """(image, mask) by name, and lines on those without a partner."""
+    """Match images and masks by name; remark on files without a partner."""
     by_name: dict[str, list[Input]] = {}
     for mask in mask_files:
         by_name.setdefault(_stem(mask), []).append(mask)
@@ -168,17 +171,17 @@ def _pairs(
     remarks = []
     if without:
         remarks.append(
-            f"{len(without):,} of {len(image_files):,} images are left out, without a mask: {listed(without, 5)}."
+            f"{len(without):,} of {len(image_files):,} images without a mask are excluded: {listed(without, 5)}."
         )
     if unused:
         remarks.append(
-            f"{len(unused):,} of {len(mask_files):,} masks are left out, without an image: {listed(unused, 5)}."
+            f"{len(unused):,} of {len(mask_files):,} masks without an image are excluded: {listed(unused, 5)}."
         )
     return pairs, remarks
 
 
 def _stem(file: Input) -> str:
-    """The path below the folder without the ending."""
+    """Return the path below the folder without the ending."""
     return str(Path(file.relative).with_suffix("")) if file.name == file.relative else file.name
 
 
@@ -202,7 +205,7 @@ def _classes(mask: Input) -> list[int]:
 
 
 def _measure(image: Input, mask: NDArray[np.bool_], entry: dict[str, Any]) -> None:
-    """Put the image's size and spacing into its entry. Raises ImageError if the mask has another size."""
+    """Add the image's size and spacing to its entry. Raises ImageError if the mask has another size."""
     media = pictures.open(image)
     if media.count != 1:
         raise ImageError(f"{image.path} has {media.count or 'several'} frames; a mask belongs to one.")

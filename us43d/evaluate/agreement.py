@@ -1,4 +1,4 @@
-"""Agreement of two ways to measure the same thing: bias, limits of agreement, Bland-Altman plot."""
+"""Agreement of two measurements of the same quantity: bias, limits of agreement, Bland-Altman plot."""
 
 from typing import NamedTuple
 
@@ -14,9 +14,14 @@ __all__ = ["Agreement", "agreement", "plot"]
 class Agreement(NamedTuple):
     """Differences of measured and reference values, in their unit.
 
-    bias: mean difference with its 95 % interval by the bootstrap over groups. low, high: 95 % limits of agreement.
-    absolute: mean absolute difference. percent: mean absolute difference in percent of the reference. n: pairs.
-    missing: pairs in which one value could not be measured.
+    Attributes:
+        bias: Mean difference with its 95 % interval by the bootstrap over groups.
+        low: Lower 95 % limit of agreement.
+        high: Upper 95 % limit of agreement.
+        absolute: Mean absolute difference.
+        percent: Mean absolute difference in percent of the reference.
+        n: Number of pairs.
+        missing: Number of pairs with a value that could not be measured.
     """
 
     bias: Interval
@@ -34,8 +39,14 @@ def agreement(
     """Compare measured with reference values, pair by pair.
 
     Limits of agreement are bias ± 1.96 standard deviations of the differences (Bland, Altman 1986, Lancet 327:307-310).
-    They treat pairs as independent; where a group has several, they are optimistically narrow, the interval of the bias
-    is not. Pairs with a value that is not finite are counted as missing.
+    They treat pairs as independent: if groups have several pairs, the limits are too narrow, but not the interval of
+    the bias.
+
+    Args:
+        measured: (N,).
+        reference: (N,). Pairs with a non-finite value are counted as missing.
+        groups: (N,), the group of each pair.
+        seed: Of the bootstrap.
     """
     known = np.isfinite(measured) & np.isfinite(reference)
     gap, truth = (measured - reference)[known], reference[known]

@@ -1,6 +1,6 @@
-"""How well classes are predicted: precision, recall, F1, AUROC, calibration; intervals by the bootstrap over groups.
+"""Classification metrics: precision, recall, F1, AUROC, calibration, with intervals by the bootstrap over groups.
 
-The definitions are scikit-learn's, which the tests compare with.
+The definitions are those of scikit-learn; tests compare the results.
 """
 
 from typing import Any, NamedTuple
@@ -17,8 +17,17 @@ BINS = 15
 
 
 class ClassScores(NamedTuple):
-    """accuracy, and macro means over the classes that occur in the truth: precision, recall, f1, auroc. majority: the
-    accuracy of always predicting the most frequent class. ece: expected calibration error."""
+    """Classification metrics; macro means are over the classes that occur in the truth.
+
+    Attributes:
+        accuracy: Fraction of correct predictions.
+        precision: Macro precision.
+        recall: Macro recall.
+        f1: Macro F1.
+        auroc: Macro area under the ROC curve, one class against the rest.
+        ece: Expected calibration error.
+        majority: Accuracy of always predicting the most frequent class.
+    """
 
     accuracy: float
     precision: float
@@ -30,14 +39,14 @@ class ClassScores(NamedTuple):
 
 
 def scored(truth: NDArray[np.int64], chances: NDArray[np.float64]) -> ClassScores:
-    """Score predictions.
+    """Compute classification metrics.
 
     Args:
         truth: (N,) class numbers.
         chances: (N, K) probabilities.
 
     Returns:
-        The scores. A class that is never predicted has precision 0; AUROC is NaN where all items are of one class.
+        The metrics. A class that is never predicted has precision 0; AUROC is NaN if all items belong to one class.
     """
     if len(truth) == 0:
         return ClassScores(**dict.fromkeys(ClassScores._fields, float("nan")))
@@ -62,7 +71,7 @@ def scored(truth: NDArray[np.int64], chances: NDArray[np.float64]) -> ClassScore
 
 
 def auroc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
-    """Area under the ROC curve: the chance that a positive item scores above a negative one; ties count half."""
+    """Compute the area under the ROC curve: probability that a positive scores above a negative; ties count half."""
     n, m = int(positive.sum()), int((~positive).sum())
     if not n or not m:
         return float("nan")
@@ -72,7 +81,14 @@ def auroc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
 
 
 class Calibration(NamedTuple):
-    """confidence, accuracy, items: of each bin (BINS,), NaN if empty. ece: mean |accuracy − confidence|."""
+    """Calibration by bins of confidence.
+
+    Attributes:
+        confidence: (BINS,), mean probability of the predicted class; NaN for an empty bin.
+        accuracy: (BINS,), fraction of correct predictions; NaN for an empty bin.
+        items: (BINS,), number of items.
+        ece: Expected calibration error, the mean |accuracy − confidence| over items.
+    """
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -81,7 +97,12 @@ class Calibration(NamedTuple):
 
 
 def calibration(truth: NDArray[np.int64], chances: NDArray[np.float64]) -> Calibration:
-    """Compare the probability of the predicted class with how often it is right (Guo et al. 2017, ICML)."""
+    """Compare confidence with accuracy (Guo et al. 2017, ICML).
+
+    Args:
+        truth: (N,) class numbers.
+        chances: (N, K) probabilities.
+    """
     sure, right = chances.max(1), chances.argmax(1) == truth
     bins = np.clip(np.ceil(sure * BINS).astype(int) - 1, 0, BINS - 1)
     items = np.bincount(bins, minlength=BINS)
@@ -93,7 +114,7 @@ def calibration(truth: NDArray[np.int64], chances: NDArray[np.float64]) -> Calib
 
 
 def reliability(bins: Calibration) -> str:
-    """Draw a reliability plot as SVG: accuracy over confidence, and the diagonal."""
+    """Draw a reliability plot as SVG: accuracy over confidence, with the diagonal."""
     some = bins.items > 0
     series = [
         report.Series("model", bins.confidence[some].tolist(), bins.accuracy[some].tolist()),
@@ -105,9 +126,19 @@ def reliability(bins: Calibration) -> str:
 def with_intervals(
     truth: NDArray[np.int64], chances: NDArray[np.float64], groups: NDArray[Any], *, seed: int = 0, rounds: int = 1000
 ) -> dict[str, dict[str, float]]:
-    """Scores with 95 % intervals: whole groups are drawn with replacement.
+    """Compute the metrics with 95 % percentile intervals by the bootstrap over groups.
 
-    A round in which a score is not defined (one class alone) does not count for it.
+    A round in which a metric is undefined (a single class) does not count for it.
+
+    Args:
+        truth: (N,) class numbers.
+        chances: (N, K) probabilities.
+        groups: (N,), the group of each item.
+        seed: Of the bootstrap.
+        rounds: Rounds of the bootstrap.
+
+    Returns:
+        Metric → mean, low, high.
     """
     whole = scored(truth, chances)._asdict()
     _, number = np.unique(groups, return_inverse=True)

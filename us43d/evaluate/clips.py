@@ -1,7 +1,7 @@
-"""One prompt per clip, judged over time: Dice on every annotated frame after the first, and the ejection fraction.
+"""Evaluate one prompt per clip over time: Dice on every annotated frame after the first, and ejection fraction.
 
-A clip is the images of a source that share a file and differ in their frame (keys "file#frame"). The exact box of a
-structure's mask on the first annotated frame is the only prompt; the other annotated frames are followed in order.
+A clip consists of the images of a source from one file (keys "file#frame"). The only prompt is the exact box of a
+structure's mask on the first annotated frame; the structure is followed through the other annotated frames in order.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +25,16 @@ __all__ = ["clips", "over_time", "tables"]
 
 
 def clips(corpus: Corpus, split: str, sources: Sequence[str] = ()) -> dict[tuple[str, str, int], list[tuple[int, int]]]:
-    """Find the clips of a split.
+    """List the clips of a split that have at least two annotated frames.
+
+    Args:
+        corpus: The corpus.
+        split: "train", "val" or "test".
+        sources: Names; all sources of the corpus if empty.
 
     Returns:
-        (source, file, category) → (row of `images`, row of `annotations`) in the order of the frames, of clips with at
-        least two annotated frames. Of several annotations of one structure on a frame the largest counts.
+        (source, file, category) → (row of `images`, row of `annotations`) by frame. If a frame has several annotations
+        of a structure, the largest is used.
     """
     names = [source["name"] for source in corpus.sources]
     by_clip: dict[tuple[str, str, int], dict[int, tuple[int, int]]] = {}
@@ -59,10 +64,17 @@ def over_time(
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Follow the structures of every clip of a split from one box on its first annotated frame.
 
+    Args:
+        predictor: Segments the frames.
+        corpus: The corpus.
+        split: "train", "val" or "test".
+        sources: Names; all sources of the corpus if empty.
+        progress: Called with (clips done, clips).
+
     Returns:
-        (a row per annotated frame: source, clip, structure, group, step, dice, lost, and dice of the first frame's mask
-        kept unmoved as `still`; a row per ejection fraction: quantity, clip, measured, truth, table in percent). step
-        counts annotated frames; 0 is the prompted one.
+        One row per annotated frame: source, clip, structure, group, step (number of the annotated frame, 0 for the
+        prompted one), dice, still (Dice of the first frame's mask, not moved), lost. One row per ejection fraction:
+        quantity, clip, measured, truth, table in percent.
 
     Raises:
         UsageError: No clip has two annotated frames.
@@ -112,7 +124,7 @@ def over_time(
 
 
 def tables(rows: "pd.DataFrame", fractions: "pd.DataFrame") -> list[tuple[str, list[str], list[list[Any]]]]:
-    """(heading, column heads, rows) of what `over_time` gives, with 95 % intervals by the bootstrap over groups."""
+    """Summarize the result of `over_time` as (heading, column heads, rows), with 95 % intervals over groups."""
     later = rows[rows["step"] > 0]
     cells: list[list[Any]] = []
     for (source, structure), subset in later.groupby(["source", "structure"]):

@@ -1,4 +1,4 @@
-"""COCO's average precision of instances that were segmented without prompts or with them."""
+"""COCO's average precision of segmented instances."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +12,15 @@ __all__ = ["average_precision", "reference"]
 
 
 def reference(corpus: Corpus, images: Sequence[int], categories: Mapping[int, str]) -> dict[str, Any]:
-    """Make the COCO dataset that detections are compared with; specks are excluded, as in training.
+    """Make the reference COCO dataset for detections; specks are excluded, as in training.
 
     Args:
         corpus: The corpus.
-        images: Rows of `images`; those without an annotation count, as detections on them are wrong.
-        categories: Id → name of the structures to find.
+        images: Rows of `images`, including those without annotation, on which every detection is wrong.
+        categories: Id → name of the structures to detect.
+
+    Returns:
+        A COCO dataset with compressed RLE.
     """
     content: dict[str, Any] = {
         "images": [], "annotations": [], "categories": [{"id": n, "name": name} for n, name in categories.items()],
@@ -64,7 +67,7 @@ def average_precision(truth: Mapping[str, Any], results: Sequence[Mapping[str, A
             continue
         judge = COCOeval_faster(gold, gold.loadRes([dict(result) for result in results]), kind)
         judge.run()
-        # (IoU thresholds, recalls, categories, areas, numbers of detections); −1 where nothing is to be found.
+        # (IoU thresholds, recalls, categories, areas, numbers of detections); −1 without a reference annotation.
         precision = judge.eval["precision"][:, :, :, 0, -1]
         by = {int(n): _three(precision[:, :, at]) for at, n in enumerate(judge.params.catIds)}
         values[kind] = dict(zip(("map", "ap50", "ap75"), (float(v) for v in judge.stats[:3]), strict=True))

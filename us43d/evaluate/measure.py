@@ -1,8 +1,8 @@
 """Clinical measurements of masks: head circumference, diameters, areas, ventricular volumes, wall thickness.
 
 Masks are (h, w) bool. spacing is mm per pixel in (x, y); with (1, 1) lengths are pixels. Lengths run between the edges
-of pixels, not between their centres: a mask of 10 × 10 pixels is 10 pixels wide. Formulas name their source; a bias
-that is known is stated beside them.
+of pixels, not between their centres: a mask of 10 × 10 pixels is 10 pixels wide. Formulas name their source, and
+their known bias.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,14 @@ DISCS = 20
 
 
 class Ellipse(NamedTuple):
-    """long, short: full lengths of the axes. x, y: centre. All NaN where no ellipse fits."""
+    """An ellipse; all values are NaN if no ellipse fits.
+
+    Attributes:
+        x: Centre, to the right, in mm.
+        y: Centre, down, in mm.
+        long: Full length of the long axis, in mm.
+        short: Full length of the short axis, in mm.
+    """
 
     x: float
     y: float
@@ -44,7 +51,7 @@ def boundary(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> NDArray[np.float64]:
 
     Returns:
         (N, 2) float64, (x, y) in mm: the middle of every side that a mask pixel shares with a background pixel. The
-        image's border gives no points, as the structure may go on beyond it.
+        image's border gives no points, as the structure may continue beyond it.
     """
     sx, sy = spacing
     y, x = np.nonzero(mask[:, 1:] != mask[:, :-1])
@@ -68,14 +75,14 @@ def fit_ellipse(points: NDArray[np.float64]) -> Ellipse:
 
 
 def perimeter(ellipse: Ellipse) -> float:
-    """Perimeter of an ellipse by Ramanujan's second formula (1914); its error is below 1e-5 for axes up to 1 : 3."""
+    """Compute an ellipse's perimeter by Ramanujan's second formula (1914); error below 1e-5 for axes up to 1 : 3."""
     a, b = ellipse.long / 2, ellipse.short / 2
     h = ((a - b) / (a + b)) ** 2
     return float(np.pi * (a + b) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h))))
 
 
 def area(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> float:
-    """Area in mm²: the number of pixels times the area of one."""
+    """Compute the area in mm²: number of pixels times area of a pixel."""
     return float(np.count_nonzero(mask)) * spacing[0] * spacing[1]
 
 
@@ -100,7 +107,13 @@ def diameters(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> tuple[float, float]:
 
 
 class Head(NamedTuple):
-    """hc: head circumference. bpd: biparietal diameter, here the short axis. ofd: occipitofrontal, the long one. mm."""
+    """Measurements of a fetal head, in mm.
+
+    Attributes:
+        hc: Head circumference.
+        bpd: Biparietal diameter, here the short axis.
+        ofd: Occipitofrontal diameter, here the long axis.
+    """
 
     hc: float
     bpd: float
@@ -113,9 +126,9 @@ def head(mask: Mask, spacing: Spacing) -> Head:
     The circumference of the ellipse about the outer edge of the skull (ISUOG, Salomon et al. 2011, doi
     10.1002/uog.8909). Where the head leaves the image, the ellipse is fitted to the visible boundary.
 
-    Bias: HC18's masks are outlines 2.5 pixels wide, filled; their outer edge lies 1.25 pixels outside of the line that
-    was drawn, so that masks overstate HC18's table by 0.8 % on average of the images in the test (0.5 to 1.4 %, more
-    the smaller the head). `head_of_outline` has no such bias. The biparietal diameter is from outer to outer edge here;
+    Bias: HC18's masks are outlines 2.5 pixels wide, filled; their outer edge is 1.25 pixels outside of the line that
+    was drawn. Masks therefore exceed HC18's table by 0.8 % on average over the images in the test (0.5 to 1.4 %, more
+    for smaller heads). `head_of_outline` has no such bias. The biparietal diameter is from outer to outer edge here;
     guidelines also allow outer to inner, which is shorter by the thickness of the skull.
     """
     ellipse = fit_ellipse(boundary(_largest(mask), spacing))
@@ -135,7 +148,7 @@ def head_of_outline(outline: Mask, spacing: Spacing) -> Head:
 
 
 def _largest(mask: Mask) -> Mask:
-    """The largest 8-connected component; a stray speck would bend an ellipse."""
+    """Select the largest 8-connected component: a stray speck would distort an ellipse."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
     return np.asarray(labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())) if len(stats) > 1 else mask
 
@@ -144,7 +157,13 @@ def _largest(mask: Mask) -> Mask:
 
 
 class Chambers(NamedTuple):
-    """A ventricle in one view. length: mm, of the long axis. area: mm². widths: (DISCS,) mm, of the discs."""
+    """A ventricle in one view.
+
+    Attributes:
+        length: Of the long axis, in mm.
+        area: In mm².
+        widths: (DISCS,), of the discs, in mm.
+    """
 
     length: float
     area: float
@@ -166,7 +185,7 @@ def chamber(mask: Mask, spacing: Spacing) -> Chambers | None:
     axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
     edge = (boundary(np.pad(mask, 1), spacing) - np.array(spacing) - points.mean(0)) @ axis
     low, high = float(edge.min()), float(edge.max())
-    # Each pixel is spread over nine places, so that thin discs get their share of it.
+    # Each pixel is sampled at nine points, so that thin discs get their share of its area.
     offsets = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]) / 3 * np.array(spacing)
     places = np.concatenate([(centred + offset) @ axis for offset in offsets])
     counts, _ = np.histogram(places, DISCS, (low, high))
@@ -175,7 +194,7 @@ def chamber(mask: Mask, spacing: Spacing) -> Chambers | None:
 
 
 def volume_area_length(view: Chambers) -> float:
-    """Volume in ml of one view by the area-length rule, 8 A² / (3 π L) (Dodge et al. 1960; Lang et al. 2015).
+    """Compute a volume in ml from one view by the area-length rule, 8 A² / (3 π L) (Dodge 1960; Lang et al. 2015).
 
     Exact for an ellipsoid of revolution about the long axis. Bias: a foreshortened apex makes volumes too small.
     """
@@ -183,15 +202,15 @@ def volume_area_length(view: Chambers) -> float:
 
 
 def volume_discs(view: Chambers) -> float:
-    """Volume in ml of one view by Simpson's rule: 20 discs with circular cross-section (Lang et al. 2015)."""
+    """Compute a volume in ml from one view by Simpson's rule: 20 circular discs (Lang et al. 2015)."""
     return float(np.pi / 4 * np.square(view.widths).sum() * view.length / DISCS / 1000)
 
 
 def volume_biplane(two: Chambers, four: Chambers) -> float:
-    """Volume in ml of two views by Simpson's biplane rule: 20 elliptical discs (Lang et al. 2015).
+    """Compute a volume in ml from two views by Simpson's biplane rule: 20 elliptical discs (Lang et al. 2015).
 
-    Their height is that of the longer view. Discs are paired from end to end of the long axes, in the direction in
-    which their widths agree better, as a mask does not say where the apex is.
+    Discs have the height of the longer view. They are paired along the long axes in the direction in which their widths
+    agree better, as a mask does not show where the apex is.
     """
     flipped = two.widths[::-1]
     paired = max(float((two.widths * four.widths).sum()), float((flipped * four.widths).sum()))
@@ -199,7 +218,7 @@ def volume_biplane(two: Chambers, four: Chambers) -> float:
 
 
 def ejection_fraction(diastolic: float, systolic: float) -> float:
-    """Ejection fraction in percent from two volumes; NaN if the first is not positive."""
+    """Compute the ejection fraction in percent from two volumes; NaN if the first is not positive."""
     return 100 * (diastolic - systolic) / diastolic if diastolic > 0 else np.nan
 
 

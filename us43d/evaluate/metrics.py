@@ -1,7 +1,8 @@
-"""How well a mask agrees with the truth: Dice, IoU, HD95, NSD; and intervals by the bootstrap over groups.
+"""Metrics of segmentation: Dice, IoU, HD95, NSD; and intervals by the bootstrap over groups.
 
-The boundary of a mask are its pixels with a side neighbour outside of it, what lies beyond the picture included.
-Distances are between pixel centres. The definitions are those of MONAI's metrics, which the tests compare with.
+Boundary pixels are mask pixels with at least one 4-connected neighbour outside the mask; pixels beyond the image count
+as outside. Distances are between pixel centres. The definitions are those of MONAI's metrics; tests compare the
+results.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["NSD_MM", "NSD_PIXELS", "ROUNDS", "Interval", "Scores", "bootstrap", "distances", "overlap", "scores"]
 
-#: Tolerance of NSD: a boundary this near to the other one counts as agreeing. Our choice; stated in every table.
+#: Tolerance of NSD: boundary pixels within this distance agree. A choice of this project, stated in every table.
 NSD_PIXELS = 2.0
 NSD_MM = 1.0
 #: Rounds of the bootstrap.
@@ -22,7 +23,16 @@ Mask = NDArray[np.bool_]
 
 
 class Scores(NamedTuple):
-    """dice, iou, nsd: 0 to 1, 1 is best. hd95: pixels. *_mm: with distances in mm, NaN where spacing is unknown."""
+    """Metrics of a predicted mask.
+
+    Attributes:
+        dice: Dice coefficient, 0 to 1.
+        iou: Intersection over union, 0 to 1.
+        hd95: 95th percentile of the Hausdorff distance, in pixels.
+        nsd: Normalized surface distance with a tolerance of NSD_PIXELS, 0 to 1.
+        hd95_mm: HD95 in mm; NaN for unknown spacing.
+        nsd_mm: NSD with a tolerance of NSD_MM; NaN for unknown spacing.
+    """
 
     dice: float
     iou: float
@@ -33,16 +43,21 @@ class Scores(NamedTuple):
 
 
 def overlap(truth: Mask, predicted: Mask) -> tuple[float, float]:
-    """(Dice, IoU) of two masks of one shape; 1 where both are empty."""
+    """Compute (Dice, IoU) of two masks of equal shape; (1, 1) if both are empty."""
     both = int(np.count_nonzero(truth & predicted))
     total = int(np.count_nonzero(truth)) + int(np.count_nonzero(predicted))
     return (2 * both / total, both / (total - both)) if total else (1.0, 1.0)
 
 
 def scores(truth: Mask, predicted: Mask, spacing: tuple[float, float] | None = None) -> Scores:
-    """All metrics of two masks (h, w). spacing: mm of a pixel in x and y, None where unknown.
+    """Compute all metrics of a predicted mask.
 
-    Where one mask is empty there is no distance; HD95 is then the picture's diagonal, and NSD 0.
+    If exactly one mask is empty, HD95 is the image's diagonal and NSD is 0.
+
+    Args:
+        truth: (h, w) bool.
+        predicted: (h, w) bool.
+        spacing: (x, y) mm per pixel; None if unknown.
     """
     height, width = truth.shape
     known = spacing is not None and bool(np.isfinite(spacing).all())
@@ -66,27 +81,37 @@ def scores(truth: Mask, predicted: Mask, spacing: tuple[float, float] | None = N
 def distances(
     truth: Mask, predicted: Mask, spacing: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """From every boundary pixel of the truth to the nearest one of `found`, and back. Neither may be empty."""
+    """Compute distances between boundaries in both directions.
+
+    Args:
+        truth: (h, w) bool, not empty.
+        predicted: (h, w) bool, not empty.
+        spacing: (x, y), size of a pixel; the distances have its unit.
+
+    Returns:
+        From each boundary pixel of the truth to the nearest of the prediction, and from each of the prediction to the
+        nearest of the truth.
+    """
     one, two = _boundary(truth), _boundary(predicted)
     if spacing[0] == spacing[1]:
         to_two, to_one = (cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for edge in (two, one))
         return _exact(to_two[one != 0]) * spacing[0], _exact(to_one[two != 0]) * spacing[0]
-    from scipy.spatial import KDTree  # OpenCV's distance transform knows square pixels only
+    from scipy.spatial import KDTree  # OpenCV's distance transform supports square pixels only
 
     a, b = (np.argwhere(edge)[:, ::-1] * spacing for edge in (one, two))
     return KDTree(b).query(a)[0], KDTree(a).query(b)[0]
 
 
 def _exact(lengths: NDArray[Any]) -> NDArray[Any]:
-    """Square roots of whole numbers, which distances between pixel centres are.
+    """Round squared distances to whole numbers, which they are between pixel centres.
 
-    OpenCV's last bit depends on where its arrays lie in memory, so that two runs would give different numbers.
+    The last bit of OpenCV's results depends on the memory alignment of its arrays, so that two runs could differ.
     """
     return np.sqrt(np.rint(np.square(lengths.astype(np.float64))))
 
 
 def _around(truth: Mask, predicted: Mask) -> tuple[slice, slice] | None:
-    """The smallest box around both masks, None if both are empty."""
+    """Compute the smallest box around both masks; None if both are empty."""
     x, y, width, height = cv2.boundingRect((truth | predicted).view(np.uint8))
     return (slice(y, y + height), slice(x, x + width)) if width else None
 
@@ -110,7 +135,15 @@ def _nsd(outward: NDArray[Any], back: NDArray[Any], tolerance: float) -> float:
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval, over `values` values of `groups` groups; NaN where there are none."""
+    """A mean with its 95 % interval; NaN without values.
+
+    Attributes:
+        mean: The mean.
+        low: Lower bound.
+        high: Upper bound.
+        values: Number of values.
+        groups: Number of groups.
+    """
 
     mean: float
     low: float
@@ -127,11 +160,20 @@ def bootstrap(
     seed: int = 0,
     rounds: int = ROUNDS,
 ) -> Interval:
-    """The mean of `values` and its 95 % percentile interval when whole groups are drawn with replacement.
+    """Compute a mean with its 95 % percentile interval, by drawing whole groups with replacement.
 
-    Values of one group (patient, video) are not independent, so that drawing single values would give an interval too
-    narrow. strata: the mean is then that over strata of each one's mean (macro mean), groups being drawn within each.
-    Values that are NaN are left out. One group alone gives no interval (low and high are NaN).
+    Values of one group (patient, video) are not independent: drawing single values would give a too narrow interval.
+
+    Args:
+        values: (N,); non-finite values are skipped.
+        groups: (N,), the group of each value.
+        strata: (N,). The result is then the mean over strata of their means (macro mean), and groups are drawn within
+            strata.
+        seed: Of the random generator.
+        rounds: Number of draws.
+
+    Returns:
+        The mean with its interval; low and high are NaN for a single group.
     """
     kept = np.isfinite(values)
     values, groups = np.asarray(values, np.float64)[kept], np.asarray(groups)[kept]

@@ -1,13 +1,13 @@
-"""How good weights are on a split of a corpus: the published protocol (`paper`), and ours.
+"""Evaluate weights on a split of a corpus by the published protocol (`paper`) or that of us43d (`ours`).
 
-paper: the exact box, or the mask's centroid (which may lie outside of a concave mask), one refinement, the original
+paper: the exact box, or the mask's centroid (which may be outside of a concave mask), one refinement, the original
 post-processing; COCO's class-agnostic mAP of boxes and masks.
-ours: box, centre or a random point in the mask, then corrective clicks, each in the middle of the largest error; Dice,
-IoU, HD95 and NSD of every instance, means per source, organ, structure and diagnosis and over sources (macro mean),
-with intervals by the bootstrap over groups.
+ours: box, centre-point or random-point prompt, then corrective clicks, each in the largest error region at the pixel
+farthest from its boundary; Dice, IoU, HD95 and NSD of every instance, means per source, organ, structure and diagnosis
+and over sources (macro mean), with intervals by the bootstrap over groups.
 
-Each picture is encoded once for each set of weights, and its prompts go through the decoder together. What is held in
-memory is one row of numbers and one compressed mask per instance, prompt and number of clicks.
+Each image is encoded once per set of weights, and its prompts are decoded together. Memory holds one row of numbers and
+one compressed mask per instance, prompt and number of clicks.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ Start: TypeAlias = Literal["box", "centre", "random"]
 Progress: TypeAlias = Callable[[int, int | None], None]
 Mask: TypeAlias = NDArray[np.bool_]
 
-#: Dice from which on a mask counts as done.
+#: Lowest Dice at which a mask counts as done.
 DONE = 0.9
-#: An instance of at least this part of its picture's largest area is kept where only the largest are wanted.
+#: With `largest`, smallest area of an instance as a fraction of the largest one in its image.
 LARGEST = 0.95
-#: Instances of one picture worked on at once; bounds memory where a picture has very many.
+#: Largest number of an image's instances processed at once; bounds memory for images with very many.
 AT_ONCE = 32
 
 _NUMBERS = np.dtype(
@@ -55,7 +55,11 @@ _NUMBERS = np.dtype(
 
 
 class Segmenter(Protocol_):
-    """What an evaluation asks of a model; `Predictor` is one."""
+    """Methods that an evaluation needs of a model; `Predictor` has them.
+
+    Attributes:
+        device: Device of the model.
+    """
 
     device: str
 
@@ -74,7 +78,15 @@ class Segmenter(Protocol_):
 
 
 class Way(NamedTuple):
-    """One way of prompting: protocol, first prompt, numbers of clicks that are reported."""
+    """A way of prompting.
+
+    Attributes:
+        protocol: "paper" or "ours".
+        prompt: The first prompt.
+        clicks: Numbers of corrective clicks that are reported, ascending.
+        refine: As in `Predictor.predict`.
+        postprocess: As in `Predictor.predict`.
+    """
 
     protocol: Literal["paper", "ours"]
     prompt: Start
@@ -84,7 +96,14 @@ class Way(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """row: of the corpus' annotations. box: exact. points: first point of each kind."""
+    """An instance to segment.
+
+    Attributes:
+        row: Row of the corpus' annotations.
+        mask: (h, w) bool, the reference mask.
+        box: (4,), exact box (x0, y0, x1, y1) in pixels.
+        points: "centre" and "random" → (x, y) in pixels.
+    """
 
     row: int
     mask: Mask
@@ -110,22 +129,39 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> "Evaluation":
-    """Evaluate weights, or several under names, on the instances of a split.
+    """Evaluate one or several sets of weights on the instances of a split.
 
-    split: train, val, test, or all of these. sources: names; all of the corpus if empty. prompts, clicks, refine: of
-    protocol `ours`; `paper` has its own. largest: leave out instances smaller than 95 % of their picture's largest, as
-    the published MMOTU test list at one time did. limit: at most so many pictures, chosen by their ids alone. seed: of
-    the random points, of `limit` and of the bootstrap. Specks are left out, as in training; the result says how many.
+    Specks are excluded, as in training; the result has their number.
 
-    Raises UnknownName for a source that is not in the corpus, UsageError where nothing is left to evaluate,
-    TrainError for a picture or a mask that cannot be read.
+    Args:
+        predictor: A model, or several by name.
+        corpus: The corpus.
+        split: "train", "val", "test" or "all".
+        sources: Names; all sources of the corpus if empty.
+        protocol: "paper", "ours" or "both".
+        prompts: First prompts of the protocol `ours`.
+        clicks: Numbers of corrective clicks of the protocol `ours`; they include 0.
+        refine: Of the protocol `ours`, as in `Predictor.predict`.
+        largest: Exclude instances smaller than 95 % of their image's largest, as in an earlier published MMOTU test
+            list.
+        limit: Largest number of images, chosen by their ids; None for all.
+        seed: Of random points, `limit` and the bootstrap.
+        progress: Called with (images done, images).
+
+    Returns:
+        Metrics of every instance, with summaries, tables and pages.
+
+    Raises:
+        UnknownName: A source is not in the corpus.
+        UsageError: Invalid arguments, or no instance to evaluate.
+        TrainError: An image or a mask cannot be read.
     """
     models = dict(predictor) if isinstance(predictor, Mapping) else {"model": predictor}
     if BASELINE in models or not models:
-        raise UsageError(f"Weights need a name other than {BASELINE!r}, which is the baseline's.")
+        raise UsageError(f"Weights need a name other than {BASELINE!r}, the name of the baseline.")
     ways = _ways(protocol, prompts, clicks, refine)
     chosen, facts = _chosen(corpus, split, sources, largest, limit, seed)
-    # Two blocks of memory that grow: objects kept singly would lie scattered between pictures long gone.
+    # Two growing blocks of memory: single objects would fragment the memory of released images.
     numbers, rles = bytearray(), bytearray()
 
     def keep(results: Sequence[_Found], weights: int, way: int) -> None:
@@ -158,9 +194,20 @@ def evaluate(
 
 
 def references(corpus: Corpus, sources: Sequence[str]) -> "pd.DataFrame":
-    """Give the reference masks of sources the form of an evaluation's rows, under the weights "reference".
+    """Make rows of an evaluation from the reference masks of all splits, with the weights "reference".
 
-    All splits; specks excluded, as in evaluation. Raises UnknownName and UsageError as `evaluate` does.
+    Specks are excluded, as in evaluation.
+
+    Args:
+        corpus: The corpus.
+        sources: Names; all sources of the corpus if empty.
+
+    Returns:
+        Rows as in `Evaluation.rows`.
+
+    Raises:
+        UnknownName: A source is not in the corpus.
+        UsageError: The sources have no instance.
     """
     chosen, _ = _chosen(corpus, "all", sources, False, None, 0)
     places = [row for _, rows in chosen for row in rows]
@@ -173,9 +220,9 @@ def references(corpus: Corpus, sources: Sequence[str]) -> "pd.DataFrame":
 
 def _ways(protocol: Protocol, prompts: Sequence[Start], clicks: Sequence[int], refine: int) -> list[Way]:
     if unknown := set(prompts) - {"box", "centre", "random"}:
-        raise UsageError(f"{listed(sorted(unknown))} is no first prompt: box, centre or random.")
+        raise UsageError(f"Unknown first prompt {listed(sorted(unknown))}: use box, centre or random.")
     if not prompts or not clicks or min(clicks) != 0:
-        raise UsageError("An evaluation needs a first prompt, and numbers of clicks that begin with 0.")
+        raise UsageError("An evaluation needs at least one first prompt, and numbers of clicks that include 0.")
     ways = []
     if protocol in ("paper", "both"):
         ways += [Way("paper", prompt, (0,), 1, "paper") for prompt in ("box", "centre")]
@@ -188,9 +235,9 @@ def _ways(protocol: Protocol, prompts: Sequence[Start], clicks: Sequence[int], r
 def _chosen(
     corpus: Corpus, split: str, sources: Sequence[str], largest: bool, limit: int | None, seed: int
 ) -> tuple[list[tuple[int, list[int]]], dict[str, Any]]:
-    """[(row of images, rows of annotations)] to evaluate, and what was left out."""
+    """Select (row of images, rows of annotations) to evaluate, and count what is excluded."""
     if split not in (*SPLITS, "all"):
-        raise UsageError(f"{split!r} is no split: one of {', '.join(SPLITS)}, all.")
+        raise UsageError(f"Unknown split {split!r}: use one of {', '.join(SPLITS)}, all.")
     names = [source["name"] for source in corpus.sources]
     wanted = corpus.select(sources)
     rows = corpus.split(split) if split != "all" else np.flatnonzero(corpus.images["split"] < SPLITS.index("excluded"))
@@ -209,7 +256,7 @@ def _chosen(
             kept.append((image, large))
     if not kept:
         raise UsageError(
-            f"There is no instance to evaluate in the split {split!r} of {listed(names[n] for n in wanted)}.",
+            f"No instance to evaluate in the split {split!r} of {listed(names[n] for n in wanted)}.",
             next="us43d eval --split all",
         )
     of = len(kept)
@@ -250,7 +297,7 @@ def _batches(corpus: Corpus, rows: list[int], seed: int) -> Iterator[list[Instan
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A mask found for an instance after `clicks` corrections. rle: the mask before the first of them, else empty."""
+    """A predicted mask after `clicks` corrective clicks. rle: the mask, only for 0 clicks; else empty."""
 
     row: int
     point: tuple[float, float]
@@ -288,7 +335,7 @@ def _guessed(instance: Instance, spacing: tuple[float, float]) -> _Found:
 def _prompted(
     predictor: Segmenter, encoded: Encoded, instances: Sequence[Instance], way: Way, spacing: tuple[float, float]
 ) -> list[_Found]:
-    """First prompts, then corrective clicks, for some instances of a picture together."""
+    """Segment some instances of an image with first prompts, then with corrective clicks."""
     if way.prompt == "box":
         points, labels = box_prompts(torch.tensor(np.stack([i.box for i in instances])), encoded.scale)
     else:
@@ -317,7 +364,7 @@ def _prompted(
             predictions = [*predictions]
             for n, prediction in zip(clicks, better, strict=True):
                 predictions[n] = prediction
-        active = list(clicks)  # a mask without error gets no click and stays
+        active = list(clicks)  # a mask without error gets no further click
         for n, trail in enumerate(trails):
             again = n in clicks
             trail.append(
@@ -334,7 +381,7 @@ def _prompted(
 
 
 def _to_90(trail: Sequence[tuple[float, Scores]]) -> float:
-    """Clicks until Dice was DONE; where it never was, one more than were made."""
+    """Return the number of clicks until Dice reached DONE; one more than were made if it never did."""
     return float(next((n for n, (_, values) in enumerate(trail) if values.dice >= DONE), len(trail)))
 
 
@@ -345,7 +392,7 @@ def _rle(mask: Mask) -> bytes:
 
 
 def _frame(corpus: Corpus, table: NDArray[Any], rles: bytearray, names: list[str], ways: list[Way]) -> "pd.DataFrame":
-    """One row per instance, weights, way of prompting and number of clicks. rles: of all rows, one after another."""
+    """Make one row per instance, weights, way of prompting and number of clicks. rles: concatenated, of all rows."""
     import pandas as pd
 
     annotations = corpus.annotations[table["annotation"]]
@@ -354,7 +401,7 @@ def _frame(corpus: Corpus, table: NDArray[Any], rles: bytearray, names: list[str
     categories = {category["id"]: category for category in corpus.categories}
 
     def named(codes: NDArray[Any], name: Callable[[int], str]) -> Any:
-        """Names of codes, each made once."""
+        """Map codes to names, computing each name once."""
         values, at = np.unique(codes, return_inverse=True)
         return pd.Categorical(np.array([name(int(v)) for v in values], object)[at])
 

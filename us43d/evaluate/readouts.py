@@ -1,7 +1,7 @@
-"""Clinical measurements of an evaluation's masks beside those of the truth and of the sources' own tables.
+"""Clinical measurements of predicted masks, compared with reference masks and with the sources' own tables.
 
 One row per quantity, annotation (or video) and weights. Only masks before the first corrective click are measured.
-Lengths and areas need the pixel spacing; an ejection fraction is a ratio and does without where pixels are square.
+Lengths and areas need the pixel spacing; an ejection fraction is a ratio and needs none if pixels are square.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ __all__ = ["QUANTITIES", "agreements", "ejection_fractions", "measurements", "pl
 
 Mask = NDArray[np.bool_]
 
-#: Quantity → (what it is, unit, tag of the sources' tables that holds the reference, if one does).
+#: Quantity → (description, unit, tag of the sources' tables with the reference value, if any).
 QUANTITIES: dict[str, tuple[str, str, str | None]] = {
     "area": ("area", "mm²", None),
     "longest": ("longest diameter", "mm", None),
@@ -40,7 +40,16 @@ _COLUMNS = [
 
 
 def sizes(structure: str, mask: Mask, spacing: tuple[float, float]) -> dict[str, float]:
-    """Measure what is measured of a structure (a name of the taxonomy): quantity → value in its unit."""
+    """Measure the quantities that apply to a structure.
+
+    Args:
+        structure: Name in the taxonomy.
+        mask: (h, w) bool.
+        spacing: (x, y) mm per pixel.
+
+    Returns:
+        Quantity → value in its unit.
+    """
     longest, across = measure.diameters(mask, spacing)
     values = {"area": measure.area(mask, spacing), "longest": longest, "across": across}
     if structure == "fetal_head":
@@ -56,7 +65,7 @@ def measurements(rows: "pd.DataFrame", corpus: Corpus) -> "pd.DataFrame":
 
     Returns:
         One row per quantity, item and weights: measured, truth (of the reference mask) and table (the value published
-        with the source, NaN where there is none). item: the annotation's id, or the video.
+        with the source; NaN without one). item: the annotation's id, or the video.
     """
     import pandas as pd
 
@@ -125,8 +134,8 @@ def ejection_fractions(frames: list[dict[str, Any]]) -> Iterator[tuple[str, str,
             masks of one frame the largest reference counts.
 
     Yields:
-        (quantity, video, measured, truth, table) in percent; the biplane rule where a two-chamber and a four-chamber
-        video of one folder are there. A video that lacks a phase yields nothing.
+        (quantity, video, measured, truth, table) in percent; by the biplane rule if a folder has a two-chamber and a
+        four-chamber video. A video without one of the phases is skipped.
     """
     videos: dict[str, dict[str, dict[str, Any]]] = {}
     for frame in frames:
@@ -150,13 +159,13 @@ def ejection_fractions(frames: list[dict[str, Any]]) -> Iterator[tuple[str, str,
 
 
 def _one_view(phases: Phases, which: str, volume: Callable[[measure.Chambers], float]) -> float:
-    """Ejection fraction by the masks named `which`; NaN where one is empty."""
+    """Compute the ejection fraction from the masks named `which`; NaN if one is empty."""
     views = [measure.chamber(phases[phase][which], phases[phase]["spacing"]) for phase in _PHASES]
     return _fraction([volume(view) if view else np.nan for view in views])
 
 
 def _two_views(two: Phases, four: Phases, which: str) -> float:
-    """Ejection fraction by the biplane rule; NaN where a mask is empty."""
+    """Compute the ejection fraction by the biplane rule; NaN if a mask is empty."""
     volumes = []
     for phase in _PHASES:
         a, b = (measure.chamber(view[phase][which], view[phase]["spacing"]) for view in (two, four))
@@ -165,7 +174,7 @@ def _two_views(two: Phases, four: Phases, which: str) -> float:
 
 
 def _fraction(volumes: list[float]) -> float:
-    """NaN where a volume is unknown."""
+    """Compute the ejection fraction; NaN if a volume is unknown."""
     return measure.ejection_fraction(*volumes) if np.isfinite(volumes).all() else float("nan")
 
 
@@ -173,8 +182,15 @@ def _fraction(volumes: list[float]) -> float:
 
 
 def agreements(measured: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
-    """Agreement of every quantity by source, structure, prompt and weights: with the truth's masks (reference "mask")
-    and with the source's table (reference "table")."""
+    """Compute the agreement of every quantity by source, structure, prompt and weights.
+
+    Args:
+        measured: Result of `measurements`.
+        seed: Of the bootstrap.
+
+    Returns:
+        Entries with the reference "mask" (reference masks) or "table" (the source's table).
+    """
     entries = []
     keys = ["quantity", "source", "structure", "protocol", "prompt", "weights"]
     for key, subset in measured.groupby(keys, observed=True, sort=True):
@@ -188,17 +204,17 @@ def agreements(measured: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
 
 
 def table(entries: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """(headings, rows) of what `agreements` gives."""
+    """Make a table (headings, rows) of the result of `agreements`."""
     heads = [
         "quantity", "source", "structure", "protocol", "prompt", "weights", "reference", "n", "not measurable", "bias",
         "limits of agreement", "mean |difference|", "mean |difference| %",
     ]  # fmt: skip
     return heads, [
-        [*_said(entry), *_numbers(entry["agreement"], QUANTITIES[entry["quantity"]][1])] for entry in entries
+        [*_labels(entry), *_numbers(entry["agreement"], QUANTITIES[entry["quantity"]][1])] for entry in entries
     ]
 
 
-def _said(entry: Mapping[str, Any]) -> list[str]:
+def _labels(entry: Mapping[str, Any]) -> list[str]:
     names = ("source", "structure", "protocol", "prompt", "weights", "reference")
     return [QUANTITIES[entry["quantity"]][0], *(str(entry[name]).replace("_", " ") for name in names)]
 
@@ -216,8 +232,15 @@ def _numbers(result: Agreement, unit: str) -> list[Any]:
 
 
 def plots(measured: "pd.DataFrame", weights: str) -> Iterator[tuple[str, str]]:
-    """(heading, Bland-Altman plot) of the clinical quantities of one set of weights, against the source's table where
-    it has one, else against the reference masks."""
+    """Draw Bland-Altman plots of the clinical quantities of one set of weights.
+
+    Args:
+        measured: Result of `measurements`.
+        weights: Name of the weights.
+
+    Yields:
+        (heading, SVG), against the source's table if there is one, else against the reference masks.
+    """
     own = measured[measured["weights"] == weights]
     for (quantity, source, protocol, prompt), subset in own.groupby(
         ["quantity", "source", "protocol", "prompt"], observed=True

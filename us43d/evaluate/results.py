@@ -1,4 +1,4 @@
-"""What an evaluation found: means with intervals, COCO's average precision, differences between weights, pages."""
+"""Results of an evaluation: means with intervals, COCO's average precision, paired differences, pages."""
 
 import html
 import io
@@ -24,28 +24,31 @@ if TYPE_CHECKING:
 
 __all__ = ["BASELINE", "METRICS", "WAY", "Evaluation", "compare", "compared", "plain"]
 
-#: The baseline in every table: the ellipse inscribed in the box, which looks at no picture.
+#: The baseline in every table: the ellipse inscribed in the box prompt, which uses no image.
 BASELINE = "ellipse"
-#: Columns that together say how a mask was got.
+#: Columns that identify how a mask was predicted.
 WAY = ["protocol", "prompt", "clicks", "weights"]
 METRICS = ("score", "dice", "iou", "hd95", "nsd", "hd95_mm", "nsd_mm", "clicks_to_90")
 _LEVELS = ("source", "organ", "structure", "diagnosis")
 _COMPARED = ("dice", "iou", "hd95", "nsd", "clicks_to_90")
-#: What stands above the table of measurements.
+#: Note above the table of measurements.
 MEASURED = (
     "Measured minus reference; masks before the first click. Bias with its 95 % interval by the bootstrap over groups; "
     "limits of agreement are bias ± 1.96 SD (Bland, Altman 1986). Reference: the same measurement of the reference "
     "mask, or the value in the source's table. Formulas and their known biases: docs/evaluation.md."
 )
-#: Cases drawn of each kind.
+#: Number of cases drawn of each kind.
 _CASES = 4
 
 
 class Evaluation:
-    """What came of it.
+    """Result of an evaluation.
 
-    rows: one row per instance, weights, way of prompting and number of clicks, with the prompt's point, all metrics
-    and, for the mask before the first click, its compressed RLE. facts: what was evaluated, and how.
+    Attributes:
+        rows: One row per instance, weights, way of prompting and number of clicks: the prompt's point, all metrics and,
+            for the mask before the first click, its compressed RLE.
+        facts: Corpus, weights and settings of the evaluation.
+        corpus: The corpus; None for an evaluation read from a folder.
     """
 
     def __init__(self, rows: "pd.DataFrame", facts: Mapping[str, Any], corpus: Corpus | None = None) -> None:
@@ -53,26 +56,26 @@ class Evaluation:
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
-        """One that `write` wrote. Raises UsageError for any other folder."""
+        """Read an evaluation from the folder of `write`. Raises UsageError for other folders."""
         import pandas as pd
 
         try:
             facts = json.loads((folder / "metrics.json").read_text("utf-8"))["facts"]
             return cls(pd.read_parquet(folder / "instances.parquet"), facts)
         except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{folder} holds no evaluation: {error}.", next="us43d eval --help") from error
+            raise UsageError(f"{folder} does not contain an evaluation: {error}.", next="us43d eval --help") from error
 
     @cached_property
     def summary(self) -> list[dict[str, Any]]:
-        """Means and intervals of every metric: over sources (level "macro"), and of each source, organ, ….
+        """Means and intervals of every metric over sources (level "macro") and by source, organ, structure, diagnosis.
 
-        Each entry: protocol, prompt, clicks, weights, level, name, instances, groups, then the metrics as Interval.
+        An entry has protocol, prompt, clicks, weights, level, name, instances, groups, and the metrics as Interval.
         """
         return _summary(self.rows, self.facts["seed"])
 
     @cached_property
     def coco(self) -> list[dict[str, Any]]:
-        """COCO's class-agnostic average precision under the paper's protocol: per source, and of all pooled."""
+        """COCO's class-agnostic average precision under the protocol `paper`, per source and pooled."""
         paper = self.rows[self.rows["protocol"] == "paper"]
         if paper.empty:
             return []
@@ -99,9 +102,11 @@ class Evaluation:
         return readouts.agreements(self.measurements, self.facts["seed"])
 
     def table(self, level: str = "macro") -> tuple[list[str], list[list[Any]]]:
-        """(headings, rows) of means with 95 % intervals.
+        """Make a table (headings, rows) of means with 95 % intervals.
 
-        level: "macro" gives all ways of prompting; source, organ, structure or diagnosis the first prompts alone.
+        Args:
+            level: "macro" for all ways of prompting; "source", "organ", "structure" or "diagnosis" for first prompts
+                only.
         """
         mm = any(entry["hd95_mm"].values for entry in self.summary)
         shown = ["dice", "iou", "hd95", "nsd", *(["hd95_mm", "nsd_mm"] if mm else []), "clicks_to_90"]
@@ -120,7 +125,7 @@ class Evaluation:
         return heads, rows if level == "macro" else sorted(rows, key=lambda row: row[0])
 
     def coco_table(self) -> tuple[list[str], list[list[Any]]]:
-        """(headings, rows) of average precision."""
+        """Make a table (headings, rows) of average precision."""
         heads = ["source", "prompt", "weights", "instances", "box mAP", "AP50", "AP75", "mask mAP", "AP50", "AP75"]
         return heads, [
             [e["source"], e["prompt"], e["weights"], e["instances"], *e["bbox"].values(), *e["segm"].values()]
@@ -128,23 +133,23 @@ class Evaluation:
         ]
 
     def described(self) -> list[str]:
-        """What was evaluated, what was left out and what the numbers are, in sentences."""
+        """Describe data, exclusions and statistics in sentences."""
         facts, left = self.facts, self.facts["left_out"]
         of = f" of {facts['images_in_reach']:,} (limited)" if left["images_by_limit"] else ""
         small = left["below_95_percent_of_the_largest"]
         return [
             f"Split {facts['split']} of {listed(facts['sources'], 60)}: {facts['instances']:,} instances in "
-            f"{facts['images']:,}{of} images. Left out: {left['specks']:,} specks, as in training"
+            f"{facts['images']:,}{of} images. Excluded: {left['specks']:,} specks, as in training"
             + (f"; {small:,} instances below 95 % of their image's largest" if small else "")
             + f". {left['images_without_instance']:,} further images have no instance.",
-            "Means of the sources' means, each over its instances, with 95 % intervals by the bootstrap over groups "
+            "Means over the sources of their means over instances, with 95 % intervals by the bootstrap over groups "
             f"({ROUNDS:,} rounds, seed {facts['seed']}). HD95 of an empty mask is the image's diagonal, its NSD 0. "
-            f"Where Dice {facts['done_at']:g} was never reached, one click more than were made is counted.",
+            f"Where Dice {facts['done_at']:g} is not reached, one click more than were made is counted.",
             "Licences of the data: " + ", ".join(map(" ".join, facts["licences"].items())) + ".",
         ]
 
     def markdown(self) -> str:
-        """All tables."""
+        """Return all tables in Markdown."""
         parts = ["# Evaluation\n", *(f"{line}\n" for line in self.described())]
         parts += ["## Over all sources\n", report.markdown(*self.table())]
         if self.coco:
@@ -158,7 +163,7 @@ class Evaluation:
         return "\n".join(parts)
 
     def page(self) -> str:
-        """One HTML page: tables, plots, and the best, median and worst cases drawn."""
+        """Return an HTML page with tables, plots, and drawings of the best, median and worst cases."""
         about = "".join(f"<p>{html.escape(line)}</p>" for line in self.described())
         sections = [("", about), ("Over all sources", report.table(*self.table()))]
         if self.coco:
@@ -179,7 +184,17 @@ class Evaluation:
         return report.page(f"Evaluation of {weights}", sections, f"corpus {self.facts['corpus']['digest'][:12]}")
 
     def cases(self, count: int = _CASES) -> Iterator[tuple[str, list[report.Figure]]]:
-        """(heading, pictures) of the first weights' best, median and worst masks for each first prompt."""
+        """Draw the best, median and worst masks of the first weights for each first prompt.
+
+        Args:
+            count: Largest number of cases of each kind.
+
+        Yields:
+            (heading, figures).
+
+        Raises:
+            UsageError: The evaluation was read from a folder, without its corpus.
+        """
         if self.corpus is None:
             raise UsageError("Cases cannot be drawn without the corpus the evaluation was made on.")
         own = self.rows[(self.rows["weights"] == self.facts["weights"][0]) & (self.rows["clicks"] == 0)]
@@ -210,7 +225,7 @@ class Evaluation:
         return report.Figure(report.picture(overlay, caption), f"{caption} ({case['structure'].replace('_', ' ')})")
 
     def _forests(self) -> Iterator[tuple[str, str]]:
-        """(heading, plot) of Dice by source for each protocol's first prompt."""
+        """Yield (heading, plot) of Dice by source for each protocol's first prompt."""
         seen: set[str] = set()
         for first in self.summary:
             if first["protocol"] in seen:
@@ -235,7 +250,7 @@ class Evaluation:
         return report.lines(curves, "corrective clicks after the first prompt", "Dice", span=0.1)
 
     def data(self) -> dict[str, Any]:
-        """All numbers, as in metrics.json; unknown ones are None."""
+        """Return all numbers as in metrics.json; unknown values are None."""
         return {
             "facts": self.facts,
             "summary": [plain(e) for e in self.summary],
@@ -244,7 +259,17 @@ class Evaluation:
         }
 
     def write(self, folder: Path) -> Path:
-        """Write metrics.json, instances.parquet, measurements.parquet, table.md and page.html; returns the folder."""
+        """Write metrics.json, instances.parquet, measurements.parquet, table.md and page.html.
+
+        Args:
+            folder: Destination.
+
+        Returns:
+            The folder.
+
+        Raises:
+            StorageError: A file cannot be written.
+        """
         rows, sizes = io.BytesIO(), io.BytesIO()
         self.rows.to_parquet(rows, index=False)
         self.measurements.to_parquet(sizes, index=False)
@@ -263,7 +288,7 @@ class Evaluation:
 
 
 def _ways(rows: "pd.DataFrame") -> list[tuple[tuple[str, str, int, str], "pd.DataFrame"]]:
-    """(protocol, prompt, clicks, weights) and their rows, as tables show them: the baseline after the weights."""
+    """List (protocol, prompt, clicks, weights) with their rows in the order of tables: the baseline comes last."""
     groups = [
         ((str(a), str(b), int(str(c)), str(d)), subset) for (a, b, c, d), subset in rows.groupby(WAY, observed=True)
     ]
@@ -291,7 +316,7 @@ def _summary(rows: "pd.DataFrame", seed: int) -> list[dict[str, Any]]:
 
 
 def _coco(rows: "pd.DataFrame", corpus: Corpus) -> dict[str, Any]:
-    """Average precision of boxes and of masks (COCO's 0.50:0.95, 0.50, 0.75), all categories being one."""
+    """Compute class-agnostic average precision of boxes and of masks (COCO's 0.50:0.95, 0.50, 0.75)."""
     order = np.argsort(corpus.annotations["id"])
     place = order[np.searchsorted(corpus.annotations["id"], rows["annotation"], sorter=order)]
     images, truth, detections = {}, [], []
@@ -323,11 +348,20 @@ def _box(counts: bytes, size: list[int]) -> list[float]:
 
 
 def compare(a: Evaluation, b: Evaluation, first: str, second: str) -> list[dict[str, Any]]:
-    """Paired differences, first minus second: of the weights named `first` in `a` and `second` in `b`.
+    """Compute paired differences, first minus second, over instances that both evaluated with equal prompts.
 
-    Only instances both were evaluated on, prompted alike, count. Each entry: protocol, prompt, clicks, level (macro or
-    source), name, instances, groups, and for each metric the mean difference as Interval. Raises UsageError if there is
-    nothing to pair, or if random points were drawn by other seeds.
+    Args:
+        a: Evaluation of the first weights.
+        b: Evaluation of the second weights.
+        first: Name of the first weights in `a`.
+        second: Name of the second weights in `b`.
+
+    Returns:
+        Entries with protocol, prompt, clicks, level ("macro" or "source"), name, instances, groups, and the mean
+        difference of each metric as Interval.
+
+    Raises:
+        UsageError: No instance and prompt in common, or different seeds of random points.
     """
     keys = ["annotation", "protocol", "prompt", "clicks"]
 
@@ -339,7 +373,7 @@ def compare(a: Evaluation, b: Evaluation, first: str, second: str) -> list[dict[
     pairs = one.merge(two[[*keys, *_COMPARED]], on=keys, suffixes=("", "_second"), validate="one_to_one")
     if a.facts["seed"] != b.facts["seed"] and (pairs["prompt"] == "random").any():
         raise UsageError(
-            f"The evaluations drew other random points (seeds {a.facts['seed']} and {b.facts['seed']}), so that their "
+            f"The evaluations have different random points (seeds {a.facts['seed']} and {b.facts['seed']}); their "
             "instances cannot be paired.",
             next="us43d eval with the same --seed for both",
         )
@@ -360,7 +394,7 @@ def compare(a: Evaluation, b: Evaluation, first: str, second: str) -> list[dict[
 
 
 def compared(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """(headings, rows) of what `compare` gives."""
+    """Make a table (headings, rows) of the result of `compare`."""
     heads = [
         "",
         "protocol",
@@ -383,7 +417,7 @@ def compared(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
 
 
 def _words(interval: Interval, metric: str, *, signed: bool = False) -> str | None:
-    """0.912 (0.890–0.931)."""
+    """Format an interval: 0.912 (0.890–0.931)."""
     if not interval.values:
         return None
     form = ".1f" if metric in ("hd95", "clicks_to_90") else ".2f" if metric == "hd95_mm" else ".3f"
@@ -396,7 +430,7 @@ def _words(interval: Interval, metric: str, *, signed: bool = False) -> str | No
 
 
 def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """For JSON: intervals as objects, numbers that are not known as None."""
+    """Convert an entry for JSON: intervals become objects, unknown numbers None."""
 
     def known(value: Any) -> Any:
         if isinstance(value, Interval | Agreement):

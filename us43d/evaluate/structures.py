@@ -1,7 +1,7 @@
-"""How well structures are found by name alone: Dice of their masks, and whether their presence is told from absence.
+"""Evaluate prompts by name: Dice of the masks, and AUROC of presence.
 
-A structure is judged in an image as a whole: the union of its annotations. Images of a source without that structure
-count as images where it is absent, if the source annotates it in others.
+The reference of a structure in an image is the union of its annotations. Images without a structure count as negatives
+if their source annotates it in other images.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ def evaluate(
         predictor: A model with structures.
         corpus: Its category ids are those of the taxonomy.
         split: train, val or test.
-        sources: Names; all of the corpus if empty.
+        sources: Names; all sources of the corpus if empty.
         progress: Called with (images done, images).
 
     Returns:
@@ -42,7 +42,7 @@ def evaluate(
         where the structure is absent).
 
     Raises:
-        UsageError: If the model knows no structure by name, or none of them is annotated.
+        UsageError: The model does not support prompts by name, or its structures are not annotated.
     """
     import pandas as pd
 
@@ -86,9 +86,16 @@ def evaluate(
 
 
 def auroc(present: Sequence[bool], score: Sequence[float]) -> float:
-    """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half.
+    """Compute the area under the ROC curve from ranks (Hanley & McNeil 1982, Radiology 143:29-36).
 
-    From the ranks (Hanley & McNeil 1982, Radiology 143:29-36). NaN where one of the classes is empty.
+    It is the probability that a positive scores above a negative; ties count half.
+
+    Args:
+        present: (N,) bool.
+        score: (N,).
+
+    Returns:
+        0 to 1; NaN without positives or without negatives.
     """
     from scipy.stats import rankdata
 
@@ -101,7 +108,16 @@ def auroc(present: Sequence[bool], score: Sequence[float]) -> float:
 
 
 def summary(table: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
-    """One row per source and structure: images with and without it, mean Dice with its interval over groups, AUROC."""
+    """Summarize the result of `evaluate`.
+
+    Args:
+        table: Result of `evaluate`.
+        seed: Of the bootstrap.
+
+    Returns:
+        One row per source and structure: numbers of images with and without it, mean Dice with its 95 % interval over
+        groups, AUROC of presence.
+    """
     rows = []
     for (source, structure), subset in table.groupby(["source", "structure"], sort=True):
         present = subset[subset["present"]]

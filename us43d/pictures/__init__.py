@@ -1,14 +1,14 @@
-"""Any image a person brings, through one loader: `us43d.pictures.open(path)` gives frames, pixel spacing and remarks.
+"""Loader for images of any format: `us43d.pictures.open(path)` gives frames, pixel spacing and remarks.
 
-    media.py    Media and Frame; which file is of which kind; what a folder holds
-    levels.py   the one rule by which grey values of more than 8 bits become 8
+    media.py    Media and Frame; kinds of files; listing of folders
+    levels.py   conversion of grey values of more than 8 bits to 8
     still.py    PNG, JPEG, BMP, GIF, WebP, PNM, TIFF
     dicom.py    DICOM, with the codecs of codecs.py
     volume.py   NIfTI, MetaImage, NRRD
     video.py    AVI, MP4, WebM …
-    limits.py   how large an image may be, for masks too
+    limits.py   largest size of images and masks
 
-The names are loaded when first used, because `us43d.masks` stands on the limits alone.
+Names are loaded when first used, because `us43d.masks` needs only the limits.
 """
 
 from typing import TYPE_CHECKING, Any

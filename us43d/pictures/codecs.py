@@ -1,6 +1,6 @@
 """JPEG Lossless, JPEG with 12 bits and JPEG-LS inside DICOM, decoded by imagecodecs for pydicom.
 
-The form of the module is that of pydicom's decoder plugins (`pydicom.pixels.decoders.base.Decoder.add_plugin`).
+The module has the form of pydicom's decoder plugins (`pydicom.pixels.decoders.base.Decoder.add_plugin`).
 """
 
 from typing import Any
@@ -20,11 +20,11 @@ def is_available(syntax: str) -> bool:
 
 
 def decode(data: bytes, runner: Any) -> bytes:
-    """Decode one frame, colours as stored: pydicom converts them. Raises ValueError for a frame of another size."""
+    """Decode one frame without colour conversion, which pydicom does. Raises ValueError for a frame of another size."""
     import imagecodecs
 
     size, wanted = _size(data), (runner.rows, runner.columns)
-    if size != wanted:  # checked before the decoder reserves memory for what the frame claims
+    if size != wanted:  # checked before the decoder allocates the claimed memory
         raise ValueError(f"a frame claims {size[1]} × {size[0]} pixels, the file {wanted[1]} × {wanted[0]}")
     if runner.transfer_syntax in _LS:
         array = imagecodecs.jpegls_decode(data)
@@ -38,7 +38,7 @@ def decode(data: bytes, runner: Any) -> bytes:
 
 
 def _size(data: bytes) -> tuple[int, int]:
-    """(rows, columns) from the frame header of a JPEG or JPEG-LS stream. Raises ValueError if it has none."""
+    """Read (rows, columns) from the frame header of a JPEG or JPEG-LS stream. Raises ValueError without a header."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
@@ -49,7 +49,7 @@ def _size(data: bytes) -> tuple[int, int]:
 
 
 def register() -> None:
-    """Make these decoders known to pydicom, once."""
+    """Register these decoders with pydicom, once."""
     from pydicom.pixels.decoders.base import get_decoder
 
     for syntax in DECODER_DEPENDENCIES:

@@ -1,7 +1,7 @@
-"""The one rule by which grey values become 8 bits.
+"""Conversion of grey values to 8 bits.
 
-What the file declares comes first (a DICOM VOI or window). Without it, the range of the finite values of the whole file
-is spread over 0–255. Values of 8 bits stay as they are stored.
+A mapping declared in the file (DICOM VOI or window) has priority. Otherwise, the range of the finite values of the
+whole file is scaled to 0–255. Values of 8 bits are not changed.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ __all__ = ["eight_bits", "finite_range"]
 
 
 def finite_range(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
-    """Return the smallest and the largest finite value of all arrays; (0, 0) where there is none."""
+    """Return the smallest and the largest finite value of all arrays; (0, 0) without a finite value."""
     low, high = np.inf, -np.inf
     for array in arrays:
         finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
@@ -30,13 +30,13 @@ def eight_bits(array: NDArray[Any], levels: tuple[float, float] | None = None) -
 
     Args:
         array: (h, w) grey or (h, w, 3) RGB, of any real type; uint8 is returned as it is, bool becomes 0 and 255.
-        levels: Values that become 0 and 255; those beyond are clipped. The array's own finite range where None.
+        levels: Values that become 0 and 255; values beyond are clipped. None for the array's finite range.
 
     Returns:
         The same shape in uint8. NaN becomes 0.
 
     Raises:
-        ImageError: If the type is neither bool, whole numbers nor floating point.
+        ImageError: The type is neither bool, integer nor floating point.
     """
     if array.dtype == np.uint8:
         return array

@@ -1,7 +1,7 @@
-"""The one place that decides how large an image may be. No decoder is called before its claim was checked here.
+"""Limits on the size of images, checked before any decoder is called.
 
-A file of a few kilobytes can claim gigabytes of pixels. What a header claims is compared with these limits before
-anything is allocated; the limits are far above any ultrasound image and below the memory of a small machine.
+A file of a few kilobytes can claim gigabytes of pixels. The size in a header is compared with these limits before
+memory is allocated; they are far above any ultrasound image and below the memory of a small machine.
 """
 
 import io
@@ -15,14 +15,14 @@ __all__ = ["MAX_BYTES", "MAX_CORNER", "MAX_PIXELS", "MAX_VOLUME", "check_bytes",
 
 #: Pixels of one image, frame or slice.
 MAX_PIXELS = 1 << 27
-#: Decoded bytes of one image, frame or slice: 8192 × 8192 in RGB fit.
+#: Decoded bytes of one image, frame or slice: enough for 8192 × 8192 in RGB.
 MAX_BYTES = 1 << 28
 #: Decoded bytes of a whole volume or sequence that is read as a stream, frame by frame.
 MAX_VOLUME = 1 << 33
-#: A corner of an outline farther away, in pixels, is refused: no image reaches it, and arithmetic would fail.
+#: Largest coordinate of an outline, in pixels: beyond it, arithmetic would fail.
 MAX_CORNER = 1e6
 
-#: Formats whose header Pillow reads before OpenCV decodes them. What is not listed is refused by name.
+#: Formats whose header Pillow reads before OpenCV decodes them. Other formats are refused.
 _FORMATS = ("BMP", "DIB", "GIF", "PPM", "WEBP")
 
 
@@ -37,7 +37,7 @@ def check_size(path: Path, width: int, height: int, channels: int = 1, itemsize:
         itemsize: Bytes per value.
 
     Raises:
-        UnreadableFile: If the size is not positive, or above `MAX_PIXELS` or `MAX_BYTES`.
+        UnreadableFile: The size is not positive, or above `MAX_PIXELS` or `MAX_BYTES`.
     """
     if width < 1 or height < 1 or channels < 1:
         raise UnreadableFile(f"{path} claims {width} × {height} pixels in {channels} channels.")
@@ -50,7 +50,7 @@ def check_bytes(path: Path, count: int, limit: int = MAX_BYTES) -> None:
     """Check how many bytes a file claims to decode to.
 
     Raises:
-        UnreadableFile: If `count` is above `limit`.
+        UnreadableFile: `count` is above `limit`.
     """
     if count > limit:
         raise UnreadableFile(f"{path} claims {count:,} bytes of pixels, more than the {limit:,} allowed.")
@@ -69,7 +69,7 @@ def claimed_size(data: bytes, path: Path) -> tuple[int, int]:
         (width, height) in pixels.
 
     Raises:
-        UnreadableFile: If the format is another one, the header is damaged, or the size is above the limits.
+        UnreadableFile: The format is another one, the header is damaged, or the size is above the limits.
     """
     from PIL import Image
 
@@ -81,6 +81,8 @@ def claimed_size(data: bytes, path: Path) -> tuple[int, int]:
     except Image.DecompressionBombError as error:
         raise UnreadableFile(f"{path} claims more than the {MAX_PIXELS:,} pixels allowed.") from error
     except (OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error) as error:
-        raise UnreadableFile(f"{path} is no readable picture ({len(data):,} bytes, beginning {data[:8]!r}).") from error
+        raise UnreadableFile(
+            f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r})."
+        ) from error
     check_size(path, width, height, 4)
     return width, height

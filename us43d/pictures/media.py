@@ -1,4 +1,4 @@
-"""One input file of a person: its frames one at a time, the size of its pixels, and remarks on how it was read."""
+"""An input file: its frames, one at a time, its pixel spacing, and remarks on how it was read."""
 
 import os
 from collections import Counter
@@ -23,12 +23,19 @@ _ENDINGS: dict[Kind, tuple[str, ...]] = {
     "nifti": (".nii", ".nii.gz"),
     "volume": (".mha", ".mhd", ".nrrd", ".nhdr"),
 }
-#: Left by desktops and archivers, beside everything that is hidden.
+#: Names of files left by desktops and archivers; hidden files are skipped, too.
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 
 
 class Input(NamedTuple):
-    """A file to be opened. relative: its path below the folder that was listed. name: unique within the listing."""
+    """A file of a listing.
+
+    Attributes:
+        path: The file.
+        kind: How the file is read.
+        relative: Path below the listed folder, with slashes.
+        name: Name without ending, unique in the listing.
+    """
 
     path: Path
     kind: Kind
@@ -37,7 +44,13 @@ class Input(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """name: unique among all frames. number: from 0 in its file. pixels: (h, w) grey or (h, w, 3) RGB, uint8."""
+    """A frame, page or slice.
+
+    Attributes:
+        name: Unique among all frames of a listing.
+        number: Number in the file, from 0.
+        pixels: (h, w) grey or (h, w, 3) RGB, uint8.
+    """
 
     name: str
     number: int
@@ -45,10 +58,14 @@ class Frame(NamedTuple):
 
 
 class Source(Protocol):
-    """What the reader of a format gives.
+    """Interface of the reader of a format.
 
-    count: frames, None where only decoding tells. spacing: mm of a pixel in x and y. region: the part of the frame that
-    the file declares as ultrasound, (x0, y0, x1, y1) in pixels, x1 and y1 excluded.
+    Attributes:
+        count: Number of frames; None if unknown before decoding.
+        spacing: (x, y) mm per pixel; None if unknown.
+        region: Ultrasound region declared in the file, (x0, y0, x1, y1) in pixels, x1 and y1 excluded; None without
+            one.
+        remarks: Remarks on how the file was read.
     """
 
     count: int | None
@@ -63,10 +80,11 @@ class Source(Protocol):
 class Media:
     """An opened file.
 
-    path: the file. kind: how it is read. relative, name: as in `Input`. count: frames, None for a video that does not
-    say. spacing: (x, y) mm of a pixel, None where the file does not give it. region: the ultrasound region that a DICOM
-    file declares, (x0, y0, x1, y1), x1 and y1 excluded. remarks: what a person should know of how it was read; complete
-    once all frames were read.
+    Attributes:
+        path: The file.
+        kind: How the file is read.
+        relative: As in `Input`.
+        name: As in `Input`.
     """
 
     def __init__(self, file: Input, source: Source) -> None:
@@ -76,25 +94,32 @@ class Media:
 
     @property
     def count(self) -> int | None:
+        """Number of frames; None for a video without that information."""
         return self._source.count
 
     @property
     def spacing(self) -> tuple[float, float] | None:
+        """(x, y) mm per pixel; None if unknown."""
         return self._source.spacing
 
     @property
     def region(self) -> tuple[int, int, int, int] | None:
+        """Ultrasound region declared in a DICOM file, (x0, y0, x1, y1) in pixels, x1 and y1 excluded."""
         return self._source.region
 
     @property
     def remarks(self) -> tuple[str, ...]:
+        """Remarks on how the file was read; complete once all frames were read."""
         return tuple(dict.fromkeys(self._source.remarks))
 
     def frames(self, wanted: int | None = None) -> Iterator[Frame]:
-        """Yield all frames, or frame `wanted` (from 0) alone; one is held in memory at a time.
+        """Yield all frames, one in memory at a time.
+
+        Args:
+            wanted: Yield only this frame, from 0.
 
         Raises:
-            ImageError: If the file cannot be read, or has no such frame.
+            ImageError: The file cannot be read, or does not have the frame.
         """
         if wanted is not None and self.count is not None and not 0 <= wanted < self.count:
             raise ImageError(f"{self.path} has {self.count} frames, no frame {wanted}.")
@@ -113,24 +138,24 @@ class Media:
     def _eight_bits(self, array: NDArray[Any]) -> NDArray[np.uint8]:
         if array.dtype == np.uint8:
             return array
-        if self._levels is None:  # of all frames, so that their brightness compares
+        if self._levels is None:  # of all frames, so that they have equal brightness
             self._levels = levels.finite_range(self._source.read(None) if self.count != 1 else [array])
             if array.dtype != bool:
-                self._source.remarks.append(f"{array.dtype} values are spread over 0–255 by their range")
+                self._source.remarks.append(f"{array.dtype} values are scaled to 0–255 by their range")
         return levels.eight_bits(array, self._levels)
 
 
 def open_media(path: Path | str | Input) -> Media:
-    """Open one file; pixels are decoded later, frame by frame.
+    """Open a file; pixels are decoded later, frame by frame.
 
     Args:
-        path: The file, or one of `listing`.
+        path: The file, or an entry of `listing`.
 
     Raises:
-        ImageError: If the file is missing, of an unknown kind, damaged, or above the limits.
+        ImageError: The file is missing, of an unknown kind, damaged, or above the limits.
     """
     file = path if isinstance(path, Input) else _input(Path(path))
-    if file.kind == "image" and _is_dicom(file.path):  # whatever its name says
+    if file.kind == "image" and _is_dicom(file.path):  # by content, not by name
         file = file._replace(kind="dicom")
     try:
         return Media(file, _source(file))
@@ -151,17 +176,17 @@ def _source(file: Input) -> Source:
 
 
 def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
-    """List the input at a path: the file itself, or the files of a known kind in a folder and below, by name.
+    """List a file, or the files of a known kind in a folder and its subfolders, by name.
 
-    Hidden files and those that desktops leave (`._*`, Thumbs.db …) are not listed; links are followed, in no circle. A
-    file without a known ending counts if it says that it is DICOM.
+    Hidden files and files of desktops (`._*`, Thumbs.db …) are skipped. Links are followed, each folder once. A file
+    without a known ending is listed if its content is DICOM.
 
     Args:
         path: A file or a folder.
-        leave_out: A folder that is not entered: where results are written.
+        leave_out: A folder to skip, such as that of results.
 
     Raises:
-        ImageError: If there is none.
+        ImageError: No file found.
     """
     path = Path(path)
     if not path.is_dir():
@@ -180,7 +205,7 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
                 inputs.append(Input(file, known[0], relative.as_posix(), relative.with_name(known[1]).as_posix()))
     if not inputs:
         endings = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
-        raise ImageError(f"{path} holds no file that ends in {endings}.")
+        raise ImageError(f"No files found in {path} that end in {endings}.")
     uses = Counter(entry.name for entry in inputs)
     named = (entry if uses[entry.name] == 1 else entry._replace(name=entry.relative) for entry in inputs)
     return sorted(named, key=lambda entry: entry.relative)
@@ -196,7 +221,7 @@ def _input(path: Path) -> Input:
 
 
 def _kind(path: Path) -> tuple[Kind, str] | None:
-    """(kind, name without the ending) of a file; None for one that is of no known kind."""
+    """Return (kind, name without ending) of a file; None for an unknown kind."""
     for kind, endings in _ENDINGS.items():
         for ending in endings:
             if path.name.lower().endswith(ending) and len(path.name) > len(ending):
@@ -217,7 +242,7 @@ def _is_litter(name: str) -> bool:
 
 
 def _identity(folder: Path | None) -> tuple[int, int] | None:
-    """What tells a folder from others, whatever links lead to it; None where it is not there."""
+    """Return an identity of a folder that is independent of links; None for a missing folder."""
     if folder is None or not folder.exists():
         return None
     status = folder.stat()

@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP, GIF, WebP, PNM and TIFF: as viewers and annotation tools show them, upright and in their colours."""
+"""Read PNG, JPEG, BMP, GIF, WebP, PNM and TIFF as viewers show them: upright and with palettes applied."""
 
 import contextlib
 import io
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["Pages", "Still", "opened", "upright"]
 
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "PPM")
-#: What Pillow raises for damaged files.
+#: Errors of Pillow for damaged files.
 _DAMAGED = (
     OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error,
 )  # fmt: skip
-#: Tag of TIFF and Exif: how the stored image is to be turned.
+#: Orientation tag of TIFF and Exif.
 _ORIENTATION = 0x0112
-#: First frames of formats whose further images are not frames of a sequence.
+#: Formats whose further images are not frames of a sequence.
 _SINGLE = ("JPEG", "MPO")
 
 
 def opened(path: Path) -> "Pages | Still":
-    """Open a still image by its first bytes, whatever its name. Raises ImageError or UnreadableFile."""
+    """Open a still image by its first bytes, not by its name. Raises ImageError or UnreadableFile."""
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -42,11 +42,14 @@ def opened(path: Path) -> "Pages | Still":
 
 
 def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn an image as its orientation tag asks (Exif 2.3, tag 0x0112); an unknown value turns nothing.
+    """Rotate and mirror an image by its orientation tag (Exif 2.3, 0x0112); unknown values are ignored.
 
     Args:
         array: (h, w) or (h, w, channels) as stored.
         orientation: 1 to 8; 5 to 8 exchange the axes.
+
+    Returns:
+        The upright image.
     """
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
@@ -58,7 +61,7 @@ def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 class Still:
-    """A file that Pillow reads, or a plain PNG, which is read faster."""
+    """An image file read by Pillow, or a plain PNG, read by a faster decoder."""
 
     spacing: tuple[float, float] | None = None
     region: tuple[int, int, int, int] | None = None
@@ -76,15 +79,15 @@ class Still:
         if not self.plain:
             self.orientation, self.frames = self._facts()
         if self.orientation != 1:
-            self.remarks.append(f"turned upright as the Exif orientation {self.orientation} asks")
+            self.remarks.append(f"rotated upright by the Exif orientation {self.orientation}")
         self.count: int | None = self.frames
 
     def _moves(self) -> bool:
-        """Whether a PNG says that it is animated."""
+        """Return whether a PNG is animated."""
         return b"acTL" in self.data[33:4096]
 
     def _facts(self) -> tuple[int, int]:
-        """(orientation, frames)."""
+        """Read (orientation, number of frames)."""
         with _pillow(self.data, self.path) as image:
             frames = 1 if image.format in _SINGLE else int(getattr(image, "n_frames", 1))
             orientation = image.getexif().get(_ORIENTATION, 1)
@@ -92,21 +95,21 @@ class Still:
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
         if self.plain or (self.header is not None and self.header.kind == "png" and self.header.bits == 16):
-            # Pillow cuts 16-bit colours to their highest 8 bits.
+            # Pillow truncates 16-bit colours to their highest 8 bits.
             array = read.picture(self.data, self.path, self.header)
             yield upright(_simplest(array), self.orientation)
             return
         with _pillow(self.data, self.path) as image:
             for number in range(self.frames) if wanted is None else (wanted,):
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # Pillow's own limit; ours is checked below
+                    warnings.simplefilter("ignore")  # Pillow's own limit; that of us43d is checked below
                     image.seek(number)
                 limits.check_size(self.path, *image.size, 4)  # a frame may be larger than the first
                 yield upright(_pixels(image), self.orientation)
 
 
 class Pages:
-    """A TIFF file; each page is a frame, pages that are smaller copies of another or masks are not."""
+    """A TIFF file; pages are frames, except masks and smaller copies of other pages."""
 
     spacing: tuple[float, float] | None = None
     region: tuple[int, int, int, int] | None = None
@@ -126,10 +129,10 @@ class Pages:
                 and (frames := (file.imagej_metadata or {}).get("images", 1)) > 1
             ):
                 raise ImageError(f"{path} is an ImageJ stack of {frames} images in one page; save it as a plain TIFF.")
-        if left_out := len(pages) - len(self.pages):
-            self.remarks.append(f"{left_out} pages that are masks or smaller copies of others are not read")
+        if skipped := len(pages) - len(self.pages):
+            self.remarks.append(f"{skipped} pages that are masks or smaller copies of others are not read")
         if any(self.orientations[n] not in (0, 1) for n in self.pages):
-            self.remarks.append("turned upright as the orientation tag asks")
+            self.remarks.append("rotated upright by the orientation tag")
         self.count: int | None = len(self.pages)
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
@@ -140,7 +143,7 @@ class Pages:
 
 @contextlib.contextmanager
 def _pillow(data: bytes, path: Path) -> Iterator["Image.Image"]:
-    """Open an image with Pillow: its size is checked, its errors become ImageError."""
+    """Open an image with Pillow; check its size, and convert errors to ImageError."""
     from PIL import Image
 
     try:
@@ -155,7 +158,7 @@ def _pillow(data: bytes, path: Path) -> Iterator["Image.Image"]:
         limits.check_size(path, *image.size, 4 if len(image.getbands()) > 1 else 1)
         try:
             yield image
-        except Image.DecompressionBombError as error:  # a later frame claims it
+        except Image.DecompressionBombError as error:  # claimed by a later frame
             raise _too_large(path) from error
         except _DAMAGED as error:
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
@@ -167,7 +170,7 @@ def _too_large(path: Path) -> ImageError:
 
 
 def _pixels(image: "Image.Image") -> NDArray[Any]:
-    """The frame that is set: grey in its own type, anything else as RGB uint8; an alpha channel is left out."""
+    """Return the current frame: grey in its own type, other modes as RGB uint8, without alpha."""
     if image.mode == "1":
         return np.asarray(image.convert("L"))
     if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
@@ -178,7 +181,7 @@ def _pixels(image: "Image.Image") -> NDArray[Any]:
 
 
 def _simplest(array: NDArray[Any]) -> NDArray[Any]:
-    """Grey where the three channels are one."""
+    """Return grey if the three channels are equal."""
     if array.ndim == 2:
         return array
     single = read.common_channel(array)

@@ -1,4 +1,4 @@
-"""TIFF images, decoded by tifffile: a strip that is damaged or ends early is an error, never grey or black rows."""
+"""Read TIFF images with tifffile: a damaged or truncated strip is an error, never grey or black rows."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from us43d.pictures.limits import check_bytes, check_size
 
 __all__ = ["image", "is_tiff", "opened", "page", "palette"]
 
-#: What tifffile and imagecodecs raise for damaged files; their own errors derive from these.
+#: Errors of tifffile and imagecodecs for damaged files; their own errors derive from these.
 _DAMAGED = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
     RuntimeError, MemoryError, struct.error, zlib.error,
@@ -81,20 +81,20 @@ def _check(chosen: Any, path: Path) -> None:
 def page(file: Any, index: int, path: Path, *, alpha: bool = False) -> NDArray[Any]:
     """Decode a page of an `opened` TIFF file.
 
-    Palette colours are applied, white-is-zero is inverted, 1-bit pixels become 0 and 255. An orientation tag is not
-    obeyed.
+    Palette colours are applied, white-is-zero is inverted, 1-bit pixels become 0 and 255. The orientation tag is not
+    applied.
 
     Args:
-        file: What `opened` gave.
+        file: Result of `opened`.
         index: Number of the page, from 0.
         path: The file, for the message.
-        alpha: Keep an alpha channel: (h, w, 2) or (h, w, 4) then.
+        alpha: Keep an alpha channel; the result is then (h, w, 2) or (h, w, 4).
 
     Returns:
         (h, w) grey or (h, w, 3) RGB, in the file's data type.
 
     Raises:
-        UnreadableFile: If the file is damaged, cut, above the limits, or of a colour model that is not read.
+        UnreadableFile: The file is damaged, truncated, above the limits, or of an unsupported colour model.
     """
     import tifffile
 
@@ -119,7 +119,9 @@ def page(file: Any, index: int, path: Path, *, alpha: bool = False) -> NDArray[A
     grey = array.ndim == 2 and photometric in ("MINISBLACK", "MINISWHITE")
     colour = array.ndim == 3 and array.shape[2] >= 3 and photometric in ("RGB", "YCBCR")
     if not (grey or colour):
-        raise UnreadableFile(f"{path} is a TIFF of the colour model {photometric} and the shape {array.shape}.")
+        raise UnreadableFile(
+            f"{path} is a TIFF of the unsupported colour model {photometric} and the shape {array.shape}."
+        )
     plain = np.ascontiguousarray(array[:, :, :3] if colour else array)
     return plain if more is None else np.concatenate([plain.reshape(*plain.shape[:2], -1), more], axis=2)
 

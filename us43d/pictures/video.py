@@ -1,4 +1,4 @@
-"""Videos through OpenCV's FFmpeg, read forwards."""
+"""Read videos forwards with OpenCV's FFmpeg."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,20 +14,20 @@ from us43d.pictures import limits
 
 __all__ = ["Video"]
 
-#: Where the first bytes of a video lie, and what they are. FFmpeg would follow playlists to other files.
+#: (position, bytes) at the start of video files. Other files are refused: FFmpeg follows playlists to other files.
 _MAGIC: tuple[tuple[int, bytes], ...] = (
     (8, b"AVI "), (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (0, b"\x1aE\xdf\xa3"),
     (0, b"\0\0\1\xba"), (0, b"\0\0\1\xb3"), (0, b"\x30\x26\xb2\x75"), (0, b"OggS"), (0, b"FLV"),
     (0, b"\0\0\0\1"), (0, b"\x47\x40"),  # H.264 and HEVC without a container, MPEG transport streams
 )  # fmt: skip
-#: Endings of containers that count their frames; in others the count is estimated from the duration.
+#: Endings of containers with a frame count; for others, the count is estimated from the duration.
 _COUNTED = (".avi", ".mp4", ".mov", ".m4v")
-#: Frames that a counted video may lack: edit lists of MP4 pass over the first ones.
+#: Number of frames that a counted video may lack: edit lists of MP4 skip the first ones.
 _LACKING = 2
 
 
 class Video:
-    """A video. count is what its header says; None where it says nothing."""
+    """A video file. count: number of frames in the header; None without one."""
 
     spacing: tuple[float, float] | None = None
     region: tuple[int, int, int, int] | None = None
@@ -80,12 +80,12 @@ class Video:
 
     def _check_end(self, done: int) -> None:
         if done == 0:
-            raise ImageError(f"{self.path} has no frame that can be read.")
+            raise ImageError(f"{self.path} has no readable frame.")
         if self.claimed is None or done >= self.claimed:
             return
         if self.counted and done < self.claimed - _LACKING:
             raise ImageError(f"{self.path} is damaged or truncated: {done} of its {self.claimed} frames can be read.")
-        self.remarks.append(f"{done} frames were read where its header says {self.claimed}")
+        self.remarks.append(f"{done} frames were read; the header states {self.claimed}")
 
 
 def _rgb(bgr: Any) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
-"""NIfTI through nibabel; MetaImage and NRRD through SimpleITK. Frames are the slices of the axes beyond the second.
+"""Read NIfTI with nibabel, MetaImage and NRRD with SimpleITK. Frames are slices along the axes beyond the second.
 
-A slice is shown with the first axis to the right and the second downwards, as it is stored.
+In a slice, the first stored axis points right, the second down.
 """
 
 import gzip
@@ -22,14 +22,14 @@ __all__ = ["Itk", "Nifti", "nifti"]
 _NOT_NIFTI = (OSError, EOFError, ValueError, TypeError, LookupError, OverflowError, MemoryError, zlib.error)
 #: Millimetres in the units of NIfTI and NRRD.
 _MILLIMETRES = {"meter": 1e3, "m": 1e3, "cm": 10.0, "mm": 1.0, "micron": 1e-3, "um": 1e-3, "µm": 1e-3}
-#: Bytes of a volume that SimpleITK loads whole.
+#: Largest volume that SimpleITK loads, in bytes.
 _LOADED = 1 << 31
-#: Bytes in which the text header of a MetaImage or NRRD ends.
+#: Largest text header of a MetaImage or NRRD, in bytes.
 _HEADER = 1 << 16
 
 
 def nifti(path: Path) -> Any:
-    """Open a NIfTI file with nibabel. Raises ImageError."""
+    """Open a NIfTI file with nibabel. Raises ImageError if the file cannot be read."""
     import nibabel
     from nibabel.wrapstruct import WrapStructError
 
@@ -41,7 +41,7 @@ def nifti(path: Path) -> Any:
 
 
 class Nifti:
-    """A NIfTI file; slices are inflated one by one."""
+    """A NIfTI file; slices are decompressed one at a time."""
 
     region: tuple[int, int, int, int] | None = None
 
@@ -70,12 +70,12 @@ class Nifti:
         if not (0 < x < math.inf and 0 < y < math.inf) or (unit == "unknown" and x == y == 1):
             return None
         if unit == "unknown":
-            self.remarks.append("the file does not give the unit of its spacing; mm is assumed")
+            self.remarks.append("the unit of the spacing is missing; mm is assumed")
         factor = _MILLIMETRES.get(unit, 1.0)
         return x * factor, y * factor
 
     def _check_stream(self) -> None:
-        """Read a compressed file to its end, where its checksum is."""
+        """Read a compressed file to its end to verify the checksum."""
         count = 0
         try:
             with gzip.open(self.path) as file:
@@ -98,7 +98,7 @@ class Nifti:
 
 
 class Itk:
-    """A MetaImage (.mha, .mhd) or NRRD (.nrrd, .nhdr), loaded whole."""
+    """A MetaImage (.mha, .mhd) or NRRD (.nrrd, .nhdr) file, loaded completely."""
 
     region: tuple[int, int, int, int] | None = None
 
@@ -128,7 +128,7 @@ class Itk:
         self.spacing = self._spacing()
 
     def _header(self) -> dict[str, str]:
-        """The fields of the text header, names in lower case. Raises ImageError if the pixels lie elsewhere."""
+        """Read the fields of the text header, names in lower case. Raises ImageError for pixels in other folders."""
         try:
             with self.path.open("rb") as file:
                 text = file.read(_HEADER).decode("latin-1")
@@ -143,9 +143,11 @@ class Itk:
         data = next((fields[name] for name in ("elementdatafile", "data file", "datafile") if name in fields), "LOCAL")
         if data.upper() != "LOCAL":
             if "/" in data or "\\" in data or data in ("", "..") or data.split()[0].upper() == "LIST" or "%" in data:
-                raise ImageError(f"{self.path} takes its pixels from {data!r}, which is not one file beside it.")
+                raise ImageError(
+                    f"{self.path} takes its pixels from {data!r}, which is not a single file in the same folder."
+                )
             if (self.path.parent / data).is_symlink() or not (self.path.parent / data).is_file():
-                raise ImageError(f"{self.path} takes its pixels from {data!r}, which is not a file beside it.")
+                raise ImageError(f"{self.path} takes its pixels from {data!r}, which is not a file in the same folder.")
         return fields
 
     def _spacing(self) -> tuple[float, float] | None:
@@ -155,7 +157,7 @@ class Itk:
             return None
         unit = next(iter(re.findall(r'"([^"]*)"', self.fields.get("space units", ""))), "mm")
         if unit not in _MILLIMETRES:
-            self.remarks.append(f"the unit {unit!r} of its spacing is unknown; it is left out")
+            self.remarks.append(f"the spacing is ignored: unknown unit {unit!r}")
             return None
         return x * _MILLIMETRES[unit], y * _MILLIMETRES[unit]
 
@@ -174,6 +176,6 @@ class Itk:
 
 
 def _last(error: Exception) -> str:
-    """What ITK says at the end of its many lines."""
+    """Return the last line of an ITK error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).rstrip(".")[:300]

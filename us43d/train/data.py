@@ -1,7 +1,7 @@
-"""From a corpus to batches. What is drawn at a place of the sequence depends on (corpus, config, place) alone.
+"""Draw batches from a corpus. A draw depends only on corpus, configuration and its place in the sequence.
 
-So neither the number of loader processes nor of training processes nor an interruption changes what is seen, and the
-whole state of the sampler is one number.
+Therefore neither the number of loader processes, nor the number of training processes, nor an interruption changes the
+draws, and the state of the sampler is one number.
 """
 
 import functools
@@ -31,23 +31,32 @@ __all__ = [
     "normalise_crops", "without",
 ]  # fmt: skip
 
-#: Kinds of chance, so that the order and the look of a draw are independent of each other.
+#: Streams of the random generator: the order of draws and their augmentation are independent.
 _ORDER, _LOOK = 0, 1
 
 
-#: With a balance, a class of images is drawn so many times as often as the images without annotations.
+#: With a balance, a class of images is drawn this many times as often as the images without annotations.
 _SHARE = 3
 
 
 class Draw(NamedTuple):
-    """One image as drawn once. K targets, P prompts of N points, S the network's input, M its low resolution, s the
-    side of the second look (0 for a model without one).
+    """One draw: an augmented image with targets and prompts.
 
-    image: (S, S, 3) uint8 RGB, zero outside of `inner` (2,) = (rows, columns). targets: (K, M, M) uint8, the share of
-    each low-resolution pixel that is covered, 255 for all. points, labels: (P, N, 2), (P, N) as `UltraSam.decode` takes
-    them. target_of: (P,), the target of each prompt. present: (P,) bool, whether a named structure is in the image;
-    true for other prompts. clicks: (P,) int, corrective clicks in the second pass. crops, crop_targets, windows: of the
-    second look, (P, s, s, 3) uint8, (P, s, s) uint8, (P, 4) in fractions of the frame.
+    K targets, P prompts of N points, S the side of the network's input, M that of the low-resolution masks, s that of
+    the second look (0 for a model without one).
+
+    Attributes:
+        image: (S, S, 3) uint8 RGB, zero outside of `inner`.
+        inner: (2,), rows and columns of the image in it.
+        targets: (K, M, M) uint8, covered fraction of each low-resolution pixel, 255 for all.
+        points: (P, N, 2), (x, y) in pixels of the network's input.
+        labels: (P, N), as in `UltraSam.decode`.
+        target_of: (P,), the target of each prompt.
+        present: (P,) bool, whether the named structure is in the image; true for other prompts.
+        clicks: (P,) int, number of corrective clicks in the second pass.
+        crops: (P, s, s, 3) uint8 RGB, crops of the second look.
+        crop_targets: (P, s, s) uint8, their targets, 255 for covered pixels.
+        windows: (P, 4), their windows (x0, y0, x1, y1) in fractions of the frame.
     """
 
     image: Tensor
@@ -64,7 +73,22 @@ class Draw(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Draws put together. images: (B, S, S, 3). inner: (B, 2). image_of, target_of: (P,), of each prompt."""
+    """A batch of B draws.
+
+    Attributes:
+        images: (B, S, S, 3) uint8 RGB.
+        inner: (B, 2), rows and columns of each image.
+        targets: (K, M, M) uint8, of all draws.
+        points: (P, N, 2), (x, y) in pixels of the network's input.
+        labels: (P, N), as in `UltraSam.decode`.
+        image_of: (P,), the image of each prompt.
+        target_of: (P,), the target of each prompt.
+        present: As in `Draw`.
+        clicks: As in `Draw`.
+        crops: As in `Draw`.
+        crop_targets: As in `Draw`.
+        windows: As in `Draw`.
+    """
 
     images: Tensor
     inner: Tensor
@@ -80,11 +104,12 @@ class Batch(NamedTuple):
     windows: Tensor
 
     def to(self, device: torch.device) -> "Batch":
+        """Copy the tensors to a device."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class _Prompt(NamedTuple):
-    """points (N, 2) in pixels of the network's input, labels (N,), row of the target, and the second look's window."""
+    """A prompt: points (N, 2) in pixels of the network's input, labels (N,), target, window of the second look."""
 
     points: NDArray[np.float64]
     labels: tuple[int, ...]
@@ -95,7 +120,7 @@ class _Prompt(NamedTuple):
 
 
 class _View(NamedTuple):
-    """An image as drawn: its pixels, the masks of some instances, and the structures in it as one mask each."""
+    """An augmented image: pixels, masks of instances, and one mask per structure."""
 
     pixels: NDArray[np.uint8]
     masks: list[NDArray[np.bool_]]
@@ -103,7 +128,15 @@ class _View(NamedTuple):
 
 
 def normalise(images: Tensor, inner: Tensor) -> Tensor:
-    """(B, S, S, 3) uint8 and (B, 2) (rows, columns) → (B, 3, S, S) float32, what `predict.normalised` gives."""
+    """Normalize images for the network, as `us43d.model.predictor.normalised`.
+
+    Args:
+        images: (B, S, S, 3) uint8 RGB.
+        inner: (B, 2), rows and columns of each image; beyond them, the result is zero.
+
+    Returns:
+        (B, 3, S, S) float32.
+    """
     side = images.shape[1]
     at = torch.arange(side, device=images.device)
     inside = (at < inner[:, :1])[:, :, None] & (at < inner[:, 1:])[:, None, :]
@@ -111,7 +144,7 @@ def normalise(images: Tensor, inner: Tensor) -> Tensor:
 
 
 def normalise_crops(crops: Tensor) -> Tensor:
-    """(P, s, s, 3) uint8 → (P, 3, s, s) float32, as the encoder's input but for the padding."""
+    """Normalize crops (P, s, s, 3) uint8 RGB to (P, 3, s, s) float32, by mean and standard deviation."""
     return _standard(crops).permute(0, 3, 1, 2)
 
 
@@ -122,7 +155,7 @@ def _standard(pixels: Tensor) -> Tensor:
 
 @functools.cache
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """MEAN and STD on a device. Kept there: every copy from ordinary memory would make the host wait for a GPU."""
+    """Keep MEAN and STD on a device: copying them from pageable memory would make the host wait for a GPU."""
     return torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
 
 
@@ -130,9 +163,19 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def eligible(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
-    """Rows of `annotations` that may be drawn: of the splits and sources asked for, and large enough.
+    """Select the annotations that may be drawn.
 
-    Raises UnknownName for a source the corpus does not have, TrainError if nothing is left.
+    Args:
+        corpus: The corpus.
+        config: Sources, `min_area` and `min_share`.
+        splits: Splits to draw from.
+
+    Returns:
+        Rows of `annotations`.
+
+    Raises:
+        UnknownName: A source is not in the corpus.
+        TrainError: No annotation remains.
     """
     of = corpus.annotations["image"]
     images = corpus.images
@@ -151,15 +194,15 @@ def eligible(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDAr
 
 
 def without(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
-    """Rows of `images` without any annotation, of the splits and sources asked for."""
+    """Select the rows of `images` without annotation, in the given splits and the configuration's sources."""
     return np.flatnonzero(corpus.selected(splits, config.sources) & (corpus.images["count"] == 0))
 
 
 def _absent(corpus: Corpus) -> list[list[int]]:
-    """For each source, the structures that are not in an image of it unless they are annotated there.
+    """List, for each source, the structures that are absent from its images unless annotated.
 
-    These are the structures the source annotates, and those of organs it does not show. Others of the same organ may be
-    in the image without being annotated.
+    These are the structures that the source annotates, and those of organs that it does not show. Other structures of
+    the same organ may be visible without being annotated.
     """
     sources = corpus.images["source"][corpus.annotations["image"]]
     organ = {category["id"]: category["supercategory"] for category in corpus.categories}
@@ -176,10 +219,17 @@ def _absent(corpus: Corpus) -> list[list[int]]:
 
 
 class Order:
-    """Which image is drawn at each place of an endless sequence.
+    """Order of the images in an endless sequence of draws.
 
-    The images are in classes (one alone, or the sources, organs or structures), all drawn equally often; within a class
-    every image comes once before any comes again.
+    Images belong to classes (a single one, or the sources, organs or structures), which are drawn equally often. Within
+    a class, every image is drawn once before any is repeated.
+
+    Args:
+        corpus: The corpus.
+        config: Seed, `balance`, and `by_aspect`.
+        annotations: Rows that may be drawn.
+        empty: Images without annotation that may be drawn; a class of their own unless all images are drawn equally
+            often.
     """
 
     def __init__(
@@ -189,8 +239,6 @@ class Order:
         annotations: NDArray[np.int64],
         empty: NDArray[np.int64] | None = None,
     ) -> None:
-        """annotations: rows that may be drawn. empty: images without annotation that may be drawn, a class of their own
-        unless all images are drawn equally often."""
         self.seed = config.seed
         of = corpus.annotations["image"][annotations].astype(np.int64)
         images = np.unique(of)
@@ -226,7 +274,7 @@ class Order:
         return names.tolist(), [images[value == key] for key in names]
 
     def __call__(self, place: int) -> tuple[Any, int]:
-        """(class, row of `images`) at a place."""
+        """Return (class, row of `images`) at a place."""
         cycle, at = divmod(place, len(self.turns))
         turns = self._chance(0, cycle).permutation(self.turns) if len(self.turns) > 1 else np.zeros(1, np.int64)
         number = int(turns[at])
@@ -235,7 +283,7 @@ class Order:
         return self.names[number], int(self._lap(number, lap)[at])
 
     def _length(self, number: int) -> int:
-        """Draws of one lap; whole chunks where those are kept together."""
+        """Return the number of draws of a lap; complete chunks only, if there are chunks."""
         count = len(self.classes[number])
         return count - count % self.chunk if self.chunk and count >= self.chunk else count
 
@@ -246,7 +294,7 @@ class Order:
         return self._laps[number][1]
 
     def _alike(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows put in chunks of wide images and of others, each as soon as it is full; the rest at the end."""
+        """Sort rows into chunks of wide and of other images, each placed when it is full; the rest follows."""
         assert self.wide is not None
         waiting: tuple[list[int], list[int]] = ([], [])
         out: list[int] = []
@@ -266,11 +314,21 @@ class Order:
 
 
 class Draws(Dataset[Draw | Us43dError]):
-    """The endless sequence of draws. An image that cannot be used is given as its error, which a loader's process could
-    not raise in a readable way."""
+    """Endless sequence of draws.
+
+    An unusable image is returned as its error, which a loader process cannot raise in a readable way.
+
+    Args:
+        corpus: The corpus.
+        config: Configuration of the run.
+        splits: Splits to draw from; those of the configuration if None.
+
+    Raises:
+        UnknownName: A source is not in the corpus.
+        TrainError: No annotation to draw.
+    """
 
     def __init__(self, corpus: Corpus, config: TrainConfig, splits: Sequence[str] | None = None) -> None:
-        """splits: those of the config if None. Raises UnknownName and TrainError as `eligible` does."""
         self.corpus, self.config = corpus, config
         self.annotations = eligible(corpus, config, splits or config.splits)
         self.empty = without(corpus, config, splits or config.splits) if config.structure_prompts else None
@@ -281,7 +339,7 @@ class Draws(Dataset[Draw | Us43dError]):
         return self.config.batch * self.config.steps
 
     def __getstate__(self) -> dict[str, Any]:
-        # A memory map would be copied whole into a process that is started afresh.
+        # A memory map would be copied completely into a new process.
         return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -294,7 +352,7 @@ class Draws(Dataset[Draw | Us43dError]):
             return error
 
     def draw(self, place: int) -> Draw:
-        """The draw at a place. Raises TrainError for an image that cannot be used."""
+        """Make the draw at a place. Raises TrainError for an unusable image."""
         config = self.config
         rng = np.random.default_rng([config.seed, _LOOK, place])
         wanted, image = self.order(place)
@@ -336,18 +394,18 @@ class Draws(Dataset[Draw | Us43dError]):
         )  # fmt: skip
 
     def _view(self, image: int, wanted: Any, rng: np.random.Generator) -> _View:
-        """The image and at most so many of its instances, augmented."""
+        """Read and augment an image with at most `instances` of its instances."""
         config, corpus = self.config, self.corpus
         pixels = corpus.picture(image)
         own = corpus.of(image)
         rows = self.annotations[slice(*np.searchsorted(self.annotations, (own.start, own.stop)))]
         rows = rng.permutation(rows)
-        if config.balance == "structure":  # one of the structure the draw is for comes first
+        if config.balance == "structure":  # an instance of the drawn structure comes first
             rows = rows[np.argsort(corpus.annotations["category"][rows] != wanted, kind="stable")]
         masks = [corpus.mask(int(row)) for row in rows[: config.instances]]
         structures: dict[int, NDArray[np.bool_]] = {}
         if config.structure_prompts:
-            for row in own:  # whatever their size: a speck is no reason to say that the structure is absent
+            for row in own:  # any size: with a speck, the structure is not absent
                 category = int(corpus.annotations["category"][row])
                 mask = corpus.mask(row)
                 structures[category] = structures[category] | mask if category in structures else mask
@@ -372,10 +430,10 @@ class Draws(Dataset[Draw | Us43dError]):
         structures: dict[int, NDArray[np.bool_]],
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]], dict[int, NDArray[np.bool_]]]:
-        """A window of the image, larger or smaller than it, with the first instance in view.
+        """Crop or extend the image to a window that shows the first instance.
 
-        An instance of which less than half, or less than min_area, is left is dropped; where none is left, the image
-        stays as it is.
+        Instances of which less than half, or less than min_area, remains are excluded; if none remains, the image is
+        not changed.
         """
         factor = math.exp(rng.uniform(-self.config.zoom, self.config.zoom))
         height, width = pixels.shape[:2]
@@ -396,7 +454,7 @@ class Draws(Dataset[Draw | Us43dError]):
     def _prompt(
         self, mask: NDArray[np.bool_], target: int, scale: NDArray[np.float64], rng: np.random.Generator
     ) -> _Prompt:
-        """A box or points for an instance, placed as `predictor.box_prompts` and `point_prompts` place them."""
+        """Draw a box prompt or points for an instance, in the coordinates of `predictor.box_prompts`."""
         config = self.config
         exact = prompts.box_of(mask)
         if rng.random() < config.box_share:
@@ -422,7 +480,7 @@ class Draws(Dataset[Draw | Us43dError]):
     def _structure_prompt(
         self, view: _View, image: int, targets: list[NDArray[np.bool_]], rng: np.random.Generator
     ) -> list[_Prompt]:
-        """One prompt that names a structure, in half of the cases one that is not there; its mask joins the targets."""
+        """Draw a prompt by name, half of them of an absent structure; its mask is appended to the targets."""
         present = {key: mask for key, mask in view.structures.items() if mask.sum() >= self.config.min_area}
         absent = [key for key in self.absent[self.corpus.images["source"][image]] if key not in view.structures]
         if present and (not absent or rng.random() < 0.5):
@@ -441,7 +499,7 @@ class Draws(Dataset[Draw | Us43dError]):
     def _crops(
         self, view: _View, targets: list[NDArray[np.bool_]], prompt_list: list[_Prompt], side: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """What the second look sees of each prompt, and should find."""
+        """Make the crops of the second look and their targets."""
         crops = np.zeros((len(prompt_list), side, side, 3), np.uint8)
         covered = np.zeros((len(prompt_list), side, side), np.uint8)
         if side:
@@ -452,7 +510,7 @@ class Draws(Dataset[Draw | Us43dError]):
         return crops, covered
 
     def _target(self, mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """(M, M) uint8: how much of each low-resolution pixel the mask covers."""
+        """Compute the covered fraction of each low-resolution pixel, (M, M) uint8."""
         side, low = self.config.model.image_size, self.config.model.mask_size
         rows, columns = size
         how = cv2.INTER_AREA if rows < mask.shape[0] else cv2.INTER_LINEAR
@@ -463,15 +521,17 @@ class Draws(Dataset[Draw | Us43dError]):
 
 
 def _start(low: float, high: float, window: int, extent: int, rng: np.random.Generator) -> int:
-    """Where a window begins along one axis so that low..high is in it, or it in low..high, and it leaves the picture
-    no further than it must."""
+    """Draw the start of a window along one axis: low..high is inside it, or it is inside low..high.
+
+    The window reaches beyond the image no further than necessary.
+    """
     least, most = sorted((0, extent - window))
     first, last = (min(max(at, least), most) for at in sorted((high - window, low)))
     return round(rng.uniform(first, last))
 
 
 def _window(array: NDArray[Any], top: int, left: int, rows: int, columns: int) -> NDArray[Any]:
-    """A part of a picture, with zeros where it reaches beyond it."""
+    """Crop an image; zeros beyond its border."""
     out = np.zeros((rows, columns, *array.shape[2:]), array.dtype)
     y0, x0 = max(top, 0), max(left, 0)
     inside = array[y0 : max(top + rows, 0), x0 : max(left + columns, 0)]
@@ -480,7 +540,7 @@ def _window(array: NDArray[Any], top: int, left: int, rows: int, columns: int) -
 
 
 def _mosaic(parts: list[_View], side: int) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
-    """Four pictures with their masks as one of side × side pixels, each in a quarter; masks that vanish are dropped."""
+    """Combine four images with their masks into one of side × side pixels; empty masks are excluded."""
     whole = np.zeros((side, side, 3), np.uint8)
     half, masks = side // 2, []
     for quarter, (shown, own, _) in enumerate(parts):
@@ -498,7 +558,7 @@ def _mosaic(parts: list[_View], side: int) -> tuple[NDArray[np.uint8], list[NDAr
 
 
 def _canvas(shown: NDArray[np.uint8], size: tuple[int, int], side: int) -> NDArray[np.uint8]:
-    """(side, side, 3): the picture resized as `predict.normalised` does, zeros right and below."""
+    """Resize an image as `predictor.normalised`, into (side, side, 3) with zeros to the right and below."""
     small = cv2.resize(shown, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     out = np.zeros((side, side, 3), np.uint8)
     out[: size[0], : size[1]] = _coloured(small)
@@ -510,7 +570,7 @@ def _coloured(shown: NDArray[Any]) -> NDArray[Any]:
 
 
 def _shaken(box: NDArray[np.float64], jitter: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A box as a first mask would give it: each side moved; now and then much too large."""
+    """Imitate the box of a first mask: each side is moved at random, sometimes far outwards."""
     low, high = box.reshape(2, 2)
     sides = np.maximum(high - low, 1)
     moved = np.stack([low, high]) + rng.normal(0, jitter, (2, 2)) * sides
@@ -520,7 +580,7 @@ def _shaken(box: NDArray[np.float64], jitter: float, rng: np.random.Generator) -
 
 
 def _degraded(pixels: NDArray[np.uint8], chance: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The image blurred, and with multiplicative noise of a random grain, each with a chance."""
+    """Blur an image and add multiplicative noise of random grain, each with the given probability."""
     if rng.random() < chance:
         pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.6)).astype(np.uint8, copy=False)
     if rng.random() < chance:
@@ -540,7 +600,7 @@ def _flipped(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def collate(draws: Sequence[Draw | Us43dError]) -> Batch | Us43dError:
-    """Draws → batch; the first error if there is one."""
+    """Combine draws into a batch; return the first error if there is one."""
     good = []
     for draw in draws:
         if isinstance(draw, Us43dError):
@@ -570,12 +630,24 @@ def batches(
     together: Callable[[Sequence[Any]], Any] = collate,
     pin: bool = False,
 ) -> Iterator[Any]:
-    """The micro-batches one process sees from step `first` on, to the end of the run.
+    """Yield the micro-batches of one process, from a step to the end of the run.
 
-    draws: `Draws`, or another endless sequence with a config. together: draws → batch.
+    Complete micro-batches of a step are distributed over the processes in turn, so that a step has the same draws with
+    more processes and less accumulation.
 
-    A step's draws go to the processes by whole micro-batches in turn, so that with more processes and less accumulation
-    a step sees the same. Raises the error of an image that cannot be used.
+    Args:
+        draws: `Draws`, or another endless sequence with a `config`.
+        first: Step to start from.
+        rank: Number of the process, from 0.
+        world: Number of processes.
+        together: Combines draws into a batch.
+        pin: Use pinned memory, for a GPU.
+
+    Yields:
+        Batches.
+
+    Raises:
+        Us43dError: An image is unusable.
     """
     config = draws.config
     size = config.micro_batch
@@ -588,7 +660,7 @@ def batches(
         draws,
         batch_sampler=places,
         collate_fn=together,
-        num_workers=min(config.workers, processors()),  # more only get in each other's way
+        num_workers=min(config.workers, processors()),  # more would compete for the processors
         pin_memory=pin,
         worker_init_fn=_quiet,
     )
@@ -599,7 +671,7 @@ def batches(
 
 
 def _quiet(worker: int) -> None:
-    """A signal to the whole process group is the training process's affair."""
+    """Ignore signals to the process group; the training process handles them."""
     import signal
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -611,23 +683,30 @@ def _quiet(worker: int) -> None:
 
 
 class CorpusDataset(Dataset[dict[str, Any]]):
-    """The images of a corpus as a plain torch Dataset, for models of one's own.
+    """The images of a corpus as a torch Dataset, for your own models.
 
     >>> dataset = CorpusDataset("~/.us43d/corpora/us43d", split="train")  # doctest: +SKIP
 
-    An item has image (3, h, w) uint8 RGB, masks (K, h, w) bool, boxes (K, 4) float32 in corners, labels (K,) int64
-    (category ids, see `corpus.categories`), area (K,) int64, and id, key, source, group and path. Images come in their
-    own size; a picture without annotation has K = 0.
+    An item is a dict with image (3, h, w) uint8 RGB; masks (K, h, w) bool; boxes (K, 4) float32, (x0, y0, x1, y1) in
+    pixels with x1 and y1 excluded; labels (K,) int64, category ids as in `corpus.categories`; area (K,) int64 in
+    pixels; and id, key, source, group and path. Images have their original size; an image without annotation has K = 0.
+
+    Args:
+        corpus: An opened corpus, or its folder.
+        split: "train", "val" or "test"; None for all three.
+        sources: Names; all sources of the corpus if empty.
+        specks: Include annotations that the build flagged as specks.
+
+    Raises:
+        UnknownName: Unknown split or source.
     """
 
     def __init__(
         self, corpus: Corpus | str | Path, split: str | None = None, sources: Sequence[str] = (), specks: bool = False
     ) -> None:
-        """corpus: an opened one or its folder. split: train, val or test; the three if None. sources: names, all where
-        empty. specks: keep the annotations the build flagged as specks."""
         self.corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(Path(corpus).expanduser())
         if split is not None and split not in SPLITS:
-            raise UnknownName(f"{split!r} is no split: one of {', '.join(SPLITS)}.")
+            raise UnknownName(f"Unknown split {split!r}: use one of {', '.join(SPLITS)}.")
         self.rows = np.flatnonzero(self.corpus.selected([split] if split else SPLITS[:3], sources))
         self.specks = specks
 

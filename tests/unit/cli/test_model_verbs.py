@@ -145,7 +145,7 @@ def test_public_weights_on_disk_are_in_the_table(run: Run, corpus: Path, tmp_pat
         (("--weights", "one", "--on", "camus"), 2, "Unknown source 'camus'. Known: BUSI, STU-Hospital."),
         (("--weights", "one", "--all", "--corpus", "other"), 2, "There is no corpus 'other'"),
         (("--weights", "one", "--all", "--clicks", "one"), 2, "Invalid --clicks 'one'"),
-        (("--weights", "one", "--all", "--prompt", "line"), 2, "line is no first prompt"),
+        (("--weights", "one", "--all", "--prompt", "line"), 2, "Unknown first prompt line"),
         (("--weights", "one", "--all", "--device", "cuda:99"), 2, "Device 'cuda:99' not found."),
         (("--weights", "one", "--all", "--commercial"), 4, "Commercial use is not settled for BUSI, STU-Hospital"),
         (("--compare", "one", "nowhere", "--all"), 1, "Unknown weights 'nowhere'"),

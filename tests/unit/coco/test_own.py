@@ -161,9 +161,9 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         ("annotations.2.segmentation", [[1, 2, 9, 2, 9, "8"]], "which is not a list of numbers: annotations[2] (id 2)"),
         ("annotations.2.segmentation", [[1, 2], 3], "which is not a list of numbers"),
         ("annotations.2.segmentation", [[[1, 2], [3, 4], [5, 6]]], "which is not a list of numbers"),
-        ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("nan")]], "has a corner at nan, which no image reaches"),
-        ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("inf")]], "has a corner at inf, which no image reaches"),
-        ("annotations.2.segmentation", [[1, 2, 9, 2, -1e300, 8]], "has a corner at -1e+300, which no image reaches"),
+        ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("nan")]], "has a corner at nan, outside of any image"),
+        ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("inf")]], "has a corner at inf, outside of any image"),
+        ("annotations.2.segmentation", [[1, 2, 9, 2, -1e300, 8]], "has a corner at -1e+300, outside of any image"),
         ("annotations.2.segmentation", [[-9e5, 0, 9e5, 0, -9e5, 1, 9e5, 5]], "outline of more than 2,000,000 pixels"),
         ("annotations.2.segmentation", {}, "segmentation has no size: annotations[2] (id 2)"),
         ("annotations.2.segmentation", {"size": [40, 60]}, "segmentation has no counts"),
@@ -248,7 +248,7 @@ def test_ids_of_any_kind(make: Callable[..., Path]) -> None:
     """Texts are as good as numbers; repeated annotation ids are numbered anew, as they say nothing of the masks."""
     plain = opened(make(content()))
     for change_ids, remark in (
-        (lambda kind, n: f"{kind}-{n}", "ids are texts"),
+        (lambda kind, n: f"{kind}-{n}", "ids are not whole numbers"),
         (lambda kind, n: 1 if kind == "annotation" else n, "3 annotation ids repeat"),
         (lambda kind, n: float(n), None),
         (lambda kind, n: n - 1, None),
@@ -282,13 +282,13 @@ def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
     corpus = opened(make(data))
     assert len(corpus.annotations) == 5
     assert coco.told(corpus) == [
-        "7 of 12 annotations are left out: 2 that enclose no pixel, 2 whose image_id is not listed, 1 with fewer than "
+        "7 of 12 annotations are excluded: 2 that enclose no pixel, 2 whose image_id is not listed, 1 with fewer than "
         "3 points, 2 without segmentation."
     ]
     data["annotations"] = data["annotations"][4:7]
     shutil.rmtree(corpus.path)
     what = faults(make(data))
-    assert "has no annotation with a mask: left out are 2 whose image_id is not listed, 1 without segmentation." in what
+    assert "; excluded: 2 whose image_id is not listed, 1 without segmentation." in what
 
 
 def test_specks_are_flagged(make: Callable[..., Path]) -> None:
@@ -334,7 +334,7 @@ def test_without_groups_it_is_said_and_nothing_is_guessed(make: Callable[..., Pa
     data["images"][1]["us43d"] = {"group": "p1"}
     corpus = opened(make(data))
     assert [corpus.group(n) for n in range(4)] == ["0", "p1", "2.png", "3.png"]
-    assert coco.told(corpus) == ["2 of 4 images have no group; each is a group of its own."]
+    assert coco.told(corpus) == ["2 of 4 images have no group; each of them is its own group."]
 
 
 def test_holding_groups_out_is_linear() -> None:
@@ -376,8 +376,8 @@ def test_images_of_other_forms_are_read_once_and_kept(make: Callable[..., Path])
     assert (corpus.picture(3) == grey[::-1]).all()
     assert [corpus.key(n) for n in range(4)] == ["a.tif", "b.png", "c.tif#1", "c.tif#2"]
     assert coco.told(corpus) == [
-        "1 file: float32 values are spread over 0–255 by their range.",
-        "1 file: turned upright as the Exif orientation 6 asks.",
+        "1 file: float32 values are scaled to 0–255 by their range.",
+        "1 file: rotated upright by the Exif orientation 6.",
     ]
     del data["images"][2]["frame"]
     data["images"][1] |= {"width": 40, "height": 60}
@@ -385,7 +385,7 @@ def test_images_of_other_forms_are_read_once_and_kept(make: Callable[..., Path])
     with pytest.raises(TrainError) as caught:
         opened(file)
     assert "has 3 frames, and the entry has no frame (from 0): images[2] (id 2) c.tif" in caught.value.what
-    assert "has 60 × 40 pixels (turned upright as the Exif orientation 6 asks), but the entry says 40 × 60" in (
+    assert "has 60 × 40 pixels (rotated upright by the Exif orientation 6), but the entry says 40 × 60" in (
         caught.value.what
     )
     assert len(opened_again(folder)) == 4  # the corpus of the former file is untouched

@@ -88,7 +88,7 @@ def test_without_patients_nothing_is_guessed(folder: Path) -> None:
     written = from_masks(folder / "scans", folder / "masks")
     assert all("patient_id" not in image for image in written.content["images"])
     assert written.remarks[-1].startswith(
-        "No patients are given (--patient): every image counts as a patient of its own"
+        "Patients are unknown (--patient was not given): every image counts as its own patient"
     )
 
 
@@ -98,8 +98,8 @@ def test_what_is_left_out_is_counted(folder: Path) -> None:
     cv2.imwrite(str(folder / "masks" / "p1" / "p1_1.png"), np.zeros(SHAPE, np.uint8))
     written = from_masks(folder / "scans", folder / "masks", patient="p.")
     assert written.remarks == [
-        "1 of 6 images are left out, without a mask: p0/p0_0.png.",
-        "1 of 6 masks are left out, without an image: stray.png.",
+        "1 of 6 images without a mask are excluded: p0/p0_0.png.",
+        "1 of 6 masks without an image are excluded: stray.png.",
         "1 masks are empty; their images have no annotation.",
     ]
     assert len(written.content["images"]) == 5
@@ -114,7 +114,7 @@ def test_all_faults_together(folder: Path) -> None:
     with pytest.raises(ImageError) as caught:
         from_masks(folder / "scans", folder / "masks", patient="p[01]_")
     for said in (
-        "5 of 6 pairs of image and mask cannot be used", "'p[01]_' finds no patient: p2/p2_0.png, p2/p2_1.png",
+        "5 of 6 pairs of image and mask cannot be used", "No patient found by 'p[01]_': p2/p2_0.png, p2/p2_1.png",
         "p0_0.png has 80 × 60 pixels, its mask 9 × 9", "p0_1.png is not a readable image",
         "p1_0.png holds the values 0, 1, 2: the foreground values are unknown",
     ):  # fmt: skip
@@ -146,7 +146,7 @@ def test_the_command(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatc
         said = capfd.readouterr()
         assert "Traceback" not in said.err
     signal.signal(signal.SIGTERM, before)
-    assert "finds no patient" in said.err
+    assert "No patient found by" in said.err
     assert len(json.loads(Path("out/data.json").read_text())["images"]) == 6
 
 

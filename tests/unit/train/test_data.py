@@ -238,5 +238,5 @@ def test_a_plain_dataset(blobs: Corpus) -> None:
     assert Path(item["path"]).name == item["key"]
     loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=1)
     assert [each["id"] for each in loader] == [dataset[n]["id"] for n in range(len(dataset))]
-    with pytest.raises(UnknownName, match="'training' is no split"):
+    with pytest.raises(UnknownName, match="Unknown split 'training'"):
         CorpusDataset(blobs, "training")

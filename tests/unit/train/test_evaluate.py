@@ -228,11 +228,11 @@ def test_sources(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"split": "val"}, "no instance to evaluate in the split 'val'"),
-        ({"split": "exam"}, "'exam' is no split"),
-        ({"prompts": ("circle",)}, "circle is no first prompt"),
+        ({"split": "val"}, "No instance to evaluate in the split 'val'"),
+        ({"split": "exam"}, "Unknown split 'exam'"),
+        ({"prompts": ("circle",)}, "Unknown first prompt circle"),
         ({"prompts": ()}, "needs a first prompt"),
-        ({"clicks": (1, 3)}, "begin with 0"),
+        ({"clicks": (1, 3)}, "that include 0"),
     ],
 )
 def test_what_cannot_be_evaluated(corpus: Corpus, options: dict, why: str) -> None:
@@ -358,7 +358,7 @@ def test_what_is_written(corpus: Corpus, model: Predictor, tmp_path: Path) -> No
     again = Evaluation.read(folder)
     assert again.summary == found.summary
     assert again.rows["rle"].tolist() == found.rows["rle"].tolist()
-    with pytest.raises(UsageError, match="holds no evaluation"):
+    with pytest.raises(UsageError, match="does not contain an evaluation"):
         Evaluation.read(tmp_path)
     with pytest.raises(UsageError, match="needs the corpus"):
         _ = again.coco

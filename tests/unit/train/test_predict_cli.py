@@ -421,7 +421,8 @@ def test_inputs_and_weights_that_are_not_there(us43d, picture: np.ndarray) -> No
     Path("empty").mkdir()
     assert "none.png does not exist" in us43d("predict", "none.png", "--weights", "small", "--point", "1,1")[2]
     assert (
-        "empty holds no file that ends in .png" in us43d("predict", "empty", "--weights", "small", "--point", "1,1")[2]
+        "No files found in empty that end in .png"
+        in us43d("predict", "empty", "--weights", "small", "--point", "1,1")[2]
     )
     code, _, err = us43d("predict", "scan.png", "--weights", "ultrasam", "--point", "1,1")
     assert code == 1

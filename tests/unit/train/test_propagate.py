@@ -75,7 +75,7 @@ def test_a_bad_frame_does_not_carry_the_object_away() -> None:
 
 def test_what_cannot_be_followed() -> None:
     empty = Prediction(np.zeros((80, 160), bool), 1.0, np.zeros((1, 1), np.float32))
-    with pytest.raises(UsageError, match="shows nothing"):
+    with pytest.raises(UsageError, match="on the first frame is empty"):
         follow(Threshold(), clip(1), empty)
     small = Prediction(np.ones((8, 8), bool), 1.0, np.zeros((1, 1), np.float32))
     with pytest.raises(UsageError, match="160 × 80"):

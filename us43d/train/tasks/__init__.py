@@ -1,4 +1,4 @@
-"""What may be trained: one module per task, all trained by the one loop (`us43d.train.loop`)."""
+"""Training tasks: one module per task, all trained by `us43d.train.loop`."""
 
 from importlib import import_module
 
@@ -14,6 +14,6 @@ _MODULES = {"promptable": "promptable", "classify": "classify", "classify-prompt
 
 
 def task_of(config: TrainConfig, corpus: Corpus) -> Task:
-    """The task of a configuration on a corpus. Raises UnknownName and TrainError where nothing can be drawn."""
+    """Create the task of a configuration on a corpus. Raises UnknownName, or TrainError if nothing can be drawn."""
     made: Task = import_module(f"us43d.train.tasks.{_MODULES[config.task]}").make(config, corpus)
     return made

@@ -1,8 +1,8 @@
-"""Classification of whole images, or of what a box prompt shows (`classify-prompt`).
+"""Classification of whole images (`classify`), or of the object in a box prompt (`classify-prompt`).
 
-classify: the average of the encoder's embedding and a linear head, focal loss, as in UltraSam's paper. classify-prompt:
-the prompt's tokens and one token for the class go through the mask decoder's transformer together with the image; a
-linear head reads the class token.
+classify: a linear head on the average of the encoder's embedding, focal loss, as in UltraSam's paper. classify-prompt:
+the mask decoder's transformer processes the image with the prompt's tokens and a class token; a linear head reads the
+class token.
 """
 
 from collections import Counter
@@ -35,7 +35,13 @@ GAMMA = 2.0
 
 
 class Item(NamedTuple):
-    """image: row of `images`. annotation: row of `annotations` that is prompted, -1 for the whole image."""
+    """A labelled image or annotation.
+
+    Attributes:
+        image: Row of `images`.
+        annotation: Row of `annotations` for a box prompt; -1 for the whole image.
+        label: Name of the class.
+    """
 
     image: int
     annotation: int
@@ -56,7 +62,13 @@ class Drawn(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Classes of images, or of prompted objects."""
+    """Network that classifies images or prompted objects.
+
+    Args:
+        base: Model whose encoder (and decoder) is used.
+        classes: Names of the K classes.
+        prompted: Classify the object of a box prompt.
+    """
 
     def __init__(
         self, base: UltraSam, classes: Sequence[str], prompted: bool, pool: Literal["mean", "levels"] = "mean"
@@ -75,7 +87,7 @@ class Classifier(nn.Module):
             self.class_token = nn.Embedding(1, dim)
 
     def forward(self, batch: Drawn) -> Tensor:
-        """(B, K) logits."""
+        """Compute logits (B, K)."""
         features = images.features(self.image_encoder, normalise(batch.images, batch.inner))
         if not self.prompted:
             return self.head(self._pooled(features, batch.inner))
@@ -88,7 +100,7 @@ class Classifier(nn.Module):
         return self.head(tokens[:, 0])
 
     def _pooled(self, features: Features, inner: Tensor) -> Tensor:
-        """The mean, and the maximum, over the cells that the image reaches, so that padding does not count."""
+        """Average features over the cells of the image, without padding; with "levels", also their maximum."""
         pooled = []
         for level in (features.embedding,) if self.pool == "mean" else (features.embedding, *features.fine):
             side = level.shape[-1]
@@ -102,7 +114,7 @@ class Classifier(nn.Module):
 
 
 class _Objective(nn.Module):
-    """Focal loss of several classes: −w (1 − p)^γ log p of the true class."""
+    """Multi-class focal loss (Lin et al. 2017): −w (1 − p)^γ log p of the true class."""
 
     def __init__(self, model: Classifier, weights: Tensor, config: TrainConfig) -> None:
         super().__init__()
@@ -121,9 +133,13 @@ class _Objective(nn.Module):
 
 
 def items(corpus: Corpus, rows: NDArray[np.int64], config: TrainConfig) -> list[Item]:
-    """What has a label: images, or the annotations of images that have one.
+    """List labelled images or annotations.
 
-    The target "structure" is an annotation's category; "diagnosis" its own, or that of its image.
+    Args:
+        corpus: The corpus.
+        rows: Rows of `images`.
+        config: Task and target. The target "structure" is an annotation's category; "diagnosis" is that of the
+            annotation, else of its image.
     """
     if config.task == "classify":
         return [Item(row, -1, label) for row, label in images.labels(corpus, rows, config.target).items()]
@@ -171,7 +187,7 @@ class _Draws(Dataset[Any]):
 def drawn(
     corpus: Corpus, config: TrainConfig, item: Item, classes: Sequence[str], rng: np.random.Generator | None
 ) -> Drawn:
-    """An item as a batch of one; augmented where rng is given, with a jittered box; else with the exact box."""
+    """Make a batch of one item: augmented with a jittered box if rng is given, else with the exact box."""
     pixels = corpus.picture(item.image)
     masks = [corpus.mask(item.annotation)] if item.annotation >= 0 else []
     if rng is not None:
@@ -191,7 +207,7 @@ def drawn(
 def chances(
     model: Classifier, corpus: Corpus, config: TrainConfig, wanted: Sequence[Item], device: torch.device
 ) -> NDArray[np.float64]:
-    """(N, K) probabilities of the classes for items."""
+    """Compute class probabilities (N, K) float64 of items."""
     training, probabilities = model.training, []
     model.eval()
     for item in wanted:
@@ -205,10 +221,23 @@ def chances(
 def classify(
     model: Classifier, pixels: NDArray[np.uint8], box: Sequence[float] | None, device: str
 ) -> NDArray[np.float64]:
-    """(K,) probabilities for an image (h, w) or (h, w, 3) uint8. box: (x0, y0, x1, y1) in its pixels, if prompted."""
+    """Classify an image.
+
+    Args:
+        model: The network, in evaluation mode.
+        pixels: (h, w) grey or (h, w, 3) RGB uint8.
+        box: (x0, y0, x1, y1) in pixels of the image; None for the whole image.
+        device: Device of the model.
+
+    Returns:
+        (K,) float64 probabilities.
+
+    Raises:
+        UsageError: The box is empty or outside the image.
+    """
     height, width = pixels.shape[:2]
     if box is not None and not (box[0] < min(box[2], width) and box[1] < min(box[3], height) and min(box[2:]) > 0):
-        raise UsageError(f"The box {tuple(box)} is empty or outside of the {width} × {height} image.")
+        raise UsageError(f"The box {tuple(box)} is empty or outside the image of {width} × {height} pixels.")
     shown, inner = images.canvas(pixels, model.config)
     corners = np.array(box if box is not None else (0.0, 0.0, *pixels.shape[1::-1])).reshape(2, 2)
     scale = np.array([float(inner[1]) / pixels.shape[1], float(inner[0]) / pixels.shape[0]])
@@ -218,7 +247,7 @@ def classify(
 
 
 class Classify:
-    """See `Task`."""
+    """The tasks `classify` and `classify-prompt`; see `Task`."""
 
     parts = ("loss", "accuracy")
 
@@ -281,11 +310,11 @@ class Classify:
         return {name: None if np.isnan(value) else round(value, 5) for name, value in values.items()} | counts
 
     def score(self, summary: Record) -> float | None:
-        """Macro F1."""
+        """Return macro F1."""
         return summary["f1"]
 
     def shown(self, model: Classifier, wanted: Sequence[Item], device: torch.device) -> list[NDArray[np.uint8]]:
-        return []  # a class is no outline
+        return []  # classes have no outlines to draw
 
     def save(self, model: Classifier, place: Path, meta: Mapping[str, Any]) -> None:
         task = {"name": self.config.task, "classes": self.classes, "target": self.config.target,
@@ -302,12 +331,12 @@ class Classify:
 
 
 def make(config: TrainConfig, corpus: Corpus) -> Classify:
-    """The task on a corpus. Raises UnknownName, TrainError."""
+    """Create the task on a corpus. Raises UnknownName, TrainError."""
     return Classify(config, corpus)
 
 
 def load(place: Path) -> tuple[Classifier, dict[str, Any]]:
-    """(the model in evaluation mode, what config.json says of the task). Raises WeightsError."""
+    """Load (model in evaluation mode, task record of config.json). Raises WeightsError."""
     task, state = images.read(place)
     model = Classifier(UltraSam(ModelConfig.model_validate(task["model"])), task["classes"],
                        task["name"] == "classify-prompt", task.get("pool", "mean"))  # fmt: skip

@@ -1,4 +1,4 @@
-"""How good the weights of a task are on a split of a corpus: numbers, tables and a page."""
+"""Evaluate the weights of a task on a split of a corpus: numbers, tables and a page."""
 
 import html
 import json
@@ -30,7 +30,14 @@ Rows = list[list[Any]]
 
 
 class TaskEvaluation(NamedTuple):
-    """facts: what was evaluated. tables: (heading, column heads, rows). plots: (heading, SVG). numbers: for JSON."""
+    """Result of an evaluation.
+
+    Attributes:
+        facts: Task, weights, data and exclusions.
+        tables: (heading, column heads, rows).
+        plots: (heading, SVG).
+        numbers: Further content of metrics.json.
+    """
 
     facts: dict[str, Any]
     tables: list[tuple[str, list[str], Rows]]
@@ -38,6 +45,7 @@ class TaskEvaluation(NamedTuple):
     numbers: dict[str, Any]
 
     def described(self) -> str:
+        """Describe data, exclusions and intervals in sentences."""
         facts = self.facts
         excluded = "; ".join(f"{number:,} {why}" for why, number in facts["excluded"].items() if number)
         return (
@@ -79,18 +87,18 @@ def evaluate(
     """Evaluate the weights of a task.
 
     Args:
-        place: Folder that a run of a task wrote.
+        place: Folder of the weights.
         corpus: The corpus.
-        split: train, val, test, or all of these.
-        sources: Names; all of the corpus if empty.
-        limit: At most so many images, chosen by their ids.
+        split: "train", "val", "test" or "all".
+        sources: Names; all sources of the corpus if empty.
+        limit: Largest number of images, chosen by their ids; None for all.
         seed: Of the bootstrap.
-        device: Where the model runs.
+        device: "cpu", "cuda", "cuda:N" or "mps".
         progress: Called with (items done, items).
 
     Raises:
         UnknownName: A source is not in the corpus.
-        UsageError: Nothing is left to evaluate.
+        UsageError: No image of the split can be evaluated.
         WeightsError: The folder does not hold weights of a task.
     """
     task, _ = images.read(place)
@@ -113,7 +121,7 @@ def evaluate(
 def _structures(
     place: Path, corpus: Corpus, rows: Any, facts: dict[str, Any], device: str, progress: Progress | None
 ) -> TaskEvaluation:
-    """Dice and IoU of every structure on the images that show it, and on how many others it is found."""
+    """Compute Dice and IoU of each structure on images that show it, and count false detections on other images."""
     from us43d.train.tasks import instances, semantic
 
     model, task = semantic.load(place)
@@ -163,7 +171,7 @@ def _structures(
 
 
 def _pieces(labels: Any, chances: Any, categories: dict[int, int]) -> Iterator["Detection"]:
-    """The connected components of a label map as instances, specks excluded; score: their mean probability."""
+    """Yield the connected components of a label map as instances, without specks; score: their mean probability."""
     from us43d.masks.components import components
     from us43d.train.tasks.instances import Detection
 
@@ -177,7 +185,7 @@ def _pieces(labels: Any, chances: Any, categories: dict[int, int]) -> Iterator["
 def _instances(
     place: Path, corpus: Corpus, rows: Any, facts: dict[str, Any], device: str, progress: Progress | None
 ) -> TaskEvaluation:
-    """COCO's average precision of every structure, over all images."""
+    """Compute COCO's average precision of each structure over all images."""
     from us43d.train.tasks import instances
 
     model, task = instances.load(place)
@@ -206,7 +214,7 @@ def _instances(
 def _precision(
     head: str, truth: dict[str, Any], results: list[dict[str, Any]]
 ) -> tuple[tuple[str, list[str], Rows], dict[str, Any]]:
-    """(table, numbers) of detections, by structure and over all."""
+    """Make (table, numbers) of detections, by structure and over all."""
     values = detection.average_precision(truth, results)
     named = {category["id"]: category["name"] for category in truth["categories"]}
     counts = Counter(annotation["category_id"] for annotation in truth["annotations"])

@@ -1,4 +1,4 @@
-"""What the tasks without prompts share: order, augmentation, labels of images, weights on disk."""
+"""Shared by the tasks without prompts: order of draws, augmentation, labels of images, weights on disk."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ __all__ = [
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-#: Tags that hold a diagnosis, the surer first.
+#: Tags with a diagnosis, the most reliable first.
 _DIAGNOSES = ("pathology", "diagnosis", "label")
 
 
@@ -37,27 +37,27 @@ _DIAGNOSES = ("pathology", "diagnosis", "label")
 
 
 def chosen(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
-    """Rows of `images` in splits and sources of a configuration. Raises UnknownName."""
+    """Select the rows of `images` in the given splits and the configuration's sources. Raises UnknownName."""
     return np.flatnonzero(corpus.selected(splits, config.sources))
 
 
 def first(corpus: Corpus, rows: NDArray[np.int64], most: int) -> list[int]:
-    """At most so many rows of `images`, chosen by their ids alone."""
+    """Select at most `most` rows of `images` by their ids."""
     order = sorted(rows.tolist(), key=lambda n: hashlib.sha256(str(corpus.images["id"][n]).encode()).digest())
     return sorted(order[:most])
 
 
 def labels(corpus: Corpus, images: NDArray[np.int64], target: str) -> dict[int, str]:
-    """The label of every image that has one.
+    """Read the labels of images.
 
     Args:
         corpus: The corpus.
         images: Rows of `images`.
-        target: "diagnosis" is that of an image's annotations where they agree, else of the tags; any other name is
-            that of a tag, such as "view".
+        target: "diagnosis" for that of an image's annotations if they agree, else of its tags; any other name is that
+            of a tag, such as "view".
 
     Returns:
-        Row → label in lower case.
+        Row → label in lower case, for images with a label.
     """
     tags = corpus.tags(images)
     names = corpus.facts["diagnoses"]
@@ -74,7 +74,7 @@ def labels(corpus: Corpus, images: NDArray[np.int64], target: str) -> dict[int, 
 
 
 class Laps:
-    """Which of `count` items is drawn at a place: every one comes once before any comes again."""
+    """Order of `count` items in an endless sequence: each is drawn once before any is repeated."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed = count, seed
@@ -93,10 +93,19 @@ class Laps:
 def augmented(
     pixels: Pixels, masks: list[Mask], config: TrainConfig, rng: np.random.Generator
 ) -> tuple[Pixels, list[Mask]]:
-    """Scale, shift, flip and contrast of an image with its masks; all keep their sizes. Masks may become empty.
+    """Scale, shift, flip and change the contrast of an image with its masks. Masks may become empty.
 
-    Scaling and shifting together are large-scale jittering (Ghiasi et al. 2021), by a factor up to e^±zoom times one
+    Scaling and shifting are large-scale jittering (Ghiasi et al. 2021), by a factor of up to e^±zoom times a factor
     from the range `scale`.
+
+    Args:
+        pixels: (h, w) or (h, w, 3) uint8.
+        masks: (h, w) bool each.
+        config: Strength of the augmentations.
+        rng: Random generator.
+
+    Returns:
+        Image and masks of unchanged shapes.
     """
     height, width = pixels.shape[:2]
     if config.zoom or config.scale != (1.0, 1.0):
@@ -117,7 +126,15 @@ def augmented(
 
 
 def canvas(pixels: Pixels, model: ModelConfig) -> tuple[Tensor, Tensor]:
-    """((side, side, 3) uint8 RGB with zeros right and below, (2,) rows and columns of the image in it)."""
+    """Resize and pad an image for the network.
+
+    Args:
+        pixels: (h, w) or (h, w, 3) uint8.
+        model: Architecture of the network.
+
+    Returns:
+        (S, S, 3) uint8 RGB with zeros to the right and below, and (2,), rows and columns of the image in it.
+    """
     side = model.image_size
     rows, columns = fitted((pixels.shape[0], pixels.shape[1]), side, model.stretch)
     small = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR)
@@ -127,20 +144,20 @@ def canvas(pixels: Pixels, model: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def place_of(seed: int, place: int) -> np.random.Generator:
-    """The chance of a draw, which depends on seed and place alone."""
+    """Create the random generator of a draw, from seed and place only."""
     return np.random.default_rng([seed, 1, place])
 
 
 def mean_masks(count: int, shown: Iterable[tuple[int, Mask]], side: int = 64) -> NDArray[np.float32]:
-    """Average masks by their number, the baseline that looks at no image.
+    """Average the masks of each structure, for a baseline that uses no image.
 
     Args:
-        count: K, how many numbers there are.
-        shown: (number from 1, mask) of images that show it.
-        side: S, of the averages.
+        count: Number K of structures.
+        shown: (number of the structure from 1, mask).
+        side: Side S of the averages, in pixels.
 
     Returns:
-        (K, S, S): how often each place is covered, scaled so that the most frequent place is 1.
+        (K, S, S), how often each place is covered, scaled to a maximum of 1.
     """
     sums = np.zeros((count, side, side), np.float32)
     for number, mask in shown:
@@ -152,10 +169,16 @@ def mean_masks(count: int, shown: Iterable[tuple[int, Mask]], side: int = 64) ->
 
 
 def backbone(config: TrainConfig, init: Path | None) -> UltraSam:
-    """The promptable model whose parts a task uses: of weights on disk, or random.
+    """Create the promptable model whose modules a task uses.
 
-    With `frozen` no weight of the image encoder is trained, with `lora` low-rank updates of it alone. Raises
-    WeightsError if the weights do not fit the configuration.
+    With `frozen`, the image encoder is not trained; with `lora`, only its low-rank updates are.
+
+    Args:
+        config: Configuration of the run.
+        init: Weights to load; None for random weights.
+
+    Raises:
+        WeightsError: The weights do not fit the configuration.
     """
     model = UltraSam.random(config.model, config.seed)
     if init is not None:
@@ -184,7 +207,7 @@ def encode(encoder: nn.Module, images: Tensor) -> Tensor:
 
 
 def merged(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a model with low-rank updates merged into the weights they belong to."""
+    """Return the state of a model, with low-rank updates merged into their weights."""
     state = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in name}
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module):
@@ -193,11 +216,11 @@ def merged(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save(model: nn.Module, place: Path, task: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-    """Write model.safetensors and config.json. task: its name and what makes the model again. Raises StorageError."""
+    """Write model.safetensors and config.json. task: name and settings of the model. Raises StorageError."""
     from safetensors.torch import save as packed
 
     state = {name: value.detach().cpu().contiguous() for name, value in merged(model).items()}
-    with atomic.storage_errors(place, "Weights that are there are complete."):
+    with atomic.storage_errors(place, "Weights written before are complete."):
         place.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(place / weights.TENSORS, packed({name: value.clone() for name, value in state.items()}))
         text = json.dumps({"task": dict(task), "meta": dict(meta)}, indent=1)
@@ -205,7 +228,7 @@ def save(model: nn.Module, place: Path, task: Mapping[str, Any], meta: Mapping[s
 
 
 def read(place: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(what `save` was told of the task, tensors). Raises WeightsError for a folder that holds no task's weights."""
+    """Read (task record of `save`, tensors). Raises WeightsError for a folder without weights of a task."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -219,7 +242,7 @@ def read(place: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def fit(model: nn.Module, state: dict[str, Tensor], place: Path) -> None:
-    """Load a state, all of it. Raises WeightsError if it does not fit."""
+    """Load a state completely. Raises WeightsError if the tensors do not fit."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -227,7 +250,7 @@ def fit(model: nn.Module, state: dict[str, Tensor], place: Path) -> None:
 
 
 def rates(model: nn.Module, config: TrainConfig) -> list[tuple[float, list[nn.Parameter]]]:
-    """The parameters that are trained: those of `image_encoder` at `encoder_rate` times the rate of the others."""
+    """List trained parameters by rate: those of `image_encoder` at `encoder_rate` times the rate of the others."""
     named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
     inside = [value for name, value in named if name.startswith("image_encoder.")]
     others = [value for name, value in named if not name.startswith("image_encoder.")]
@@ -235,5 +258,5 @@ def rates(model: nn.Module, config: TrainConfig) -> list[tuple[float, list[nn.Pa
 
 
 def nothing_to_draw(corpus: Corpus, what: str) -> TrainError:
-    """The error where a task has nothing to draw. what: such as "fewer than two classes"."""
+    """Make the error for a task without items to draw. what: such as "fewer than two classes"."""
     return TrainError(f"The corpus {corpus.path.name} has {what} to train on.", next="us43d train --help")

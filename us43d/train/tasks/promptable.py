@@ -1,4 +1,4 @@
-"""Promptable segmentation: a mask for a box or points."""
+"""Promptable segmentation: masks for boxes, points and names of structures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,12 +21,12 @@ from us43d.train.journal import Record
 __all__ = ["Promptable", "initial", "make"]
 
 
-#: Tensors that a model with structures has beside those of SAM.
+#: Prefixes of tensors that a model with structures has in addition to SAM's.
 _OF_STRUCTURES = ("prompt_encoder.structure_embeddings.", "mask_decoder.presence_")
 
 
 class Promptable:
-    """See `Task`."""
+    """The task `promptable`; see `Task`."""
 
     parts = losses.PARTS
 
@@ -62,7 +62,7 @@ class Promptable:
         return validation.summary(table, self.corpus)
 
     def score(self, summary: Record) -> float | None:
-        """The mean of box and point Dice, macro over the sources."""
+        """Average box and point Dice, macro over the sources."""
         macro = summary["macro"]
         return (macro["box_dice"] + macro["point_dice"]) / 2
 
@@ -76,17 +76,17 @@ class Promptable:
         return (
             f"Mean Dice of {validation['instances']:,} instances of {validation['groups']:,} groups of the validation "
             f"split at step {validation['step']:,}: exact box {validation['box_dice']:.3f}, one point "
-            f"{validation['point_dice']:.3f}; the box's inscribed ellipse {validation['ellipse_dice']:.3f}."
+            f"{validation['point_dice']:.3f}; ellipse baseline {validation['ellipse_dice']:.3f}."
         )
 
 
 def make(config: TrainConfig, corpus: Corpus) -> Promptable:
-    """The task on a corpus. Raises UnknownName, TrainError."""
+    """Create the task on a corpus. Raises UnknownName, TrainError."""
     return Promptable(config, corpus)
 
 
 def initial(config: TrainConfig, init: Path | None) -> UltraSam:
-    """The model a run begins with. Raises WeightsError if the weights do not fit the configuration."""
+    """Create the initial model of a run. Raises WeightsError if the weights do not fit the configuration."""
     if init is None:
         model = UltraSam.random(config.model, config.seed)
     else:
@@ -95,7 +95,7 @@ def initial(config: TrainConfig, init: Path | None) -> UltraSam:
         state = weights.adapted(loaded, config.model.mlp_residual)
         if (
             config.model.structures and not loaded.config.structures
-        ):  # SAM's weights know none: these parts start random
+        ):  # SAM's weights do not have these tensors: they start random
             own = model.state_dict()
             state = state | {name: value for name, value in own.items() if name.startswith(_OF_STRUCTURES)}
         try:
@@ -105,7 +105,7 @@ def initial(config: TrainConfig, init: Path | None) -> UltraSam:
     for name in config.freeze:
         module = getattr(model, name)
         if module is None:
-            raise WeightsError(f"The model has no {name.replace('_', ' ')} to freeze.")
+            raise WeightsError(f"Cannot freeze {name}: the model does not have this module.")
         module.requires_grad_(False)
     if config.lora:
         with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,7 @@
-"""Semantic segmentation without prompts: which structure every pixel belongs to.
+"""Semantic segmentation without prompts: the structure of every pixel.
 
 network "encoder": the promptable model's image encoder and two upsampling layers. network "unet": MONAI's BasicUNet.
-Where structures overlap, the later annotation of the file wins, as in a label map.
+If structures overlap, the later annotation of the file is used, as in a label map.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +76,7 @@ class SemanticNetwork(nn.Module):
 
 
 class _Objective(nn.Module):
-    """Cross-entropy plus 1 − soft Dice, averaged over the classes that an image shows or the network names."""
+    """Cross-entropy plus 1 − soft Dice, averaged over the structures."""
 
     def __init__(self, model: SemanticNetwork, config: TrainConfig) -> None:
         super().__init__()
@@ -99,7 +99,16 @@ class _Objective(nn.Module):
 
 
 def truth(corpus: Corpus, image: int, numbers: Mapping[int, int]) -> NDArray[np.uint8]:
-    """(h, w): the number of the structure each pixel belongs to, 0 for none. numbers: category id → number."""
+    """Make the label map of an image.
+
+    Args:
+        corpus: The corpus.
+        image: Row of `images`.
+        numbers: Category id → number of the structure, from 1.
+
+    Returns:
+        (h, w) uint8, the number of the structure of each pixel, 0 for background.
+    """
     row = corpus.images[image]
     out = np.zeros((int(row["height"]), int(row["width"])), np.uint8)
     for place in corpus.of(image):
@@ -147,7 +156,7 @@ class _Draws(Dataset[Any]):
 
 @torch.inference_mode()
 def chances(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> Tensor:
-    """(K + 1, h, w) probabilities of the structures, background first, of an image (h, w) or (h, w, 3) uint8."""
+    """Compute probabilities (K + 1, h, w), background first, of an image (h, w) or (h, w, 3) uint8."""
     shown, inner = images.canvas(pixels, model.config)
     logits = model(normalise(shown[None].to(device), inner[None].to(device))).float()
     logits = logits[:, :, : int(inner[0]), : int(inner[1])]
@@ -155,12 +164,12 @@ def chances(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> T
 
 
 def segment(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> NDArray[np.uint8]:
-    """(h, w) numbers of structures, 0 for none, of an image (h, w) or (h, w, 3) uint8."""
+    """Predict the label map (h, w) uint8, 0 for background, of an image (h, w) or (h, w, 3) uint8."""
     return chances(model, pixels, device).argmax(0).to(torch.uint8).cpu().numpy()
 
 
 class Semantic:
-    """See `Task`. Validation: Dice of every structure an image shows, and of the mean mask, which looks at no image."""
+    """The task `semantic`; see `Task`. Validation: Dice of each structure, and of the mean mask as a baseline."""
 
     parts = ("loss", "entropy", "dice")
 
@@ -177,7 +186,7 @@ class Semantic:
         self.numbers = {number: n for n, number in enumerate(ids, 1)}
         named = {category["id"]: category["name"] for category in corpus.categories}
         self.classes = [named[number] for number in ids]
-        self.images = rows  # images without a structure teach what background is
+        self.images = rows  # images without a structure show background
         self.draws = _Draws(corpus, config, rows, self.numbers)
         candidates = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
         self.held_out = images.first(corpus, candidates, config.validation_images)
@@ -227,7 +236,7 @@ class Semantic:
         return np.array(rows, np.float64).reshape(-1, 4)
 
     def _means(self, most: int = 64) -> NDArray[np.float32]:
-        """(K, S, S): the mean masks of the structures, from some images."""
+        """Compute the mean masks (K, S, S) of the structures from at most `most` images."""
 
         def shown() -> Iterator[tuple[int, NDArray[np.bool_]]]:
             for image in images.first(self.corpus, self.images, most):
@@ -248,7 +257,7 @@ class Semantic:
         return record | {"structures": structures}
 
     def score(self, summary: Record) -> float | None:
-        """The mean over the structures of their mean Dice."""
+        """Return the mean over the structures of their mean Dice."""
         return summary.get("dice")
 
     def shown(self, model: SemanticNetwork, wanted: Sequence[int], device: torch.device) -> list[NDArray[np.uint8]]:
@@ -279,12 +288,12 @@ class Semantic:
 
 
 def make(config: TrainConfig, corpus: Corpus) -> Semantic:
-    """The task on a corpus. Raises UnknownName, TrainError."""
+    """Create the task on a corpus. Raises UnknownName, TrainError."""
     return Semantic(config, corpus)
 
 
 def load(place: Path) -> tuple[SemanticNetwork, dict[str, Any]]:
-    """(the model in evaluation mode, what config.json says of the task). Raises WeightsError, UsageError."""
+    """Load (model in evaluation mode, task record of config.json). Raises WeightsError, UsageError."""
     task, state = images.read(place)
     config = ModelConfig.model_validate(task["model"])
     base = UltraSam(config) if task["network"] == "encoder" else None

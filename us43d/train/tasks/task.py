@@ -1,4 +1,4 @@
-"""What the loop asks of a task: the model, what is drawn, what is minimised, how it is validated and kept."""
+"""Interface between the training loop and a task: model, draws, objective, validation, saving."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +16,14 @@ __all__ = ["Task"]
 
 
 class Task(Protocol):
-    """One task on one corpus.
+    """A task on a corpus.
 
-    parts: names of the sums `objective` reports, the loss first. images, annotations: rows of the corpus trained on.
-    draws: the endless sequence, a function of the place alone. held_out: what is validated, always the same.
+    Attributes:
+        parts: Names of the sums that `objective` returns, the loss first.
+        images: Rows of `images` trained on.
+        annotations: Rows of `annotations` trained on.
+        draws: Endless sequence of draws, each a function of its place only.
+        held_out: Items to validate, always the same.
     """
 
     parts: tuple[str, ...]
@@ -29,37 +33,37 @@ class Task(Protocol):
     held_out: Sequence[Any]
 
     def collate(self, draws: Sequence[Any]) -> Any:
-        """Draws → a batch with `.to(device)`; the first error if there is one."""
+        """Combine draws into a batch with `.to(device)`; return the first error if there is one."""
 
     def count(self, batch: Any) -> int:
-        """How many items the loss of a batch is a sum over."""
+        """Count the items over which the loss of a batch is summed."""
 
     def initial(self, init: Path | None) -> nn.Module:
-        """The model a run begins with. Raises WeightsError if the weights do not fit."""
+        """Create the initial model of a run. Raises WeightsError if the weights do not fit."""
 
     def encoder(self, model: nn.Module) -> nn.Module:
-        """The part that is compiled, and checkpointed where `checkpointing` is asked for."""
+        """Return the module to compile, and to checkpoint with `checkpointing`."""
 
     def rates(self, model: nn.Module) -> list[tuple[float, list[nn.Parameter]]]:
-        """(factor of the learning rate, parameters trained at it)."""
+        """List (factor of the learning rate, its parameters)."""
 
     def objective(self, model: nn.Module) -> nn.Module:
-        """A module: batch → (sum of the loss over the batch's items, sums of `parts` without gradient)."""
+        """Return a module: batch → (sum of the loss over the items, sums of `parts` without gradient)."""
 
     def validate(self, model: nn.Module, items: Sequence[Any], device: torch.device) -> NDArray[np.float64]:
-        """A row of numbers for everything validated in `items`."""
+        """Evaluate items; return rows of numbers for `summary`."""
 
     def summary(self, table: NDArray[np.float64]) -> Record:
-        """What the log says of all rows."""
+        """Summarize all rows for the log."""
 
     def score(self, summary: Record) -> float | None:
-        """The number of a summary by which checkpoints are compared, larger is better; None if nothing was measured."""
+        """Return the number by which checkpoints are compared, larger is better; None if nothing was measured."""
 
     def shown(self, model: nn.Module, items: Sequence[Any], device: torch.device) -> list[NDArray[np.uint8]]:
-        """Images (h, w, 3) RGB of some of `held_out`, with truth and prediction."""
+        """Draw truth and prediction of some of `held_out`; (h, w, 3) uint8 RGB each."""
 
     def save(self, model: nn.Module, place: Path, meta: Mapping[str, Any]) -> None:
-        """Write the weights to use into the folder `place`. Raises StorageError."""
+        """Write the weights for use into the folder `place`. Raises StorageError."""
 
     def quality(self, validation: Mapping[str, Any]) -> str:
-        """A sentence for the card on a record of the validation."""
+        """Describe a validation record in a sentence for the model card."""
