@@ -25,12 +25,12 @@ def inputs(batch: int, heads: int, side: int, dim: int, device: str, dtype: torc
     draw = torch.Generator().manual_seed(0)
     qkv = torch.randn(batch, side * side, 3, heads, dim, generator=draw).to(device, dtype)
     sides = torch.randn(2, side, side, dim, generator=draw).mul(0.2).to(device, dtype)
-    return [each.detach().requires_grad_() for each in (*qkv.permute(2, 0, 3, 1, 4).unbind(), *sides)]
+    return [tensor.detach().requires_grad_() for tensor in (*qkv.permute(2, 0, 3, 1, 4).unbind(), *sides)]
 
 
 @torch.no_grad()
 def forward(attend: Callable[..., Tensor], tensors: list[Tensor]) -> Tensor:
-    return attend(*(each.detach() for each in tensors))
+    return attend(*(tensor.detach() for tensor in tensors))
 
 
 def both(attend: Callable[..., Tensor], tensors: list[Tensor]) -> list[Tensor]:

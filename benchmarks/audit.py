@@ -62,7 +62,7 @@ def frame(number: int, shape: tuple[int, int] = (300, 400)) -> Picture:
 
 @cache
 def outside(shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """What lies beside the sector."""
+    """The pixels outside of the sector."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     return np.asarray(abs(x - shape[1] / 2) > 0.15 * shape[1] + 0.55 * y)
 
@@ -102,7 +102,7 @@ def image_of(number: int) -> Picture:
 
 
 def drawn_row(folder: Path, number: int) -> dict[str, Any]:
-    """Write a picture; its row of the manifest."""
+    """Write an image; return its row of the manifest."""
     picture, key = image_of(number), f"{number:06}.png"
     data = cv2.imencode(".png", picture)[1].tobytes()
     (folder / "images" / key).write_bytes(data)
@@ -115,7 +115,7 @@ def drawn_row(folder: Path, number: int) -> dict[str, Any]:
 
 
 def made(folder: Path, count: int) -> set[tuple[int, int]]:
-    """A build of `count` pictures in `folder`, as `us43d build` writes it; returns the true pairs."""
+    """Write a build of `count` images as `us43d build`; return the true pairs."""
     (folder / "images").mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
         rows = list(pool.map(drawn_row, [folder] * count, range(count), chunksize=64))
@@ -125,9 +125,9 @@ def made(folder: Path, count: int) -> set[tuple[int, int]]:
     return {(number - 5, number) for number in range(9, count, 10)}
 
 
-def scored(name: str, count: int, seconds: float, found: set[tuple[int, int]], true: set[tuple[int, int]]) -> str:
-    good = len(found & true)
-    recall, precision = good / len(true), good / max(1, len(found))
+def scored(name: str, count: int, seconds: float, proposed: set[tuple[int, int]], true: set[tuple[int, int]]) -> str:
+    good = len(proposed & true)
+    recall, precision = good / len(true), good / max(1, len(proposed))
     return f"| {name} | {count:,} | {seconds:,.1f} | {count / seconds:,.1f} | {recall:.3f} | {precision:.3f} |"
 
 
@@ -137,9 +137,9 @@ HEAD = "| | images | processor s | images per processor second | recall | precis
 def ours(folder: Path, jobs: int) -> tuple[float, float, set[tuple[int, int]]]:
     """(processor seconds, wall seconds, pairs)"""
     start, wall = time.process_time(), time.perf_counter()
-    found = inspect_builds([folder], folder.parent, jobs=jobs)
+    inspected = inspect_builds([folder], folder.parent, jobs=jobs)
     seconds, wall = time.process_time() - start, time.perf_counter() - wall
-    return seconds, wall, {(int(n.a.key[:6]), int(n.b.key[:6])) for n in found.near}
+    return seconds, wall, {(int(n.a.key[:6]), int(n.b.key[:6])) for n in inspected.near}
 
 
 def all_hashes(folder: Path, reach: tuple[int, ...]) -> list[tuple[int, float, set[tuple[int, int]]]]:
@@ -169,11 +169,11 @@ def all_features(folder: Path, sample: int, true: set[tuple[int, int]]) -> tuple
 
     def same(a: int, b: int) -> bool:
         (points_a, codes_a), (points_b, codes_b) = features[a], features[b]
-        found = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(codes_a, codes_b)
-        if len(found) < 8:
+        matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(codes_a, codes_b)
+        if len(matches) < 8:
             return False
-        x = np.array([points_a[m.queryIdx].pt for m in found])
-        y = np.array([points_b[m.trainIdx].pt for m in found])
+        x = np.array([points_a[m.queryIdx].pt for m in matches])
+        y = np.array([points_b[m.trainIdx].pt for m in matches])
         _, fits = cv2.estimateAffine2D(x, y)
         return fits is not None and int(fits.sum()) >= 25
 
@@ -182,26 +182,26 @@ def all_features(folder: Path, sample: int, true: set[tuple[int, int]]) -> tuple
     others = [tuple(sorted(rng.choice(len(features), 2, replace=False))) for _ in range(sample)]
     start = time.process_time()
     wrong = sum(same(a, b) for a, b in others if (a, b) not in true)
-    each = (time.process_time() - start) / len(others)
-    return described + each * len(features) * (len(features) - 1) / 2, recall, wrong
+    per_pair = (time.process_time() - start) / len(others)
+    return described + per_pair * len(features) * (len(features) - 1) / 2, recall, wrong
 
 
 def index_alone(count: int) -> None:
     start = time.process_time()
-    found, hashes = [], np.zeros(count, np.uint64)
+    descriptors, hashes = [], np.zeros(count, np.uint64)
     for number in range(count):
         small = cv2.resize(image_of(number), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        found.append(fingerprint(small))
+        descriptors.append(fingerprint(small))
         hashes[number] = pixels.perceptual_hash(small)
     made_in = time.process_time() - start
     start = time.process_time()
-    proposed = {(each.a, each.b) for each in candidates(found, hashes, np.arange(count))}
+    proposed = {(candidate.a, candidate.b) for candidate in candidates(descriptors, hashes, np.arange(count))}
     seconds = time.process_time() - start
     true = {(number - 5, number) for number in range(9, count, 10)}
-    found_share = len(proposed & true) / len(true)
+    share = len(proposed & true) / len(true)
     print(
-        f"{count:,} pictures: index {seconds:.1f} processor s, {len(proposed):,} pairs proposed, {found_share:.4f} "
-        f"of the duplicates among them (pictures drawn and described in {made_in:.0f} s, not counted)"
+        f"{count:,} images: index {seconds:.1f} processor s, {len(proposed):,} pairs proposed, {share:.4f} "
+        f"of the duplicates among them (images drawn and described in {made_in:.0f} s, not counted)"
     )
 
 

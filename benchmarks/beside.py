@@ -31,11 +31,11 @@ class Stock(nn.Module):
         return Features(self.sam.vision_encoder(images).last_hidden_state)
 
     def decode(self, features: Features, points: Tensor, labels: Tensor, mask: Tensor | None = None) -> Decoded:
-        """It computes all four masks and gives three; the first of them stands in for mask 0."""
+        """It computes all four masks and returns three; the first of them is used as mask 0."""
         boxes = points.reshape(-1, 1, 4)
         image = features.embedding
-        found = self.sam(image_embeddings=image, input_boxes=boxes, input_masks=mask, multimask_output=True)
-        masks, iou = found.pred_masks[:, 0], found.iou_scores[:, 0]
+        output = self.sam(image_embeddings=image, input_boxes=boxes, input_masks=mask, multimask_output=True)
+        masks, iou = output.pred_masks[:, 0], output.iou_scores[:, 0]
         return Decoded(torch.cat([masks[:, :1], masks], 1), torch.cat([iou[:, :1], iou], 1), None)
 
 
@@ -56,12 +56,12 @@ def models(config: ModelConfig, device: str, names: list[str]) -> dict[str, Any]
     for block in ours.image_encoder.blocks:  # they begin as zeros, which would hide a difference
         for table in (block.attn.rel_pos_h, block.attn.rel_pos_w):
             nn.init.trunc_normal_(table, std=0.1)
-    found: dict[str, Any] = {OURS: ours}
+    named: dict[str, Any] = {OURS: ours}
     with tempfile.TemporaryDirectory() as folder:
         weights.export(weights.Loaded(ours.state_dict(), config, "us43d"), Path(folder) / "sam", "huggingface")
         for name in names:
-            found[name] = Stock(Path(folder) / "sam", name.split()[-1])
-    return {name: model.to(device) for name, model in found.items()}
+            named[name] = Stock(Path(folder) / "sam", name.split()[-1])
+    return {name: model.to(device) for name, model in named.items()}
 
 
 class Turns:
@@ -81,10 +81,10 @@ class Turns:
         for _ in range(rounds):
             for name, way in ways.items():
                 self._wait()
-                begun = time.perf_counter()
+                start_time = time.perf_counter()
                 way()
                 self._wait()
-                self.seconds[name].append(time.perf_counter() - begun)
+                self.seconds[name].append(time.perf_counter() - start_time)
 
     def _wait(self) -> None:
         if self.on_gpu:
@@ -92,7 +92,7 @@ class Turns:
 
     @contextmanager
     def _memory(self, name: str) -> Iterator[None]:
-        """What is held at once beyond what was held before: weights are not in it, gradients are."""
+        """Peak memory beyond that held before: with gradients, without weights."""
         if self.on_gpu:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()

@@ -97,9 +97,9 @@ def timed(work: Callable[[Path], None], place: Path) -> float:
     place.mkdir()
     os.sync()
     gc.collect()
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     work(place)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start_time
 
 
 class Memory:
@@ -113,7 +113,7 @@ class Memory:
         while not self._stop.wait(0.05):
             try:
                 family = [self._process, *self._process.children(recursive=True)]
-                total = sum(_rss(each) for each in family)
+                total = sum(_rss(process) for process in family)
             except psutil.NoSuchProcess:
                 return
             self.peak = max(self.peak, total / 1e6)
@@ -165,12 +165,12 @@ def grow(what: str, count: int, jobs: list[int], root: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         os.sync()
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         process = subprocess.Popen([sys.executable, __file__, "--one", what, str(root / "raw"), str(place), str(n)])
         with Memory(psutil.Process(process.pid)) as memory:
             if process.wait() != 0:
                 raise SystemExit(f"the build of {what} failed")
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start_time
         (made,) = (path.parent for path in place.glob("build/*/*/dataset.json"))
         counts = json.loads((made / "dataset.json").read_text())["counts"]
         raw = size(root / "raw")

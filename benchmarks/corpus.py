@@ -68,8 +68,8 @@ def generate(home: Path, images: int) -> list[Path]:
         recipe = registry.recipe(slug)
         folder = home / "build" / recipe.name / "generated"
         parts = folder / "parts"
-        for each in (folder / "annotations", parts):
-            each.mkdir(parents=True)
+        for item in (folder / "annotations", parts):
+            item.mkdir(parents=True)
         category = mapping(recipe)
         label = sorted(category)[0]
         whole = list(rows(recipe, label, images // SOURCES))
@@ -90,7 +90,7 @@ def generate(home: Path, images: int) -> list[Path]:
         facts = {
             "name": recipe.name, "slug": slug, "version": "generated", "digest": "", "organ": recipe.organ,
             "licence": asdict(recipe.licence.terms),
-            "citations": [each.model_dump(mode="json") for each in recipe.citations],
+            "citations": [item.model_dump(mode="json") for item in recipe.citations],
             "profile": "us43d", "partial": False, "specimen": False, "counts": {},
         }  # fmt: skip
         (folder / "dataset.json").write_text(json.dumps(facts))
@@ -103,22 +103,22 @@ def peak() -> float:
 
 
 def one_merge(home: Path) -> None:
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     corpus = merge([path.parent for path in home.glob("build/*/*/dataset.json")], home, "all")
-    print(len(corpus), len(corpus.annotations), time.perf_counter() - begun, peak())
+    print(len(corpus), len(corpus.annotations), time.perf_counter() - start_time, peak())
 
 
 def one_open(home: Path) -> None:
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     corpus = Corpus.open(home / "corpora" / "all")
     rng = np.random.default_rng(0)
     train = corpus.split("train")
-    opened = time.perf_counter() - begun
+    opened = time.perf_counter() - start_time
     for image in rng.choice(train, min(1000, len(train)), replace=False):
         corpus.file(image)
         for annotation in corpus.of(image):
             corpus.mask(annotation)
-    print(opened, time.perf_counter() - begun, peak())
+    print(opened, time.perf_counter() - start_time, peak())
 
 
 def run(what: str, home: Path) -> list[float]:

@@ -31,20 +31,20 @@ def main() -> None:
 
     config = shape(options.model, options.size)
     others = [name for name in (SDPA, EAGER) if name.split()[-1] not in options.without]
-    found = {name: model.eval() for name, model in models(config, options.device, others).items()}
+    named = {name: model.eval() for name, model in models(config, options.device, others).items()}
     side = config.image_size
     images = torch.randn(options.batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(options.device)
 
     @torch.inference_mode()
     @torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=precision == "bf16")
     def encode(name: str) -> torch.Tensor:
-        return found[name].encode(images).embedding
+        return named[name].encode(images).embedding
 
-    ways = {name: lambda name=name: encode(name) for name in found}
+    ways = {name: lambda name=name: encode(name) for name in named}
     if options.compile:
         compiled = f"{OURS} compiled"
-        found[compiled] = models(config, options.device, [])[OURS].eval()
-        found[compiled].image_encoder.compile()
+        named[compiled] = models(config, options.device, [])[OURS].eval()
+        named[compiled].image_encoder.compile()
         ways[compiled] = lambda: encode(compiled)
     truth = encode(OURS).float()
     off = {name: float((encode(name).float() - truth).abs().max() / truth.abs().max()) for name in others}

@@ -1,9 +1,9 @@
-"""How fast evaluation is when a picture is encoded once and its prompts are decoded together. Prints a Markdown table.
+"""Speed of evaluation with each image encoded once and its prompts decoded together. Prints a Markdown table.
 
     python benchmarks/evaluate.py [--model tiny|vit_b] [--images N] [--rounds N] [--device cpu] [--threads N]
     python benchmarks/evaluate.py --growth N N… [--weights PATH]     its memory with the number of images
 
-Compared with the plain way, which encodes the picture anew for every prompt, as a loop over (picture, prompt) pairs
+Compared with encoding the image again for every prompt, as in a loop over (image, prompt) pairs
 does. Both go through `us43d.evaluate.protocols.evaluate`, metrics included, and take turns; weights are random,
 which changes no speed but that of metrics (ragged masks have longer outlines).
 """
@@ -42,17 +42,17 @@ class Reencoding(Predictor):
 
     def segment(self, encoded: Encoded, points: Tensor, labels: Tensor, **options: Any) -> list[Prediction]:
         former = options.pop("former", None)
-        found = []
+        results = []
         for n in range(len(points)):
             one = slice(n, n + 1)
             again = super().encode(self.picture)
             mask = None if former is None else former[one]
-            found += super().segment(again, points[one], labels[one], former=mask, **options)
-        return found
+            results += super().segment(again, points[one], labels[one], former=mask, **options)
+        return results
 
 
 def corpus(folder: Path, scale: int = 4) -> Corpus:
-    """BUSI's specimen (several masks on some pictures) and STU-Hospital's."""
+    """BUSI's specimen (several masks on some images) and STU-Hospital's."""
     home = Home(folder / "home")
     paths = []
     for slug in ("busi", "stu_hospital"):
@@ -69,12 +69,12 @@ def measured(path: Path, weights: Path | None, images: int) -> tuple[int, int, f
     predictor = Predictor.from_weights(weights) if weights else Predictor(UltraSam.random(PRESETS["tiny"], 0))
     made = Corpus.open(path)
     evaluate(predictor, made, split="all", clicks=(0,), prompts=("box",), limit=2)
-    before, begun = _status("VmRSS"), time.perf_counter()
-    found = evaluate(
+    before, start_time = _status("VmRSS"), time.perf_counter()
+    results = evaluate(
         predictor, made, split="all", protocol="both", clicks=(0, 1), prompts=("box", "centre"), limit=images
     )
-    found.write(path.parent / f"evaluation-{images}")
-    return found.facts["images"], len(found.rows), time.perf_counter() - begun, before, _status("VmHWM")
+    results.write(path.parent / f"evaluation-{images}")
+    return results.facts["images"], len(results.rows), time.perf_counter() - start_time, before, _status("VmHWM")
 
 
 def _status(name: str) -> float:
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--growth", type=int, nargs="+", metavar="N")
-    parser.add_argument("--weights", type=Path, help="of --growth; random ones of the tiny preset if left out")
+    parser.add_argument("--weights", type=Path, help="of --growth; default: random weights of the tiny preset")
     options = parser.parse_args()
     if options.growth:
         growth(options.growth, options.weights)
@@ -118,24 +118,24 @@ def main() -> None:
         made = corpus(Path(folder))
         for turn in range(options.rounds + 1):
             for name, predictor in ways.items():
-                begun = time.perf_counter()
+                start_time = time.perf_counter()
                 if turn:
-                    found = evaluate(predictor, made, split="train", clicks=(0, 1, 3), limit=options.images)
+                    results = evaluate(predictor, made, split="train", clicks=(0, 1, 3), limit=options.images)
                 else:  # warms up
                     evaluate(predictor, made, split="train", clicks=(0,), prompts=("box",), limit=1)
                 if turn:
-                    seconds[name].append(time.perf_counter() - begun)
-                    first = found.rows[(found.rows["weights"] == "model") & (found.rows["clicks"] == 0)]
+                    seconds[name].append(time.perf_counter() - start_time)
+                    first = results.rows[(results.rows["weights"] == "model") & (results.rows["clicks"] == 0)]
                     prompts = len(first) * 4  # the first prompt and three clicks
-                    images = found.facts["images"]
+                    images = results.facts["images"]
     device = torch.cuda.get_device_name() if options.device.startswith("cuda") else f"CPU, {options.threads} threads"
     print(
         f"Model {options.model}, {device}; {images} images, {prompts} prompts; medians of {options.rounds} in turn.\n"
     )
     print("| way | seconds | images/s | prompts/s | ratio |\n| --- | --- | --- | --- | --- |")
     slow = statistics.median(seconds["encoded anew for every prompt"])
-    for name, taken in seconds.items():
-        middle = statistics.median(taken)
+    for name, times in seconds.items():
+        middle = statistics.median(times)
         print(f"| {name} | {middle:.2f} | {images / middle:.3g} | {prompts / middle:.3g} | {slow / middle:.2f} |")
 
 

@@ -56,16 +56,16 @@ def timed(work: Callable[[Path], None], place: Path) -> float:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     os.sync()
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     work(place)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start_time
 
 
 def compare(what: str, ours: Callable[[Path], None], theirs: Callable[[Path], None], rounds: int, root: Path) -> None:
     """A row: medians of both and of their ratio in each round, as both take turns."""
     pairs = [(timed(ours, root / "ours"), timed(theirs, root / "theirs")) for _ in range(rounds)]
     ratio = statistics.median(b / a for a, b in pairs)
-    a, b = (statistics.median(each) for each in zip(*pairs, strict=True))
+    a, b = (statistics.median(pair) for pair in zip(*pairs, strict=True))
     print(f"| {what} | {a:.2f} s | {b:.2f} s | {ratio:.2f} |", flush=True)
 
 

@@ -5,7 +5,7 @@
     python benchmarks/gpu.py --write cpu.md --device cpu                   # whether the scripts run: the tiny model
 
 Each section is a process of its own, so that one that fails takes nothing with it. Its table is written as soon as it
-is printed, with its command. A failed section stands in the page with its error, and the exit code is 1.
+is printed, with its command. A failed section is in the page with its error, and the exit code is 1.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def run(section: Section, device: str, minutes: float) -> tuple[str, bool]:
     if script != "loader.py":
         arguments += ["--device", device]
     shown = " ".join(["python", f"benchmarks/{script}", *arguments])
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     paths = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     try:
         done = subprocess.run(
@@ -97,10 +97,10 @@ def run(section: Section, device: str, minutes: float) -> tuple[str, bool]:
     except subprocess.TimeoutExpired as error:
         output = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
         failure = f"It took more than {minutes:g} minutes and was ended."
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_time
     lines = [f"## {section.title}", "", f"`{shown}`, {seconds:.0f} s:", "", output.strip(), ""]
     if failure:
-        lines += ["**This section failed; what is above it is incomplete.**", "", "```", failure[-3000:], "```", ""]
+        lines += ["**This section failed; its output above is incomplete.**", "", "```", failure[-3000:], "```", ""]
     return "\n".join(lines), not failure
 
 

@@ -1,12 +1,12 @@
-"""Does the small model learn on real pictures? Trained on cuts of STU-Hospital and BUS-BRA, judged on other patients.
+"""Does the small model learn on real images? Trained on cuts of STU-Hospital and BUS-BRA, evaluated on other patients.
 
     us43d demo --folder demo                              # a tiny model that has seen drawn specimens alone
     python benchmarks/learn_real.py --init demo/home/runs/demo/weights
     python benchmarks/learn_real.py                       # from random weights
 
-The cuts lie beside the checkout (shared/real) and are no part of it. They are built as partial, groups are patients,
+The cuts are next to the checkout (shared/real), not in it. They are built as partial, groups are patients,
 and the split is redrawn over both, so that a quarter of the patients is held out: with the pinned splits only eight
-images would be. Printed are the box-prompt Dice on held-out patients, the Dice of the box's inscribed ellipse on the
+images would be. It prints the box-prompt Dice on held-out test patients, the Dice of the ellipse baseline on the
 same masks, and the interval of their difference by the bootstrap over patients.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     beside = Path(__file__).resolve().parents[2] / "shared" / "real"
     parser.add_argument("--real", type=Path, default=beside, help="folder of the cuts")
-    parser.add_argument("--init", type=Path, help="weights to begin with; random ones if left out")
+    parser.add_argument("--init", type=Path, help="initial weights; default: random")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -66,7 +66,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         corpus = corpus_of(arguments.real, Home(folder))
-        # Few pictures, so that they are varied more; exact boxes, as the baseline has.
+        # Few images, so augmentation is stronger; exact boxes, as for the baseline.
         settings = read(
             preset("tiny"),
             seed=arguments.seed,
@@ -78,7 +78,7 @@ def main() -> None:
             weight_decay=0.05,
             ema=0.995,
         ).shortened(arguments.steps)
-        begun, used = time.perf_counter(), time.process_time()
+        start_time, used = time.perf_counter(), time.process_time()
 
         def tell(record: dict) -> None:
             if record["kind"] == "validation":
@@ -86,7 +86,7 @@ def main() -> None:
                 print(f"step {record['step']}: box {box:.3f}, ellipse {ellipse:.3f}", flush=True)
 
         result = train(settings, corpus, folder / "run", init=arguments.init, device=arguments.device, report=tell)
-        wall, processor = time.perf_counter() - begun, time.process_time() - used
+        wall, processor = time.perf_counter() - start_time, time.process_time() - used
         model = weights.load(result.weights).model()
         table = validate(model, corpus, held_out(corpus, settings), torch.device("cpu"), "float32")
     finally:
@@ -101,7 +101,7 @@ def main() -> None:
     )
     print("| held out | patients | masks | box Dice | point Dice | box's ellipse | box − ellipse (95 % interval) |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    parts = [("all", source >= 0), *((each["name"], source == n) for n, each in enumerate(corpus.sources))]
+    parts = [("all", source >= 0), *((entry["name"], source == n) for n, entry in enumerate(corpus.sources))]
     for name, rows in parts:
         gain = bootstrap((box - ellipse)[rows], group[rows])
         print(

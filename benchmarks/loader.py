@@ -1,7 +1,7 @@
 """How fast one core feeds training: decoding, resizing, targets and prompts alone, without a model.
 
     python benchmarks/loader.py --corpus ~/.us43d/corpora/us43d --preset ultrasam-vitb
-    python benchmarks/loader.py --made 64                  # on pictures made here: 600 × 500 grey, one to three blobs
+    python benchmarks/loader.py --made 64                  # on generated images: 600 × 500 grey, one to three blobs
     python benchmarks/loader.py --processes 1 4 8 16       # whole draws of so many processes together, by the clock
 
 Prints images per second of one core, and how that divides. A GPU that trains at n images/s needs n / this many loader
@@ -33,7 +33,7 @@ from us43d.train.data import Draws, collate
 
 
 def made(folder: Path, count: int) -> Corpus:
-    """Pictures of 600 × 500 pixels with one to three blobs."""
+    """Generate images of 600 × 500 pixels with one to three blobs."""
     rng = np.random.default_rng(0)
     listing, annotations = [], []
     for n in range(count):
@@ -51,13 +51,13 @@ def made(folder: Path, count: int) -> Corpus:
 
 def rate(work: Callable[[int], object], count: int, rounds: int = 5) -> float:
     """Median images per second of processor time."""
-    found = []
+    speeds = []
     for _ in range(rounds):
-        begun = time.process_time()
+        start_time = time.process_time()
         for n in range(count):
             work(n)
-        found.append(count / (time.process_time() - begun))
-    return statistics.median(found)
+        speeds.append(count / (time.process_time() - start_time))
+    return statistics.median(speeds)
 
 
 def together(draws: Draws, count: int, processes: int) -> float:
@@ -76,9 +76,9 @@ def together(draws: Draws, count: int, processes: int) -> float:
     for worker in workers:
         worker.start()
     ready.wait()
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     done.wait()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_time
     for worker in workers:
         worker.join()
     return processes * count / seconds
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, help="folder of a corpus")
     parser.add_argument(
-        "--made", type=int, default=64, metavar="N", help="without a corpus: so many pictures made here"
+        "--made", type=int, default=64, metavar="N", help="without a corpus: number of generated images"
     )
     parser.add_argument("--preset", choices=list(PRESETS), nargs="+", default=["tiny", "ultrasam-vitb"])
     parser.add_argument("--images", type=int, default=48, help="draws in a round")
@@ -117,7 +117,7 @@ def main() -> None:
                 rate(lambda n, draws=draws: draws.draw(n), count),
                 8 * rate(lambda n, draws=draws: collate([draws[8 * n + k] for k in range(8)]), max(1, count // 8)),
             )
-            print(f"| {name} | {' | '.join(f'{each:.0f} images/s' for each in rates)} |")
+            print(f"| {name} | {' | '.join(f'{speed:.0f} images/s' for speed in rates)} |")
         if arguments.processes:
             print("\n| preset | processes | whole draws |\n|---|--:|--:|")
         for name in arguments.preset:

@@ -1,6 +1,6 @@
 """The raw trees that the benchmarks build: as many images as asked for, in the formats and layouts of real sources.
 
-No two pictures are equal, and each costs little to make. PNG files are put together from bands of rows that were
+All images differ, and are cheap to make. PNG files are put together from bands of rows that were
 filtered and compressed once, as an encoder of files usually does it (filters chosen by row, zlib's level 6): to a
 decoder they are PNG files like any other.
 """
@@ -31,7 +31,7 @@ SOURCES = {
     "volume": "microseg",
     "polygon": "gist514_db",
 }
-BANK = 1200  # side of the field of speckle from which pictures are cut
+BANK = 1200  # side of the field of speckle from which images are cropped
 LESIONS = 20
 FRAMES, SLICES = 40, 40  # of a video, of a volume
 PNG = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS, cv2.IMWRITE_PNG_COMPRESSION, 6)
@@ -57,7 +57,7 @@ def make(what: str, root: Path, count: int) -> int:
     return units * unit
 
 
-# ------------------------------------------------------------------------------------------------------------ pictures
+# -------------------------------------------------------------------------------------------------------------- images
 
 
 @cache
@@ -111,16 +111,16 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 @cache
 def _bands(shape: Shape, channels: int, kind: int) -> list[tuple[bytes, bytes]]:
-    """(filtered rows, the same compressed so that it can stand anywhere in a stream) of each band of a picture."""
+    """Return (filtered rows, the same compressed for any position in a stream) of each band of an image."""
     picture = _picture(shape, kind)
     png = _encoded(picture if channels == 1 else cv2.merge([picture] * channels))
     rows = zlib.decompress(b"".join(data for name, data in _chunks(png) if name == b"IDAT"))
     stride = 1 + shape[1] * channels
     filtered = np.frombuffer(rows, np.uint8).reshape(shape[0], stride)
     bands = []
-    for part in np.array_split(np.arange(shape[0]), BANDS):
-        band = filtered[part].copy()
-        first = np.repeat(picture[part[0]], channels)  # the row above belongs to another picture: filter 1, "Sub"
+    for indices in np.array_split(np.arange(shape[0]), BANDS):
+        band = filtered[indices].copy()
+        first = np.repeat(picture[indices[0]], channels)  # the row above belongs to another image: filter 1, "Sub"
         band[0, 0] = 1
         band[0, 1:] = first - np.concatenate((np.zeros(channels, np.uint8), first[:-channels]))
         squeeze = zlib.compressobj(6, wbits=-15)
@@ -130,7 +130,7 @@ def _bands(shape: Shape, channels: int, kind: int) -> list[tuple[bytes, bytes]]:
 
 
 def _png(shape: Shape, channels: int, number: int) -> bytes:
-    """The PNG file of picture `number`: bands of `BANDS` different pictures."""
+    """Make the PNG file of image `number` from bands of `BANDS` different images."""
     kinds = [(number // KINDS**band + band * number) % KINDS for band in range(BANDS)]  # each number has its own
     chosen = [_bands(shape, channels, kind)[band] for band, kind in enumerate(kinds)]
     check = 1
@@ -242,8 +242,8 @@ def _volume(root: Path, numbers: range) -> None:
     import nibabel
 
     for n in numbers:
-        part = "test" if n % 5 == 0 else "train"
-        top = root / "Micro_Ultrasound_Prostate_Segmentation_Dataset" / part
+        rows = "test" if n % 5 == 0 else "train"
+        top = root / "Micro_Ultrasound_Prostate_Segmentation_Dataset" / rows
         frames = [_picture(VOLUME, n * SLICES + k).T for k in range(SLICES)]
         truth = [_mask(VOLUME, n * SLICES + k).T.astype(np.uint8) for k in range(SLICES)]
         for folder, name, slices in (
@@ -252,7 +252,7 @@ def _volume(root: Path, numbers: range) -> None:
         ):
             (top / folder).mkdir(parents=True, exist_ok=True)
             volume = nibabel.nifti1.Nifti1Image(np.stack(slices, axis=2), np.diag([0.03, 0.03, 1.0, 1.0]))
-            nibabel.save(volume, top / folder / f"{name}_{part}_{n + 1:05}.nii.gz")
+            nibabel.save(volume, top / folder / f"{name}_{rows}_{n + 1:05}.nii.gz")
 
 
 # --------------------------------------------------------------------------------------- polygon-like (GIST514-DB)

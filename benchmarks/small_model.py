@@ -2,7 +2,7 @@
 
     python benchmarks/small_model.py FOLDER RUN [--preset small] [--ship us43d/weights/small]
 
-The images' own sources, groups and splits are kept: `us43d.source`, `group`, and the file an image stands in.
+Sources, groups and splits of the images are kept: `us43d.source`, `group`, and the file that lists the image.
 """
 
 import argparse
@@ -80,8 +80,8 @@ def ship(run: Path, opened: Corpus, out: Path, before: Path | None = None) -> No
     validation = [record for record in log if record["kind"] == "validation"][-1]
     loaded = weights.load(run / "weights")
     images = opened.images["source"][opened.annotations["image"]]
-    drawn = np.bincount(opened.annotations["category"])
-    learnt = {n for n in range(len(drawn)) if drawn[n] >= 20}  # as us43d.train.loop counts
+    counts = np.bincount(opened.annotations["category"])
+    learnt = {n for n in range(len(counts)) if counts[n] >= 20}  # as us43d.train.loop counts
     meta = loaded.meta | {
         "run": weights.SHIPPED,
         "structures": {str(one["id"]): one["name"] for one in opened.categories if one["id"] in learnt},
@@ -92,10 +92,10 @@ def ship(run: Path, opened: Corpus, out: Path, before: Path | None = None) -> No
     }
     weights.save(loaded.model(), out, meta, half=True)
     rows = "\n".join(
-        f"| {name} | {part['instances']} | "
-        + " | ".join(f"{part[f'{way}_dice']:.3f}" for way in ("box", "point", "ellipse"))
+        f"| {name} | {values['instances']} | "
+        + " | ".join(f"{values[f'{way}_dice']:.3f}" for way in ("box", "point", "ellipse"))
         + " |"
-        for name, part in validation["sources"].items()
+        for name, values in validation["sources"].items()
     )
     named = ", ".join(name.replace("_", " ") for name in meta["structures"].values())
     millions = sum(value.numel() for value in loaded.state.values()) / 1e6

@@ -128,11 +128,11 @@ def main() -> None:
         return
     config = TrainConfig(model=shaped, precision=precision, batch=options.batch, micro_batch=options.batch)
     data = batch(shaped, options.batch).to(torch.device(options.device))
-    found = models(shaped, options.device, others)
-    found[OURS].image_encoder.checkpointing = options.checkpointing
+    named = models(shaped, options.device, others)
+    named[OURS].image_encoder.checkpointing = options.checkpointing
     if options.compile:
-        found[OURS].image_encoder.compile()
-    ways = {name: Step(model, config, data) for name, model in found.items()}
+        named[OURS].image_encoder.compile()
+    ways = {name: Step(model, config, data) for name, model in named.items()}
     for step in ways.values():  # makes the optimizer's state, which is kept and is the same for all
         step()
     gc.collect()

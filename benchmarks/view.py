@@ -5,7 +5,7 @@
 
 Prints two Markdown tables. The corpus is that of benchmarks/corpus.py, of 20 sources; the images that the first grid
 shows are there, 600 × 500 pixels. Times are of requests over the loopback interface, as a browser makes them, six at
-once for pictures; with chromium and playwright installed, also of a real browser until the first screen is drawn.
+once for images; with chromium and playwright installed, also of a real browser until the first screen is drawn.
 Labelling: 1024 × 768 pixels, encoded ahead as while a person looks; the model is --weights, or the preset `tiny` with
 random weights, whose speed is that of trained ones. The server is a process of its own.
 """
@@ -40,14 +40,14 @@ class Server:
     """`us43d view` or `us43d label` as a person starts it."""
 
     def __init__(self, *words: str) -> None:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "us43d", *words, "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True,
         )  # fmt: skip
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
-        self.started = time.perf_counter() - begun
+        self.started = time.perf_counter() - start_time
         parts = urlsplit(self.url)
         self.port, self.secret = parts.port or 0, parts.query.removeprefix("token=")
 
@@ -73,9 +73,9 @@ class Server:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start_time
 
 
 def first_grid(server: Server) -> None:
@@ -103,7 +103,7 @@ def draw(home: Path) -> None:
 
 
 def browser(url: str) -> float | None:
-    """Seconds of a real browser until every picture of the first screen is drawn."""
+    """Measure seconds of a real browser until all images of the first screen are drawn."""
     program = shutil.which("chromium")
     if program is None:
         print("chromium is not installed: no time of a browser", file=sys.stderr)
@@ -113,12 +113,12 @@ def browser(url: str) -> float | None:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1280, "height": 800})
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         page.goto(url)
         page.wait_for_function(
             "() => { const all = [...document.querySelectorAll('.item img')]; return all.length > 20 && all.every(i => i.complete && i.naturalWidth); }"  # noqa: E501
         )
-        took = time.perf_counter() - begun
+        took = time.perf_counter() - start_time
         chromium.close()
     return took
 
@@ -136,15 +136,15 @@ def viewing(home: Path, images: int) -> None:
     ]
     cold = seconds(lambda: first_grid(server))
     warm = statistics.median(seconds(lambda: first_grid(server)) for _ in range(5))
-    drawn = browser(server.url)
+    first_screen = browser(server.url)
     facet, narrowed, text = [], [], []
     for n, name in enumerate(names):
-        asked = f"source={name}&split=test"
-        facet.append(seconds(lambda asked=asked: server.ask(f"/api/facets?{asked}")))
-        narrowed.append(seconds(lambda asked=asked: server.ask(f"/api/grid?{asked}&count=200")))
+        query = f"source={name}&split=test"
+        facet.append(seconds(lambda query=query: server.ask(f"/api/facets?{query}")))
+        narrowed.append(seconds(lambda query=query: server.ask(f"/api/grid?{query}&count=200")))
         text.append(seconds(lambda n=n: server.ask(f"/api/facets?q=patient_{n:04}")))
     far = seconds(lambda: server.ask(f"/api/grid?start={images - 300}&count=200"))
-    shown = f"{drawn:.2f} s" if drawn is not None else "–"
+    shown = f"{first_screen:.2f} s" if first_screen is not None else "–"
 
     def timed(times: list[float]) -> str:
         return f"{1000 * statistics.median(times):.0f} ({1000 * max(times):.0f}) ms"

@@ -123,7 +123,7 @@ def identify(file: Path, sha256: str) -> Published | None:
         sha256: Digest of the file in hexadecimal.
 
     Returns:
-        The public weights; None if the file is none of them.
+        The public weights; None for other files.
     """
     md5: str | None = None
     for public in PUBLISHED.values():

@@ -99,7 +99,7 @@ def train(
         corpus: The corpus to train on.
         run_folder: Folder of the run: log, checkpoints and weights are written there.
         init: Weights to start from, in any form that `us43d.model.weights.load` reads; None for random weights.
-        resume: Resume from the newest checkpoint in `run_folder`, or start if there is none.
+        resume: Resume from the newest checkpoint in `run_folder`, or start without one.
         device: "cpu", "cuda", "cuda:N" or "mps".
         progress: Called with (steps done, steps).
         report: Called with every record of the log.
