@@ -329,7 +329,7 @@ def test_without_groups_it_is_said_and_nothing_is_guessed(make: Callable[..., Pa
     corpus = opened(make(data))
     assert [corpus.group(n) for n in range(4)] == ["0.png", "1.png", "2.png", "3.png"]
     (line,) = coco.told(corpus)
-    assert line.startswith("data.json does not say which images are of one patient (group or patient_id)")
+    assert line.startswith("data.json does not group images by patient (group or patient_id)")
     data["images"][0]["patient_id"] = 0  # a number like any other
     data["images"][1]["us43d"] = {"group": "p1"}
     corpus = opened(make(data))

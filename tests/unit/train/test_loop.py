@@ -735,7 +735,7 @@ def test_what_cannot_be_meant(blobs: Corpus, small: TrainConfig, tmp_path: Path)
     assert config.read(PRESETS["tiny"], tmp_path / "c.toml").seed == 7
     with pytest.raises(ConfigError, match="batch 4 is not a multiple of micro_batch 3"):
         config.read(small, micro_batch=3)
-    with pytest.raises(UnknownName, match="no training preset 'huge'"):
+    with pytest.raises(UnknownName, match="Unknown training preset 'huge'"):
         config.preset("huge")
     with pytest.raises(UnknownName, match="Unknown source 'BUSI'"):
         train(_changed(small, sources=("BUSI",)), blobs, tmp_path / "run")

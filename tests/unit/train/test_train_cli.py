@@ -133,7 +133,7 @@ def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> 
     [
         (("--preset", "tiny"), 2, "There is no corpus in"),
         (("--corpus", "v9"), 2, "There is no corpus 'v9'"),
-        (("--preset", "huge"), 2, "no training preset 'huge'"),
+        (("--preset", "huge"), 2, "Unknown training preset 'huge'"),
         (("--set", "seed"), 2, "Use key=value"),
         (("--set", "lr=1", "--set", "steps=0"), 2, "lr: "),
         (("--init", "nowhere"), 1, "Unknown weights 'nowhere'"),
