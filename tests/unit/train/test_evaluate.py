@@ -231,7 +231,7 @@ def test_sources(corpus: Corpus) -> None:
         ({"split": "val"}, "No instance to evaluate in the split 'val'"),
         ({"split": "exam"}, "Unknown split 'exam'"),
         ({"prompts": ("circle",)}, "Unknown first prompt circle"),
-        ({"prompts": ()}, "needs a first prompt"),
+        ({"prompts": ()}, "needs at least one first prompt"),
         ({"clicks": (1, 3)}, "that include 0"),
     ],
 )
