@@ -49,7 +49,8 @@ class FourierPositions(nn.Module):
 
     def __init__(self, dim: int, scale: float) -> None:
         super().__init__()
-        self.register_buffer("positional_encoding_gaussian_matrix", scale * torch.randn(2, dim // 2))
+        # In one call, which `weights.Unfilled` skips; arithmetic on the meta device imports torch._dynamo.
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.empty(2, dim // 2).normal_(std=scale))
 
     def forward(self, xy: Tensor) -> Tensor:
         """Encode (x, y) coordinates (…, 2) in 0..1 as (…, dim)."""

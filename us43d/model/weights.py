@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from us43d import atomic, pickles
 from us43d.errors import StorageError, UsageError, WeightsError, listed
@@ -87,11 +88,29 @@ class Loaded:
 
     def model(self) -> UltraSam:
         """Build the model with these weights, in evaluation mode. Raises WeightsError if the tensors do not fit."""
-        with torch.device("meta"):  # a configuration larger than the file allocates no memory
+        # A configuration larger than the file allocates no memory.
+        with torch.device("meta"), Unfilled():
             _compare(UltraSam(self.config), self.state)
         model = UltraSam(self.config)
         fit(model, self.state)
         return model.eval()
+
+
+class Unfilled(TorchFunctionMode):
+    """Leave new parameters without values.
+
+    On the meta device they have none; but PyTorch's functions that fill them would import torch._dynamo and SymPy
+    there, a second of a cold start.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the tensor as it is for functions that fill it; call any other function."""
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_") or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def fit(model: UltraSam, state: State) -> None:

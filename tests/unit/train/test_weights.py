@@ -4,6 +4,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -422,3 +424,18 @@ def test_a_configuration_of_another_version(tmp_path: Path) -> None:
     (tmp_path / "w" / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match="is not a valid model configuration of this version: 1 faults"):
         weights.load(tmp_path / "w")
+
+
+def test_a_prediction_does_not_import_the_compiler() -> None:
+    """torch._dynamo and SymPy would be a second of a cold start; the meta device imports them to fill a tensor."""
+    code = (
+        "import sys, numpy as np\n"
+        "from us43d.model import weights\n"
+        "from us43d.model.predictor import Predictor\n"
+        "predictor = Predictor.from_weights(weights.shipped())\n"
+        "predictor.set_image(np.zeros((60, 80), np.uint8))\n"
+        "predictor.predict(box=(10, 10, 40, 40))\n"
+        "print(sorted({'torch._dynamo', 'sympy'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
