@@ -121,7 +121,7 @@ def list_(
         shown.append(f"{beyond} beyond US-43d (+)")
     if own:
         shown.append(f"{len(own)} private")
-    have = sum(bool(found.word) for found in disk.values())
+    have = sum(bool(status.word) for status in disk.values())
     session.say(f"{', '.join(shown) or 'No sources'}; {have} on this disk, in {session.home.root}")
     session.say(f"{download_sizes(sources).capitalize()}.")
 
@@ -266,18 +266,18 @@ def taxonomy(
         )
     data = {
         "version": known.version,
-        "categories": [each._asdict() | {"sources": sources.get(each.name, [])} for each in picked],
+        "categories": [entry._asdict() | {"sources": sources.get(entry.name, [])} for entry in picked],
     }
     heads: Columns = (("id", "right"), ("structure", "left"), ("organ", "left"), ("code", "left"), ("sources", "fold"))
     rows = (
         (
-            each.id,
-            each.name,
-            each.organ,
-            each.codes[0]["code"] if each.codes else None,
-            ", ".join(sources.get(each.name, ())),
+            entry.id,
+            entry.name,
+            entry.organ,
+            entry.codes[0]["code"] if entry.codes else None,
+            ", ".join(sources.get(entry.name, ())),
         )
-        for each in picked
+        for entry in picked
     )
     session.answer(data, Table(heads, rows))
     session.say(f"{len(picked)} structures, taxonomy version {known.version}; codes are SNOMED CT where one is known")
@@ -320,21 +320,24 @@ def licences(
     else:
         recipes = on_disk(session.home)
         if not recipes:
-            raise UsageError(f"No source is in {session.home.root}.", next="us43d licences --all")
+            raise UsageError(f"No sources found in {session.home.root}.", next="us43d licences --all")
     refused = [r for r in recipes if commercial and allows(r.licence.terms, "commercial") is not True]
     recipes = [recipe for recipe in recipes if recipe not in refused]
-    found = summary({recipe.name: recipe.licence.terms for recipe in recipes})
-    data = plain(found) | {"caveat": CAVEAT, "refused": [recipe.name for recipe in refused]}
+    permissions = summary({recipe.name: recipe.licence.terms for recipe in recipes})
+    data = plain(permissions) | {"caveat": CAVEAT, "refused": [recipe.name for recipe in refused]}
     heads: Columns = (("permitted uses", "fold"), ("", "left"), ("", "right"), ("sources", "fold"))
     rows = []
-    for verdict in found.verdicts:
+    for verdict in permissions.verdicts:
         sides = (("yes", verdict.allowed), ("no", verdict.forbidden), ("unknown", verdict.unknown))
-        filled = [(said, those) for said, those in sides if those]
-        for n, (said, those) in enumerate(filled):
-            rows.append((verdict.meaning if n == 0 else "", said, len(those), ", ".join(those)))
-    for meaning, those in (("must give credit", found.attribution), ("must share alike", found.share_alike)):
-        if those:
-            rows.append((meaning, "", len(those), ", ".join(those)))
+        filled = [(word, sources) for word, sources in sides if sources]
+        for n, (word, sources) in enumerate(filled):
+            rows.append((verdict.meaning if n == 0 else "", word, len(sources), ", ".join(sources)))
+    for meaning, sources in (
+        ("must give credit", permissions.attribution),
+        ("must share alike", permissions.share_alike),
+    ):
+        if sources:
+            rows.append((meaning, "", len(sources), ", ".join(sources)))
     session.answer(data, Table(heads, rows))
     if refused:
         session.say(f"Refused with --commercial ({len(refused)}): {', '.join(recipe.name for recipe in refused)}")
@@ -402,18 +405,18 @@ def card(
 
 
 def _build_described(session: Session, recipe: Recipe) -> dict[str, Any]:
-    """Croissant of the newest build of a source. Raises BuildError if there is none."""
+    """Return the Croissant record of the newest build of a source. Raises BuildError if the source is not built."""
     from us43d.cards.croissant import croissant_of_build
     from us43d.harmonize.load import latest
 
-    found = latest(session.home, recipe.name)
-    if found is None:
+    build = latest(session.home, recipe.name)
+    if build is None:
         raise BuildError(f"{recipe.name} is not built.", next=f"us43d build {recipe.name}")
-    return croissant_of_build(recipe, found)
+    return croissant_of_build(recipe, build)
 
 
 def _of_build(session: Session, recipe: Recipe) -> str:
-    """What the build of a source on this disk leaves out by choice and what was corrected, as sections of its card."""
+    """Return sections for the card of a source: exclusions by choice and corrections of its build on this disk."""
     from us43d.cards.card import corrected, left_out
     from us43d.harmonize.built import Build
     from us43d.harmonize.load import latest
@@ -433,7 +436,7 @@ def doctor(session: Session) -> None:
     """Show Python, packages, GPU, disk and network settings for a bug report. Fails if something is broken."""
     rows = list(_examine(session))
     heads: Columns = (("", "left"), ("", "left"), ("", "fold"))
-    data = [{"what": what, "state": how, "found": found} for how, what, found in rows]
+    data = [{"what": what, "state": how, "found": finding} for how, what, finding in rows]
     session.answer(data, Table(heads, rows))
     broken = [what for how, what, _ in rows if how == "broken"]
     if broken:
@@ -451,7 +454,7 @@ _PACKAGES = {
 
 
 def _examine(session: Session) -> Iterator[tuple[str, str, str]]:
-    """(ok | note | broken, what, what was found)."""
+    """Yield (ok | note | broken, subject, finding)."""
     import platform
     import shutil
     from importlib import metadata
@@ -463,22 +466,22 @@ def _examine(session: Session) -> Iterator[tuple[str, str, str]]:
         f"{platform.python_version()} on {platform.platform()}",
     )
     for extra, packages in _PACKAGES.items():
-        found, missing = [], []
+        installed, missing = [], []
         for package in packages:
             try:
-                found.append(f"{package} {metadata.version(package)}")
+                installed.append(f"{package} {metadata.version(package)}")
             except metadata.PackageNotFoundError:
                 missing.append(package)
         what = "packages" if extra == "needed" else f"extra {extra}"
         absent = f"missing: {', '.join(missing)}" + ("" if extra == "needed" else f" (pip install 'us43d[{extra}]')")
         how = "ok" if not missing else "broken" if extra == "needed" else "note"
-        yield how, what, "; ".join(filter(None, (", ".join(found), absent if missing else "")))
+        yield how, what, "; ".join(filter(None, (", ".join(installed), absent if missing else "")))
     yield _torch()
     yield "ok", "processors", str(processors())
     root = session.home.root
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
-    disk = shutil.disk_usage(there)
-    writable = os.access(there, os.W_OK | os.X_OK)
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    disk = shutil.disk_usage(existing)
+    writable = os.access(existing, os.W_OK | os.X_OK)
     free = f"{disk.free / 1e9:,.0f} GB free of {disk.total / 1e9:,.0f} GB"
     yield "ok" if writable else "broken", "home", f"{root}, {free}" + ("" if writable else ", not writable")
     yield "ok" if disk.free > 5e9 else "note", "free disk", "enough to begin" if disk.free > 5e9 else "under 5 GB"

@@ -29,7 +29,7 @@ _MODULES = {
 
 
 def _load(verb: str | None = None) -> typer.Typer:
-    """The command line with one verb registered, or with all if `verb` is not the name of one."""
+    """Return the command line with one verb registered, or with all if `verb` is unknown."""
     modules = [_MODULES[verb]] if verb in _MODULES else dict.fromkeys(_MODULES.values())
     for module in modules:
         importlib.import_module(f".{module}", __package__)

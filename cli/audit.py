@@ -104,14 +104,16 @@ def diff(
     """Compare two builds of a source: images, annotations, splits, labels."""
     from us43d.harmonize.diff import diff as compare
 
-    found = compare(_folder(session, old), _folder(session, new))
-    if found.same:
-        session.answer(found, f"{found.name}: nothing changed (digest {found.new[:12]})")
+    difference = compare(_folder(session, old), _folder(session, new))
+    if difference.same:
+        session.answer(difference, f"{difference.name}: nothing changed (digest {difference.new[:12]})")
         return
-    counts = [(what, was, now, f"{now - was:+,}" if now != was else "") for what, (was, now) in found.counts.items()]
-    changes = [(c.kind, c.what, len(c.keys), listed(c.keys, keys) if keys else "") for c in found.changes]
+    counts = [
+        (what, was, now, f"{now - was:+,}" if now != was else "") for what, (was, now) in difference.counts.items()
+    ]
+    changes = [(c.kind, c.what, len(c.keys), listed(c.keys, keys) if keys else "") for c in difference.changes]
     session.answer(
-        found,
+        difference,
         Table((("count", "left"), ("old", "right"), ("new", "right"), ("", "right")), counts),
         "",
         Table((("change", "left"), ("", "fold"), ("number", "right"), ("of", "fold")), changes),
@@ -119,7 +121,7 @@ def diff(
 
 
 def _folder(session: Session, build: str) -> Path:
-    """A folder as it is, else one below the home's build/, its source in any spelling."""
+    """Return a folder as given, or else one below build/ of the home, its source in any spelling."""
     if Path(build).is_dir():
         return Path(build)
     name, _, version = build.partition("/")

@@ -43,7 +43,7 @@ def bench(
         ),
     ] = True,
     merge: Annotated[
-        list[Path] | None, typer.Option("--merge", help="Results to put in one table; may be repeated.", metavar="FILE")
+        list[Path] | None, typer.Option("--merge", help="Results to put in one table (repeatable).", metavar="FILE")
     ] = None,
     corpus: CorpusName = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="FOLDER")] = Path("bench"),
@@ -51,18 +51,18 @@ def bench(
 ) -> None:
     """Run models on a versioned benchmark, or merge results of several labs after checking that they fit.
 
-    Writes a JSON file per model that carries its digest, leaderboard.json, table.md and a page with pictures.
+    Writes one JSON file per model, which carries its digest, leaderboard.json, table.md and a page with images.
     """
     from us43d.bench import leaderboard, run
 
     if merge:
         if definition or weights:
-            raise UsageError("--merge takes results as they are, without a definition and --weights.")
+            raise UsageError("--merge combines existing results. Omit the benchmark and --weights.")
         board = leaderboard.merge([run.verified(file) for file in merge])
         _tell(session, board, board.write(out), [])
         return
     if not definition:
-        raise UsageError("No benchmark is given.", next="us43d bench us43d-1 --weights NAME")
+        raise UsageError("Missing benchmark.", next="us43d bench us43d-1 --weights NAME")
     from us43d.bench.definition import read
     from us43d.harmonize.corpus import Corpus
 
@@ -70,7 +70,7 @@ def bench(
     opened = Corpus.open(release(session, corpus), session.home.root)
     models, missing = _models(session, weights or [], baselines, device_of(device))
     if not models:
-        raise UsageError("No weights are given.", next=f"us43d bench {definition} --weights NAME")
+        raise UsageError("Missing --weights.", next=f"us43d bench {definition} --weights NAME")
     with session.progress(f"benchmark {chosen.label}") as move:
         results, evaluations = run.run(chosen, opened, models, lambda what, done, of: move(done, of))
     for result in results:
@@ -80,7 +80,7 @@ def bench(
 
 
 def _models(session: Session, names: list[str], baselines: bool, device: str) -> tuple[dict[str, "Entry"], list[str]]:
-    """(name → model, public weights that are not on this disk)."""
+    """Return (name → model, public weights that are missing on this disk)."""
     from us43d.bench.models import ellipse, of_weights
     from us43d.model.published import PUBLISHED
     from us43d.model.weights import SHIPPED, shipped

@@ -54,18 +54,20 @@ def sources(
     verb: str,
     collection: Collection | None = None,
 ) -> list[Recipe]:
-    """The sources meant; --all and --collection stand for those on this disk. Raises UsageError if there are none."""
+    """Return the named sources, or with --all and --collection those on this disk.
+
+    Raises:
+        UsageError: If no source is on this disk.
+    """
     if every or collection:
-        there = on_disk(session.home, has)
+        present = on_disk(session.home, has)
         if collection:
-            there = [recipe for recipe in there if collection in recipe.collections]
-        if not there and not names:
+            present = [recipe for recipe in present if collection in recipe.collections]
+        if not present and not names:
             what, before = ("fetched", "fetch") if has is is_fetched else ("built", "build")
-            where = f"collection {collection}" if collection else "sources"
-            raise UsageError(
-                f"No sources of the {where} are {what} in {session.home.root}.", next=f"us43d {before} --all"
-            )
-        return chosen(names or (), there, verb, session.home)
+            where = f" of the collection {collection}" if collection else ""
+            raise UsageError(f"No {what} sources{where} found in {session.home.root}.", next=f"us43d {before} --all")
+        return chosen(names or (), present, verb, session.home)
     return chosen(names or (), None, verb, session.home)
 
 
@@ -75,7 +77,7 @@ def sources(
 @verb(
     "build",
     panel=PANEL,
-    kept="Finished blocks and finished builds stay; the same command goes on from them.",
+    kept="Finished blocks and builds are kept; the same command resumes.",
     examples=(
         "us43d build BUSI CAMUS",
         "us43d build --all --jobs 8",
@@ -137,8 +139,8 @@ def build(
 
     outcomes = each(session, recipes, work)
     corpora = []
-    taken = recipes if names else _taken(session, recipes, include)
-    builds = [built[recipe.slug] for recipe in taken if recipe.slug in built]
+    members = recipes if names else _taken(session, recipes, include)
+    builds = [built[recipe.slug] for recipe in members if recipe.slug in built]
     if (every or collection or release) and builds:
         merged = _merge(session, builds, release or collection or profile, commercial)
         corpora.append(Outcome(f"corpus {merged.path.name}", "merged", _size(merged), data=_facts(merged)))
@@ -181,28 +183,28 @@ def build_one(
             skip=Skip(skip_bad, ignore),
         )
     counts, splits = result.dataset["counts"], result.dataset["splits"]
-    cut = " / ".join(str(splits.get(part, {}).get("images", 0)) for part in ("train", "val", "test"))
-    said = [
+    cut = " / ".join(str(splits.get(split, {}).get("images", 0)) for split in ("train", "val", "test"))
+    lines = [
         f"{counts['images'] - counts['dropped']:,} images, {counts['annotations']:,} annotations, "
         f"{counts['groups']:,} groups; train/val/test {cut}"
     ]
-    said += [f"{number:,} dropped: {reason}" for reason, number in result.dataset["drops"].items()]
-    said += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]
+    lines += [f"{number:,} dropped: {reason}" for reason, number in result.dataset["drops"].items()]
+    lines += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]
     if stale := result.dataset.get("corrections", {}).get("stale"):
         session.warn(
             f"{recipe.name}: {len(stale):,} corrected masks were not applied, because the image or its published masks "
             f"have changed since: {listed(stale)}."
         )
     skipped = result.dataset.get("skipped", {})
-    said += [f"{len(keys):,} files ignored by {pattern!r}" for pattern, keys in skipped.get("ignored", {}).items()]
-    said += [f"skipped: {file}{f' ({why})' if why else ''}" for file, why in skipped.get("files", {}).items()]
-    said += [f"{d['what']}: {d['found']:,}, published {d['published']:,}" for d in counts["differences"]]
+    lines += [f"{len(keys):,} files ignored by {pattern!r}" for pattern, keys in skipped.get("ignored", {}).items()]
+    lines += [f"skipped: {file}{f' ({why})' if why else ''}" for file, why in skipped.get("files", {}).items()]
+    lines += [f"{d['what']}: {d['found']:,}, published {d['published']:,}" for d in counts["differences"]]
     data = {"path": str(result.path), "digest": result.digest, "reused": result.reused, **result.dataset}
-    return Outcome(recipe.name, "unchanged" if result.reused else "built", "\n".join(said), data=data)
+    return Outcome(recipe.name, "unchanged" if result.reused else "built", "\n".join(lines), data=data)
 
 
 def _receipt(session: Session, recipe: Recipe) -> dict[str, Any]:
-    """What fetch recorded; nothing for a raw tree that was put there by hand."""
+    """Return what fetch recorded; empty for a raw tree that you put there yourself."""
     from us43d.fetch.store import receipt
 
     try:
@@ -234,7 +236,8 @@ def corpus(
     recipes = recipes if names else _taken(session, recipes, include)
     if not recipes:
         raise UsageError(
-            "All builds here are excluded from a corpus by default.", next="us43d corpus NAME… --release RELEASE"
+            "All builds in this home are excluded from a corpus by default. Name the sources to merge.",
+            next="us43d corpus NAME… --release RELEASE",
         )
     if commercial:
         refuse_uncommercial({recipe.name: recipe.licence.terms for recipe in recipes}, "us43d corpus {} --commercial")
@@ -246,18 +249,18 @@ def corpus(
 def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> Path:
     from us43d.harmonize.load import latest
 
-    found = latest(session.home, recipe.name, profile)
-    if found is None:
+    build = latest(session.home, recipe.name, profile)
+    if build is None:
         kind = f" with profile {profile}" if profile else ""
         raise BuildError(f"{recipe.name} is not built{kind}.", next=f"us43d build {recipe.name}")
-    return found
+    return build
 
 
 def _taken(session: Session, recipes: list[Recipe], include: list[Apart] | None) -> list[Recipe]:
-    """The sources of a corpus that nobody named; says what is left out."""
+    """Return the sources of a corpus of --all and print the excluded ones."""
     kept, left = by_default(recipes, include or ())
     for why, names in left.items():
-        session.say(f"Not in the corpus: {listed(names)} ({why}). --include {why} takes them.")
+        session.say(f"Not in the corpus: {listed(names)} ({why}). Add them with --include {why}.")
     return kept
 
 
@@ -268,15 +271,15 @@ def _merge(session: Session, builds: Iterable[Path], release: str, commercial: b
     for pair in corpus.facts["across_sources"]["unmatched"]:
         likely = "" if pair["certain"] else "probably "
         session.say(
-            f"{' and '.join(pair['sources'])} {likely}share {pair['what']}, by names that are not known: "
-            "only equal images, and near-duplicates that us43d audit finds, are kept in one split."
+            f"{' and '.join(pair['sources'])} {likely}share {pair['what']}, under unknown names: only "
+            "equal images, and near-duplicates that us43d audit finds, are kept in one split."
         )
     return corpus
 
 
 def _size(corpus: "Corpus") -> str:
     images = corpus.facts["images"]
-    cut = ", ".join(f"{number:,} {part}" for part, number in images.items() if number)
+    cut = ", ".join(f"{number:,} {split}" for split, number in images.items() if number)
     return (
         f"{len(corpus):,} images ({cut}), {len(corpus.annotations):,} annotations, "
         f"{corpus.facts['groups']:,} groups of {len(corpus.sources)} sources"
@@ -310,17 +313,17 @@ def check(session: Session, names: Names = None, every: Every = False, jobs: Job
         return
 
     def work(recipe: Recipe) -> Outcome:
-        found = []
+        problems = []
         versions = sorted(path.parent for path in session.home.builds(recipe.name).glob("r*/dataset.json"))
         if not versions:
             raise BuildError(f"{recipe.name} is not built.", next=f"us43d build {recipe.name}")
         for path in versions:
             with session.progress(f"{recipe.name} {path.name}") as move:
-                found += [(path.name, *p) for p in examine(path, jobs=workers(jobs), progress=move)]
-        if found:
-            shown = [f"{version}: {kind}: {where}: {what}" for version, kind, where, what in found]
+                problems += [(path.name, *p) for p in examine(path, jobs=workers(jobs), progress=move)]
+        if problems:
+            shown = [f"{version}: {kind}: {where}: {what}" for version, kind, where, what in problems]
             raise CheckError(
-                f"{recipe.name}: {len(found)} things disagree:\n  " + "\n  ".join(shown[:20]) + _more(len(shown) - 20),
+                f"{recipe.name}: {len(problems)} problems:\n  " + "\n  ".join(shown[:20]) + _more(len(shown) - 20),
                 next=f"us43d build {recipe.name}   (after removing {session.home.builds(recipe.name)})",
             )
         return Outcome(recipe.name, "sound", ", ".join(path.name for path in versions))
@@ -435,7 +438,7 @@ _SEARCHED = {
 
 def _cells(proof: "Proof") -> tuple[int | None, ...]:
     parts = ("train", "val", "test", "excluded")
-    return (*(proof.images.get(part) for part in parts), sum(proof.groups.values()))
+    return (*(proof.images.get(split) for split in parts), sum(proof.groups.values()))
 
 
 def _said(proof: "Proof") -> dict[str, Any]:

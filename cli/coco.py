@@ -55,7 +55,7 @@ def coco(
 ) -> None:
     """Write a COCO file from a folder of images and a folder of their masks, for train --data and eval --data."""
     if out.exists() and not force:
-        raise UsageError(f"{out} exists already.", next="the same with --force, or with another --out")
+        raise UsageError(f"{out} already exists.", next="the same with --force")
     if category is not None and classes is not None:
         raise UsageError("--category and --classes exclude each other: --classes names what the masks show.")
     from us43d.coco.write import from_masks

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from us43d.train.loop import Result
 
 SIMULATED = (
-    "Every picture here is simulated: speckle with shapes drawn into it, in the file formats the sources are published "
-    "in. What the model has learnt is to follow those shapes; the numbers say that the path works, nothing of real "
-    "ultrasound."
+    "All images on this page are simulated: speckle with shapes drawn into it, in the file formats of the published "
+    "sources. The model has learnt to follow these shapes. The numbers show that every step works; they say nothing "
+    "about real ultrasound."
 )
 
 
 @verb(
     "demo",
     panel="Start here",
-    kept="The demo's folder stays as it is; the same command begins again.",
+    kept="Files in the folder of the demo are kept; the same command restarts.",
     examples=("us43d demo", "us43d demo BUSI CAMUS EchoNet-Dynamic --fast", "us43d demo --folder ~/us43d-demo"),
 )
 def demo(
@@ -46,7 +46,10 @@ def demo(
     ] = False,
     jobs: Jobs = None,
 ) -> None:
-    """Specimens → fetch → build → check → splits → train → eval → predict, offline; ends in one HTML report."""
+    """Run every step on synthetic data, offline: fetch, build, check, splits, train, eval, predict.
+
+    Writes one HTML report.
+    """
     from us43d.fetch import fetch as fetching
     from us43d.harmonize.check import check
     from us43d.harmonize.merge import merge
@@ -65,7 +68,7 @@ def demo(
     with _step(session, "check: everything recomputed from the output"):
         problems = [problem for path in builds for problem in check(path, jobs=workers(jobs))]
         if problems:
-            raise CheckError(f"{len(problems)} things disagree, first of all {problems[0]}.")
+            raise CheckError(f"{len(problems)} problems in the builds, the first: {problems[0]}.")
     with _step(session, "corpus and proof of its splits"):
         corpus = merge(builds, session.home.root, "demo")
         proof = prove(_rows(builds))
@@ -81,7 +84,7 @@ def demo(
         evaluation.write(folder / "eval")
     scores = _dice(evaluation)
     model, ellipse = scores["model"], scores["ellipse"]
-    said = (
+    summary = (
         f"box-prompt Dice on {scores['groups']} held-out groups: model {model:.3f}, inscribed ellipse {ellipse:.3f} "
         f"(mean of sources: {scores['model_macro']:.3f}, {scores['ellipse_macro']:.3f})"
     )
@@ -89,9 +92,9 @@ def demo(
         "report": page.absolute(), "images": len(corpus), "annotations": len(corpus.annotations), "steps": result.step,
         "dice": scores, "seconds": round(time.monotonic() - began, 1), "corpus": corpus.digest,
     }  # fmt: skip
-    session.answer(data, said, f"report: {page.absolute()}")
+    session.answer(data, summary, f"report: {page.absolute()}")
     if model <= ellipse:
-        longer = "without --fast it trains longer" if fast else "it learns more with more steps: us43d train --help"
+        longer = "train longer without --fast" if fast else "more steps improve it: us43d train --help"
         session.warn(f"The model is not better than the inscribed ellipse of its box yet; {longer}.")
 
 
@@ -183,22 +186,22 @@ def _report(
     ]
     verdict = [
         (name, scores[who], scores[f"{who}_macro"], scores["instances"], scores["groups"])
-        for name, who in (("the model, one box", "model"), ("the box's inscribed ellipse", "ellipse"))
+        for name, who in (("the model, one box", "model"), ("ellipse baseline (no image)", "ellipse"))
     ]
     facts = corpus.facts["images"]
-    said = (
+    summary = (
         f"{len(recipes)} sources, {len(corpus):,} images ({facts['train']} train, {facts['val']} val, {facts['test']} "
         f"test, {facts['excluded']} excluded), {len(corpus.annotations):,} annotations, {result.step} steps"
     )
     sections = [
-        ("", f"<p>{SIMULATED}</p><p>{said}, {seconds / 60:.1f} minutes in all.</p>"),
+        ("", f"<p>{SIMULATED}</p><p>{summary}, {seconds / 60:.1f} minutes in all.</p>"),
         (
             "Does it learn?",
             report.table(("Dice on held-out groups", "mean", "mean of sources", "instances", "groups"), verdict),
         ),
         ("Learning curve", report.curve([*result.curve, *result.validation])),
         *((head, report.legend() + report.figures(cases)) for head, cases in evaluation.cases(4)),
-        ("What was built", report.legend(("truth",)) + report.figures(_shown(corpus))),
+        ("Images built", report.legend(("truth",)) + report.figures(_shown(corpus))),
         ("Splits", "".join(f"<p>{line}</p>" for line in proof)),
         ("Dice by structure", report.table(*evaluation.table("structure"))),
         ("All metrics", report.table(*evaluation.table())),
@@ -208,7 +211,7 @@ def _report(
 
 
 def _shown(corpus: "Corpus") -> Iterator[Any]:
-    """One annotated image of every source, with its outlines."""
+    """Yield one annotated image of every source, with its outlines."""
     import numpy as np
 
     from us43d import report
@@ -218,5 +221,5 @@ def _shown(corpus: "Corpus") -> Iterator[Any]:
         if len(rows):
             image = int(rows[0])
             truth = np.logical_or.reduce([corpus.mask(row) for row in corpus.of(image)])
-            drawn = report.overlay(corpus.picture(image), {"truth": truth})
-            yield report.Figure(report.picture(drawn, source["name"]), f"{source['name']}: {corpus.key(image)}")
+            pixels = report.overlay(corpus.picture(image), {"truth": truth})
+            yield report.Figure(report.picture(pixels, source["name"]), f"{source['name']}: {corpus.key(image)}")

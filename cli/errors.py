@@ -1,6 +1,8 @@
-"""From an exception to an exit code and three lines: what is wrong, what became of the disk, what to do next."""
+"""Exit codes and messages of at most three lines: the problem, the state of the disk, the next command."""
 
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +14,11 @@ __all__ = ["EXIT_CODES", "Failure", "Interrupted", "debugging", "failure"]
 
 #: Exit code → what it means; the same for every verb.
 EXIT_CODES = {
-    0: "done",
+    0: "success",
     1: "a known failure",
-    2: "the command was not understood",
+    2: "invalid command, option or name",
     3: "some of the sources failed",
-    4: "a licence was not accepted, or files are missing that only a person can get",
+    4: "a licence was not accepted, or files that you must obtain yourself are missing",
     70: "a bug in us43d",
     130: "interrupted",
 }
@@ -27,7 +29,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Failure(NamedTuple):
-    """What the user is told. kind: name of the exception, for programs."""
+    """A failure as it is printed.
+
+    Attributes:
+        code: Exit code.
+        kind: Name of the exception, for programs.
+        what: The problem, with the value and the place.
+        disk: The changes on disk.
+        next: A command to run next; empty if unknown.
+    """
 
     code: int
     kind: str
@@ -49,16 +59,36 @@ _EXTRAS = {
 
 
 def _known(error: Us43dError, kept: str) -> Failure:
-    return Failure(error.exit_code, type(error).__name__, error.what, error.disk, error.next)
+    return Failure(error.exit_code, type(error).__name__, error.what, error.disk, _spelled(error.next))
+
+
+def _spelled(step: str) -> str:
+    """Return a next step with "the same command …" replaced by the command line of this run.
+
+    Args:
+        step: A command, or "the same", "the same command again", "the same with --option value" or "the same without
+            --flag"; a remark may follow after three spaces. An option that the command line has already gets the new
+            value.
+    """
+    match = re.fullmatch(r"the same(?: command)?(?: again| (with|without) (--\S+)(?: (\S+))?)?(   .*)?", step)
+    if match is None:
+        return step
+    how, option, value, remark = match.groups()
+    words = sys.argv[1:]
+    if option in words:
+        place = words.index(option)
+        del words[place : place + (2 if value and how == "with" else 1)]
+    added = [word for word in (option, value) if word] if how == "with" else []
+    return shlex.join(["us43d", *words, *added]) + (remark or "")
 
 
 def _interrupted(error: KeyboardInterrupt, kept: str) -> Failure:
-    what = "Asked to stop." if isinstance(error, Interrupted) else "Interrupted."
-    return Failure(130, "Interrupted", what, kept, "the same command again")
+    what = "Stopped by a signal." if isinstance(error, Interrupted) else "Interrupted."
+    return Failure(130, "Interrupted", what, kept, _spelled("the same command again"))
 
 
 def _no_memory(error: MemoryError, kept: str) -> Failure:
-    return Failure(1, "MemoryError", "The machine has too little free memory for this.", kept, "us43d doctor")
+    return Failure(1, "MemoryError", "Not enough free memory.", kept, "us43d doctor")
 
 
 def _no_module(error: ModuleNotFoundError, kept: str) -> Failure | None:
@@ -66,7 +96,7 @@ def _no_module(error: ModuleNotFoundError, kept: str) -> Failure | None:
     if module not in _EXTRAS:
         return None
     extra = _EXTRAS[module]
-    what = f"This needs the package {module}, which comes with the extra {extra!r}."
+    what = f"Missing package {module}. It is part of the extra {extra!r}."
     return Failure(1, "MissingExtra", what, "Nothing was changed on disk.", f"pip install 'us43d[{extra}]'")
 
 
@@ -93,10 +123,15 @@ _TABLE: tuple[tuple[type[BaseException], Callable[..., Failure | None]], ...] = 
 
 
 def failure(error: BaseException, kept: str) -> Failure:
-    """The failure an exception stands for. kept: what an interrupted run of this verb leaves on disk."""
+    """Return the failure to print for an exception.
+
+    Args:
+        error: The exception.
+        kept: What an interrupted run of this verb leaves on disk.
+    """
     for kind, make in _TABLE:
-        if isinstance(error, kind) and (found := make(error, kept)) is not None:
-            return found
+        if isinstance(error, kind) and (known := make(error, kept)) is not None:
+            return known
     message = f"{type(error).__name__}: {error}".strip().rstrip(":")
     command = " ".join(["us43d", *sys.argv[1:]])
     return Failure(
@@ -109,5 +144,5 @@ def failure(error: BaseException, kept: str) -> Failure:
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted."""
+    """Return whether US43D_DEBUG asks for tracebacks."""
     return os.environ.get("US43D_DEBUG", "") not in ("", "0")

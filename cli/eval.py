@@ -61,7 +61,7 @@ def eval_(
         bool,
         typer.Option("--structures", help="Evaluate structures found by name, and their presence, without prompts."),
     ] = False,
-    every: Annotated[bool, typer.Option("--all", help="Every source of the corpus.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All sources of the corpus.")] = False,
     corpus: CorpusName = None,
     data: OwnData = None,
     images: OwnImages = None,
@@ -126,7 +126,7 @@ def eval_(
     on = [*(on or ()), *(more or ())]
     if compare and all((Path(name) / "instances.parquet").is_file() for name in compare):
         if weights or on or every:
-            raise UsageError("Two folders of evaluations are compared as they are, without --weights, --on and --all.")
+            raise UsageError("--compare of two evaluation folders cannot be combined with --weights, --on or --all.")
         one, two = (Evaluation.read(Path(name)) for name in compare)
         _compared(session, one, two, one.facts["weights"][0], two.facts["weights"][0])
         return
@@ -137,9 +137,9 @@ def eval_(
         weights_of(session, None)
         names = [SHIPPED]
     if data and (on or corpus):
-        raise UsageError("--data is evaluated as a whole, without --on and --corpus.")
+        raise UsageError("--data cannot be combined with --on or --corpus.")
     if not data and bool(on) == every:
-        raise UsageError("Give either --on with sources or --all.", next=f"us43d eval --weights {names[0]} --all")
+        raise UsageError("Give either --on with source names, or --all.", next=f"us43d eval --weights {names[0]} --all")
     places = [weights_of(session, name) for name in names]
     kinds = {task_in(place, task) for place in places}
     with _opened(session, corpus, data, images) as read:
@@ -151,8 +151,10 @@ def eval_(
             evaluated(session, places[0], read, _sources(read, on or [], commercial), wanted, out)
             return
         if structures:
-            part = split or ("val" if data else "test")
-            _by_name(session, names, read, _sources(read, on or [], commercial), part, device_of(device), dtype, out)
+            tested_split = split or ("val" if data else "test")
+            _by_name(
+                session, names, read, _sources(read, on or [], commercial), tested_split, device_of(device), dtype, out
+            )
             return
         if clips:
             if len(names) > 1 or split == "all":
@@ -161,17 +163,17 @@ def eval_(
             chosen = _sources(read, on or [], commercial)
             _clips(session, model, read, chosen, split or ("val" if data else "test"), out)
             return
-        found = _evaluated(session, names, read, {
+        evaluation = _evaluated(session, names, read, {
             "on": on or (), "split": split or ("val" if data else "test"), "protocol": protocol, "prompt": prompt,
             "clicks": clicks, "refine": refine, "baselines": baselines and not compare, "largest": largest,
             "limit": limit, "seed": seed, "device": device, "dtype": dtype, "commercial": commercial,
         })  # fmt: skip
-        _written(session, found, names, compare, out)
+        _written(session, evaluation, names, compare, out)
 
 
 @contextlib.contextmanager
 def _opened(session: Session, corpus: str | None, data: Path | None, images: Path | None) -> Iterator["Corpus"]:
-    """The corpus meant, or one made for the time being of a COCO file."""
+    """Yield the selected corpus, or a temporary one made from a COCO file."""
     from us43d.coco import own as coco
     from us43d.harmonize.corpus import Corpus
 
@@ -186,21 +188,21 @@ def _opened(session: Session, corpus: str | None, data: Path | None, images: Pat
 
 
 def _written(
-    session: Session, found: "Evaluation", names: list[str], compare: tuple[str, str] | None, out: Path | None
+    session: Session, evaluation: "Evaluation", names: list[str], compare: tuple[str, str] | None, out: Path | None
 ) -> None:
     """Write the results and tell them; with `compare`, the differences alone."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    label = found.facts["weights"][0].replace("/", "-")
-    folder = found.write(out or session.home.root / "evaluations" / f"{label}-{stamp}")
+    label = evaluation.facts["weights"][0].replace("/", "-")
+    folder = evaluation.write(out or session.home.root / "evaluations" / f"{label}-{stamp}")
     if compare:
         first, second = (_labels(names).get(name, name) for name in compare)
-        _compared(session, found, found, first, second, folder)
+        _compared(session, evaluation, evaluation, first, second, folder)
         return
-    heads, rows = found.table()
-    shown: list[str | Table] = ["\n".join(found.described()), "", _table(heads, rows)]
-    if found.coco:
-        shown += ["", "COCO average precision, class-agnostic", _table(*found.coco_table())]
-    session.answer(found.data() | {"folder": folder}, *shown)
+    heads, rows = evaluation.table()
+    shown: list[str | Table] = ["\n".join(evaluation.described()), "", _table(heads, rows)]
+    if evaluation.coco:
+        shown += ["", "COCO average precision, class-agnostic", _table(*evaluation.coco_table())]
+    session.answer(evaluation.data() | {"folder": folder}, *shown)
     session.say(f"{folder}: page.html with images, table.md, metrics.json, instances.parquet")
 
 
@@ -228,7 +230,7 @@ def _clips(
 
 
 def _sources(opened: "Corpus", names: Sequence[str], commercial: bool) -> list[str]:
-    """The names of the sources asked for; none for all of the corpus."""
+    """Return the names of the selected sources; empty for all of the corpus."""
     from us43d.train.journal import licences
 
     sources = [opened.sources[index]["name"] for index in opened.select(names)] if names else []
@@ -301,14 +303,14 @@ def _by_name(
 
 
 def _labels(names: list[str]) -> dict[str, str]:
-    """How weights are called in tables: short where that is not ambiguous."""
+    """Return the names of weights for tables: short unless that is ambiguous."""
     short = {name: Path(name).name.removesuffix(".pth").removesuffix(".safetensors") for name in names}
     return {name: label if list(short.values()).count(label) == 1 else name for name, label in short.items()}
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise UsageError(f"Invalid --clicks {text!r}. Use numbers such as 0,1,3,5,7.") from error
 

@@ -43,7 +43,7 @@ def export(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A corpus or a built source; the only corpus if left out.", metavar="CORPUS|NAME", show_default=False
+            help="A corpus or a built source. Default: the only corpus.", metavar="CORPUS|NAME", show_default=False
         ),
     ] = None,
     to: Annotated[str, typer.Option("--to", help=f"Format: {', '.join(FORMATS)}.", metavar="FORMAT")] = "",
@@ -53,7 +53,7 @@ def export(
             "--out", help="Folder or fsspec URL (s3://, gs://, hf://); empty or absent.", metavar="FOLDER|URL"
         ),
     ] = "",
-    split: Annotated[list[str] | None, _several("Splits to export; all if left out", "train|val|test")] = None,
+    split: Annotated[list[str] | None, _several("Splits to export. Default: all", "train|val|test")] = None,
     source: Annotated[list[str] | None, _several("Only these sources of the corpus")] = None,
     structures: Annotated[list[str] | None, _several("Only these structures")] = None,
     organs: Annotated[list[str] | None, _several("Only structures of these organs")] = None,
@@ -74,15 +74,15 @@ def export(
     from us43d.export.selection import EXPORTED, Options
 
     if to not in FORMATS:
-        given = f"Unknown format {to!r}." if to else "No format is given."
-        raise UsageError(f"{given} Use --to with one of {', '.join(FORMATS)}.", next="us43d export --help")
+        problem = f"Unknown format {to!r}." if to else "Missing --to."
+        raise UsageError(f"{problem} Use --to with one of {', '.join(FORMATS)}.", next="us43d export --help")
     if not out:
-        raise UsageError("No destination is given. Use --out with a folder or URL.", next="us43d export --help")
+        raise UsageError("Missing --out. Give a folder or URL.", next="us43d export --help")
     if unknown := sorted(set(split or ()) - set(EXPORTED)):
         raise UsageError(f"Unknown split {listed(map(repr, unknown))}. Use train, val or test.")
     with _opened(session, name) as (corpus, notes):
         options = Options(
-            splits=tuple(part for part in EXPORTED if part in split) if split else EXPORTED,
+            splits=tuple(exported for exported in EXPORTED if exported in split) if split else EXPORTED,
             sources=tuple(source or ()),
             structures=tuple(structures or ()),
             organs=tuple(organs or ()),
@@ -99,20 +99,20 @@ def export(
         with session.progress(f"export to {to}") as move:
             report = module(to).write(corpus, out, options, jobs=workers(jobs), progress=move)
     facts = report.facts
-    cut = ", ".join(f"{number:,} {part}" for part, number in facts["images"].items())
-    said = [
+    cut = ", ".join(f"{number:,} {exported}" for exported, number in facts["images"].items())
+    lines = [
         f"{to}: {sum(facts['images'].values()):,} images ({cut}), {facts['annotations']:,} annotations in {report.out}"
     ]
-    said += [f"not exported: {number:,} {reason}" for reason, number in facts["skipped"].items()]
-    said += [f"{what}: {number:,}" for what, number in facts["counts"].items()]
+    lines += [f"not exported: {number:,} {reason}" for reason, number in facts["skipped"].items()]
+    lines += [f"{what}: {number:,}" for what, number in facts["counts"].items()]
     if report.reused:
-        said[0] += " (unchanged)"
-    session.answer(facts | {"out": report.out, "reused": report.reused}, *said, "", report.usage.rstrip("\n"))
+        lines[0] += " (unchanged)"
+    session.answer(facts | {"out": report.out, "reused": report.reused}, *lines, "", report.usage.rstrip("\n"))
 
 
 @contextmanager
 def _opened(session: Session, name: str | None) -> Iterator[tuple["Corpus", tuple[str, ...]]]:
-    """The corpus meant and notes for the README; a corpus of one build for the name of a source."""
+    """Yield the selected corpus and notes for its README; for the name of a source, a corpus of one build."""
     from us43d.harmonize.corpus import Corpus
     from us43d.harmonize.merge import merge
 
@@ -123,8 +123,8 @@ def _opened(session: Session, name: str | None) -> Iterator[tuple["Corpus", tupl
         recipe = registry.find(name, session.home)
     except UnknownName as error:
         corpora = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
-        there = f" Corpora: {listed(corpora)}." if corpora else " No corpus is built."
-        raise UnknownName(f"{error.what}{there}", next=error.next) from error
+        known = f" Corpora: {listed(corpora)}." if corpora else " No corpus is built."
+        raise UnknownName(f"{error.what}{known}", next=error.next) from error
     build = newest(session, recipe)
     with tempfile.TemporaryDirectory(prefix="us43d-", ignore_cleanup_errors=True) as scratch:
         corpus = merge([build], session.home.root, recipe.name, folder=Path(scratch) / recipe.slug)
@@ -132,7 +132,7 @@ def _opened(session: Session, name: str | None) -> Iterator[tuple["Corpus", tupl
 
 
 def _notes(session: Session, slug: str, name: str) -> tuple[str, ...]:
-    """What a corpus of all built sources would exclude of this one."""
+    """Return what a corpus of all built sources would exclude from this source."""
     from us43d.harmonize.merge import excluded_by
 
     builds = {recipe.slug: newest(session, recipe) for recipe in on_disk(session.home, is_built)}

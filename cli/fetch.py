@@ -36,7 +36,7 @@ _HELP = "Accept the licence of this source (repeatable), or of all."
 @verb(
     "fetch",
     panel=PANEL,
-    kept="What has arrived is kept; the same command goes on from there.",
+    kept="Downloaded data are kept; the same command resumes.",
     examples=(
         "us43d fetch BUSI",
         "us43d fetch BUSI CAMUS --accept-licence all",
@@ -79,7 +79,7 @@ def fetch(
         ),
     ] = False,
 ) -> None:
-    """Download, verify and unpack sources after showing their licences; resumes an interrupted run."""
+    """Download, verify and unpack sources after showing their licences. Resumes an interrupted run."""
     recipes = chosen(names or (), registry.recipes() if every else None, "fetch", session.home)
     if private := [recipe.name for recipe in recipes if recipe.private]:
         raise UsageError(
@@ -104,24 +104,24 @@ def fetch(
 def _specimen(session: Session, recipe: Recipe, force: bool) -> Outcome:
     from us43d.fetch.fetch import fetch_specimen
 
-    found = fetch_specimen(recipe, registry.specimen(recipe.slug), session.home, force=force, bars=session.progress)
-    return Outcome(recipe.name, found.state, found.said, f"us43d build {recipe.name}", found)
+    result = fetch_specimen(recipe, registry.specimen(recipe.slug), session.home, force=force, bars=session.progress)
+    return Outcome(recipe.name, result.state, result.said, f"us43d build {recipe.name}", result)
 
 
 def _named(session: Session, accept: list[str]) -> set[str]:
-    """Slugs of the sources whose licence is accepted by option; {"all"} for every one."""
+    """Return slugs of the sources whose licence is accepted by option; {"all"} for every one."""
     return {"all" if name.lower() == "all" else registry.find(name, session.home).slug for name in accept}
 
 
 def _fetch_all(
     session: Session, recipes: list[Recipe], from_: list[Path], accept: set[str], jobs: int, force: bool
 ) -> list[Outcome]:
-    """Licences first, one after the other; then the sources side by side."""
+    """Ask for licences one after the other, then fetch the sources in parallel."""
     from us43d.fetch.fetch import fetch, here
     from us43d.fetch.http import Web
 
     web = Web(jobs=jobs)
-    asked = {}
+    refused = {}
     willing = _Asking(session, accept)
     for recipe in recipes:
         try:
@@ -129,18 +129,18 @@ def _fetch_all(
                 if force or from_ or here(session.home, recipe) is None:
                     willing.ask(recipe)
         except Us43dError as error:
-            asked[recipe.slug] = failed(recipe, error, "licence not accepted")
+            refused[recipe.slug] = failed(recipe, error, "licence not accepted")
 
     def one(recipe: Recipe) -> Outcome:
-        if recipe.slug in asked:
-            return asked[recipe.slug]
+        if recipe.slug in refused:
+            return refused[recipe.slug]
         try:
-            found = fetch(recipe, session.home, web, from_=from_, jobs=jobs, force=force, bars=session.progress)
+            result = fetch(recipe, session.home, web, from_=from_, jobs=jobs, force=force, bars=session.progress)
         except ManualFileError as error:
             return _brief(failed(recipe, error, _state(recipe, error)))
         except Us43dError as error:
             return _brief(failed(recipe, error))
-        return Outcome(recipe.name, found.state, found.said, f"us43d build {recipe.name}", found)
+        return Outcome(recipe.name, result.state, result.said, f"us43d build {recipe.name}", result)
 
     if len(recipes) == 1 or jobs == 1:
         return each(session, recipes, one)
@@ -150,7 +150,7 @@ def _fetch_all(
 def _side_by_side(
     session: Session, recipes: list[Recipe], one: Callable[[Recipe], Outcome], jobs: int, web: "Web"
 ) -> list[Outcome]:
-    """As `each`, several sources at once; in the order of `recipes`."""
+    """Run `one` on several sources in parallel; outcomes are in the order of `recipes`."""
     with ThreadPoolExecutor(jobs, thread_name_prefix="source") as pool:
         futures = [pool.submit(attempt, session, recipe, one) for recipe in recipes]
         try:
@@ -170,11 +170,11 @@ def _state(recipe: Recipe, error: ManualFileError) -> str:
 
 
 def _brief(outcome: Outcome) -> Outcome:
-    """For a table of many: what failed, without the steps, which the next command shows."""
+    """Shorten an outcome for a table of several: the failure without the steps, which the next command prints."""
     lines = [line.strip() for line in outcome.said.split("\n")]
     ways = [line for line in lines if line.startswith("- ")]
-    said = lines[0].removeprefix(f"{outcome.name}: ").removeprefix(f"{outcome.name} is ")
-    return outcome._replace(said="\n".join([said, *ways]))
+    reason = lines[0].removeprefix(f"{outcome.name}: ").removeprefix(f"{outcome.name} is ")
+    return outcome._replace(said="\n".join([reason, *ways]))
 
 
 class _Asking:
@@ -184,7 +184,11 @@ class _Asking:
         self._session, self._accept, self._rest = session, accept, False
 
     def ask(self, recipe: Recipe) -> None:
-        """Raises LicenceError if the licence is not accepted."""
+        """Ask for a licence unless it is accepted already.
+
+        Raises:
+            LicenceError: If the licence is not accepted.
+        """
         from us43d.fetch import ledger
 
         home = self._session.home
@@ -195,7 +199,7 @@ class _Asking:
             self._session.say(f"{text}\n  Accepted.")
         elif self._session.asks:
             self._session.warn(text)
-            sys.stderr.write("Accept it?  [y]es, [N]o, [a]ll that follow, too: ")
+            sys.stderr.write("Accept the licence?  [y]es, [N]o, [a]ll following, too: ")
             sys.stderr.flush()
             answer = sys.stdin.readline().strip().lower()
             self._rest = answer in {"a", "all"}
@@ -208,19 +212,19 @@ class _Asking:
 
 
 def _show_plan(session: Session, recipes: list[Recipe]) -> None:
-    """Sizes as published, licences, and whether the disk has room; asks no host."""
+    """Print published sizes, licences and free disk space; contacts no host."""
     import shutil
 
     from us43d.fetch import ledger
     from us43d.fetch.fetch import plan
 
     plans: list[tuple[Recipe, Plan]] = [(recipe, plan(recipe, session.home)) for recipe in recipes]
-    todo = [each for _, each in plans if not each.here]
-    known = sum(each.size or 0 for each in todo)
-    unknown = [each.name for each in todo if each.size is None]
+    todo = [planned for _, planned in plans if not planned.here]
+    known = sum(planned.size or 0 for planned in todo)
+    unknown = [planned.name for planned in todo if planned.size is None]
     root = session.home.root
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     data = {
         "sources": [
             {
@@ -228,13 +232,13 @@ def _show_plan(session: Session, recipes: list[Recipe]) -> None:
                 "access": recipe.access,
                 "licence": recipe.licence.id,
                 "accepted": ledger.accepted(session.home, recipe) is not None,
-                "way": each.way,
-                "files": each.files,
-                "bytes": each.size,
-                "estimate": each.estimate,
-                "here": each.here,
+                "way": planned.way,
+                "files": planned.files,
+                "bytes": planned.size,
+                "estimate": planned.estimate,
+                "here": planned.here,
             }
-            for recipe, each in plans
+            for recipe, planned in plans
         ],
         "bytes": known,
         "unknown": unknown,
@@ -248,22 +252,21 @@ def _show_plan(session: Session, recipes: list[Recipe]) -> None:
     rows = (
         (
             recipe.name,
-            "on disk" if each.here else ("≈ " if each.estimate else "") + _size(each.size),
+            "on disk" if planned.here else ("≈ " if planned.estimate else "") + _size(planned.size),
             recipe.access,
             recipe.licence.id,
             "yes" if ledger.accepted(session.home, recipe) else "not yet",
-            each.way,
+            planned.way,
         )
-        for recipe, each in plans
+        for recipe, planned in plans
     )
     session.answer(data, Table(heads, rows))
-    session.say(
-        f"To download: {_size(known)} as published"
-        + (f", and {len(unknown)} sources of unpublished size" if unknown else "")
-        + f"; {_size(free)} free at {there}."
-    )
+    sizes = [f"{_size(known)} (published sizes)"] if len(unknown) < len(todo) or not todo else []
+    if unknown:
+        sizes.append(f"{len(unknown)} source{'s' if len(unknown) > 1 else ''} of unknown size")
+    session.say(f"To download: {' and '.join(sizes)}; {_size(free)} free at {existing}.")
     if 2 * known >= free:
-        session.warn(f"Unpacked beside the archives that takes at least {_size(2 * known)}: more than is free.")
+        session.warn(f"Archives and unpacked files need at least {_size(2 * known)}, more than is free.")
 
 
 def _size(number: int | None) -> str:
@@ -286,10 +289,10 @@ def verify(
 ) -> None:
     """Hash downloads and raw files and compare them with the receipts: ok, missing, changed, extra.
 
-    A file that was damaged before its digest was first taken, and carries no checksum of its own, is found by nobody.
+    A file that was damaged before its digest was recorded cannot be detected, unless it carries a checksum of its own.
     """
     recipes = chosen(
-        names or (), on_disk(session.home, lambda found: found.fetched) if every else None, "verify", session.home
+        names or (), on_disk(session.home, lambda status: status.fetched) if every else None, "verify", session.home
     )
 
     def one(recipe: Recipe) -> Outcome:
@@ -298,23 +301,23 @@ def verify(
         counts: dict[str, int] = {}
         wrong: list[dict[str, str]] = []
         with session.progress(recipe.name, "B") as progress:
-            for found in findings(session.home, recipe, progress):
-                counts[found.state] = counts.get(found.state, 0) + 1
-                if found.state not in {"ok", "removed"}:
-                    wrong.append(found._asdict())
-        said = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
+            for result in findings(session.home, recipe, progress):
+                counts[result.state] = counts.get(result.state, 0) + 1
+                if result.state not in {"ok", "removed"}:
+                    wrong.append(result._asdict())
+        summary = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
         if wrong:
-            shown = "".join(f"\n  {each['state']:8} {each['path']}" for each in wrong[:20])
+            shown = "".join(f"\n  {entry['state']:8} {entry['path']}" for entry in wrong[:20])
             more = f"\n  … and {len(wrong) - 20} more" if len(wrong) > 20 else ""
             return failed(
                 recipe,
                 VerifyError(
-                    f"{recipe.name} is not as it was received ({said}):{shown}{more}",
+                    f"{recipe.name} differs from its receipt ({summary}):{shown}{more}",
                     next=recipe.again,
                 ),
                 "differs",
             )
-        return Outcome(recipe.name, "ok", said, data=counts)
+        return Outcome(recipe.name, "ok", summary, data=counts)
 
     finish(session, "verify", each(session, recipes, one))
 
@@ -331,11 +334,11 @@ def open_(
 
     recipe = registry.find(name, session.home)
     if recipe.homepage is None:
-        raise UsageError(f"{recipe.name} is a private source; it has no web page.", next=f"us43d info {recipe.name}")
+        raise UsageError(f"{recipe.name} is a private source without a web page.", next=f"us43d info {recipe.name}")
     shown = webbrowser.open(recipe.homepage)
     session.answer({"name": recipe.name, "url": recipe.homepage, "opened": shown}, recipe.homepage)
     if not shown:
-        session.say("No browser could be opened here.")
+        session.say("No browser found. Open the address yourself.")
 
 
 # --------------------------------------------------------------------------------------------------------------- clean
@@ -344,7 +347,7 @@ def open_(
 @verb(
     "clean",
     panel=PANEL,
-    kept="Some of it may be removed already.",
+    kept="Some files may have been removed.",
     examples=("us43d clean", "us43d clean BUSI --yes", "us43d clean BUSI --builds"),
 )
 def clean(
@@ -358,28 +361,28 @@ def clean(
 ) -> None:
     """Show disk use by source, and remove unpacked archives and leftovers after asking.
 
-    Files that a person had to get by hand are never removed.
+    Files that you obtained yourself are never removed.
     """
     from us43d.fetch import clean as cleaning
 
     recipes = (
         chosen(names, None, "clean", session.home)
         if names
-        else sorted(registry.recipes(session.home), key=lambda each: each.name.lower())
+        else sorted(registry.recipes(session.home), key=lambda recipe: recipe.name.lower())
     )
-    found = [each for recipe in recipes for each in cleaning.look(session.home, recipe)]
+    items = [item for recipe in recipes for item in cleaning.look(session.home, recipe)]
     wanted = {"archives", "leftovers"} | ({"raw tree"} if raw else set()) | ({"builds"} if builds else set())
-    going = [each for each in found if each.kind in wanted]
-    total = sum(each.bytes for each in going)
+    going = [item for item in items if item.kind in wanted]
+    total = sum(item.bytes for item in going)
     heads: Columns = (("source", "left"), ("what", "left"), ("size", "right"), ("", "left"), ("where", "fold"))
     rows = [
-        (each.name, each.kind, _size(each.bytes), "goes" if each in going else "stays", str(each.path))
-        for each in found
+        (item.name, item.kind, _size(item.bytes), "remove" if item in going else "keep", str(item.path))
+        for item in items
     ]
     agreed = bool(going) and (yes or (session.asks and _agreed(session, Table(heads, rows), total)))
     if agreed:
         cleaning.remove(session.home, going)
-    data = {"found": [each._asdict() for each in found], "removed": [each.path for each in going] if agreed else []}
+    data = {"found": [item._asdict() for item in items], "removed": [item.path for item in going] if agreed else []}
     if not agreed or yes:
         session.answer(data, Table(heads, rows))
     else:
@@ -389,12 +392,12 @@ def clean(
     elif going:
         session.say(f"Nothing was removed; {_size(total)} would be. Next: us43d clean --yes")
     else:
-        session.say("There is nothing to remove.")
+        session.say("Nothing to remove.")
 
 
 def _agreed(session: Session, table: Table, total: int) -> bool:
     from .tables import draw
 
-    sys.stderr.write(f"{draw(table, 120)}\nRemove what goes, {_size(total)}?  [y/N]: ")
+    sys.stderr.write(f"{draw(table, 120)}\nRemove {_size(total)}?  [y/N]: ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

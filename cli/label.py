@@ -1,4 +1,4 @@
-"""The verb that opens a local page to label images of one's own."""
+"""us43d label: a local page to label your own images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +42,7 @@ def label(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the labels; INPUT-labels if left out.", metavar="FOLDER", show_default=False),
+        typer.Option(help="Folder of the labels. Default: INPUT-labels.", metavar="FOLDER", show_default=False),
     ] = None,
     patient: Annotated[
         str | None,
@@ -87,14 +87,18 @@ def label(
 
 
 def _source(session: Session, name: str) -> "Recipe | None":
-    """The source meant; None for a path. Raises UnknownName for what is neither."""
+    """Return the source of this name, or None for a path.
+
+    Raises:
+        UnknownName: For neither a source nor a path.
+    """
     if Path(name).exists():
         return None
     try:
         return registry.find(name, session.home)
     except UnknownName:
         if Path(name).suffix or "/" in name:
-            return None  # a file that is missing: the loader says so
+            return None  # a file that is missing: the loader raises
         raise
 
 
@@ -111,7 +115,7 @@ def _files(session: Session, path: Path, out: Path | None, patient: str | None) 
 
 
 def _built(session: Session, recipe: "Recipe", every: bool) -> "Labels":
-    """Images of the newest build of a source, to correct their masks."""
+    """Return the images of the newest build of a source, to correct their masks."""
     from us43d.view import fixes
     from us43d.view.opening import indexed
 
@@ -120,7 +124,7 @@ def _built(session: Session, recipe: "Recipe", every: bool) -> "Labels":
 
 
 def _assistant(session: Session, inputs: "Inputs", weights: str | None, device: str | None) -> "Assistant":
-    """The model in its thread."""
+    """Return an assistant that loads the model in its thread."""
     from us43d.view.assistant import Assistant
 
     path, place = weights_of(session, weights), device_of(device)

@@ -38,13 +38,13 @@ def links(
     recipes = chosen(names or (), registry.recipes() if every else None, "links", session.home)
     folder = _facts() if update else None
     with session.progress("links", "links") as moved:
-        found = check(recipes, Web(attempts=2), delay=delay, moved=moved)
+        results = check(recipes, Web(attempts=2), delay=delay, moved=moved)
     today = datetime.datetime.now(datetime.UTC).date()
-    told = report(recipes, found, today)
-    good = [recipe for recipe in recipes if passed(recipe, found)]
-    told["updated"] = [path.name for path in stamp(good, found, folder, today)] if folder else []
-    bad = [link for link in found if link.state in {"gone", "changed", "failed"}]
-    shown = [link for link in found if link.state != "ok"]
+    told = report(recipes, results, today)
+    good = [recipe for recipe in recipes if passed(recipe, results)]
+    told["updated"] = [path.name for path in stamp(good, results, folder, today)] if folder else []
+    bad = [link for link in results if link.state in {"gone", "changed", "failed"}]
+    shown = [link for link in results if link.state != "ok"]
     rows = [(link.source, link.what, link.state, f"{link.url}\n{link.said}".strip()) for link in shown]
     counts = ", ".join(f"{count} {state}" for state, count in told["states"].items())
     parts: list[str | Table] = [f"{told['links']} links: {counts}"]
@@ -55,19 +55,23 @@ def links(
         session.say(f"{len(told['updated'])} facts files were updated. Next: us43d card --write")
     if bad:
         raise SomeFailed(
-            f"{len(bad)} of {len(found)} links do not lead where the recipes say.",
+            f"{len(bad)} of {len(results)} links are dead or changed.",
             disk="Nothing was changed on disk."
             if not told["updated"]
-            else "The facts files of the others were updated.",
+            else f"{len(told['updated'])} facts files of sources whose links work were updated.",
             next=f"us43d links {' '.join(dict.fromkeys(link.source for link in bad))}",
         )
 
 
 def _facts() -> Path:
-    """The folder of the facts in a checkout. Raises UsageError where us43d is installed elsewhere."""
+    """Return the folder of the facts in a checkout.
+
+    Raises:
+        UsageError: If us43d is installed as a package.
+    """
     folder = facts.folder()
     if not (folder.parent.parent / "pyproject.toml").is_file():
         raise UsageError(
-            "--update changes facts files, and these are an installed package's.", next="run it in a checkout"
+            f"--update changes facts files, which needs a checkout of us43d: {folder} belongs to an installed package."
         )
     return folder

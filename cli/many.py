@@ -1,4 +1,4 @@
-"""Doing one thing to several sources: go on past failures, end with one table and one exit code."""
+"""Run a verb on several sources: continue after failures, print one table, return one exit code."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -14,7 +14,16 @@ __all__ = ["Outcome", "attempt", "each", "failed", "finish"]
 
 
 class Outcome(NamedTuple):
-    """What came of one source. state: one word or two. said: one sentence. next: a command. data: for --json."""
+    """The outcome of a verb for one source.
+
+    Attributes:
+        name: Name of the source.
+        state: One or two words, such as "built".
+        said: One sentence for the table.
+        next: A command to run next; empty if none is needed.
+        data: Details for --json.
+        error: The failure, if any.
+    """
 
     name: str
     state: str
@@ -25,14 +34,14 @@ class Outcome(NamedTuple):
 
 
 def each(session: Session, recipes: Iterable[Recipe], work: Callable[[Recipe], Outcome]) -> list[Outcome]:
-    """Run `work` on every source; a known failure becomes an outcome, whatever else happens goes up."""
+    """Run `work` on every source; a known failure becomes an outcome, other exceptions propagate."""
     return [attempt(session, recipe, work) for recipe in recipes]
 
 
 def attempt(session: Session, recipe: Recipe, work: Callable[[Recipe], Outcome]) -> Outcome:
-    """One source; says in a line what came of it."""
+    """Run `work` on one source and print its state in a line."""
     try:
-        with storage_errors(session.home.root, "What was done before stays."):
+        with storage_errors(session.home.root, "Results of earlier steps are kept."):
             outcome = work(recipe)
     except Us43dError as error:
         outcome = failed(recipe, error)
@@ -45,9 +54,11 @@ def failed(recipe: Recipe, error: Us43dError, state: str = "failed") -> Outcome:
 
 
 def finish(session: Session, verb: str, outcomes: list[Outcome], also: Iterable[Outcome] = ()) -> None:
-    """Answer with the table; `also` stands below the sources and is not counted as one.
+    """Print the table of outcomes; rows of `also` follow the sources and are not counted.
 
-    Raises the failure if there is but one source, SomeFailed if some of several failed.
+    Raises:
+        Us43dError: If there is one source and it failed.
+        SomeFailed: If one or more of several sources failed.
     """
     bad = [outcome for outcome in outcomes if outcome.error]
     if len(outcomes) == 1 and bad and bad[0].error:
@@ -61,8 +72,9 @@ def finish(session: Session, verb: str, outcomes: list[Outcome], also: Iterable[
     session.answer(data, Table((("source", "left"), (verb, "left"), ("", "fold")), rows))
     if bad:
         names = " ".join(outcome.name for outcome in bad)
-        raise SomeFailed(
-            f"{len(bad)} of {len(outcomes)} sources failed.",
-            disk="The others are done and stay.",
-            next=f"us43d {verb} {names}",
-        )
+        if len(bad) < len(outcomes):
+            what, disk = f"{len(bad)} of {len(outcomes)} sources failed.", "The other sources are complete."
+        else:  # one sentence if it holds for all; else the messages above have the state of each source
+            states = {outcome.error.disk for outcome in bad if outcome.error}
+            what, disk = f"All {len(bad)} sources failed.", states.pop() if len(states) == 1 else ""
+        raise SomeFailed(what, disk=disk, next=f"us43d {verb} {names}")

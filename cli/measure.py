@@ -88,7 +88,7 @@ def measure(
 def _spacing(text: str | None) -> tuple[float, float]:
     if text is None:
         raise UsageError(
-            "Lengths in mm need the pixel spacing.", next="the same with --spacing MM, which DICOM and NIfTI files hold"
+            "Lengths in mm need the pixel spacing.", next="the same with --spacing 0.1   (your pixel spacing in mm)"
         )
     try:
         values = [float(value) for value in text.split(",")]
@@ -100,7 +100,12 @@ def _spacing(text: str | None) -> tuple[float, float]:
 
 
 def _mask(file: Path) -> "NDArray[np.bool_]":
-    """A mask file as (h, w) bool. Raises RawDataError for a file that is not a readable image, UsageError if empty."""
+    """Read a mask file as (h, w) bool.
+
+    Raises:
+        RawDataError: If the file is not a readable image.
+        UsageError: If the mask is empty.
+    """
     import numpy as np
 
     from us43d.contract import Remarked
@@ -154,10 +159,10 @@ def _references(session: Session, corpus: "Corpus", names: list[str], out: Path)
     from us43d.evaluate.results import plain
 
     rows = references(corpus, names)
-    found = readouts.measurements(rows, corpus)
-    entries = [e for e in readouts.agreements(found) if e["reference"] == "table"]
+    measurements = readouts.measurements(rows, corpus)
+    entries = [e for e in readouts.agreements(measurements) if e["reference"] == "table"]
     heads, cells = readouts.table(entries)
-    # These say nothing here: there is no prompt, and the weights are the reference masks.
+    # Constant here: measurements of reference masks have neither prompt nor weights.
     hidden = {heads.index(name) for name in ("protocol", "prompt", "weights", "reference")}
     heads, cells = (
         [h for n, h in enumerate(heads) if n not in hidden],
@@ -165,14 +170,14 @@ def _references(session: Session, corpus: "Corpus", names: list[str], out: Path)
     )
     note = (
         f"Measurements of the reference masks of {', '.join(names)} minus the value in the source's own table. "
-        f"{len(found):,} measurements, of which {int(found['table'].notna().sum()):,} have such a value."
+        f"{len(measurements):,} measurements, of which {int(measurements['table'].notna().sum()):,} have such a value."
     )
     page = report.page("Measurements", [("", f"<p>{note}</p>"), ("Agreement", report.table(heads, cells)),
-                                        *readouts.plots(found, "reference")])  # fmt: skip
+                                        *readouts.plots(measurements, "reference")])  # fmt: skip
     with atomic.storage_errors(out, "The page that was there is unchanged."):
         out.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(out / "page.html", page.encode())
-        atomic.write_bytes(out / "measurements.csv", found.drop(columns=_SAME).to_csv(index=False).encode())
+        atomic.write_bytes(out / "measurements.csv", measurements.drop(columns=_SAME).to_csv(index=False).encode())
     columns: Columns = [(head, "left" if head in ("quantity", "source", "structure") else "right") for head in heads]
     data: dict[str, Any] = {"folder": out, "agreements": [plain(entry) for entry in entries]}
     session.answer(data, note, Table(columns, cells))

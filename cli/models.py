@@ -43,11 +43,11 @@ _ENDS = ("", ".pth", ".safetensors")
 
 
 def weights_of(session: Session, name: str | None) -> Path:
-    """A file or folder as given, else one of that name among the home's weights, else the result of a run.
+    """Return a file or folder as given, else one of that name among the home's weights, else the result of a run.
 
     A folder with config.json and model.safetensors is weights, even with a log beside them. Of a run, the weights with
     the best validation score; without a validation those of its last step, or of its newest checkpoint. Without a name,
-    the weights that come with us43d. Prints which. Raises WeightsError.
+    the weights that come with us43d. Prints which are used. Raises WeightsError.
     """
     from us43d.model.published import PUBLISHED
     from us43d.model.weights import CONFIG, SHIPPED, TENSORS, shipped
@@ -58,14 +58,17 @@ def weights_of(session: Session, name: str | None) -> Path:
         return shipped()
     if name == SHIPPED:
         return shipped()
-    given = Path(name).expanduser()
-    for place in (given, *(session.home.weights / f"{name}{end}" for end in _ENDS), session.home.runs / name):
+    direct = Path(name).expanduser()
+    for place in (direct, *(session.home.weights / f"{name}{end}" for end in _ENDS), session.home.runs / name):
         is_weights = (place / CONFIG).is_file() and (place / TENSORS).is_file()
         if not is_weights and (place / "log.jsonl").is_file():
             result = next((path for path in (place / checkpoint.BEST, place / "weights") if path.is_dir()), None)
             result = result or checkpoint.latest(place / "checkpoints")
             if result is None:
-                raise WeightsError(f"The run {place} has saved no weights yet.", next="us43d weights show")
+                raise WeightsError(
+                    f"No weights found in the run {place}: it has not saved a checkpoint yet.",
+                    next="us43d weights show",
+                )
             session.say(f"weights: {_of_run(place, result)}")
             return result
         if place.exists():
@@ -77,7 +80,7 @@ def weights_of(session: Session, name: str | None) -> Path:
 
 
 def _of_run(run: Path, chosen: Path) -> str:
-    """Which weights of a run were chosen."""
+    """Return which weights of a run were chosen, for a message."""
     import json
 
     from us43d.train.checkpoint import BEST
@@ -95,7 +98,7 @@ def _of_run(run: Path, chosen: Path) -> str:
 
 
 def on_disk(session: Session) -> dict[str, Path]:
-    """The public weights that lie in the home, by name."""
+    """Return name → path of the public weights in the home."""
     from us43d.model.published import PUBLISHED
 
     places = ((name, session.home.weights / f"{name}{end}") for name in PUBLISHED for end in reversed(_ENDS))
@@ -103,43 +106,54 @@ def on_disk(session: Session) -> dict[str, Path]:
 
 
 def release(session: Session, name: str | None) -> str | Path:
-    """The folder of the corpus meant, or its URL as given.
+    """Return the folder of the selected corpus, or its URL as given.
 
     Raises UnknownName, and UsageError if several are there and none is named.
     """
     if name is not None and "://" in name:
         return name
-    found = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
-    if not found or (name is not None and name not in found):
-        which = f"no corpus {name!r}" if name else "no corpus"
-        there = f"; there is {listed(found)}" if found else ""
-        raise UnknownName(f"There is {which} in {session.home.root}{there}.", next="us43d build --all")
-    if name is None and len(found) > 1:
-        raise UsageError(f"There are several corpora: {listed(found)}.", next=f"the same with --corpus {found[0]}")
-    return session.home.corpus(name or found[0])
+    names = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
+    if not names or (name is not None and name not in names):
+        which = f"No corpus {name!r}" if name else "No corpus"
+        known = f"; corpora: {listed(names)}" if names else ""
+        raise UnknownName(f"{which} found in {session.home.root}{known}.", next="us43d build --all")
+    if name is None and len(names) > 1:
+        raise UsageError(
+            f"Several corpora found: {listed(names)}. Choose one with --corpus.",
+            next=f"the same with --corpus {names[0]}",
+        )
+    return session.home.corpus(name or names[0])
 
 
 def device_of(name: str | None) -> str:
-    """The device meant. Raises UsageError for one that is not there."""
+    """Return the selected device.
+
+    Raises:
+        UsageError: If the device is invalid or not available.
+    """
     import torch
 
     chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         kind = torch.device(chosen)
     except RuntimeError as error:
-        raise UsageError(f"{chosen!r} is not a valid device: cpu, cuda, cuda:N or mps.") from error
-    there = (
+        raise UsageError(f"Invalid device {chosen!r}. Use cpu, cuda, cuda:N or mps.") from error
+    available = (
         kind.type == "cpu"
         or (kind.type == "mps" and torch.backends.mps.is_available())
         or (kind.type == "cuda" and torch.cuda.is_available() and (kind.index or 0) < torch.cuda.device_count())
     )
-    if not there:
+    if not available:
         raise UsageError(f"Device {chosen!r} not found.", next="us43d doctor")
     return chosen
 
 
 def predictor(path: Path, device: str, dtype: str) -> "Predictor":
-    """Weights made ready. Raises WeightsError."""
+    """Load weights for prediction.
+
+    Raises:
+        WeightsError: If they cannot be loaded.
+    """
     import torch
 
     from us43d.model.predictor import Predictor

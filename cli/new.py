@@ -20,7 +20,7 @@ from .verb import verb
 FACTS = Template("""name = "$name"
 title = "FILL IN: the published title"
 organ = "$organ"
-application = "FILL IN: what is segmented, and for what"
+application = "FILL IN: segmented structure and purpose"
 media = "image2d"  # or video, volume3d, hdf5, npy
 kind = "human"  # or phantom, animal, synthetic, derived
 collections = ["beyond"]
@@ -33,7 +33,7 @@ group_rule = "FILL IN: what tells the patient; this skeleton takes the file name
 sources = [
   "FILL IN: where these facts were read",
 ]
-confidence = "FILL IN: what was read, what is inferred, what is unknown."
+confidence = "FILL IN: which statements were read, inferred or are unknown."
 
 [licence]
 id = "UNSTATED"
@@ -43,13 +43,13 @@ evidence = "FILL IN: where the licence is stated, or that it is not."
 $structure = "$structure"
 
 [expect]
-# FILL IN: published counts that the files must reach (images, annotated, masks, groups); leave out what is unknown.
+# FILL IN: published counts that the files must reach (images, annotated, masks, groups); omit unknown ones.
 
 [ignore]
 # FILL IN: "pattern of files that are not read, in lower case" = "why"
 
 [paper]
-note = "Not in the published collection: there is no conversion to follow."
+note = "Not in the published collection: no published conversion exists."
 
 [[routes]]
 kind = "manual"
@@ -139,8 +139,8 @@ def new(
     module = _slug(name, slug, structure)
     organ = _organ(structure)
     files = {folder / path.format(module): template for path, template in FILES.items()}
-    if there := [path for path in files if path.exists()]:
-        raise UsageError(f"{listed(path.relative_to(folder) for path in there)} is there already.", next="git status")
+    if existing := [path for path in files if path.exists()]:
+        raise UsageError(f"{listed(path.relative_to(folder) for path in existing)} already exists.", next="git status")
     today = datetime.date.today()
     entry = _entry(bibtex) if bibtex else BIBTEX.substitute(key=module, year=today.year)
     key, references = _added(folder / "recipes" / "facts" / REFERENCES, entry)
@@ -156,7 +156,11 @@ def new(
 
 
 def _entry(path: Path) -> str:
-    """The text of the BibTeX file given. Raises UsageError if it cannot be read."""
+    """Read a BibTeX file.
+
+    Raises:
+        UsageError: If it cannot be read.
+    """
     try:
         return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -164,7 +168,7 @@ def _entry(path: Path) -> str:
 
 
 def _added(path: Path, entry: str) -> tuple[str, str]:
-    """(key of the entry, text of the bibliography with it, in the order of the keys).
+    """Return (key of the entry, text of the bibliography with it, in the order of the keys).
 
     Raises UsageError for an entry that is not one valid entry, or whose key is taken by another.
     """
@@ -173,7 +177,7 @@ def _added(path: Path, entry: str) -> tuple[str, str]:
     except ValueError as error:
         raise UsageError(f"Invalid BibTeX: {error}.", next="us43d new --help") from error
     if len(new) != 1:
-        raise UsageError(f"Expected one BibTeX entry, but there are {len(new)}.", next="us43d new --help")
+        raise UsageError(f"Expected one BibTeX entry, found {len(new)}.", next="us43d new --help")
     ((key, citation),) = new.items()
     if known.get(key, citation).bibtex != citation.bibtex:
         raise UsageError(
@@ -183,40 +187,48 @@ def _added(path: Path, entry: str) -> tuple[str, str]:
     return key, "\n\n".join(texts[name] for name in sorted(texts, key=str.lower)) + "\n"
 
 
-def _slug(name: str, given: str | None, structure: str) -> str:
-    """The module's name. Raises UsageError for a name no recipe may have, or one that is taken."""
+def _slug(name: str, module: str | None, structure: str) -> str:
+    """Return the name of the module.
+
+    Raises:
+        UsageError: If the name is invalid or used by another recipe.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         fitting = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.") or "NAME"
         raise UsageError(
-            f"{name!r} cannot be the name of a folder: letters, digits, _ . - only.",
+            f"Invalid name {name!r}. Use letters, digits, _ . and - only.",
             next=f"us43d new {fitting} --structure {structure}",
         )
-    slug = given or re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    slug = module or re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", slug):
         raise UsageError(
-            f"{slug!r} cannot be a module: lower case letters, digits and _, a letter first.",
+            f"Invalid module name {slug!r}. Use lower-case letters, digits and _, with a letter first.",
             next=f"us43d new {name} --slug SLUG --structure {structure}",
         )
-    for each in (name, slug):
+    for wanted in (name, slug):
         try:
-            known = registry.look_up(each)
+            known = registry.look_up(wanted)
         except UnknownName:
             continue
         raise UsageError(
-            f"{each!r} is a name of {known.name}, which is there already.", next=f"us43d info {known.name}"
+            f"{wanted!r} is a name of {known.name}, which already exists.", next=f"us43d info {known.name}"
         )
     return slug
 
 
 def _organ(structure: str) -> str:
-    """The organ of a structure. Raises UsageError, with the nearest names, for one that the taxonomy lacks."""
+    """Return the organ of a structure.
+
+    Raises:
+        UsageError: If the taxonomy lacks the structure; the message suggests the nearest names.
+    """
     from us43d.harmonize.taxonomy import taxonomy
 
     organs = {category.name: category.organ for category in taxonomy().categories}
     if structure not in organs:
         near = difflib.get_close_matches(structure, organs, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"No structure is called {structure!r}.{hint}", next="us43d taxonomy")
+        raise UsageError(f"Unknown structure {structure!r}.{hint}", next="us43d taxonomy")
     return organs[structure]
 
 

@@ -13,7 +13,7 @@ __all__ = ["Apart", "Commercial", "Every", "Include", "Jobs", "Names", "by_defau
 
 
 class Apart(StrEnum):
-    """What a corpus of --all leaves out."""
+    """Kinds of sources that a corpus of --all excludes."""
 
     EXTERNAL = "external"
     ANIMAL = "animal"
@@ -25,7 +25,7 @@ class Apart(StrEnum):
 Names = Annotated[
     list[str] | None, typer.Argument(help="Sources, in any spelling.", metavar="NAME…", show_default=False)
 ]
-Every = Annotated[bool, typer.Option("--all", help="Every source there is.")]
+Every = Annotated[bool, typer.Option("--all", help="All sources.")]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -47,7 +47,7 @@ Include = Annotated[
 
 
 def by_default(sources: Iterable[Recipe], include: Iterable[str]) -> tuple[list[Recipe], dict[str, list[str]]]:
-    """(sources that a corpus takes unless they are named; what it leaves out: kind or "external" → names)."""
+    """Return the sources that a corpus of --all includes, and the excluded ones: kind or "external" → names."""
     kept, left = [], dict[str, list[str]]()
     for source in sources:
         why = "private" if source.private else "external" if source.external_tier else source.kind
@@ -59,5 +59,5 @@ def by_default(sources: Iterable[Recipe], include: Iterable[str]) -> tuple[list[
 
 
 def workers(jobs: int | None) -> int:
-    """The number asked for, else the processors this process may use."""
+    """Return the given number of processes, or else that of the processors this process may use."""
     return processors() if jobs is None else jobs

@@ -28,7 +28,7 @@ Progress = Callable[[int, int | None], None]
 
 
 def plain(value: Any) -> Any:
-    """A value in the words of JSON: models and dataclasses as objects, NaN and infinity as null."""
+    """Convert a value to JSON types: models and dataclasses to objects, NaN and infinity to null."""
     if isinstance(value, BaseModel):
         return plain(value.model_dump(mode="json", exclude={"read", "read_paper"}))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -56,7 +56,7 @@ def _printable(text: str) -> str:
 
 
 def _width() -> int:
-    """Columns of the screen; 120 in a file or a pipe, where there is none (COLUMNS says otherwise)."""
+    """Return the columns of the screen, or 120 in a file or pipe; COLUMNS overrides both."""
     return shutil.get_terminal_size((120, 24)).columns
 
 
@@ -80,16 +80,16 @@ class Session:
         return sys.stdin.isatty() and sys.stderr.isatty() and not self.as_json
 
     def say(self, text: str) -> None:
-        """A message for a person, on stderr; not with --quiet."""
+        """Print a message on stderr, unless --quiet is given."""
         if not self.quiet:
             self._write(text)
 
     def warn(self, text: str) -> None:
-        """A message nobody may miss, on stderr, whatever the options."""
+        """Print a warning on stderr, also with --quiet."""
         self._write(text)
 
     def fail(self, text: str) -> None:
-        """The message of a failure, its first line in red where that is possible."""
+        """Print the message of a failure, its first line in red where the terminal has colours."""
         first, *rest = text.split("\n")
         self._write("\n".join([f"\x1b[1;31m{first}\x1b[0m" if _coloured(sys.stderr) else first, *rest]))
 
@@ -102,7 +102,7 @@ class Session:
             sys.stderr.flush()
 
     def answer(self, data: Any, *shown: str | Table) -> None:
-        """The result of the verb, on stdout: `data` with --json, else text and tables one below the other.
+        """Print the result of the verb on stdout: `data` with --json, else text and tables.
 
         A reader that closes the pipe early ends the output, not the work.
         """
@@ -112,8 +112,8 @@ class Session:
                 sys.stdout.write(json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
             else:
                 bold = _coloured(sys.stdout)
-                for each in shown:
-                    text = each if isinstance(each, str) else draw(each, _width(), bold=bold)
+                for block in shown:
+                    text = block if isinstance(block, str) else draw(block, _width(), bold=bold)
                     sys.stdout.write(f"{_printable(text)}\n")
             sys.stdout.flush()
         except BrokenPipeError:
@@ -122,7 +122,7 @@ class Session:
 
     @contextmanager
     def progress(self, what: str, unit: str = "images") -> Iterator[Progress]:
-        """A bar on stderr with rate and time left while it lasts; gives the function that moves it.
+        """Show a progress bar on stderr with rate and remaining time; yields the function that advances it.
 
         unit "B" counts bytes. Several may run at once, from several threads.
         """

@@ -1,4 +1,4 @@
-"""The verb that segments pictures of one's own."""
+"""us43d predict: segment your own images."""
 
 import json
 from pathlib import Path
@@ -128,7 +128,9 @@ def predict(
     doing = task_in(place, task)
     if doing == "instances":
         if box or point or structure or prompts or everything or propagate or crop_sector:
-            raise UsageError("The task instances takes no prompt.", next=f"us43d predict {input} --weights {weights}")
+            raise UsageError(
+                "Weights of the task instances take no prompts.", next=f"us43d predict {input} --weights {weights}"
+            )
         _instances(session, input, place, frame, min_score, out, device_of(device))
         return
     if doing != "promptable":
@@ -144,47 +146,48 @@ def predict(
         )
     if propagate and (prompts or everything or crop_sector or frame is not None):
         raise UsageError(
-            "--propagate goes with --box and --point alone.", next=f"us43d predict {input} --box … --propagate"
+            "--propagate can only be combined with --box and --point.",
+            next=f"us43d predict {input} --box … --propagate",
         )
     from us43d import pictures
     from us43d.model import segment
     from us43d.model.propagate import Tracker
 
-    given = _given(box or [], point or [])
+    fixed = _given(box or [], point or [])
     inputs = pictures.listing(input, leave_out=out)
     by_input: dict[str, list[tuple[int | None, Prompt]]] = {}  # of a file, by its relative path
     if prompts:
         by_input = segment.matched(segment.read_prompts(prompts), [one.relative for one in inputs], prompts)
         if without := [one.relative for one in inputs if one.relative not in by_input]:
-            session.say(f"{len(without)} files without a prompt are passed over: {listed(without, 5)}")
+            session.say(f"{len(without)} files skipped (no prompt): {listed(without, 5)}")
         inputs = [one for one in inputs if one.relative in by_input]
     model = predictor(place, device_of(device), dtype)
-    given += _structures(structure or [], model)
+    fixed += _structures(structure or [], model)
     trackers: dict[str, list[Tracker]] = {}  # of a clip, one per prompt
     lost: list[str] = []
     absent: list[str] = []
 
     def followed(media: "Media", frame: "Frame") -> list["Segment"]:
-        """The segments of a frame of a clip whose first frame is prompted."""
+        """Return the segments of a frame of a clip whose first frame is prompted."""
         if media.relative not in trackers:
             model.set_image(frame.pixels)
-            found = [
+            first = [
                 model.predict(
                     box=p.box, points=p.points, labels=p.labels, structure=p.structure, refine=refine,
                     postprocess=postprocess,
                 )
-                for p in given
+                for p in fixed
             ]  # fmt: skip
-            trackers[media.relative] = [Tracker(model, one) for one in found]
-            return [segment.Segment.of(p, one.mask, one.score) for p, one in zip(given, found, strict=True)]
+            trackers[media.relative] = [Tracker(model, one) for one in first]
+            return [segment.Segment.of(p, one.mask, one.score) for p, one in zip(fixed, first, strict=True)]
         tracked = [tracker.follow(frame.pixels) for tracker in trackers[media.relative]]
         lost.extend(f"{media.relative} {frame.number}" for one in tracked if one.lost)
         return [segment.Segment.of(segment.Prompt(), one.mask, one.score) for one in tracked]
 
     def work(media: "Media", frame: "Frame") -> list["Segment"] | None:
-        """The segments of a frame; None if it has no prompt."""
+        """Return the segments of a frame; None if it has no prompt."""
         still = media.kind == "image" and media.count == 1  # whatever frame it was taken from
-        wanted = given
+        wanted = fixed
         if prompts:
             wanted = [prompt for at, prompt in by_input[media.relative] if still or at in (None, frame.number)]
         if not (wanted or everything):
@@ -220,15 +223,13 @@ def predict(
 
     failed = _run(session, inputs, frame, segmented, writer)
     if lost:
-        session.warn(
-            f"No mask agrees with those before on {len(lost)} frames, which keep the last one: {listed(lost, 5)}."
-        )
+        session.warn(f"Tracking was lost on {len(lost)} frames, which keep the previous mask: {listed(lost, 5)}.")
     _alone(inputs, failed, writer)
     if unmet := _unmet(by_input, writer, failed):
         if frame is None:
-            session.warn(f"{prompts} has prompts for frames that are not there: {listed(unmet, 5)}.")
+            session.warn(f"{prompts} has prompts for missing frames: {listed(unmet, 5)}.")
         else:
-            session.say(f"prompts for other frames than {frame} are passed over: {listed(unmet, 5)}")
+            session.say(f"prompts for frames other than {frame} skipped: {listed(unmet, 5)}")
     if absent:
         session.say(
             f"a named structure is absent (presence below {segment.PRESENT:g}) in {len(absent):,} frames: "
@@ -277,15 +278,15 @@ def _finish(session: Session, inputs: list["Input"], writer: "Writer", failed: d
     if failed:
         raise SomeFailed(
             f"{len(failed)} of {len(inputs)} files could not be segmented: {listed(failed)}.",
-            disk=f"The others are in {writer.folder}.",
+            disk=f"Masks of the other files are in {writer.folder}." if len(failed) < len(inputs) else "",
         )
 
 
 def _region(media: "Media") -> tuple[int, int, int, int]:
     if media.region is None:
         raise ImageError(
-            f"{media.path} declares no ultrasound region, which only DICOM files do (SequenceOfUltrasoundRegions).",
-            next="crop the image, or the same without --crop-sector",
+            f"No ultrasound region found in {media.path} (DICOM: SequenceOfUltrasoundRegions).",
+            next="the same without --crop-sector",
         )
     return media.region
 
@@ -293,7 +294,7 @@ def _region(media: "Media") -> tuple[int, int, int, int]:
 def _run(
     session: Session, inputs: list["Input"], frame: int | None, work: Any, writer: "Writer"
 ) -> dict[str, Us43dError]:
-    """Segment file after file; returns what failed, by file. A failure, and what was remarked, is told at once."""
+    """Segment file after file; return failures by file. Failures and remarks are printed at once."""
     from us43d import pictures
     from us43d.errors import StorageError
 
@@ -307,7 +308,7 @@ def _run(
                     if (segments := work(media, picture)) is not None:
                         writer.add(media, picture, segments)
                     done += 1
-                    move(done, len(inputs) if all(given.kind == "image" for given in inputs) else None)
+                    move(done, len(inputs) if all(entry.kind == "image" for entry in inputs) else None)
                 writer.finish(media)
                 for remark in media.remarks:
                     session.say(f"{one.relative}: {remark}")
@@ -321,24 +322,31 @@ def _run(
 
 
 def _given(boxes: list[str], points: list[str]) -> list["Prompt"]:
-    """Each box is a prompt of its own; the points are one, together with the box if there is but one."""
+    """Return one prompt per box; the points form one prompt, together with the box if there is only one."""
     from us43d.model.segment import Prompt
 
     if len(boxes) > 1 and points:
-        raise UsageError("Several boxes and points do not go together; a COCO file with --prompts can hold both.")
+        raise UsageError("Several --box and --point cannot be combined. Put them into a COCO file and use --prompts.")
     parsed = [_numbers("--box", text, (4,)) for text in boxes]
     places = [_numbers("--point", text, (2, 3)) for text in points]
-    if wrong := [text for text, each in zip(points, places, strict=True) if len(each) == 3 and each[2] not in (0, 1)]:
+    if wrong := [
+        text for text, place in zip(points, places, strict=True) if len(place) == 3 and place[2] not in (0, 1)
+    ]:
         raise UsageError(f"Invalid label of --point {wrong[0]!r}. Use 1 (inside) or 0 (outside).")
-    xy = tuple((each[0], each[1]) for each in places)
-    labels = tuple(int(each[2]) if len(each) == 3 else 1 for each in places)
+    xy = tuple((place[0], place[1]) for place in places)
+    labels = tuple(int(place[2]) if len(place) == 3 else 1 for place in places)
     if places and not boxes:
         return [Prompt(None, xy, labels)]
     return [Prompt((x0, y0, x1, y1), xy, labels) for x0, y0, x1, y1 in parsed]
 
 
 def _structures(names: list[str], model: "Predictor") -> list["Prompt"]:
-    """A prompt for each structure, in any spelling or synonym of the taxonomy. Raises UnknownName, UsageError."""
+    """Return a prompt for each structure, in any spelling or synonym of the taxonomy.
+
+    Raises:
+        UnknownName: If the taxonomy lacks a structure.
+        UsageError: If the model does not know it.
+    """
     from us43d.harmonize.taxonomy import category
     from us43d.model.segment import Prompt
 
@@ -346,7 +354,7 @@ def _structures(names: list[str], model: "Predictor") -> list["Prompt"]:
     if unknown := [structure.name for structure in wanted if structure.id not in model.structures]:
         known = sorted(model.structures.values())
         raise UsageError(
-            f"The model cannot find {listed(unknown)} by name; it knows {listed(known) or 'no structures'}.",
+            f"The model does not know {listed(unknown)} by name. Known structures: {listed(known) or 'none'}.",
             next="the same with --box x0,y0,x1,y1",
         )
     return [Prompt(structure=structure.id) for structure in wanted]
@@ -354,22 +362,22 @@ def _structures(names: list[str], model: "Predictor") -> list["Prompt"]:
 
 def _numbers(option: str, text: str, counts: tuple[int, ...]) -> list[float]:
     try:
-        found = [float(part) for part in text.split(",")]
+        values = [float(number) for number in text.split(",")]
     except ValueError:
-        found = []
-    if len(found) not in counts or not all(abs(value) < 1e9 for value in found):
+        values = []
+    if len(values) not in counts or not all(abs(value) < 1e9 for value in values):
         example = "40,60,180,210" if option == "--box" else "120,90 or 120,90,0"
-        raise UsageError(f"{option} {text!r} is not of the form {example}.")
-    return found
+        raise UsageError(f"Invalid {option} {text!r}. Use the form {example}.")
+    return values
 
 
 def _unmet(
     by_input: dict[str, list[tuple[int | None, "Prompt"]]], writer: "Writer", failed: dict[str, Us43dError]
 ) -> list[str]:
-    """Frames that have prompts and did not come."""
+    """Return frames that have prompts but do not exist."""
     met = {(image["file_name"], image["frame"]) for image in writer.images}
     wanted = {
-        (name, at) for name, those in by_input.items() for at, _ in those if at is not None and name not in failed
+        (name, at) for name, prompts in by_input.items() for at, _ in prompts if at is not None and name not in failed
     }
     return [f"{name} {at}" for name, at in sorted(wanted - met) if name not in writer.stills]
 
@@ -379,14 +387,14 @@ def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43
     names = {image["id"]: (image["file_name"], image["frame"]) for image in content["images"]}
     named = writer.categories if len(writer.categories) > 1 or 1 not in writer.categories else {}
     rows = [
-        (names[each["image_id"]][0], names[each["image_id"]][1],
-         named.get(each["category_id"], "") or _said(each["prompt"]), each["area"], each["score"], each["mask"])
-        for each in content["annotations"]
+        (names[entry["image_id"]][0], names[entry["image_id"]][1],
+         named.get(entry["category_id"], "") or _said(entry["prompt"]), entry["area"], entry["score"], entry["mask"])
+        for entry in content["annotations"]
     ]  # fmt: skip
     what = "structure" if named else "prompt"
     heads: Columns = (("file", "left"), ("frame", "right"), (what, "fold"), ("pixels", "right"), ("score", "right"),
                       ("mask", "left"))  # fmt: skip
-    shown: list[str | Table] = [Table(heads, rows[:_SHOWN])] if rows else ["nothing was found"]
+    shown: list[str | Table] = [Table(heads, rows[:_SHOWN])] if rows else ["no structures found"]
     if len(rows) > _SHOWN:
         shown.append(f"… and {len(rows) - _SHOWN:,} more in {file}")
     meaning = "score is class times mask probability" if named else "score is the IoU the model expects"
@@ -400,7 +408,7 @@ def _said(prompt: dict[str, Any]) -> str:
     if "structure" in prompt:
         from us43d.harmonize.taxonomy import taxonomy
 
-        parts += [each.name.replace("_", " ") for each in taxonomy().categories if each.id == prompt["structure"]]
+        parts += [known.name.replace("_", " ") for known in taxonomy().categories if known.id == prompt["structure"]]
     signs = {1: "+", 0: "−"}
     parts += (
         f"{signs[label]}{round(x, 1):g},{round(y, 1):g}"

@@ -1,4 +1,4 @@
-"""The verb that takes in a folder of one's own as a private source, and removes it."""
+"""us43d import: import a folder of your own as a private source, or remove it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ from .verb import verb
 @verb(
     "import",
     panel=PANEL,
-    kept="The source that was there, if any, is unchanged.",
+    kept="An existing source of this name is unchanged.",
     examples=(
         "us43d import ~/thyroid-lab --group '(P[0-9]+)_' --name ThyroidLab",
         "us43d import nnUNet_raw/Dataset007_Kidney --group '(pat[0-9]+)' --label kidneys=kidney",
@@ -45,7 +45,7 @@ def import_(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Structure of the taxonomy that a label means (us43d taxonomy); NAME=- leaves it out; repeatable.",
+            help="Structure of a label (us43d taxonomy lists them); NAME=- excludes the label; repeatable.",
             metavar="NAME=STRUCTURE",
             show_default=False,
         ),
@@ -74,7 +74,7 @@ def import_(
         session.answer({"name": removed, "removed": places}, f"{removed}: removed", *map(str, places))
         return
     if folder is None:
-        raise UsageError("No folder is given.", next="us43d import --help")
+        raise UsageError("Missing FOLDER.", next="us43d import --help")
     if licence is not None and licence not in LICENCES:
         raise UsageError(f"Unknown licence {licence!r}. Known: {listed(LICENCES, 30)}.", next="us43d import --help")
     done = imported.import_folder(
@@ -101,7 +101,11 @@ def import_(
 
 
 def _labels(pairs: list[str]) -> dict[str, str]:
-    """NAME=STRUCTURE. Raises UsageError for anything else."""
+    """Parse NAME=STRUCTURE.
+
+    Raises:
+        UsageError: For any other form.
+    """
     labels = {}
     for pair in pairs:
         name, _, structure = pair.rpartition("=")

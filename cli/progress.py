@@ -49,7 +49,7 @@ class Bars:
         self.running = 0
 
     def above(self, text: str) -> None:
-        """A line of text above the bars."""
+        """Print a line of text above the bars."""
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager

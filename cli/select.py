@@ -27,17 +27,24 @@ def state(home: Home, recipe: Facts) -> State:
     return State(home.raw(recipe.name).is_dir(), tuple(sorted(path.parent.name for path in builds)))
 
 
-def on_disk(home: Home, has: Callable[[State], object] = lambda found: found.fetched or found.builds) -> list[Recipe]:
-    """The sources of which the home holds something; `has` says what counts."""
+def on_disk(home: Home, has: Callable[[State], object] = lambda s: s.fetched or s.builds) -> list[Recipe]:
+    """Return the sources of which the home has files; `has` decides which files count."""
     return [recipe for recipe in registry.recipes(home) if has(state(home, recipe))]
 
 
 def chosen(names: Sequence[str], every: Iterable[Recipe] | None, command: str, home: Home) -> list[Recipe]:
-    """The sources named, each once; `every` with --all, which excludes names. Raises UsageError and UnknownName."""
+    """Return the named sources, once each, or `every` with --all.
+
+    Raises:
+        UsageError: If names and --all are combined, or both are missing.
+        UnknownName: If a name is unknown.
+    """
     if every is not None:
         if names:
-            raise UsageError(f"--all and names ({', '.join(names)}) exclude each other.", next=f"us43d {command} --all")
+            raise UsageError(
+                f"--all and source names ({', '.join(names)}) exclude each other.", next=f"us43d {command} --all"
+            )
         return list(every)
     if not names:
-        raise UsageError("No source is named.", next=f"us43d {command} NAME…   or   us43d {command} --all")
+        raise UsageError("Missing source names.", next=f"us43d {command} --all   (or source names, see us43d list)")
     return list({recipe.slug: recipe for recipe in (registry.find(name, home) for name in names)}.values())

@@ -27,28 +27,28 @@ def stats(
     from us43d.cards.stats import page, statistics
 
     builds = [newest(session, recipe) for recipe in sources(session, names, every, is_built, "stats")]
-    found = statistics(builds)
+    counts = statistics(builds)
     file = session.home.root / "stats" / "index.html"
     with atomic.storage_errors(file, "The last page stays."):
         file.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(file, page(found).encode())
-    data = found.data()
+        atomic.write_bytes(file, page(counts).encode())
+    data = counts.data()
     heads: Columns = (
         ("source", "left"), ("images", "right"), ("groups", "right"), ("annotations", "right"), ("train", "right"),
         ("val", "right"), ("test", "right"), ("excluded", "right"), ("dropped", "fold"),
     )  # fmt: skip
     rows = []
-    for name, held in data["sources"].items():
-        parts = [held["splits"].get(part, {}).get("images") for part in ("train", "val", "test", "excluded")]
-        drops = "\n".join(f"{number:,}: {reason}" for reason, number in held["drops"].items())
-        rows.append((name, held["images"], held["groups"], held["annotations"], *parts, drops))
+    for name, entry in data["sources"].items():
+        parts = [entry["splits"].get(split, {}).get("images") for split in ("train", "val", "test", "excluded")]
+        drops = "\n".join(f"{number:,}: {reason}" for reason, number in entry["drops"].items())
+        rows.append((name, entry["images"], entry["groups"], entry["annotations"], *parts, drops))
     shares: Columns = (
         ("structure", "left"), ("organ", "left"), ("images", "right"), ("annotations", "right"),
         ("median share", "right"),
     )  # fmt: skip
     structures = [
-        (name, held["organ"], held["images"], held["annotations"], held["area_share"]["p50"])
-        for name, held in data["structures"].items()
+        (name, entry["organ"], entry["images"], entry["annotations"], entry["area_share"]["p50"])
+        for name, entry in data["structures"].items()
     ]
     total = data["total"]
     session.answer(

@@ -40,7 +40,13 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def draw(table: Table, width: int, *, bold: bool = False) -> str:
-    """The table as lines of at most `width` columns if its folding columns allow. bold: headings, by escape codes."""
+    """Return the table as lines of at most `width` columns if its folding columns allow it.
+
+    Args:
+        table: Headings and rows.
+        width: Columns of the screen.
+        bold: Print headings in bold, by escape codes.
+    """
     heads = [heading for heading, _ in table.columns]
     cells = [[_text(value) for value in row] for row in table.rows]
     wide = [
@@ -53,19 +59,19 @@ def draw(table: Table, width: int, *, bold: bool = False) -> str:
             break
         wide[widest] -= 1
 
-    def line(parts: Sequence[str]) -> str:
+    def line(texts: Sequence[str]) -> str:
         placed = (
-            part.rjust(w) if how == "right" else part.ljust(w)
-            for part, w, (_, how) in zip(parts, wide, table.columns, strict=True)
+            cell.rjust(w) if how == "right" else cell.ljust(w)
+            for cell, w, (_, how) in zip(texts, wide, table.columns, strict=True)
         )
         return _GAP.join(placed).rstrip()
 
-    drawn = []
+    lines = []
     if any(heads):
-        drawn.append(f"\x1b[1m{line(heads)}\x1b[0m" if bold else line(heads))
-        drawn.append(_GAP.join("─" * w for w in wide))
+        lines.append(f"\x1b[1m{line(heads)}\x1b[0m" if bold else line(heads))
+        lines.append(_GAP.join("─" * w for w in wide))
     for row in cells:
         parts = [_wrapped(text, w) for text, w in zip(row, wide, strict=True)]
         high = max(map(len, parts))
-        drawn += (line([part[n] if n < len(part) else "" for part in parts]) for n in range(high))
-    return "\n".join(drawn)
+        lines += (line([text_lines[n] if n < len(text_lines) else "" for text_lines in parts]) for n in range(high))
+    return "\n".join(lines)

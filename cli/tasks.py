@@ -20,12 +20,16 @@ __all__ = ["TaskName", "evaluated", "predicted", "task_in"]
 
 TaskName: TypeAlias = Annotated[
     str | None,
-    typer.Option("--task", help="What the weights do; read from the weights if left out.", show_default=False),
+    typer.Option("--task", help="Task of the weights. Default: read from the weights.", show_default=False),
 ]
 
 
 def task_in(place: Path, named: str | None) -> str:
-    """The task of weights. Raises UsageError if it is not the one named."""
+    """Return the task of weights.
+
+    Raises:
+        UsageError: If it differs from the one named.
+    """
     from us43d.model import weights
 
     task = "promptable"
@@ -34,10 +38,10 @@ def task_in(place: Path, named: str | None) -> str:
             content = json.loads((place / weights.CONFIG).read_text("utf-8"))
             task = str(content["task"]["name"])
         except (OSError, ValueError, KeyError, TypeError):
-            task = "promptable"  # what `weights.load` has to say of such a file, it says when it reads it
+            task = "promptable"  # `weights.load` reports an invalid file when it reads it
     if named is not None and named != task:
         raise UsageError(
-            f"The weights {place} are of the task {task}, not {named}.", next=f"the same with --task {task}"
+            f"The task of the weights {place} is {task}, not {named}.", next=f"the same with --task {task}"
         )
     return task
 
@@ -49,19 +53,19 @@ def evaluated(
     from us43d.train.tasks.evaluation import evaluate
 
     with session.progress("evaluating", "items") as move:
-        found = evaluate(place, corpus, sources=sources, progress=move, **wanted)
+        evaluation = evaluate(place, corpus, sources=sources, progress=move, **wanted)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = found.write(out or session.home.root / "evaluations" / f"{found.facts['weights']}-{stamp}")
-    shown: list[str | Table] = [found.described()]
-    for head, heads, rows in found.tables:
+    folder = evaluation.write(out or session.home.root / "evaluations" / f"{evaluation.facts['weights']}-{stamp}")
+    shown: list[str | Table] = [evaluation.described()]
+    for head, heads, rows in evaluation.tables:
         columns: Columns = [(name, "left" if n == 0 else "right") for n, name in enumerate(heads)]
         shown += ["", head, Table(columns, rows)]
-    session.answer({"facts": found.facts, **found.numbers, "folder": folder}, *shown)
+    session.answer({"facts": evaluation.facts, **evaluation.numbers, "folder": folder}, *shown)
     session.say(f"{folder}: page.html, table.md, metrics.json")
 
 
 def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out: Path, device: str) -> None:
-    """Classes of images, or of what a box shows, as a table and as predictions.csv."""
+    """Classify images, or the content of a box: prints a table, writes predictions.csv."""
     import csv
     import io
 
@@ -107,7 +111,7 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
 
 
 def _label_maps(session: Session, input: Path, place: Path, boxes: list[Any], out: Path, device: str) -> None:
-    """A label map and an overlay of every frame, as PNG; which number is which structure, as labels.json."""
+    """Write a label map and an overlay of every frame as PNG, and number → structure as labels.json."""
     import cv2
     import numpy as np
 
@@ -125,8 +129,8 @@ def _label_maps(session: Session, input: Path, place: Path, boxes: list[Any], ou
             for frame in pictures.open(one).frames():
                 labels = semantic.segment(model, frame.pixels, device)
                 masks = np.stack([labels == number for number in range(1, len(model.classes) + 1)])
-                drawn = report.overlay(frame.pixels, {"found": masks}, side=max(640, *labels.shape))
-                for name, content in (("", labels), ("overlays/", drawn[:, :, ::-1])):
+                overlay = report.overlay(frame.pixels, {"found": masks}, side=max(640, *labels.shape))
+                for name, content in (("", labels), ("overlays/", overlay[:, :, ::-1])):
                     _, data = cv2.imencode(".png", np.ascontiguousarray(content))
                     atomic.write_bytes(out / f"{name}{frame.name}.png", data.tobytes(), durable=False)
                 pixels = {name: int(mask.sum()) for name, mask in zip(model.classes, masks, strict=True)}

@@ -29,7 +29,7 @@ PANEL = "Model"
 @verb(
     "train",
     panel=PANEL,
-    kept="The run's checkpoints are intact; --resume goes on from the newest.",
+    kept="The checkpoints of the run are intact; --resume continues from the newest.",
     examples=(
         "us43d train --preset nano",
         "us43d train --preset ultrasam-vitb --init sam_vit_b --run first",
@@ -126,7 +126,7 @@ def train(
 
 
 def _own(session: Session, file: Path, run: Path, images: Path | None, leads: bool) -> "Corpus":
-    """The corpus made of a COCO file; one process makes it and says what was left out, the others wait."""
+    """Make a corpus of a COCO file: one process makes it and reports exclusions, the others wait."""
     from us43d.coco import own as coco
 
     while not leads and not coco.made(file, run / "data", images):
@@ -147,7 +147,7 @@ def _config(
     changes: list[str],
     steps: int | None,
 ) -> "TrainConfig":
-    """The configuration meant: that of the run to be resumed, else a preset, the file and --set laid over it."""
+    """Return the configuration: that of the resumed run, or else a preset with the file and --set applied."""
     from us43d.model import weights
     from us43d.train import config as known
 
@@ -162,7 +162,7 @@ def _config(
     elif start and "model" not in values and base.task != "promptable":
         base = base.model_copy(update={"model": weights.load(start).config})
     settings = known.read(base, file, **values)
-    if log and log.is_file() and steps:  # a run that goes on longer keeps its warm-up and milestones
+    if log and log.is_file() and steps:  # a longer run keeps its warm-up and milestones
         return known.read(settings, steps=steps)
     return settings.shortened(steps) if steps and steps != settings.steps else settings
 
@@ -174,17 +174,17 @@ def _resumed(log: Path) -> "TrainConfig":
     first = next(journal.read(log), None)
     if first is None:
         raise TrainError(
-            f"{log} does not record the configuration of the run.", next="the same with --preset or --config"
+            f"{log} does not record the configuration of the run.", next="us43d train --help   (--preset or --config)"
         )
     return TrainConfig.model_validate(first["config"])
 
 
 def _values(changes: list[str]) -> dict[str, Any]:
-    """key=value pairs; values in the words of TOML, what is none of them is text. A dotted key is one of the model."""
+    """Parse key=value pairs: TOML values, anything else is text. A dotted key belongs to the model."""
     values: dict[str, Any] = {}
     for change in changes:
-        key, given, text = change.partition("=")
-        if not given or not key.strip():
+        key, equals, text = change.partition("=")
+        if not equals or not key.strip():
             raise ConfigError(f"Invalid --set {change!r}. Use key=value.")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
@@ -199,15 +199,16 @@ def _values(changes: list[str]) -> dict[str, Any]:
 
 
 def _line(record: dict[str, Any]) -> str:
-    """What a person is told of a record."""
+    """Return the line to print for a record of the log."""
     if record["kind"] == "note":
         return str(record["text"])
     if record["kind"] in ("run", "resumed"):
-        drawn = record["drawn"]
-        begun = f"going on from step {record['step']:,}" if record["step"] else "from the beginning"
+        counts = record["drawn"]
+        start = f"resumed at step {record['step']:,}" if record["step"] else "from the beginning"
         return (
-            f"{drawn['instances']:,} instances in {drawn['images']:,} images, {drawn['validation_images']:,} held out, "
-            f"on {record['device']}, {begun}"
+            f"{counts['instances']:,} instances in {counts['images']:,} images, "
+            f"{counts['validation_images']:,} held out, "
+            f"on {record['device']}, {start}"
         )
     if record["kind"] == "validation":
         if "box_dice" not in record:
@@ -226,12 +227,12 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:
-    """The scores in a record of the validation."""
+    """Return the scores in a record of the validation."""
     return [(name, value) for name, value in record.items() if isinstance(value, float)]
 
 
 def _again() -> str:
-    """The command line that was run, with --resume."""
+    """Return the command line of this run with --resume."""
     words = ["us43d", *sys.argv[1:]]
     return shlex.join(words if "--resume" in words else [*words, "--resume"])
 
@@ -245,20 +246,20 @@ def _tell(session: Session, result: "Result", read: "Corpus") -> None:
         "stopped": result.stopped,
         "corpus": read.digest,
         "validation": result.validation,
-        "loss": [{"step": each["step"], "loss": each["loss"]} for each in result.curve],
+        "loss": [{"step": point["step"], "loss": point["loss"]} for point in result.curve],
     }
     named = {"box_dice": "box Dice", "point_dice": "point Dice", "ellipse_dice": "ellipse of the box"}
-    found = [dict(_numbers(record)) for record in result.validation]
-    shown_names = [name for name in named if found and name in found[0]] or list(found[0] if found else ())
+    scores = [dict(_numbers(record)) for record in result.validation]
+    shown_names = [name for name in named if scores and name in scores[0]] or list(scores[0] if scores else ())
     heads: Columns = (("step", "right"), *((named.get(name, name), "right") for name in shown_names))
     rows = (
         (record["step"], *(f"{numbers[name]:.3f}" if name in numbers else None for name in shown_names))
-        for record, numbers in zip(result.validation, found, strict=True)
+        for record, numbers in zip(result.validation, scores, strict=True)
     )
-    none = "not validated yet" if result.stopped else "no validation: no image is held out"
+    none = "not validated yet" if result.stopped else "no validation: no held-out images"
     shown: list[str | Table] = [Table(heads, rows) if result.validation else none]
     last = (
-        f"stopped at step {result.step:,}; it goes on with: {_again()}"
+        f"stopped at step {result.step:,}; resume with: {_again()}"
         if result.stopped
         else f"weights in {result.weights}"
     )

@@ -106,7 +106,7 @@ def verb(
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for key, (annotation, default) in _COMMON.items()
         ]
-        keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
 
         @functools.wraps(function)
         def run(**options: Any) -> None:
@@ -116,7 +116,7 @@ def verb(
             raise typer.Exit(code)
 
         run.__signature__ = signature.replace(parameters=[*keyword, *common])  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in (*keyword, *common)}
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*keyword, *common)}
         of.command(name, epilog=f"[bold]Examples[/bold]\n\n{escaped}", rich_help_panel=panel)(run)
         return function
 
@@ -136,10 +136,10 @@ def _guarded(work: Callable[[], None], session: Session, kept: str) -> int:
 
 def report(error: BaseException, session: Session, kept: str) -> int:
     """Tell the user what failed, on stderr and, where no result was printed, as JSON on stdout with --json."""
-    found = failure(error, kept)
+    problem = failure(error, kept)
     if debugging():
         traceback.print_exception(error, file=sys.stderr)
     if session.as_json and not session.answered:
-        session.answer({"error": plain(found)})
-    session.fail(str(found))
-    return found.code
+        session.answer({"error": plain(problem)})
+    session.fail(str(problem))
+    return problem.code

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from us43d.view.server import Site
 
 Port = Annotated[
-    int | None, typer.Option(min=1, max=65535, help="Port; 5043 if left out, or any free one.", show_default=False)
+    int | None, typer.Option(min=1, max=65535, help="Port. Default: 5043, or any free one.", show_default=False)
 ]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")]
 Host = Annotated[
@@ -84,18 +84,18 @@ def view(
         raise UsageError("Give --eval or --against, not both.", next=f"us43d view --eval {evaluation}")
     predicted = opening.predictions(evaluation) if evaluation else {}
     against = opening.compared(opened, _other(session, names or [], other)) if other else None
-    found = opening.catalogue(opened, session.home.root, predicted, against)
+    catalogue = opening.catalogue(opened, session.home.root, predicted, against)
     title = f"corpus {opened.path.name}" if not names else ", ".join(source["name"] for source in opened.sources)
     root = session.home.root
-    review = Review(found, opening.findings(root), root, title)
-    browse = Browse(found, Thumbs(session.home.root / "cache" / "view" / "thumbs"), title, predicted, against)
-    correct = Correct(found, root, title, _assistant(session, weights, device))
+    review = Review(catalogue, opening.findings(root), root, title)
+    browse = Browse(catalogue, Thumbs(session.home.root / "cache" / "view" / "thumbs"), title, predicted, against)
+    correct = Correct(catalogue, root, title, _assistant(session, weights, device))
     routes = [*browse.routes(), *review.routes(), *correct.routes()]
-    run(session, Site(routes, "/", correct.close), f"{len(found):,} images", port, no_browser, host)
+    run(session, Site(routes, "/", correct.close), f"{len(catalogue):,} images", port, no_browser, host)
 
 
 def _assistant(session: Session, weights: str | None, device: str | None) -> "Callable[[Inputs], Assistant] | None":
-    """What makes the model for some images when the first of them is corrected; None without torch."""
+    """Return a function that makes the assistant when the first image is corrected, or None without torch."""
     from us43d.view.assistant import Assistant
 
     if weights is None and find_spec("torch") is None:
@@ -111,7 +111,7 @@ def _assistant(session: Session, weights: str | None, device: str | None) -> "Ca
 
 
 def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
-    """The corpus meant: of the builds named, the one of that release, the only one, or of all builds."""
+    """Open the corpus: of the named builds, of the release, the only one, or of all builds."""
     from us43d.harmonize.corpus import Corpus
     from us43d.view import opening
 
@@ -134,7 +134,7 @@ def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
 
 
 def _other(session: Session, names: list[str], other: str) -> "Corpus":
-    """The corpus to compare with: a folder, a version of the source that was named, or a release."""
+    """Open the corpus to compare with: a folder, a version of the named source, or a release."""
     from us43d.harmonize.corpus import Corpus
     from us43d.view import opening
 

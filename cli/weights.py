@@ -35,23 +35,23 @@ def show(
         str | None, typer.Argument(help="Weights: a name, run, file or folder.", metavar="WEIGHTS", show_default=False)
     ] = None,
 ) -> None:
-    """All weights there are, public ones and those on this disk; or what one file or folder holds."""
+    """List public weights and those on this disk, or show what one file or folder contains."""
     if name is None:
         _listing(session)
         return
     from us43d.model.weights import load
 
     path = weights_of(session, name)
-    held = load(path)
-    count = sum(value.numel() for value in held.state.values())
+    loaded = load(path)
+    count = sum(value.numel() for value in loaded.state.values())
     data = {
-        "path": path, "form": held.form, "tensors": len(held.state), "parameters": count, "notes": held.notes,
-        "config": held.config,
+        "path": path, "form": loaded.form, "tensors": len(loaded.state), "parameters": count, "notes": loaded.notes,
+        "config": loaded.config,
     }  # fmt: skip
     rows: list[tuple[str, str]] = [
-        ("path", str(path)), ("form", held.form), ("parameters", f"{count:,} in {len(held.state)} tensors"),
-        *(("note", note) for note in held.notes),
-        *((key, str(value)) for key, value in held.config.model_dump().items()),
+        ("path", str(path)), ("form", loaded.form), ("parameters", f"{count:,} in {len(loaded.state)} tensors"),
+        *(("note", note) for note in loaded.notes),
+        *((key, str(value)) for key, value in loaded.config.model_dump().items()),
     ]  # fmt: skip
     session.answer(data, Table((("", "left"), ("", "fold")), rows))
 
@@ -61,9 +61,9 @@ def _listing(session: Session) -> None:
 
     home = session.home
     data: list[dict[str, Any]] = []
-    for each in PUBLISHED.values():
-        file = home.weights / f"{each.name}.pth"
-        data.append(each._asdict() | {"path": file if file.exists() else None})
+    for entry in PUBLISHED.values():
+        file = home.weights / f"{entry.name}.pth"
+        data.append(entry._asdict() | {"path": file if file.exists() else None})
     public = {home.weights / f"{name}.pth" for name in PUBLISHED}
     own = [p for p in sorted(home.weights.glob("*")) if p not in public and p.suffix != ".json" and p.name[0] != "."]
     runs = sorted(log.parent for log in home.runs.glob("*/log.jsonl"))
@@ -71,17 +71,17 @@ def _listing(session: Session) -> None:
     data += [{"name": path.name, "title": "a run", "path": path} for path in runs]
     rows = [
         (
-            each["name"],
-            each["title"],
-            each.get("licence"),
-            f"{each['size'] / 1e6:,.0f} MB" if each.get("size") else None,
-            "here" if each["path"] else None,
+            entry["name"],
+            entry["title"],
+            entry.get("licence"),
+            f"{entry['size'] / 1e6:,.0f} MB" if entry.get("size") else None,
+            "here" if entry["path"] else None,
         )
-        for each in data
+        for entry in data
     ]
     heads: Columns = (("weights", "left"), ("", "fold"), ("licence", "left"), ("size", "right"), ("on disk", "left"))
     session.answer(data, Table(heads, rows))
-    session.say(f"They lie in {home.weights}; runs in {home.runs}. Get public ones with: us43d weights get NAME")
+    session.say(f"weights: {home.weights}; runs: {home.runs}; download public weights with us43d weights get NAME")
 
 
 # ----------------------------------------------------------------------------------------------------------------- get
@@ -91,16 +91,16 @@ def _listing(session: Session) -> None:
     "get",
     of=weights,
     panel=PANEL,
-    kept="What has arrived is kept; the same command goes on from there.",
+    kept="Downloaded data are kept; the same command resumes.",
     examples=("us43d weights get sam_vit_b", "us43d weights get ultrasam --accept-licence"),
 )
 def get(
     session: Session,
     name: Annotated[str, typer.Argument(help="Public weights.", metavar="NAME")],
     accept: Annotated[bool, typer.Option("--accept-licence", help="Accept the licence of these weights.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Download again what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download existing weights again.")] = False,
 ) -> None:
-    """Download public weights, after showing their licence, and check them."""
+    """Download public weights after showing their licence, and verify them."""
     from us43d import atomic
     from us43d.fetch.download import download
     from us43d.fetch.http import Remote, Web
@@ -108,13 +108,15 @@ def get(
     from us43d.model.published import PUBLISHED
 
     if name not in PUBLISHED:
-        raise UnknownName(f"There are no public weights {name!r}: one of {', '.join(PUBLISHED)}.")
+        raise UnknownName(
+            f"Unknown public weights {name!r}. Use one of {', '.join(PUBLISHED)}.", next="us43d weights show"
+        )
     wanted = PUBLISHED[name]
     folder = session.home.weights
     file, receipt = folder / f"{name}.pth", folder / f"{name}.json"
     known = json.loads(receipt.read_text("utf-8")) if receipt.is_file() else {}
     if file.exists() and not force:
-        session.answer({"path": file, "fetched": False, **known}, f"{file} is there already")
+        session.answer({"path": file, "fetched": False, **known}, f"{file} already exists")
         return
     _accepted(session, wanted, accept or known.get("licence") == wanted.licence)
     if wanted.size:
@@ -151,7 +153,9 @@ def _accepted(session: Session, wanted: "Published", accepted: bool) -> None:
 def import_(
     session: Session,
     file: Annotated[Path, typer.Argument(help="A .pth, .safetensors or SamModel folder.", metavar="FILE|FOLDER")],
-    name: Annotated[str | None, typer.Option(help="How to call them; the file's name if left out.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the imported weights. Default: the name of the file.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Read weights of any form, running nothing in them, and keep them as safetensors with their configuration."""
@@ -159,20 +163,26 @@ def import_(
     from us43d.model.weights import load
 
     if name is not None and (not name or Path(name).name != name or name.startswith(".")):
-        raise UsageError(f"--name {name!r} is no plain name.")
-    held = load(file.expanduser())
+        raise UsageError(f"Invalid --name {name!r}. Use a plain name without folders or a leading dot.")
+    loaded = load(file.expanduser())
     public = _public(file.expanduser())
     target = session.home.weights / (name or file.name.removesuffix(".pth").removesuffix(".safetensors"))
     _free(target, force)
-    write(held, target, "us43d", public)
-    data = {"path": target, "form": held.form, "config": plain(held.config), "notes": held.notes, "public": public}
+    write(loaded, target, "us43d", public)
+    data = {
+        "path": target,
+        "form": loaded.form,
+        "config": plain(loaded.config),
+        "notes": loaded.notes,
+        "public": public,
+    }
     if public is None:
-        session.say("no public weights have this digest: their licence is not known to us43d")
-    session.answer(data, f"{target}: {held.config.mlp_residual} residual, from the form {held.form}", *held.notes)
+        session.say("unknown digest: not public weights that us43d lists, so their licence is unknown")
+    session.answer(data, f"{target}: {loaded.config.mlp_residual} residual, from the form {loaded.form}", *loaded.notes)
 
 
 def _public(file: Path) -> str | None:
-    """The name of the public weights that a file is, by its digest; None for any other."""
+    """Return the name of the public weights with the digest of a file, or None."""
     from us43d.model.published import identify
 
     if not file.is_file():
@@ -222,21 +232,21 @@ def export(
     if int8 and to != "onnx":
         raise UsageError("--int8 goes with --to onnx.", next=f"us43d weights export {name} {out} --to onnx --int8")
     path = weights_of(session, name)
-    held = load(path)
+    loaded = load(path)
     _free(out, force)
     if to == "onnx":
         from us43d.model.onnx import export_onnx
 
-        notes = export_onnx(held, out, path, _public(path), int8=int8)
+        notes = export_onnx(loaded, out, path, _public(path), int8=int8)
     elif to == "huggingface":
         from us43d.model.hub import export_huggingface
 
-        notes = export_huggingface(held, out, path, _public(path))
+        notes = export_huggingface(loaded, out, path, _public(path))
     else:
-        notes = write(held, out, to)
-    session.answer({"path": out, "form": to, "notes": notes}, f"{out}: {to}, from the form {held.form}", *notes)
+        notes = write(loaded, out, to)
+    session.answer({"path": out, "form": to, "notes": notes}, f"{out}: {to}, from the form {loaded.form}", *notes)
 
 
 def _free(target: Path, force: bool) -> None:
     if target.exists() and not force:
-        raise UsageError(f"{target} is there already.", next="the same with --force, or another name")
+        raise UsageError(f"{target} already exists.", next="the same with --force")

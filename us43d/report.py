@@ -1,4 +1,4 @@
-"""Pages a browser opens without a network: images embedded, plots as inline SVG, no script."""
+"""Pages that open without a network: embedded images, plots as inline SVG, no script."""
 
 import base64
 import html
@@ -33,7 +33,7 @@ _LINES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 
 @cache
 def _templates() -> "Environment":
-    """The templates of the local page, for pages without a server: the style is in the page, nothing else is loaded."""
+    """Return the templates of the local page for pages without a server: inline style, nothing else is loaded."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = resources.files("us43d.view").joinpath("page")
@@ -46,21 +46,24 @@ def _templates() -> "Environment":
 
 
 def page(title: str, sections: Iterable[tuple[str, str]], subtitle: str = "") -> str:
-    """Return a whole page. sections: (heading, HTML); a heading may be empty. subtitle: plain text."""
+    """Return a whole page.
+
+    Args:
+        title: Title of the page.
+        sections: (heading, HTML); a heading may be empty.
+        subtitle: Plain text.
+    """
     return _templates().get_template("static.html").render(title=title, sections=list(sections), subtitle=subtitle)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return an HTML table; text stands to the left, numbers to the right.
-
-    Floats have three decimals, NaN and None are –.
-    """
+    """Return an HTML table: text to the left, numbers to the right, floats with three decimals, NaN and None as –."""
     cells = [[(_text(value), isinstance(value, str) and not value[:1].isdigit()) for value in row] for row in rows]
     return _templates().get_template("table.html").render(heads=heads, rows=cells)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return the same as a Markdown table."""
+    """Return the same table in Markdown."""
     filled = [[str(value) for value in heads], ["---"] * len(heads), *([_text(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in filled) + "\n"
 
@@ -84,18 +87,18 @@ class Figure(NamedTuple):
 
 
 def figures(items: Iterable[Figure], *, wide: bool = False) -> str:
-    """Return images with captions, side by side. wide: two in a row, for images that are pairs themselves."""
+    """Return captioned images side by side. wide: two in a row, for images that are pairs themselves."""
     shown = [(_described(figure), figure.caption) for figure in items]
     return _templates().get_template("figures.html").render(figures=shown, wide=wide)
 
 
 def _described(figure: Figure) -> str:
-    """Return the image with its caption as alternative text, where it has none of its own."""
+    """Return the image with its caption as alternative text, unless it has one."""
     return figure.image.replace('<img alt=""', f'<img alt="{html.escape(figure.caption)}"', 1)
 
 
 def legend(names: Iterable[str] = ("truth", "found", "prompt")) -> str:
-    """Return a legend of the outlines' colours."""
+    """Return the legend of the colours of outlines."""
     keys = (f'<span class="key" style="background:rgb{COLOURS[name]}"></span>{name}' for name in names)
     return f"<p>{''.join(keys)}</p>"
 
@@ -148,13 +151,13 @@ def overlay(
 
 
 def picture(pixels: NDArray[np.uint8], alt: str = "") -> str:
-    """Return an <img> with the image (h, w, 3) RGB embedded."""
+    """Return an <img> element that embeds the image (h, w, 3) RGB."""
     _, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
 
 
 def _coloured(name: str, masks: Masks) -> Iterator[tuple[tuple[int, int, int], NDArray[np.bool_]]]:
-    """Yield (RGB, mask): the name's colour, or for several masks one after the other of those of plots."""
+    """Yield (RGB, mask): the colour of the name, or for several masks the colours of plots in turn."""
     several: Any = (masks,) if isinstance(masks, np.ndarray) and masks.ndim == 2 else masks
     for n, mask in enumerate(several):
         text = _LINES[n % len(_LINES)]
@@ -168,7 +171,7 @@ def _region(
     box: Sequence[float] | None,
     points: Sequence[tuple[float, float, int]],
 ) -> tuple[int, int, int, int]:
-    """Return (x0, y0, x1, y1) around all that is drawn, half its size wider on each side, at least 64 pixels."""
+    """Return (x0, y0, x1, y1) around all drawn shapes, half its size wider on each side, at least 64 pixels."""
     corners = [(x, y) for x, y, _ in points] + ([(box[0], box[1]), (box[2], box[3])] if box is not None else [])
     for _, mask in (pair for name, masks in outlines.items() for pair in _coloured(name, masks)):
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
@@ -196,8 +199,13 @@ class Series(NamedTuple):
 def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = None, span: float = 0.0) -> str:
     """Return a line plot as SVG.
 
-    x, y: what the axes show. floor: least value of the y axis. span: its least extent, so that
-    differences that mean nothing look like it."""
+    Args:
+        series: The lines.
+        x: Label of the x axis.
+        y: Label of the y axis.
+        floor: Lowest value of the y axis.
+        span: Smallest extent of the y axis, so that differences without meaning look small.
+    """
     width, height, left, right, top, bottom = 520, 280, 58, 12, 14, 42
     kept = [Series(s.name, *_finite(s.x, s.y)) for s in series]
     kept = [s for s in kept if len(s.x)]
@@ -240,7 +248,11 @@ def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = Non
 
 
 def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]], x: str) -> str:
-    """Means with intervals, one line per row, as SVG. rows: (label, ((series, mean, low, high), …)); x from 0 to 1."""
+    """Return means with intervals, one line per row, as SVG.
+
+    Args:
+        rows: (label, ((series, mean, low, high), …)); x from 0 to 1.
+    """
     names = list(dict.fromkeys(name for _, items in rows for name, *_ in items))
     left, right, width, step = 190, 20, 720, 12 * max(1, len(names)) + 10
     height = step * len(rows) + 40
@@ -274,7 +286,7 @@ _CURVES = (
 
 
 def curve(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return the learning curve from the records of a run's log: loss, and Dice on the validation images."""
+    """Return the learning curve of a run's log: loss, and Dice on the validation images."""
     panels = []
     for label, names in _CURVES:
         seen = [
@@ -343,7 +355,10 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], x: str, names: Sequence[st
 
 
 def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:
-    """Distributions on a logarithmic axis as SVG. rows: (label, five quantiles from low to high). x: what they are."""
+    """Return distributions on a logarithmic axis as SVG.
+
+    Rows: (label, five quantiles from low to high). x: their name.
+    """
     rows = [(label, values) for label, values in rows if values and min(values) > 0]
     if not rows:
         return '<p class="soft">nothing to draw yet</p>'
@@ -371,7 +386,7 @@ def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:
 
 
 def bubbles(groups: Sequence[tuple[str, Sequence[tuple[float, float, float]]]], x: str, y: str) -> str:
-    """Circles at (x, y) whose areas show a number, as SVG. groups: (label, ((x, y, number), …)), shown on hovering."""
+    """Return circles at (x, y) whose areas show a number, as SVG. groups: (label, ((x, y, number), …))."""
     points = [(label, *point) for label, of in groups for point in of]
     if not points:
         return '<p class="soft">nothing to draw yet</p>'
@@ -401,7 +416,7 @@ def bubbles(groups: Sequence[tuple[str, Sequence[tuple[float, float, float]]]], 
 
 
 def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -> str:
-    """Points (x, y) with named horizontal lines, as SVG. across, up: what the axes show. levels: name → y."""
+    """Return points (x, y) with named horizontal lines, as SVG. across, up: labels of the axes. levels: name → y."""
     a, b = _finite(x, y)
     if not len(a):
         return '<p class="soft">nothing to draw yet</p>'

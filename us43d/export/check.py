@@ -19,7 +19,7 @@ __all__ = ["check", "is_export"]
 
 
 def is_export(out: str) -> bool:
-    """Whether a path or URL holds an export."""
+    """Return whether a path or URL holds an export."""
     return read_file(out, FACTS) is not None
 
 
@@ -34,7 +34,7 @@ def check(out: str, *, progress: Callable[[int, int | None], None] | None = None
         Problems; an empty list if the export is sound.
 
     Raises:
-        CheckError: If there is no export.
+        CheckError: If the folder does not hold an export.
     """
     try:
         facts: dict[str, Any] = json.loads(read_file(out, FACTS) or b"")

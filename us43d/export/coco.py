@@ -65,8 +65,8 @@ class Coco(Format):
         }  # fmt: skip
 
         def values(stream: str) -> Iterable[Any]:
-            for part, record in finish.records():
-                if split in (None, part):
+            for own_split, record in finish.records():
+                if split in (None, own_split):
                     yield from record["lines"].get(stream, ())
 
         with finish.file(name) as path, path.open("wb") as file:

@@ -60,13 +60,13 @@ class DicomSeg(Format):
 
 
 def uid(*parts: object) -> str:
-    """A UID under 2.25 (a UUID as a number) from a digest."""
-    digest = hashlib.sha256("\0".join(str(part) for part in ("us43d", *parts)).encode()).digest()
+    """Return a UID under 2.25 (a UUID as a number) from a digest of the parts."""
+    digest = hashlib.sha256("\0".join(str(value) for value in ("us43d", *parts)).encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
 def _image(item: Item) -> Any:
-    """The image as Ultrasound Image Storage."""
+    """Return the image as Ultrasound Image Storage."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
 
@@ -107,7 +107,7 @@ def _image(item: Item) -> Any:
 
 
 def _region(item: Item) -> Any:
-    """The whole image as a region with its physical size in cm."""
+    """Return the whole image as a region with its physical size in cm."""
     from pydicom.dataset import Dataset
 
     region: Any = Dataset()
@@ -155,7 +155,7 @@ def _segmentation(item: Item, image: Any, block: Block) -> Any:
 
 
 def _coded(category: Category) -> tuple[Any, Any]:
-    """(property category, property type) of a structure."""
+    """Return (property category, property type) of a structure."""
     import highdicom as hd
 
     from us43d.harmonize.taxonomy import taxonomy

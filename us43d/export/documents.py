@@ -15,13 +15,13 @@ README, LICENCES, REFERENCES = "README.md", "LICENCES.md", "references.bib"
 
 
 def source(entry: Mapping[str, Any], images: int) -> dict[str, Any]:
-    """What export.json holds of a source: an entry of `corpus.sources` with its number of exported images."""
+    """Return an entry of export.json: a source of `corpus.sources` with its number of exported images."""
     kept = {name: entry[name] for name in ("name", "slug", "version", "digest", "organ", "licence")}
     return kept | {"images": images}
 
 
 def written(facts: Mapping[str, Any], selection: Selection, front: str = "") -> dict[str, str]:
-    """File name → text of the documents. facts: content of export.json. front: what stands before the README's text."""
+    """Return file name → text of the documents. facts: content of export.json. front: text before the README."""
     return {
         README: front + _readme(facts),
         LICENCES: _licences(facts),
@@ -90,6 +90,6 @@ def _licences(facts: Mapping[str, Any]) -> str:
 
 
 def _references(selection: Selection) -> str:
-    """BibTeX of the collection and of the exported sources."""
-    citations = (Citation(**each) for entry in selection.exported_sources for each in entry["citations"])
+    """Return BibTeX of the collection and of the exported sources."""
+    citations = (Citation(**citation) for entry in selection.exported_sources for citation in entry["citations"])
     return f"{ULTRASAM}\n\n{bibtex(citations)}"

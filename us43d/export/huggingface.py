@@ -65,7 +65,7 @@ class HuggingFace(Format):
 
 
 def features(selection: Selection) -> dict[str, Any]:
-    """The features in the words of Hugging Face (datasets.Features.to_dict)."""
+    """Return the features as datasets.Features.to_dict does."""
     names = [category.name for category in selection.categories]
     text = {"dtype": "string", "_type": "Value"}
 

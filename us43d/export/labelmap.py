@@ -27,11 +27,11 @@ class LabelMap(NamedTuple):
         return any(len(combination) > 1 for combination in self.combinations)
 
     def values(self, category: int) -> list[int]:
-        """Values of the pixels a category covers."""
+        """Return the pixel values that a category covers."""
         return [value for value, combination in enumerate(self.combinations) if category in combination]
 
     def encode(self, item: Item) -> NDArray[np.uint8]:
-        """The label map (height, width) of an image."""
+        """Return the label map (height, width) of an image."""
         value_of = {combination: value for value, combination in enumerate(self.combinations)}
         labels = np.zeros((item.height, item.width), np.uint8)
         for combination, where in _regions(item):
@@ -66,7 +66,7 @@ def label_map(selection: Selection, store: Store) -> LabelMap:
 
 
 def _regions(item: Item) -> Iterable[tuple[tuple[int, ...], NDArray[np.bool_]]]:
-    """(combination of categories, pixels (h, w) bool with exactly this combination)."""
+    """Yield (combination of categories, pixels (h, w) bool with exactly this combination)."""
     present = sorted({shape.category for shape in item.shapes})
     if len(present) == 1:
         yield (present[0],), item.union(present[0])

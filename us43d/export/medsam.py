@@ -59,19 +59,19 @@ class MedSam(Format):
 
 
 def _layers(item: Item) -> Iterator[list[tuple[Shape, NDArray[np.bool_]]]]:
-    """Instances divided into layers in which none overlaps another: each goes to the first layer with room."""
+    """Divide instances into layers without overlap; each goes to the first layer with room."""
     layers: list[list[tuple[Shape, NDArray[np.bool_]]]] = []
-    taken: list[NDArray[np.bool_]] = []
+    occupied: list[NDArray[np.bool_]] = []
     for shape in item.shapes:
         mask = item.mask(shape)
-        for layer, covered in zip(layers, taken, strict=True):
+        for layer, covered in zip(layers, occupied, strict=True):
             if len(layer) < 255 and not (covered & mask).any():
                 layer.append((shape, mask))
                 covered |= mask
                 break
         else:
             layers.append([(shape, mask)])
-            taken.append(mask.copy())
+            occupied.append(mask.copy())
     yield from layers
 
 

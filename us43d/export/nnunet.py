@@ -48,16 +48,16 @@ class NnUnet(Format):
     def block(self, block: Block) -> None:
         folder = dataset_name(block.selection)
         for item in block.items():
-            part = "Ts" if item.split == "test" else "Tr"
-            file = f"{folder}/images{part}/{item.name}_0000.png"
+            suffix = "Ts" if item.split == "test" else "Tr"
+            file = f"{folder}/images{suffix}/{item.name}_0000.png"
             pixels = item.picture()
             if pixels.ndim == 3:
                 block.count("colour images reduced to grey", int(not _grey(pixels)))
                 pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
             block.write(file, png(pixels))
-            block.write(f"{folder}/labels{part}/{item.name}.png", png(self.labels.encode(item)))
+            block.write(f"{folder}/labels{suffix}/{item.name}.png", png(self.labels.encode(item)))
             block.row(item, file)
-            if part == "Tr":
+            if suffix == "Tr":
                 block.line("cases", (item.name, item.split, block.selection.unit(item)))
 
     def finish(self, finish: Finish) -> None:
@@ -105,7 +105,7 @@ class NnUnet(Format):
 
 
 def dataset_name(selection: Selection) -> str:
-    """Dataset###_<release>."""
+    """Return the name of the dataset, Dataset###_<release>."""
     release = re.sub(r"[^A-Za-z0-9]+", "-", str(selection.corpus.facts["release"])).strip("-")
     return f"Dataset{selection.options.number:03}_{release}"
 

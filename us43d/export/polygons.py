@@ -39,7 +39,7 @@ def outlines(mask: NDArray[np.bool_]) -> tuple[list[NDArray[np.int64]], int]:
 
 
 def _joined(outer: NDArray[Any], holes: list[NDArray[Any]], padded: NDArray[Any]) -> NDArray[np.int64]:
-    """The outer contour with every hole spliced in where a ray to the left of it meets what is joined already."""
+    """Return the outer contour with every hole spliced in where a ray to its left meets the joined contour."""
     polygon = outer.astype(np.int64)
     for hole in sorted(holes, key=lambda points: (points[:, 0].min(), points[:, 1].min())):
         start = int(np.lexsort((hole[:, 1], hole[:, 0]))[0])

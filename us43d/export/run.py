@@ -72,7 +72,7 @@ class Block:
         return f"{self.task.split}-{self.task.number:05}-of-{self.task.of:05}"
 
     def items(self) -> Iterator[Item]:
-        """The images of the block."""
+        """Yield the images of the block."""
         for item in self.selection.items(self.task.split, self.task.start, self.task.stop):
             self.counts["annotations"] += len(item.shapes)
             if item.lost:
@@ -119,7 +119,7 @@ class Block:
 
 
 class Finish:
-    """What follows the blocks: indices and documents, from the records in order."""
+    """Indices and documents written after the blocks, from the records in order."""
 
     def __init__(self, store: Store, selection: Selection, tasks: list[_Task], out: str) -> None:
         self.store, self.selection, self.out, self._tasks = store, selection, out, tasks
@@ -127,12 +127,12 @@ class Finish:
         self.counts: Counter[str] = Counter()
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(split, record) of every block."""
+        """Yield (split, record) of every block."""
         for task in self._tasks:
             yield task.split, json.loads(self.store.read(task.record) or b"")
 
     def lines(self, stream: str) -> Iterator[Any]:
-        """What the blocks kept under a name, in order."""
+        """Yield the lines that blocks kept under a name, in order."""
         for _, record in self.records():
             yield from record["lines"].get(stream, ())
 
@@ -175,7 +175,7 @@ class Format(ABC):
         """Write what follows the blocks."""
 
     def front(self, finish: Finish) -> str:
-        """What stands before the README's text (YAML that a tool reads)."""
+        """Return text to put before the README, such as YAML front matter."""
         return ""
 
     @abstractmethod
@@ -223,10 +223,10 @@ def run(
             facts = json.loads(ready)
             return Report(str(out), facts, facts["usage"], reused=True)
         if store.occupied() and ready is None and not _resumable(store):
-            raise UsageError(f"{out} is not empty.", next="the same command with another --out")
+            raise UsageError(f"The folder {out} is not empty.", next=f"the same command with --out {out}-2")
         if ready is not None:
             raise UsageError(
-                f"{out} holds an export with other content or options.", next="the same command with another --out"
+                f"{out} holds an export with other content or options.", next=f"the same command with --out {out}-2"
             )
         form.prepare(selection, store)
         _blocks(form, selection, store, tasks, jobs, progress)
@@ -236,7 +236,7 @@ def run(
 
 
 def _inputs(form: Format, selection: Selection) -> str:
-    """A digest of everything that decides the bytes of the export."""
+    """Return a digest of everything that decides the bytes of the export."""
     options = {key: value for key, value in asdict(selection.options).items() if key != "link"}
     facts = selection.corpus.facts
     parts = {
@@ -255,7 +255,7 @@ def _inputs_of(facts: bytes) -> str:
 
 
 def _resumable(store: Store) -> bool:
-    """Whether files in the final folder come from copying this very export, interrupted before export.json."""
+    """Return whether the files in the final folder come from this export, interrupted before export.json."""
     return store.read(f"{RECORDS}/publishing") is not None
 
 
@@ -374,7 +374,7 @@ def _described(name: str, path: Path) -> Written:
 
 
 def png(pixels: Any) -> bytes:
-    """PNG of (h, w) or (h, w, 3) RGB, uint8 or uint16; a bool array becomes 0 and 255."""
+    """Encode (h, w) or (h, w, 3) RGB, uint8 or uint16, as PNG; a bool array becomes 0 and 255."""
     import cv2
     import numpy as np
 

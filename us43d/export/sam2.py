@@ -98,7 +98,7 @@ class Sam2(Format):
 
 
 def frame_of(key: str) -> tuple[str, int] | None:
-    """(file, frame) of the key of a frame, "<file>#<frame>"; None for a still image."""
+    """Return (file, frame) of the key of a frame, "<file>#<frame>"; None for a still image."""
     file, mark, frame = key.rpartition("#")
     return (file, int(frame)) if mark and frame.isdecimal() else None
 
@@ -109,7 +109,7 @@ def video_name(slug: str, file: str) -> str:
 
 
 def jpeg(pixels: Any) -> bytes:
-    """JPEG of (h, w) or (h, w, 3) RGB uint8, without chroma subsampling."""
+    """Encode (h, w) or (h, w, 3) RGB uint8 as JPEG without chroma subsampling."""
     bgr = np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels
     how = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     whole, data = cv2.imencode(".jpg", bgr, how)
@@ -119,7 +119,7 @@ def jpeg(pixels: Any) -> bytes:
 
 
 def _sa1b(item: Item) -> dict[str, Any]:
-    """The JSON of an image as SA-1B has it. The scores are those of a perfect mask, as people drew these."""
+    """Return the JSON of an image in SA-1B's form, with the scores of perfect masks, as experts drew them."""
     return {
         "image": {"image_id": item.number, "width": item.width, "height": item.height, "file_name": f"{item.name}.jpg"},
         "annotations": [
@@ -141,7 +141,7 @@ def _sa1b(item: Item) -> dict[str, Any]:
 
 
 def _inside(item: Item, shape: Any) -> list[float]:
-    """The pixel (x, y) furthest from the border of a mask."""
+    """Return the pixel (x, y) furthest from the boundary of a mask."""
     padded = cv2.copyMakeBorder(item.mask(shape).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5)
     y, x = np.unravel_index(int(distance.argmax()), distance.shape)

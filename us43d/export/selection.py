@@ -163,7 +163,7 @@ class Item:
 
     @cached_property
     def path(self) -> Path:
-        """The image's file in the build."""
+        """Return the image's file in the build."""
         return self.selection.corpus.file(self.row)
 
     @property
@@ -221,15 +221,15 @@ class Selection:
             refuse_uncommercial(names, "us43d licences --all --commercial")
 
     def _categories(self, options: Options, category_of: NDArray[Any]) -> set[int]:
-        """Ids of the taxonomy that the options keep."""
+        """Return ids of the taxonomy that the options keep."""
         entries = {int(c["id"]): c for c in self.corpus.categories}
-        there = [entries[int(n)] for n in np.unique(category_of)]
-        names = choose(options.structures, [(c["name"],) for c in there], "structure", next="us43d stats --all")
-        organs = sorted({c["supercategory"] for c in there})
+        present = [entries[int(n)] for n in np.unique(category_of)]
+        names = choose(options.structures, [(c["name"],) for c in present], "structure", next="us43d stats --all")
+        organs = sorted({c["supercategory"] for c in present})
         kept_organs = {
             organs[n] for n in choose(options.organs, [(name,) for name in organs], "organ", next="us43d stats --all")
         }
-        return {int(c["id"]) for n, c in enumerate(there) if n in names and c["supercategory"] in kept_organs}
+        return {int(c["id"]) for n, c in enumerate(present) if n in names and c["supercategory"] in kept_organs}
 
     def _number(self, corpus: Corpus, options: Options, used: set[int]) -> None:
         """Set `categories` and `index_of` (id of the taxonomy → index, −1 where it is not exported)."""
@@ -260,8 +260,8 @@ class Selection:
             for name in EXPORTED
             if name in self.options.splits
         }
-        taken = sum(len(rows) for rows in self.rows.values())
-        skipped["in a split that was not chosen"] = int(chosen.sum()) - int(excluded.sum()) - taken
+        exported = sum(len(rows) for rows in self.rows.values())
+        skipped["in a split that was not chosen"] = int(chosen.sum()) - int(excluded.sum()) - exported
         self.skipped = {reason: number for reason, number in skipped.items() if number}
 
     def __len__(self) -> int:
@@ -274,7 +274,7 @@ class Selection:
         return np.bincount(np.asarray(self.corpus.annotations["image"])[exported], minlength=len(self.corpus))
 
     def items(self, split: str, start: int, stop: int) -> Iterator[Item]:
-        """Images `start` to `stop` of a split. Numbers run over all exported splits, so that they are unique."""
+        """Yield images `start` to `stop` of a split, numbered over all exported splits."""
         number = annotation = 1
         for name, rows in self.rows.items():
             if name == split:
@@ -291,7 +291,7 @@ class Selection:
 
     @cached_property
     def units(self) -> Mapping[tuple[str, str], str]:
-        """(source name, group) → the unit it belongs to, for groups that show the same thing in several sources."""
+        """Return (source name, group) → its unit, for groups that show the same thing in several sources."""
         shared: Sequence[Any] = self.corpus.facts.get("across_sources", {}).get("shared", ())
         return {
             (entry["source"], entry["group"]): f"{groups[0]['source']}/{groups[0]['group']}"
@@ -300,13 +300,13 @@ class Selection:
         }
 
     def unit(self, item: Item) -> str:
-        """What must not be divided: the image's group, united with its near-duplicates in other sources."""
+        """Return the unit that must stay in one split: the group, united with near-duplicates in other sources."""
         own_unit = f"{item.source['name']}/{item.group}"
         return self.units.get((item.source["name"], item.group), own_unit)
 
 
 def fitted(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
-    """(height, width) with the long side resized to `long_side` pixels; unchanged for None."""
+    """Return (height, width) with the long side resized to `long_side` pixels; unchanged for None."""
     if long_side is None or max(size) == long_side:
         return size
     scale = long_side / max(size)
@@ -314,13 +314,13 @@ def fitted(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
 
 
 def resized_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """A mask (h, w) at another size, by its nearest pixels."""
+    """Resize a mask (h, w) by nearest pixel."""
     small = cv2.resize(mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(small != 0)
 
 
 def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """(x, y, width, height) of a non-empty mask."""
+    """Return (x, y, width, height) of a non-empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return (
         int(columns[0]), int(rows[0]), int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1,

@@ -58,15 +58,15 @@ class Store(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """The content of a staged file; None if there is none."""
+        """Return the content of a staged file, or None if it does not exist."""
 
     @abstractmethod
     def published(self, name: str) -> bytes | None:
-        """The content of a file of the final folder; None if there is none."""
+        """Return the content of a file of the final folder, or None if it does not exist."""
 
     @abstractmethod
     def occupied(self) -> bool:
-        """Whether something lies in the final folder."""
+        """Return whether the final folder contains anything."""
 
     @abstractmethod
     def link_folder(self, name: str, target: str) -> bool:
@@ -237,7 +237,7 @@ def remote_errors(url: str) -> Iterator[None]:
 
 
 def read_file(out: str, name: str) -> bytes | None:
-    """A file of a finished export at a path or URL; None if there is none."""
+    """Return the content of a file of a finished export at a path or URL, or None if it does not exist."""
     if not is_url(out):
         path = Path(out) / name
         return path.read_bytes() if path.is_file() else None
@@ -251,7 +251,7 @@ def read_file(out: str, name: str) -> bytes | None:
 
 
 def staged(out: str | Path, inputs: str) -> Store:
-    """The store of an export. inputs: digest of what it is made from, which names the staging folder.
+    """Return the store of an export. inputs: digest of what it is made from, which names the staging folder.
 
     Staging folders of other inputs beside the same final folder are left alone.
     """

@@ -59,7 +59,7 @@ class WebDataset(Format):
 
 
 def _members(item: Item) -> Any:
-    """(ending, bytes) of the files of a sample."""
+    """Yield (extension, bytes) of the files of a sample."""
     data = png(item.picture()) if item.resized else item.path.read_bytes()
     yield item.suffix[1:], data
     categories = item.selection.categories

@@ -63,7 +63,7 @@ class Yolo(Format):
 
 
 def line(category: int, polygon: NDArray[np.int64], width: int, height: int) -> str:
-    """A line of a label file. polygon: (N, 2) x, y pixel indices."""
+    """Return a line of a label file. polygon: (N, 2) x, y pixel indices."""
     while 1 + 2 * len(polygon) <= _BOX_COLUMNS:
         polygon = np.concatenate([polygon, polygon[-1:]])
     points = (polygon + 0.5) / (width, height)

@@ -64,7 +64,7 @@ class Annotate:
         return number
 
     def image(self, request: Request) -> Response:
-        """An image's labels; it and the next ones are encoded from now on."""
+        """Return the labels of an image, and start to encode it and the next ones."""
         number = self._number(request)
         if self.assistant:
             count = len(self.labels.inputs.items)
@@ -102,7 +102,7 @@ class Annotate:
         return JSONResponse(_told(answer))
 
     async def carry(self, request: Request) -> Response:
-        """The objects of image `from`, laid on this one; nothing is saved."""
+        """Return the objects of image `from`, laid on this one; saves nothing."""
         number, content = self._number(request), body(await request.body())
         items = self.labels.inputs.items
         origin = content.get("from")
@@ -163,10 +163,10 @@ class Annotate:
 
 
 def _by_structure(objects: list[dict[str, Any]]) -> dict[str, list[str]]:
-    held: dict[str, list[str]] = {}
+    masks: dict[str, list[str]] = {}
     for entry in objects:
-        held.setdefault(entry["structure"], []).append(entry["rle"])
-    return held
+        masks.setdefault(entry["structure"], []).append(entry["rle"])
+    return masks
 
 
 def _told(answer: Answer) -> dict[str, Any]:
@@ -174,7 +174,11 @@ def _told(answer: Answer) -> dict[str, Any]:
 
 
 def _prompt(content: dict[str, Any]) -> Prompt:
-    """A prompt a page sent. Raises HTTPException; what lies outside of the image the predictor refuses."""
+    """Return the prompt that a page sent; the predictor refuses coordinates outside the image.
+
+    Raises:
+        HTTPException: If the prompt is invalid.
+    """
     try:
         box = content.get("box")
         corners = [float(value) for value in box] if box is not None else None

@@ -107,7 +107,7 @@ class Assistant:
                 self._turn.notify_all()
 
     def _of(self, number: int) -> "tuple[Predictor, Encoded]":
-        """The predictor and an image's encoding, once it is there. Raises what encoding it raised."""
+        """Return the predictor and the encoding of an image, once it exists; raises what encoding raised."""
         with self._turn:
             while number not in self._encoded:
                 if self.failure or number in self._failed:
@@ -124,7 +124,7 @@ class Assistant:
     # ------------------------------------------------------------------------------------------------------- predicting
 
     def predict(self, number: int, prompt: Prompt) -> Answer:
-        """The mask a prompt shows. Every click after the first corrects the mask of the clicks before it.
+        """Return the mask for a prompt. Every click after the first corrects the mask of the earlier clicks.
 
         Raises UsageError for a prompt outside of the image.
         """
@@ -133,22 +133,22 @@ class Assistant:
             first = 0 if prompt.box else 1
             answer = None
             for count in range(first, len(prompt.points) + 1):
-                part = prompt._replace(points=prompt.points[:count], labels=prompt.labels[:count])
-                if count < len(prompt.points) and (number, part) in self._logits:
+                partial = prompt._replace(points=prompt.points[:count], labels=prompt.labels[:count])
+                if count < len(prompt.points) and (number, partial) in self._logits:
                     continue
-                before = part._replace(points=part.points[:-1], labels=part.labels[:-1])
+                before = partial._replace(points=partial.points[:-1], labels=partial.labels[:-1])
                 former = self._logits.get((number, before)) if count > first else None
                 predictor.encoded = encoded
-                answer = predictor.predict(box=part.box, points=part.points, labels=part.labels, former=former)
-                self._logits[number, part] = answer.logits
+                answer = predictor.predict(box=partial.box, points=partial.points, labels=partial.labels, former=former)
+                self._logits[number, partial] = answer.logits
                 while len(self._logits) > _LOGITS:
                     self._logits.popitem(last=False)
-        if answer is None:  # no box and no point: the predictor says so
+        if answer is None:  # no box and no point: the predictor raises
             answer = predictor.predict(box=None)
         return Answer(answer.mask, answer.score)
 
     def carried(self, number: int, expected: Mask) -> Answer:
-        """A mask expected on an image from its neighbours, sharpened by the model where the two agree."""
+        """Return a mask expected from neighbouring frames, sharpened by the model where the two agree."""
         x, y, width, height = cv2.boundingRect(np.ascontiguousarray(expected).view(np.uint8))
         if width < 2 or height < 2:
             return Answer(expected, 0.0)
@@ -157,7 +157,7 @@ class Assistant:
         return answer if shared >= _AGREES else Answer(expected, shared)
 
     def certainty(self, number: int) -> float:
-        """The best IoU the model expects on a grid of points; low where it sees nothing it knows."""
+        """Return the best IoU the model predicts on a grid of points; low for unfamiliar images."""
         rows, columns = self._of(number)[1].shape
         cells = [(i + 0.5, j + 0.5) for i in range(_GRID) for j in range(_GRID)]
         places = [(x * columns / _GRID - 0.5, y * rows / _GRID - 0.5) for x, y in cells]
@@ -165,17 +165,17 @@ class Assistant:
 
 
 def between(first: Mask, last: Mask, steps: int) -> list[Mask]:
-    """The masks of the `steps` frames between two: signed distances to the outline are blended linearly."""
+    """Return the masks of the `steps` frames between two: signed distances to the outline, blended linearly."""
     one, other = _distance(first), _distance(last)
     weights = [(n + 1) / (steps + 1) for n in range(steps)]
     return [np.asarray((1 - weight) * one + weight * other > 0) for weight in weights]
 
 
 def _distance(mask: Mask) -> NDArray[np.float32]:
-    """Pixels to the outline, positive inside."""
+    """Return the distance to the outline in pixels, positive inside."""
     inside = np.ascontiguousarray(mask).view(np.uint8)
 
-    def depth(part: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray(cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+    def depth(region: NDArray[Any]) -> NDArray[np.float32]:
+        return np.asarray(cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
 
     return np.asarray(depth(inside) - depth(1 - inside), np.float32)

@@ -30,7 +30,11 @@ _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 
 
 def query(catalogue: Catalogue, parameters: Any) -> Query:
-    """The images an address means; other parameters are the page's own. Raises HTTPException for an unknown order."""
+    """Return the images that an address selects; other parameters belong to the page.
+
+    Raises:
+        HTTPException: For an unknown order.
+    """
     choices = tuple(
         (name, tuple(parameters.getlist(name))) for name in catalogue.facets if name in parameters
     )  # fmt: skip
@@ -97,14 +101,14 @@ class Browse:
     # ------------------------------------------------------------------------------------------------------------- JSON
 
     def facets(self, request: Request) -> Response:
-        asked = query(self.catalogue, request.query_params)
+        wanted = query(self.catalogue, request.query_params)
         return JSONResponse(
-            {"total": len(self.catalogue.rows(asked)), "all": len(self.catalogue),
-             "facets": self.catalogue.counted(asked)}
+            {"total": len(self.catalogue.rows(wanted)), "all": len(self.catalogue),
+             "facets": self.catalogue.counted(wanted)}
         )  # fmt: skip
 
     def window(self, request: Request) -> Response:
-        """Rows start … start + count of a query; with `id`, the window's start is that image's place."""
+        """Return rows start … start + count of a query; with `id`, the window starts at that image."""
         catalogue, parameters = self.catalogue, request.query_params
         rows = catalogue.rows(query(catalogue, parameters))
         start, count = _whole(parameters.get("start", "0")), min(_WINDOW, _whole(parameters.get("count", "100")))
@@ -114,8 +118,8 @@ class Browse:
             places = (rows == row).nonzero()[0]
             place = int(places[0]) if len(places) else None
             start = place or 0
-        held = [self._tile(int(row)) for row in rows[start : start + count]]
-        return JSONResponse({"total": len(rows), "start": start, "place": place, "rows": held})
+        tiles = [self._tile(int(row)) for row in rows[start : start + count]]
+        return JSONResponse({"total": len(rows), "start": start, "place": place, "rows": tiles})
 
     def _tile(self, row: int) -> dict[str, Any]:
         catalogue = self.catalogue
@@ -128,7 +132,7 @@ class Browse:
         return tile
 
     def image(self, request: Request) -> Response:
-        """All that is known of an image, with its masks as compressed RLE."""
+        """Return all records of an image, with its masks as compressed RLE."""
         catalogue = self.catalogue
         row = self._row(request)
         source = catalogue.corpus.sources[catalogue.sources[row]]
@@ -173,7 +177,7 @@ class Browse:
         return [int(picture.min()), int(picture.max())]
 
     def _fix(self, source: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The fix that holds for an image, and whether the build that is shown has one."""
+        """Return the fix that applies to an image, and whether the shown build includes one."""
         fix = review.fixes(self.catalogue.corpus.home).get((str(source["slug"]), str(facts["key"])))
         if fix is None or fix.image.picture != facts.get("pixel_hash"):
             return None
@@ -197,7 +201,7 @@ class Browse:
             masks.append(mask)
         return masks
 
-    # --------------------------------------------------------------------------------------------------------- pictures
+    # ---------------------------------------------------------------------------------------------------------- images
 
     def _row(self, request: Request) -> int:
         row = self.catalogue.row(request.path_params["id"])
@@ -206,7 +210,7 @@ class Browse:
         return row
 
     def _place(self, request: Request) -> int:
-        """The corpus' row of an image that has pixels."""
+        """Return the row in the corpus of an image that has pixels."""
         place = int(self.catalogue.images[self._row(request)])
         if place < 0:
             raise HTTPException(404, "This sample was dropped: it has no image.")
@@ -244,7 +248,7 @@ class Browse:
         )
 
     def pixels(self, request: Request) -> Response:
-        """The image at its own size in 8 bits. low, high: the window of a 16-bit image."""
+        """Return the image at its own size in 8 bits. low, high: window of a 16-bit image."""
         place = self._place(request)
         low, high = (_number(request.query_params.get(name)) for name in ("low", "high"))
         with self.thumbs.decoding:
@@ -253,7 +257,7 @@ class Browse:
 
 
 def _deep(file: Path) -> bool:
-    """Whether a file is a PNG of 16 bits; a file that is missing is told of when its pixels are asked for."""
+    """Return whether a file is a 16-bit PNG; a missing file is reported when its pixels are read."""
     try:
         with file.open("rb") as stream:
             head = stream.read(25)

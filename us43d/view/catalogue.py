@@ -64,11 +64,11 @@ class Facet:
     codes: NDArray[np.int32]
 
     def counts(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """How many of the images in `mask` (N,) have each value."""
+        """Return how many of the images in `mask` (N,) have each value."""
         return np.bincount(self.codes[mask[self.rows]], minlength=len(self.values))
 
     def matching(self, chosen: Iterable[str], size: int) -> NDArray[np.bool_]:
-        """(N,) the images that have one of the values; unknown values match nothing."""
+        """Return (N,) the images that have one of the values; unknown values match nothing."""
         places = [self.values.index(value) for value in chosen if value in self.values]
         mask = np.zeros(size, bool)
         mask[self.rows[np.isin(self.codes, places)]] = True
@@ -136,19 +136,19 @@ class Catalogue:
         by_id = np.argsort(corpus.images["id"], kind="stable")
         sorted_ids = corpus.images["id"][by_id]
         place = np.minimum(np.searchsorted(sorted_ids, self.ids), max(0, len(sorted_ids) - 1))
-        there = sorted_ids[place] == self.ids if len(sorted_ids) else np.zeros(len(self.ids), bool)
+        present = sorted_ids[place] == self.ids if len(sorted_ids) else np.zeros(len(self.ids), bool)
         #: Row of the corpus' images, −1 for what it does not hold.
-        self.images = np.where(there, by_id[place] if len(by_id) else 0, -1).astype(np.int64)
+        self.images = np.where(present, by_id[place] if len(by_id) else 0, -1).astype(np.int64)
         dropped = _numbers(self._table["drop"].is_valid(), bool)
-        self.states = np.where(there, corpus.images["split"][np.maximum(self.images, 0)], _MISSING).astype(np.uint8)
+        self.states = np.where(present, corpus.images["split"][np.maximum(self.images, 0)], _MISSING).astype(np.uint8)
         self.states[dropped] = _DROPPED
         self._annotations(corpus)
 
     def _annotations(self, corpus: Corpus) -> None:
-        """Pairs of row and category, counts and extreme shares, from annotations that are no specks."""
+        """Read pairs of row and category, counts and extreme shares from annotations, without specks."""
         rows = np.full(len(corpus), -1, np.int32)
-        held = np.flatnonzero(self.images >= 0)
-        rows[self.images[held]] = held
+        present = np.flatnonzero(self.images >= 0)
+        rows[self.images[present]] = present
         annotations = corpus.annotations
         kept = (annotations["flags"] & SPECK) == 0
         owner = rows[annotations["image"][kept]]
@@ -202,7 +202,7 @@ class Catalogue:
         return _facet(name, title, encoded.dictionary.to_pylist(), np.flatnonzero(known).astype(np.int32), codes[known])
 
     def _json(self, name: str) -> tuple[list[Any], NDArray[np.int32]]:
-        """(distinct values, decoded; the place of each row's)."""
+        """Return the distinct decoded values and, for every row, the index of its value."""
         encoded = self._table[name].combine_chunks().dictionary_encode()
         return [json.loads(text) for text in encoded.dictionary.to_pylist()], _numbers(
             encoded.indices.fill_null(-1), np.int32
@@ -220,23 +220,23 @@ class Catalogue:
 
     def _tags(self) -> Iterable[Facet]:
         values, codes = self._json("tags")
-        held: dict[str, tuple[list[NDArray[Any]], list[str]]] = defaultdict(lambda: ([], []))
+        by_tag: dict[str, tuple[list[NDArray[Any]], list[str]]] = defaultdict(lambda: ([], []))
         for tags, rows in _by_code(codes, values):
             for tag, value in tags.items():
-                held[tag][0].append(rows)
-                held[tag][1].append(str(value).lower() if isinstance(value, bool) else str(value))
-        for tag, (blocks, texts) in sorted(held.items()):
+                by_tag[tag][0].append(rows)
+                by_tag[tag][1].append(str(value).lower() if isinstance(value, bool) else str(value))
+        for tag, (blocks, texts) in sorted(by_tag.items()):
             if len(set(texts)) <= _MOST_VALUES:
                 title = tag.replace("_", " ").capitalize()
                 yield _blocks(f"tag.{tag}", f"{title} (tag)" if title in _TITLES else title, blocks, texts)
 
     def _findings(self, content: Mapping[str, Any]) -> list[tuple[int, str]]:
-        """(row, kind) of everything an audit reported; fills `twins`."""
+        """Return (row, kind) of all findings of an audit; fills `twins`."""
         marked: set[tuple[int, str]] = set()
 
         def rows(entries: Iterable[Mapping[str, Any]]) -> list[int]:
-            held = (self.find(entry["source"], entry["key"]) for entry in entries)
-            return [row for row in held if row is not None]
+            candidates = (self.find(entry["source"], entry["key"]) for entry in entries)
+            return [row for row in candidates if row is not None]
 
         for name, kind in (
             ("exact", "exact duplicate"), ("across_sources", "also in another source"), ("leaks", "remaining leak"),
@@ -255,12 +255,12 @@ class Catalogue:
                 if len(members) == 2:
                     for row, other in (members, members[::-1]):
                         self.twins[row].append((other, kind))
-        said = {
+        words = {
             "outside": "mask outside the field of view", "whole": "mask as large as the image", "empty": "empty mask",
             "speck": "speck",
         }  # fmt: skip
         for fault in content.get("masks", ()):
-            marked |= {(row, said.get(fault["kind"], fault["kind"])) for row in rows([fault])}
+            marked |= {(row, words.get(fault["kind"], fault["kind"])) for row in rows([fault])}
         return sorted(marked)
 
     # ----------------------------------------------------------------------------------------------------------- asking
@@ -269,14 +269,14 @@ class Catalogue:
         return len(self.ids)
 
     def row(self, image: int) -> int | None:
-        """The row of an image id."""
+        """Return the row of an image id."""
         place = int(np.searchsorted(self.ids, image, sorter=self._order))
         if place < len(self) and self.ids[self._order[place]] == image:
             return int(self._order[place])
         return None
 
     def find(self, source: str, key: str) -> int | None:
-        """The row of a source's name and a key."""
+        """Return the row of a source's name and a key."""
         return self._by_key.get((source, key))
 
     @cached_property
@@ -296,12 +296,12 @@ class Catalogue:
         return _STATES[self.states[row]]
 
     def members(self, row: int) -> list[int]:
-        """Rows of the image's group that have pixels, itself included, in the order of keys."""
+        """Return the rows with pixels of the image's group, itself included, ordered by key."""
         same = np.flatnonzero((self.groups == self.groups[row]) & (self.images >= 0))
         return [int(n) for n in same]
 
     def rows(self, query: Query) -> NDArray[np.int32]:
-        """The rows a query means, in its order."""
+        """Return the rows that a query selects, in its order."""
         with self._lock:
             if query in self._answers:
                 self._answers.move_to_end(query)
@@ -368,7 +368,7 @@ class Catalogue:
         if query.like and (to := self.row(query.like)) is not None:
             differing = (self.phashes[rows] ^ self.phashes[to]).view(np.uint8).reshape(-1, 8)
             distance = np.unpackbits(differing, axis=1).sum(axis=1).astype(np.int16)
-            distance[self.images[rows] < 0] = 255  # no picture
+            distance[self.images[rows] < 0] = 255  # without pixels
             distance[rows == to] = -1
             return rows[np.argsort(distance, kind="stable")]
         values = {
@@ -378,7 +378,7 @@ class Catalogue:
         return rows if values is None else rows[np.argsort(values, kind="stable")]
 
     def facts(self, row: int) -> dict[str, Any]:
-        """All columns of an image's manifest row; for images of an own COCO file what the corpus says."""
+        """Return all columns of an image's manifest row; for images of an own COCO file, those of the corpus."""
         import pyarrow.parquet as pq
 
         number = int(self.sources[row])
@@ -396,7 +396,7 @@ class Catalogue:
 
 
 def _manifest(build: Path, corpus: Corpus, number: int) -> Any:
-    """The columns of a build's manifest; made of the corpus itself for a user's own COCO file, which has none."""
+    """Return the columns of a build's manifest; derived from the corpus for a user's own COCO file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -424,7 +424,7 @@ def _manifest(build: Path, corpus: Corpus, number: int) -> Any:
 
 
 def _numbers(column: Any, dtype: Any) -> NDArray[Any]:
-    """A column of Arrow as a NumPy array, null being 0."""
+    """Return a column of Arrow as a NumPy array, with 0 for null."""
     if hasattr(column, "combine_chunks"):
         column = column.combine_chunks()
     if column.null_count:
@@ -433,7 +433,7 @@ def _numbers(column: Any, dtype: Any) -> NDArray[Any]:
 
 
 def _by_code(codes: NDArray[np.int32], values: Sequence[Any]) -> Iterable[tuple[Any, NDArray[np.int32]]]:
-    """(value, the rows that have it)."""
+    """Yield (value, its rows)."""
     order = np.argsort(codes, kind="stable").astype(np.int32)
     bounds = np.searchsorted(codes[order], np.arange(len(values) + 1))
     for place, value in enumerate(values):
@@ -441,7 +441,7 @@ def _by_code(codes: NDArray[np.int32], values: Sequence[Any]) -> Iterable[tuple[
 
 
 def _unique_pairs(rows: NDArray[np.int32], codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Each pair of row and code once."""
+    """Return the distinct pairs of row and code."""
     packed = np.unique((rows.astype(np.int64) << 32) | codes)
     return (packed >> 32).astype(np.int32), (packed & 0xFFFFFFFF).astype(np.int32)
 
@@ -457,7 +457,7 @@ def _named(
     names: Sequence[str],
     extra: tuple[NDArray[np.int32], Sequence[str]] | None = None,
 ) -> Facet:
-    """A facet of pairs of row and number; several numbers may have one name, "" is passed over."""
+    """Return a facet of pairs of row and number; several numbers may have one name, "" is skipped."""
     values = sorted({text for text in names if text} | set(extra[1] if extra else ()) - {""})
     place = {text: n for n, text in enumerate(values)}
     table = np.array([place.get(text, -1) for text in names] or [-1], np.int32)
@@ -478,7 +478,7 @@ def _texts(name: str, title: str, rows: Sequence[int], texts: Sequence[str]) -> 
 
 
 def _blocks(name: str, title: str, blocks: Sequence[NDArray[Any]], texts: Sequence[str]) -> Facet:
-    """A facet of blocks of rows that share a text."""
+    """Return a facet of blocks of rows that share a text."""
     values = sorted(set(texts))
     place = {text: n for n, text in enumerate(values)}
     empty = np.zeros(0, np.int32)

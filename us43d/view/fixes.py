@@ -34,7 +34,11 @@ class Fixes:
         return {n: fix for n, fix, image in pairs if fix and fix.image == image}
 
     def of(self, number: int) -> Fix | None:
-        """The fix of an image, if one was made for these pixels. Raises BuildError."""
+        """Return the fix of an image if it was made for these pixels.
+
+        Raises:
+            BuildError: If the fixes cannot be read.
+        """
         image = Picture(*self.inputs.sources[number])
         fix = review.fixes(self.home).get((image.source, image.key))
         return fix if fix and fix.image == image else None
@@ -69,7 +73,7 @@ class Fixes:
 def opened(home: Path, corpus: Corpus, source: int, *, every: bool = True) -> Labels:
     """Open the images of a corpus' source to correct their masks. every: images that have masks, too.
 
-    Raises Busy if another server has them open, UsageError if there is no such image.
+    Raises Busy if another server has them open, UsageError for an unknown image.
     """
     facts = corpus.sources[source]
     rows = [int(n) for n in np.flatnonzero(corpus.images["source"] == source) if every or not corpus.images["count"][n]]

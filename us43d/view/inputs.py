@@ -48,10 +48,10 @@ class Source(NamedTuple):
 
 
 class FileInputs:
-    """The files `us43d predict` takes, listed at once and decoded when they are looked at.
+    """The files that `us43d predict` reads, listed at once and decoded when they are shown.
 
     patient: a regular expression on paths below `path`; its first group, or the whole match, is the patient. leave_out:
-    the folder of the labels. Raises ImageError if there is no file, UsageError for an invalid pattern.
+    the folder of the labels. Raises ImageError for a missing file, UsageError for an invalid pattern.
     """
 
     def __init__(self, path: Path, patient: str | None = None, leave_out: Path | None = None) -> None:
@@ -83,7 +83,7 @@ class FileInputs:
                 self._place.append((number, frame))
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """(h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError."""
+        """Return (h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError."""
         file, frame = self._place[number]
         if file not in self._media:
             raise ImageError(self.faults[self.files[file].relative])
@@ -96,7 +96,7 @@ class FileInputs:
         return np.asarray(decoded if decoded.ndim == 2 else decoded[:, :, ::-1], np.uint8)
 
     def original(self, number: int) -> Path | None:
-        """The file of an item that is a plain 8-bit PNG or JPEG, which is kept byte for byte."""
+        """Return the file of an item that is a plain 8-bit PNG or JPEG, which is kept byte for byte."""
         file = self.files[self._place[number][0]]
         if file.kind != "image" or self.items[number].frame is not None:
             return None
@@ -105,7 +105,7 @@ class FileInputs:
         return file.path if head and head.plain else None
 
     def _decoded(self, number: int) -> list[bytes]:
-        """The frames of a video or volume as PNG, decoded once as long as memory allows."""
+        """Return the frames of a video or volume as PNG, decoded once as long as memory allows."""
         with self._lock:
             if number in self._frames:
                 self._frames.move_to_end(number)
@@ -120,7 +120,7 @@ class FileInputs:
                         next="cut the video into shorter ones, for example with ffmpeg",
                     )
             self._frames[number] = frames
-            while len(self._frames) > 1 and sum(len(f) for held in self._frames.values() for f in held) > _KEPT:
+            while len(self._frames) > 1 and sum(len(f) for kept in self._frames.values() for f in kept) > _KEPT:
                 self._frames.popitem(last=False)
             return frames
 
@@ -146,19 +146,19 @@ class SourceInputs:
             self.sources.append(Source(str(source["slug"]), key, hashes[int(record["id"])]))
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """As of `FileInputs`."""
+        """Return an image as `FileInputs.read` does."""
         return self.corpus.picture(self.rows[number])
 
     def original(self, number: int) -> Path | None:
-        """The file of the build, which is PNG or JPEG."""
+        """Return the file of the build, which is PNG or JPEG."""
         return self.corpus.file(self.rows[number])
 
     def facts(self, number: int) -> dict[str, str]:
-        """What a build needs to know for which image a correction is: source, key, picture."""
+        """Return what identifies the corrected image for a build: source, key, pixel digest."""
         return self.sources[number]._asdict()
 
     def objects(self, number: int) -> list[dict[str, Any]]:
-        """The masks the build has, one object per annotation."""
+        """Return the masks of the build, one object per annotation."""
         corpus = self.corpus
         names = {entry["id"]: entry["name"] for entry in corpus.categories}
         return [

@@ -38,7 +38,7 @@ _MOST_OBJECTS = 1000
 
 
 class Inputs(Protocol):
-    """What is labelled: see `us43d.view.inputs`."""
+    """`us43d.view.inputs` has the images to label."""
 
     items: list[Item]
 
@@ -123,17 +123,17 @@ class Labels:
             for image in images:
                 own = image["us43d"]
                 number = place.get((own["input"], own["frame"]))
-                held = by_image.get(int(image["id"]), [])
+                stored = by_image.get(int(image["id"]), [])
                 if number is None:  # a file that is not there today keeps its labels
                     self._others[0].append(image)
-                    self._others[1].extend(held)
+                    self._others[1].extend(stored)
                     continue
                 self._ids[number] = int(image["id"])
                 self.records[number] = {
                     "objects": [
                         {"structure": names[int(a["category_id"])], "rle": a["segmentation"]["counts"],
                          "origin": a["us43d"]["origin"]}
-                        for a in held
+                        for a in stored
                     ],
                     "patient": str(image["patient_id"]), "reviewed": bool(own["reviewed"]),
                     "size": (int(image["height"]), int(image["width"])), "file": str(image["file_name"]),
@@ -151,7 +151,7 @@ class Labels:
             self._chunks[number] = self._chunk(number)
 
     def structures(self) -> list[dict[str, Any]]:
-        """All that may be named: those of the taxonomy and new ones; those in use first."""
+        """Return all names to choose from: those of the taxonomy and new ones; those in use first."""
         with self._lock:
             entries = [
                 {"name": name, "organ": entry["supercategory"], "colour": thumbs.colour(entry["id"]),
@@ -161,7 +161,7 @@ class Labels:
         return sorted(entries, key=lambda entry: (not entry["used"], entry["name"]))
 
     def summary(self) -> list[dict[str, Any]]:
-        """One line per item: name, objects, reviewed, group."""
+        """Return one entry per item: name, objects, reviewed, group."""
         fixes = self.fixes.held() if self.fixes else None
         with self._lock:
             return [
@@ -173,7 +173,7 @@ class Labels:
             ]  # fmt: skip
 
     def state(self, number: int) -> dict[str, Any]:
-        """An image's revision, objects, patient and whether it was reviewed."""
+        """Return an image's revision, objects, patient and whether it was reviewed."""
         item = self.inputs.items[number]
         with self._lock:
             record = self.records.get(number)
@@ -241,8 +241,8 @@ class Labels:
                 top = max([_OWN_STRUCTURES, *(c["id"] for c in self._categories.values())])
                 self._categories[name] = {"id": top + 1, "name": name, "supercategory": ""}
         if number not in self._ids:
-            taken = [*self._ids.values(), *(int(image["id"]) for image in self._others[0])]
-            self._ids[number] = max(taken, default=0) + 1
+            used = [*self._ids.values(), *(int(image["id"]) for image in self._others[0])]
+            self._ids[number] = max(used, default=0) + 1
         record["file"] = self.records[number]["file"] if number in self.records else self._kept(number)
         self.records[number] = record
         self._chunks[number] = self._chunk(number)
@@ -262,7 +262,7 @@ class Labels:
         return name
 
     def _chunk(self, number: int) -> tuple[str, str]:
-        """An image's entries of the COCO file, as JSON without the brackets."""
+        """Return an image's entries of the COCO file, as JSON without the brackets."""
         item, record, image = self.inputs.items[number], self.records[number], self._ids[number]
         height, width = record["size"]
         entry = {
@@ -273,14 +273,14 @@ class Labels:
             },
         }  # fmt: skip
         annotations = []
-        for n, each in enumerate(record["objects"]):
-            mask = rle.decode(each["rle"].encode("ascii"), height, width)
+        for n, drawing in enumerate(record["objects"]):
+            mask = rle.decode(drawing["rle"].encode("ascii"), height, width)
             x, y, w, h = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
             annotations.append(
                 {"id": image * _MOST_OBJECTS + n, "image_id": image,
-                 "category_id": self._categories[each["structure"]]["id"],
-                 "segmentation": {"size": [height, width], "counts": each["rle"]}, "area": int(mask.sum()),
-                 "bbox": [x, y, w, h], "iscrowd": 0, "us43d": {"origin": each["origin"]}}
+                 "category_id": self._categories[drawing["structure"]]["id"],
+                 "segmentation": {"size": [height, width], "counts": drawing["rle"]}, "area": int(mask.sum()),
+                 "bbox": [x, y, w, h], "iscrowd": 0, "us43d": {"origin": drawing["origin"]}}
             )  # fmt: skip
         return json.dumps(entry, ensure_ascii=False), ",\n".join(json.dumps(a) for a in annotations)
 
@@ -301,7 +301,11 @@ class Labels:
 
 
 def _checked(entry: Any, size: tuple[int, ...]) -> dict[str, Any]:
-    """An object a page sent. Raises UsageError."""
+    """Return an object that a page sent.
+
+    Raises:
+        UsageError: If it is invalid.
+    """
     try:
         name, text, origin = entry["structure"], entry["rle"], entry.get("origin", "person")
         if not isinstance(name, str) or not isinstance(text, str) or origin not in _ORIGINS:

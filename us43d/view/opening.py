@@ -20,7 +20,7 @@ __all__ = ["Other", "catalogue", "compared", "findings", "indexed", "predictions
 
 
 def indexed(builds: Sequence[Path], home: Path) -> Corpus:
-    """A corpus of builds in <home>/cache/view, made when they are first opened together.
+    """Return a corpus of builds in <home>/cache/view, made when they are first opened together.
 
     Raises BuildError, StorageError.
     """
@@ -34,7 +34,11 @@ def indexed(builds: Sequence[Path], home: Path) -> Corpus:
 
 
 def findings(home: Path) -> dict[str, Any] | None:
-    """What the last audit of a home reported; None without one. Raises BuildError if its file was spoilt."""
+    """Return what the last audit of a home reported, or None.
+
+    Raises:
+        BuildError: If the file of the audit is damaged.
+    """
     file = home / "audit" / "audit.json"
     try:
         return dict(json.loads(file.read_text("utf-8")))
@@ -61,7 +65,7 @@ def predictions(folder: Path) -> dict[int, dict[str, Any]]:
         raise UsageError(
             f"{folder} is not a folder that us43d eval wrote: {error}.", next="us43d eval --help"
         ) from error
-    held: dict[int, dict[str, Any]] = {}
+    by_image: dict[int, dict[str, Any]] = {}
     weights = facts["weights"][0]
     first: tuple[str, str] | None = None
     for row in rows.to_pylist():
@@ -69,11 +73,11 @@ def predictions(folder: Path) -> dict[int, dict[str, Any]]:
             continue
         first = first or (row["protocol"], row["prompt"])
         if (row["protocol"], row["prompt"]) == first:
-            held[int(row["annotation"])] = {
+            by_image[int(row["annotation"])] = {
                 "dice": float(row["dice"]), "score": float(row["score"]), "prompt": row["prompt"], "weights": weights,
                 "rle": bytes(row["rle"]).decode("ascii"),
             }  # fmt: skip
-    return held
+    return by_image
 
 
 class Other(NamedTuple):
@@ -91,11 +95,13 @@ def compared(corpus: Corpus, other: Corpus) -> dict[int, Other]:
     """Id of an image of `corpus` → what another build or release has for the same source and key."""
     slugs, others = ([str(source["slug"]) for source in side.sources] for side in (corpus, other))
     place = {(others[other.images["source"][n]], other.key(n)): n for n in range(len(other))}
-    held = {}
+    results = {}
     for row in range(len(corpus)):
-        there = place.get((slugs[corpus.images["source"][row]], corpus.key(row)))
-        held[int(corpus.images["id"][row])] = ONLY_HERE if there is None else _difference(corpus, row, other, there)
-    return held
+        opposite = place.get((slugs[corpus.images["source"][row]], corpus.key(row)))
+        results[int(corpus.images["id"][row])] = (
+            ONLY_HERE if opposite is None else _difference(corpus, row, other, opposite)
+        )
+    return results
 
 
 #: How an image compares with another build.
@@ -103,15 +109,15 @@ SAME, ONLY_HERE = Other("same masks"), Other("not in the other build")
 _DIFFER = "masks differ"
 
 
-def _difference(corpus: Corpus, row: int, other: Corpus, there: int) -> Other:
+def _difference(corpus: Corpus, row: int, other: Corpus, opposite: int) -> Other:
     """Compare the masks of a row of `corpus` with those of a row of `other`."""
     sizes = [
         (int(side.images["height"][place]), int(side.images["width"][place]))
-        for side, place in ((corpus, row), (other, there))
+        for side, place in ((corpus, row), (other, opposite))
     ]
     if sizes[0] != sizes[1]:
         return Other("another size", 0.0)
-    mine, theirs = _masks(corpus, row), _masks(other, there)
+    mine, theirs = _masks(corpus, row), _masks(other, opposite)
     if sorted(mine) == sorted(theirs):
         return SAME
     height, width = sizes[0]
@@ -127,7 +133,7 @@ def _difference(corpus: Corpus, row: int, other: Corpus, there: int) -> Other:
 
 
 def _masks(corpus: Corpus, row: int) -> list[tuple[str, bytes]]:
-    """(structure, compressed run lengths) of an image's annotations."""
+    """Return (structure, compressed run lengths) of an image's annotations."""
     names = {entry["id"]: str(entry["name"]) for entry in corpus.categories}
     return [(names[int(corpus.annotations["category"][n])], corpus.rle(n)) for n in corpus.of(row)]
 
@@ -146,7 +152,7 @@ def catalogue(
     predicted: Mapping[int, Mapping[str, Any]] | None = None,
     against: Mapping[int, Other] | None = None,
 ) -> Catalogue:
-    """The catalogue of a corpus with what the last audit reported, and how it compares with predictions or a build."""
+    """Return the catalogue of a corpus with the last audit's findings and comparisons with predictions or a build."""
     if against is not None:
         dice = {
             number: other.dice for number, other in against.items() if other.state not in (SAME.state, ONLY_HERE.state)

@@ -19,5 +19,5 @@ def _environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """A page of page/<template>."""
+    """Render page/<template>."""
     return _environment().get_template(template).render(version=__version__, **values)

@@ -22,7 +22,7 @@ from us43d.view.server import body
 __all__ = ["Review"]
 
 _WINDOW = 500
-#: Worst predictions to be looked at.
+#: Largest number of worst predictions to review.
 _PREDICTIONS = 500
 _MIRRORINGS = {"none": None, "left-right": 1, "top-bottom": 0, "both": -1}
 _TITLES = {
@@ -54,8 +54,8 @@ class Review:
         find = self.catalogue.find
         for kind, name in (("near", "near"), ("conflict", "conflicts")):
             for pair in findings.get(name, ()):
-                held = [find(end["source"], end["key"]) for end in (pair["a"], pair["b"])]
-                rows = [row for row in held if row is not None]
+                candidates = [find(end["source"], end["key"]) for end in (pair["a"], pair["b"])]
+                rows = [row for row in candidates if row is not None]
                 if len(rows) < 2:
                     continue
                 detail = (
@@ -93,7 +93,7 @@ class Review:
         )
 
     def _verdicts(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], review.Verdict]:
-        """The verdicts that hold, by kind and images (source and key)."""
+        """Return the current verdicts by kind and images (source and key)."""
         return {
             (v.kind, tuple(sorted(p[:2] for p in (v.a, v.b) if p is not None))): v for v in review.decided(self.home)
         }
@@ -104,13 +104,13 @@ class Review:
         return kind, tuple(sorted(ends))
 
     def listing(self, request: Request) -> Response:
-        """Things of one kind, in order; `verdict`: those with this verdict, or with none ("open"), only."""
+        """Return items of one kind, in order; `verdict` keeps those with this verdict, or without one ("open")."""
         kind = request.query_params.get("kind", "near")
         if kind not in review.KINDS:
             raise HTTPException(404, f"Unknown kind {kind!r}.")
         verdicts = self._verdicts()
         things = self.things[kind]
-        held = [verdicts.get(self._about(kind, thing)) for thing in things]
+        own = [verdicts.get(self._about(kind, thing)) for thing in things]
         wanted = request.query_params.get("verdict", "")
         if wanted not in ("", "open", *review.KINDS[kind]):
             raise HTTPException(400, f"{wanted!r} is not a verdict on {kind!r}.")
@@ -118,11 +118,11 @@ class Review:
             {"number": n, "verdict": verdict.verdict if verdict else None, "crosses": thing["crosses"],
              "detail": thing["detail"], "names": [self.catalogue.key(row) for row in thing["rows"]],
              "ids": [int(self.catalogue.ids[row]) for row in thing["rows"]]}
-            for n, (thing, verdict) in enumerate(zip(things, held, strict=True))
+            for n, (thing, verdict) in enumerate(zip(things, own, strict=True))
             if not wanted or wanted == (verdict.verdict if verdict else "open")
         ]  # fmt: skip
         return JSONResponse(
-            {"total": len(things), "open": sum(verdict is None for verdict in held), "rows": rows[:_WINDOW],
+            {"total": len(things), "open": sum(verdict is None for verdict in own), "rows": rows[:_WINDOW],
              "counts": {name: len(entries) for name, entries in self.things.items()}}
         )  # fmt: skip
 
@@ -145,7 +145,7 @@ class Review:
         )  # fmt: skip
 
     def aligned(self, request: Request) -> Response:
-        """The first image of a pair laid on the second, at the second's size."""
+        """Return the first image of a pair aligned to the second, at the second's size."""
         _, thing = self._thing(request)
         if thing.get("place") is None:
             raise HTTPException(404, "The audit did not record how this pair is aligned. Run us43d audit again.")

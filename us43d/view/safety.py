@@ -31,7 +31,7 @@ LARGEST_BODY = 32 << 20
 
 
 def token() -> str:
-    """A new secret for one run of the server."""
+    """Return a new secret for one run of the server."""
     return secrets.token_urlsafe(24)
 
 
@@ -60,16 +60,16 @@ class Guard:
         await (answer or self.app)(scope, _bounded(receive), guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """The response to a request that must not reach the application."""
+        """Return the response to a request that must not reach the application, or None."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if host not in self.hosts:
             return _plain(421, "This server answers under the address it printed only.")
         name = f"us43d-{host.rpartition(':')[2]}"  # browsers share cookies between ports
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        given = dict(query).get("token")
-        if given is not None and scope["method"] == "GET":
-            if not _same(given, self.secret):
+        token = dict(query).get("token")
+        if token is not None and scope["method"] == "GET":
+            if not _same(token, self.secret):
                 return _plain(403, "The token in this address is not valid. Open the address the terminal prints.")
             rest = urlencode([pair for pair in query if pair[0] != "token"])
             # One slash only: an address that begins with two would lead to another host.

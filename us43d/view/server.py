@@ -1,4 +1,4 @@
-"""The server behind `us43d view` and `us43d label`: pages, JSON and pictures, on this machine only."""
+"""The server behind `us43d view` and `us43d label`: pages, JSON and images, on this machine only."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ class Running(NamedTuple):
 
 
 def application(site: Site, hosts: Sequence[str], secret: str) -> ASGIApp:
-    """The ASGI application of a site, guarded."""
+    """Return the ASGI application of a site, guarded."""
     routes = [
         *site.routes,
         Route("/static/{name}", _static),
@@ -156,7 +156,7 @@ def _refused(request: Request, error: HTTPException) -> Response:
 
 
 def _failed(request: Request, error: Us43dError) -> Response:
-    """A known failure becomes a message on the page, never a traceback."""
+    """Turn a known failure into a message on the page, never a traceback."""
     status = 400 if isinstance(error, UsageError) else 500
     if _wants_page(request):
         lines = [error.disk, f"Next: {error.next}" if error.next else ""]
@@ -165,7 +165,11 @@ def _failed(request: Request, error: Us43dError) -> Response:
 
 
 def body(data: bytes) -> dict[str, Any]:
-    """The JSON object of a request. Raises HTTPException."""
+    """Return the JSON object of a request.
+
+    Raises:
+        HTTPException: If the body is not a JSON object.
+    """
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -17,7 +17,11 @@ _BARS = 24
 
 
 def source_page(catalogue: Catalogue, slug: str, site: str) -> str:
-    """The HTML of a source's page. Raises HTTPException for a slug the corpus does not hold."""
+    """Return the HTML of a source's page.
+
+    Raises:
+        HTTPException: For a slug that the corpus lacks.
+    """
     sources = catalogue.corpus.sources
     number = next((n for n, source in enumerate(sources) if source["slug"] == slug), None)
     if number is None:
@@ -62,7 +66,7 @@ def _groups(catalogue: Catalogue, mask: Any) -> dict[str, Any]:
 
 
 def _counts(facts: dict[str, Any]) -> list[tuple[str, int, int | None]]:
-    """(what, in the build, published)."""
+    """Return (subject, number in the build, published number)."""
     counts = facts.get("counts") or {}
     published = counts.get("published") or {}
     names = (("images", "images"), ("groups", "groups"), ("masks", "masks"), ("annotated", "annotated"))

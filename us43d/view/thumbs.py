@@ -30,7 +30,7 @@ _EVERY = 500
 
 
 def colour(category: int) -> tuple[int, int, int]:
-    """The colour of a structure, the same on every page."""
+    """Return the colour of a structure, the same on every page."""
     return PALETTE[category % len(PALETTE)]
 
 
@@ -49,14 +49,14 @@ class Thumbs:
         return self.folder / digest[:2] / digest[2:34]
 
     def get(self, name: str) -> bytes | None:
-        """The bytes kept under a name."""
+        """Return the bytes stored under a name, or None."""
         try:
             return self.path(name).read_bytes() or None
         except OSError:
             return None
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep bytes; a disk that is full or read-only costs speed, not the picture."""
+        """Store bytes; a full or read-only disk costs speed, not the image."""
         path = self.path(name)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,16 +69,16 @@ class Thumbs:
 
     def prune(self) -> None:
         """Delete the oldest files until nine tenths of the limit are left, where it is exceeded."""
-        held: list[tuple[float, int, str]] = []
+        files: list[tuple[float, int, str]] = []
         for folder, _, names in os.walk(self.folder):
             for name in names:
                 with suppress(OSError):
                     stat = (file := Path(folder, name)).stat()
-                    held.append((stat.st_mtime, stat.st_size, str(file)))
-        total = sum(size for _, size, _ in held)
+                    files.append((stat.st_mtime, stat.st_size, str(file)))
+        total = sum(size for _, size, _ in files)
         if total <= self.limit:
             return
-        for _, size, name in sorted(held):
+        for _, size, name in sorted(files):
             if total <= 0.9 * self.limit:
                 return
             with suppress(OSError):
@@ -87,13 +87,13 @@ class Thumbs:
 
 
 def reduced(shape: Sequence[int], side: int) -> tuple[int, int]:
-    """(width, height) with the longer side at most `side`."""
+    """Return (width, height) with the longer side at most `side`."""
     scale = min(1.0, side / max(shape[0], shape[1]))
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
 def thumbnail(picture: NDArray[np.uint8], side: int = SIDE) -> bytes:
-    """JPEG of an image (h, w) or (h, w, 3) RGB: encoding lossy WebP takes 40 times as long, 8 ms for one thumbnail."""
+    """Encode an image (h, w) or (h, w, 3) RGB as JPEG: lossy WebP takes 40 times as long, 8 ms for one thumbnail."""
     small = cv2.resize(picture, reduced(picture.shape, side), interpolation=cv2.INTER_AREA)
     return _encoded(".jpg", _bgr(small), [cv2.IMWRITE_JPEG_QUALITY, 85])
 
@@ -113,7 +113,10 @@ def overlay(shape: tuple[int, int], masks: Iterable[tuple[int, NDArray[np.bool_]
 
 
 def windowed(picture: NDArray[Any], low: float | None = None, high: float | None = None) -> NDArray[np.uint8]:
-    """8 bits of an image: uint8 as it is; of uint16 the values low … high, its extremes if None, become 0 … 255."""
+    """Return 8 bits of an image: uint8 unchanged.
+
+    Of uint16 the values low … high (default: its extremes) become 0 … 255.
+    """
     if picture.dtype == np.uint8:
         return np.asarray(picture, np.uint8)
     first = float(picture.min()) if low is None else low
@@ -123,7 +126,7 @@ def windowed(picture: NDArray[Any], low: float | None = None, high: float | None
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:
-    """PNG of an image, quickly compressed."""
+    """Encode an image as PNG, with fast compression."""
     return _encoded(".png", _bgr(picture), [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
 
