@@ -219,7 +219,7 @@ def facts(
     names: Names = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the facts.")] = False,
 ) -> None:
-    """Print the facts of sources with their evidence, as TOML or JSON; without names, of all sources."""
+    """Print the facts of sources with their evidence, as TOML or JSON. Default: all sources."""
     import json
 
     from us43d import facts
@@ -372,7 +372,7 @@ def card(
     ] = False,
     write: Annotated[bool, typer.Option("--write", help="Bring the folder of generated pages up to date.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail if the folder of generated pages is stale.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where the generated pages are.")] = Path("docs/cards"),
+    folder: Annotated[Path, typer.Option(help="Folder of the generated pages.")] = Path("docs/cards"),
 ) -> None:
     """Print the card of a source, made from its facts; or update all generated pages of the documentation."""
     from us43d.bibliography import bibtex
@@ -385,7 +385,7 @@ def card(
     if name is not None:
         recipe = registry.find(name, session.home)
         if build and format != "croissant":
-            raise UsageError("--build goes with --format croissant.", next="us43d card --help")
+            raise UsageError("--build needs --format croissant.", next="us43d card --help")
         if format == "croissant":
             made = _build_described(session, recipe) if build else croissant(recipe)
             session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))

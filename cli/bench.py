@@ -34,7 +34,7 @@ def bench(
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", help="A run, a file, a folder or a name; may be repeated.", metavar="RUN|FILE|NAME"),
+        typer.Option("--weights", help="A run, a file, a folder or a name (repeatable).", metavar="RUN|FILE|NAME"),
     ] = None,
     baselines: Annotated[
         bool,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PANEL = "Curation"
 
 ProfileOption = Annotated[
-    Profile, typer.Option(help="us43d: corrected. paper: as the published conversion, its bugs excepted.")
+    Profile, typer.Option(help="us43d: corrected conversion. paper: as published, without its bugs.")
 ]
 InCollection = Annotated[
     Collection | None,

@@ -29,7 +29,7 @@ def coco(
         Path, typer.Argument(help="Folder of masks with the same file names; background is black.", metavar="MASKS")
     ],
     out: Annotated[Path, typer.Option(help="COCO file to write.", metavar="FILE")] = Path("coco.json"),
-    category: Annotated[str | None, typer.Option(help="What the masks show.", show_default="structure")] = None,
+    category: Annotated[str | None, typer.Option(help="Structure that the masks show.", show_default="structure")] = None,
     classes: Annotated[
         str | None,
         typer.Option(

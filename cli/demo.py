@@ -40,9 +40,9 @@ SIMULATED = (
 def demo(
     session: Session,
     names: Names = None,
-    folder: Annotated[Path, typer.Option(help="Where everything goes; --home plays no part.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option(help="Output folder; --home is not used.")] = Path("demo"),
     fast: Annotated[
-        bool, typer.Option("--fast", help="Fewer images and steps: a minute, and a model that shows.")
+        bool, typer.Option("--fast", help="Fewer images and steps: about a minute, and a weaker model.")
     ] = False,
     jobs: Jobs = None,
 ) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _several(help: str, metavar: str = "NAME") -> Any:
-    return typer.Option(help=f"{help}; may be repeated.", metavar=metavar, show_default=False)
+    return typer.Option(help=f"{help} (repeatable).", metavar=metavar, show_default=False)
 
 
 @verb(
@@ -69,7 +69,7 @@ def export(
     number: Annotated[int, typer.Option(min=1, max=999, help="nnU-Net: number of the dataset.")] = 43,
     jobs: Jobs = None,
 ) -> None:
-    """Write a corpus for another training tool: its exclusions, groups and splits hold, licences travel along."""
+    """Export a corpus for another training tool, with its exclusions, groups, splits and licences."""
     from us43d.export import module
     from us43d.export.selection import EXPORTED, Options
 

@@ -88,7 +88,7 @@ def fetch(
             next=f"us43d import FOLDER --name {private[0]} --force",
         )
     if specimen and from_:
-        raise UsageError("--specimen and --from exclude each other.", next="us43d fetch --help")
+        raise UsageError("--specimen and --from cannot be combined.", next="us43d fetch --help")
     if commercial:
         refuse_uncommercial({recipe.name: recipe.licence.terms for recipe in recipes}, "us43d fetch {} --commercial")
     if dry_run:

@@ -49,7 +49,7 @@ def label(
         typer.Option(help="Regular expression on file names whose first group is the patient.", metavar="REGEX"),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Of a source: images that have masks, too, to correct them.")
+        bool, typer.Option("--all", help="For a source: include images that have masks, to correct them.")
     ] = False,
     device: Device = None,
     port: Port = None,

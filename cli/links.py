@@ -31,7 +31,7 @@ def links(
         typer.Option("--update", help="Write today's date and new sizes into the facts of sources that still answer."),
     ] = False,
 ) -> None:
-    """Ask for every address of the recipes, by HEAD and small ranges; compare what hosts list with the facts."""
+    """Check every address of the recipes with small requests; compare the file lists of hosts with the facts."""
     from us43d.fetch.http import Web
     from us43d.fetch.links import check, passed, report, stamp
 

@@ -61,7 +61,7 @@ def measure(
         typer.Option(help="--on: output folder. Default: measurements.", show_default=False),
     ] = None,
 ) -> None:
-    """Head circumference, diameters, areas, wall thickness and ejection fraction of masks, in mm.
+    """Measure head circumference, diameters, areas, wall thickness and ejection fraction of masks, in mm.
 
     With --on, reference masks are compared with the values that the source publishes in its own table.
     """

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:N or mps; a CUDA GPU if there is one.", show_default=False)
+    str | None, typer.Option(help="cpu, cuda, cuda:N or mps. Default: a CUDA GPU if available.", show_default=False)
 ]
 Dtype: TypeAlias = Annotated[
     Literal["float32", "bf16", "fp16"], typer.Option(help="Precision of the model; half precision is for GPUs.")

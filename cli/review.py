@@ -13,7 +13,7 @@ from .verb import app, verb
 
 review = typer.Typer(
     name="review",
-    help="Send verdicts and fixes made in [bold]us43d view[/bold] to others, and take in theirs.",
+    help="Share verdicts and fixes made in [bold]us43d view[/bold]: export yours, import those of others.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -23,7 +23,7 @@ app.add_typer(review, rich_help_panel=PANEL)
 @verb("export", panel=PANEL, examples=("us43d review export verdicts.jsonl",), of=review)
 def export(
     session: Session,
-    file: Annotated[Path, typer.Argument(help="Where to write the verdicts.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="File to write.", metavar="FILE")],
 ) -> None:
     """Write all verdicts and fixes of this home, with what was undone, to one file."""
     from us43d.splits import review as verdicts
@@ -40,7 +40,7 @@ def import_(
     session: Session,
     file: Annotated[Path, typer.Argument(help="A file that us43d review export wrote.", metavar="FILE")],
 ) -> None:
-    """Append the verdicts and fixes of another's file; those that are known already count once."""
+    """Append the verdicts and fixes of another person; known ones count once."""
     from us43d.splits import review as verdicts
 
     new, known = verdicts.import_file(session.home.root, file)

@@ -42,7 +42,7 @@ def chosen(names: Sequence[str], every: Iterable[Recipe] | None, command: str, h
     if every is not None:
         if names:
             raise UsageError(
-                f"--all and source names ({', '.join(names)}) exclude each other.", next=f"us43d {command} --all"
+                f"--all and source names ({', '.join(names)}) cannot be combined.", next=f"us43d {command} --all"
             )
         return list(every)
     if not names:

@@ -76,7 +76,7 @@ def train(
     device: Device = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A value of the configuration; may be repeated.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="A value of the configuration (repeatable).", metavar="KEY=VALUE"),
     ] = None,
     commercial: Commercial = False,
     allow_external: Annotated[
@@ -95,7 +95,7 @@ def train(
     leads = os.environ.get("RANK", "0") == "0"
     session.quiet = session.quiet or not leads
     if data and corpus:
-        raise UsageError("--data and --corpus exclude each other.")
+        raise UsageError("--data and --corpus cannot be combined.")
     if task and task != "promptable":
         # The preset of that name is the task's; a preset or a file given beside it stays, with the task set.
         changes = [*(changes or []), f'task="{task}"']

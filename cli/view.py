@@ -71,7 +71,7 @@ def view(
     no_browser: NoBrowser = False,
     host: Host = None,
 ) -> None:
-    """Look at a corpus in the browser: filter, page, masks, near-duplicates to decide; on this machine only."""
+    """Browse a corpus: filter images, show and correct masks, review near-duplicates; on this machine only."""
     from us43d.view import opening
     from us43d.view.browse import Browse
     from us43d.view.correct import Correct

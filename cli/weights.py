@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 PANEL = "Model"
 
-weights = typer.Typer(help="Weights in and out: show, get, import, export.", no_args_is_help=True)
+weights = typer.Typer(help="Show, download, import and export weights.", no_args_is_help=True)
 app.add_typer(weights, name="weights", rich_help_panel=PANEL)
 
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file or folder.")]
 
 
 # ---------------------------------------------------------------------------------------------------------------- show

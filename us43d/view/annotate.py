@@ -60,7 +60,7 @@ class Annotate:
     def _number(self, request: Request) -> int:
         number = int(request.path_params["number"])
         if number >= len(self.labels.inputs.items):
-            raise HTTPException(404, "No such image.")
+            raise HTTPException(404, "Unknown image.")
         return number
 
     def image(self, request: Request) -> Response:

@@ -268,7 +268,7 @@ def _deep(file: Path) -> bool:
 
 def _whole(text: str) -> int:
     if not text.isdigit() or len(text) > 16:
-        raise HTTPException(400, "A place is a whole number.")
+        raise HTTPException(400, "Invalid place. Use a whole number.")
     return int(text)
 
 
@@ -278,7 +278,7 @@ def _number(text: str | None) -> float | None:
     try:
         value = float(text)
     except ValueError as error:
-        raise HTTPException(400, "The window's ends are numbers.") from error
+        raise HTTPException(400, "Invalid window. Use numbers.") from error
     if not 0 <= value <= 65535:
-        raise HTTPException(400, "The window's ends lie between 0 and 65,535.")
+        raise HTTPException(400, "Invalid window. Use numbers from 0 to 65,535.")
     return value

@@ -132,7 +132,7 @@ class Review:
     def _at(self, kind: Any, number: Any) -> tuple[str, dict[str, Any]]:
         things = self.things.get(kind, []) if isinstance(kind, str) else []
         if not isinstance(number, int) or not 0 <= number < len(things):
-            raise HTTPException(404, "Nothing of this kind has that number.")
+            raise HTTPException(404, "Unknown number.")
         return kind, things[number]
 
     def thing(self, request: Request) -> Response:

@@ -67,7 +67,7 @@ export async function api(path, { method = 'GET', body, signal } = {}) {
   } catch (error) {
     if (signal?.aborted) throw error;
     waitForServer();
-    throw new ServerGone('The server has ended.');
+    throw new ServerGone('The server has stopped.');
   }
   const content = await response.json().catch(() => null);
   if (!response.ok) throw new Refused(response.status, content);

@@ -283,7 +283,7 @@ function click(x, y, label) {
     ask(prompt, pending && !thing ? things.length : chosen, thing?.base ?? null).catch(report);
   } else if (thing) ask({ box: null, points: [[x, y]], labels: [label] }, chosen, thing.mask).catch(report);
   else if (label) ask({ box: null, points: [[x, y]], labels: [1] }, things.length, null).catch(report);
-  else toast('The first click lies inside of the structure.');
+  else toast('The first click must be inside the structure.');
 }
 
 /** @param {CanvasRenderingContext2D} context */
@@ -530,7 +530,7 @@ async function sortUncertain() {
   const open = overview.items.map((/** @type {any} */ item, /** @type {number} */ n) => (item.objects || item.reviewed ? -1 : n)).filter((/** @type {number} */ n) => n >= 0);
   for (const [at, n] of open.entries()) {
     if (/** @type {HTMLSelectElement} */ ($('order')).value !== 'uncertain') return;
-    say(`Looking at ${at + 1} of ${open.length}…`);
+    say(`Ranking image ${at + 1} of ${open.length}…`);
     scores.set(n, (await api(`${base}/api/label/certainty/${n}`)).certainty);
   }
   order = [...overview.items.keys()].sort((a, b) => (scores.get(a) ?? 2) - (scores.get(b) ?? 2) || a - b);
@@ -650,7 +650,7 @@ shortcuts({
     if (!image.reviewed) reviewed();
     return base ? save().then(back, report) : go(1);
   } },
-  Escape: { does: 'Give up a polygon; no object', run: () => { polygon = []; choose(-1); } },
+  Escape: { does: 'Cancel the polygon; deselect the object', run: () => { polygon = []; choose(-1); } },
   t: { does: 'Take the masks from the labelled frame before', run: () => carry().catch(report) },
   y: { does: 'Fill the frames between with masks', run: () => fill().catch(report) },
   ArrowUp: { does: 'Move a cursor over the image', run: () => nudge(0, -1) },

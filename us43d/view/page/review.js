@@ -218,7 +218,7 @@ $('masks').addEventListener('click', masks);
 $('undo').addEventListener('click', () => undo().catch(report));
 shortcuts({
   ...Object.fromEntries(KEYS.map((key, n) => [key, { does: 'Give a verdict, as numbered', run: () => decide(verdicts()[n]).catch(report) }])),
-  ' ': { does: 'Blink: lay the first image on the second, in turn', run: () => blink().catch(report), show: 'Space' },
+  ' ': { does: 'Blink between the two aligned images', run: () => blink().catch(report), show: 'Space' },
   d: { does: 'Difference', run: () => difference().catch(report) },
   m: { does: 'Masks on or off', run: masks },
   z: { does: 'Undo the last verdict', run: () => undo().catch(report) },
