@@ -103,7 +103,7 @@ def test_prompt_on_a_terminal(
     app = importlib.import_module("us43d.cli.app").app
     result = CliRunner().invoke(app, ["fetch", "busi"], input=reply)
     assert result.exit_code == code
-    assert "Accept it?" in result.stderr
+    assert "Accept the licence?" in result.stderr
     assert (ledger.accepted(home, registry.recipe("busi")) is not None) == (code == 0)
 
 

@@ -195,7 +195,7 @@ def test_sigterm_and_ctrl_c(server: Any, served: dict[str, bytes], tmp_path: Pat
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
         assert process.returncode == 130, said
-        assert "What has arrived is kept" in said
+        assert "Downloaded data are kept" in said
         assert "Traceback" not in said
     assert not (parts.parent / "Dataset_BUSI.zip").exists()
     (part,) = parts.glob("*.part")

@@ -63,11 +63,11 @@ def test_a_run_and_a_merge(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "No benchmark is given"),
+        ((), "Missing benchmark"),
         (("nothing",), "Unknown benchmark"),
-        (("specimens-1", "--no-baselines"), "No weights are given"),
+        (("specimens-1", "--no-baselines"), "Missing --weights"),
         (("us43d-1",), "synthetic sample datasets"),
-        (("us43d-1", "--merge", "x.json"), "without a definition"),
+        (("us43d-1", "--merge", "x.json"), "Omit the benchmark"),
         (("--merge", "x.json"), "not a benchmark result"),
     ],
 )

@@ -86,9 +86,9 @@ def test_a_source_states_what_a_corpus_would_exclude(home: Path, tmp_path: Path)
 
 def test_usage_errors_name_what_is_wrong(home: Path, tmp_path: Path) -> None:
     for words, message in (
-        (("us43d", "--out", tmp_path / "out"), "No format is given"),
+        (("us43d", "--out", tmp_path / "out"), "Missing --to"),
         (("us43d", "--to", "voc", "--out", tmp_path / "out"), "Unknown format 'voc'"),
-        (("us43d", "--to", "coco"), "No destination is given"),
+        (("us43d", "--to", "coco"), "Missing --out"),
         (("bussi", "--to", "coco", "--out", tmp_path / "out"), "Corpora: us43d"),
         (("us43d", "--to", "coco", "--out", tmp_path / "out", "--structures", "elbow"), "Unknown structure 'elbow'"),
         (("us43d", "--to", "coco", "--out", "nosuch://bucket/out"), "nosuch"),

@@ -137,13 +137,13 @@ def test_public_weights_on_disk_are_in_the_table(run: Run, corpus: Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
-        (("--weights", "one"), 2, "Give either --on with sources or --all."),
-        (("--weights", "one", "--all", "--on", "busi"), 2, "Give either --on with sources or --all."),
+        (("--weights", "one"), 2, "Give either --on with source names, or --all."),
+        (("--weights", "one", "--all", "--on", "busi"), 2, "Give either --on with source names, or --all."),
         (("--weights", "three", "--all"), 1, "Unknown weights 'three'"),
         (("--weights", "sam_vit_b", "--all"), 1, "Next: us43d weights get sam_vit_b"),
         (("--weights", "one", "--on", "bussi"), 2, "BUSI"),
         (("--weights", "one", "--on", "camus"), 2, "Unknown source 'camus'. Known: BUSI, STU-Hospital."),
-        (("--weights", "one", "--all", "--corpus", "other"), 2, "There is no corpus 'other'"),
+        (("--weights", "one", "--all", "--corpus", "other"), 2, "No corpus 'other' found"),
         (("--weights", "one", "--all", "--clicks", "one"), 2, "Invalid --clicks 'one'"),
         (("--weights", "one", "--all", "--prompt", "line"), 2, "Unknown first prompt line"),
         (("--weights", "one", "--all", "--device", "cuda:99"), 2, "Device 'cuda:99' not found."),
@@ -161,7 +161,7 @@ def test_eval_refuses(run: Run, words: tuple[str, ...], code: int, why: str) -> 
 def test_eval_without_a_corpus(alone: Run, corpus: Path) -> None:
     code, _, err = alone("eval", "--weights", corpus / "weights" / "one", "--all")
     assert code == 2
-    assert "There is no corpus in" in err
+    assert "No corpus found in" in err
     assert "Next: us43d build --all" in err
 
 
@@ -190,7 +190,7 @@ def test_in_and_out(alone: Run, corpus: Path, tmp_path: Path) -> None:
     assert (kept.form, kept.config.mlp_residual) == ("us43d", "double")
     assert all(torch.equal(kept.state[name], value) for name, value in held.state.items())
     code, _, err = alone("weights", "import", tmp_path / "UltraSam.pth", "--name", "mine")
-    assert (code, "is there already" in err) == (2, True)
+    assert (code, "already exists" in err) == (2, True)
     assert alone("weights", "import", tmp_path / "UltraSam.pth", "--name", "mine", "--force")[0] == 0
     assert alone("weights", "import", tmp_path / "UltraSam.pth", "--name", "../mine")[0] == 2
     code, out, _ = alone("weights", "export", "mine", tmp_path / "hf", "--to", "huggingface", "--json")
@@ -198,7 +198,7 @@ def test_in_and_out(alone: Run, corpus: Path, tmp_path: Path) -> None:
     assert "halved" in json.loads(out)["notes"][0]
     assert weights.load(tmp_path / "hf").form == "huggingface"
     code, _, err = alone("weights", "export", "mine", tmp_path / "hf", "--to", "huggingface")
-    assert (code, "is there already" in err) == (2, True)
+    assert (code, "already exists" in err) == (2, True)
     code, _, err = alone("weights", "export", "none", tmp_path / "x", "--to", "meta")
     assert (code, "Unknown weights 'none'" in err) == (1, True)
 
@@ -247,7 +247,7 @@ def test_get(alone: Run, served: tuple[Path, str, list[str]], tmp_path: Path, mo
     assert json.loads(file.with_suffix(".json").read_text())["sha256"] == hashlib.sha256(data).hexdigest()
     assert weights.load(file).form == "meta"
     before = len(asked)
-    assert "is there already" in alone("weights", "get", "sam_vit_b")[1]
+    assert "already exists" in alone("weights", "get", "sam_vit_b")[1]
     assert len(asked) == before
     # What nobody has published a digest of is recorded, and a change noticed.
     monkeypatch.setitem(published.PUBLISHED, "sam_vit_b", known._replace(size=None, md5=None))

@@ -103,7 +103,7 @@ def test_the_entry_given_is_cited(checkout: Path, tmp_path: Path, scratch_facts:
         ("@misc{aldhabyani2020dataset,\n title={Another}\n}", "key 'aldhabyani2020dataset' is already used"),
         ("@misc{wrist,\n title={Open}\n", "Invalid BibTeX: a brace is not closed"),
         ("@misc{wrist,\n year={2031}\n}", "entry 'wrist' has no title"),
-        ("no entry", "Expected one BibTeX entry, but there are 0"),
+        ("no entry", "Expected one BibTeX entry, found 0"),
     ],
 )
 def test_an_entry_that_cannot_be_cited_is_refused(checkout: Path, tmp_path: Path, text: str, why: str) -> None:
@@ -131,7 +131,7 @@ def test_a_file_that_is_there_stays_and_nothing_else_is_written(checkout: Path, 
     (checkout / taken).write_text("mine")
     code, _, err = new(checkout, "Wrist-Set", "--structure", "needle")
     assert code == 2
-    assert f"{taken} is there already" in err
+    assert f"{taken} already exists" in err
     assert (checkout / taken).read_text() == "mine"
     assert [file for file in FILES if (checkout / file).exists()] == [taken]
 
@@ -141,10 +141,10 @@ def test_a_file_that_is_there_stays_and_nothing_else_is_written(checkout: Path, 
     [
         (("Wrist-Set", "--structure", "thyroid_nodul"), "Did you mean thyroid_nodule"),
         (("Wrist Set", "--structure", "needle"), "us43d new Wrist-Set --structure needle"),
-        (("bus-bra", "--structure", "needle"), "is a name of BUS-BRA, which is there already"),
+        (("bus-bra", "--structure", "needle"), "is a name of BUS-BRA, which already exists"),
         (("Wrist-Set", "--slug", "busbra", "--structure", "needle"), "is a name of BUS-BRA"),
         (("4CH", "--structure", "needle"), "us43d new 4CH --slug SLUG --structure needle"),
-        (("Wrist-Set", "--slug", "../wrist", "--structure", "needle"), "cannot be a module"),
+        (("Wrist-Set", "--slug", "../wrist", "--structure", "needle"), "Invalid module name"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(checkout: Path, args: tuple[str, ...], said: str) -> None:

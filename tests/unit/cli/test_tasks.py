@@ -72,7 +72,7 @@ def test_train_eval_predict(task: str, folder: Path, tmp_path: Path) -> None:
     assert "takes" in err
     code, _, err = run("eval", "--weights", "r", *data, *home, "--task", "promptable")
     assert code == 2
-    assert f"are of the task {task}" in err
+    assert f"is {task}, not" in err
 
 
 def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_scheduler_stops_it(us43d, data: Path, tmp_path: Path, processes: int)
     newest = checkpoint.latest(run / "checkpoints")
     assert newest is not None
     step = int(newest.name.removeprefix("step_"))
-    assert f"stopped at step {step:,}; it goes on with: us43d " in out
+    assert f"stopped at step {step:,}; resume with: us43d " in out
     assert out.rstrip().endswith("--resume")
     last = list(journal.read(run / "log.jsonl"))
     assert (last[0]["processes"], last[-1]["step"]) == (processes, step)
@@ -131,16 +131,16 @@ def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("--preset", "tiny"), 2, "There is no corpus in"),
-        (("--corpus", "v9"), 2, "There is no corpus 'v9'"),
+        (("--preset", "tiny"), 2, "No corpus found in"),
+        (("--corpus", "v9"), 2, "No corpus 'v9' found"),
         (("--preset", "huge"), 2, "Unknown training preset 'huge'"),
         (("--set", "seed"), 2, "Use key=value"),
         (("--set", "lr=1", "--set", "steps=0"), 2, "lr: "),
         (("--init", "nowhere"), 1, "Unknown weights 'nowhere'"),
         (("--config", "nowhere.toml"), 2, "nowhere.toml is not a readable TOML"),
         (("--data", "nowhere.json"), 1, "nowhere.json cannot be read"),
-        (("--data", "a.json", "--corpus", "b"), 2, "exclude each other"),
-        (("--preset", "tiny", "--device", "tpu:x"), 2, "is not a valid device"),
+        (("--data", "a.json", "--corpus", "b"), 2, "cannot be combined"),
+        (("--preset", "tiny", "--device", "tpu:x"), 2, "Invalid device 'tpu:x'"),
     ],
 )
 def test_what_is_refused(us43d, words: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_what_was_held_out_is_evaluated(us43d, data: Path, blobs: Corpus, tmp_pa
     assert (code, "not settled for data" in err, "Traceback" in err) == (4, True, False)
     assert not (tmp_path / "none").exists()
     code, _, err = us43d(*words, "--corpus", "one")
-    assert (code, "evaluated as a whole" in err) == (2, True)
+    assert (code, "--data cannot be combined" in err) == (2, True)
 
 
 def test_a_corpus_of_sources_without_recipe_is_evaluated(us43d, blobs: Corpus, tmp_path: Path) -> None:

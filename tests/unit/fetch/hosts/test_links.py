@@ -236,7 +236,7 @@ def test_report_and_verb(
     )
     answer = json.loads(result.stdout)
     assert result.exit_code == 3
-    assert "1 of 4 links do not lead where the recipes say" in result.stderr
+    assert "1 of 4 links are dead or changed" in result.stderr
     assert "us43d links Other" in result.stderr
     assert answer["updated"] == ["busi.toml"]
     today = datetime.datetime.now(datetime.UTC).date()
