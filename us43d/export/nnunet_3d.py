@@ -68,16 +68,16 @@ class NnUnet3d(NnUnet):
                 block.count(f"images not exported: {fault}", len(items))
                 continue
             items.sort(key=_number)
-            part = "Ts" if items[0].split == "test" else "Tr"
+            suffix = "Ts" if items[0].split == "test" else "Tr"
             case = video_name(slug, file)
-            name = f"{folder}/images{part}/{case}_0000{self.ending}"
+            name = f"{folder}/images{suffix}/{case}_0000{self.ending}"
             block.write(name, _nifti([_grey(item.picture()) for item in items], items[0]))
             labels = [self.labels.encode(item) for item in items]
-            block.write(f"{folder}/labels{part}/{case}{self.ending}", _nifti(labels, items[0]))
+            block.write(f"{folder}/labels{suffix}/{case}{self.ending}", _nifti(labels, items[0]))
             for item in items:
                 block.row(item, name)
             block.count("volumes")
-            if part == "Tr":
+            if suffix == "Tr":
                 block.line("cases", (case, items[0].split, block.selection.unit(items[0])))
 
 

@@ -389,7 +389,11 @@ def test_the_thresholds_of_the_command_are_those_of_the_library() -> None:
         (("--box", "500,500,600,600"), 2, "is empty or outside the image of 120 × 90 pixels"),
         (("--point", "200,10"), 2, "The point 200,10 is outside the image of 120 × 90 pixels"),
         (("--point", "20,10,5"), 2, "Use 1 (inside) or 0 (outside)"),
-        (("--box", "1,2,30,40", "--box", "5,5,9,9", "--point", "3,3"), 2, "Several --box and --point cannot be combined"),
+        (
+            ("--box", "1,2,30,40", "--box", "5,5,9,9", "--point", "3,3"),
+            2,
+            "Several --box and --point cannot be combined",
+        ),
         (("--prompts", "scan.png"), 2, "scan.png is not a COCO file with prompts"),
         (("--prompts", "none.json"), 2, "none.json is not a COCO file with prompts"),
         (("--box", "1,2,30,40", "--device", "gpu"), 2, "Invalid device 'gpu'"),
@@ -488,7 +492,9 @@ def test_the_result_of_a_run_and_its_checkpoints(us43d, home: Path, picture: np.
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
     (run / "log.jsonl").write_text("")
-    assert "it has not saved a checkpoint yet" in us43d("predict", "scan.png", "--weights", "first", "--point", "9,9")[2]
+    assert (
+        "it has not saved a checkpoint yet" in us43d("predict", "scan.png", "--weights", "first", "--point", "9,9")[2]
+    )
     shutil.copytree(home / "weights" / "small", run / "checkpoints" / "step_000010")
     assert us43d("predict", "scan.png", "--weights", "first", "--point", "9,9")[0] == 0
     assert us43d("predict", "scan.png", "--weights", run, "--point", "9,9")[0] == 0
