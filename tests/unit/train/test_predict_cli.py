@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import signal
+import typing
 from pathlib import Path
 
 import cv2
@@ -301,7 +302,7 @@ def test_prompts_of_single_frames(us43d, picture: np.ndarray) -> None:
     Path("prompts.json").write_text(json.dumps(content))
     code, _, err = us43d("predict", "sweep.nii.gz", "--weights", "small", "--prompts", "prompts.json")
     assert code == 0, err
-    assert "has prompts for frames that are not there: sweep.nii.gz 7" in err
+    assert "has prompts for missing frames: sweep.nii.gz 7" in err
     found = written(Path("predictions"))
     assert [image["frame"] for image in found["images"]] == [0, 2]
     assert [each["prompt"]["box"] for each in found["annotations"]] == [[20, 10, 80, 70], [30, 20, 70, 70]]
@@ -373,8 +374,10 @@ def test_everything_rejects_unstable_masks(us43d, home: Path, picture: np.ndarra
 def test_the_thresholds_of_the_command_are_those_of_the_library() -> None:
     command = inspect.signature(importlib.import_module("us43d.cli.predict").predict).parameters
     library = inspect.signature(everything).parameters
-    for name in ("grid", "min_score", "min_stability", "stability_offset", "overlap"):
+    for name in ("grid", "min_stability", "stability_offset", "overlap"):
         assert command[name].default == library[name].default
+    option = typing.get_args(command["min_score"].annotation)[1]  # None: every task has a default of its own
+    assert f"Default: {library['min_score'].default} with --everything" in option.help
 
 
 @pytest.mark.parametrize(
