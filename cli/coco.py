@@ -29,7 +29,9 @@ def coco(
         Path, typer.Argument(help="Folder of masks with the same file names; background is black.", metavar="MASKS")
     ],
     out: Annotated[Path, typer.Option(help="COCO file to write.", metavar="FILE")] = Path("coco.json"),
-    category: Annotated[str | None, typer.Option(help="Structure that the masks show.", show_default="structure")] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Structure that the masks show.", show_default="structure")
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +59,7 @@ def coco(
     if out.exists() and not force:
         raise UsageError(f"{out} already exists.", next="the same with --force")
     if category is not None and classes is not None:
-        raise UsageError("--category and --classes exclude each other: --classes names what the masks show.")
+        raise UsageError("--category and --classes cannot be combined: --classes names what the masks show.")
     from us43d.coco.write import from_masks
 
     with session.progress("reading masks") as move:
