@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from us43d.atomic import storage_errors
 from us43d.contract import Recipe
-from us43d.errors import SomeFailed, Us43dError
+from us43d.errors import LicenceError, SomeFailed, Us43dError
 
 from .output import Session
 from .tables import Table
@@ -77,4 +77,6 @@ def finish(session: Session, verb: str, outcomes: list[Outcome], also: Iterable[
         else:  # one sentence if it holds for all; else the messages above have the state of each source
             states = {outcome.error.disk for outcome in bad if outcome.error}
             what, disk = f"All {len(bad)} sources failed.", states.pop() if len(states) == 1 else ""
-        raise SomeFailed(what, disk=disk, next=f"us43d {verb} {names}")
+        licences = verb == "fetch" and all(isinstance(outcome.error, LicenceError) for outcome in bad)
+        accept = " --accept-licence all   (after reading the licences above)" if licences else ""
+        raise SomeFailed(what, disk=disk, next=f"us43d {verb} {names}{accept}")
