@@ -274,8 +274,8 @@ def test_animals_and_the_external_tier_are_left_out_unless_asked_for(home: Home)
     fetched(home, "busi", "stu", "ddti")
     said = us43d(home, "build", "--all")
     assert said.code == 0, said.err
-    assert "Not in the corpus: STU-Hospital (animal). --include animal takes them." in said.err
-    assert "Not in the corpus: DDTI (external). --include external takes them." in said.err
+    assert "Not in the corpus: STU-Hospital (animal). Add them with --include animal." in said.err
+    assert "Not in the corpus: DDTI (external). Add them with --include external." in said.err
     assert all(latest(home, name) for name in ("BUSI", "STU-Hospital", "DDTI"))  # they are built all the same
     assert sources("corpus", "--all") == ["BUSI"]
     assert sources("corpus", "--all", "--include", "animal") == ["BUSI", "STU-Hospital"]

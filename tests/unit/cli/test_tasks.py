@@ -104,7 +104,7 @@ def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: P
     assert len(gold.loadRes(content["annotations"]).anns) == len(content["annotations"])
     code, _, err = run("predict", folder / "00.png", "--weights", "r", *home, "--box", "1,1,9,9")
     assert code == 2
-    assert "takes no prompt" in err
+    assert "take no prompts" in err
 
 
 def test_clips_of_a_specimen(tmp_path: Path) -> None:
