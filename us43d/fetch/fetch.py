@@ -218,7 +218,7 @@ class _Work:
     def from_given(self, paths: Sequence[Path], licence: dict[str, Any]) -> str:
         offer = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
         if offer.tree:
-            return self._raw_from_tree(offer.tree, licence)
+            return self._raw_from_tree(offer.tree, licence, packed=offer.packed)
         for number, path in enumerate(offer.candidates, start=1):
             try:
                 return self._from_files(given.Given(None, ((RawFile(name=path.name), path),)), licence)
@@ -473,8 +473,10 @@ class _Work:
 
         return moved
 
-    def _raw_from_tree(self, files: Sequence[tuple[str, Path]], licence: dict[str, Any]) -> str:
-        summary = f"from {len(files):,} files of an unpacked tree as given, {self._digests_of(files)}"
+    def _raw_from_tree(self, files: Sequence[tuple[str, Path]], licence: dict[str, Any], *, packed: bool) -> str:
+        """Link or copy a tree. packed: unpack its inner archives; the reader must then know the tree."""
+        how = "; its inner archives were unpacked" if packed else ""
+        summary = f"from {len(files):,} files of an unpacked tree as given, {self._digests_of(files)}{how}"
         before = store.listing(self.home, self.recipe.name) if self.record.data["kind"] != "specimen" else {}
         with store.making_raw(self.home, self.recipe.name) as tree, self.bars(self.recipe.name, "files") as progress:
             for n, (key, path) in enumerate(files, start=1):
@@ -482,6 +484,14 @@ class _Work:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 atomic.link_or_copy(path, target)
                 progress(n, len(files))
+            if packed:
+                try:
+                    remarks = unpack([], tree, nested=self.recipe.nested, present=[key for key, _ in files])
+                except ArchiveError as error:
+                    error.what = f"{self.recipe.name}: {error.what}"
+                    raise
+                summary += "".join(f"; {remark}" for remark in remarks)
+                self._arrange(tree)
             facts = {"kind": "given", "said": summary, "licence": licence, "route": None}
             store.finish_raw(self.home, self.recipe.name, tree, self.record, **facts)
         return summary + (self._compared(before) if before else "")

@@ -18,6 +18,7 @@ from us43d.errors import (
     listed,
 )
 from us43d.fetch import store, verify, zips
+from us43d.fetch.unpack import is_nested
 from us43d.rawtree import is_litter
 
 __all__ = ["Given", "Layout", "layout", "look"]
@@ -28,6 +29,8 @@ _MOST_TOPS, _DEPTH = 40, 3
 _COPY = re.compile(r"( ?\(\d+\)| - copy| copy|[ _-]\d{1,2}|-master|-main|-[0-9a-f]{40})$", re.IGNORECASE)
 #: First bytes of zip, RAR, 7z, gzip and xz.
 _ARCHIVES = (b"PK\x03\x04", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"\xfd7zXZ")
+#: Pattern of a nested archive that names no more than its ending.
+_ANY = re.compile(r"[*/]*\.\w+")
 _ENDING = re.compile(r"(\.tar)?\.\w{1,5}$", re.IGNORECASE)
 
 
@@ -35,6 +38,7 @@ _ENDING = re.compile(r"(\.tar)?\.\w{1,5}$", re.IGNORECASE)
 class Given:
     """Files that were found. files: raw file → its path. tree: path in the raw tree → file, where no archive was given.
 
+    packed: archives that lay inside the published one are still to be unpacked in that tree.
     route: the way whose files these are. digests: of each of `files`, by name. candidates: archives of other names that
     may hold the tree, the likeliest first; the first one that does is taken. doubt: what speaks against the files.
     """
@@ -42,6 +46,7 @@ class Given:
     route: Route | None
     files: tuple[tuple[RawFile, Path], ...] = ()
     tree: tuple[tuple[str, Path], ...] = ()
+    packed: bool = False
     digests: tuple[tuple[str, dict[str, str]], ...] = ()
     candidates: tuple[Path, ...] = ()
     doubt: str = ""
@@ -59,9 +64,9 @@ class Layout:
 def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     """Return the files of `recipe` among `paths` (files, or folders searched to any depth).
 
-    In order: all files of one route; an unpacked tree that the reader accepts; the archives named one by one, whatever
-    they are called; archives in the folders that list what the source's tree has. Raises MissingRawFile with what was
-    looked for, VerifyError if only damaged files were found.
+    In order: all files of one route; an unpacked tree that the reader accepts; a tree whose inner archives nobody has
+    unpacked; the archives named one by one, whatever they are called; archives in the folders that list what the
+    source's tree has, or its inner archives. Raises MissingRawFile with what was looked for, VerifyError if only damaged files were found.
     """
     for path in paths:
         if not path.exists():
@@ -94,6 +99,9 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
                 error.next = f"us43d fetch {recipe.name}   (or --from with a good copy)"
                 raise
         return Given(None, files=tuple((RawFile(name=path.name), path) for path in named))
+    for path in paths:
+        if path.is_dir() and (tree := _packed(recipe, path)):
+            return Given(None, tree=tree, packed=True)
     archives = [path for path in files if _is_archive(path)]
     if likely := _likely(recipe, archives):
         return Given(None, candidates=tuple(likely))
@@ -187,17 +195,30 @@ def _is_archive(path: Path) -> bool:
         return file.read(8).startswith(_ARCHIVES)
 
 
+def _packed(recipe: Recipe, folder: Path) -> tuple[tuple[str, Path], ...]:
+    """Return the files of a folder that holds the source's inner archives; none if there are no such archives.
+
+    A pattern that names an ending alone, such as *.zip, would take any download: there, nothing else may lie beside.
+    """
+    names = [name for name, file in store.walk(folder) if file.is_file()]
+    own = [pattern for pattern in recipe.nested if not _ANY.fullmatch(pattern)]
+    if any(is_nested(name, own) for name in names) or all(is_nested(name, recipe.nested) for name in names):
+        return tuple((name, folder / name) for name in names)
+    return ()
+
+
 def _likely(recipe: Recipe, archives: list[Path]) -> list[Path]:
-    """Return the zips that list what the source's tree has, by folders and endings; the best first."""
+    """Return the zips that list what the source's tree has, or its inner archives; the best first."""
     wanted = _signature(recipe)
     scores = {}
     for path in archives:
         try:
-            kinds = {_kind(name) for name in zips.names(path)}
+            names = list(zips.names(path))
         except (ArchiveError, OSError):
             continue
-        if wanted and len(kinds & wanted) * 2 >= len(wanted):
-            scores[path] = len(kinds & wanted)
+        alike = len({_kind(name) for name in names} & wanted)
+        if any(is_nested(name, recipe.nested) for name in names) or (wanted and alike * 2 >= len(wanted)):
+            scores[path] = alike
     return sorted(scores, key=lambda path: (-scores[path], path))
 
 

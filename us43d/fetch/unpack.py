@@ -16,7 +16,7 @@ from us43d.fetch import foreign, tars, zips
 from us43d.fetch.parts import Set, alike, is_part, sets
 from us43d.fetch.place import Limits, Progress, Sink, Tree, damaged, refusal
 
-__all__ = ["Limits", "Progress", "unpack"]
+__all__ = ["Limits", "Progress", "is_nested", "unpack"]
 
 
 def unpack(
@@ -24,6 +24,7 @@ def unpack(
     into: Path,
     *,
     nested: Sequence[str] = (),
+    present: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008  (frozen)
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
@@ -31,27 +32,33 @@ def unpack(
 
     Files that belong to one archive (z01 … zip, part1.rar …, .001 …) are put together. A file that two archives hold
     must be the same in both. nested: patterns (fnmatch on the path below `into`, no regard to case) of archives inside
-    them, which are unpacked where they lie and removed. Returns remarks on archives that were read all the same.
+    them, which are unpacked where they lie and removed. present: paths of files that are in `into` before, among which
+    there may be such archives, too. Returns remarks on archives that were read all the same.
     Raises ArchiveError, and OSError where the disk fails.
     """
-    packed = sum(path.stat().st_size for path in set(archives))
+    packed = sum(path.stat().st_size for path in {*archives, *(into / name for name in present)})
     tree = Tree(into, limits, packed, progress)
+    tree.fresh += present
     for archive in sets(archives, zips.disks_before):
         if archive.kind == "headless":  # their last part comes out of another archive, and is found by `nested`
             for file in archive.files:
                 link_or_copy(file, into / file.name)
         else:
             _one(archive, tree, "", archive.name)
-    patterns = [re.compile(fnmatch.translate(pattern.lower())) for pattern in nested]
     for depth in range(limits.depth + 1):
         fresh, tree.fresh = tree.fresh, []
-        names = sorted(n for n in fresh if any(pattern.match(n.lower()) for pattern in patterns) and not _forked(n))
+        names = sorted(name for name in fresh if is_nested(name, nested))
         if not names:
             break
         if depth == limits.depth:
             raise refusal(names[0], f"archives lie inside archives more than {limits.depth} levels deep")
         _inner(names, tree)
     return tuple(tree.remarks)
+
+
+def is_nested(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether a path matches one of the patterns for archives inside archives, without regard to case."""
+    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns) and not _forked(name)
 
 
 def _forked(name: str) -> bool:
