@@ -1,5 +1,6 @@
 """The us43d command. Importing a module registers its verbs: that of the verb that is run, or all; no heavy package."""
 
+import gc
 import importlib
 import signal
 import sys
@@ -67,7 +68,10 @@ def main() -> int:
     """Run the command line; returns the exit code (cli/errors.py lists them)."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        _load(next(iter(sys.argv[1:]), None))(prog_name="us43d")
+        app = _load(next(iter(sys.argv[1:]), None))
+        gc.freeze()  # modules stay: no collection has to pass through them
+        gc.enable()
+        app(prog_name="us43d")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except KeyboardInterrupt as error:  # before or after a verb

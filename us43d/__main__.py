@@ -1,5 +1,6 @@
 """`python -m us43d` and the `us43d` command: the CLI, looked up late so that the library never imports it by name."""
 
+import gc
 import importlib
 import os
 import sys
@@ -8,6 +9,7 @@ import sys
 def main() -> None:
     # Pydantic looks for plugins in the metadata of every installed package, which takes longer than the models do.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    gc.disable()  # nothing that is imported is garbage; `us43d.cli.app` turns it on again
     sys.exit(importlib.import_module("us43d.cli.app").main())
 
 

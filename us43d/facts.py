@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from us43d import atomic
 from us43d.contract import Citation, Facts, Reader, Recipe
@@ -70,6 +70,8 @@ def source(module: str, read: Reader, paper: Reader | None = None) -> Recipe:
 
 def schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of what `us43d facts --json` prints: an array with one object per source."""
+    from pydantic import TypeAdapter
+
     made = TypeAdapter(tuple[Facts, ...]).json_schema(mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Facts of us43d"} | made
 

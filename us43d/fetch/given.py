@@ -66,7 +66,8 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
 
     In order: all files of one route; an unpacked tree that the reader accepts; a tree whose inner archives nobody has
     unpacked; the archives named one by one, whatever they are called; archives in the folders that list what the
-    source's tree has, or its inner archives. Raises MissingRawFile with what was looked for, VerifyError if only damaged files were found.
+    source's tree has, or its inner archives. Raises MissingRawFile with what was looked for, VerifyError if only
+    damaged files were found.
     """
     for path in paths:
         if not path.exists():
