@@ -84,13 +84,14 @@ class TrainConfig(BaseModel):
     commercial: bool = False
     allow_external: bool = False
 
-    # Augmentation. flip: probability of a horizontal flip. zoom: the image is scaled by up to e^±zoom and shifted, one
-    # instance kept in view. scale: range of a further factor, drawn evenly, of the tasks without prompts; 0.1 to 2 is
-    # large-scale jittering as published. contrast: standard deviation of a change of gain and offset. mosaic:
-    # probability that an image is combined with three others, so that only the prompt identifies the object; it rises
-    # from 0 to this value in the first half of the run. quality: strength of a change of gamma, and probability of blur
-    # and of speckle noise.
+    # Augmentation. flip: probability of a horizontal flip. turn: largest rotation, in degrees. zoom: the image is scaled
+    # by up to e^±zoom and shifted, one instance kept in view. scale: range of a further factor, drawn evenly, of the
+    # tasks without prompts; 0.1 to 2 is large-scale jittering as published. contrast: standard deviation of a change of
+    # gain and offset. mosaic: probability that an image is combined with three others, so that only the prompt
+    # identifies the object; it rises from 0 to this value in the first half of the run. quality: strength of a change
+    # of gamma, and probability of blur and of speckle noise.
     flip: float = Field(default=0.5, ge=0, le=1)
+    turn: float = Field(default=0.0, ge=0, le=180)
     zoom: float = Field(default=0.0, ge=0, le=2)
     scale: tuple[float, float] = (1.0, 1.0)
     contrast: float = Field(default=0.0, ge=0, le=1)

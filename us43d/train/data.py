@@ -409,6 +409,8 @@ class Draws(Dataset[Draw | Us43dError]):
                 category = int(corpus.annotations["category"][row])
                 mask = corpus.mask(row)
                 structures[category] = structures[category] | mask if category in structures else mask
+        if config.turn:
+            pixels, masks, structures = self._turned(pixels, masks, structures, rng)
         if config.zoom:
             pixels, masks, structures = self._zoomed(pixels, masks, structures, rng)
         if rng.random() < config.flip:
@@ -422,6 +424,31 @@ class Draws(Dataset[Draw | Us43dError]):
         if config.quality:
             pixels = _degraded(pixels, config.quality, rng)
         return _View(pixels, masks, structures)
+
+    def _turned(
+        self,
+        pixels: NDArray[np.uint8],
+        masks: list[NDArray[np.bool_]],
+        structures: dict[int, NDArray[np.bool_]],
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]], dict[int, NDArray[np.bool_]]]:
+        """The image rotated about its centre, black where nothing was.
+
+        Where less than half of an instance, or less than min_area, would be left, the image stays as it is.
+        """
+        height, width = pixels.shape[:2]
+        matrix = cv2.getRotationMatrix2D(
+            ((width - 1) / 2, (height - 1) / 2), rng.uniform(-self.config.turn, self.config.turn), 1.0
+        )
+
+        def turned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            return np.asarray(cv2.warpAffine(255 * mask.astype(np.uint8), matrix, (width, height)) >= 128)
+
+        moved = [turned(mask) for mask in masks]
+        if any(new.sum() < max(self.config.min_area, old.sum() / 2) for new, old in zip(moved, masks, strict=True)):
+            return pixels, masks, structures
+        whole = np.asarray(cv2.warpAffine(pixels, matrix, (width, height)), np.uint8)
+        return whole, moved, {key: turned(mask) for key, mask in structures.items()}
 
     def _zoomed(
         self,
