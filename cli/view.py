@@ -157,16 +157,16 @@ def run(session: Session, site: "Site", what: str, port: int | None, no_browser:
     from us43d.view.server import serve
 
     running = serve(site, host=host or "127.0.0.1", port=port)
-    session.answer({"url": running.url, "port": running.port}, running.url)
-    if host:
-        session.warn(
-            f"--host {host}: everyone who can reach this address and knows the token sees the images, and traffic is "
-            "not encrypted. Use it inside a network you trust."
-        )
-    session.say(f"{what}; Ctrl-C ends the server")
-    if not no_browser:
-        webbrowser.open(running.url)
     try:
+        session.answer({"url": running.url, "port": running.port}, running.url)
+        if host:
+            session.warn(
+                f"--host {host}: everyone who can reach this address and knows the token sees the images, and traffic "
+                "is not encrypted. Use it inside a network you trust."
+            )
+        session.say(f"{what}; Ctrl-C ends the server")
+        if not no_browser:
+            webbrowser.open(running.url)
         while not running.ended.wait(1):
             pass
     except KeyboardInterrupt:  # the usual way to end it

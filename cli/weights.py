@@ -58,9 +58,13 @@ def show(
 
 def _listing(session: Session) -> None:
     from us43d.model.published import PUBLISHED
+    from us43d.model.weights import SHIPPED, shipped
 
     home = session.home
-    data: list[dict[str, Any]] = []
+    data: list[dict[str, Any]] = [
+        {"name": SHIPPED, "title": "comes with us43d; used where no weights are given", "path": shipped(),
+         "licence": "CC-BY-4.0", "size": sum(file.stat().st_size for file in shipped().glob("*.safetensors"))}
+    ]  # fmt: skip
     for entry in PUBLISHED.values():
         file = home.weights / f"{entry.name}.pth"
         data.append(entry._asdict() | {"path": file if file.exists() else None})

@@ -64,7 +64,7 @@ class Assistant:
         with self._turn:
             self._ended = True
             self._turn.notify_all()
-        self._thread.join(30)
+        self._thread.join()  # an interpreter that ends while a thread imports torch aborts
 
     def ahead(self, numbers: Iterable[int]) -> None:
         """Encode these images next, in this order, in place of what was wanted before."""

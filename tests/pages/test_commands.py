@@ -1,0 +1,234 @@
+"""Every command on the pages of the documentation runs, in the order of its page, on specimens and small weights.
+
+A page's commands are typed as they stand, apart from `ADDED` (options that make a command small or keep it off the
+network) and `ELSEWHERE` (commands that need what a test cannot have, or another test runs already). Verbs that start a
+server are processes of their own: the address they print is opened, then they are interrupted.
+"""
+
+import importlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+import warnings
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from us43d import specimen
+from us43d.model import weights
+from us43d.model.network import PRESETS, UltraSam
+
+ROOT = Path(__file__).resolve().parents[2]
+#: docs/cli.md has the examples of every command's help; docs/finetune.md has a test of its own (tests/unit/train).
+PAGES = [
+    ROOT / "README.md",
+    *(
+        page
+        for page in sorted(ROOT.glob("docs/**/*.md"))
+        if page.name not in ("cli.md", "finetune.md") and "cards" not in page.parts
+    ),
+]  # fmt: skip
+SOURCES = ("BUSI", "STU-Hospital", "HC18", "CAMUS", "TN3K")
+_SMALL = ("batch=2", "micro_batch=2", "precision=float32", "workers=0", "validation_images=2")
+SHORT = ("--steps", "2", *(word for value in _SMALL for word in ("--set", value)))
+#: Commands by their beginning, and what is added; the first that fits.
+ADDED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("us43d train --run full --resume", ("--steps", "2")),  # its settings are those of the run
+    ("us43d train --preset ultrasam-vitb", (*SHORT, "--set", "model=tiny")),
+    ("us43d train", SHORT),
+    ("us43d view", ("--no-browser",)),
+    ("us43d label", ("--no-browser",)),
+)
+#: Commands that do not run here, and why.
+ELSEWHERE = {
+    "us43d fetch --all --accept-licence all": "downloads every source; the demo fetches the specimens of all",
+    "us43d weights get": "downloads; tests/unit/cli/test_model_verbs.py runs it against a local server",
+    "us43d links": "asks the hosts; tests/faults/fetch runs it against a local server",
+    "us43d train --preset tiny --corpus s3://": "needs a bucket; tests/unit/export runs it against a local S3 server",
+    "us43d bench": "needs the corpus of a definition; tests/unit/cli/test_bench.py runs it",
+    "us43d new": "writes into the checkout; tests/unit/cli/test_new.py runs it in a copy",
+    "us43d fetch Wrist-Set": "a source that `us43d new` makes; tests/unit/cli/test_new.py",
+    "us43d build Wrist-Set": "a source that `us43d new` makes; tests/unit/cli/test_new.py",
+    "us43d check Wrist-Set": "a source that `us43d new` makes; tests/unit/cli/test_new.py",
+    "us43d demo": "the main job of CI",
+}
+#: Lines with placeholders describe the options of a command; nobody types them.
+SYNOPSIS = re.compile(r"[|…]|\[-|\[[A-Z]|\.\.\.|(?<![\w$])[A-Z]{4,}(?!\w*[-'/0-9])(?<!BUSI)(?<!CAMUS)")
+
+
+def steps(text: str) -> list[str]:
+    """What a page runs, in its order: the lines of code blocks that call us43d, without comments (a backslash continues
+    a line), and its Python blocks."""
+    run: list[str] = []
+    language, block = "", ""
+    for line in text.splitlines():
+        if line.startswith("```"):
+            if language == "python":
+                run.append(block)
+            else:
+                run += _commands(block)
+            language, block = ("" if language else line[3:].strip() or "text"), ""
+        elif language or line.startswith("    "):
+            block += line + "\n"
+        else:
+            run += _commands(block)
+            block = ""
+    return run + _commands(block)
+
+
+def _commands(block: str) -> list[str]:
+    lines = re.findall(r"^ *(?:\$ )?(us43d (?:[^\n]*\\\n)*[^\n]*)", block, re.M)
+    whole = (re.split(r"\s#\s|\s{2,}|\s>\s", re.sub(r" *\\\n *", " ", line))[0].strip() for line in lines)
+    return [line for line in whole if not SYNOPSIS.search(line)]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """home/: five built specimens, and small weights under the names that pages use; work/: a person's own files."""
+    top = tmp_path_factory.mktemp("world")
+    main = importlib.import_module("us43d.cli.app").main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("US43D_HOME", str(top / "home"))
+        for words in (("fetch", *SOURCES, "--specimen"), ("build", "--all"), ("audit", "BUSI"),
+                      ("fetch", "EchoNet-Dynamic", "--specimen"),
+                      ("train", "--preset", "tiny", "--run", "full", *SHORT, "--steps", "1")):  # fmt: skip
+            patch.setattr("sys.argv", ["us43d", *words, "--quiet"])
+            assert main() == 0
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    downloads = top / "user" / "Downloads"
+    for name in ("EchoNet-Dynamic", "BUSI"):
+        shutil.copytree(top / "home" / "raw" / name, downloads / name)
+    model = UltraSam.random(PRESETS["tiny"], 0)
+    for name in ("ultrasam", "sam_vit_b", "mine", "first", "tiny"):
+        weights.save(model, top / "home" / "weights" / name)
+    work = top / "work"
+    rng = np.random.default_rng(0)
+    for name in ("scans", "masks"):
+        (work / name).mkdir(parents=True)
+    for n in range(8):
+        mask = specimen.blob((96, 120), rng, 0.3)
+        for name, pixels in (
+            ("scans", specimen.speckle((96, 120), [mask], rng)),
+            ("masks", 255 * mask.astype(np.uint8)),
+        ):
+            cv2.imwrite(str(work / name / f"P{n // 2:02}_{n % 2}.png"), pixels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(work)
+        patch.setattr("sys.argv", ["us43d", "coco", "scans", "masks", "--out", "my_coco.json", "--quiet"])
+        assert main() == 0
+    for name in ("scan.png", "new.png"):
+        cv2.imwrite(str(work / name), specimen.speckle((240, 200), [specimen.blob((240, 200), rng)], rng))
+    for name in ("mask.png", "head.png", "diastole.png", "systole.png"):
+        cv2.imwrite(str(work / name), 255 * specimen.blob((240, 200), rng, 0.3).astype(np.uint8))
+    for name in ("clip.avi", "heart.avi"):
+        video = cv2.VideoWriter(str(work / name), cv2.VideoWriter.fourcc(*"MJPG"), 10, (200, 240))
+        for _ in range(4):
+            video.write(
+                cv2.cvtColor(specimen.speckle((240, 200), [specimen.blob((240, 200), rng)], rng), cv2.COLOR_GRAY2BGR)
+            )
+        video.release()
+    return top
+
+
+@pytest.fixture
+def at_home(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the world, as $US43D_HOME, $HOME and the working folder."""
+    shutil.copytree(world, tmp_path / "w", symlinks=True)
+    monkeypatch.setenv("US43D_HOME", str(tmp_path / "w" / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "w" / "user"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path / "w" / "work")
+    return tmp_path / "w"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_run(
+    page: Path, at_home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main = importlib.import_module("us43d.cli.app").main
+    before = signal.getsignal(signal.SIGTERM)
+    failed = []
+    names: dict[str, Any] = {}
+    for step in steps(page.read_text("utf-8")):
+        if not step.startswith("us43d "):
+            with warnings.catch_warnings(action="default"):  # those of other tools are theirs
+                exec(compile(step, str(page), "exec"), names)
+            continue
+        if any(step.startswith(beginning) for beginning in ELSEWHERE):
+            continue
+        words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in shlex.split(step)[1:]]
+        if "--from" in words:  # nobody is there to answer
+            words += ["--accept-licence", words[1]]
+        words += next((more for beginning, more in ADDED if step.startswith(beginning)), ())
+        if words[0] == "fetch" and not {"--specimen", "--from", "--dry-run"} & set(words):
+            words.append("--specimen")
+        if words[0] in ("view", "label"):
+            code, said = _served(words)
+            if words[0] == "label" and not words[1].startswith(SOURCES):
+                _labelled(Path(f"{words[1].rstrip('/')}-labels"))
+        else:
+            monkeypatch.setattr("sys.argv", ["us43d", *words])
+            code = main()
+            said = capfd.readouterr().err
+        if code != 0:
+            failed.append(f"{step} → {code}\n{said}")
+    signal.signal(signal.SIGTERM, before)
+    assert failed == [], "\n".join(failed)
+
+
+@pytest.mark.usefixtures("at_home")
+def test_the_notebook_runs() -> None:
+    notebook = ROOT / "docs/tutorials/corpus-in-python.ipynb"
+    names: dict[str, Any] = {}
+    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), str(notebook), "exec"), names)
+    assert 0 < names["dice"] <= 1
+    assert Path("overlay.png").is_file()
+
+
+def test_what_a_page_runs() -> None:
+    text = "a us43d list\n\n    us43d fetch A \\\n      --all   # why\n    ls\n\n```python\nx = 1\n```\n\n"
+    text += "```\nus43d list\n```\n"
+    assert steps(text) == ["us43d fetch A --all", "x = 1\n", "us43d list"]
+    assert steps("    us43d eval --weights RUN|FILE\n    us43d predict INPUT --box 1,2,3,4\n") == []
+
+
+def _labelled(folder: Path) -> None:
+    """Labels of the images in scans/, as if a person had drawn them in the page."""
+    if not (folder / "labels.json").exists():
+        shutil.copytree("scans", folder, dirs_exist_ok=True)
+        shutil.copy("my_coco.json", folder / "labels.json")
+
+
+def _served(words: list[str]) -> tuple[int, str]:
+    """Start a server verb, open the page at the address it prints, interrupt it: (exit code, what it said)."""
+    command = [sys.executable, "-m", "us43d", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        said, opened = "", False
+        try:
+            for line in process.stdout:
+                said += line
+                if address := re.search(r"http://\S+", line):
+                    with urllib.request.build_opener(urllib.request.HTTPCookieProcessor()).open(address[0]) as answer:
+                        opened = b"<title>" in answer.read()
+                    break
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        return (0 if opened and process.returncode in (0, 130) else process.returncode or 1), said + rest
