@@ -69,9 +69,8 @@ kernels: env     ## what the attention kernels use on a GPU, compiled without on
 	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py --write benchmarks/kernels.md
 
 REAL ?= ../shared/real_train
-model: env       ## trains the weights that ship again (REAL: folder with train.json, val.json, images/): 100 minutes of a core
-	$(BIN)/python benchmarks/small_model.py $(REAL) model/small --preset small
-	$(BIN)/python benchmarks/small_model.py $(REAL) model/look --preset small-look --init model/small/weights --ship model/us43d-small
+model: env       ## trains the weights that ship again (REAL: folder with train.json, val.json, images/): four hours of a core
+	$(BIN)/python benchmarks/small_model.py $(REAL) model --ship model/us43d-small
 
 links: env       ## whether all addresses in the recipes still answer (needs a network; report in links.json)
 	$(BIN)/us43d links --all --json > links.json

@@ -1,19 +1,36 @@
 """Train the model that ships, from a folder of images under CC BY 4.0 (train.json, val.json, images/).
 
-    python benchmarks/small_model.py FOLDER RUN [--preset small] [--ship us43d/weights/small]
+    python benchmarks/small_model.py FOLDER RUNS [--ship us43d/weights/small]
 
-Sources, groups and splits of the images are kept: `us43d.source`, `group`, and the file that lists the image.
+The stages (STAGES) run one after the other, each in a folder of RUNS and from the weights of the stage before; a stage
+that was interrupted resumes. Sources, groups and splits of the images are kept: `us43d.source`, `group`, and the file
+an image is listed in.
 """
 
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from us43d.coco import own
 from us43d.harmonize.corpus import SPLITS, Corpus
+
+#: Name of the run, preset, and the settings that differ from it. First all parts learn, then the second look alone with
+#: tighter boxes; the same again with rotated images; at last with nearly exact boxes and as many draws of each source.
+STAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("1-all", "small", {}),
+    ("2-look", "small-look", {}),
+    ("3-all", "small", {"steps": 2700, "warm_up": 108, "turn": 15, "learning_rate": 9e-4, "box_jitter": 0.02,
+                        "validate_every": 450}),
+    ("4-look", "small-look", {"steps": 3300, "warm_up": 110, "turn": 15, "learning_rate": 9e-4, "box_jitter": 0.004,
+                              "validate_every": 550}),
+    ("5-look", "small-look", {"steps": 2400, "warm_up": 80, "turn": 15, "learning_rate": 6e-4, "box_jitter": 0.002,
+                              "balance": "source", "validate_every": 600}),
+)  # fmt: skip
 
 #: The licences of the sources, as their records state them.
 CC_BY = {
@@ -62,41 +79,40 @@ CREDITS = """\
 The images were reduced to 512 pixels and saved as JPEG before training."""
 
 
-def ship(run: Path, opened: Corpus, out: Path, before: Path | None = None) -> None:
-    """Write the weights of a run in float16, with card, credits, configuration and log.
+def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
+    """Write the weights of the last stage in float16, with card, credits, configuration and log.
 
     Args:
-        run: The finished run.
-        opened: What it was trained on.
+        runs: The finished stages, in their order.
+        opened: What they were trained on.
         out: The folder to write.
-        before: The run it began with.
     """
     from us43d.model import weights
 
-    stages = [*([before] if before else []), run]
-    log = [json.loads(line) for one in stages for line in (one / "log.jsonl").read_text("utf-8").splitlines()]
-    presets = [record["config"]["name"] for record in log if record["kind"] == "run" and record["step"] == 0]
+    log = [json.loads(line) for run in runs for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+    stages = [record["config"] for record in log if record["kind"] == "run" and record["step"] == 0]
     minutes = sum(record["seconds_per_step"] * 25 for record in log if "seconds_per_step" in record) / 60
     validation = [record for record in log if record["kind"] == "validation"][-1]
-    loaded = weights.load(run / "weights")
+    loaded = weights.load(runs[-1] / "weights")
     images = opened.images["source"][opened.annotations["image"]]
-    counts = np.bincount(opened.annotations["category"])
-    learnt = {n for n in range(len(counts)) if counts[n] >= 20}  # as us43d.train.loop counts
+    drawn = np.bincount(opened.annotations["category"])
+    learnt = {n for n in range(len(drawn)) if drawn[n] >= 20}  # as us43d.train.loop counts
     meta = loaded.meta | {
         "run": weights.SHIPPED,
         "structures": {str(one["id"]): one["name"] for one in opened.categories if one["id"] in learnt},
         "command": "make model REAL=FOLDER",
-        "presets": presets,
+        "presets": [stage["name"] for stage in stages],
         "init": None,
         "annotations": {source["name"]: int((images == n).sum()) for n, source in enumerate(opened.sources)},
     }
     weights.save(loaded.model(), out, meta, half=True)
     rows = "\n".join(
-        f"| {name} | {values['instances']} | "
-        + " | ".join(f"{values[f'{way}_dice']:.3f}" for way in ("box", "point", "ellipse"))
+        f"| {name} | {part['instances']} | "
+        + " | ".join(f"{part[f'{way}_dice']:.3f}" for way in ("box", "point", "ellipse"))
         + " |"
-        for name, values in validation["sources"].items()
+        for name, part in validation["sources"].items()
     )
+    steps = ", ".join(f"{stage['name']} {stage['steps']:,} steps" for stage in stages)
     named = ", ".join(name.replace("_", " ") for name in meta["structures"].values())
     millions = sum(value.numel() for value in loaded.state.values()) / 1e6
     card = f"""# {weights.SHIPPED}
@@ -127,8 +143,8 @@ ones (muscle fascicles, needles) poorly. A name works only for the structures li
 
 ## How it was made
 
-`{meta["command"]}`: the presets {" and ".join(presets)}, one after the other, {minutes:.0f} minutes of one core of an
-AMD EPYC (Zen 4). Configurations and corpus digest are in config.json and log.jsonl.
+`{meta["command"]}`: {len(stages)} stages ({steps}), together
+{minutes:.0f} minutes of one core of an AMD EPYC (Zen 4). Configurations and corpus digest are in log.jsonl.
 """
     (out / "README.md").write_text(card, "utf-8")
     lines = [json.dumps(record) for record in log if record["kind"] != "step" or record["step"] % 100 == 0]
@@ -136,7 +152,7 @@ AMD EPYC (Zen 4). Configurations and corpus digest are in config.json and log.js
 
 
 def main() -> None:
-    """Train; the run's folder holds log, checkpoints and weights."""
+    """Train; every stage's folder holds log, checkpoints and weights."""
     import torch
 
     from us43d.train.config import PRESETS, read
@@ -144,34 +160,26 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--preset", default="small")
-    parser.add_argument("--init", type=Path, help="weights to start from")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--steps", type=int, help="of every stage, for a trial")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
-    parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the finished run's weights here, in float16")
+    parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the last stage's weights here, in float16")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    config = PRESETS[options.preset]
-    if options.steps:
-        config = config.shortened(options.steps)
-    config = read(
-        config, **{name: json.loads(value) for name, _, value in (pair.partition("=") for pair in options.set)}
-    )
-    opened = corpus(options.folder, options.run.parent / "corpus")
-    result = train(
-        config,
-        opened,
-        options.run,
-        init=options.init,
-        resume=True,
-        report=lambda record: print(json.dumps(record), flush=True),
-    )
-    print(result.weights)
+    opened = corpus(options.folder, options.runs / "corpus")
+    weights: Path | None = None
+    for name, preset, changes in STAGES:
+        config = read(PRESETS[preset], **changes)
+        if options.steps:
+            config = config.shortened(options.steps)
+        result = train(
+            config, opened, options.runs / name, init=weights, resume=True,
+            report=lambda record: print(json.dumps(record), flush=True),
+        )  # fmt: skip
+        weights = result.weights
+        print(weights)
     if options.ship:
-        before = options.init.parent if options.init and (options.init.parent / "log.jsonl").is_file() else None
-        ship(options.run, opened, options.ship, before)
+        ship([options.runs / name for name, _, _ in STAGES], opened, options.ship)
 
 
 if __name__ == "__main__":
