@@ -101,14 +101,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("US43D_HOME", str(top / "home"))
         for words in (("fetch", *SOURCES, "--specimen"), ("build", "--all"), ("audit", "--all"), ("build", "--all"),
-                      ("fetch", "EchoNet-Dynamic", "--specimen"),
+                      ("fetch", "EchoNet-Dynamic", "BUSI", "--specimen", "--home", str(top / "published")),
                       ("train", "--preset", "tiny", "--run", "full", *SHORT, "--steps", "1")):  # fmt: skip
             patch.setattr("sys.argv", ["us43d", *words, "--quiet"])
             assert main() == 0
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     downloads = top / "user" / "Downloads"
     for name in ("EchoNet-Dynamic", "BUSI"):
-        shutil.copytree(top / "home" / "raw" / name, downloads / name)
+        shutil.copytree(top / "published" / "raw" / name, downloads / name)
     model = UltraSam.random(PRESETS["tiny"], 0)
     for name in ("ultrasam", "sam_vit_b", "mine", "first", "tiny"):
         weights.save(model, top / "home" / "weights" / name)
