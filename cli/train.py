@@ -211,7 +211,7 @@ def _line(record: dict[str, Any]) -> str:
             f"on {record['device']}, {start}"
         )
     if record["kind"] == "validation":
-        if "box_dice" not in record:
+        if "point_dice" not in record:
             return f"step {record['step']:,}: {', '.join(f'{name} {value:.3f}' for name, value in _numbers(record))}"
         return (
             f"step {record['step']:,}: Dice of a box {record['box_dice']:.3f}, of a point {record['point_dice']:.3f}; "

@@ -45,6 +45,7 @@ ADDED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("us43d train --run full --resume", ("--steps", "2")),  # its settings are those of the run
     ("us43d train --preset ultrasam-vitb", (*SHORT, "--set", "model=tiny")),
     ("us43d train", SHORT),
+    ("us43d eval --weights diagnosis", ()),
     ("us43d eval", ("--limit", "4")),
     ("us43d view", ("--no-browser",)),
     ("us43d label", ("--no-browser",)),
