@@ -84,7 +84,7 @@ class TrainConfig(BaseModel):
     commercial: bool = False
     allow_external: bool = False
 
-    # Augmentation. flip: probability of a horizontal flip. turn: largest rotation, in degrees. zoom: the image is scaled
+    # Augmentation. flip: probability of a horizontal flip. turn: largest rotation, degrees. zoom: the image is scaled
     # by up to e^±zoom and shifted, one instance kept in view. scale: range of a further factor, drawn evenly, of the
     # tasks without prompts; 0.1 to 2 is large-scale jittering as published. contrast: standard deviation of a change of
     # gain and offset. mosaic: probability that an image is combined with three others, so that only the prompt
