@@ -88,6 +88,7 @@ def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
         out: The folder to write.
     """
     from us43d.model import weights
+    from us43d.train.journal import group_hash
 
     log = [json.loads(line) for run in runs for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
     stages = [record["config"] for record in log if record["kind"] == "run" and record["step"] == 0]
@@ -97,7 +98,14 @@ def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
     images = opened.images["source"][opened.annotations["image"]]
     drawn = np.bincount(opened.annotations["category"])
     learnt = {n for n in range(len(drawn)) if drawn[n] >= 20}  # as us43d.train.loop counts
+    trained = np.flatnonzero(opened.images["split"] == SPLITS.index("train")).tolist()
+    # In the file of all sources a group may carry the source's name in front, unlike in the source's own manifest.
+    names = [opened.sources[opened.images["source"][row]]["name"] for row in trained]
+    groups = {
+        group_hash(name, opened.group(row).removeprefix(f"{name}/")) for name, row in zip(names, trained, strict=True)
+    }
     meta = loaded.meta | {
+        "seen": {"sources": loaded.meta["seen"]["sources"], "groups": sorted(groups), "images": [], "complete": True},
         "run": weights.SHIPPED,
         "structures": {str(one["id"]): one["name"] for one in opened.categories if one["id"] in learnt},
         "command": "make model REAL=FOLDER",
