@@ -287,7 +287,7 @@ def test_animals_and_the_external_tier_are_left_out_unless_asked_for(home: Home)
     assert (json.loads(said.out)["release"], json.loads(said.out)["sources"]) == ("us43d", ["BUSI"])
     said = us43d(home, "corpus", "--collection", "beyond")
     assert said.code == 2
-    assert "No sources of the collection beyond are built" in said.err
+    assert "No built sources of the collection beyond found in" in said.err
 
 
 @pytest.mark.usefixtures("marked")
