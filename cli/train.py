@@ -101,6 +101,11 @@ def train(
         changes = [*(changes or []), f'task="{task}"']
         preset = preset or (None if config or (run and resume) else task)
     goes_on = resume and (session.home.runs / (run or "")).joinpath("log.jsonl").is_file()
+    if resume and run and not (goes_on or preset or config or task or init or data or changes):
+        raise UsageError(
+            f"There is no run {run!r} to resume in {session.home.runs}.",
+            next=f"us43d train --preset nano --run {run}   (starts one; with --resume, too)",
+        )
     own = bool(data) and not (preset or config or goes_on or _values(changes or []).get("model"))
     start = weights_of(session, init) if init or own else None
     settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
