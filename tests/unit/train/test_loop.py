@@ -722,7 +722,7 @@ def test_another_corpus_is_refused(blobs: Corpus, small: TrainConfig, tmp_path: 
     other = Corpus.open(blobs.path, blobs.home)
     other.facts["digest"] = "0" * 64
     kept = _content(tmp_path / "run")
-    with pytest.raises(TrainError, match="another corpus"):
+    with pytest.raises(TrainError, match="a different corpus"):
         train(settings, other, tmp_path / "run", resume=True)
     assert _content(tmp_path / "run") == kept
 
@@ -830,7 +830,7 @@ def test_where_the_first_weights_are_from(blobs: Corpus, small: TrainConfig, tmp
     free.facts["sources"][0]["licence"]["commercial"] = True
     wanted = _changed(settings, commercial=True)
     for start in (tmp_path / "ultrasam", result.weights):
-        with pytest.raises(LicenceError, match=r"Commercial use of the weights .* is forbidden"):
+        with pytest.raises(LicenceError, match=r"Commercial use of the weights .* is not permitted"):
             train(wanted, free, tmp_path / "other", init=start)
     assert not (tmp_path / "other").exists()
     # A licence is known by a digest, never by a file's name.
