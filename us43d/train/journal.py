@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import us43d
 from us43d import atomic
-from us43d.errors import ConfigError, listed
+from us43d.errors import ConfigError, Us43dError, listed
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.pixels import canonical, pixel_hash
 from us43d.licences import refuse_uncommercial, terms, terms_of
@@ -229,7 +229,7 @@ def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int6
 
     Returns:
         sources: name → structures. groups: `group_hash` of every group of a public source. images: `image_hash` of
-        every image of a user's own data, whose groups are not recorded; all of these images are read. complete: whether
+        every readable image of a user's own data, whose groups are not recorded; all are read. complete: whether
         sources and groups are known, including those of the initial weights.
     """
     names = [source["name"] for source in corpus.sources]
@@ -247,13 +247,23 @@ def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int6
         sources[names[number]].add(categories[int(category)])
     _, first = np.unique(corpus.images["group"][images], return_index=True)
     groups = {group_hash(names[source_of[n]], corpus.group(int(images[n]))) for n in first if public[source_of[n]]}
-    own = {image_hash(corpus.picture(int(row))) for row in images[~public[source_of]]}
+    own = set(_own_images(corpus, images[~public[source_of]]))
     return {
         "sources": {name: sorted(structures) for name, structures in sorted(sources.items())},
         "groups": sorted(groups | set((before or {}).get("groups", ()))),
         "images": sorted(own | set((before or {}).get("images", ()))),
         "complete": bool(public.all()) and (before is None or before["complete"]),
     }
+
+
+def _own_images(corpus: Corpus, rows: NDArray[np.int64]) -> Iterator[str]:
+    """Yield the hash of every image that can be read; the others stop the run when they are drawn."""
+    for row in rows.tolist():
+        try:
+            pixels = corpus.picture(row)
+        except Us43dError:
+            continue
+        yield image_hash(pixels)
 
 
 def origin(init: Path) -> Record:

@@ -25,7 +25,8 @@ def test_number_of_groups_and_images(slug, groups, images):
 
 
 def test_every_file_belongs_to_a_source_and_says_how_it_is_known():
-    assert known_duplicates.slugs() == ["busi", "camus", "fast_u_net", "hc18", "kidneyus", "mmotu_2d", "mup", "ubpd"]
+    sources = "bus_uclm busi camus fast_u_net hc18 kidneyus mmotu_2d mup ubpd"
+    assert known_duplicates.slugs() == sources.split()
     assert all(known_duplicates.evidence(slug) for slug in known_duplicates.slugs())
 
 
@@ -57,7 +58,8 @@ CLASSES = {"benign": 437, "malignant": 210, "normal": 133}
 def keys_of(shared: Path, slug: str) -> set[str]:
     name = {"camus": "camus_patients"}.get(slug, slug)
     with (shared / "lists" / f"{name}.csv").open(newline="") as file:
-        return {row["key"] for row in csv.DictReader(file)}
+        keys = {row["key"] for row in csv.DictReader(file)}
+    return keys | {Path(key).name.partition("_")[0] for key in keys} if slug == "bus_uclm" else keys  # and patients
 
 
 @pytest.mark.shared
