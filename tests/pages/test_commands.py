@@ -63,6 +63,7 @@ ELSEWHERE = {
     "us43d check Wrist-Set": "a source that `us43d new` makes; tests/unit/cli/test_new.py",
     "us43d demo": "the main job of CI",
     "us43d view BUSI --against": "names a version that specimens do not have; tests/web/test_against.py",
+    "us43d diff BUSI/": "names versions that specimens do not have; tests/unit/cli/test_audit.py",
 }
 #: Lines with placeholders describe the options of a command; nobody types them.
 SYNOPSIS = re.compile(r"[|…]|\[-|\[[A-Z]|\.\.\.|(?<![\w$])[A-Z]{4,}(?!\w*[-'/0-9])(?<!BUSI)(?<!CAMUS)")

@@ -103,7 +103,7 @@ def test_a_definition_that_is_not_valid(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="us43d-1"):
         definition.read("nothing")
     good = definition.read("us43d-1").model_dump(mode="json")
-    for change, said in (({"corruptions": ["rain"]}, "rain"), ({"clicks": [1]}, "that include 0"),
+    for change, said in (({"corruptions": ["rain"]}, "rain"), ({"clicks": [1]}, "begin with 0"),
                          ({"severities": [4]}, "severities"), ({"version": 0}, "version")):  # fmt: skip
         file = tmp_path / "own.json"
         file.write_text(json.dumps(good | change))

@@ -171,7 +171,7 @@ def test_eval_without_a_corpus(alone: Run, corpus: Path) -> None:
 def test_show(run: Run, corpus: Path) -> None:
     listing = json.loads(run("weights", "show", "--json")[1])
     names = {each["name"]: each for each in listing}
-    assert set(published.PUBLISHED) | {"one", "two"} == set(names)
+    assert set(published.PUBLISHED) | {"one", "two", "us43d-small"} == set(names)
     assert names["one"]["path"] == str(corpus / "weights" / "one")
     assert names["ultrasam"]["licence"] == "CC-BY-NC-SA-4.0"
     held = json.loads(run("weights", "show", "one", "--json")[1])
