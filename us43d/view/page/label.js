@@ -249,23 +249,23 @@ let asked = 0;
 
 /**
  * Ask the model. @param {Prompt} prompt @param {number} index of the thing, or things.length for a new one
- * @param {Uint8Array|null} base
+ * @param {Uint8Array|null} drawn
  */
-async function ask(prompt, index, base) {
+async function ask(prompt, index, drawn) {
   const mine = ++asked;
   const here = image;
   pending = prompt;
   viewer.paint();
   const body = { box: prompt.box, points: prompt.points.map(([x, y]) => [x - 0.5, y - 0.5]), labels: prompt.labels };
   // On a mask drawn by hand a click takes away or adds what the model sees there.
-  const minus = base && prompt.labels.length === 1 && prompt.labels[0] === 0;
+  const minus = drawn && prompt.labels.length === 1 && prompt.labels[0] === 0;
   if (minus) body.labels = [1];
   try {
     const answer = await api(`${base}/api/label/prompt/${here.number}`, { method: 'POST', body });
     if (mine !== asked || here !== image) return;
     let mask = decode(answer.rle, height, width);
-    if (base) mask = mask.map((value, n) => (minus ? base[n] & ~value & 1 : base[n] | value));
-    const thing = { structure: things[index]?.structure ?? structure(), mask, origin: base ? 'person' : 'model', prompt, base };
+    if (drawn) mask = mask.map((value, n) => (minus ? drawn[n] & ~value & 1 : drawn[n] | value));
+    const thing = { structure: things[index]?.structure ?? structure(), mask, origin: drawn ? 'person' : 'model', prompt, base: drawn };
     commit(index < things.length ? replaced(thing, index) : [...things, thing], index);
   } finally {
     if (mine === asked) pending = null;
