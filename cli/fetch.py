@@ -220,7 +220,7 @@ def _show_plan(session: Session, recipes: list[Recipe]) -> None:
 
     plans: list[tuple[Recipe, Plan]] = [(recipe, plan(recipe, session.home)) for recipe in recipes]
     todo = [planned for _, planned in plans if not planned.here]
-    known = sum(planned.size or 0 for planned in todo)
+    known = sum(planned.least for planned in todo)
     unknown = [planned.name for planned in todo if planned.size is None]
     root = session.home.root
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
@@ -243,7 +243,7 @@ def _show_plan(session: Session, recipes: list[Recipe]) -> None:
         "bytes": known,
         "unknown": unknown,
         "free": free,
-        "fits": 2 * known < free,
+        "fits": False if 2 * known >= free else None if unknown else True,
     }
     heads: Columns = (
         ("source", "left"), ("size", "right"), ("access", "left"), ("licence", "left"), ("accepted", "left"),
@@ -261,17 +261,19 @@ def _show_plan(session: Session, recipes: list[Recipe]) -> None:
         for recipe, planned in plans
     )
     session.answer(data, Table(heads, rows))
-    sizes = [f"{_size(known)} (published sizes)"] if len(unknown) < len(todo) or not todo else []
-    if unknown:
-        sizes.append(f"{len(unknown)} source{'s' if len(unknown) > 1 else ''} of unknown size")
-    session.say(f"To download: {' and '.join(sizes)}; {_size(free)} free at {existing}.")
+    few = f"{len(unknown)} of {len(todo)} sources" if len(todo) > 1 else unknown[0] if unknown else ""
+    parts = [f"{'at least ' * bool(unknown)}{_size(known)}"] if known or not unknown else []
+    parts += [f"size unknown for {few}"] if unknown else []
+    session.say(f"To download: {', '.join(parts)}. Free: {_size(free)} at {existing}.")
     if 2 * known >= free:
         session.warn(f"Archives and unpacked files need at least {_size(2 * known)}, more than is free.")
+    elif unknown:
+        session.warn("An unknown size is checked when its download starts: a file that does not fit is refused.")
 
 
 def _size(number: int | None) -> str:
     if number is None:
-        return "unknown"
+        return "size unknown"
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= size:
             return f"{number / size:,.1f} {unit}"

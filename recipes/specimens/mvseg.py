@@ -20,7 +20,7 @@ def save(path: Path, slices: Any) -> None:
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     samples = {}
-    for n, split in enumerate(("train", "train", "train", "train", "val", "val")):
+    for n, split in enumerate(("train", "train", "train", "train", "val", "val", "test")):
         case, frames = f"{split}_{n + 1:03}", 4 * scale
         images, labels = np.zeros((2, frames, *SHAPE), np.uint8)
         key = f"{split}/{case}-US.nii.gz"

@@ -387,9 +387,13 @@ def _begun(
             and not encoded
         )
         return (partial, "bytes") if start and same else (partial.begin(note), "again")
-    length = number(headers.get("Content-Length"))
+    length = None if encoded else number(headers.get("Content-Length"))
+    if length and partial.remote.size is None:  # a published size was checked before, with those of the other files
+        room = length * (2 if partial.remote.unpack else 1)
+        unpacked = ", and as much unpacked" if partial.remote.unpack else ""
+        store.check_room(partial.parts, room, f"{partial.remote.name} ({length / 1e9:,.3f} GB{unpacked})")
     note |= {"etag": headers.get("ETag"), "last_modified": headers.get("Last-Modified")}
-    return partial.begin(note | {"length": None if encoded else length}), "bytes"
+    return partial.begin(note | {"length": length}), "bytes"
 
 
 def _blocks(answer: requests.Response, web: Web) -> Iterator[bytes]:

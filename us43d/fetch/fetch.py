@@ -68,12 +68,14 @@ class Plan:
     """What fetching a source would do, from the facts alone.
 
     size: bytes, of all files or as stated of the whole; None where neither is published. estimate: size is one.
+    least: bytes that are known to be needed: size, or the sum over the files whose size is published.
     """
 
     name: str
     way: str
     files: tuple[str, ...]
     size: int | None
+    least: int
     estimate: bool
     here: bool
 
@@ -98,6 +100,7 @@ def plan(recipe: Recipe, home: Home) -> Plan:
         _called(route) if route else "no known download source",
         tuple(file.name for file in route.files) if route else (),
         download.value if download else None,
+        download.value if download else sum(file.size or 0 for file in route.files) if route else 0,
         download is not None and download.estimate,
         here(home, recipe) is not None,
     )

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -135,6 +136,33 @@ def test_dry_run_changes_nothing(run: Run, home: Home, server: Any) -> None:
     assert {"name", "access", "licence", "accepted", "way", "files", "bytes", "here"} <= set(plan["sources"][0])
     assert plan["free"] > 0
     assert not home.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("free", "names", "fits", "says"),
+    [
+        (10**12, ("BUS-BRA",), True, "To download: 133.9 MB. Free: 1,000.0 GB"),
+        (10**8, ("BUS-BRA",), False, "need at least 267.8 MB, more than is free"),
+        (10**12, ("BUSI",), None, "To download: size unknown for BUSI. Free"),
+        (10**12, ("BUSI", "BUS-BRA"), None, "To download: at least 133.9 MB, size unknown for 1 of 2 sources."),
+        (10**8, ("BUSI", "BUS-BRA"), False, "need at least 267.8 MB, more than is free"),
+    ],
+)
+def test_dry_run_compares_a_lower_bound_with_the_disk(
+    run: Run,
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    names: tuple[str, ...],
+    fits: bool | None,
+    says: str,
+) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+    result = run("fetch", *names, "--dry-run", "--json")
+    assert json.loads(result.stdout)["fits"] is fits
+    assert says in result.stderr
+    assert ("size unknown" in run("fetch", *names, "--dry-run").stdout) == ("BUSI" in names)
 
 
 def test_specimen_needs_no_licence(run: Run, home: Home) -> None:

@@ -218,7 +218,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-def test_full_disk(server: Any, sources: ModuleType, served: dict[str, bytes], small_disk: Path) -> None:
+def test_full_disk(
+    server: Any, sources: ModuleType, served: dict[str, bytes], small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program fills the disk after the room was checked."""
+    monkeypatch.setattr(store, "check_room", lambda *_: None)
     home = Home(small_disk / "home")
     source = sources.recipe(server.base, [{}] * COUNT)
     ledger.accept(home, source)
@@ -267,6 +271,23 @@ def test_too_little_room_is_seen_before(
         fetch(source, home, sources.patient())
     assert "us43d clean" in caught.value.next
     assert server.log == []
+
+
+def test_room_for_a_file_of_unpublished_size(
+    server: Any, sources: ModuleType, served: dict[str, bytes], home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's answer says how long the file is; nothing of it is written where it cannot be unpacked."""
+    source = sources.recipe(server.base, [{}] * COUNT)
+    ledger.accept(home, source)
+    usage = shutil.disk_usage(home.root)
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(StorageError, match=r"GB, and as much unpacked\) needs .*, and .* has 0.0 GB free"):
+        fetch(source, home, sources.patient())
+    assert server.log
+    assert not (home.downloads("Loopback") / store.PARTS).exists()
+    monkeypatch.undo()
+    fetch(source, home, sources.patient())
+    assert states(home, source) == {"ok"}
 
 
 def test_read_only_home(server: Any, sources: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
