@@ -7,7 +7,7 @@ STAMP = $(VENV)/.us43d-installed
 REFERENCE = $(BIN)/typer --app app us43d.cli.app utils docs --name us43d --title 'Commands' | \
 	sed -E '/^  \[green\]/{N;s/\n$$//;s/\[\/?green\]//g;s/^/  /;};s/\[\/?bold\]/**/g;s/\\\[/[/g;s/^(\#\#+ )/\n\1/' | cat -s
 
-.PHONY: model fuzz help env demo test test-slow test-web docs reference lint format types types-web imports reproduce gpu kernels links check clean
+.PHONY: model fuzz help env demo test test-slow test-web docs reference lint format types lint-web imports reproduce gpu kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -49,8 +49,9 @@ format: env      ## ruff, writing
 types: env       ## mypy strict
 	$(BIN)/mypy
 
-types-web:       ## the page's modules, by TypeScript (needs npx and a network)
+lint-web:        ## the page's modules: types by TypeScript, hidden names by ESLint (needs npx and a network)
 	npx -y -p typescript@5.6 tsc -p us43d/view/page
+	npx -y -p eslint@9 eslint -c tools/eslint.config.mjs us43d/view/page
 
 imports: env     ## who may import whom
 	PYTHONPATH=. $(BIN)/lint-imports

@@ -1,5 +1,6 @@
 """A mask corrected from the view of its image: the next build has it, and undoing brings the published one back."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,15 +10,19 @@ import numpy as np
 import pytest
 
 from us43d.harmonize.corpus import Corpus
+from us43d.masks import rle
 from us43d.splits import review
 from us43d.view import opening
+from us43d.view.assistant import Assistant
 from us43d.view.browse import Browse
 from us43d.view.correct import Correct
+from us43d.view.labels import Inputs
 from us43d.view.review import Review
 from us43d.view.server import Running, Site, serve
 from us43d.view.thumbs import Thumbs
 
 from .conftest import us43d
+from .test_label import Boxes
 
 pytestmark = pytest.mark.web
 
@@ -29,10 +34,15 @@ def mine(home: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def viewing(mine: Path, tmp_path: Path) -> Iterator[Running]:
+def assistant() -> Callable[[Inputs], Assistant] | None:
+    return None
+
+
+@pytest.fixture
+def viewing(mine: Path, tmp_path: Path, assistant: Callable[[Inputs], Assistant] | None) -> Iterator[Running]:
     corpus = Corpus.open(mine / "corpora" / "us43d", mine)
     catalogue = opening.catalogue(corpus, mine)
-    correct = Correct(catalogue, mine, "corpus us43d", None)
+    correct = Correct(catalogue, mine, "corpus us43d", assistant)
     routes = [
         *Browse(catalogue, Thumbs(tmp_path / "thumbs"), "corpus us43d").routes(),
         *Review(catalogue, opening.findings(mine), mine, "corpus us43d").routes(),
@@ -82,6 +92,30 @@ def test_a_mask_is_corrected_rebuilt_and_undone(viewing: Running, mine: Path, vi
     us43d(mine, "build", "--all", "--jobs", "1")
     assert np.array_equal(masks(mine, key)[0], before)
     assert len(review.log(mine)) == 2
+
+
+@pytest.mark.parametrize("assistant", [lambda inputs: Boxes(lambda number: inputs.read(number).shape[:2])])
+def test_a_model_answers_a_click_on_a_mask_of_the_build(
+    viewing: Running, mine: Path, visit: Callable[..., Any]
+) -> None:
+    corpus = Corpus.open(mine / "corpora" / "us43d", mine)
+    row = next(n for n in range(len(corpus)) if corpus.images["count"][n] == 1)
+    before = corpus.mask(corpus.of(row)[0])
+    page = visit(viewing.url)
+    page.goto(viewing.url.split("?")[0] + f"correct/{corpus.images['id'][row]}")
+    page.wait_for_selector("#objects .pick")
+    page.keyboard.press("c")
+    stage = page.locator("#stage").bounding_box()
+    with page.expect_response("**/api/label/prompt/*") as answer:
+        page.mouse.click(stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2)
+    assert answer.value.status == 200
+    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+    (drafts,) = (mine / "review" / "masks").glob("*/labels.json")
+    (annotation,) = json.loads(drafts.read_text())["annotations"]
+    after = rle.decode(annotation["segmentation"]["counts"].encode(), *annotation["segmentation"]["size"])
+    middle = (before.shape[0] // 2, before.shape[1] // 2)
+    assert after[middle]
+    assert (after & before).sum() == before.sum()  # the click added to the mask of the build
 
 
 def test_the_label_tools_open_images_of_built_sources_only(viewing: Running, visit: Callable[..., Any]) -> None:

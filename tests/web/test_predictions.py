@@ -71,8 +71,9 @@ def test_worst_first_and_a_verdict(home: Path, tmp_path: Path, evaluation: Path,
         page.get_by_role("checkbox", name="prediction").uncheck()
         page.wait_for_timeout(200)
         assert page.evaluate("document.querySelector('#stage').toDataURL()") != shown
-        page.goto(running.url.split("?")[0] + "review?kind=prediction")
-        page.wait_for_selector("#choices button")
+        page.goto(running.url.split("?")[0] + "review")
+        page.wait_for_selector("#choices button")  # without an audit, only predictions are there to review
+        assert page.get_attribute("[aria-pressed=true][data-kind]", "data-kind") == "prediction"
         page.keyboard.press("1")
         page.wait_for_selector("#toast.shown")
         (verdict,) = review.decided(mine)

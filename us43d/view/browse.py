@@ -83,15 +83,11 @@ class Browse:
     # ------------------------------------------------------------------------------------------------------------ pages
 
     def grid_page(self, request: Request) -> Response:
-        return HTMLResponse(
-            render("grid.html", title=self.title, orders=self.catalogue.orders, corpus=self._version, page="grid")
-        )
+        return HTMLResponse(render("grid.html", title=self.title, orders=self.catalogue.orders, corpus=self._version))
 
     def image_page(self, request: Request) -> Response:
         row = self._row(request)
-        return HTMLResponse(
-            render("image.html", title=self.catalogue.key(row), corpus=self._version, site=self.title, page="image")
-        )
+        return HTMLResponse(render("image.html", title=self.catalogue.key(row), corpus=self._version))
 
     def source_page(self, request: Request) -> Response:
         from us43d.view.sources import source_page

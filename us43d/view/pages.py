@@ -5,8 +5,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from us43d import __version__
-
 __all__ = ["render"]
 
 
@@ -20,4 +18,4 @@ def _environment() -> Environment:
 
 def render(template: str, **values: Any) -> str:
     """Render page/<template>."""
-    return _environment().get_template(template).render(version=__version__, **values)
+    return _environment().get_template(template).render(**values)

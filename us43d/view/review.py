@@ -1,6 +1,7 @@
 """The review pages: pairs that an audit reported, odd masks and bad predictions, each with a verdict by key."""
 
 import threading
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,14 @@ class Review:
         return kind, tuple(sorted(ends))
 
     def listing(self, request: Request) -> Response:
-        """Return items of one kind, in order; `verdict` keeps those with this verdict, or without one ("open")."""
-        kind = request.query_params.get("kind", "near")
+        """Return items of one kind, in order; `verdict` keeps those with this verdict, or without one ("open").
+
+        Without `kind`: the first with undecided items, else the first with items.
+        """
+        verdicts = self._verdicts()
+        kind = request.query_params.get("kind") or self._first(verdicts)
         if kind not in review.KINDS:
             raise HTTPException(404, f"Unknown kind {kind!r}.")
-        verdicts = self._verdicts()
         things = self.things[kind]
         own = [verdicts.get(self._about(kind, thing)) for thing in things]
         wanted = request.query_params.get("verdict", "")
@@ -122,9 +126,14 @@ class Review:
             if not wanted or wanted == (verdict.verdict if verdict else "open")
         ]  # fmt: skip
         return JSONResponse(
-            {"total": len(things), "open": sum(verdict is None for verdict in own), "rows": rows[:_WINDOW],
-             "counts": {name: len(entries) for name, entries in self.things.items()}}
+            {"kind": kind, "total": len(things), "open": sum(verdict is None for verdict in own),
+             "rows": rows[:_WINDOW], "counts": {name: len(entries) for name, entries in self.things.items()}}
         )  # fmt: skip
+
+    def _first(self, verdicts: Container[Any]) -> str:
+        kinds = [kind for kind, things in self.things.items() if things]
+        undecided = (kind for kind in kinds if any(self._about(kind, t) not in verdicts for t in self.things[kind]))
+        return next(undecided, kinds[0] if kinds else next(iter(self.things)))
 
     def _thing(self, request: Request) -> tuple[str, dict[str, Any]]:
         return self._at(request.path_params["kind"], request.path_params["number"])

@@ -15,12 +15,12 @@ export function h(tag, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(name, '');
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, String(value));
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false).map(String2Node));
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false).map(node));
   return element;
 }
 
 /** @param {any} child */
-const String2Node = (child) => (child instanceof Node ? child : String(child));
+const node = (child) => (child instanceof Node ? child : String(child));
 
 export const number = new Intl.NumberFormat('en');
 
@@ -98,7 +98,7 @@ window.addEventListener('unhandledrejection', (event) => {
 });
 
 /** Whether keys belong to a field at the moment. @param {KeyboardEvent} event */
-export function typing(event) {
+function typing(event) {
   const target = /** @type {HTMLElement} */ (event.target);
   return target.matches?.('input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]');
 }

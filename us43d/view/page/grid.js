@@ -199,15 +199,15 @@ function drawn(row, index) {
   const parameters = new URLSearchParams(asked);
   const href = `/image/${row.id}${String(parameters) ? `?${parameters}` : ''}`;
   const shown = row.split !== 'dropped' && row.split !== 'not in the corpus';
-  const said = [row.source, row.split, row.dice !== undefined ? `Dice ${row.dice.toFixed(2)}` : row.annotations ? counted(row.annotations, 'mask') : 'no mask'].join(' · ');
+  const caption = [row.source, row.split, row.dice !== undefined ? `Dice ${row.dice.toFixed(2)}` : row.annotations ? counted(row.annotations, 'mask') : 'no mask'].join(' · ');
   const picture = shown
     ? [h('img', { src: `/thumb/${row.id}?v=${corpus}`, alt: '', decoding: 'async', draggable: 'false', error: broken }),
        row.annotations ? h('img', { class: 'over', src: `/overlay/${row.id}?v=${corpus}`, alt: '', decoding: 'async', draggable: 'false' }) : null]
     : [h('span', { class: 'no-picture' }, row.split)];
   const link = h('a', {
-    class: 'tile', href, title: row.key, tabindex: index === focused ? '0' : '-1', 'aria-label': `${row.key}, ${said}`,
+    class: 'tile', href, title: row.key, tabindex: index === focused ? '0' : '-1', 'aria-label': `${row.key}, ${caption}`,
     focus: () => moveTo(index, false), click: remember,
-  }, h('span', { class: 'picture' }, ...picture), h('span', { class: 'name' }, tail(row.key)), h('span', { class: 'said' }, said));
+  }, h('span', { class: 'picture' }, ...picture), h('span', { class: 'name' }, tail(row.key)), h('span', { class: 'said' }, caption));
   const item = h('div', { role: 'listitem', 'aria-setsize': total, 'aria-posinset': index + 1, class: 'item' }, link);
   return item;
 }

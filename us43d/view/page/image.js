@@ -93,7 +93,8 @@ function switchOf(structure, masks) {
 
 function facts() {
   const { facts: row } = image;
-  const structures = Map.groupBy ? Map.groupBy(image.masks, (/** @type {any} */ mask) => mask.structure) : grouped(image.masks);
+  /** @type {Map<string, any[]>} */ const structures = new Map();
+  for (const mask of image.masks) structures.set(mask.structure, [...(structures.get(mask.structure) ?? []), mask]);
   const tags = Object.entries(JSON.parse(row.tags || '{}'));
   const remarks = JSON.parse(row.remarks || '[]');
   const diagnoses = [...new Set(image.masks.map((/** @type {any} */ mask) => mask.diagnosis).filter(Boolean))];
@@ -155,13 +156,6 @@ function deepWindow() {
     text, h('button', { class: 'more', click: () => { deep = null; facts(); draw().catch(report); } }, 'Reset')];
 }
 let windowing = 0;
-
-/** @param {any[]} masks */
-function grouped(masks) {
-  const groups = new Map();
-  masks.forEach((mask) => groups.set(mask.structure, [...(groups.get(mask.structure) ?? []), mask]));
-  return groups;
-}
 
 /** @param {string} name @param {string} text @param {string} key @param {boolean} pressed */
 const toggle = (name, text, key, pressed) => h('button', { class: 'toggle', id: `toggle-${name}`, 'aria-pressed': String(pressed), title: `${text} (${key})`, click: () => toggled[name]() }, text);

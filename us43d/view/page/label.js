@@ -29,7 +29,7 @@ let model = false;
 /** @type {WeakMap<Uint8Array, string>} */ const packed = new WeakMap();
 /** @type {Map<string, number[]>} */ const colours = new Map();
 
-const colour = (/** @type {string} */ structure) => colours.get(structure) ?? [86, 180, 233];
+const colour = (/** @type {string} */ name) => colours.get(name) ?? [86, 180, 233];
 const structure = () => /** @type {HTMLInputElement} */ ($('structure')).value.trim().replace(/\s+/g, '_') || 'structure';
 
 // -------------------------------------------------------------------------------------------------------------- saving
@@ -339,8 +339,8 @@ function stamp(mask, [x0, y0], [x1, y1], value) {
       const half = Math.sqrt(reach);
       for (let column = Math.max(0, Math.ceil(x - half - 0.5)); column <= Math.min(width - 1, x + half - 0.5); column++) mask[row * width + column] = value;
     }
-    const [row, column] = [Math.floor(y), Math.floor(x)];
-    if (row >= 0 && column >= 0 && row < height && column < width) mask[row * width + column] = value;
+    const [down, right] = [Math.floor(y), Math.floor(x)];
+    if (down >= 0 && right >= 0 && down < height && right < width) mask[down * width + right] = value;
   }
 }
 
@@ -591,9 +591,9 @@ viewer.hovered = (/** @type {number} */ x, /** @type {number} */ y) => {
 
 /** Places for the keyboard: a cursor that arrows move and Space presses. @param {number} dx @param {number} dy */
 function nudge(dx, dy) {
-  const step = Math.max(1, Math.round(6 / viewer.scale));
+  const far = Math.max(1, Math.round(6 / viewer.scale));
   cursor = cursor ?? [width / 2, height / 2];
-  cursor = [Math.min(width - 1, Math.max(0, cursor[0] + dx * step)), Math.min(height - 1, Math.max(0, cursor[1] + dy * step))];
+  cursor = [Math.min(width - 1, Math.max(0, cursor[0] + dx * far)), Math.min(height - 1, Math.max(0, cursor[1] + dy * far))];
   $('readout').textContent = `x ${Math.floor(cursor[0])}  y ${Math.floor(cursor[1])}`;
   marker = true;
   viewer.paint();

@@ -9,7 +9,8 @@ const first = new Viewer($('first'));
 const second = new Viewer($('second'));
 /** @type {any[]} */ let rows = [];
 let at = 0;
-let kind = new URLSearchParams(location.search).get('kind') ?? 'near';
+/** Empty until the server has chosen one. */
+let kind = new URLSearchParams(location.search).get('kind') ?? '';
 /** A verdict, 'open' for things without one, '' for all. */
 let wanted = new URLSearchParams(location.search).get('verdict') ?? 'open';
 /** @type {any} */ let thing = null;
@@ -34,7 +35,7 @@ function filter(what, verdict) {
 /** @param {number} [keep] number of the thing to stay at */
 async function list(keep) {
   const answer = await api(`/api/review?${new URLSearchParams({ kind, verdict: wanted })}`);
-  rows = answer.rows;
+  ({ kind, rows } = answer);
   document.querySelectorAll('[data-kind]').forEach((button) => {
     const count = answer.counts[button.getAttribute('data-kind') ?? ''];
     /** @type {HTMLButtonElement} */ (button).disabled = !count;
@@ -207,7 +208,7 @@ document.addEventListener('click', (event) => {
   if (event.detail && /** @type {HTMLElement} */ (event.target).closest('button')) $('first').focus({ preventScroll: true });
 });
 document.querySelectorAll('[data-kind]').forEach((button) => button.addEventListener('click', () => {
-  filter(button.getAttribute('data-kind') ?? 'near', 'open');
+  filter(button.getAttribute('data-kind') ?? '', 'open');
 }));
 $('verdict').addEventListener('change', () => filter(kind, /** @type {HTMLSelectElement} */ ($('verdict')).value));
 $('previous').addEventListener('click', () => go(-1));

@@ -339,9 +339,9 @@ export function ruler(spacing) {
         context.beginPath();
         context.moveTo(x0, y0);
         context.lineTo(x1, y1);
-        for (const [x, y] of [[x0, y0], [x1, y1]]) {
-          context.moveTo(x + 5 * unit, y);
-          context.arc(x, y, 5 * unit, 0, 7);
+        for (const [endX, endY] of [[x0, y0], [x1, y1]]) {
+          context.moveTo(endX + 5 * unit, endY);
+          context.arc(endX, endY, 5 * unit, 0, 7);
         }
         context.stroke();
       }
