@@ -175,8 +175,8 @@ class SecondLook(nn.Module):
         places = ((points - 0.5) / self.frame - low) / (high - low)  # (P, N, 2) in sides of the window
         at = (torch.arange(side, device=points.device, dtype=places.dtype) + 0.5) / side
 
-        distance = ((at - places[..., None]) / CLICK).square()  # (P, N, 2, s)
-        blobs = torch.exp(-0.5 * (distance[:, :, 1, :, None] + distance[:, :, 0, None, :]))  # (P, N, s, s)
+        bells = torch.exp(-0.5 * ((at - places[..., None]) / CLICK).square())  # (P, N, 2, s)
+        blobs = bells[:, :, 1, :, None] * bells[:, :, 0, None, :]  # (P, N, s, s)
         clicks = [(blobs * (labels == kind)[..., None, None]).amax(1, keepdim=True) for kind in (1, 0)]
 
         corners = [torch.where((labels == kind)[..., None], places, 0).sum(1) for kind in (2, 3)]  # (P, 2) each

@@ -291,7 +291,14 @@ class UltraSam(nn.Module):
             return self.image_encoder(images.contiguous(memory_format=torch.channels_last))
         return Features(self.image_encoder(images))
 
-    def decode(self, features: Features, points: Tensor, labels: Tensor, mask: Tensor | None = None) -> Decoded:
+    def decode(
+        self,
+        features: Features,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        code: Tensor | None = None,
+    ) -> Decoded:
         """Predict the masks of P prompts.
 
         Args:
@@ -299,12 +306,13 @@ class UltraSam(nn.Module):
             points: (P, N, 2), (x, y) in pixels of the network's input.
             labels: (P, N) int: PADDING, NEGATIVE, POSITIVE, UPPER_LEFT, LOWER_RIGHT, or STRUCTURE + id.
             mask: (P, 1, 4G, 4G), logits of an earlier pass.
+            code: `PromptEncoder.grid`, where it is computed once for many prompts.
 
         Returns:
             M = `ModelConfig.masks` masks per prompt; of SAM's 4, the first is for unambiguous prompts.
         """
         image = features.embedding + self.prompt_encoder.dense(mask)
-        code = self.prompt_encoder.grid().to(image.dtype)
+        code = (self.prompt_encoder.grid() if code is None else code).to(image.dtype)
         tokens = self.prompt_encoder.sparse(points, labels).to(image.dtype)
         # SAM attends to its padding tokens; a model with any number of prompt tokens must not.
         padding = labels == PADDING if self.config.structures else None

@@ -217,6 +217,8 @@ class Predictor:
         self.model = model.to(device=device, dtype=dtype).eval()
         self.model.prompt_encoder.pe_layer.float()  # 8 bits of mantissa are too few for coordinates
         self.device, self.dtype = device, dtype
+        with torch.inference_mode():
+            self._code = self.model.prompt_encoder.grid()
         self.encoded: Encoded | None = None
 
     @classmethod
@@ -418,7 +420,7 @@ class Predictor:
                 else F.interpolate(former[:, None], (side, side), mode="area")
             )
         features = encoded.features.expand(len(points))
-        logits, iou, presence = self.model.decode(features, points, labels, mask)
+        logits, iou, presence = self.model.decode(features, points, labels, mask, self._code)
         named = (labels >= STRUCTURE).any(1)
         ones = torch.ones(len(points), device=logits.device)
         return logits, iou, ones if presence is None else torch.where(named, presence.float().sigmoid(), ones)
@@ -510,14 +512,13 @@ class Predictor:
         if decoded.windows is not None:
             pairs = zip(decoded.logits.float().cpu().numpy(), decoded.windows.cpu().numpy(), strict=True)
             return [_placed(logits, window, encoded.shape) for logits, window in pairs]
-        side = self.model.config.image_size
+        side, (rows, columns) = self.model.config.image_size, encoded.inner
         low = (decoded.logits > 0).float() if postprocess == "paper" else decoded.logits.float()
         masks = []
-        for one in low:  # one at a time: many prompts on an image of many megapixels do not fit
-            up = F.interpolate(one[None, None], (side, side), mode="bilinear", align_corners=False)
-            up = up[:, :, : encoded.inner[0], : encoded.inner[1]]
-            up = F.interpolate(up, encoded.shape, mode="bilinear", align_corners=False)
-            masks.append((up[0, 0] > 0).cpu().numpy())
+        for one in low.cpu().numpy():
+            # As F.interpolate without align_corners, and several times as fast on a CPU.
+            frame = cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR)[:rows, :columns]
+            masks.append(cv2.resize(frame, encoded.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0)
         return masks
 
 

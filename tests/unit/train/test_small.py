@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from us43d.errors import UsageError
 from us43d.harmonize.corpus import Corpus
 from us43d.model import look, prompts
 from us43d.model.layers import _GroupNorm
 from us43d.model.network import PADDING, POSITIVE, PRESETS, STRUCTURE, UPPER_LEFT, ModelConfig, UltraSam
-from us43d.model.predictor import Predictor
+from us43d.model.predictor import Postprocess, Predictor, _Masks
 from us43d.train.config import PRESETS as RUNS
 from us43d.train.config import TrainConfig, read
 from us43d.train.data import Draws, batches, collate
@@ -302,6 +303,24 @@ def test_a_structure_needs_a_model_that_knows_it(learnt: Predictor) -> None:
     tiny.set_image(picture())
     with pytest.raises(UsageError, match="does not support prompts by the name of a structure"):
         tiny.predict(structure=3)
+
+
+@pytest.mark.parametrize("shape", [(120, 150), (606, 856), (37, 64), (32, 32)])
+def test_masks_are_resized_as_pytorch_resizes(shape: tuple[int, int]) -> None:
+    model = UltraSam.random(PRESETS["tiny"], 0)  # it pads the shorter side
+    predictor = Predictor(model)
+    encoded = predictor.encode(np.zeros(shape, np.uint8))
+    side = model.config.mask_size
+    logits = F.avg_pool2d(torch.randn(3, 1, side, side, generator=torch.Generator().manual_seed(0)), 5, 1, 2)[:, 0]
+    ones = torch.ones(3)
+    lows: dict[Postprocess, Tensor] = {"sharp": logits, "paper": (logits > 0).float()}
+    for how, low in lows.items():
+        size = model.config.image_size
+        frame = F.interpolate(low[:, None], (size, size), mode="bilinear")[..., : encoded.inner[0], : encoded.inner[1]]
+        wanted = F.interpolate(frame, shape, mode="bilinear")[:, 0] > 0
+        found = predictor.masks(_Masks(logits, None, logits, ones, ones), encoded, how)
+        assert 0.2 < wanted.float().mean() < 0.9
+        assert (np.stack(found) != wanted.numpy()).mean() < 1e-4
 
 
 def test_a_mask_of_a_window_lies_where_the_window_is() -> None:
