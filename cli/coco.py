@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from us43d import atomic
-from us43d.errors import UsageError
+from us43d.errors import UsageError, command
 
 from .output import Session
 from .verb import verb
@@ -86,7 +86,7 @@ def coco(
         {"file": out, **counts, "remarks": written.remarks},
         f"{out}: {counts['annotations']:,} annotations in {counts['images']:,} images{patients}",
     )
-    session.say(f"Next: us43d train --init ultrasam --data {out} --images {images}")
+    session.say(f"Next: {command('train', '--data', out, '--images', images)}")
 
 
 def _named(text: str) -> dict[int, str]:

@@ -70,7 +70,7 @@ def _spelled(step: str) -> str:
             --flag"; a remark may follow after three spaces. An option that the command line has already gets the new
             value.
     """
-    match = re.fullmatch(r"the same(?: command)?(?: again| (with|without) (--\S+)(?: (\S+))?)?(   .*)?", step)
+    match = re.fullmatch(r"the same(?: command)?(?: again| (with|without) (--\S+)(?: ('.*'|\S+))?)?(   .*)?", step)
     if match is None:
         return step
     how, option, value, remark = match.groups()
@@ -78,7 +78,7 @@ def _spelled(step: str) -> str:
     if option in words:
         place = words.index(option)
         del words[place : place + (2 if value and how == "with" else 1)]
-    added = [word for word in (option, value) if word] if how == "with" else []
+    added = [option, *shlex.split(value or "")] if how == "with" else []
     return shlex.join(["us43d", *words, *added]) + (remark or "")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from us43d import registry
-from us43d.errors import UnknownName, UsageError
+from us43d.errors import UnknownName, UsageError, command
 
 from .build import newest
 from .models import Device, device_of, predictor, weights_of
@@ -67,22 +67,22 @@ def label(
     recipe = _source(session, input)
     if recipe is not None:
         if out or patient:
-            raise UsageError("--out and --patient are for files, not for a built source.", next=f"us43d label {input}")
+            raise UsageError("--out and --patient are for files, not for a built source.", next=command("label", input))
         labels = _built(session, recipe, every)
-        command = f"us43d build {recipe.name}   (applies what is marked as reviewed)"
+        then = f"us43d build {recipe.name}   (applies what is marked as reviewed)"
     else:
         inputs, folder = _files(session, Path(input), out, patient)
         labels = Labels(inputs, folder)
-        command = f"us43d train --data {folder / 'labels.json'}"
+        then = command("train", "--data", folder / "labels.json")
     assistant = _assistant(session, labels.inputs, weights, device)
-    site = Annotate(labels, Path(input).name, assistant, command)
+    site = Annotate(labels, Path(input).name, assistant, then)
 
     def close() -> None:
         if assistant:
             assistant.close()
         labels.close()
 
-    session.say(f"labels: {labels.file}; then: {command}")
+    session.say(f"labels: {labels.file}; then: {then}")
     run(session, Site(site.routes(), "/label", close), f"{len(labels.inputs.items):,} images", port, no_browser, host)
 
 
@@ -106,7 +106,7 @@ def _files(session: Session, path: Path, out: Path | None, patient: str | None) 
     from us43d.view.inputs import FileInputs
 
     if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file, not a folder.", next=f"us43d label {path}")
+        raise UsageError(f"--out {out} is a file, not a folder.", next=command("label", path))
     folder = out or path.absolute().with_name(f"{path.absolute().name}-labels")
     inputs = FileInputs(path, patient, folder)
     for file, fault in inputs.faults.items():

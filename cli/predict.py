@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from us43d.errors import ImageError, SomeFailed, Us43dError, UsageError, listed
+from us43d.errors import ImageError, SomeFailed, Us43dError, UsageError, command, listed
 
 from .models import Device, Dtype, device_of, predictor, weights_of
 from .output import Session
@@ -129,7 +129,7 @@ def predict(
     if doing == "instances":
         if box or point or structure or prompts or everything or propagate or crop_sector:
             raise UsageError(
-                "Weights of the task instances take no prompts.", next=f"us43d predict {input} --weights {weights}"
+                "Weights of the task instances take no prompts.", next=command("predict", input, "--weights", weights)
             )
         _instances(session, input, place, frame, min_score, out, device_of(device))
         return
@@ -139,15 +139,15 @@ def predict(
         return
     ways = sum((bool(box or point), bool(structure), prompts is not None, everything))
     if ways != 1:
-        chosen = f" --weights {weights}" if weights else ""
+        chosen = ("--weights", weights) if weights else ()
         raise UsageError(
             "Give one of --box and --point, --structure, --prompts, or --everything.",
-            next=f"us43d predict {input}{chosen} --everything",
+            next=command("predict", input, *chosen, "--everything"),
         )
     if propagate and (prompts or everything or crop_sector or frame is not None):
         raise UsageError(
             "--propagate can only be combined with --box and --point.",
-            next=f"us43d predict {input} --box … --propagate",
+            next=command("predict", input, "--propagate", "--box", "x0,y0,x1,y1"),
         )
     from us43d import pictures
     from us43d.model import segment

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from us43d import registry
-from us43d.errors import UsageError, listed
+from us43d.errors import UsageError, command, listed
 
 from .build import PANEL, is_built, newest, sources
 from .models import CorpusName, Device, device_of, predictor, release, weights_of
@@ -81,7 +81,7 @@ def view(
 
     opened = _opened(session, names or [], corpus)
     if evaluation and other:
-        raise UsageError("Give --eval or --against, not both.", next=f"us43d view --eval {evaluation}")
+        raise UsageError("Give --eval or --against, not both.", next=command("view", "--eval", evaluation))
     predicted = opening.predictions(evaluation) if evaluation else {}
     against = opening.compared(opened, _other(session, names or [], other)) if other else None
     catalogue = opening.catalogue(opened, session.home.root, predicted, against)

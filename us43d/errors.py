@@ -31,13 +31,14 @@ An error is one sentence on what is wrong with which value, one on what was done
 command to run next.
 """
 
+import shlex
 from collections.abc import Iterable
 
 __all__ = [
     "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError", "ImageError",
     "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile", "RawDataError",
     "RecipeError", "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName", "UnreadableFile",
-    "Us43dError", "UsageError", "VerifyError", "WeightsError", "listed",
+    "Us43dError", "UsageError", "VerifyError", "WeightsError", "command", "listed",
 ]  # fmt: skip
 
 
@@ -46,6 +47,11 @@ def listed(items: Iterable[object], limit: int = 20) -> str:
     names = [str(item) for item in items]
     more = f" … and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def command(*words: object) -> str:
+    """Return a us43d command line that works as printed: a word with a space or a bracket is quoted."""
+    return shlex.join(["us43d", *map(str, words)])
 
 
 class Us43dError(Exception):

@@ -206,7 +206,10 @@ def merge(results: Sequence[Result]) -> Board:
                     )
     names = [result["model"]["name"] for result in results]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"Several results are of models named {listed(twice)}.", next="the same with --name")
+        raise UsageError(
+            f"Several results are of models named {listed(twice)}.",
+            next="rename the run or the file of one of them, and run us43d bench with it again",
+        )
     board = Board(results)
     if not board.sources:
         raise UsageError("The results have no source in common.")

@@ -167,7 +167,7 @@ def _not_poisoned(name: str, entry: Entry, tests: Mapping[str, set[str]], extern
         if shared := len(groups & trained):
             raise SplitError(
                 f"{name} was trained on {shared} of the {len(groups)} test groups of {source}. It is refused.",
-                next="us43d train on the train split alone",
+                next="us43d train --preset small --run NEW_NAME   (trains on the train split alone)",
             )
     if broken := [source for source in external if source in entry.seen["sources"]]:
         raise SplitError(f"{name} was trained on {listed(broken)}, which the external tier keeps for tests alone.")
@@ -191,7 +191,7 @@ def _no_test_image_seen(corpus: Corpus, models: Mapping[str, Entry], splits: Map
                 raise SplitError(
                     f"{name} was trained on {shared} of the {len(tested)} test images of {source}, in data of one's "
                     "own. It is refused.",
-                    next="us43d train on the train split alone",
+                    next="us43d train --preset small --run NEW_NAME   (trains on the train split alone)",
                 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import pictures
-from us43d.errors import ImageError, RawDataError, UsageError, listed
+from us43d.errors import ImageError, RawDataError, UsageError, command, listed
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, whole
@@ -165,7 +165,7 @@ def _pairs(
         raise UsageError(
             f"No mask in {masks} has the name of an image in {images}: images such as {image_files[0].relative}, "
             f"masks such as {mask_files[0].relative}.",
-            next=f"us43d coco {images} {masks} --suffix _mask",
+            next=command("coco", images, masks, "--suffix", "_mask"),
         )
     unused = sorted({mask.relative for mask in mask_files} - {mask.relative for _, mask in pairs})
     remarks = []

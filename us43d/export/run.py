@@ -7,6 +7,7 @@ images alone, and everything after the blocks reads their records in order.
 import csv
 import hashlib
 import json
+import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -223,10 +224,13 @@ def run(
             facts = json.loads(ready)
             return Report(str(out), facts, facts["usage"], reused=True)
         if store.occupied() and ready is None and not _resumable(store):
-            raise UsageError(f"The folder {out} is not empty.", next=f"the same command with --out {out}-2")
+            raise UsageError(
+                f"The folder {out} is not empty.", next=f"the same command with --out {shlex.quote(f'{out}-2')}"
+            )
         if ready is not None:
             raise UsageError(
-                f"{out} holds an export with other content or options.", next=f"the same command with --out {out}-2"
+                f"{out} holds an export with other content or options.",
+                next=f"the same command with --out {shlex.quote(f'{out}-2')}",
             )
         form.prepare(selection, store)
         _blocks(form, selection, store, tasks, jobs, progress)

@@ -223,7 +223,7 @@ class Web:
                 raise _http_error(
                     answer,
                     f"{urlsplit(url).hostname} asks to wait {_span(pause)} ({reason}: {url}).",
-                    next=f"the same command  (in {_span(pause)})",
+                    next=f"the same command   (in {_span(pause)})",
                     page=page,
                 )
             if attempt < self.attempts:

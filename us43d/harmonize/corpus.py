@@ -4,6 +4,7 @@ Reading needs numpy and json alone.
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -171,7 +172,9 @@ class Corpus:
         except ValueError as error:
             raise TrainError(
                 f"A mask of image {self.key(image)!r} in {self.path} cannot be decoded: {error}.",
-                next=f"rm -r {self.path}   and the same again" if self._own(image) else "us43d corpus --all",
+                next=f"rm -r {shlex.quote(str(self.path))}   (then the same command)"
+                if self._own(image)
+                else "us43d corpus --all",
             ) from error
 
     def picture(self, image: int) -> NDArray[np.uint8]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -116,7 +115,7 @@ def import_folder(
             raise UsageError(
                 f"{known.facts.name} is a private source already, with other files or options.",
                 disk="Nothing was changed.",
-                next=f"us43d import {shlex.quote(str(folder))} --name {name} --force   (and the other options)",
+                next="the same command with --force",
             )
         _take(home, made, folder, tree, plan.keys, bars)
     return done
@@ -183,11 +182,11 @@ def _named(name: str, home: Home, force: bool) -> tuple[str, str]:
         if normalised(other.facts.name) == normalised(name) and other.facts.slug != slug:
             raise UsageError(
                 f"The name {name!r} is too similar to that of the private source {other.facts.name}.",
-                next="the same command with another --name",
+                next=f"the same command with --name {name}-2",
             )
     if slug not in known and home.raw(name).exists():
         raise UsageError(
-            f"{home.raw(name)} exists, but is not of an imported source.", next="the same command with another --name"
+            f"{home.raw(name)} exists, but is not of an imported source.", next=f"the same command with --name {name}-2"
         )
     return (known[slug].facts.name if slug in known and force else name), slug
 

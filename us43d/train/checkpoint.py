@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from us43d import atomic
-from us43d.errors import ConfigError, TrainError
+from us43d.errors import ConfigError, TrainError, command
 from us43d.model import weights
 from us43d.model.network import UltraSam
 
@@ -199,7 +200,7 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
             raise ConfigError(
                 f"{path} was written by another version of us43d, whose optimizer applied weight decay to other "
                 "parameters; it cannot be resumed, but its weights can be trained further.",
-                next=f"us43d train --init {path} --run NEW_NAME   (with the settings of the run)",
+                next=f"{command('train', '--init', path, '--run', 'NEW_NAME')}   (with the settings of the run)",
             )
         for name, digest in state.get("files", {}).items():
             if _digest(path / name) != digest:
@@ -216,7 +217,9 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError, SafetensorError,
     ) as error:  # fmt: skip
-        raise TrainError(f"The checkpoint {path} cannot be read: {error}.", next=f"rm -r {path}") from error
+        raise TrainError(
+            f"The checkpoint {path} cannot be read: {error}.", next=f"rm -r {shlex.quote(str(path))}"
+        ) from error
     return state
 
 

@@ -117,7 +117,9 @@ def train(
     """
     run_folder = Path(run_folder)
     if (run_folder / "log.jsonl").exists() and not resume:
-        raise ConfigError(f"{run_folder} already contains a run.", next="the same with --resume, or with another --run")
+        raise ConfigError(
+            f"{run_folder} already contains a run.", next="the same with --resume   (or with another --run)"
+        )
     with assembled(device) as team:
         if config.batch % (config.micro_batch * team.world):
             raise ConfigError(

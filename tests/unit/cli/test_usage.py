@@ -55,3 +55,26 @@ def test_weights_have_the_mode_the_umask_allows(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_next_steps_work_as_printed_where_a_path_has_a_space(tmp_path: Path) -> None:
+    scan = tmp_path / "my scans"
+    result = CliRunner().invoke(app, ["predict", str(scan), "--home", str(tmp_path)])
+    assert f"Next: us43d predict '{scan}' --everything" in result.stderr
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "spelled"),
+    [
+        ("the same with --out 'my run-2'", "us43d export us43d --out 'my run-2'"),
+        ("the same command   (in a minute)", "us43d export us43d --out 'my run'   (in a minute)"),
+        ("the same without --out", "us43d export us43d 'my run'"),
+        ("open a page", "open a page"),
+    ],
+)
+def test_the_same_command_is_spelled_out(step: str, spelled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _spelled = importlib.import_module("us43d.cli.errors")._spelled
+
+    monkeypatch.setattr("sys.argv", ["us43d", "export", "us43d", "--out", "my run"])
+    assert _spelled(step) == spelled

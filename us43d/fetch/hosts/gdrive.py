@@ -72,7 +72,7 @@ def _said(page: str, id: str, route: Route, address: str = "") -> FetchError | E
     if re.search(r"quota|too many users", page, re.IGNORECASE):
         return FetchError(
             f"Google Drive file {id} is over its download quota ({told[:120]}).",
-            next=f"the same command in 24 hours; or, logged in, open {route.url}, make a copy of it, and download that",
+            next=f"the same command   (in 24 hours; or, logged in, copy {route.url} to your Drive and download that)",
         )
     return FetchError(f"Google Drive responds for file {id}: {told[:200]}.", next=f"open {route.url} in a browser")
 
