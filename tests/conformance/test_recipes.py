@@ -19,7 +19,7 @@ from us43d.cards.croissant import croissant
 from us43d.contract import Expect, RawTree, Recipe
 from us43d.errors import BuildError, CountError
 from us43d.harmonize import build as building
-from us43d.harmonize import shards
+from us43d.harmonize import pool, shards
 from us43d.harmonize.build import BuildResult, build
 from us43d.harmonize.check import check
 from us43d.harmonize.load import Samples
@@ -245,8 +245,8 @@ def test_nothing_depends_on_listing_order_or_workers(
     options: dict[str, Any] = {"receipt": SPECIMEN, "fixes": False}
     alone = build(built.recipe, built.raw, Home(tmp_path / "alone"), **options)
     pools = []
-    pool = building._pool
-    monkeypatch.setattr(building, "_pool", lambda todo, jobs, note: (pools.append(jobs), pool(todo, jobs, note)))
+    run = pool._pool
+    monkeypatch.setattr(pool, "_pool", lambda todo, jobs, note: (pools.append(jobs), run(todo, jobs, note)))
     listed = request.getfixturevalue("reversed_listing")
     again = build(built.recipe, built.raw, Home(tmp_path / "two"), jobs=2, **options)
     assert again.digest == alone.digest

@@ -5,7 +5,6 @@ record is there is complete.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,21 +18,22 @@ from numpy.typing import NDArray
 from us43d import atomic
 from us43d.contract import Lazy, Mask, Polygon, Sample
 from us43d.errors import BuildError, MaskMismatch, RawDataError
-from us43d.harmonize import pixels
+from us43d.harmonize import pixels, records
 from us43d.harmonize.corpus import is_speck
+from us43d.harmonize.records import Annotation, Record, Written
 from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import fill_polygon
 from us43d.masks.read import header, picture
 
-__all__ = ["FIXED", "OUTPUT", "PARTS", "RECORDS", "SKIPPED", "Block", "Options", "record_path", "run"]
+__all__ = ["FIXED", "OUTPUT", "PARTS", "SKIPPED", "Block", "Options", "run"]
 
 #: With this begins the remark on a correction.
 FIXED = "fixed: "
 #: Why a sample is dropped that cannot be read, where a person chose that.
 SKIPPED = "unreadable or incomplete, left out by --skip-bad"
 
-#: In the staging folder: what becomes the build, the blocks' records, and files that are being written.
-OUTPUT, RECORDS, PARTS = "output", "blocks", "parts"
+#: In the staging folder: what becomes the build, and files that are being written.
+OUTPUT, PARTS = "output", "parts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +57,22 @@ class Block(NamedTuple):
     options: Options
 
 
-def record_path(folder: Path, number: int) -> Path:
-    return folder / RECORDS / f"{number:05}.json"
-
-
 def run(block: Block) -> list[str]:
     """Write the images and the record of a block; return what was wrong, one sentence per sample.
 
     With errors no record is written. Raises StorageError if the disk refuses.
     """
-    records, errors = [], []
+    written: list[Record] = []
+    errors: list[str] = []
+    file = records.path_of(block.folder, block.number)
     with atomic.storage_errors(block.folder, "The finished blocks are kept; the next build resumes from them."):
         images = block.folder / OUTPUT / "images" / f"{block.number:05}"
         parts = block.folder / PARTS
-        for folder in (images, parts, block.folder / RECORDS):
+        for folder in (images, parts, file.parent):
             folder.mkdir(parents=True, exist_ok=True)
         for number, sample in block.samples:
             try:
-                records.append(_record(number, sample, images, parts, block.options))
+                written.append(_record(number, sample, images, parts, block.options))
             except RawDataError as error:
                 what = error.what if sample.key in error.what else f"{sample.key}: {error.what}"
                 if block.options.skip_bad is None:
@@ -83,56 +81,57 @@ def run(block: Block) -> list[str]:
                 # As on any machine: without the folder in which the raw tree lies.
                 reason = what.replace(f"{block.options.skip_bad.as_posix()}/", "")
                 skipped = replace(sample, drop=SKIPPED, remarks=(*sample.remarks, f"skipped: {reason}"))
-                records.append(_record(number, skipped, images, parts, block.options))
+                written.append(_record(number, skipped, images, parts, block.options))
         if not errors:
-            if any("file" in record and not record["kept"] for record in records):
+            if any(record.image and not record.image.kept for record in written):
                 os.sync()  # the images before the record that calls them complete; one wait instead of one for each
-            record = json.dumps(records, separators=(",", ":")).encode()
-            atomic.write_bytes(record_path(block.folder, block.number), record, parts=parts)
+            atomic.write_bytes(file, records.dump(written), parts=parts)
     return errors
 
 
-def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options) -> dict[str, Any]:
-    base: dict[str, Any] = {
-        "id": id,
-        "key": sample.key,
-        "group": sample.group or sample.key,
-        "official": sample.split,
-        "frame": sample.frame,
-        "spacing": list(sample.spacing_mm) if sample.spacing_mm else None,
-        **({"slice": sample.slice_mm} if sample.slice_mm is not None else {}),
-        "tags": dict(sample.tags),
-        "remarks": list(dict.fromkeys(sample.remarks)),
-        "masks": 0,
-        "drop": sample.drop,
-    }
+def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options) -> Record:
+    record = Record(
+        id=id,
+        key=sample.key,
+        group=sample.group or sample.key,
+        official=sample.split,
+        frame=sample.frame,
+        spacing=sample.spacing_mm,
+        slice=sample.slice_mm,
+        tags=dict(sample.tags),
+        remarks=tuple(dict.fromkeys(sample.remarks)),
+        drop=sample.drop,
+    )
     if sample.drop is not None:
         # A structure that a correction removes was published, and is counted as published.
-        corrected = any(remark.startswith(FIXED) for remark in sample.remarks)
-        return base | {"masks": _declared(sample)} if corrected else base
+        if any(remark.startswith(FIXED) for remark in sample.remarks):
+            record.masks = _declared(sample)
+        return record
     memo: dict[Lazy, Any] = {}
     remarks = list(sample.remarks)
     data, array, kept = _image(sample, memo, remarks)
-    annotations, masks = _annotations(sample, array.shape[:2], memo, remarks, options)
-    base |= {"remarks": list(dict.fromkeys(remarks)), "masks": masks}
+    annotations, record.masks = _annotations(sample, array.shape[:2], memo, remarks, options)
+    record.remarks = tuple(dict.fromkeys(remarks))
     if options.skip_empty and not annotations:
-        return base | {"drop": "no annotation (left out by the paper profile)"}
+        record.drop = "no annotation (left out by the paper profile)"
+        return record
     name = f"{id}.{kept or 'png'}"
     if kept and isinstance(sample.image, Path):
         atomic.link_or_copy(sample.image, images / name, parts=parts)
     else:
         atomic.write_bytes(images / name, data, durable=False, parts=parts)
-    return base | {
-        "file": f"images/{images.name}/{name}",
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "bytes": len(data),
-        "kept": kept is not None,
-        "height": int(array.shape[0]),
-        "width": int(array.shape[1]),
-        "pixel_hash": pixels.pixel_hash(array),
-        "phash": pixels.perceptual_hash(array),
-        "annotations": annotations,
-    }
+    record.annotations = tuple(annotations)
+    record.image = Written(
+        file=f"images/{images.name}/{name}",
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        kept=kept is not None,
+        height=array.shape[0],
+        width=array.shape[1],
+        pixel_hash=pixels.pixel_hash(array),
+        phash=pixels.perceptual_hash(array),
+    )
+    return record
 
 
 def _declared(sample: Sample) -> int:
@@ -165,9 +164,9 @@ def _image(sample: Sample, memo: dict[Lazy, Any], remarks: list[str]) -> tuple[b
 
 def _annotations(
     sample: Sample, shape: tuple[int, ...], memo: dict[Lazy, Any], remarks: list[str], options: Options
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[Annotation], int]:
     """Return the annotations in the order label, mask, first pixel; and how many masks were not empty."""
-    annotations: list[dict[str, Any]] = []
+    annotations: list[Annotation] = []
     masks = 0
     for label, group in _relabelled(sample.masks, options):
         arrays = [_mask(mask, sample, shape, memo, remarks) for mask in group]
@@ -218,12 +217,5 @@ def _mask(
     return np.asarray(array[np.ix_(rows, columns)])
 
 
-def _annotation(piece: Piece, label: str, number: int, shape: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "label": label,
-        "instance": number,
-        "counts": piece.counts,
-        "area": piece.area,
-        "box": list(piece.box),
-        "speck": is_speck(piece.area, shape[0], shape[1]),
-    }
+def _annotation(piece: Piece, label: str, number: int, shape: tuple[int, ...]) -> Annotation:
+    return Annotation.of(piece, label, number, is_speck(piece.area, shape[0], shape[1]))

@@ -4,12 +4,13 @@ What a lost worker had begun is begun again elsewhere. Which worker runs a block
 bytes, and every file is renamed into place when it is whole.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 from us43d.errors import BuildError, ConfigError
 from us43d.harmonize import blocks
+from us43d.harmonize.pool import Note, Work
 
 __all__ = ["runner"]
 
@@ -18,7 +19,7 @@ _SCHEME = "dask://"
 _AHEAD = 2
 
 
-def runner(executor: str, jobs: int) -> Callable[[Iterator[blocks.Block], Callable[[int, list[str]], None]], None]:
+def runner(executor: str, jobs: int) -> Work:
     """Return a runner of blocks on "dask://host:port", or on `jobs` local processes for "dask://local".
 
     Raises ConfigError for another address or without Dask, BuildError if the cluster cannot be reached or gives up.
@@ -32,7 +33,7 @@ def runner(executor: str, jobs: int) -> Callable[[Iterator[blocks.Block], Callab
         raise ConfigError("Dask is not installed.", next="pip install 'us43d[dask]'") from error
     kept = "The finished blocks are kept; the next build resumes from them."
 
-    def work(todo: Iterator[blocks.Block], note: Callable[[int, list[str]], None]) -> None:
+    def work(todo: Iterator[blocks.Block], note: Note) -> None:
         with ExitStack() as stack:
             try:
                 if address == "local":

@@ -7,15 +7,15 @@ person saw: where the image or the reader's masks have changed since, it is refu
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from us43d import atomic
 from us43d.errors import BuildError
 from us43d.harmonize.corpus import is_speck
+from us43d.harmonize.records import Annotation, Record, Written
 from us43d.harmonize.taxonomy import taxonomy
 from us43d.masks import rle
 from us43d.masks.components import components
@@ -62,31 +62,25 @@ class Corrections(NamedTuple):
     by_key: Mapping[str, Fix]
     digest: str
 
-    def apply(self, records: Iterable[Path], category: dict[str, int], parts: Path) -> Applied:
-        """Replace masks in the records of finished blocks.
+    def apply(self, record: Record, category: dict[str, int]) -> bool:
+        """Replace the masks of a record, if a fix holds for it; return whether one does.
 
         category: source label → category id; structures the source has no label for are added under their own name.
-        parts: folder of temporary files. Raises BuildError for a structure the taxonomy lacks.
+        Raises BuildError for a structure the taxonomy lacks.
         """
-        corrected: dict[str, Fix] = {}
-        for path in records if self.by_key else ():
-            rows = json.loads(path.read_bytes())
-            changed = [row for row in rows if row["drop"] is None and self._holds(row)]
-            for row in changed:
-                fix = corrected[row["key"]] = self.by_key[row["key"]]
-                row["annotations"] = list(_annotations(row, fix.masks, category))
-                row["remarks"] = list(dict.fromkeys([*row["remarks"], REMARK]))
-            if changed:
-                atomic.write_bytes(path, json.dumps(rows, separators=(",", ":")).encode(), parts=parts)
-        stale = tuple(sorted(self.by_key.keys() - corrected.keys()))
-        return Applied(tuple(corrected[key] for key in sorted(corrected)), stale, self.digest)
-
-    def _holds(self, row: Mapping[str, Any]) -> bool:
-        fix = self.by_key.get(row["key"])
-        if fix is None or fix.image.picture != row["pixel_hash"]:
+        fix, image = self.by_key.get(record.key), record.image
+        if fix is None or image is None or fix.image.picture != image.pixel_hash:
             return False
-        # With the remark, a build that was interrupted has replaced the masks already.
-        return REMARK in row["remarks"] or fix.replaces == masks_digest(a["counts"] for a in row["annotations"])
+        if fix.replaces != masks_digest(annotation.counts for annotation in record.annotations):
+            return False
+        record.annotations = _annotations(record.key, image, fix.masks, category)
+        record.remarks = tuple(dict.fromkeys([*record.remarks, REMARK]))
+        return True
+
+    def applied(self, keys: Container[str]) -> Applied:
+        """Sum up what became of the fixes. keys: images whose masks were replaced."""
+        fixes = {key: fix for key, fix in sorted(self.by_key.items()) if key in keys}
+        return Applied(tuple(fixes.values()), tuple(sorted(self.by_key.keys() - fixes.keys())), self.digest)
 
 
 def folder(home: Path, slug: str) -> Path:
@@ -101,22 +95,19 @@ def read(home: Path, slug: str) -> Corrections:
     return Corrections(corrected, hashlib.sha256(json.dumps(content).encode()).hexdigest() if corrected else "")
 
 
-def _annotations(row: Mapping[str, Any], masks: Iterable[Mask], category: dict[str, int]) -> Iterable[dict[str, Any]]:
-    """Return the annotations of a record: one per connected component, ordered as blocks write them."""
-    height, width = int(row["height"]), int(row["width"])
+def _annotations(key: str, image: Written, masks: Iterable[Mask], category: dict[str, int]) -> tuple[Annotation, ...]:
+    """Return the annotations of an image: one per connected component, ordered as blocks write them."""
     entries = []
     for instance, mask in enumerate(masks):
         label = _label(mask.structure, category)
         try:
-            decoded = np.ascontiguousarray(rle.decode(mask.rle.encode("ascii"), height, width))
+            decoded = np.ascontiguousarray(rle.decode(mask.rle.encode("ascii"), image.height, image.width))
         except ValueError as error:
-            raise BuildError(f"A corrected mask of {row['key']} does not fit the image: {error}.") from error
+            raise BuildError(f"A corrected mask of {key} does not fit the image: {error}.") from error
         for piece in components(decoded):
-            entries.append(
-                {"label": label, "instance": instance, "counts": piece.counts, "area": piece.area,
-                 "box": list(piece.box), "speck": is_speck(piece.area, height, width)}
-            )  # fmt: skip
-    return sorted(entries, key=lambda entry: (entry["label"], entry["instance"]))
+            speck = is_speck(piece.area, image.height, image.width)
+            entries.append(Annotation.of(piece, label, instance, speck))
+    return tuple(sorted(entries, key=lambda entry: (entry.label, entry.instance)))
 
 
 def _label(structure: str, category: dict[str, int]) -> str:

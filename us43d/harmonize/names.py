@@ -77,9 +77,9 @@ class Names:
                     return f"image {image} is missing"
         return ""
 
-    def survey(self, samples: Iterable[tuple[int, Sample]]) -> None:
+    def survey(self, samples: Iterable[Sample]) -> None:
         """Go through all samples by name."""
-        for _, sample in samples:
+        for sample in samples:
             self.samples += 1
             self.note(sample)
             if sample.drop is None:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import shutil
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,11 +14,13 @@ from us43d import atomic
 from us43d.contract import Recipe
 from us43d.errors import CheckError
 from us43d.harmonize.ids import annotation_id
+from us43d.harmonize.records import Record, Written
 from us43d.harmonize.taxonomy import taxonomy
+from us43d.splits.assign import Assigned
 
 __all__ = [
-    "MANIFEST", "SCHEMA", "SHARD", "build_digest", "canonical_json", "manifest", "read_columns", "read_manifest",
-    "rows_digest", "write_shard",
+    "MANIFEST", "SCHEMA", "SHARD", "Shards", "build_digest", "canonical_json", "manifest", "read_columns",
+    "read_manifest", "rows_digest",
 ]  # fmt: skip
 
 #: Version of the COCO dialect and of the manifest's columns.
@@ -31,47 +35,46 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _image(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def _image(record: Record, image: Written, source: str) -> dict[str, Any]:
     return {
-        "id": row["id"],
-        "file_name": row["file"],
-        "width": row["width"],
-        "height": row["height"],
+        "id": record.id,
+        "file_name": image.file,
+        "width": image.width,
+        "height": image.height,
         "license": 1,
         "us43d": {
-            "source": recipe.name,
-            "key": row["key"],
-            "group": row["group"],
-            "frame": row["frame"],
-            "spacing_mm": row["spacing"],
-            **({"slice_mm": row["slice"]} if "slice" in row else {}),
-            "sha256": row["sha256"],
-            "tags": row["tags"],
+            "source": source,
+            "key": record.key,
+            "group": record.group,
+            "frame": record.frame,
+            "spacing_mm": record.spacing,
+            **({} if record.slice is None else {"slice_mm": record.slice}),
+            "sha256": image.sha256,
+            "tags": record.tags,
         },
     }
 
 
-def _annotations(row: dict[str, Any], recipe: Recipe, category: dict[str, int]) -> Iterator[dict[str, Any]]:
-    counted: dict[str, int] = {}
-    for annotation in row["annotations"]:
-        label = annotation["label"]
-        number = counted.get(label, 0)
-        counted[label] = number + 1
+def _annotations(record: Record, image: Written, recipe: Recipe, category: dict[str, int]) -> Iterator[dict[str, Any]]:
+    counted: Counter[str] = Counter()
+    for annotation in record.annotations:
+        label = annotation.label
         yield {
-            "id": annotation_id(row["id"], label, number),
-            "image_id": row["id"],
+            "id": annotation_id(record.id, label, counted[label]),
+            "image_id": record.id,
             "category_id": category[label],
-            "segmentation": {"size": [row["height"], row["width"]], "counts": annotation["counts"]},
-            "area": annotation["area"],
-            "bbox": annotation["box"],
+            "segmentation": {"size": [image.height, image.width], "counts": annotation.counts},
+            "area": annotation.area,
+            "bbox": annotation.box,
             "iscrowd": 0,
             "us43d": {
                 "label": label,
-                "diagnosis": _diagnosis(recipe, label, row["tags"]),
-                "instance": annotation["instance"],
-                "speck": annotation["speck"],
+                "diagnosis": _diagnosis(recipe, label, record.tags),
+                "instance": annotation.instance,
+                "speck": annotation.speck,
             },
         }
+        counted[label] += 1
 
 
 def _diagnosis(recipe: Recipe, label: str, tags: Mapping[str, Any]) -> str | None:
@@ -83,22 +86,67 @@ def _diagnosis(recipe: Recipe, label: str, tags: Mapping[str, Any]) -> str | Non
     return None if value is None else str(value)
 
 
-def write_shard(
-    path: Path, rows: list[dict[str, Any]], recipe: Recipe, category: dict[str, int], info: dict[str, Any], parts: Path
-) -> int:
-    """Write one COCO file by way of the folder `parts`; return how many annotations it holds."""
-    terms = recipe.licence.terms
-    annotations = [annotation for row in rows for annotation in _annotations(row, recipe, category)]
-    content = {
-        "info": info,
-        "licenses": [{"id": 1, "name": terms.title, "url": terms.url or ""}],
-        "images": [_image(row, recipe) for row in rows],
-        "annotations": annotations,
-        "categories": taxonomy().coco(),
-    }
-    path.parent.mkdir(exist_ok=True)
-    atomic.write_bytes(path, canonical_json(content), parts=parts)
-    return len(annotations)
+class Shards:
+    """The COCO files of a build, written while its records pass in the order of their keys.
+
+    Attributes:
+        table: Split → images, groups and annotations written so far, without empty splits.
+    """
+
+    def __init__(
+        self, output: Path, sizes: Mapping[Assigned, int], recipe: Recipe, category: dict[str, int], version: str,
+        parts: Path,
+    ) -> None:  # fmt: skip
+        """Prepare to write below `output`, by way of the folder `parts`. sizes: images per split."""
+        self.folder, self.recipe, self.category, self.parts = output / "annotations", recipe, category, parts
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self.info = {
+            "description": recipe.title,
+            "url": recipe.homepage or "",
+            "version": version,
+            "contributor": "; ".join(citation.title for citation in recipe.citations),
+        }
+        self._sizes = sizes
+        self._waiting: dict[Assigned, list[tuple[Record, Written]]] = defaultdict(list)
+        self._groups: dict[Assigned, set[str]] = defaultdict(set)
+        self.table: dict[Assigned, dict[str, int]] = {}
+
+    def add(self, record: Record) -> None:
+        """Add a record to the files of its split; one without a split is in none."""
+        if record.split is None or record.image is None:
+            return
+        waiting = self._waiting[record.split]
+        waiting.append((record, record.image))
+        self._groups[record.split].add(record.group)
+        if len(waiting) == SHARD:
+            self._write(record.split)
+
+    def finish(self) -> None:
+        """Write the last file of each split."""
+        for split, waiting in self._waiting.items():
+            if waiting:
+                self._write(split)
+
+    def _write(self, split: Assigned) -> None:
+        table = self.table.setdefault(split, {"images": 0, "groups": 0, "annotations": 0})
+        number, of = table["images"] // SHARD, -(-self._sizes[split] // SHARD)
+        records, terms = self._waiting[split], self.recipe.licence.terms
+        content = {
+            "info": self.info,
+            "licenses": [{"id": 1, "name": terms.title, "url": terms.url or ""}],
+            "images": [_image(record, image, self.recipe.name) for record, image in records],
+            "annotations": [
+                entry for record, image in records for entry in _annotations(record, image, self.recipe, self.category)
+            ],
+            "categories": taxonomy().coco(),
+        }
+        path = self.folder / f"{split}-{number:05}-of-{of:05}.json"
+        atomic.write_bytes(path, canonical_json(content), parts=self.parts)
+        table["images"] += len(records)
+        table["groups"] = len(self._groups[split])
+        table["annotations"] += len(content["annotations"])
+        records.clear()
 
 
 _COLUMNS = {
@@ -108,8 +156,8 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str, parts: Path) -> str:
-    """Write manifest.parquet (docs/format.md), one row per sample, in the order given, by way of the folder `parts`.
+def manifest(path: Path, records: Iterable[Record], group_kind: str, parts: Path) -> str:
+    """Write manifest.parquet (docs/format.md), one row per record, in the order given, by way of the folder `parts`.
 
     Returns the digest of its rows.
     """
@@ -120,24 +168,16 @@ def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str, parts:
     schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _COLUMNS.items()])
     digest = hashlib.sha256()
 
-    def flat(row: dict[str, Any]) -> bytes:
-        written = {
-            **{name: row.get(name) for name in _COLUMNS},
-            "group_kind": group_kind,
-            "official_split": row["official"],
-            "annotations": len(row["annotations"]) if "annotations" in row else None,
-            "tags": canonical_json(row["tags"]).decode(),
-            "remarks": canonical_json(row["remarks"]).decode(),
-        }
-        line = canonical_json(written)
+    def flat(record: Record) -> bytes:
+        line = canonical_json(_row(record, group_kind))
         digest.update(line)
         return line
 
     temporary = parts / path.name
     # The file names the version of pyarrow that wrote it, so a build's digest is taken over the rows instead.
     with pq.ParquetWriter(temporary, schema, compression="zstd", store_schema=False) as writer:
-        stream = iter(rows)
-        while batch := b"\n".join(flat(row) for row in islice(stream, SHARD)):
+        stream = iter(records)
+        while batch := b"\n".join(flat(record) for record in islice(stream, SHARD)):
             # Read back from JSON, as turning Python objects into columns would import pandas.
             table = lines.read_json(
                 pa.BufferReader(batch),
@@ -149,6 +189,23 @@ def manifest(path: Path, rows: Iterable[dict[str, Any]], group_kind: str, parts:
         os.fsync(file.fileno())
     temporary.replace(path)
     return digest.hexdigest()
+
+
+def _row(record: Record, group_kind: str) -> dict[str, Any]:
+    image = record.image.model_dump() if record.image else {}
+    return {
+        **{name: image.get(name) for name in ("file", "sha256", "pixel_hash", "phash", "height", "width")},
+        "id": record.id,
+        "key": record.key,
+        "group": record.group,
+        "group_kind": group_kind,
+        "split": record.split,
+        "official_split": record.official,
+        "annotations": len(record.annotations) if record.image else None,
+        "tags": canonical_json(record.tags).decode(),
+        "remarks": canonical_json(record.remarks).decode(),
+        "drop": record.drop,
+    }
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:

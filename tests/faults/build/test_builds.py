@@ -24,7 +24,7 @@ import pytest
 from us43d import registry
 from us43d.contract import RawTree
 from us43d.errors import RawDataError, StorageError
-from us43d.harmonize import blocks
+from us43d.harmonize import blocks, records
 from us43d.harmonize import build as building
 from us43d.harmonize.build import BuildResult, build
 from us43d.harmonize.check import check
@@ -124,11 +124,12 @@ def whole_or_absent(source: Source, home: Home) -> bool:
 def staged(source: Source, home: Home) -> tuple[int, int]:
     """(blocks with a record, each of them readable; images of blocks without one)."""
     folder = source.folder(home)
-    records = {path.stem: json.loads(path.read_bytes()) for path in folder.glob(f".*/{blocks.RECORDS}/*.json")}
+    files = folder.glob(f".*/{records.FOLDER}/*.jsonl")
+    found = {path.stem: [records.parse(line) for _, line in records.lines(path)] for path in files}
     images = Counter(path.parent.name for path in folder.glob(f".*/{blocks.OUTPUT}/images/*/*"))
-    for name, rows in records.items():
-        assert images.get(name, 0) == sum(row["drop"] is None for row in rows)
-    return len(records), sum(number for name, number in images.items() if name not in records)
+    for name, rows in found.items():
+        assert images.get(name, 0) == sum(row.drop is None for row in rows)
+    return len(found), sum(number for name, number in images.items() if name not in found)
 
 
 def ends_well(source: Source, home: Home) -> None:
@@ -186,7 +187,7 @@ def test_builds_killed_at_100_moments_go_on(sources: dict[str, Source], tmp_path
     assert phases["blocks"] >= 10, f"the moments were not in the middle of builds: {dict(phases)}"
 
 
-@pytest.mark.parametrize("step", ["_finish", "replace_dir", "rmtree"])
+@pytest.mark.parametrize("step", ["finish", "replace_dir", "rmtree"])
 def test_killed_between_the_last_steps(
     sources: dict[str, Source], tmp_path: Path, ran: list[int], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -202,7 +203,7 @@ def test_killed_between_the_last_steps(
 
     source, home = sources["busbra"], Home(tmp_path)
     with monkeypatch.context() as patch:
-        owner = {"_finish": building, "replace_dir": building.atomic, "rmtree": building.shutil}[step]
+        owner = {"finish": building, "replace_dir": building.atomic, "rmtree": building.shutil}[step]
         patch.setattr(owner, step, die)
         with pytest.raises(Killed):
             source.build(home)
@@ -330,7 +331,7 @@ def test_a_home_that_may_not_be_written(sources: dict[str, Source], place: Path,
     run = blocks.run
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "run", once)
-        with pytest.raises(StorageError, match="permission is denied"):
+        with pytest.raises(StorageError, match="Permission is denied"):
             source.build(home, raw)
     assert not whole_or_absent(source, home)
     (images,) = source.folder(home).glob(f".*/{blocks.OUTPUT}/images")

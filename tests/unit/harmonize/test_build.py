@@ -16,7 +16,8 @@ from us43d.contract import Fix, RawTree, Recipe, Sample
 from us43d.errors import BuildError, CheckError, CountError, RawDataError, RecipeError, UsageError
 from us43d.harmonize import build as building
 from us43d.harmonize import shards
-from us43d.harmonize.build import PROVENANCE, build
+from us43d.harmonize.build import build
+from us43d.harmonize.built import PROVENANCE
 from us43d.harmonize.check import check
 from us43d.harmonize.corpus import Corpus, is_speck
 from us43d.harmonize.merge import merge

@@ -1,0 +1,208 @@
+"""The end of a build: counts against the published ones, groups, splits, COCO files, manifest and dataset.json."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from us43d import __version__, atomic
+from us43d.contract import Recipe
+from us43d.errors import CountError, listed
+from us43d.harmonize import blocks, records, shards
+from us43d.harmonize.built import DATASET, PROVENANCE
+from us43d.harmonize.names import Names
+from us43d.harmonize.plan import Plan
+from us43d.harmonize.records import Record
+from us43d.harmonize.taxonomy import taxonomy
+from us43d.splits import duplicate_links
+from us43d.splits.assign import Assignment, Member
+from us43d.splits.decide import decide
+
+__all__ = ["finish"]
+
+
+def finish(plan: Plan, staging: Path, count: int, names: Names) -> dict[str, Any]:
+    """Write all of a build but its images from the records of `count` blocks.
+
+    Returns:
+        The content of dataset.json.
+
+    Raises:
+        CountError: If fewer images, masks or groups were found than published.
+        BuildError: If a corrected mask does not fit its image or the taxonomy.
+    """
+    recipe, skip = plan.recipe, plan.skip
+    index: list[tuple[str, Path, int]] = []
+    members, corrected, counts = [], set(), _Counts()
+    for block in range(count):
+        path = records.path_of(staging, block)
+        for offset, line in records.lines(path):
+            record = records.parse(line)
+            if plan.corrections.apply(record, plan.category):
+                corrected.add(record.key)
+            counts.add(record)
+            index.append((record.key, path, offset))
+            if record.image:
+                members.append(Member(record.key, record.group, record.official, record.image.pixel_hash))
+    problems = counts.problems(recipe) if plan.profile == "us43d" and not plan.specimen else []
+    skipped = _skipped(plan, names, counts) if skip else {}
+    if not plan.partial and not any(skipped.get(what) for what in ("samples", "files", "ignored")):
+        _refuse_short(recipe, problems)
+    decision = decide(members, recipe, plan.profile, links=plan.links, listed=not plan.specimen)
+    assignment = decision.assignment
+    output, parts = staging / blocks.OUTPUT, staging / blocks.PARTS
+    files = shards.Shards(output, Counter(assignment.split.values()), recipe, plan.category, plan.version, parts)
+
+    def written() -> Iterator[Record]:
+        for record in _by_key(plan, index, assignment):
+            files.add(record)
+            yield record
+
+    rows = shards.manifest(output / shards.MANIFEST, written(), recipe.group_kind, parts)
+    files.finish()
+    applied = plan.corrections.applied(corrected)
+    facts: dict[str, Any] = {
+        "name": recipe.name,
+        "slug": recipe.slug,
+        "version": plan.version,
+        "revision": recipe.revision,
+        "schema": shards.SCHEMA,
+        "taxonomy": taxonomy().version,
+        "profile": plan.profile,
+        "partial": plan.partial,
+        "specimen": plan.specimen,
+        "fixes": [fix.model_dump(mode="json") for fix in recipe.fixes] if plan.fixes else [],
+        "title": recipe.title,
+        "organ": recipe.organ,
+        "kind": recipe.kind,
+        "external_tier": recipe.external_tier,
+        **({"private": True} if recipe.private else {}),
+        "shares_with": [shared.model_dump(mode="json") for shared in recipe.shares_with],
+        "licence": {**asdict(recipe.licence.terms), "evidence": recipe.licence.evidence},
+        "citations": [citation.model_dump(mode="json") for citation in recipe.citations],
+        "labels": plan.category,
+        "group": {"kind": recipe.group_kind, "rule": recipe.group_rule},
+        "official_split": recipe.official_split,
+        "counts": counts.summary()
+        | {"published": recipe.expect.model_dump(mode="json", exclude={"evidence"}), "differences": problems},
+        "drops": dict(sorted(counts.drops.items())),
+        "remarks": dict(sorted(counts.remarks.items())),
+        "twins": {
+            "known": decision.known,
+            "audited": len(decision.links),
+            "digest": duplicate_links.digest(decision.links),
+        },
+        **applied.facts(),
+        "splits": {"rule": assignment.rule, **files.table},
+        **({"skipped": skipped} if skip else {}),
+    }
+    dataset = facts | {"digest": shards.build_digest(output, facts, rows)}
+    atomic.write_bytes(output / DATASET, _json(dataset), parts=parts)
+    provenance = {"inputs": plan.inputs, "tool": f"us43d {__version__}", "receipt": plan.receipt}
+    provenance |= applied.provenance() | ({"skipped": skipped} if skip else {})
+    atomic.write_bytes(output / PROVENANCE, _json(provenance), parts=parts)
+    return dataset
+
+
+def _by_key(plan: Plan, index: list[tuple[str, Path, int]], assignment: Assignment) -> Iterator[Record]:
+    """Yield the records with final group and split, by key: the order in which readers yield them nearly always."""
+    with ExitStack() as stack:
+        opened: Path | None = None
+        for key, path, offset in sorted(index):
+            if path != opened:
+                stack.close()
+                opened, file = path, stack.enter_context(path.open("rb"))
+            file.seek(offset)
+            record = records.parse(file.readline())
+            plan.corrections.apply(record, plan.category)
+            record.split = assignment.split.get(key)
+            record.group = assignment.group.get(key, record.group)
+            yield record
+
+
+def _refuse_short(recipe: Recipe, problems: list[dict[str, Any]]) -> None:
+    short = [problem for problem in problems if problem["found"] < problem["published"]]
+    if short:
+        raise CountError(
+            f"{recipe.name}: fewer than published: "
+            + listed(
+                f"{p['what']} {p['found']:,} of {p['published']:,} ({p['found'] - p['published']:+,})" for p in short
+            )
+            + ".",
+            disk="The finished blocks are kept; no build was written.",
+            next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial for a cut)",
+        )
+
+
+def _skipped(plan: Plan, names: Names, counts: "_Counts") -> dict[str, Any]:
+    """Return the samples and files skipped on request: unusable samples, unknown files, files by pattern."""
+    return {
+        "skip_bad": plan.skip.bad,
+        "samples": counts.drops[blocks.SKIPPED],
+        "files": names.unread() | dict.fromkeys(names.absent(), "") if plan.skip.bad else {},
+        "ignored": {pattern: keys for pattern, keys in plan.tree.hidden.items() if keys},
+        "patterns": list(plan.skip.ignore),
+    }
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+
+class _Counts:
+    """What the records of a build hold, against what was published."""
+
+    def __init__(self) -> None:
+        self.images = self.annotated = self.masks = self.annotations = self.specks = 0
+        self.groups: set[str] = set()
+        self.tags: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        self.remarks: Counter[str] = Counter()
+        self.kept = self.bytes = 0
+
+    def add(self, record: Record) -> None:
+        self.images += 1
+        self.groups.add(record.group)
+        self.masks += record.masks
+        self.tags.update(f"{name}={value}" for name, value in record.tags.items())
+        self.remarks.update({remark.partition(":")[0] for remark in record.remarks})
+        if record.image is None:
+            self.drops[str(record.drop)] += 1
+            return
+        self.annotated += bool(record.annotations)
+        self.annotations += len(record.annotations)
+        self.specks += sum(annotation.speck for annotation in record.annotations)
+        self.kept += record.image.kept
+        self.bytes += record.image.bytes
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "images": self.images,
+            "dropped": sum(self.drops.values()),
+            "annotated": self.annotated,
+            "masks": self.masks,
+            "annotations": self.annotations,
+            "specks": self.specks,
+            "groups": len(self.groups),
+            "kept_byte_for_byte": self.kept,
+            "image_bytes": self.bytes,
+        }
+
+    def problems(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """Return the counts that differ from the published ones."""
+        expect = recipe.expect
+        pairs = [
+            ("images", self.images, expect.images),
+            ("annotated images", self.annotated, expect.annotated),
+            ("masks", self.masks, expect.masks),
+            ("groups", len(self.groups), expect.groups),
+            *((f"images with {tag}", self.tags[tag], number) for tag, number in sorted(expect.tags.items())),
+        ]
+        return [
+            {"what": what, "found": counted, "published": published}
+            for what, counted, published in pairs
+            if published is not None and counted != published
+        ]
