@@ -51,14 +51,14 @@ def links(
     if rows:
         parts.append(Table((("source", "left"), ("link", "left"), ("state", "left"), ("", "fold")), rows))
     session.answer(told, *parts)
-    if told["updated"]:
-        session.say(f"{len(told['updated'])} facts files were updated. Next: us43d card --write")
+    count = len(told["updated"])
+    files = f"{count} facts file{'s' * (count != 1)}"
+    if count:
+        session.say(f"{files} updated. Next: us43d card --write")
     if bad:
         raise SomeFailed(
             f"{len(bad)} of {len(results)} links are dead or changed.",
-            disk="Nothing was changed on disk."
-            if not told["updated"]
-            else f"{len(told['updated'])} facts files of sources whose links work were updated.",
+            disk=f"Updated: {files} of sources whose links work." if count else "Nothing was changed on disk.",
             next=f"us43d links {' '.join(dict.fromkeys(link.source for link in bad))}",
         )
 

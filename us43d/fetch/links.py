@@ -23,7 +23,7 @@ __all__ = ["Link", "check", "links_of", "passed", "report", "stamp"]
 #: Seconds between two requests to one host.
 DELAY = 1.0
 #: Kinds whose host is asked what it lists.
-_LISTED = {"zenodo", "mendeley", "figshare", "girder", "dataverse", "github", "gdrive", "onedrive", "kaggle"}
+_LISTED = {"zenodo", "mendeley", "figshare", "girder", "dataverse", "osf", "github", "gdrive", "onedrive", "kaggle"}
 
 
 @dataclass(frozen=True, slots=True)

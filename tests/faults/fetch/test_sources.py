@@ -29,6 +29,7 @@ from us43d.errors import (
 )
 from us43d.fetch import clean, ledger, store
 from us43d.fetch.fetch import fetch, fetch_specimen, plan
+from us43d.fetch.hosts import by_hand
 from us43d.fetch.verify import verify
 from us43d.paths import Home
 
@@ -276,6 +277,17 @@ def test_steps_by_hand(source: Any, sources: ModuleType, home: Home, access: str
         fetch(made, home, sources.patient())
     assert "left as it is" in wrong.value.disk
     (folder / "0.zip").write_bytes(sources.archive(0, SIZE))
+    assert fetch(made, home, sources.patient()).state == "done"
+    assert set(findings(home, made).values()) == {"ok"}
+
+
+@pytest.mark.parametrize("kind", sorted(by_hand.KINDS))
+def test_unnamed_files_put_there_by_hand_are_found(kind: Any, source: Any, sources: ModuleType, home: Home) -> None:
+    """The steps end in "put the files into that folder", also where their names are not published."""
+    made = routed(source, Route(kind=kind, record="x1", url="https://example.org/page"))
+    with pytest.raises(ManualFileError, match="Put the files into"):
+        fetch(made, home, sources.patient())
+    (home.downloads("Loopback") / "my download.zip").write_bytes(sources.archive(0, SIZE))
     assert fetch(made, home, sources.patient()).state == "done"
     assert set(findings(home, made).values()) == {"ok"}
 

@@ -19,6 +19,7 @@ from us43d.fetch.hosts import (
     kaggle,
     mendeley,
     onedrive,
+    osf,
     plain,
     zenodo,
 )
@@ -39,10 +40,8 @@ _HOSTS: Mapping[RouteKind, Callable[[Route, Web], list[Remote]]] = {
     "figshare": figshare.resolve,
     "girder": girder.resolve,
     "dataverse": dataverse.resolve,
-    "grand_challenge": by_hand.resolve,
-    "stanford_aimi": by_hand.resolve,
-    "manual": by_hand.resolve,
-    "torrent": by_hand.resolve,
+    "osf": osf.resolve,
+    **dict.fromkeys(by_hand.KINDS, by_hand.resolve),
 }
 
 

@@ -573,3 +573,48 @@ def dataverse(fakes: Fakes, host: str, doi: str, files: Files, *, restricted: tu
         return as_json({"status": "ERROR", "message": "Not found"}, 404)
 
     fakes.at(host, serve)
+
+
+# ----------------------------------------------------------------------------------------------------------------- OSF
+
+
+def osf(fakes: Fakes, project: str, files: Files, *, top: str = "", private: bool = False) -> dict[str, str]:
+    """Folders listed one by one, ten entries a page. Returns folder → its id. top: id of a folder that holds all."""
+    folders = {"", *("/".join(name.split("/")[:n]) for name in files for n in range(1, name.count("/") + 1))}
+    ids = {folder: sha256(folder.encode())[:24] for folder in folders} | {"": top}
+    api = f"https://api.osf.io/v2/nodes/{project}/files/osfstorage/"
+
+    def entry(name: str) -> dict[str, Any]:
+        short, folder = name.rpartition("/")[2], name in ids
+        key = ids[name] if folder else sha256(name.encode())[24:48]
+        extra = {"sha256": None, "md5": None} if folder else {"sha256": sha256(files[name]), "md5": md5(files[name])}
+        told = {
+            "kind": "folder" if folder else "file", "name": short, "materialized_path": f"/{name}", "path": f"/{key}",
+            "size": None if folder else len(files[name]), "provider": "osfstorage", "extra": {"hashes": extra},
+        }  # fmt: skip
+        related = {"files": {"links": {"related": {"href": f"{api}{key}/", "meta": {}}}}} if folder else {}
+        links = {} if folder else {"download": f"{fakes.base}/osf.io/download/{key}/"}
+        return {"id": key, "type": "files", "attributes": told, "relationships": related, "links": links}
+
+    def serve(asked: Asked) -> Answer | None:
+        if private:
+            return as_json({"errors": [{"detail": "Authentication credentials were not provided."}]}, 401)
+        for folder, key in ids.items():
+            if asked.path == f"v2/nodes/{project}/files/osfstorage/" + (f"{key}/" if key else ""):
+                inside = [name for name in sorted({*files, *folders - {""}}) if name.rpartition("/")[0] == folder]
+                number = int(asked.query.get("page", 1))
+                more = f"{api}?page={number + 1}" if len(inside) > 10 * number else None
+                data = [entry(name) for name in inside[10 * number - 10 : 10 * number]]
+                meta = {"total": len(inside), "per_page": 10}
+                return as_json({"data": data, "links": {"first": None, "prev": None, "next": more, "meta": meta}})
+        return as_json({"errors": [{"detail": "Not found."}]}, 404)
+
+    def download(asked: Asked) -> Answer | None:
+        for name, data in files.items():
+            if asked.path == f"download/{sha256(name.encode())[24:48]}/":
+                return attachment(data, name)
+        return None
+
+    fakes.at("api.osf.io", serve)
+    fakes.at("osf.io", download)
+    return ids

@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from us43d.contract import RawFile, Route
+from us43d.contract import RawFile, Route, RouteKind
 from us43d.errors import FetchError, LoginError, ManualFileError, VerifyError
+from us43d.fetch import hosts as hosts_module
 from us43d.fetch.hosts import resolve
 from us43d.fetch.hosts.github import pointer
 from us43d.fetch.http import Remote, Web
@@ -370,7 +371,58 @@ def test_dataverse_restricted(hosts: Any, fakes: ModuleType, web: NewWeb) -> Non
     assert fetched(resolve(open_one, web()), web()) == {"table.csv": FILES["table.csv"]}
 
 
+# --------------------------------------------------------------------------------------------------------- OSF
+
+
+def test_osf(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
+    """Every folder and every page, with sizes and digests; a folder by its id; a file on another host beside them."""
+    files = {**FILES, **{f"Case{n}/Case{n}-US.nii.gz": b"%d" % n for n in range(23)}, "Case1/more/a.nii.gz": b"deep"}
+    ids = fakes.osf(hosts, "jv8bk", files)
+    remotes = resolve(Route(kind="osf", record="jv8bk", url="https://osf.io/jv8bk"), web())
+    assert fetched(remotes, web()) == files
+    assert all(remote.size and remote.md5 and remote.sha256 for remote in remotes)
+    inside = resolve(Route(kind="osf", record=f"jv8bk/{ids['Case1']}"), web())
+    assert {remote.name for remote in inside} == {"Case1-US.nii.gz", "more/a.nii.gz"}
+    volume = RawFile(name="Case1-volume.nii.gz", url="https://archive.example.org/v.nii.gz", unpack=False)
+    both = resolve(Route(kind="osf", record=f"jv8bk/{ids['Case1']}", files=(volume,)), web())
+    assert {remote.name for remote in both} == {"Case1-US.nii.gz", "more/a.nii.gz", "Case1-volume.nii.gz"}
+    one = resolve(Route(kind="osf", record="jv8bk", files=(RawFile(name="images.zip"), volume)), web())
+    assert [remote.name for remote in one] == ["images.zip", "Case1-volume.nii.gz"]
+
+
+def test_osf_private_missing_and_invalid(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
+    fakes.osf(hosts, "aaaaa", FILES, private=True)
+    with pytest.raises(ManualFileError, match="The OSF project aaaaa is private"):
+        resolve(Route(kind="osf", record="aaaaa", url="https://osf.io/aaaaa"), web())
+    with pytest.raises(FetchError, match="is not an OSF project"):
+        resolve(Route(kind="osf", record="osf jv8bk"), web())
+    hosts.hosts["api.osf.io"] = [lambda asked: fakes.as_json({"data": [{"id": "x"}], "links": {}})]
+    with pytest.raises(FetchError, match="answers in a form that us43d does not know"):
+        resolve(Route(kind="osf", record="bbbbb"), web())
+
+
 # ------------------------------------------------------------------------------------------------------ others
+
+
+def test_every_kind_of_route_is_resolved_or_has_steps() -> None:
+    """A kind that the schema accepts and no module resolves would end in a message about the host's answer."""
+    assert set(get_args(RouteKind)) == set(hosts_module._HOSTS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "step"),
+    [
+        ("synapse", "syn51186045", "run: synapse get -r syn51186045"),
+        ("torrent", "eeb1fb0e2e0e7bb8c6873f3357e45b545cba9fac", "into a torrent client"),
+    ],
+)
+def test_clients_that_a_person_must_run(kind: Any, record: str, step: str, web: NewWeb) -> None:
+    route = Route(kind=kind, record=record, url="https://host.example.org", files=(RawFile(name="all.zip"),))
+    with pytest.raises(ManualFileError, match=r"\n  1\. Open https://host\.example\.org in a browser") as error:
+        resolve(route, web())
+    assert record in error.value.what
+    assert step in error.value.what
+    assert error.value.what.endswith("Put all.zip into the downloads folder of this source.")
 
 
 @pytest.mark.parametrize("kind", ["grand_challenge", "stanford_aimi", "manual"])
