@@ -221,6 +221,33 @@ def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]
     assert page.input_value("#size") != before
 
 
+def test_a_deep_image_is_windowed_in_its_own_values(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    ramp = np.tile(np.linspace(1000, 5000, 200), (150, 1)).astype(np.uint16)
+    cv2.imwrite(str(folder / "a.png"), ramp)
+    labels = Labels(FileInputs(folder), tmp_path / "labels")
+    running = serve(Site(Annotate(labels, "deep", None, "").routes(), "/label", labels.close), port=0)
+    try:
+        page = visit(running.url, quiet=True)  # the browser remarks on pixels being read back
+        page.wait_for_selector("#values")
+        assert page.inner_text("#values") == "1,000 to 5,000 of 1,000 to 5,000"
+        read = "() => { const c = document.querySelector('#stage'); const d = c.getContext('2d').getImageData(0, c.height / 2, c.width, 1).data; return [...d].filter((_, n) => n % 4 === 0); }"  # noqa: E501
+        page.wait_for_function(f"() => ({read})().some(value => value === 255)")
+        assert np.mean(np.array(page.evaluate(read)) == 255) < 0.02
+        with page.expect_response("**/pixels/0?low=1000&high=3000"):
+            page.get_by_role("slider", name="Width").fill("2000")
+            page.get_by_role("slider", name="Level").fill("2000")
+        page.wait_for_timeout(300)
+        assert np.mean(np.array(page.evaluate(read)) == 255) > 0.3  # what is above 3,000 is white now
+        page.get_by_role("button", name="Reset").click()
+        page.wait_for_timeout(300)
+        assert np.mean(np.array(page.evaluate(read)) == 255) < 0.02
+        assert not (tmp_path / "labels" / "labels.json").exists()
+    finally:
+        running.stop()
+
+
 @pytest.mark.parametrize("width", [390, 1280, 2560])
 def test_nothing_is_wider_than_the_window(session: Session, visit: Callable[..., Any], width: int) -> None:
     page = opened(visit, session.running.url, width=width)

@@ -112,11 +112,26 @@ class Media:
         """Remarks on how the file was read; complete once all frames were read."""
         return tuple(dict.fromkeys(self._source.remarks))
 
-    def frames(self, wanted: int | None = None) -> Iterator[Frame]:
+    @property
+    def levels(self) -> tuple[float, float] | None:
+        """The smallest and the largest value of all frames, which become 0 and 255; None for 8 bits or one bit.
+
+        Raises:
+            ImageError: The file cannot be read.
+        """
+        if self._levels is None:
+            try:
+                self._eight_bits(next(iter(self._source.read(0))))
+            except RawDataError as error:
+                raise ImageError(error.what) from error
+        return self._levels
+
+    def frames(self, wanted: int | None = None, window: tuple[float, float] | None = None) -> Iterator[Frame]:
         """Yield all frames, one in memory at a time.
 
         Args:
             wanted: Yield only this frame, from 0.
+            window: Values that become 0 and 255 in place of `levels`; 8 bits stay as they are.
 
         Raises:
             ImageError: The file cannot be read, or does not have the frame.
@@ -127,21 +142,22 @@ class Media:
         try:
             for number, array in enumerate(self._source.read(wanted), wanted or 0):
                 name = f"{self.name}_{number:05}" if numbered else self.name
-                yield Frame(name, number, self._eight_bits(array))
+                yield Frame(name, number, self._eight_bits(array, window))
         except RawDataError as error:
             raise ImageError(error.what) from error
 
-    def frame(self, number: int = 0) -> Frame:
+    def frame(self, number: int = 0, window: tuple[float, float] | None = None) -> Frame:
         """Read one frame. Raises ImageError."""
-        return next(iter(self.frames(number)))
+        return next(iter(self.frames(number, window)))
 
-    def _eight_bits(self, array: NDArray[Any]) -> NDArray[np.uint8]:
-        if array.dtype == np.uint8:
-            return array
+    def _eight_bits(self, array: NDArray[Any], window: tuple[float, float] | None = None) -> NDArray[np.uint8]:
+        if array.dtype in (np.uint8, np.bool_):
+            return levels.eight_bits(array)
+        if window:
+            return levels.eight_bits(array, window)
         if self._levels is None:  # of all frames, so that they have equal brightness
             self._levels = levels.finite_range(self._source.read(None) if self.count != 1 else [array])
-            if array.dtype != bool:
-                self._source.remarks.append(f"{array.dtype} values are scaled to 0–255 by their range")
+            self._source.remarks.append(f"{array.dtype} values are scaled to 0–255 by their range")
         return levels.eight_bits(array, self._levels)
 
 

@@ -10,13 +10,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from us43d.coco.segmentation import encode
-from us43d.errors import UsageError
+from us43d.errors import Us43dError, UsageError
 from us43d.masks import rle
 from us43d.view import thumbs
 from us43d.view.assistant import Answer, Assistant, Mask, Prompt, between
+from us43d.view.inputs import Window
 from us43d.view.labels import Changed, Labels
 from us43d.view.pages import render
-from us43d.view.server import body
+from us43d.view.server import body, window
 
 __all__ = ["Annotate"]
 
@@ -69,10 +70,18 @@ class Annotate:
         if self.assistant:
             count = len(self.labels.inputs.items)
             self.assistant.ahead(n for n in range(number, min(number + _AHEAD, count)))
-        return JSONResponse(self.labels.state(number))
+        return JSONResponse(self.labels.state(number) | {"range": self._range(number)})
+
+    def _range(self, number: int) -> Window | None:
+        try:
+            return self.labels.inputs.range(number)
+        except Us43dError:  # the pixels answer with it
+            return None
 
     def pixels(self, request: Request) -> Response:
-        return Response(thumbs.png(self.labels.inputs.read(self._number(request))), media_type="image/png")
+        """Return an image in 8 bits. low, high: window of a deeper image; the model sees all its values."""
+        shown = self.labels.inputs.read(self._number(request), window(request))
+        return Response(thumbs.png(shown), media_type="image/png")
 
     async def save(self, request: Request) -> Response:
         number, content = self._number(request), body(await request.body())

@@ -1,9 +1,9 @@
 """The site of `us43d view`: grid, one image, sources."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -13,11 +13,14 @@ from us43d.harmonize.corpus import SPECK
 from us43d.harmonize.corrections import REMARK
 from us43d.licences import CAVEAT
 from us43d.masks import read
+from us43d.pictures.levels import eight_bits
 from us43d.splits import review
 from us43d.view import thumbs
 from us43d.view.catalogue import Catalogue, Query
+from us43d.view.inputs import value_range
 from us43d.view.opening import Other
 from us43d.view.pages import render
+from us43d.view.server import window
 from us43d.view.thumbs import Thumbs
 
 __all__ = ["Browse", "query"]
@@ -163,14 +166,9 @@ class Browse:
             answer["next"] = int(catalogue.ids[rows[n + 1]]) if n + 1 < len(rows) else None
         return JSONResponse(answer)
 
-    def _range(self, place: int) -> list[int] | None:
-        """Least and largest value of a 16-bit image; None for 8 bits."""
-        file = self.catalogue.corpus.file(place)
-        if not _deep(file):
-            return None
+    def _range(self, place: int) -> tuple[float, float] | None:
         with self.thumbs.decoding:
-            picture = read.image(file)
-        return [int(picture.min()), int(picture.max())]
+            return value_range(self.catalogue.corpus.file(place))
 
     def _fix(self, source: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the fix that applies to an image, and whether the shown build includes one."""
@@ -213,12 +211,12 @@ class Browse:
         return place
 
     def _kept(self, name: str, kind: str, make: Any) -> Response:
-        data = self.thumbs.get(name)
+        data, then = self.thumbs.get(name), None
         if data is None:
             with self.thumbs.decoding:
                 data = make()
-            self.thumbs.put(name, data)
-        return Response(data, media_type=f"image/{kind}", headers=_FOREVER)
+            then = BackgroundTask(self.thumbs.put, name, data)  # written once the browser has it
+        return Response(data, media_type=f"image/{kind}", headers=_FOREVER, background=then)
 
     def thumb(self, request: Request) -> Response:
         place = self._place(request)
@@ -226,7 +224,7 @@ class Browse:
         return self._kept(
             f"thumb {self._version} {corpus.images['id'][place]}",
             "jpeg",
-            lambda: thumbs.thumbnail(thumbs.windowed(read.image(corpus.file(place)))),
+            lambda: thumbs.thumbnail(eight_bits(read.image(corpus.file(place)))),
         )
 
     def overlay(self, request: Request) -> Response:
@@ -245,36 +243,13 @@ class Browse:
 
     def pixels(self, request: Request) -> Response:
         """Return the image at its own size in 8 bits. low, high: window of a 16-bit image."""
-        place = self._place(request)
-        low, high = (_number(request.query_params.get(name)) for name in ("low", "high"))
+        place, chosen = self._place(request), window(request)
         with self.thumbs.decoding:
-            data = thumbs.png(thumbs.windowed(read.image(self.catalogue.corpus.file(place)), low, high))
+            data = thumbs.png(eight_bits(read.image(self.catalogue.corpus.file(place)), chosen))
         return Response(data, media_type="image/png", headers=_FOREVER)
-
-
-def _deep(file: Path) -> bool:
-    """Return whether a file is a 16-bit PNG; a missing file is reported when its pixels are read."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(25)
-    except OSError:
-        return False
-    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] == b"\x10"
 
 
 def _whole(text: str) -> int:
     if not text.isdigit() or len(text) > 16:
         raise HTTPException(400, "Invalid place. Use a whole number.")
     return int(text)
-
-
-def _number(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise HTTPException(400, "Invalid window. Use numbers.") from error
-    if not 0 <= value <= 65535:
-        raise HTTPException(400, "Invalid window. Use numbers from 0 to 65,535.")
-    return value

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -14,13 +14,33 @@ from numpy.typing import NDArray
 from us43d import pictures
 from us43d.errors import ImageError, UsageError
 from us43d.harmonize.corpus import Corpus
-from us43d.masks.read import header
+from us43d.masks.read import header, image
+from us43d.pictures.levels import eight_bits, finite_range
 from us43d.view import thumbs
 
-__all__ = ["FileInputs", "Item", "Source", "SourceInputs"]
+__all__ = ["FileInputs", "Item", "Source", "SourceInputs", "Window", "value_range"]
 
 #: Bytes of compressed frames kept in memory.
 _KEPT = 512 << 20
+
+
+#: Values of an image that are shown black and white.
+Window: TypeAlias = tuple[float, float]
+
+
+def value_range(file: Path) -> Window | None:
+    """Return the smallest and largest value of a 16-bit PNG, which is all that builds have besides 8 bits, or None.
+
+    A missing file is reported when its pixels are read. Raises UnreadableFile.
+    """
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(25)
+    except OSError:
+        return None
+    if head[:8] != b"\x89PNG\r\n\x1a\n" or head[24:25] != b"\x10":
+        return None
+    return finite_range([image(file)])
 
 
 class Item(NamedTuple):
@@ -82,18 +102,29 @@ class FileInputs:
                 self.items.append(Item(name, file.relative, frame if count > 1 else None, number, owner, spacing))
                 self._place.append((number, frame))
 
-    def read(self, number: int) -> NDArray[np.uint8]:
-        """Return (h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError."""
+    def read(self, number: int, window: Window | None = None) -> NDArray[np.uint8]:
+        """Return (h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError.
+
+        window: values of a deeper image that become 0 and 255; without it, the range of its file.
+        """
         file, frame = self._place[number]
-        if file not in self._media:
-            raise ImageError(self.faults[self.files[file].relative])
-        if self._media[file].count == 1:
-            return self._media[file].frame().pixels
+        media = self._opened(file)
+        if media.count == 1 or window:
+            return media.frame(frame, window).pixels
         frames = self._decoded(file)
         if frame >= len(frames):
             raise ImageError(f"{self.files[file].path} has {len(frames)} frames, fewer than it says.")
         decoded: Any = cv2.imdecode(np.frombuffer(frames[frame], np.uint8), cv2.IMREAD_UNCHANGED)
         return np.asarray(decoded if decoded.ndim == 2 else decoded[:, :, ::-1], np.uint8)
+
+    def range(self, number: int) -> Window | None:
+        """Return the smallest and largest value of an item's file; None for 8 bits. Raises ImageError."""
+        return self._opened(self._place[number][0]).levels
+
+    def _opened(self, file: int) -> pictures.Media:
+        if file not in self._media:
+            raise ImageError(self.faults[self.files[file].relative])
+        return self._media[file]
 
     def original(self, number: int) -> Path | None:
         """Return the file of an item that is a plain 8-bit PNG or JPEG, which is kept byte for byte."""
@@ -145,9 +176,15 @@ class SourceInputs:
             )
             self.sources.append(Source(str(source["slug"]), key, hashes[int(record["id"])]))
 
-    def read(self, number: int) -> NDArray[np.uint8]:
+    def read(self, number: int, window: Window | None = None) -> NDArray[np.uint8]:
         """Return an image as `FileInputs.read` does."""
-        return self.corpus.picture(self.rows[number])
+        if window is None:
+            return self.corpus.picture(self.rows[number])
+        return eight_bits(image(self.corpus.file(self.rows[number])), window)
+
+    def range(self, number: int) -> Window | None:
+        """Return what `FileInputs.range` does."""
+        return value_range(self.corpus.file(self.rows[number]))
 
     def original(self, number: int) -> Path | None:
         """Return the file of the build, which is PNG or JPEG."""

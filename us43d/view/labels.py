@@ -25,7 +25,7 @@ from us43d.harmonize.taxonomy import taxonomy
 from us43d.masks import rle
 from us43d.splits.review import Fix
 from us43d.view import thumbs
-from us43d.view.inputs import Item
+from us43d.view.inputs import Item, Window
 
 __all__ = ["Changed", "Inputs", "Labels"]
 
@@ -42,7 +42,9 @@ class Inputs(Protocol):
 
     items: list[Item]
 
-    def read(self, number: int) -> NDArray[np.uint8]: ...
+    def read(self, number: int, window: Window | None = None) -> NDArray[np.uint8]: ...
+
+    def range(self, number: int) -> Window | None: ...
 
     def original(self, number: int) -> Path | None: ...
 

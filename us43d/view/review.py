@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from us43d.masks import read
+from us43d.pictures.levels import eight_bits
 from us43d.splits import review
 from us43d.splits.review import Picture
 from us43d.view import thumbs
@@ -161,7 +162,7 @@ class Review:
         corpus = self.catalogue.corpus
         with self._lock:
             first, second = (
-                thumbs.windowed(read.image(corpus.file(int(self.catalogue.images[row])))) for row in thing["rows"]
+                eight_bits(read.image(corpus.file(int(self.catalogue.images[row])))) for row in thing["rows"]
             )
             flip = _MIRRORINGS.get(thing["mirrored"])
             if flip is not None:

@@ -21,11 +21,13 @@ from us43d.errors import Us43dError, UsageError
 from us43d.view import safety
 from us43d.view.pages import render
 
-__all__ = ["Running", "Site", "application", "serve"]
+__all__ = ["Running", "Site", "application", "body", "serve", "window"]
 
 #: Files of page/ that a browser may ask for, with their types; nothing else is read from there.
 _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 _PORT = 5043
+#: Beyond the values of images.
+_FAR = 1e15
 
 
 class Site(NamedTuple):
@@ -177,3 +179,21 @@ def body(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise HTTPException(400, "The request is not a JSON object.")
     return content
+
+
+def window(request: Request) -> tuple[float, float] | None:
+    """Return `low` and `high` of an address, the values shown black and white, or None without them.
+
+    Raises:
+        HTTPException: If they are not two numbers.
+    """
+    texts = [request.query_params.get(name) for name in ("low", "high")]
+    if texts == [None, None]:
+        return None
+    try:
+        low, high = (float(text or "") for text in texts)
+    except ValueError as error:
+        raise HTTPException(400, "Invalid window. Use numbers for low and high.") from error
+    if not abs(low) < _FAR or not abs(high) < _FAR:
+        raise HTTPException(400, f"Invalid window. Use numbers below {_FAR:g}.")
+    return low, high

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from us43d import atomic
 from us43d.machine import processors
 
-__all__ = ["PALETTE", "SIDE", "Thumbs", "colour", "overlay", "png", "thumbnail", "windowed"]
+__all__ = ["PALETTE", "SIDE", "Thumbs", "colour", "overlay", "png", "thumbnail"]
 
 #: Longer side of a thumbnail, pixels.
 SIDE = 288
@@ -59,7 +59,8 @@ class Thumbs:
         """Store bytes; a full or read-only disk costs speed, not the image."""
         path = self.path(name)
         with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_bytes(path, data, durable=False)
         with self._lock:
             self._written += 1
@@ -110,19 +111,6 @@ def overlay(shape: tuple[int, int], masks: Iterable[tuple[int, NDArray[np.bool_]
         outlines, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, outlines, -1, (*bgr, 255), 1)
     return _encoded(".webp", canvas, [cv2.IMWRITE_WEBP_QUALITY, _WEBP_LOSSLESS])
-
-
-def windowed(picture: NDArray[Any], low: float | None = None, high: float | None = None) -> NDArray[np.uint8]:
-    """Return 8 bits of an image: uint8 unchanged.
-
-    Of uint16 the values low … high (default: its extremes) become 0 … 255.
-    """
-    if picture.dtype == np.uint8:
-        return np.asarray(picture, np.uint8)
-    first = float(picture.min()) if low is None else low
-    last = float(picture.max()) if high is None else high
-    spread = (picture.astype(np.float32) - first) * (255 / max(1.0, last - first))
-    return np.asarray(np.clip(spread, 0, 255), np.uint8)
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:

@@ -207,6 +207,18 @@ def test_pages_of_a_stack_share_their_range(tmp_path: Path, grey: np.ndarray) ->
     assert (pictures.open(tmp_path / "a.tif").frame(1).pixels == dark).all()
 
 
+def test_a_window_takes_the_place_of_the_range(tmp_path: Path, grey: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([grey.astype(np.uint16) * 4, grey.astype(np.uint16)]))
+    media = pictures.open(tmp_path / "stack.tif")
+    assert media.levels == (min(grey.min(), 4 * grey.min()), 4 * grey.max())
+    assert np.array_equal(media.frame(1, (0, 255)).pixels, grey)
+    assert np.array_equal(media.frame(0, (0, 255)).pixels, np.minimum(255, grey.astype(int) * 4))
+    cv2.imwrite(str(tmp_path / "flat.png"), grey)
+    flat = pictures.open(tmp_path / "flat.png")
+    assert flat.levels is None
+    assert np.array_equal(flat.frame(0, (0, 10)).pixels, grey)  # 8 bits stay as they are
+
+
 def test_smaller_copies_are_not_frames(tmp_path: Path, grey: np.ndarray) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(grey)

@@ -172,7 +172,10 @@ function draw() {
     }
   }
   if (!fast) for (let page = Math.floor(from / PAGE); page <= Math.floor((to - 1) / PAGE); page++) fetchPage(page).catch(report);
-  for (let index = from; index < to; index++) place(index, top);
+  // What is in view is asked for before what is above it.
+  const seen = Math.min(to, Math.max(from, Math.floor(top / rowHeight()) * columns));
+  for (let index = seen; index < to; index++) place(index, top);
+  for (let index = from; index < seen; index++) place(index, top);
 }
 
 /** @param {number} index @param {number} top */

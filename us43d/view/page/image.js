@@ -3,6 +3,7 @@
 import { $, api, counted, h, number, report, shortcuts, tail, toast } from '/static/dom.js';
 import { decode } from '/static/rle.js';
 import { Viewer, loaded, ruler } from '/static/viewer.js';
+import { windowed, windowing } from '/static/window.js';
 
 const corpus = document.body.dataset.corpus ?? '';
 const viewer = new Viewer($('stage'));
@@ -37,8 +38,9 @@ async function show(to, step = true) {
   if (image.next) new Image().src = `/pixels/${image.next}?v=${corpus}`;
 }
 
+let drawing = 0;
 async function draw() {
-  const shown = image;
+  const mine = ++drawing;
   $('no-image').hidden = image.shown;
   if (!image.shown) {
     $('no-image').textContent = image.facts.drop ? `Dropped: ${image.facts.drop}` : 'This sample has no image.';
@@ -51,14 +53,14 @@ async function draw() {
   try {
     picture = await loaded(pixels());
   } catch {
-    if (shown !== image) return;
+    if (mine !== drawing) return;
     viewer.image = null;
     viewer.paint();
     $('no-image').hidden = false;
     $('no-image').textContent = `The image file cannot be read. Run: us43d check ${image.source}`;
     return;
   }
-  if (shown !== image) return;
+  if (mine !== drawing) return;
   layers = image.masks.flatMap((/** @type {any} */ mask) => {
     const truth = { mask, layer: { mask: decode(mask.rle, image.height, image.width), colour: mask.colour, visible: !off.has(mask.structure) } };
     if (!mask.prediction) return [truth];
@@ -110,8 +112,7 @@ function facts() {
       image.correctable ? h('div', { class: 'row' }, h('a', { class: 'more', id: 'correct', href: `/correct/${image.id}`, title: 'Correct the masks (e)' }, 'Correct the masks')) : null,
       image.fix ? h('p', { class: 'soft', id: 'fix' }, `Corrected by ${image.fix.who} on ${image.fix.when}${image.fix.built ? '' : `; the next build applies it: us43d build ${image.source}`}. `,
         h('button', { class: 'more', click: () => withdraw().catch(report) }, 'Undo')) : null),
-    image.range ? section('Window', ...deepWindow()) : section('Window', slider('Level', 0, 255, viewer.level, (value) => viewer.setWindow(value, viewer.range)), slider('Width', 1, 510, viewer.range, (value) => viewer.setWindow(viewer.level, value)),
-      h('button', { class: 'more', click: () => { viewer.setWindow(127.5, 255); facts(); } }, 'Reset')),
+    section('Window', ...windowing(viewer, image.range, deep, (now) => { deep = now && { ...now, group: image.group }; draw().catch(report); })),
     image.twins.length ? section('Near-duplicates', strip(image.twins.map((/** @type {any} */ twin) => ({ ...twin, note: `${twin.why} · ${twin.split}` })))) : null,
     section('Image', h('dl', {},
       line('Key', image.key), line('Id', String(image.id)), line('Source', h('a', { href: `/source/${image.slug}` }, image.source + (image.specimen ? ' (synthetic sample dataset)' : ''))), line('Build', image.build),
@@ -134,28 +135,20 @@ async function withdraw() {
   await show(image.id, false);
 }
 
-/** Window of a 16-bit image, in its own values; kept for the images of its group. @type {{low: number, high: number, group: string}|null} */
+/** Window of a 16-bit image; kept for the images of its group. @type {{low: number, high: number, group: string}|null} */
 let deep = null;
-const pixels = () => `/pixels/${image.id}?v=${corpus}${deep ? `&low=${Math.max(0, deep.low)}&high=${Math.min(65535, deep.high)}` : ''}`;
+const pixels = () => `/pixels/${image.id}?v=${corpus}&${windowed(deep)}`;
 
-function deepWindow() {
-  const [least, largest] = image.range;
-  const { low, high } = deep ?? { low: least, high: largest };
-  const text = h('p', { class: 'soft', id: 'values' }, `${number.format(low)} to ${number.format(high)} of ${number.format(least)} to ${number.format(largest)}`);
-  const ends = (/** @type {number} */ from, /** @type {number} */ to) => {
-    deep = { low: Math.round(Math.max(0, from)), high: Math.round(Math.min(65535, Math.max(from + 1, to))), group: image.group };
-    text.textContent = `${number.format(deep.low)} to ${number.format(deep.high)} of ${number.format(least)} to ${number.format(largest)}`;
-    clearTimeout(windowing);
-    windowing = window.setTimeout(() => draw().catch(report), 50);
-  };
-  const level = () => ((deep?.low ?? least) + (deep?.high ?? largest)) / 2;
-  const span = () => (deep?.high ?? largest) - (deep?.low ?? least);
-  return [
-    slider('Level', least, largest, level(), (value) => ends(value - span() / 2, value + span() / 2)),
-    slider('Width', 1, largest - least || 1, span(), (value) => ends(level() - value / 2, level() + value / 2)),
-    text, h('button', { class: 'more', click: () => { deep = null; facts(); draw().catch(report); } }, 'Reset')];
+/** Show darker or brighter. @param {number} by share of the grey values by which the window's middle moves */
+function shift(by) {
+  if (image.range) {
+    const { low, high } = deep ?? { low: image.range[0], high: image.range[1] };
+    const far = Math.round(by * (image.range[1] - image.range[0]));
+    deep = { low: low + far, high: high + far, group: image.group };
+    draw().catch(report);
+  } else viewer.setWindow(viewer.level + by * 255, viewer.range);
+  facts();
 }
-let windowing = 0;
 
 /** @param {string} name @param {string} text @param {string} key @param {boolean} pressed */
 const toggle = (name, text, key, pressed) => h('button', { class: 'toggle', id: `toggle-${name}`, 'aria-pressed': String(pressed), title: `${text} (${key})`, click: () => toggled[name]() }, text);
@@ -171,9 +164,6 @@ function set(name, pressed) {
   $(`toggle-${name}`)?.setAttribute('aria-pressed', String(pressed));
   viewer.paint();
 }
-
-/** @param {string} text @param {number} low @param {number} high @param {number} value @param {(value: number) => void} change */
-const slider = (text, low, high, value, change) => h('label', { class: 'slider' }, h('span', {}, text), h('input', { type: 'range', min: low, max: high, step: 'any', value, input: (/** @type {Event} */ event) => change(Number(/** @type {HTMLInputElement} */ (event.target).value)) }));
 
 /** @param {any[]} rows */
 const strip = (rows) => h('div', { class: 'strip' }, ...rows.map((row) => h('a', { href: address(row.id), title: row.key, 'aria-label': `${row.key}, ${row.note}` },
@@ -259,8 +249,8 @@ shortcuts({
   'Shift+ArrowRight': { does: 'Move the image (also by dragging)', run: () => viewer.pan(-60, 0) },
   'Shift+ArrowUp': { does: 'Move the image (also by dragging)', run: () => viewer.pan(0, 60) },
   'Shift+ArrowDown': { does: 'Move the image (also by dragging)', run: () => viewer.pan(0, -60) },
-  '[': { does: 'Darker or brighter', run: () => { viewer.setWindow(viewer.level + 10, viewer.range); facts(); } },
-  ']': { does: 'Darker or brighter', run: () => { viewer.setWindow(viewer.level - 10, viewer.range); facts(); } },
+  '[': { does: 'Darker or brighter', run: () => shift(0.04) },
+  ']': { does: 'Darker or brighter', run: () => shift(-0.04) },
   Escape: { does: 'Back to the grid', run: () => /** @type {HTMLAnchorElement} */ ($('back')).click() },
 });
 window.addEventListener('pageshow', (event) => event.persisted && show(id(), false).catch(report));

@@ -3,6 +3,7 @@
 import { $, Refused, ServerGone, api, h, number, report, shortcuts, toast } from '/static/dom.js';
 import { decode, encode } from '/static/rle.js';
 import { Viewer, loaded } from '/static/viewer.js';
+import { windowed, windowing } from '/static/window.js';
 
 /**
  * @typedef {{box: number[]|null, points: number[][], labels: number[]}} Prompt
@@ -159,9 +160,11 @@ async function show(to) {
   await save();
   if (dirty) return; // not saved: the image stays until it is
   const mine = ++turn;
+  const { group } = overview.items[to];
+  if (deep?.group !== group) deep = null;
   const [state, picture] = await Promise.all([
     api(`${base}/api/label/image/${to}`),
-    loaded(`${base}/api/label/pixels/${to}`).catch(() => null),
+    loaded(pixels(to)).catch(() => null),
   ]);
   if (mine !== turn) return;
   history.replaceState(null, '', `${base}/label?n=${to + 1}`);
@@ -179,11 +182,27 @@ async function show(to) {
   /** @type {HTMLInputElement} */ ($('patient')).value = image.patient;
   say(image.saved ? 'Saved' : '');
   if (base) /** @type {HTMLAnchorElement} */ ($('back')).href = `/image/${image.id}`;
+  $('window').replaceChildren(...windowing(viewer, image.range, deep, (now) => { deep = now && { ...now, group }; repaint().catch(report); }));
   pending = null;
   polygon = [];
   draw();
   progress();
   $('through').hidden = overview.items.filter((/** @type {any} */ item) => item.group === overview.items[to].group).length < 2;
+}
+
+/** Window of an image of more than 8 bits; kept for the frames of its file. @type {{low: number, high: number, group: number}|null} */
+let deep = null;
+/** @param {number} to number of an item */
+const pixels = (to) => `${base}/api/label/pixels/${to}?${windowed(deep)}`;
+
+let painting = 0;
+
+/** Show the image through another window; labels and model are not touched. */
+async function repaint() {
+  const mine = ++painting;
+  const here = image;
+  const picture = await loaded(pixels(image.number));
+  if (mine === painting && here === image) viewer.setImage(picture, width, height);
 }
 
 /** To the page that opened these tools. */
