@@ -96,7 +96,8 @@ def _models(session: Session, names: list[str], baselines: bool, device: str) ->
     models = {name: of_weights(place, device) for name, place in places.items()}
     if baselines:
         models["ellipse-disc"] = ellipse()
-    return models, [name for name in PUBLISHED if name not in here] if baselines else []
+    missing = [name for name, public in PUBLISHED.items() if name not in here and not public.encoder]
+    return models, missing if baselines else []
 
 
 def _tell(session: Session, board: "Board", folder: Path, missing: list[str]) -> None:

@@ -98,10 +98,11 @@ def _of_run(run: Path, chosen: Path) -> str:
 
 
 def on_disk(session: Session) -> dict[str, Path]:
-    """Return name → path of the public weights in the home."""
+    """Return name → path of the public weights in the home that segment."""
     from us43d.model.published import PUBLISHED
 
-    places = ((name, session.home.weights / f"{name}{end}") for name in PUBLISHED for end in reversed(_ENDS))
+    segmenting = [name for name, public in PUBLISHED.items() if not public.encoder]
+    places = ((name, session.home.weights / f"{name}{end}") for name in segmenting for end in reversed(_ENDS))
     return {name: place for name, place in places if place.exists()}
 
 

@@ -16,10 +16,12 @@ from .models import CorpusName, Device, OwnData, OwnImages, device_of, release, 
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
+from .tasks import task_in
 from .verb import verb
 
 if TYPE_CHECKING:
     from us43d.harmonize.corpus import Corpus
+    from us43d.model.config import ModelConfig
     from us43d.train.config import TrainConfig
     from us43d.train.loop import Result
 
@@ -165,11 +167,22 @@ def _config(
     if log and log.is_file() and not preset and not file:
         base = _resumed(log)
     elif start and "model" not in values and base.task != "promptable":
-        base = base.model_copy(update={"model": weights.load(start).config})
+        base = base.model_copy(update={"model": _model_of(start)})
     settings = known.read(base, file, **values)
     if log and log.is_file() and steps:  # a longer run keeps its warm-up and milestones
         return known.read(settings, steps=steps)
     return settings.shortened(steps) if steps and steps != settings.steps else settings
+
+
+def _model_of(start: Path) -> "ModelConfig":
+    """Return the architecture of initial weights, of a promptable model or of a task."""
+    from us43d.model import weights
+    from us43d.model.config import ModelConfig
+    from us43d.train.tasks import images
+
+    if task_in(start, None) == "promptable":
+        return weights.load(start).config
+    return ModelConfig.model_validate(images.read(start)[0]["model"])
 
 
 def _resumed(log: Path) -> "TrainConfig":

@@ -4,7 +4,11 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["PRESETS", "ModelConfig"]
+__all__ = ["MEAN", "PRESETS", "STD", "ModelConfig"]
+
+#: ImageNet's mean and standard deviation of red, green, blue in 0..255, as in SAM.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
 
 _Width: TypeAlias = Annotated[int, Field(gt=0, le=16384)]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from us43d import atomic
 from us43d.licences import LICENCES
+from us43d.model.config import MEAN, STD
 from us43d.model.credits import CARD, carried
-from us43d.model.predictor import MEAN, STD
 from us43d.model.published import PUBLISHED
 from us43d.model.weights import PREPROCESSOR, Loaded, export
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from us43d import atomic
 from us43d.errors import UsageError
+from us43d.model.config import MEAN, STD
 from us43d.model.credits import carried
 from us43d.model.network import Features, UltraSam
-from us43d.model.predictor import MEAN, STD
 from us43d.model.weights import CONFIG, Loaded
 
 __all__ = ["export_onnx"]

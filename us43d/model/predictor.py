@@ -18,6 +18,7 @@ from torch import Tensor
 
 from us43d.errors import ImageError, UsageError
 from us43d.model import look, weights
+from us43d.model.config import MEAN, STD
 from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT, Features, UltraSam
 from us43d.model.weights import Preprocessing
 from us43d.pictures.levels import eight_bits
@@ -28,10 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 Postprocess: TypeAlias = Literal["paper", "sharp"]
-
-#: ImageNet's mean and standard deviation of red, green, blue in 0..255, as in SAM.
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
 
 #: Prompts decoded at once; bounds memory to about 1 GB with ViT-B.
 BATCH = 16

@@ -22,7 +22,8 @@ class Published(NamedTuple):
         size: Bytes; None if unknown.
         md5: Digest in hexadecimal; None if unknown.
         sha256: Digest in hexadecimal; None if unknown.
-        natural: Whether training used photographs only (SA-1B, Kirillov et al. 2023), no ultrasound image.
+        natural: Whether training used photographs only (SA-1B, Kirillov et al. 2023; ImageNet), no ultrasound image.
+        encoder: Whether it is an image encoder alone: training can start from it, but it segments nothing.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Published(NamedTuple):
     md5: str | None = None
     sha256: str | None = None
     natural: bool = False
+    encoder: bool = False
 
 
 _META = "https://github.com/facebookresearch/segment-anything"
@@ -75,6 +77,15 @@ _MEYER = """\
 }
 """
 
+_DOSOVITSKIY = """\
+@inproceedings{dosovitskiy2021,
+  title = {An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale},
+  author = {Dosovitskiy, Alexey and others},
+  booktitle = {International Conference on Learning Representations},
+  year = {2021},
+}
+"""
+
 PUBLISHED: dict[str, Published] = {
     public.name: public
     for public in (
@@ -108,6 +119,15 @@ PUBLISHED: dict[str, Published] = {
             "https://s3.unistra.fr/camma_public/github/ultrasam/UltraSam.pth",
             "https://github.com/CAMMA-public/UltraSam", "CC-BY-NC-SA-4.0",
             "address as a project that downloads it has it; size and digest not established", _MEYER,
+        ),
+        Published(
+            "imagenet_vit_b", "ViT-B of ImageNet-1k, for --init only (UltraSam's comparison)",
+            "https://download.openmmlab.com/mmclassification/v0/vit/vit-base-p16_pt-32xb128-mae_in1k_20220623-4c544545.pth",
+            "https://github.com/open-mmlab/mmpretrain/tree/main/configs/vision_transformer", "Apache-2.0",
+            "named in UltraSam's configurations for classification; address from mmpretrain's table of models, whose "
+            "file name begins the sha256; sha256 as a project that downloads it has it; size not established",
+            _DOSOVITSKIY, sha256="4c544545d50657b87c62ca2de1a5da8d5f12abfc80e386bfb9a37dfbdf5b3e08", natural=True,
+            encoder=True,
         ),
     )
 }  # fmt: skip

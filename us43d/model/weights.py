@@ -1,5 +1,7 @@
 """Read and write weights: Meta's and MedSAM's .pth, UltraSam's mmengine .pth, Hugging Face folders, us43d's own form.
 
+A ViT of ImageNet is read as initial weights of an encoder (us43d.model.imagenet).
+
 Internally, tensors have Meta's names. Nothing in a file is executed: pickles are read by an unpickler that knows how
 tensors are stored and replaces every other object by an inert one.
 """
@@ -23,15 +25,18 @@ from torch.overrides import TorchFunctionMode
 
 from us43d import atomic, pickles
 from us43d.errors import StorageError, UsageError, WeightsError, listed
+from us43d.model import imagenet
 from us43d.model.network import ModelConfig, UltraSam
 from us43d.model.published import PUBLISHED
 from us43d.pickles import PickleError
 
 __all__ = [
-    "PREPROCESSOR", "SHIPPED", "Form", "Loaded", "Preprocessing", "adapted", "export", "fit", "load", "save", "shipped"
+    "PREPROCESSOR", "SHIPPED", "Form", "Loaded", "Preprocessing", "export", "fit", "load", "save", "shipped",
+    "starting",
 ]  # fmt: skip
 
-Form: TypeAlias = Literal["us43d", "meta", "ultrasam", "huggingface"]
+#: "vit" is an image encoder alone, to start training from.
+Form: TypeAlias = Literal["us43d", "meta", "ultrasam", "huggingface", "vit"]
 #: How an image is resized: "sam" rounds the sides and antialiases, as Meta's ResizeLongestSide; "ultrasam" rounds the
 #: sides down and interpolates without antialiasing.
 Preprocessing: TypeAlias = Literal["sam", "ultrasam"]
@@ -40,6 +45,8 @@ State: TypeAlias = dict[str, Tensor]
 #: Name of the weights that are shipped with us43d.
 SHIPPED = "us43d-small"
 
+#: Tensors of models with structures, which SAM's weights do not have.
+_OF_STRUCTURES = ("prompt_encoder.structure_embeddings.", "mask_decoder.presence_")
 _GAUSSIAN = "positional_encoding_gaussian_matrix"
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
@@ -88,6 +95,12 @@ class Loaded:
 
     def model(self) -> UltraSam:
         """Build the model with these weights, in evaluation mode. Raises WeightsError if the tensors do not fit."""
+        if self.form == "vit":
+            raise WeightsError(
+                "The weights are those of an image encoder alone: training can start from them, but they segment "
+                "nothing.",
+                next="us43d train --task classify --init WEIGHTS",
+            )
         # A configuration larger than the file allocates no memory.
         with torch.device("meta"), Unfilled():
             _compare(UltraSam(self.config), self.state)
@@ -160,6 +173,8 @@ def load(path: Path) -> Loaded:
     if path.is_dir():
         return _folder(path)
     raw = _safetensors(path) if path.suffix == ".safetensors" else _tensors(read_pickle(path), path)
+    if imagenet.is_vit(raw):
+        return _vit(raw, path, {})
     if any(name.startswith("backbone.") for name in raw):
         state = _from_ultrasam({name.removeprefix("module."): value for name, value in raw.items()})
         notes = ("decoder with double residual, as UltraSam was trained",)
@@ -189,6 +204,8 @@ def _folder(path: Path) -> Loaded:
             raise WeightsError(
                 f"{path / CONFIG} is not a valid model configuration of this version: {error.error_count()} faults."
             ) from error
+    if imagenet.is_vit(raw):
+        return _vit(raw, path, config | _preprocessing(path))
     state = _from_huggingface(raw)
     inferred = _infer(state, path, "single")
     decoder = config.get("mask_decoder_config")
@@ -204,16 +221,27 @@ def _folder(path: Path) -> Loaded:
     return Loaded(state, fitting, "huggingface", meta=_recorded(path))
 
 
+def _vit(raw: State, path: Path, settings: Mapping[str, Any]) -> Loaded:
+    state = imagenet.encoder_state(raw, path, settings)
+    notes = ("an image encoder alone, for --init; relative positions, neck and decoder start from random values",)
+    return Loaded(state, imagenet.shape_of(state, settings.get("num_attention_heads"), path), "vit", notes)
+
+
 def _recorded(folder: Path) -> dict[str, Any]:
     """Read the record of `us43d weights export` in a Hugging Face folder; empty for other folders."""
+    record = _preprocessing(folder).get("us43d")
+    return record if isinstance(record, dict) else {}
+
+
+def _preprocessing(folder: Path) -> dict[str, Any]:
+    """Read preprocessor_config.json of a Hugging Face folder; empty without the file."""
     try:
         content = json.loads((folder / PREPROCESSOR).read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{folder} has no readable {PREPROCESSOR}: {error}.") from error
-    record = content.get("us43d") if isinstance(content, dict) else None
-    return record if isinstance(record, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _safetensors(path: Path) -> State:
@@ -584,6 +612,11 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
     state = loaded.state
     notes: tuple[str, ...] = ()
     config = loaded.config
+    if loaded.form == "vit":
+        raise UsageError(
+            "The weights are those of an image encoder alone, which is read as it is, for --init.",
+            next="us43d train --task classify --init WEIGHTS",
+        )
     if form != "us43d" and (config.encoder != "vit" or config.structures or config.look or config.stretch):
         raise UsageError(
             f"A model with a {config.encoder} encoder"
@@ -617,19 +650,23 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
     return notes
 
 
-def adapted(loaded: Loaded, residual: Literal["single", "double"]) -> State:
-    """Convert the state to a decoder with that residual, with equal results.
+def starting(loaded: Loaded, model: UltraSam) -> State:
+    """Return the tensors with which the training of a model begins, for `fit`.
 
     Args:
-        loaded: The weights.
-        residual: `ModelConfig.mlp_residual` of the target.
-
-    Returns:
-        Tensors with Meta's names.
+        loaded: The initial weights. If they lack parts that SAM does not have (structures), or are an image encoder
+            alone, the rest is the model's own.
+        model: The model with random weights.
     """
-    if loaded.config.mlp_residual == residual:
-        return loaded.state
-    return _scaled(loaded.state, 2.0 if residual == "double" else 0.5)
+    if loaded.form == "vit":
+        return model.state_dict() | imagenet.resized(loaded.state, model.config.grid)
+    state = loaded.state
+    if loaded.config.mlp_residual != model.config.mlp_residual:  # with equal results
+        state = _scaled(state, 2.0 if model.config.mlp_residual == "double" else 0.5)
+    if model.config.structures and not loaded.config.structures:
+        own = model.state_dict()
+        state = state | {name: value for name, value in own.items() if name.startswith(_OF_STRUCTURES)}
+    return state
 
 
 def _scaled(state: State, factor: float) -> State:

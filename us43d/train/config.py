@@ -55,10 +55,10 @@ class TrainConfig(BaseModel):
 
     # Task. target: source of the classes: "diagnosis", "structure" (classify-prompt) or a tag of the manifests.
     # class_weights: weight classes by their inverse frequency. frozen: do not train the image encoder. encoder_rate:
-    # factor of the image encoder's learning rate, for tasks other than promptable. network: for semantic, the image
-    # encoder with upsampling layers or MONAI's U-Net. head: for instances. pool: input of classify: "mean" is the
-    # published mean of the embedding over the image; "levels" adds its maximum, and both of the finer features of a
-    # conv encoder.
+    # factor of the image encoder's learning rate, for tasks other than promptable. network: the image encoder (with
+    # upsampling layers for semantic), or MONAI's U-Net for semantic and its encoder for classify. head: for instances.
+    # pool: input of classify: "mean" is the published mean of the embedding over the image; "levels" adds its maximum,
+    # and both of the finer features of a conv encoder.
     task: Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"] = "promptable"
     target: str = "diagnosis"
     class_weights: bool = False
@@ -174,6 +174,10 @@ class TrainConfig(BaseModel):
             raise ValueError(f"scale {self.scale} is not a range within 0.01 to 100")
         if self.lora and self.model.encoder != "vit":
             raise ValueError("lora needs a model with a vit encoder")
+        if self.network == "unet" and (self.lora or (self.frozen and self.task == "semantic")):
+            raise ValueError("the network unet cannot be combined with lora, nor with frozen in the task semantic")
+        if self.network == "unet" and self.task not in ("classify", "semantic"):
+            raise ValueError(f"the network unet belongs to the tasks classify and semantic, not to {self.task}")
         if self.structure_prompts and not self.model.structures:
             raise ValueError("structure_prompts need a model with structures")
         if self.mosaic and (self.model.look or self.structure_prompts):

@@ -22,8 +22,9 @@ from us43d.errors import TrainError, UnknownName, Us43dError, listed
 from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.machine import processors
 from us43d.model import look, prompts
+from us43d.model.config import MEAN, STD
 from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT
-from us43d.model.predictor import MEAN, STD, fitted
+from us43d.model.predictor import fitted
 from us43d.train.config import TrainConfig
 
 __all__ = [

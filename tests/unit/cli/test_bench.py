@@ -51,6 +51,7 @@ def test_a_run_and_a_merge(home: Path, tmp_path: Path) -> None:
     said = json.loads(out)
     assert {model["name"] for model in said["models"]} == {"one", "us43d-small", "ellipse-disc"}
     assert "ultrasam" in said["missing_weights"]
+    assert "imagenet_vit_b" not in said["missing_weights"]  # it segments nothing
     assert "<img" in (tmp_path / "a" / "page.html").read_text()
     files = [tmp_path / "a" / f"{name}.json" for name in ("one", "us43d-small", "ellipse-disc")]
     merged = [word for file in files for word in ("--merge", file)]

@@ -128,6 +128,30 @@ def test_classifier_starts_from_weights(corpus: Corpus, tmp_path: Path) -> None:
         classify.load(tmp_path / "seven")
 
 
+def test_a_classifier_starts_from_a_unet_of_pixels(corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("monai", reason="MONAI is not installed: pip install 'us43d[tasks]'")
+    pixels = task_of(changed(task="semantic", network="unet", seed=3), corpus)
+    whole = pixels.initial(None)
+    pixels.save(whole, tmp_path / "pixels", {})
+    config = changed(task="classify", network="unet", steps=2, warm_up=0, milestones=(), frozen=True)
+    result = train(config, corpus, tmp_path / "run", init=tmp_path / "pixels")
+    model, task = classify.load(result.weights)
+    assert task["network"] == "unet"
+    state = model.image_encoder.state_dict()
+    assert len(state) == 40
+    for name, value in state.items():
+        assert torch.equal(value, whole.state_dict()[f"unet.{name.removeprefix('levels.')}"]), name
+    found = classify.classify(model, corpus.picture(0), None, "cpu")
+    assert found.shape == (2,)
+    other = task_of(changed(task="semantic"), corpus)
+    other.save(other.initial(None), tmp_path / "encoder", {})
+    for wrong, said in (("encoder", "not of a U-Net"), ("none", "does not hold weights of a task")):
+        with pytest.raises(WeightsError, match=said):
+            task_of(config, corpus).initial(tmp_path / wrong)
+    with pytest.raises(ValueError, match="network unet belongs to"):
+        changed(task="classify-prompt", network="unet")
+
+
 def test_groups_stay_apart_and_images_without_a_label_are_no_items(corpus: Corpus) -> None:
     task = task_of(changed(task="classify"), corpus)
     held = {corpus.group(item.image) for item in task.held_out}

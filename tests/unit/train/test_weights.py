@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from us43d.errors import WeightsError
+from us43d.errors import UsageError, WeightsError
 from us43d.model import weights
+from us43d.model.config import MEAN, STD
 from us43d.model.network import PRESETS, ModelConfig, UltraSam
 from us43d.model.predictor import Predictor
 
@@ -439,3 +440,95 @@ def test_a_prediction_does_not_import_the_compiler() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+# ------------------------------------------------------------------------------------------------------ ViT of ImageNet
+
+
+def imagenet_vit(folder: Path, mean: float = 0.4, deviation: float = 0.3) -> Any:
+    """A ViT of transformers with random weights, in its own folder."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'us43d[dev]'")
+    torch.manual_seed(0)
+    settings = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=128, image_size=64, patch_size=16,
+        layer_norm_eps=1e-6, attn_implementation="eager",
+    )  # fmt: skip
+    vit = transformers.ViTModel(settings).eval()
+    for value in vit.parameters():
+        torch.nn.init.normal_(value, std=0.2)
+    vit.save_pretrained(folder)
+    scale = {"image_mean": [mean, 0.5, 0.6], "image_std": [deviation, 0.2, 0.1]}
+    (folder / weights.PREPROCESSOR).write_text(json.dumps(scale))
+    return vit
+
+
+def as_mmpretrain(vit: Any) -> dict[str, Tensor]:
+    """The same tensors with mmpretrain's names."""
+    raw = {f"backbone.{name}": value for name, value in vit.state_dict().items() if "pooler" not in name}
+    pairs = (("embeddings.patch_embeddings.", "patch_embed."), ("embeddings.position_embeddings", "pos_embed"),
+             ("embeddings.cls_token", "cls_token"), ("layernorm_before", "ln1"), ("layernorm_after", "ln2"),
+             ("attention.o_proj", "attn.proj"), ("mlp.fc1", "ffn.layers.0.0"), ("mlp.fc2", "ffn.layers.1"))  # fmt: skip
+    for old, new in pairs:
+        raw = {name.replace(old, new): value for name, value in raw.items()}
+    for name in [name for name in raw if ".q_proj." in name]:
+        q, k, v = (raw.pop(name.replace("q_proj", f"{letter}_proj")) for letter in "qkv")
+        raw[name.replace("attention.q_proj", "attn.qkv")] = torch.cat([q, k, v])
+    return raw
+
+
+@pytest.mark.parametrize("form", ["transformers", "mmpretrain"])
+def test_an_encoder_starts_from_a_vit_of_imagenet(form: str, tmp_path: Path) -> None:
+    """Patches, positions and blocks compute what the ViT computes on patches without its class token."""
+    vit = imagenet_vit(tmp_path / "vit")
+    mean, deviation = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.3, 0.2, 0.1])
+    place = tmp_path / "vit"
+    if form == "mmpretrain":
+        mean, deviation = torch.tensor(MEAN) / 255, torch.tensor(STD) / 255
+        place = tmp_path / "vit.pth"
+        torch.save({"state_dict": as_mmpretrain(vit)}, place)
+    read = weights.load(place)
+    assert (read.form, read.config.embed_dim, read.config.depth, read.config.patch_size) == ("vit", 32, 3, 16)
+    assert form == "mmpretrain" or read.config.heads == 2
+    config = SMALL.model_copy(update={"image_size": 64, "global_blocks": (0, 1, 2)})
+    made = UltraSam.random(config, 5)
+    own = {name: value.clone() for name, value in made.state_dict().items()}
+    weights.fit(made, weights.starting(read, made))
+    for name, value in made.state_dict().items():
+        kept = "blocks" not in name and "patch_embed" not in name and "pos_embed" not in name
+        assert torch.equal(value, own[name]) == (kept or "rel_pos" in name), name
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    encoder = made.eval().image_encoder
+    with torch.inference_mode():
+        ours = encoder.patch_embed(
+            (pixels * 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+        )
+        ours = ours + encoder.pos_embed
+        for block in encoder.blocks:
+            ours = block(ours)
+        theirs = vit.embeddings((pixels - mean[:, None, None]) / deviation[:, None, None])[:, 1:]
+        for layer in vit.layers:
+            theirs = layer(theirs)
+    assert torch.allclose(ours.flatten(1, 2), theirs, atol=1e-4)
+
+
+def test_positions_of_a_vit_are_resampled_and_other_shapes_refused(tmp_path: Path) -> None:
+    imagenet_vit(tmp_path / "vit")
+    read = weights.load(tmp_path / "vit")
+    larger = UltraSam.random(SMALL, 0)  # a grid of 8 × 8 where the ViT has 4 × 4
+    started = weights.starting(read, larger)["image_encoder.pos_embed"]
+    assert started.shape == (1, 8, 8, 32)
+    means = started.view(4, 2, 4, 2, 32).mean((1, 3))
+    assert (means - read.state["image_encoder.pos_embed"][0]).abs().mean() < 0.1
+    wider = UltraSam.random(SMALL.model_copy(update={"embed_dim": 64}), 0)
+    with pytest.raises(WeightsError, match="of another shape"):
+        weights.fit(wider, weights.starting(read, wider))
+    with pytest.raises(WeightsError, match="an image encoder alone"):
+        Predictor.from_weights(tmp_path / "vit")
+    with pytest.raises(UsageError, match="an image encoder alone"):
+        weights.export(read, tmp_path / "out", "us43d")
+    assert not (tmp_path / "out").exists()
+    raw = as_mmpretrain(imagenet_vit(tmp_path / "vit"))
+    del raw["backbone.patch_embed.projection.bias"]
+    torch.save(raw, tmp_path / "damaged.pth")
+    with pytest.raises(WeightsError, match="not a complete ViT"):
+        weights.load(tmp_path / "damaged.pth")

@@ -1,6 +1,7 @@
 """Classification of whole images (`classify`), or of the object in a box prompt (`classify-prompt`).
 
-classify: a linear head on the average of the encoder's embedding, focal loss, as in UltraSam's paper. classify-prompt:
+classify: a linear head on the average of the encoder's embedding, focal loss, as in UltraSam's paper; with the network
+"unet", of the deepest features of a U-Net. classify-prompt:
 the mask decoder's transformer processes the image with the prompt's tokens and a class token; a linear head reads the
 class token.
 """
@@ -26,7 +27,8 @@ from us43d.train.config import TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
 from us43d.train.precision import autocast
-from us43d.train.tasks import images
+from us43d.train.tasks import images, unet
+from us43d.train.tasks.unet import UNetEncoder
 
 __all__ = ["Classifier", "Classify", "Item", "chances", "classify", "items", "load", "make"]
 
@@ -65,16 +67,24 @@ class Classifier(nn.Module):
     """Network that classifies images or prompted objects.
 
     Args:
-        base: Model whose encoder (and decoder) is used.
+        base: Model whose encoder (and decoder) is used; the encoder of a U-Net knows no prompts.
         classes: Names of the K classes.
         prompted: Classify the object of a box prompt.
     """
 
     def __init__(
-        self, base: UltraSam, classes: Sequence[str], prompted: bool, pool: Literal["mean", "levels"] = "mean"
+        self,
+        base: UltraSam | UNetEncoder,
+        classes: Sequence[str],
+        prompted: bool,
+        pool: Literal["mean", "levels"] = "mean",
     ) -> None:
         super().__init__()
         self.config, self.classes, self.prompted, self.pool = base.config, tuple(classes), prompted, pool
+        if isinstance(base, UNetEncoder):
+            self.image_encoder: nn.Module = base
+            self.head = nn.Linear(base.width * (2 if pool == "levels" else 1), len(classes))
+            return
         dim = base.config.prompt_dim
         self.image_encoder = base.image_encoder
         width = dim
@@ -285,7 +295,8 @@ class Classify:
         return len(batch.labels)
 
     def initial(self, init: Path | None) -> Classifier:
-        base = images.backbone(self.config, init)
+        begin = unet.initial if self.config.network == "unet" else images.backbone
+        base: UltraSam | UNetEncoder = begin(self.config, init)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             return Classifier(base, self.classes, self.config.task == "classify-prompt", self.config.pool)
@@ -318,7 +329,7 @@ class Classify:
 
     def save(self, model: Classifier, place: Path, meta: Mapping[str, Any]) -> None:
         task = {"name": self.config.task, "classes": self.classes, "target": self.config.target,
-                "pool": self.config.pool,
+                "pool": self.config.pool, "network": self.config.network,
                 "model": self.config.model.model_dump(mode="json")}  # fmt: skip
         images.save(model, place, task, meta)
 
@@ -338,7 +349,8 @@ def make(config: TrainConfig, corpus: Corpus) -> Classify:
 def load(place: Path) -> tuple[Classifier, dict[str, Any]]:
     """Load (model in evaluation mode, task record of config.json). Raises WeightsError."""
     task, state = images.read(place)
-    model = Classifier(UltraSam(ModelConfig.model_validate(task["model"])), task["classes"],
-                       task["name"] == "classify-prompt", task.get("pool", "mean"))  # fmt: skip
+    config = ModelConfig.model_validate(task["model"])
+    base = UNetEncoder(config) if task.get("network") == "unet" else UltraSam(config)
+    model = Classifier(base, task["classes"], task["name"] == "classify-prompt", task.get("pool", "mean"))
     images.fit(model, state, place)
     return model.eval(), task

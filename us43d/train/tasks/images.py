@@ -183,7 +183,7 @@ def backbone(config: TrainConfig, init: Path | None) -> UltraSam:
     model = UltraSam.random(config.model, config.seed)
     if init is not None:
         try:
-            weights.fit(model, weights.adapted(weights.load(init), config.model.mlp_residual))
+            weights.fit(model, weights.starting(weights.load(init), model))
         except WeightsError as error:
             raise WeightsError(f"{init} does not fit the model of the configuration: {error.what}") from error
     if config.lora:

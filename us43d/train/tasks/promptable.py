@@ -21,10 +21,6 @@ from us43d.train.journal import Record
 __all__ = ["Promptable", "initial", "make"]
 
 
-#: Prefixes of tensors that a model with structures has in addition to SAM's.
-_OF_STRUCTURES = ("prompt_encoder.structure_embeddings.", "mask_decoder.presence_")
-
-
 class Promptable:
     """The task `promptable`; see `Task`."""
 
@@ -90,14 +86,8 @@ def initial(config: TrainConfig, init: Path | None) -> UltraSam:
     if init is None:
         model = UltraSam.random(config.model, config.seed)
     else:
-        loaded = weights.load(init)
         model = UltraSam.random(config.model, config.seed)
-        state = weights.adapted(loaded, config.model.mlp_residual)
-        if (
-            config.model.structures and not loaded.config.structures
-        ):  # SAM's weights do not have these tensors: they start random
-            own = model.state_dict()
-            state = state | {name: value for name, value in own.items() if name.startswith(_OF_STRUCTURES)}
+        state = weights.starting(weights.load(init), model)
         try:
             weights.fit(model, state)
         except WeightsError as error:

@@ -26,14 +26,12 @@ from us43d.train.config import TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
 from us43d.train.precision import autocast
-from us43d.train.tasks import images
+from us43d.train.tasks import images, unet
 
 __all__ = ["Semantic", "SemanticNetwork", "chances", "load", "make", "segment", "truth"]
 
 #: Target of pixels outside of the image.
 OUTSIDE = 255
-#: Channels of the U-Net, MONAI's defaults.
-_UNET = (32, 32, 64, 128, 256, 32)
 
 
 class Drawn(NamedTuple):
@@ -55,11 +53,7 @@ class SemanticNetwork(nn.Module):
         self.config, self.kind, self.classes = config, kind, tuple(classes)
         out, dim = len(classes) + 1, config.prompt_dim
         if base is None:
-            try:
-                from monai.networks.nets.basic_unet import BasicUNet
-            except ImportError as error:
-                raise UsageError("The network unet needs MONAI.", next="pip install 'us43d[tasks]'") from error
-            self.unet = BasicUNet(2, 3, out, _UNET)
+            self.unet = unet.network(out)
         else:
             self.image_encoder = base.image_encoder
             self.up = nn.Sequential(

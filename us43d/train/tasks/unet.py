@@ -1,0 +1,71 @@
+"""MONAI's U-Net: whole for the structure of every pixel, its encoder alone for classes of images."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from us43d.errors import UsageError, WeightsError
+from us43d.model.network import ModelConfig
+from us43d.train.config import TrainConfig
+from us43d.train.tasks import images
+
+__all__ = ["UNetEncoder", "initial", "network"]
+
+#: Channels by level, MONAI's defaults; the last of the last convolutions.
+_WIDTHS = (32, 32, 64, 128, 256, 32)
+_PARTS = ("conv_0", "down_1", "down_2", "down_3", "down_4")
+
+
+def network(out: int) -> nn.Module:
+    """Create the U-Net (B, 3, S, S) → (B, out, S, S). Raises UsageError without MONAI."""
+    try:
+        from monai.networks.nets.basic_unet import BasicUNet
+    except ImportError as error:
+        raise UsageError("The network unet needs MONAI.", next="pip install 'us43d[tasks]'") from error
+    return BasicUNet(2, 3, out, _WIDTHS)
+
+
+class UNetEncoder(nn.Module):
+    """(B, 3, S, S) normalised RGB → (B, width, S/16, S/16).
+
+    Args:
+        config: Only the size of the input is used.
+    """
+
+    width = _WIDTHS[4]
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        whole = network(1)
+        self.levels = nn.ModuleDict({name: getattr(whole, name) for name in _PARTS})
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in _PARTS:
+            x = self.levels[name](x)
+        return x
+
+
+def initial(config: TrainConfig, init: Path | None) -> UNetEncoder:
+    """Create the encoder with which a run begins: random, or that of a U-Net trained for `semantic`.
+
+    Raises:
+        UsageError: MONAI is missing.
+        WeightsError: The weights are not those of such a U-Net.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        encoder = UNetEncoder(config.model)
+    if init is not None:
+        task, state = images.read(init)
+        if (task["name"], task.get("network")) != ("semantic", "unet"):
+            raise WeightsError(
+                f"{init} are weights of the task {task['name']}, not of a U-Net that begins a classification.",
+                next="us43d train --task semantic --set network=unet",
+            )
+        names = {name: f"unet.{name.removeprefix('levels.')}" for name in encoder.state_dict()}
+        images.fit(encoder, {own: state[name] for own, name in names.items() if name in state}, init)
+    if config.frozen:
+        encoder.requires_grad_(False)
+    return encoder
