@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -27,6 +28,11 @@ _MODULES = {
     "weights": "weights", "new": "new", "review": "review",
     "links": "links",
 }  # fmt: skip
+
+
+# Our message says what is wrong with a file; OpenCV and FFmpeg would print lines of their own before it.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def _load(verb: str | None = None) -> typer.Typer:

@@ -5,6 +5,7 @@ by `us43d.pictures` and stored next to the arrays as lossless PNG, as in builds.
 "patient_id", or the group under "us43d") is never divided; an image without one is a group of its own.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -23,6 +24,7 @@ from us43d.coco.schema import Category, File, Image, Report
 from us43d.errors import ImageError, RawDataError, TrainError, listed
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, TAGS, Corpus, is_speck
 from us43d.masks import read as reading
+from us43d.rawtree import folded
 
 __all__ = ["made", "read", "told"]
 
@@ -108,6 +110,7 @@ class _Pixels:
         self.files = [""] * len(self.entries)
         self.spacings: list[tuple[float, float] | None] = [image.spacing for image in self.entries]
         self.remarks: Counter[str] = Counter()
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
         self._find()
 
     def _find(self) -> None:
@@ -117,6 +120,9 @@ class _Pixels:
             path = self.images / image.file_name
             if "\\" in image.file_name and not _is_file(path):
                 path = self.images / image.file_name.replace("\\", "/")
+            if not _is_file(path) and len(alike := self._alike(path)) == 1:
+                (path,) = alike
+                self.remarks["the name in the COCO file differs in case, or in how accents are composed"] += 1
             if _is_file(path):
                 by_file.setdefault(path, []).append(place)
             else:
@@ -124,7 +130,7 @@ class _Pixels:
         if len(missing) > len(self.entries) / 2:
             raise TrainError(
                 f"{len(missing)} of {len(self.entries)} images of {self.report.file} are not in {self.images}: "
-                f"{listed((image.file_name for image in missing), 5)}.",
+                f"{listed((schema.shortened(image.file_name) for image in missing), 5)}.",
                 next="the same with --images FOLDER, the folder to which the file names are relative",
             )
         for image in missing:
@@ -134,6 +140,24 @@ class _Pixels:
                 self._read(path, places)
             except (ImageError, RawDataError) as error:
                 self._fault(self.entries[places[0]], f"cannot be used: {error.what}")
+
+    def _alike(self, path: Path) -> list[Path]:
+        """List the files whose paths differ from this one only in case, or in how accents are composed."""
+        if not path.is_relative_to(self.images) or ".." in path.parts:
+            return []
+        places = [self.images]
+        for name in path.relative_to(self.images).parts:
+            places = [entry for place in places for entry in self._entries(place).get(folded(name), ())]
+        return [place for place in places if _is_file(place)]
+
+    def _entries(self, folder: Path) -> dict[str, list[Path]]:
+        """The entries of a folder by their folded names; none where it cannot be listed."""
+        if folder not in self._folders:
+            entries = self._folders[folder] = {}
+            with contextlib.suppress(OSError):
+                for entry in sorted(folder.iterdir()):
+                    entries.setdefault(folded(entry.name), []).append(entry)
+        return self._folders[folder]
 
     def _read(self, path: Path, places: Sequence[int]) -> None:
         data = path.read_bytes()
@@ -185,7 +209,7 @@ class _Pixels:
         return False
 
     def _fault(self, image: Image, what: str) -> None:
-        self.report.fault(f"{image.where} {image.file_name}", "image", what)
+        self.report.fault(f"{image.where} {schema.shortened(image.file_name)}", "image", what)
 
 
 def _is_file(path: Path) -> bool:
@@ -201,7 +225,7 @@ def _is_file(path: Path) -> bool:
 def _write(temporary: Path, folder: Path, content: File, report: Report, images: Path, digest: str) -> None:
     pixels = _Pixels(content, report, images, temporary, folder)
     if len(content.categories) > _CATEGORIES:
-        report.fault("categories", "", f"are {len(content.categories):,}, more than {_CATEGORIES:,}")
+        report.fault("categories", "number", f"is {len(content.categories):,}, more than {_CATEGORIES:,}")
     groups = _groups(content.images, report)
     held_out = _held_out(groups)
     numbers = {name: n for n, name in enumerate(dict.fromkeys(groups))}

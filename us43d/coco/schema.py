@@ -17,6 +17,7 @@ from us43d.pictures.limits import MAX_CORNER, MAX_PIXELS
 
 __all__ = [
     "Annotation", "Category", "File", "Id", "Image", "Place", "Report", "Shown", "load", "load_prompts", "read_json",
+    "shortened",
 ]  # fmt: skip
 
 #: Number of faults of one kind that are listed, and of kinds.
@@ -205,7 +206,10 @@ def read_json(path: Path) -> Any:
         ValueError: If it cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            raise ValueError("it is compressed by gzip; unpack it first")
+        return json.loads(data)
     except OSError as error:
         raise ValueError(error.strerror) from error
     except RecursionError as error:
@@ -331,5 +335,9 @@ class _Null:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """Return the first characters of a text, for messages."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

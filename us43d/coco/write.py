@@ -15,7 +15,8 @@ from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, whole
 from us43d.masks.convert import binary
-from us43d.pictures import Input
+from us43d.pictures import Input, still
+from us43d.rawtree import folded
 
 __all__ = ["Written", "from_masks"]
 
@@ -84,15 +85,20 @@ def from_masks(
                 continue
             entry["patient_id"] = match[1] if pattern.groups else match[0]
         try:
+            turn = _orientation(mask)
             if classes is None:
-                arrays = [(category, _mask(mask, counts, values))]
+                arrays = [(category, still.upright(_mask(mask, counts, values), turn))]
             else:
-                arrays = list(label_map.masks(mask.path, classes))
-            _measure(image, arrays[0][1], entry)
+                arrays = [(name, still.upright(array, turn)) for name, array in label_map.masks(mask.path, classes)]
         except (ImageError, RawDataError) as error:
             faults.setdefault("", []).append(error.what)
-            if classes is None:
+            if classes is None and mask.kind == "image":
                 unnamed.update(_classes(mask))
+            continue
+        try:
+            _measure(image, arrays[0][1], entry)
+        except ImageError as error:
+            faults.setdefault("", []).append(error.what)
             continue
         entries.append(entry)
         for name, array in arrays:
@@ -104,6 +110,7 @@ def from_masks(
                         _annotation(len(annotations) + 1, done, names.index(name) + 1, piece, array.shape)
                     )
         counts["empty"] += not any(array.any() for _, array in arrays)
+        counts["corners"] += any(array[::h, ::w].all() for _, array in arrays for h, w in [_ends(array)])
         if progress is not None:
             progress(done, len(pairs))
     _raise(faults, len(pairs), unnamed)
@@ -117,6 +124,11 @@ def from_masks(
         remarks.append(f"{counts['edges']:,} masks have grey edges; they are thresholded at half range.")
     if counts["empty"]:
         remarks.append(f"{counts['empty']:,} masks are empty; their images have no annotation.")
+    if counts["corners"]:
+        remarks.append(
+            f"{counts['corners']:,} masks cover all four corners of their image. Black is background: if the masks are "
+            "white outside of the structure, invert them first."
+        )
     if counts["specks"]:
         remarks.append(
             f"{counts['specks']:,} annotations are specks, under 16 pixels and 1/10,000 of their image; training and "
@@ -152,7 +164,7 @@ def _pairs(
     pairs, without, several = [], [], []
     names = Counter(_stem(image) for image in image_files)
     for image in image_files:
-        partners = by_name.get(f"{_stem(image)}{suffix}", [])
+        partners = by_name.get(f"{_stem(image)}{folded(suffix)}", [])
         if len(partners) > 1 or (partners and names[_stem(image)] > 1):
             several.append(image.relative)
         elif partners:
@@ -181,8 +193,8 @@ def _pairs(
 
 
 def _stem(file: Input) -> str:
-    """Return the path below the folder without the ending."""
-    return str(Path(file.relative).with_suffix("")) if file.name == file.relative else file.name
+    """Return the path below the folder without the ending, as it is compared."""
+    return folded(str(Path(file.relative).with_suffix("")) if file.name == file.relative else file.name)
 
 
 def _mask(mask: Input, counts: Counter[str], values: Counter[int]) -> NDArray[np.bool_]:
@@ -193,6 +205,21 @@ def _mask(mask: Input, counts: Counter[str], values: Counter[int]) -> NDArray[np
         return array
     counts["edges"] += 1
     return np.asarray(array.array, bool)
+
+
+def _orientation(mask: Input) -> int:
+    """The orientation tag of a mask. Raises ImageError for a volume, a video, or several frames."""
+    if mask.kind != "image":
+        raise ImageError(f"{mask.path} is not an image file; save the mask of each image as PNG.")
+    media = still.opened(mask.path)
+    if media.count != 1:
+        raise ImageError(f"{mask.path} has {media.count} frames; a mask has one.")
+    return media.orientation
+
+
+def _ends(array: NDArray[np.bool_]) -> tuple[int, int]:
+    """Steps between the corners of a mask."""
+    return max(1, array.shape[0] - 1), max(1, array.shape[1] - 1)
 
 
 def _classes(mask: Input) -> list[int]:

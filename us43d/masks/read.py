@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from us43d.errors import MaskMismatch, UnreadableFile
 from us43d.pictures import limits, tiff
+from us43d.pictures.container import stated_length
 
 __all__ = [
     "Header",
@@ -36,6 +37,7 @@ __all__ = [
     "npy_frame",
     "npy_shape",
     "picture",
+    "png_chunks",
     "rgb",
     "video_frame",
     "video_length",
@@ -78,8 +80,18 @@ def _png_header(data: bytes, path: Path) -> Header:
         raise UnreadableFile(f"{path} is a PNG without its header (the file has {len(data):,} bytes).")
     width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
     channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colour, 0)
-    extra = b"tRNS" in data[33:4096] or b"eXIf" in data[33:4096]
+    extra = png_chunks(data) & {b"tRNS", b"eXIf"}
     return Header("png", width, height, bits, channels, colour in (0, 2) and bits == 8 and not extra)
+
+
+def png_chunks(data: bytes) -> set[bytes]:
+    """Return the names of a PNG's chunks; a damaged or truncated file gives those before the damage."""
+    names, at = set(), 8
+    while at + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        names.add(name)
+        at += 12 + size
+    return names
 
 
 def _jpeg_header(data: bytes, path: Path) -> Header:
@@ -91,12 +103,16 @@ def _jpeg_header(data: bytes, path: Path) -> Header:
         if marker == 0xFF:  # fill byte
             at += 1
             continue
+        if marker == 0xF7:
+            raise UnreadableFile(f"{path} is a JPEG-LS image, which is not read here. Save it as PNG or TIFF.")
         if marker == 0xE1 and data[at + 4 : at + 8] == b"Exif":
             turned = _exif_turns(data[at + 10 : at + 2 + size])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits, height, width, channels = struct.unpack(">BHHB", data[at + 4 : at + 10])
             if data.count(b"\xff\xda") > _MAX_SCANS:
                 raise UnreadableFile(f"{path} is a JPEG of more than {_MAX_SCANS} scans.")
+            if bits != 8:
+                raise UnreadableFile(f"{path} is a JPEG of {bits} bits, where 8 are read. Save it as PNG or TIFF.")
             return Header("jpeg", width, height, bits, channels, bits == 8 and channels in (1, 3) and not turned)
         at += 2 + size
     raise UnreadableFile(f"{path} is a JPEG without a frame header (the file has {len(data):,} bytes).")
@@ -403,22 +419,16 @@ def video_length(path: Path) -> int:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
 
 
-#: Bytes that the size in an AVI's header may be off by, as the last entry of its index; and the value where the
-#: writer did not know it.
-_INDEX_ENTRY, _STREAMED = 16, 0xFFFFFFFF
-
-
 @lru_cache(maxsize=4096)
 def _video_length(path: Path, mtime_ns: int) -> int:
     """Count the frames once by decoding all of them: a frame that is lost on the way would move all after it."""
     with path.open("rb") as file:
         head = file.read(12)
         size = file.seek(0, 2)
-    exact = head[4:8] == b"ftyp"
-    if head[:4] == b"RIFF" and head[8:] == b"AVI ":
-        exact = True
-        if size + _INDEX_ENTRY < (whole := int.from_bytes(head[4:8], "little") + 8) < _STREAMED:
-            raise UnreadableFile(f"{path} is cut short: it has {size:,} of {whole:,} bytes.")
+    avi = head[:4] == b"RIFF" and head[8:] == b"AVI "
+    exact = avi or head[4:8] == b"ftyp"
+    if avi and size < (whole := stated_length(path) or 0):
+        raise UnreadableFile(f"{path} is truncated: it has {size:,} of {whole:,} bytes.")
     video = _Video(path)
     stated, frames = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
     while video.capture.grab():

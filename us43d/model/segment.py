@@ -19,6 +19,7 @@ from us43d.masks import rle
 from us43d.model.predictor import Encoded, Postprocess, Predictor, at_once, point_prompts
 from us43d.pictures.media import Frame, Media
 from us43d.pictures.volume import nifti
+from us43d.rawtree import folded
 
 __all__ = [
     "MIN_SCORE", "MIN_STABILITY", "PRESENT", "Prompt", "Prompts", "Segment", "Writer", "everything", "matched",
@@ -257,7 +258,8 @@ def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, lis
     """Match the prompts of a COCO file to input files.
 
     A name matches the file with the same relative path; otherwise the only file whose path ends with the name, or with
-    whose path the name ends (`scans/a.png` and `a.png`). Equal base names in different folders are never mixed.
+    whose path the name ends (`scans/a.png` and `a.png`); then the same without regard to case and to how accents are
+    composed. Equal base names in different folders are never mixed.
 
     Args:
         prompts: Result of `read_prompts`.
@@ -272,15 +274,18 @@ def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, lis
     """
     by_base: dict[str, list[str]] = {}
     for file in files:
-        by_base.setdefault(PurePosixPath(file).name, []).append(file)
+        by_base.setdefault(PurePosixPath(folded(file)).name, []).append(file)
     chosen: dict[str, str] = {}
     missing: list[str] = []
     several: list[str] = []
     for name in prompts:
         plain = name.replace("\\", "/").removeprefix("./")
-        candidates = by_base.get(PurePosixPath(plain).name, [])
-        ends = [file for file in candidates if f"/{plain}".endswith(f"/{file}") or f"/{file}".endswith(f"/{plain}")]
-        exact = [file for file in candidates if file == plain] or ends
+        candidates = by_base.get(PurePosixPath(folded(plain)).name, [])
+        exact = (
+            [file for file in candidates if file == plain]
+            or [file for file in candidates if _ends(plain, file)]
+            or [file for file in candidates if _ends(folded(plain), folded(file))]
+        )
         if len(exact) == 1:
             chosen[name] = exact[0]
         else:
@@ -297,6 +302,11 @@ def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, lis
     if not chosen:
         raise UsageError(f"No prompts found in {path}.")
     return {chosen[name]: placed for name, placed in prompts.items()}
+
+
+def _ends(a: str, b: str) -> bool:
+    """Return whether one path ends with the other."""
+    return f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}")
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -5,7 +5,7 @@
     still.py    PNG, JPEG, BMP, GIF, WebP, PNM, TIFF
     dicom.py    DICOM, with the codecs of codecs.py
     volume.py   NIfTI, MetaImage, NRRD
-    video.py    AVI, MP4, WebM …
+    video.py    AVI, MP4, WebM …; container.py: the length that these state
     limits.py   largest size of images and masks
 
 Names are loaded when first used, because `us43d.masks` needs only the limits.

@@ -1,8 +1,9 @@
-"""JPEG Lossless, JPEG with 12 bits and JPEG-LS inside DICOM, decoded by imagecodecs for pydicom.
+"""JPEG Lossless, JPEG with 12 bits, JPEG-LS and JPEG 2000 inside DICOM, decoded by imagecodecs for pydicom.
 
 The module has the form of pydicom's decoder plugins (`pydicom.pixels.decoders.base.Decoder.add_plugin`).
 """
 
+import struct
 from typing import Any
 
 from pydicom import uid
@@ -11,7 +12,10 @@ __all__ = ["DECODER_DEPENDENCIES", "decode", "is_available", "register"]
 
 _LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 _JPEG = (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
-DECODER_DEPENDENCIES = dict.fromkeys((*_LS, *_JPEG), ("numpy", "imagecodecs"))
+_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+DECODER_DEPENDENCIES = dict.fromkeys((*_LS, *_JPEG, *_2000), ("numpy", "imagecodecs"))
+#: Start of a JPEG 2000 stream: the first marker, and that of its size.
+_STREAM = b"\xff\x4f\xff\x51"
 
 
 def is_available(syntax: str) -> bool:
@@ -19,14 +23,19 @@ def is_available(syntax: str) -> bool:
     return syntax in DECODER_DEPENDENCIES
 
 
-def decode(data: bytes, runner: Any) -> bytes:
+def decode(data: bytes, runner: Any) -> bytearray:
     """Decode one frame without colour conversion, which pydicom does. Raises ValueError for a frame of another size."""
     import imagecodecs
 
-    size, wanted = _size(data), (runner.rows, runner.columns)
+    streamed = runner.transfer_syntax in _2000
+    size, wanted = _stream_size(data) if streamed else _size(data), (runner.rows, runner.columns)
     if size != wanted:  # checked before the decoder allocates the claimed memory
         raise ValueError(f"a frame claims {size[1]} × {size[0]} pixels, the file {wanted[1]} × {wanted[0]}")
-    if runner.transfer_syntax in _LS:
+    if streamed:
+        array = imagecodecs.jpeg2k_decode(data)  # undoes the colour transform of the stream
+        if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
+            runner.set_option("photometric_interpretation", "RGB")
+    elif runner.transfer_syntax in _LS:
         array = imagecodecs.jpegls_decode(data)
     else:
         space = {1: "GRAYSCALE", 3: "YCBCR"}.get(runner.samples_per_pixel)
@@ -34,7 +43,16 @@ def decode(data: bytes, runner: Any) -> bytes:
     runner.set_option("bits_allocated", 8 * array.itemsize)
     if array.ndim == 3:
         runner.set_option("planar_configuration", 0)
-    return bytes(array.tobytes())
+    return bytearray(array.tobytes())  # pydicom corrects signs in place
+
+
+def _stream_size(data: bytes) -> tuple[int, int]:
+    """Read (rows, columns) from the size marker of a JPEG 2000 stream. Raises ValueError without one."""
+    at = data.find(_STREAM)
+    if at < 0 or len(data) < at + 24:
+        raise ValueError("a frame has no JPEG 2000 header")
+    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
+    return bottom - top, right - left
 
 
 def _size(data: bytes) -> tuple[int, int]:

@@ -180,6 +180,8 @@ class Dicom:
             return array if single is None else single
         header = self._header(number)
         shown = self._windowed(apply_modality_lut(array, header), header)
+        if shown is array:  # neither a window nor another meaning of the values
+            shown = levels.full_range(array, int(header.get("BitsStored") or 8))
         if photometric == "MONOCHROME1":
             shown = 255 - shown if shown.dtype == np.uint8 else -shown.astype(np.float64)
         return shown

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from us43d.errors import UnreadableFile
 
-__all__ = ["MAX_BYTES", "MAX_CORNER", "MAX_PIXELS", "MAX_VOLUME", "check_bytes", "check_size", "claimed_size"]
+__all__ = [
+    "MAX_BYTES", "MAX_CORNER", "MAX_PIXELS", "MAX_VOLUME", "check_bytes", "check_size", "claimed_size", "unreadable",
+]  # fmt: skip
 
 #: Pixels of one image, frame or slice.
 MAX_PIXELS = 1 << 27
@@ -24,6 +26,14 @@ MAX_CORNER = 1e6
 
 #: Formats whose header Pillow reads before OpenCV decodes them. Other formats are refused.
 _FORMATS = ("BMP", "DIB", "GIF", "PPM", "WEBP")
+#: (position, bytes, name) of formats that people mistake for images that are read, in the order of the check.
+_OTHERS: tuple[tuple[int, bytes, str], ...] = (
+    (4, b"ftypavif", "an AVIF image"), (4, b"ftypheic", "a HEIC image"), (4, b"ftypmif1", "a HEIF image"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"), (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (0, b"8BPS", "a Photoshop document"), (0, b"%PDF", "a PDF document"), (0, b"%!PS", "a PostScript document"),
+    (0, b"PK\3\4", "a ZIP archive"), (0, b"\x1f\x8b", "a gzip file"), (0, b"\x89HDF", "an HDF5 file"),
+    (0, b"MATLAB", "a MATLAB file"), (0, b"\x93NUMPY", "a NumPy array"), (0, b"<", "a text of HTML or XML"),
+)  # fmt: skip
 
 
 def check_size(path: Path, width: int, height: int, channels: int = 1, itemsize: int = 1) -> None:
@@ -81,8 +91,14 @@ def claimed_size(data: bytes, path: Path) -> tuple[int, int]:
     except Image.DecompressionBombError as error:
         raise UnreadableFile(f"{path} claims more than the {MAX_PIXELS:,} pixels allowed.") from error
     except (OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error) as error:
-        raise UnreadableFile(
-            f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r})."
-        ) from error
+        raise UnreadableFile(unreadable(data, path)) from error
     check_size(path, width, height, 4)
     return width, height
+
+
+def unreadable(data: bytes, path: Path) -> str:
+    """Return the message for a file that is not an image of a known format."""
+    for at, magic, name in _OTHERS:
+        if data[at : at + len(magic)] == magic:
+            return f"{path} is {name}, which is not read here. Save it as PNG or TIFF."
+    return f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r})."

@@ -17,12 +17,14 @@ __all__ = ["Frame", "Input", "Kind", "Media", "Source", "listing", "open_media"]
 Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
 
 _ENDINGS: dict[Kind, tuple[str, ...]] = {
-    "image": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm"),
+    "image": (
+        ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm",
+    ),
     "video": (".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v"),
     "dicom": (".dcm", ".dicom"),
     "nifti": (".nii", ".nii.gz"),
     "volume": (".mha", ".mhd", ".nrrd", ".nhdr"),
-}
+}  # fmt: skip
 #: Names of files left by desktops and archivers; hidden files are skipped, too.
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 
@@ -157,7 +159,7 @@ class Media:
             return levels.eight_bits(array, window)
         if self._levels is None:  # of all frames, so that they have equal brightness
             self._levels = levels.finite_range(self._source.read(None) if self.count != 1 else [array])
-            self._source.remarks.append(f"{array.dtype} values are scaled to 0–255 by their range")
+            self._source.remarks.append(f"{array.dtype.name} values are scaled to 0–255 by their range")
         return levels.eight_bits(array, self._levels)
 
 

@@ -1,4 +1,4 @@
-"""Read PNG, JPEG, BMP, GIF, WebP, PNM and TIFF as viewers show them: upright and with palettes applied."""
+"""Read PNG, JPEG, JPEG 2000, BMP, GIF, WebP, PNM and TIFF as viewers show them: upright and with palettes applied."""
 
 import contextlib
 import io
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from us43d.errors import ImageError
 from us43d.masks import read
-from us43d.pictures import limits, tiff
+from us43d.pictures import levels, limits, tiff
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["Pages", "Still", "opened", "upright"]
 
-_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "PPM")
+_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "DIB", "GIF", "WEBP", "PPM")
 #: Errors of Pillow for damaged files.
 _DAMAGED = (
     OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error,
@@ -78,13 +78,16 @@ class Still:
         self.plain = self.header is not None and self.header.kind == "png" and self.header.plain and not self._moves()
         if not self.plain:
             self.orientation, self.frames = self._facts()
+        self.deep = self.header is not None and self.header.kind == "png" and self.header.bits == 16
+        if self.deep and self.frames > 1:  # Pillow joins its frames wrongly
+            raise ImageError(f"{path} is an animated PNG of 16 bits, which is not read here. Save its frames as files.")
         if self.orientation != 1:
             self.remarks.append(f"rotated upright by the Exif orientation {self.orientation}")
         self.count: int | None = self.frames
 
     def _moves(self) -> bool:
         """Return whether a PNG is animated."""
-        return b"acTL" in self.data[33:4096]
+        return b"acTL" in read.png_chunks(self.data)
 
     def _facts(self) -> tuple[int, int]:
         """Read (orientation, number of frames)."""
@@ -94,8 +97,7 @@ class Still:
             return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1, frames
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
-        if self.plain or (self.header is not None and self.header.kind == "png" and self.header.bits == 16):
-            # Pillow truncates 16-bit colours to their highest 8 bits.
+        if self.plain or self.deep:  # Pillow truncates 16-bit colours to their highest 8 bits
             array = read.picture(self.data, self.path, self.header)
             yield upright(_simplest(array), self.orientation)
             return
@@ -122,6 +124,7 @@ class Pages:
             if not pages:
                 raise ImageError(f"{path} is a TIFF without a page.")
             self.pages = [n for n, page in pages if not page.subfiletype & 0b101] or [0]
+            self.bits = {n: int(page.bitspersample) for n, page in pages if page.colormap is None}
             self.orientations = {n: int(page.tags.valueof(_ORIENTATION, 1)) for n, page in pages}
             if (
                 file.is_imagej
@@ -129,6 +132,7 @@ class Pages:
                 and (frames := (file.imagej_metadata or {}).get("images", 1)) > 1
             ):
                 raise ImageError(f"{path} is an ImageJ stack of {frames} images in one page; save it as a plain TIFF.")
+        self.orientation = self.orientations[self.pages[0]]
         if skipped := len(pages) - len(self.pages):
             self.remarks.append(f"{skipped} pages that are masks or smaller copies of others are not read")
         if any(self.orientations[n] not in (0, 1) for n in self.pages):
@@ -138,7 +142,8 @@ class Pages:
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
         with tiff.opened(self.path, self.path) as file:
             for number in self.pages if wanted is None else [self.pages[wanted]]:
-                yield upright(_simplest(tiff.page(file, number, self.path)), self.orientations[number])
+                array = tiff.page(file, number, self.path)
+                yield upright(_simplest(levels.full_range(array, self.bits.get(number, 8))), self.orientations[number])
 
 
 @contextlib.contextmanager
@@ -153,7 +158,7 @@ def _pillow(data: bytes, path: Path) -> Iterator["Image.Image"]:
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except _DAMAGED as error:
-        raise ImageError(f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r}).") from error
+        raise ImageError(limits.unreadable(data, path)) from error
     with image:
         limits.check_size(path, *image.size, 4 if len(image.getbands()) > 1 else 1)
         try:

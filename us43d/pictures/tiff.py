@@ -23,6 +23,11 @@ _DAMAGED = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
     RuntimeError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
+#: Compressions whose decoder returns RGB instead of YCbCr: JPEG and its variants in TIFF.
+_CONVERTED = (6, 7, 33003, 33004, 33005, 34712, 34892, 50001)
+#: Defaults of YCbCr in TIFF 6.0: black and white of the three channels; parts of red, green and blue in Y.
+_FULL_RANGE = [0, 255, 128, 255, 128, 255]
+_LUMA = [0.299, 0.587, 0.114]
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # the error says what is wrong
 
 
@@ -107,15 +112,17 @@ def page(file: Any, index: int, path: Path, *, alpha: bool = False) -> NDArray[A
     colours = chosen.colormap if photometric == "PALETTE" else None
     if photometric == "SEPARATED":
         array, photometric = _from_cmyk(array, chosen, path), "RGB"
+    if photometric == "YCBCR" and chosen.compression not in _CONVERTED:
+        array, photometric = _from_ycbcr(array, chosen, path), "RGB"
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     if colours is not None and array.ndim == 2 and int(array.max(initial=0)) < colours.shape[1]:
         return np.ascontiguousarray((colours >> 8).astype(np.uint8).T[array])
     more = array[:, :, -1:] if alpha and array.ndim == 3 and array.shape[2] in (2, 4) else None
-    if array.ndim == 3 and photometric in ("MINISBLACK", "MINISWHITE"):
+    if array.ndim == 3 and array.shape[2] <= 2 and photometric in ("MINISBLACK", "MINISWHITE"):
         array = array[:, :, 0]
-    if photometric == "MINISWHITE" and array.dtype.kind == "u":
-        array = np.iinfo(array.dtype).max - array
+    if photometric == "MINISWHITE":
+        array = -array if array.dtype.kind == "f" else ~array  # of n bits: 2ⁿ − 1 − value, and −1 − value with a sign
     grey = array.ndim == 2 and photometric in ("MINISBLACK", "MINISWHITE")
     colour = array.ndim == 3 and array.shape[2] >= 3 and photometric in ("RGB", "YCBCR")
     if not (grey or colour):
@@ -136,6 +143,27 @@ def _from_cmyk(array: NDArray[Any], chosen: Any, path: Path) -> NDArray[np.uint8
         )
     left = 255 - array[:, :, :4].astype(np.uint16)
     return np.asarray((left[:, :, :3] * left[:, :, 3:] + 127) // 255, np.uint8)
+
+
+def _from_ycbcr(array: NDArray[Any], chosen: Any, path: Path) -> NDArray[np.uint8]:
+    """RGB of YCbCr stored without JPEG (TIFF 6.0, section 21). Raises UnreadableFile for other than its defaults."""
+    from PIL import Image
+
+    range_ = _numbers(chosen.tags.valueof("ReferenceBlackWhite")) or _FULL_RANGE
+    luma = _numbers(chosen.tags.valueof("YCbCrCoefficients")) or _LUMA
+    usual = np.allclose(range_, _FULL_RANGE) and np.allclose(luma, _LUMA, atol=1e-3)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not usual:
+        raise UnreadableFile(
+            f"{path} is a TIFF of YCbCr colours ({array.dtype}, shape {array.shape}), of which only 8 bits in full "
+            "range are read. Save it as RGB or grey."
+        )
+    return np.asarray(Image.fromarray(np.ascontiguousarray(array), "YCbCr").convert("RGB"))
+
+
+def _numbers(rationals: Any) -> list[float]:
+    """The values of a tag of rational numbers, which tifffile gives as numerator, denominator, …"""
+    flat = [float(value) for value in rationals or ()]
+    return [a / b if b else math.nan for a, b in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def _first_line(error: Exception) -> str:

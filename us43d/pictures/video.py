@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from us43d.errors import ImageError
 from us43d.masks import read
 from us43d.pictures import limits
+from us43d.pictures.container import stated_length
 
 __all__ = ["Video"]
 
@@ -46,10 +47,13 @@ class Video:
         try:
             with self.path.open("rb") as file:
                 start = file.read(32)
+            stated, size = stated_length(self.path), self.path.stat().st_size
         except OSError as error:
             raise ImageError(f"{self.path} cannot be read: {error.strerror}.") from error
         if not any(start[at : at + len(magic)] == magic for at, magic in _MAGIC):
             raise ImageError(f"{self.path} is not a video (it begins with {start[:8]!r}).")
+        if stated is not None and size < stated:
+            raise ImageError(f"{self.path} is truncated: it has {size:,} of {stated:,} bytes.")
         capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise ImageError(f"{self.path} is not a video that OpenCV can read.")

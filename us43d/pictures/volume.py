@@ -29,13 +29,17 @@ _HEADER = 1 << 16
 
 
 def nifti(path: Path) -> Any:
-    """Open a NIfTI file with nibabel. Raises ImageError if the file cannot be read."""
+    """Open a NIfTI file of version 1 or 2 with nibabel. Raises ImageError if the file cannot be read."""
     import nibabel
+    from nibabel.imageglobals import LoggingOutputSuppressor
     from nibabel.wrapstruct import WrapStructError
 
     damaged = nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, WrapStructError
     try:
-        return nibabel.nifti1.Nifti1Image.from_filename(path, keep_file_open=True)
+        with LoggingOutputSuppressor():  # the error says what is wrong
+            second = nibabel.nifti2.Nifti2Image.path_maybe_image(path)[0]
+            kind = nibabel.nifti2.Nifti2Image if second else nibabel.nifti1.Nifti1Image
+            return kind.from_filename(path, keep_file_open=True)
     except (*_NOT_NIFTI, *damaged) as error:
         raise ImageError(f"{path} is not a readable NIfTI file: {error}.") from error
 
@@ -55,7 +59,9 @@ class Nifti:
         size = np.dtype(self.image.get_data_dtype()).itemsize
         limits.check_size(path, shape[0], shape[1], 1, max(size, 8))
         limits.check_bytes(path, math.prod(shape) * size, limits.MAX_VOLUME)
-        self.beyond = shape[2:]
+        self.beyond, self.channels = shape[2:4], math.prod(shape[4:])
+        if self.channels not in (1, 3):
+            raise ImageError(f"{path} has {self.channels} values per pixel, which is neither grey nor RGB.")
         self.count: int | None = math.prod(self.beyond)
         self.spacing = self._spacing()
         if path.name.lower().endswith(".gz"):
@@ -90,6 +96,7 @@ class Nifti:
             place = np.unravel_index(number, self.beyond, order="F") if self.beyond else ()
             try:
                 array = np.asanyarray(self.image.dataobj[(slice(None), slice(None), *(int(n) for n in place))])
+                array = array.reshape(*array.shape[:2], *((3,) if self.channels == 3 else ()))
             except _NOT_NIFTI as error:
                 raise ImageError(f"{self.path} is damaged or truncated: {error}.") from error
             if array.dtype.names:  # RGB24 and RGBA32
@@ -153,7 +160,9 @@ class Itk:
     def _spacing(self) -> tuple[float, float] | None:
         keys = ("elementspacing", "elementsize", "spacings", "space directions")
         x, y = (float(value) for value in self.reader.GetSpacing()[:2])
-        if not any(name in self.fields for name in keys) or not (0 < x < math.inf and 0 < y < math.inf):
+        stated = re.findall(r"[0-9][^ ]*", self.fields.get("spacings", ""))  # NaN where unknown, read as 1 by SimpleITK
+        unknown = "spacings" in self.fields and len(stated) < len(self.reader.GetSize())
+        if unknown or not any(name in self.fields for name in keys) or not (0 < x < math.inf and 0 < y < math.inf):
             return None
         unit = next(iter(re.findall(r'"([^"]*)"', self.fields.get("space units", ""))), "mm")
         if unit not in _MILLIMETRES:
@@ -176,6 +185,7 @@ class Itk:
 
 
 def _last(error: Exception) -> str:
-    """Return the last line of an ITK error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:300]
+    """Return the last line of an ITK error that tells something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() not in ("", "Reason: Success")]
+    last = lines[-1] if lines else type(error).__name__
+    return re.sub(r"^ITK ERROR: \w+\(0x[0-9a-f]+\): ", "", last).rstrip(".")[:300]

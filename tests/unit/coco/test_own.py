@@ -5,6 +5,7 @@ import copy
 import json
 import shutil
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -423,6 +424,27 @@ def test_missing_images(make: Callable[..., Path]) -> None:
         image["file_name"] = "x" * 5000
     file.write_text(json.dumps(data))
     assert "4 of 4 images" in faults(file)
+    assert len(faults(file)) < 1000
+
+
+def test_names_that_differ_in_case_or_in_accents(make: Callable[..., Path]) -> None:
+    """macOS decomposes accents, and its folders, as those of Windows, do not tell cases apart."""
+    file = make(content())
+    (file.parent / "Été").mkdir()
+    for n, name in enumerate((unicodedata.normalize("NFD", "Été/é.png"), "A.PNG")):
+        (file.parent / name).parent.mkdir(exist_ok=True)
+        (file.parent / f"{n}.png").rename(file.parent / name)
+    data = content()
+    data["images"][0]["file_name"], data["images"][1]["file_name"] = "Été/É.png", "a.png"
+    file.write_text(json.dumps(data))
+    corpus = opened(file)
+    assert (corpus.picture(0)[0, 0], corpus.picture(1)[0, 0]) == (50, 51)
+    assert "2 files: the name in the COCO file differs in case" in " ".join(coco.told(corpus))
+    shutil.copy(file.parent / "A.PNG", file.parent / "a.Png")
+    data["images"][1]["file_name"] = "a.pnG"
+    file.write_text(json.dumps(data))
+    shutil.rmtree(file.parent / "corpus")
+    assert "image is not in" in faults(file)  # two files of that name
 
 
 def test_backslashes_are_folders(make: Callable[..., Path]) -> None:

@@ -3,12 +3,15 @@
 import importlib
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 from PIL import Image
 from pycocotools import mask as reference
@@ -18,6 +21,7 @@ from us43d.coco import own
 from us43d.coco.write import from_masks
 from us43d.errors import ImageError, UsageError
 from us43d.masks.classes import parse_key
+from us43d.pictures.still import upright
 
 SHAPE = (60, 80)
 
@@ -82,6 +86,56 @@ def test_masks_of_any_mode_mean_the_same(folder: Path) -> None:
         else:
             Image.fromarray(flat * 38).save(path.with_suffix(".tif"))
     assert from_masks(folder / "scans", folder / "masks", patient="p").content == plain
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_masks_are_turned_as_viewers_show_them(folder: Path, orientation: int) -> None:
+    plain = from_masks(folder / "scans", folder / "masks", patient="p").content
+    path = folder / "masks" / "p0" / "p0_0.png"
+    mask = Image.open(path).copy()
+    back = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(upright(np.asarray(mask), back)).save(path, exif=exif)
+    assert from_masks(folder / "scans", folder / "masks", patient="p").content == plain
+    shown = from_masks(folder / "scans", folder / "masks", patient="p", classes={255: "lesion"}).content
+    assert [one["bbox"] for one in shown["annotations"]] == [one["bbox"] for one in plain["annotations"]]
+
+
+def test_a_mask_is_one_image(folder: Path) -> None:
+    path = folder / "masks" / "p0" / "p0_0.png"
+    mask = Image.open(path).copy()
+    mask.save(path, save_all=True, append_images=[mask.rotate(180)])
+    with pytest.raises(ImageError, match=r"p0_0\.png has 2 frames; a mask has one"):
+        from_masks(folder / "scans", folder / "masks")
+    path.unlink()
+    sitk.WriteImage(sitk.GetImageFromArray(np.asarray(mask)), str(path.with_suffix(".nii.gz")))
+    with pytest.raises(ImageError, match=r"p0_0\.nii\.gz is not an image file; save the mask of each image as PNG"):
+        from_masks(folder / "scans", folder / "masks")
+
+
+def test_masks_that_look_inverted_are_remarked(folder: Path) -> None:
+    for path in sorted((folder / "masks").rglob("*.png"))[:2]:
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    remarks = from_masks(folder / "scans", folder / "masks", patient="p").remarks
+    assert remarks == [
+        "2 masks cover all four corners of their image. Black is background: if the masks are white outside of the "
+        "structure, invert them first."
+    ]
+
+
+def test_a_size_that_does_not_fit_is_no_question_of_classes(folder: Path) -> None:
+    cv2.imwrite(str(folder / "masks" / "p0" / "p0_0.png"), np.full((9, 9), 255, np.uint8))
+    with pytest.raises(ImageError, match="its mask 9 × 9") as caught:
+        from_masks(folder / "scans", folder / "masks")
+    assert caught.value.next == ""
+
+
+def test_names_of_masks_may_differ_in_case(folder: Path) -> None:
+    plain = from_masks(folder / "scans", folder / "masks", patient="p").content
+    for path in sorted((folder / "masks").rglob("*.png")):
+        path.rename(path.with_name(f"{path.stem.upper()}_MASK.PNG"))
+    assert from_masks(folder / "scans", folder / "masks", patient="p", suffix="_mask").content == plain
 
 
 def test_without_patients_nothing_is_guessed(folder: Path) -> None:
@@ -151,6 +205,17 @@ def test_the_command(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatc
 
 
 # --------------------------------------------------------------------------------------------------- several classes
+
+
+def test_decoders_keep_silent(folder: Path) -> None:
+    """Their lines would stand before the message, in the terminal of a person who needs one message."""
+    path = folder / "masks" / "p0" / "p0_0.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    words = ["coco", str(folder / "scans"), str(folder / "masks"), "--out", str(folder / "data.json")]
+    ran = subprocess.run([sys.executable, "-m", "us43d", *words], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "p0_0.png is not a readable PNG" in ran.stderr
+    assert "WARN" not in ran.stderr
 
 
 def label_map(folder: Path, form: str) -> np.ndarray:

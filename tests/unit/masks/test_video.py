@@ -33,7 +33,7 @@ def test_a_cut_video_is_an_error_wherever_it_is_cut(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.avi"
         path.write_bytes(data[:cut])
         for read in (masks.video_length, lambda p: masks.video_frame(p, 0)):
-            with pytest.raises(UnreadableFile, match=r"is cut short|not a readable video"):
+            with pytest.raises(UnreadableFile, match=r"is truncated|not a readable video"):
                 read(path)
 
 

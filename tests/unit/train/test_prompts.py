@@ -1,10 +1,14 @@
 """Prompts: in the mask, about the mask, and always the same for a key."""
 
+import unicodedata
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from us43d import specimen
-from us43d.model import prompts
+from us43d.errors import UsageError
+from us43d.model import prompts, segment
 
 
 @pytest.fixture
@@ -76,3 +80,14 @@ def test_the_inscribed_ellipse() -> None:
     assert prompts.box_of(ellipse).tolist() == [10, 20, 50, 80]
     assert ellipse.sum() == pytest.approx(np.pi * 20 * 30, rel=0.01)
     assert prompts.ellipse(np.array([3, 4, 4, 5]), (9, 9)).sum() == 1
+
+
+def test_names_of_prompts_without_regard_to_case_and_accents() -> None:
+    placed = [(None, segment.Prompt((0, 0, 5, 5)))]
+    files = [unicodedata.normalize("NFD", "scans/Köpfe.PNG"), "scans/b.png", "scans/B.png"]
+    matched = segment.matched({"köpfe.png": placed, "scans/b.png": placed}, files, Path("p.json"))
+    assert list(matched) == files[:2]
+    with pytest.raises(UsageError, match=r"ambiguous file names: SCANS/B\.PNG"):
+        segment.matched({"SCANS/B.PNG": placed}, files, Path("p.json"))
+    with pytest.raises(UsageError, match="not found"):
+        segment.matched({"opfe.png": placed}, files, Path("p.json"))
