@@ -1,6 +1,7 @@
 """Hugging Face datasets: data/<split>-*.parquet with Image features, README.md with the card for `load_dataset`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,7 +52,10 @@ class HuggingFace(Format):
         lines = ["---", f"pretty_name: {json.dumps(str(selection.corpus.facts['release']))}", "license: other"]
         lines += [f"license_name: {json.dumps(', '.join(sorted(licences)))}", "license_link: LICENCES.md"]
         lines += ["task_categories:", "- image-segmentation", "tags:", "- ultrasound", "- medical", "configs:"]
-        lines += ["- config_name: default", "  data_files:"]
+        # `datasets` caches by the names of folder and configuration: a second export into a folder of the same name
+        # would give the rows of the first.
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", str(selection.corpus.facts["release"]))
+        lines += [f"- config_name: {name}-{finish.inputs[:12]}", "  data_files:"]
         for split in (SPLIT_NAMES[name] for name in selection.rows):
             lines += [f"  - split: {split}", f"    path: data/{split}-*.parquet"]
         return "\n".join([*lines, "---", "", ""])

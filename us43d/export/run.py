@@ -38,6 +38,7 @@ FACTS, IMAGES, CHECKSUMS = "export.json", "images.csv", "checksums.txt"
 COLUMNS = (
     "file", "split", "number", "id", "source", "key", "group", "unit", "width", "height", "annotations", "licence",
 )  # fmt: skip
+_ANNOTATIONS = COLUMNS.index("annotations")
 
 Progress = Callable[[int, int | None], None]
 
@@ -75,7 +76,6 @@ class Block:
     def items(self) -> Iterator[Item]:
         """Yield the images of the block."""
         for item in self.selection.items(self.task.split, self.task.start, self.task.stop):
-            self.counts["annotations"] += len(item.shapes)
             if item.lost:
                 self.counts["annotations smaller than a pixel after resizing"] += item.lost
             yield item
@@ -120,10 +120,13 @@ class Block:
 
 
 class Finish:
-    """Indices and documents written after the blocks, from the records in order."""
+    """Indices and documents written after the blocks, from the records in order.
 
-    def __init__(self, store: Store, selection: Selection, tasks: list[_Task], out: str) -> None:
-        self.store, self.selection, self.out, self._tasks = store, selection, out, tasks
+    inputs: digest of everything that decides the bytes of the export.
+    """
+
+    def __init__(self, store: Store, selection: Selection, tasks: list[_Task], out: str, inputs: str) -> None:
+        self.store, self.selection, self.out, self.inputs, self._tasks = store, selection, out, inputs, tasks
         self.files: list[Written] = []
         self.counts: Counter[str] = Counter()
 
@@ -217,7 +220,7 @@ def run(
     inputs = _inputs(form, selection)
     store = staged(out, inputs)
     tasks = _tasks(form, selection)
-    finish = Finish(store, selection, tasks, str(out))
+    finish = Finish(store, selection, tasks, str(out), inputs)
     with atomic.storage_errors(Path(str(out)), "Finished blocks are kept; the same command resumes."):
         if (ready := store.published(FACTS)) is not None and _inputs_of(ready) == inputs:
             store.discard()
@@ -234,7 +237,7 @@ def run(
             )
         form.prepare(selection, store)
         _blocks(form, selection, store, tasks, jobs, progress)
-        facts = _finish(form, finish, inputs)
+        facts = _finish(form, finish)
         store.publish()
     return Report(str(out), facts, facts["usage"])
 
@@ -320,11 +323,12 @@ def _blocks(
             raise
 
 
-def _finish(form: Format, finish: Finish, inputs: str) -> dict[str, Any]:
+def _finish(form: Format, finish: Finish) -> dict[str, Any]:
     """Write indices, documents, checksums and export.json."""
     form.finish(finish)
     selection, counts = finish.selection, finish.counts
     units: set[str] = set()
+    annotations = 0
     by_source: Counter[str] = Counter()
     images: Counter[str] = Counter()
     with finish.file(IMAGES) as path, path.open("w", encoding="utf-8", newline="") as file:
@@ -335,13 +339,13 @@ def _finish(form: Format, finish: Finish, inputs: str) -> dict[str, Any]:
             images[split] += len(record["rows"])
             by_source.update(row[4] for row in record["rows"])
             units.update(row[7] for row in record["rows"])
+            annotations += sum(row[_ANNOTATIONS] for row in record["rows"])
             counts.update(record["counts"])
-    annotations = counts.pop("annotations", 0)
     facts: dict[str, Any] = {
         "schema": SCHEMA,
         "format": form.name,
         "tool": f"us43d {__version__}",
-        "inputs": inputs,
+        "inputs": finish.inputs,
         "corpus": {"release": selection.corpus.facts["release"], "digest": selection.corpus.digest},
         "sources": [documents.source(s, by_source[s["name"]]) for s in selection.exported_sources],
         "options": {key: value for key, value in asdict(selection.options).items() if key not in ("link", "notes")},

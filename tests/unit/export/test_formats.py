@@ -249,6 +249,17 @@ def test_huggingface_loads_the_folder(planted, tmp_path, monkeypatch) -> None:
     assert not expected
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_huggingface_does_not_give_the_cached_rows_of_a_folder_of_the_same_name(planted, tmp_path, monkeypatch) -> None:
+    needs("datasets", "pip install 'us43d[export]'")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from datasets import load_dataset
+
+    for source in ("CAMUS", "BUSI"):
+        out = made("huggingface", planted, tmp_path / source, sources=(source,))
+        assert set(load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))["source"]) == {source}
+
+
 # --------------------------------------------------------------------------------------------------------------- masks
 
 

@@ -1,6 +1,7 @@
 """`us43d import`: folders of one's own become private sources that every verb knows."""
 
 import importlib
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,10 @@ def test_a_volume_that_lacks_a_slice_is_counted_and_not_exported(home: Home, tmp
     made["annotations"] = [one for one in made["annotations"] if one["image_id"] != gone["id"]]
     file.write_text(json.dumps(made))
     _, out, _ = run("export", "V", "--to", "nnunet-3d", "--out", tmp_path / "out", "--json")
-    counts = json.loads(out)["counts"]
+    facts = json.loads(out)
+    counts = facts["counts"]
     assert counts["volumes"] == 11
+    with (tmp_path / "out" / "images.csv").open(newline="") as table:
+        assert facts["annotations"] == sum(int(row["annotations"]) for row in csv.DictReader(table))
+    assert facts["annotations"] < sum(row["annotations"] for row in rows(home, "V")), "of exported images alone"
     assert counts["images not exported: of a volume that lacks slices"] == 4
