@@ -38,7 +38,7 @@ function address(parameters) {
 /** Take the page's state from the address. */
 function read() {
   const parameters = new URLSearchParams(location.search);
-  tile = Number(parameters.get('tile')) || Number(localStorage.getItem('us43d-tile')) || (innerWidth < 500 ? 110 : 160);
+  tile = Number(parameters.get('tile')) || Number(localStorage.getItem('us43d-tile')) || (innerWidth < 500 ? 110 : innerWidth > 2200 ? 230 : 160);
   masks = (parameters.get('masks') ?? localStorage.getItem('us43d-masks')) !== '0';
   wanted = focused = Number(parameters.get('at')) || 0;
   LOOKS.forEach((name) => parameters.delete(name));

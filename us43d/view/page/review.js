@@ -48,7 +48,7 @@ async function list(keep) {
   $('position').textContent = rows.length ? `${number.format(at + 1)} of ${number.format(rows.length)} · ${number.format(answer.open)} undecided` : '';
   $('empty').hidden = rows.length > 0;
   $('pair').hidden = $('verdicts').hidden = rows.length === 0;
-  $('empty-said').textContent = !answer.total ? 'Run us43d audit, then open the page again.' : answer.open ? `${counted(answer.open, 'decision')} left; none has this verdict.` : `All ${counted(answer.total, 'verdict')} are given. Builds apply them: us43d build --all`;
+  $('empty-said').textContent = !answer.total ? (kind === 'prediction' ? 'Open the predictions of an evaluation: us43d view --eval FOLDER' : 'Run us43d audit --all, then open the page again.') : answer.open ? `${counted(answer.open, 'decision')} left; none has this verdict.` : `All ${counted(answer.total, 'verdict')} are given. Builds apply them: us43d build --all`;
   if (rows.length) await show();
 }
 
