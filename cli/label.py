@@ -96,10 +96,10 @@ def _source(session: Session, name: str) -> "Recipe | None":
         return None
     try:
         return registry.find(name, session.home)
-    except UnknownName:
+    except UnknownName as error:
         if Path(name).suffix or "/" in name:
             return None  # a file that is missing: the loader raises
-        raise
+        raise UnknownName(f"There is no file or folder {name!r} here. {error.what}", next=error.next) from error
 
 
 def _files(session: Session, path: Path, out: Path | None, patient: str | None) -> "tuple[Inputs, Path]":

@@ -131,7 +131,7 @@ class _Pixels:
             raise TrainError(
                 f"{len(missing)} of {len(self.entries)} images of {self.report.file} are not in {self.images}: "
                 f"{listed((schema.shortened(image.file_name) for image in missing), 5)}.",
-                next="the same with --images FOLDER, the folder to which the file names are relative",
+                next="the same with --images FOLDER   (the folder to which the file names are relative)",
             )
         for image in missing:
             self._fault(image, f"is not in {self.images}")

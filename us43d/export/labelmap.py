@@ -60,7 +60,7 @@ def label_map(selection: Selection, store: Store) -> LabelMap:
     if len(combinations) > 256:
         raise UsageError(
             f"{len(combinations) - 1} combinations of structures overlap; a label map holds 255.",
-            next="the same command with fewer --structures or --source",
+            next="us43d export --help   (fewer --structures, or another --source)",
         )
     return LabelMap(combinations)
 

@@ -356,7 +356,7 @@ def _transfer(partial: _Part, remote: Remote, web: Web, progress: Progress | Non
                     f"{remote.name} broke off {failures} times and did not get beyond {furthest:,}{missing} bytes "
                     f"({reason}): {remote.url}.",
                     disk="The received bytes are kept; the next run resumes if the host permits it.",
-                    next="the same command  (later)",
+                    next="the same command   (later)",
                 )
             web.wait(web.pause * 2 ** min(failures, 5))
     except BaseException:

@@ -230,7 +230,7 @@ class Web:
                 self.wait(pause)
                 waited += pause
         what = f"{url} failed {attempt} times ({reason})."
-        raise _http_error(answer, what, next="the same command  (later)", page=page)
+        raise _http_error(answer, what, next="the same command   (later)", page=page)
 
     def _followed(
         self,

@@ -623,7 +623,7 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
             + (", structures" if config.structures else "")
             + (", a second look" if config.look else "")
             + f" does not have SAM's architecture, which the form {form} requires.",
-            next="the same with --to onnx, or --to us43d",
+            next="the same with --to onnx   (or --to us43d)",
         )
     if form == "ultrasam" and loaded.config.mlp_residual == "single":
         state = _scaled(state, 2.0)

@@ -215,7 +215,9 @@ def _structures(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, st
             next="us43d taxonomy, then the same command with --label NAME=STRUCTURE (or NAME=- to exclude the label)",
         )
     if not structures:
-        raise UsageError("All labels are excluded.", next="the same command with fewer --label NAME=-")
+        raise UsageError(
+            "All labels are excluded.", next="us43d import --help   (exclude fewer labels: --label NAME=-)"
+        )
     return structures
 
 
@@ -293,7 +295,7 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
         raise UsageError(
             f"--group {made.reading.group!r} finds no patient in {len(without):,} of {images:,} image paths: "
             f"{listed(dict.fromkeys(without), 3)}.",
-            next="the same command with a pattern that fits every path below the folder",
+            next="the same command with --group PATTERN   (one that fits every path below the folder)",
         )
     remarks = list(plan.remarks) + [
         f"{number:,} {'image' if number == 1 else 'images'} dropped: {why}" for why, number in dropped.items()

@@ -1,5 +1,6 @@
 """Command lines that are not understood, and sources after --on."""
 
+import ast
 import importlib
 import json
 import os
@@ -78,3 +79,34 @@ def test_the_same_command_is_spelled_out(step: str, spelled: str, monkeypatch: p
 
     monkeypatch.setattr("sys.argv", ["us43d", "export", "us43d", "--out", "my run"])
     assert _spelled(step) == spelled
+
+
+def _next_steps() -> dict[str, str]:
+    """Every literal next= of the sources, by its place; what is filled in later is X."""
+    steps = {}
+    for folder in ("us43d", "cli"):
+        for file in sorted(Path(__file__).parents[3].joinpath(folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if (
+                    isinstance(node, ast.keyword)
+                    and node.arg == "next"
+                    and isinstance(node.value, ast.Constant | ast.JoinedStr)
+                ):
+                    pieces = node.value.values if isinstance(node.value, ast.JoinedStr) else [node.value]
+                    text = "".join(str(piece.value) if isinstance(piece, ast.Constant) else "X" for piece in pieces)
+                    steps[f"{file.name}:{node.value.lineno}"] = text
+    return steps
+
+
+def test_every_step_that_is_the_same_command_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["us43d", "list"])
+    spelled = importlib.import_module("us43d.cli.errors")._spelled
+    same = {place: step for place, step in _next_steps().items() if step.startswith("the same")}
+    assert len(same) > 20
+    assert {place: step for place, step in same.items() if spelled(step) == step} == {}
+
+
+def test_label_says_that_neither_a_file_nor_a_source_is_there(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["label", "nosuch", "--no-browser", "--home", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "There is no file or folder 'nosuch' here. No source is called 'nosuch'." in result.stderr

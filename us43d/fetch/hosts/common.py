@@ -82,7 +82,7 @@ def steps(what: str, *acts: str, login: bool = False) -> ManualFileError:
     """Return an error with numbered steps for a person."""
     numbered = [f"  {n}. {act}" for n, act in enumerate(filter(None, acts), start=1)]
     kind = LoginError if login else ManualFileError
-    return kind("\n".join([what, *numbered]), next="the same command, when that is done")
+    return kind("\n".join([what, *numbered]), next="the same command   (when that is done)")
 
 
 def refused(route: Route, what: str, *acts: str) -> ManualFileError:
