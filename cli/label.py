@@ -99,7 +99,7 @@ def _source(session: Session, name: str) -> "Recipe | None":
     except UnknownName as error:
         if Path(name).suffix or "/" in name:
             return None  # a file that is missing: the loader raises
-        raise UnknownName(f"There is no file or folder {name!r} here. {error.what}", next=error.next) from error
+        raise UnknownName(f"No file or folder is called {name!r}. {error.what}", next=error.next) from error
 
 
 def _files(session: Session, path: Path, out: Path | None, patient: str | None) -> "tuple[Inputs, Path]":

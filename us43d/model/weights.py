@@ -6,6 +6,7 @@ Internally, tensors have Meta's names. Nothing in a file is executed: pickles ar
 tensors are stored and replaces every other object by an inert one.
 """
 
+import io
 import json
 import lzma
 import os
@@ -32,7 +33,7 @@ from us43d.pickles import PickleError
 
 __all__ = [
     "PREPROCESSOR", "SHIPPED", "Form", "Loaded", "Preprocessing", "export", "fit", "load", "save", "shipped",
-    "starting",
+    "starting", "write_tensors",
 ]  # fmt: skip
 
 #: "vit" is an image encoder alone, to start training from.
@@ -646,7 +647,9 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
         _write_folder(path, _to_huggingface(state), _huggingface_config(loaded.config))
     else:
         content: Any = {"meta": {}, "state_dict": _to_ultrasam(state)} if form == "ultrasam" else dict(state)
-        _write(path, lambda temporary: torch.save(content, temporary))
+        written = io.BytesIO()  # torch's own writing to a full disk ends in a RuntimeError that does not say so
+        torch.save(content, written)
+        _write(path, lambda temporary: temporary.write_bytes(written.getbuffer()))
     return notes
 
 
@@ -699,11 +702,27 @@ def _huggingface_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def _write_folder(path: Path, state: State, config: dict[str, Any]) -> None:
+    tensors = {name: value.contiguous().clone() for name, value in state.items()}
+    _write(path / TENSORS, lambda temporary: write_tensors(tensors, temporary, {"format": "pt"}))
+    _write(path / CONFIG, lambda temporary: temporary.write_text(json.dumps(config, indent=1, sort_keys=True), "utf-8"))
+
+
+def write_tensors(tensors: Mapping[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: With the system's number, which safetensors only names in the text of its own error.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {name: value.contiguous().clone() for name, value in state.items()}
-    _write(path / TENSORS, lambda temporary: save_file(tensors, temporary, {"format": "pt"}))
-    _write(path / CONFIG, lambda temporary: temporary.write_text(json.dumps(config, indent=1, sort_keys=True), "utf-8"))
+    try:
+        save_file(dict(tensors), file, metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from error
 
 
 def _write(path: Path, writer: Callable[[Path], object]) -> None:
@@ -715,6 +734,6 @@ def _write(path: Path, writer: Callable[[Path], object]) -> None:
         atomic.open_to_others(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}.", next="df -h") from error
     finally:
         temporary.unlink(missing_ok=True)

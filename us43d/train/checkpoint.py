@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from us43d import atomic
-from us43d.errors import ConfigError, TrainError, command
+from us43d.errors import ConfigError, StorageError, TrainError, command
 from us43d.model import weights
 from us43d.model.network import UltraSam
 
@@ -122,27 +122,30 @@ class Writer:
         card: Callable[[Path], None],
         best: int | None,
     ) -> Path:
-        from safetensors.torch import save_file
-
         folder = self.folder
         final = folder / f"step_{step:06}"
         temporary = folder / f".{final.name}.tmp"
-        with atomic.storage_errors(final, "The checkpoints before it are intact."):
-            folder.mkdir(parents=True, exist_ok=True)
+        kept = "The checkpoints before it are intact."
+        try:
+            with atomic.storage_errors(final, kept):
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                write(self._weights, temporary)
+                weights.write_tensors(tensors, temporary / _TENSORS)
+                for file in temporary.iterdir():
+                    atomic.open_to_others(file)
+                digests = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
+                atomic.write_bytes(temporary / _STATE, json.dumps({"files": digests} | state, indent=1).encode())
+                for file in temporary.iterdir():
+                    _sync(file)
+                if final.exists():
+                    _remove(final)
+                temporary.rename(final)
+                _sync(folder)
+        except StorageError as error:  # of `write`, too, which knows nothing of checkpoints
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            write(self._weights, temporary)
-            save_file(tensors, temporary / _TENSORS)
-            for file in temporary.iterdir():
-                atomic.open_to_others(file)
-            digests = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
-            atomic.write_bytes(temporary / _STATE, json.dumps({"files": digests} | state, indent=1).encode())
-            for file in temporary.iterdir():
-                _sync(file)
-            if final.exists():
-                _remove(final)
-            temporary.rename(final)
-            _sync(folder)
+            raise StorageError(error.what, disk=kept, next=error.next) from error
         if best == step:
             _name_best(final, self.best, card)
         with atomic.storage_errors(final, "The checkpoints are intact."):

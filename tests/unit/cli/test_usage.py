@@ -109,4 +109,4 @@ def test_every_step_that_is_the_same_command_is_spelled_out(monkeypatch: pytest.
 def test_label_says_that_neither_a_file_nor_a_source_is_there(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["label", "nosuch", "--no-browser", "--home", str(tmp_path)])
     assert result.exit_code == 2
-    assert "There is no file or folder 'nosuch' here. No source is called 'nosuch'." in result.stderr
+    assert "No file or folder is called 'nosuch'. No source is called 'nosuch'." in result.stderr

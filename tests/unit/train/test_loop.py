@@ -578,6 +578,23 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert [each["step"] for each in result.curve] == list(range(1, 13))
 
 
+def test_libraries_that_write_tensors_meet_a_full_disk(tmp_path: Path) -> None:
+    """The real errors of safetensors and torch, at a limit of the file size: neither is an OSError by itself."""
+    code = (
+        "import errno, pathlib, resource, torch\n"
+        "from us43d.errors import StorageError; from us43d.model import config, network, weights\n"
+        "settings = config.PRESETS['tiny']; state = network.UltraSam(settings).state_dict()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: weights.write_tensors({'a': torch.zeros(4000)}, pathlib.Path('big.safetensors'))\n"
+        "except OSError as error: print(error.errno == errno.EFBIG, error.filename)\n"
+        "try: weights.export(weights.Loaded(state, settings, 'us43d'), pathlib.Path('big.pth'), 'meta')\n"
+        "except StorageError as error: print(error.what)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.stdout == "True big.safetensors\nbig.pth cannot be written: File too large.\n", ran.stderr
+    assert not list(tmp_path.glob("*.pth"))
+
+
 def test_a_disk_that_is_full(
     blobs: Corpus, small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
