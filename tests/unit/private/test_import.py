@@ -1,7 +1,7 @@
 """`us43d import`: folders of one's own become private sources that every verb knows."""
 
-import importlib
 import csv
+import importlib
 import json
 from pathlib import Path
 from typing import Any
