@@ -647,7 +647,7 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
         _write_folder(path, _to_huggingface(state), _huggingface_config(loaded.config))
     else:
         content: Any = {"meta": {}, "state_dict": _to_ultrasam(state)} if form == "ultrasam" else dict(state)
-        written = io.BytesIO()  # torch's own writing to a full disk ends in a RuntimeError that does not say so
+        written = io.BytesIO()  # torch.save on a full disk raises a RuntimeError without the cause
         torch.save(content, written)
         _write(path, lambda temporary: temporary.write_bytes(written.getbuffer()))
     return notes
