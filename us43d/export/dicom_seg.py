@@ -1,20 +1,25 @@
-"""DICOM: one ultrasound image and one DICOM SEG per image, segments coded from the taxonomy, written by highdicom.
+"""DICOM: an image and its DICOM SEG, segments coded from the taxonomy, written by highdicom.
 
     <split>/<name>/image.dcm, <split>/<name>/seg.dcm
 
-A group is a study (and its patient), a video or volume is a series. UIDs are digests of the corpus's ids.
+A volume with known voxel size and complete slices is one multi-frame image with one multi-frame SEG. Any other image,
+frames of videos too, is a single-frame image with a SEG of its own: highdicom writes a multi-frame SEG of images with a
+position in space alone. A group is a study (and its patient), a video or volume is a series. UIDs are digests of the
+corpus's ids.
 """
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from us43d import __version__
+from us43d.export import frames
 from us43d.export.run import Block, Finish, Format, Report, run
-from us43d.export.sam2 import frame_of
-from us43d.export.selection import Category, Item, Options
+from us43d.export.selection import Category, Item, Options, Selection, Shape
 from us43d.harmonize.corpus import Corpus
 
 __all__ = ["DicomSeg", "uid", "write"]
@@ -34,28 +39,42 @@ def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Repo
 class DicomSeg(Format):
     name: ClassVar[str] = "dicom-seg"
     fidelity: ClassVar[str] = (
-        "Every annotation is a segment (IoU 1); pixels of the image are equal to those us43d reads, 8 bits. Structures "
-        f"without a SNOMED CT code in the taxonomy have a code of the private scheme {_PRIVATE} (counted). Images "
-        "without annotation have no SEG."
+        "The mask of every annotation comes back equal (IoU 1); pixels of the image are equal to those us43d reads, 8 "
+        "bits. In a single image every annotation is a segment. In a volume the n-th annotations of a structure in "
+        "all slices share a segment, which does not state that they are one object; position and direction in space "
+        "are not kept. Structures without a SNOMED CT code in the taxonomy have a code of the private scheme "
+        f"{_PRIVATE} (counted). Images without annotation have no SEG."
     )
 
+    def cuts(self, selection: Selection, split: str) -> list[int]:
+        return frames.cuts(selection, split)
+
     def block(self, block: Block) -> None:
-        for item in block.items():
-            image = _image(item)
-            folder = f"{item.split}/{item.name}"
-            with block.file(f"{folder}/image.dcm") as path:
-                image.save_as(path, enforce_file_format=True)
+        for name, items in frames.of_file(block):
+            if len(items) > 1 and not frames.fault(items):
+                self._write(block, items, name)
+                block.count("volumes")
+                continue
+            for item in items:
+                self._write(block, [item], item.name)
+
+    def _write(self, block: Block, items: list[Item], name: str) -> None:
+        image = _image(items)
+        folder = f"{items[0].split}/{name}"
+        with block.file(f"{folder}/image.dcm") as path:
+            image.save_as(path, enforce_file_format=True)
+        for item in items:
             block.row(item, f"{folder}/image.dcm")
-            if item.shapes:
-                with block.file(f"{folder}/seg.dcm") as path:
-                    _segmentation(item, image, block).save_as(path, enforce_file_format=True)
+        if any(item.shapes for item in items):
+            with block.file(f"{folder}/seg.dcm") as path:
+                _segmentation(items, image, block).save_as(path, enforce_file_format=True)
 
     def usage(self, finish: Finish) -> str:
         split = next(iter(finish.selection.rows))
         return (
             "import glob, highdicom\n"
             f"for path in sorted(glob.glob('{finish.out}/{split}/*/seg.dcm')):\n"
-            "    seg = highdicom.seg.segread(path); masks = seg.pixel_array   # (segments, h, w)\n"
+            "    seg = highdicom.seg.segread(path); masks = seg.pixel_array   # (frames, h, w)\n"
         )
 
 
@@ -65,19 +84,26 @@ def uid(*parts: object) -> str:
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-def _image(item: Item) -> Any:
-    """Return the image as Ultrasound Image Storage."""
+def _image(items: list[Item]) -> Any:
+    """Return an image as Ultrasound Image Storage, or the slices of a volume as a multi-frame secondary capture."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
+    from pydicom.uid import (
+        ExplicitVRLittleEndian,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+        UltrasoundImageStorage,
+    )
 
-    pixels = np.ascontiguousarray(item.picture())
+    item = items[0]
+    planes = [slice_.picture() for slice_ in items]
+    colour = any(plane.ndim == 3 for plane in planes)
+    pixels = np.stack([_rgb(plane) for plane in planes] if colour else planes)
     patient = f"{item.source['slug']}/{item.group}"
-    place = frame_of(item.key)
+    place = frames.frame_of(item.key)
     image: Any = Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = UltrasoundImageStorage
-    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = uid("image", item.id)
+    image.SOPClassUID, image.SOPInstanceUID = UltrasoundImageStorage, uid("image", item.id)
     image.SpecificCharacterSet = "ISO_IR 192"
     image.PatientID = f"us43d-{hashlib.sha256(patient.encode()).hexdigest()[:16]}"
     image.PatientName = f"{image.PatientID}^"
@@ -93,17 +119,61 @@ def _image(item: Item) -> Any:
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.ImageComments = f"{item.source['name']}: {item.key}"
     image.Rows, image.Columns = item.height, item.width
-    image.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
-    image.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
-    if pixels.ndim == 3:
+    image.SamplesPerPixel = 3 if colour else 1
+    image.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
+    if colour:
         image.PlanarConfiguration = 0
     image.BitsAllocated = image.BitsStored = 8
     image.HighBit, image.PixelRepresentation = 7, 0
-    if item.spacing:
+    if len(items) > 1:
+        image.SOPClassUID = (
+            MultiFrameTrueColorSecondaryCaptureImageStorage
+            if colour
+            else MultiFrameGrayscaleByteSecondaryCaptureImageStorage
+        )
+        _place(image, items)
+    elif item.spacing:
         image.SequenceOfUltrasoundRegions = [_region(item)]
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
     data = pixels.tobytes()
     image.PixelData = data + b"\0" * (len(data) % 2)
     return image
+
+
+def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+def _place(image: Any, items: list[Item]) -> None:
+    """Note the size of the voxels of a volume: a frame for each slice, the first one at the origin."""
+    from pydicom.dataset import Dataset
+    from pydicom.tag import Tag
+
+    item = items[0]
+    assert item.spacing is not None
+    assert item.slice_mm is not None
+    x, y, z = (f"{millimetres:.10g}" for millimetres in (*item.spacing, item.slice_mm))
+    image.ConversionType, image.BurnedInAnnotation = "SYN", "NO"
+    image.FrameOfReferenceUID, image.PositionReferenceIndicator = uid("space", image.SeriesInstanceUID), ""
+    image.NumberOfFrames, image.FrameIncrementPointer = len(items), Tag("PerFrameFunctionalGroupsSequence")
+    if image.SamplesPerPixel == 1:
+        image.PresentationLUTShape, image.RescaleIntercept, image.RescaleSlope = "IDENTITY", 0, 1
+        image.RescaleType = "US"
+    measures: Any = Dataset()
+    measures.PixelSpacing, measures.SliceThickness, measures.SpacingBetweenSlices = [y, x], z, z
+    orientation: Any = Dataset()
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    shared: Any = Dataset()
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    image.SharedFunctionalGroupsSequence = [shared]
+    image.PerFrameFunctionalGroupsSequence = []
+    for n in range(len(items)):
+        position: Any = Dataset()
+        position.ImagePositionPatient = [0, 0, f"{n * item.slice_mm:.10g}"]
+        frame: Any = Dataset()
+        frame.PlanePositionSequence = [position]
+        image.PerFrameFunctionalGroupsSequence.append(frame)
 
 
 def _region(item: Item) -> Any:
@@ -120,13 +190,27 @@ def _region(item: Item) -> Any:
     return region
 
 
-def _segmentation(item: Item, image: Any, block: Block) -> Any:
+def _segmentation(items: list[Item], image: Any, block: Block) -> Any:
+    """Return the SEG of an image or volume. In a volume, the n-th annotations of a structure share a segment."""
     import highdicom as hd
 
-    categories = item.selection.categories
+    item = items[0]
+    of_segment: dict[tuple[int, int], list[tuple[int, Shape]]] = {}
+    for plane, slice_ in enumerate(items):
+        number = Counter[int]()
+        for n, shape in enumerate(slice_.shapes):
+            # Segments of a single image are in the order of its annotations.
+            key = (0, n) if len(items) == 1 else (shape.category, number[shape.category])
+            number[shape.category] += 1
+            of_segment.setdefault(key, []).append((plane, shape))
+    masks = np.zeros((len(items), item.height, item.width, len(of_segment)), np.uint8)
     segments = []
-    for n, shape in enumerate(item.shapes, start=1):
-        category = categories[shape.category]
+    tracked = len(items) == 1
+    for n, key in enumerate(sorted(of_segment), start=1):
+        for plane, shape in of_segment[key]:
+            masks[plane, ..., n - 1] = items[plane].mask(shape)
+        first = of_segment[key][0][1]
+        category = item.selection.categories[first.category]
         kind, what = _coded(category)
         if what.scheme_designator == _PRIVATE:
             block.count(f"segments with a code of {_PRIVATE}")
@@ -134,10 +218,10 @@ def _segmentation(item: Item, image: Any, block: Block) -> Any:
             hd.seg.SegmentDescription(
                 segment_number=n, segment_label=f"{category.name} {n}"[:64], segmented_property_category=kind,
                 segmented_property_type=what, algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-                tracking_uid=uid("annotation", shape.id), tracking_id=str(shape.id),
+                tracking_uid=uid("annotation", first.id) if tracked else None,
+                tracking_id=str(first.id) if tracked else None,
             )
         )  # fmt: skip
-    masks = np.stack([item.mask(shape) for shape in item.shapes], axis=-1)[None].astype(np.uint8)
     seg: Any = hd.seg.Segmentation(
         [image], masks, hd.seg.SegmentationTypeValues.BINARY, segments, series_instance_uid=uid("segments", item.id),
         series_number=100, sop_instance_uid=uid("seg", item.id), instance_number=1, manufacturer="us43d",

@@ -5,7 +5,6 @@ one in the corpus, are cases. Axes are x, y and slice as in the build; position 
 """
 
 import gzip
-from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UsageError
+from us43d.export import frames
 from us43d.export.nnunet import NnUnet, dataset_name
-from us43d.export.run import BLOCK, Block, Report, run
-from us43d.export.sam2 import frame_of, video_name
+from us43d.export.run import Block, Report, run
 from us43d.export.selection import Item, Options, Selection
 from us43d.export.storage import Store
 from us43d.harmonize.corpus import Corpus
@@ -51,25 +50,15 @@ class NnUnet3d(NnUnet):
         super().prepare(selection, store)
 
     def cuts(self, selection: Selection, split: str) -> list[int]:
-        """Blocks begin where a volume does."""
-        rows = selection.rows[split].tolist()
-        volumes = [(selection.corpus.images[row]["source"], _volume(selection.corpus.key(row))) for row in rows]
-        cuts = [0] if rows else []
-        for place in range(1, len(rows)):
-            if place - cuts[-1] >= BLOCK and volumes[place] != volumes[place - 1]:
-                cuts.append(place)
-        return cuts
+        return frames.cuts(selection, split)
 
     def block(self, block: Block) -> None:
         folder = dataset_name(block.selection)
-        for (slug, file), slices in groupby(block.items(), lambda item: (item.source["slug"], _volume(item.key))):
-            items = list(slices)
-            if fault := _fault(items):
+        for case, items in frames.of_file(block):
+            if fault := frames.fault(items):
                 block.count(f"images not exported: {fault}", len(items))
                 continue
-            items.sort(key=_number)
             suffix = "Ts" if items[0].split == "test" else "Tr"
-            case = video_name(slug, file)
             name = f"{folder}/images{suffix}/{case}_0000{self.ending}"
             block.write(name, _nifti([_grey(item.picture()) for item in items], items[0]))
             labels = [self.labels.encode(item) for item in items]
@@ -79,28 +68,6 @@ class NnUnet3d(NnUnet):
             block.count("volumes")
             if suffix == "Tr":
                 block.line("cases", (case, items[0].split, block.selection.unit(items[0])))
-
-
-def _volume(key: str) -> str:
-    place = frame_of(key)
-    return place[0] if place else key
-
-
-def _number(item: Item) -> int:
-    place = frame_of(item.key)
-    return place[1] if place else 0
-
-
-def _fault(items: list[Item]) -> str:
-    """Why images are not a volume that can be exported; "" if they are."""
-    if any(item.slice_mm is None or item.spacing is None for item in items):
-        return "not of a volume with known voxel size"
-    numbers = sorted(map(_number, items))
-    if numbers != list(range(numbers[0], numbers[0] + len(items))):
-        return "of a volume that lacks slices"
-    if len({(item.height, item.width, item.spacing, item.slice_mm) for item in items}) > 1:
-        return "of a volume whose slices differ in size"
-    return ""
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

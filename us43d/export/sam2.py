@@ -7,7 +7,6 @@
 Frames of one video or volume are images whose keys are "<file>#<frame>"; where several are exported they are a video.
 """
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from us43d.export.frames import frame_of, video_name
 from us43d.export.run import Block, Finish, Format, Report, png, run
 from us43d.export.selection import Item, Options, Selection
 from us43d.export.storage import Store
@@ -95,17 +95,6 @@ class Sam2(Format):
             f"gt_folder='{folder}/videos/Annotations', is_palette=False)\n"
             "# video predictor: predictor.init_state(video_path=<a folder of JPEGImages>)\n"
         )  # fmt: skip
-
-
-def frame_of(key: str) -> tuple[str, int] | None:
-    """Return (file, frame) of the key of a frame, "<file>#<frame>"; None for a still image."""
-    file, mark, frame = key.rpartition("#")
-    return (file, int(frame)) if mark and frame.isdecimal() else None
-
-
-def video_name(slug: str, file: str) -> str:
-    """Name of a video's folder: unique, and safe in any file system."""
-    return f"{slug}_{hashlib.sha256(file.encode()).hexdigest()[:16]}"
 
 
 def jpeg(pixels: Any) -> bytes:

@@ -64,3 +64,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     duplicate_links.write(home.root, [duplicate_links.Link(*ends)], {"busi": "", "stu_hospital": ""})
     corpus = merge(list(builds.values()), home.root, "local")
     return Planted(home, corpus, builds, exact, near)
+
+
+@pytest.fixture(scope="session")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Two sources of volumes with known voxel size."""
+    folder = tmp_path_factory.mktemp("volumes")
+    home = Home(folder / "home")
+    return merge([build_specimen(slug, folder, home) for slug in ("cetus", "segthy")], home.root, "volumes")

@@ -418,3 +418,44 @@ def test_dicom_seg_reads_back(planted, tmp_path) -> None:
                 assert described.segment_label.startswith(item.selection.categories[shape.category].name)
                 systems.add(described.segmented_property_type.scheme_designator)
     assert systems == {"SCT", "99US43D"}
+
+
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
+def test_a_volume_is_one_image_and_one_segmentation(volumes, tmp_path) -> None:
+    needs("highdicom", "pip install 'us43d[export]'")
+    import highdicom
+    import pydicom
+
+    out = tmp_path / "dicom"
+    report = export.module("dicom-seg").write(volumes, out, Options())
+    selection = Selection(volumes, Options())
+    of_id = {item.id: item for split, rows in selection.rows.items() for item in selection.items(split, 0, len(rows))}
+    slices: dict[str, list] = {}
+    with (out / "images.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            slices.setdefault(row["file"], []).append(of_id.pop(int(row["id"])))
+    assert not of_id, "every slice is exported"
+    assert len(slices) == len(list(out.rglob("image.dcm"))) == report.facts["counts"]["volumes"]
+    masks = 0
+    for file, group in slices.items():
+        assert [item.key for item in group] == sorted(item.key for item in group)
+        image = pydicom.dcmread(out / file)
+        assert np.array_equal(image.pixel_array, np.stack([item.picture() for item in group]))
+        spacing = (group[0].slice_mm, *group[0].spacing[::-1])
+        assert highdicom.imread(out / file).get_volume().spacing == pytest.approx(spacing)
+        path = out / Path(file).with_name("seg.dcm")
+        found = highdicom.seg.segread(path).get_pixels_by_source_frame(
+            image.SOPInstanceUID, list(range(1, len(group) + 1))
+        )
+        names = [s.SegmentLabel.rpartition(" ")[0] for s in pydicom.dcmread(path).SegmentSequence]
+        for item, segments in zip(group, found, strict=True):
+            drawn = [(name, segments[..., n] > 0) for n, name in enumerate(names) if segments[..., n].any()]
+            wanted = [(selection.categories[shape.category].name, item.mask(shape)) for shape in item.shapes]
+            assert len(drawn) == len(wanted)
+            assert all(any(a == b and np.array_equal(m, k) for b, k in drawn) for a, m in wanted)
+            masks += len(wanted)
+    assert masks == report.facts["annotations"] > 0
+    again = export.module("dicom-seg").write(volumes, tmp_path / "again", Options(), jobs=2)
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*.dcm")} == {
+        p.relative_to(again.out): p.read_bytes() for p in Path(again.out).rglob("*.dcm")
+    }

@@ -412,3 +412,8 @@ def test_a_volume_that_lacks_a_slice_is_counted_and_not_exported(home: Home, tmp
         assert facts["annotations"] == sum(int(row["annotations"]) for row in csv.DictReader(table))
     assert facts["annotations"] < sum(row["annotations"] for row in rows(home, "V")), "of exported images alone"
     assert counts["images not exported: of a volume that lacks slices"] == 4
+    _, out, _ = run("export", "V", "--to", "dicom-seg", "--out", tmp_path / "dicom", "--json")
+    facts = json.loads(out)
+    assert facts["counts"]["volumes"] == 11
+    assert sum(facts["images"].values()) == 59, "the slices of the twelfth are single images"
+    assert len(list((tmp_path / "dicom").rglob("image.dcm"))) == 11 + 4
