@@ -380,7 +380,8 @@ class Facts(_Frozen):
         of the structure beyond that (benign, malignant, a tumour type); "tag:NAME": what that tag of the image says.
         colours: label → RGB colour of its pixels, where masks are painted.
     ignore: pattern of raw files that are not read (fnmatch on the path, case-insensitive) → why.
-    nested: patterns of archives inside the archives, unpacked where they lie.
+    nested: patterns of archives inside the archives, unpacked where they lie; with "/" at the end of the pattern, each
+        into a folder of the archive's name.
     group_rule, official_split: one sentence each, for people. sources, confidence: where the facts were read.
     """
 

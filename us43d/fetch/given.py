@@ -202,7 +202,7 @@ def _packed(recipe: Recipe, folder: Path) -> tuple[tuple[str, Path], ...]:
     A pattern that names an ending alone, such as *.zip, would take any download: there, nothing else may lie beside.
     """
     names = [name for name, file in store.walk(folder) if file.is_file()]
-    own = [pattern for pattern in recipe.nested if not _ANY.fullmatch(pattern)]
+    own = [pattern for pattern in recipe.nested if not _ANY.fullmatch(pattern.rstrip("/"))]
     if any(is_nested(name, own) for name in names) or all(is_nested(name, recipe.nested) for name in names):
         return tuple((name, folder / name) for name in names)
     return ()

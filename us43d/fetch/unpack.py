@@ -32,7 +32,8 @@ def unpack(
 
     Files that belong to one archive (z01 … zip, part1.rar …, .001 …) are put together. A file that two archives hold
     must be the same in both. nested: patterns (fnmatch on the path below `into`, no regard to case) of archives inside
-    them, which are unpacked where they lie and removed. present: paths of files that are in `into` before, among which
+    them, which are unpacked where they lie and removed; where a pattern ends in "/", into a folder of the archive's own
+    name, as archives may hold files of the same names. present: paths of files that are in `into` before, among which
     there may be such archives, too. Returns remarks on archives that were read all the same.
     Raises ArchiveError, and OSError where the disk fails.
     """
@@ -52,13 +53,14 @@ def unpack(
             break
         if depth == limits.depth:
             raise refusal(names[0], f"archives lie inside archives more than {limits.depth} levels deep")
-        _inner(names, tree)
+        _inner(names, tree, [pattern for pattern in nested if pattern.endswith("/")])
     return tuple(tree.remarks)
 
 
 def is_nested(name: str, patterns: Sequence[str]) -> bool:
     """Return whether a path matches one of the patterns for archives inside archives, without regard to case."""
-    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns) and not _forked(name)
+    found = any(fnmatch.fnmatchcase(name.lower(), pattern.rstrip("/").lower()) for pattern in patterns)
+    return found and not _forked(name)
 
 
 def _forked(name: str) -> bool:
@@ -66,8 +68,11 @@ def _forked(name: str) -> bool:
     return name.rpartition("/")[2].startswith("._") or "__macosx/" in name.lower()
 
 
-def _inner(names: list[str], tree: Tree) -> None:
-    """Unpack archives of the tree, together with the other parts of theirs, where they lie."""
+def _inner(names: list[str], tree: Tree, apart: Sequence[str]) -> None:
+    """Unpack archives of the tree, together with the other parts of theirs, where they lie.
+
+    apart: patterns of those that are unpacked into a folder of their own name.
+    """
     wanted = {tree.root / name for name in names}
     beside = {path for first in wanted for path in first.parent.iterdir() if path.is_file() and alike(path, first)}
     # Hosts wrap single files in zips of their own, parts of an archive among them, which no pattern names.
@@ -79,13 +84,16 @@ def _inner(names: list[str], tree: Tree) -> None:
         # Moved aside, so that an archive may hold a file of its own name.
         aside = tree.root / f".us43d-inner-{number}"
         aside.mkdir()
-        base = archive.files[0].parent.relative_to(tree.root).as_posix()
+        folder = archive.files[0].parent.relative_to(tree.root)
+        place = folder / archive.name
+        base = "" if folder == Path() else folder.as_posix()
+        into = place.with_suffix("").as_posix() if is_nested(place.as_posix(), apart) else base
         for file in archive.files:
             tree.forget(file.relative_to(tree.root).as_posix())
             tree.expect(file.stat().st_size)
             file.rename(aside / file.name)
         moved = Set(archive.kind, tuple(aside / file.name for file in archive.files))
-        _one(moved, tree, "" if base == "." else base, "/".join(filter(None, (base.strip("."), archive.name))))
+        _one(moved, tree, into, place.as_posix())
         shutil.rmtree(aside)
 
 

@@ -275,6 +275,27 @@ def test_inner_archives_are_unpacked_where_they_lie(place: Path) -> None:
     }  # fmt: skip
 
 
+def test_inner_archives_of_the_same_names_are_unpacked_apart(place: Path) -> None:
+    """A pattern with "/" at its end: a folder for each archive, at any depth, also below a folder with a dot."""
+
+    def zipped(files: dict[str, bytes]) -> bytes:
+        return bytes(hostile.zip_bytes(hostile.members(files)))
+
+    files = {f".data/Case_{n}.ZIP": zipped({"us.nii": b"%d" % n, "seg.nii": b"s"}) for n in range(3)}
+    files["case_9.zip"] = zipped({"us.nii": b"9", "deep.zip": zipped({"us.nii": b"deep"})})
+    path = hostile.written(place / "archives", "all.zip", zipped(files))
+    with pytest.raises(ArchiveError, match="differs from the file of that name"):
+        unpack([path], place / "into", nested=("*case_*.zip",))
+    shutil.rmtree(place / "into")
+    (place / "into").mkdir()
+    unpack([path], place / "into", nested=("*case_*.zip/", "*deep.zip/"))
+    volumes = {f".data/Case_{n}/us.nii": b"%d" % n for n in range(3)} | {"case_9/us.nii": b"9"}
+    seen = contents(place / "into")
+    assert volumes.items() <= seen.items()
+    assert seen["case_9/deep/us.nii"] == b"deep"
+    assert len(seen) == 8
+
+
 @pytest.mark.parametrize("wrapped", ["", "each", "each, in one", "the last", "the last, in one"])
 def test_spanned_archives_inside_others(wrapped: str, place: Path) -> None:
     """As Kaggle gives CardiacUDC: a zip of the renamed parts; or parts that are in zips of their own."""
