@@ -143,13 +143,15 @@ def new(
         raise UsageError(f"{listed(path.relative_to(folder) for path in existing)} already exists.", next="git status")
     today = datetime.date.today()
     entry = _entry(bibtex) if bibtex else BIBTEX.substitute(key=module, year=today.year)
-    key, references = _added(folder / "recipes" / "facts" / REFERENCES, entry)
+    bibliography = folder / "recipes" / "facts" / REFERENCES
+    key, references, is_new = _added(bibliography, entry)
     values = {"name": name, "structure": structure, "organ": organ, "key": key, "today": today}
     _write({path: template.substitute(values) for path, template in files.items()})
-    atomic.write_bytes(folder / "recipes" / "facts" / REFERENCES, references.encode())
+    atomic.write_bytes(bibliography, references.encode())
     session.answer({"name": name, "slug": module, "citation": key, "written": list(files)}, *map(str, files))
     session.say(
-        f"The entry {key} was added to recipes/facts/{REFERENCES}. Replace everything marked FILL IN, then:\n"
+        f"The entry {key} {'was added to' if is_new else 'was found in'} recipes/facts/{REFERENCES}. "
+        "Replace everything marked FILL IN, then:\n"
         f"  pytest tests/conformance -k {module}\n"
         f"  us43d fetch {name} --specimen && us43d build {name} && us43d check {name}"
     )
@@ -167,8 +169,8 @@ def _entry(path: Path) -> str:
         raise UsageError(f"The BibTeX file {path} cannot be read: {error}.", next="us43d new --help") from error
 
 
-def _added(path: Path, entry: str) -> tuple[str, str]:
-    """Return (key of the entry, text of the bibliography with it, in the order of the keys).
+def _added(path: Path, entry: str) -> tuple[str, str, bool]:
+    """Return (key of the entry, text of the bibliography with it, in the order of the keys, whether it is new there).
 
     Raises UsageError for an entry that is not one valid entry, or whose key is taken by another.
     """
@@ -184,7 +186,7 @@ def _added(path: Path, entry: str) -> tuple[str, str]:
             f"The BibTeX key {key!r} is already used for another entry in {path}.", next="us43d cite --all"
         )
     texts = {name: entry.bibtex for name, entry in (known | new).items()}
-    return key, "\n\n".join(texts[name] for name in sorted(texts, key=str.lower)) + "\n"
+    return key, "\n\n".join(texts[name] for name in sorted(texts, key=str.lower)) + "\n", key not in known
 
 
 def _slug(name: str, module: str | None, structure: str) -> str:

@@ -42,8 +42,13 @@ def facts(slug: str) -> Facts:
 
 
 def every(slugs: Iterable[str]) -> list[Facts]:
-    """Return the facts of several sources, which are parsed once and then cached beside their files."""
+    """Return the facts of all sources, which are parsed once and then cached beside their files.
+
+    Raises RecipeError as `facts` does, and for facts of other sources.
+    """
     slugs = list(slugs)
+    if lone := sorted(path.stem for path in folder().glob("*.toml") if path.stem not in set(slugs)):
+        raise RecipeError(f"{_file(lone[0])} has no reader: recipes/{lone[0]}.py is missing.")
     known = [facts(slug) for slug in slugs]
     if not _cached():
         content = json.dumps({"files": _fingerprint(), "facts": {slug: _json(slug) for slug in slugs}})
@@ -140,8 +145,13 @@ def _text(name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise RecipeError(f"recipes/facts/{name} is missing.") from error
-    except (OSError, UnicodeDecodeError) as error:
+        reader = f"; recipes/{path.stem}.py needs it" if path.suffix == ".toml" else ""
+        raise RecipeError(f"recipes/facts/{name} is missing{reader}.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"recipes/facts/{name} is not valid UTF-8: byte {error.object[error.start]:#x} at position {error.start}."
+        ) from error
+    except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error}.") from error
 
 

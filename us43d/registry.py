@@ -45,8 +45,12 @@ def _private(home: Home | None) -> "Mapping[str, Record]":
 
 @cache
 def recipe(slug: str) -> Recipe:
-    """Return the recipe in module `slug`. Raises RecipeError if the module has none."""
-    recipe = getattr(importlib.import_module(f"us43d.recipes.{slug}"), "RECIPE", None)
+    """Return the recipe in module `slug`. Raises RecipeError if the module cannot be imported or has none."""
+    try:
+        module = importlib.import_module(f"us43d.recipes.{slug}")
+    except (SyntaxError, ImportError) as error:
+        raise RecipeError(f"recipes/{slug}.py cannot be imported: {error}.") from error
+    recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe) or recipe.slug != slug:
         raise RecipeError(f"recipes/{slug}.py has no RECIPE with slug {slug!r}.")
     return recipe
@@ -68,7 +72,8 @@ def _by_name() -> dict[str, str]:
         for name in source.names:
             other = table.setdefault(normalised(name), source.slug)
             if other != source.slug:
-                raise RecipeError(f"{name!r} names both {other} and {source.slug}.")
+                files = f"recipes/facts/{other}.toml and recipes/facts/{source.slug}.toml"
+                raise RecipeError(f"{name!r} is a name or alias in both {files}.")
     return table
 
 

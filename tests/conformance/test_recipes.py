@@ -141,8 +141,15 @@ def test_every_source_has_its_three_files() -> None:
 def test_nothing_is_left_to_fill_in(slug: str) -> None:
     folder = facts.folder().parent
     files = (folder / "facts" / f"{slug}.toml", folder / f"{slug}.py", folder / "specimens" / f"{slug}.py")
-    texts = [*(file.read_text() for file in files), *(c.bibtex for c in facts.facts(slug).citations)]
-    assert [line for text in texts for line in text.splitlines() if re.search("FILL IN|fill-in", line)] == []
+    texts = {file.relative_to(folder.parent): file.read_text() for file in files}
+    texts |= {f"{facts.REFERENCES}, entry {n}": c.bibtex for n, c in enumerate(facts.facts(slug).citations, 1)}
+    left = [
+        f"{name}:{n}: {line.strip()}"
+        for name, text in texts.items()
+        for n, line in enumerate(text.splitlines(), 1)
+        if re.search("FILL IN|fill-in", line)
+    ]
+    assert not left, "\n".join(["to fill in:", *left])
 
 
 @every

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from us43d import registry
 from us43d.contract import Lazy, Licence, RawFile, Recipe, Remarked, Sample, lazy, paths_in
-from us43d.errors import UnknownName, Us43dError, VerifyError, listed
+from us43d.errors import RecipeError, UnknownName, Us43dError, VerifyError, listed
+from us43d.harmonize import taxonomy
 
 
 def twice(x: int) -> int:
@@ -112,3 +113,38 @@ def test_every_error_is_drawn_in_the_tree() -> None:
 
 def test_long_lists_are_cut() -> None:
     assert listed(range(4), 2) == "0, 1 … and 2 more"
+
+
+def test_a_module_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        compile("def (", "recipes/stu_hospital.py", "exec")
+
+    registry.recipe.cache_clear()
+    monkeypatch.setattr(registry.importlib, "import_module", broken)
+    with pytest.raises(RecipeError, match=r"recipes/stu_hospital\.py cannot be imported: .*line 1"):
+        registry.recipe("stu_hospital")
+    registry.recipe.cache_clear()
+
+
+def test_a_name_of_two_sources_names_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry._by_name.cache_clear()
+    twice = [registry.look_up("busi"), registry.look_up("focus").model_copy(update={"aliases": ("Dataset_BUSI",)})]
+    monkeypatch.setattr(registry, "sources", lambda: twice)
+    with pytest.raises(
+        RecipeError, match=r"'Dataset_BUSI' is a name or alias in both recipes/facts/busi\.toml and recipes/facts/focus"
+    ):
+        registry.look_up("no such name")
+    registry._by_name.cache_clear()
+
+
+@pytest.mark.parametrize(("key", "value"), [("id", 1), ("name", "breast_lesion")])
+def test_a_structure_that_stands_twice_is_named(key: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"version": 1, "categories": [
+        {"id": 1, "name": "breast_lesion", "organ": "breast", "synonyms": [], "codes": []},
+        {"id": 2, "name": "needle", "organ": "device", "synonyms": [], "codes": []} | {key: value},
+    ]}  # fmt: skip
+    taxonomy.taxonomy.cache_clear()
+    monkeypatch.setattr(taxonomy.json, "loads", lambda _: content)
+    with pytest.raises(RecipeError, match=f"taxonomy.json has two structures of the {key} {value!r}"):
+        taxonomy.taxonomy()
+    taxonomy.taxonomy.cache_clear()

@@ -68,8 +68,18 @@ def test_a_missing_or_damaged_file_is_named(changed: Callable[..., None]) -> Non
         facts.facts("busi")
     (facts.folder() / "focus.toml").write_bytes(b"\xff\xfe")
     clear()
-    with pytest.raises(RecipeError, match=r"focus\.toml cannot be read"):
+    with pytest.raises(RecipeError, match=r"recipes/facts/focus\.toml is not valid UTF-8: byte 0xff at position 0"):
         facts.facts("focus")
+
+
+def test_facts_and_readers_come_in_pairs(changed: Callable[..., None]) -> None:
+    (facts.folder() / "wrist_set.toml").write_text("")
+    with pytest.raises(
+        RecipeError, match=r"recipes/facts/wrist_set\.toml has no reader: recipes/wrist_set\.py is missing"
+    ):
+        facts.every(["focus"])
+    with pytest.raises(RecipeError, match=r"recipes/facts/busi\.toml is missing; recipes/busi\.py needs it"):
+        facts.every(["busi", "focus", "wrist_set"])
 
 
 def test_the_bibliography_is_checked(changed: Callable[..., None]) -> None:

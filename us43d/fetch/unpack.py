@@ -59,8 +59,8 @@ def unpack(
 
 def is_nested(name: str, patterns: Sequence[str]) -> bool:
     """Return whether a path matches one of the patterns for archives inside archives, without regard to case."""
-    found = any(fnmatch.fnmatchcase(name.lower(), pattern.rstrip("/").lower()) for pattern in patterns)
-    return found and not _forked(name)
+    matches = any(fnmatch.fnmatchcase(name.lower(), pattern.rstrip("/").lower()) for pattern in patterns)
+    return matches and not _forked(name)
 
 
 def _forked(name: str) -> bool:

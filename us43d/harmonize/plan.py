@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +82,27 @@ class Plan:
 
     @cached_property
     def inputs(self) -> str:
-        """A digest of raw files' names, sizes and times, what reads them, facts, links and corrections.
+        """A digest of raw files' names, sizes and times, the module that reads them, facts, links and corrections.
 
-        Times are enough to know that a build can be reused, as raw trees are read-only; `us43d verify` reads the bytes.
+        So an edited reader builds again. Times are enough to know that a build can be reused, as raw trees are
+        read-only; `us43d verify` reads the bytes.
         """
         skip = str(self.skip) if self.skip else ""
         name = " ".join(text for text in (self.version, skip, self.corrections.digest) if text)
         links = duplicate_links.digest(self.links)
         digest = hashlib.sha256(f"{__version__} {self.recipe.slug} {name} {taxonomy().version} {links}".encode())
         digest.update(self.recipe.model_dump_json(include=_CARRIED).encode())
+        digest.update(_source(self.recipe.reader(self.profile)))
         for key in self.tree:
             stat = self.tree.path(key).stat()
             digest.update(f"\0{key}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
         return digest.hexdigest()
+
+
+def _source(read: Any) -> bytes:
+    """Return the text of the module that a reader is in; empty where only its bytecode is installed."""
+    function = read.func if isinstance(read, partial) else read
+    try:
+        return Path(function.__code__.co_filename).read_bytes()
+    except OSError:
+        return b""

@@ -1,6 +1,7 @@
 """The shared names and ids of structures, from manifests/taxonomy.json. An id never changes its meaning."""
 
 import json
+from collections import Counter
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -32,12 +33,16 @@ class Taxonomy(NamedTuple):
 
 @cache
 def taxonomy() -> Taxonomy:
-    """Return the taxonomy this version of us43d carries."""
+    """Return the taxonomy this version of us43d carries. Raises RecipeError if an id or a name is used twice."""
     text = resources.files("us43d.manifests").joinpath("taxonomy.json").read_text("utf-8")
     content = json.loads(text)
-    categories = (
+    categories = [
         Category(c["id"], c["name"], c["organ"], tuple(c["synonyms"]), tuple(c["codes"])) for c in content["categories"]
-    )
+    ]
+    for key in ("id", "name"):
+        counts = Counter(getattr(category, key) for category in categories)
+        if twice := [value for value, count in counts.items() if count > 1]:
+            raise RecipeError(f"manifests/taxonomy.json has two structures of the {key} {listed(map(repr, twice))}.")
     return Taxonomy(content["version"], tuple(sorted(categories)))
 
 

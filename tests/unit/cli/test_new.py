@@ -95,6 +95,12 @@ def test_the_entry_given_is_cited(checkout: Path, tmp_path: Path, scratch_facts:
     after = facts.parse_bibtex((checkout / REFERENCES).read_text())
     assert after == before | {"wrist2031": citation}
     assert list(after) == sorted(after, key=str.lower)
+    assert "The entry wrist2031 was added to" in err
+    written = (checkout / REFERENCES).read_bytes()
+    code, _, err = new(checkout, "Wrist-Set-2", "--structure", "needle", "--bibtex", str(tmp_path / "wrist.bib"))
+    assert code == 0
+    assert "The entry wrist2031 was found in" in err
+    assert (checkout / REFERENCES).read_bytes() == written
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,22 @@ def test_a_finished_build_is_reused_until_the_raw_tree_changes(raw: Path, home: 
     assert not build(RECIPE, raw, home, partial=True).reused
 
 
+def test_an_edited_reader_builds_again(raw: Path, home: Home, tmp_path: Path) -> None:
+    module = tmp_path / "reader.py"
+    text = Path(RECIPE.read.__code__.co_filename).read_text()
+
+    def recipe() -> Recipe:
+        scope: dict[str, Any] = {"__name__": "us43d.recipes.stu_hospital"}
+        exec(compile(module.read_text(), module, "exec"), scope)
+        return altered(read=scope["read"])
+
+    module.write_text(text)
+    assert not build(recipe(), raw, home, partial=True).reused
+    assert build(recipe(), raw, home, partial=True).reused
+    module.write_text(f"{text}\n# edited")
+    assert not build(recipe(), raw, home, partial=True).reused
+
+
 def test_published_files_are_kept_byte_for_byte(raw: Path, home: Home) -> None:
     result = build(RECIPE, raw, home, partial=True)
     assert result.dataset["counts"]["kept_byte_for_byte"] == 12
