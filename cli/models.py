@@ -7,6 +7,8 @@ import typer
 
 from us43d.errors import UnknownName, UsageError, WeightsError, listed
 
+from . import select
+from .options import by_default
 from .output import Session
 
 if TYPE_CHECKING:
@@ -117,13 +119,20 @@ def release(session: Session, name: str | None) -> str | Path:
     if not names or (name is not None and name not in names):
         which = f"No corpus {name!r}" if name else "No corpus"
         known = f"; corpora: {listed(names)}" if names else ""
-        raise UnknownName(f"{which} found in {session.home.root}{known}.", next="us43d build --all")
+        raise UnknownName(f"{which} found in {session.home.root}{known}.", next=_makes_corpus(session))
     if name is None and len(names) > 1:
         raise UsageError(
             f"Several corpora found: {listed(names)}. Choose one with --corpus.",
             next=f"the same with --corpus {names[0]}",
         )
     return session.home.corpus(name or names[0])
+
+
+def _makes_corpus(session: Session) -> str:
+    """Return the command that makes a corpus: `build --all` does unless all builds are excluded by default."""
+    kept, left = by_default(select.on_disk(session.home, lambda state: state.builds), ())
+    names = [name for group in left.values() for name in group]
+    return "us43d build --all" if kept or not names else f"us43d corpus {' '.join(names)} --release mine"
 
 
 def device_of(name: str | None) -> str:
