@@ -1,0 +1,49 @@
+"""TED as published: a folder per patient, two MetaImages with their pixels beside and a text of the ends of the beat."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from us43d.specimen import Drawn, Truth, blob, speckle
+
+SHAPE = (70, 90)
+#: TED's number → the patient of CAMUS; 19 is not in the published table.
+PATIENTS = {1: "patient0002", 2: "patient0004", 18: "patient0025", 19: "TED patient019", 50: "patient0076",
+            97: "patient0152"}  # fmt: skip
+
+
+def write(path: Path, frames: Any) -> None:
+    path.write_text(
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\n"
+        f"DimSize = {SHAPE[1]} {SHAPE[0]} {len(frames)}\nElementSpacing = 0.3 0.15 1\nElementType = MET_UCHAR\n"
+        f"ElementDataFile = {path.stem}.raw\n"
+    )
+    path.with_suffix(".raw").write_bytes(frames.tobytes())
+
+
+def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
+    samples = {}
+    for number, group in PATIENTS.items():
+        patient, count = f"patient{number:03}", 4 * scale
+        folder = root / "TED" / "database" / patient
+        folder.mkdir(parents=True)
+        images, labels = np.zeros((2, count, *SHAPE), np.uint8)
+        for frame in range(count):
+            shapes = {
+                "left_ventricle": blob(SHAPE, rng, 0.2, (0, 0, 1, 0.5)),
+                "myocardium": blob(SHAPE, rng, 0.2, (0, 0.5, 1, 1)),
+            }
+            images[frame] = speckle(SHAPE, list(shapes.values()), rng)
+            for value, mask in enumerate(shapes.values(), start=1):
+                labels[frame][mask] = value
+            phase = {0: "end-diastole", 2: "end-systole"}.get(frame, "between")
+            tags = {"phase": phase, "sex": "F", "age": "61", "imagequality": "Good", "ef": "58"}
+            masks = {label: [mask] for label, mask in shapes.items()}
+            samples[f"{patient}#{frame:03}"] = Drawn(masks, group=group, tags=tags)
+        write(folder / f"{patient}_4CH_sequence.mhd", images)
+        write(folder / f"{patient}_4CH_sequence_gt.mhd", labels)
+        (folder / f"{patient}_4CH_info.cfg").write_text(
+            f"ED: 1\nES: 3\nNbFrame: {count}\nSex: F\nAge: 61\nImageQuality: Good\nEF: 58\n"
+        )
+    return Truth(samples)
