@@ -8,7 +8,7 @@ import typer
 
 from us43d import registry
 from us43d.contract import Collection, Profile, Recipe
-from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, listed
+from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, counted, listed
 from us43d.licences import refuse_uncommercial
 
 from .many import Outcome, each, finish
@@ -185,8 +185,8 @@ def build_one(
     counts, splits = result.dataset["counts"], result.dataset["splits"]
     cut = " / ".join(str(splits.get(split, {}).get("images", 0)) for split in ("train", "val", "test"))
     lines = [
-        f"{counts['images'] - counts['dropped']:,} images, {counts['annotations']:,} annotations, "
-        f"{counts['groups']:,} groups; train/val/test {cut}"
+        f"{counted(counts['images'] - counts['dropped'], 'image')}, {counted(counts['annotations'], 'annotation')}, "
+        f"{counted(counts['groups'], 'group')}; train/val/test {cut}"
     ]
     lines += [f"{number:,} dropped: {reason}" for reason, number in result.dataset["drops"].items()]
     lines += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]
@@ -196,7 +196,9 @@ def build_one(
             f"have changed since: {listed(stale)}."
         )
     skipped = result.dataset.get("skipped", {})
-    lines += [f"{len(keys):,} files ignored by {pattern!r}" for pattern, keys in skipped.get("ignored", {}).items()]
+    lines += [
+        f"{counted(len(keys), 'file')} ignored by {pattern!r}" for pattern, keys in skipped.get("ignored", {}).items()
+    ]
     lines += [f"skipped: {file}{f' ({why})' if why else ''}" for file, why in skipped.get("files", {}).items()]
     lines += [f"{d['what']}: {d['found']:,}, published {d['published']:,}" for d in counts["differences"]]
     data = {"path": str(result.path), "digest": result.digest, "reused": result.reused, **result.dataset}
@@ -281,8 +283,8 @@ def _size(corpus: "Corpus") -> str:
     images = corpus.facts["images"]
     cut = ", ".join(f"{number:,} {split}" for split, number in images.items() if number)
     return (
-        f"{len(corpus):,} images ({cut}), {len(corpus.annotations):,} annotations, "
-        f"{corpus.facts['groups']:,} groups of {len(corpus.sources)} sources"
+        f"{counted(len(corpus), 'image')} ({cut}), {counted(len(corpus.annotations), 'annotation')}, "
+        f"{counted(corpus.facts['groups'], 'group')} of {counted(len(corpus.sources), 'source')}"
     )
 
 
@@ -424,7 +426,7 @@ def splits(
             f"equal images and known pairs.\nNext: us43d audit --all"
         )
     if across and not wrong:
-        wrong.append(f"{len(across)} images are in different splits of different sources")
+        wrong.append(f"{counted(len(across), 'image is', 'images are')} in different splits of different sources")
     if wrong:
         raise SplitError(f"The splits do not hold: {listed(wrong)}.", next=step)
 

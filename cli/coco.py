@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from us43d import atomic
-from us43d.errors import UsageError, command
+from us43d.errors import UsageError, command, counted
 
 from .output import Session
 from .verb import verb
@@ -81,10 +81,10 @@ def coco(
     content = written.content
     groups = {image["patient_id"] for image in content["images"] if "patient_id" in image}
     counts = {"images": len(content["images"]), "annotations": len(content["annotations"]), "patients": len(groups)}
-    patients = f" of {counts['patients']:,} patients" if patient else ""
+    patients = f" of {counted(counts['patients'], 'patient')}" if patient else ""
     session.answer(
         {"file": out, **counts, "remarks": written.remarks},
-        f"{out}: {counts['annotations']:,} annotations in {counts['images']:,} images{patients}",
+        f"{out}: {counted(counts['annotations'], 'annotation')} in {counted(counts['images'], 'image')}{patients}",
     )
     session.say(f"Next: {command('train', '--data', out, '--images', images)}")
 

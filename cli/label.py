@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from us43d import registry
-from us43d.errors import UnknownName, UsageError, command
+from us43d.errors import UnknownName, UsageError, command, counted
 
 from .build import newest
 from .models import Device, device_of, predictor, weights_of
@@ -83,7 +83,14 @@ def label(
         labels.close()
 
     session.say(f"labels: {labels.file}; then: {then}")
-    run(session, Site(site.routes(), "/label", close), f"{len(labels.inputs.items):,} images", port, no_browser, host)
+    run(
+        session,
+        Site(site.routes(), "/label", close),
+        counted(len(labels.inputs.items), "image"),
+        port,
+        no_browser,
+        host,
+    )
 
 
 def _source(session: Session, name: str) -> "Recipe | None":

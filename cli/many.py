@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from us43d.atomic import storage_errors
 from us43d.contract import Recipe
-from us43d.errors import LicenceError, SomeFailed, Us43dError
+from us43d.errors import LicenceError, SomeFailed, Us43dError, counted
 
 from .output import Session
 from .tables import Table
@@ -73,7 +73,7 @@ def finish(session: Session, verb: str, outcomes: list[Outcome], also: Iterable[
     if bad:
         names = " ".join(outcome.name for outcome in bad)
         if len(bad) < len(outcomes):
-            what, disk = f"{len(bad)} of {len(outcomes)} sources failed.", "The other sources are complete."
+            what, disk = f"{len(bad)} of {counted(len(outcomes), 'source')} failed.", "The other sources are complete."
         else:  # one sentence if it holds for all; else the messages above have the state of each source
             states = {outcome.error.disk for outcome in bad if outcome.error}
             what, disk = f"All {len(bad)} sources failed.", states.pop() if len(states) == 1 else ""

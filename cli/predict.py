@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from us43d.errors import ImageError, SomeFailed, Us43dError, UsageError, command, listed
+from us43d.errors import ImageError, SomeFailed, Us43dError, UsageError, command, counted, listed
 
 from .models import Device, Dtype, device_of, predictor, weights_of
 from .output import Session
@@ -159,7 +159,7 @@ def predict(
     if prompts:
         by_input = segment.matched(segment.read_prompts(prompts), [one.relative for one in inputs], prompts)
         if without := [one.relative for one in inputs if one.relative not in by_input]:
-            session.say(f"{len(without)} files skipped (no prompt): {listed(without, 5)}")
+            session.say(f"{counted(len(without), 'file')} skipped (no prompt): {listed(without, 5)}")
         inputs = [one for one in inputs if one.relative in by_input]
     model = predictor(place, device_of(device), dtype)
     fixed += _structures(structure or [], model)
@@ -232,7 +232,7 @@ def predict(
             session.say(f"prompts for frames other than {frame} skipped: {listed(unmet, 5)}")
     if absent:
         session.say(
-            f"a named structure is absent (presence below {segment.PRESENT:g}) in {len(absent):,} frames: "
+            f"a named structure is absent (presence below {segment.PRESENT:g}) in {counted(len(absent), 'frame')}: "
             f"{listed(absent, 5)}"
         )
     _finish(session, inputs, writer, failed)
@@ -277,7 +277,7 @@ def _finish(session: Session, inputs: list["Input"], writer: "Writer", failed: d
     _tell(session, writer, writer.close(), failed)
     if failed:
         raise SomeFailed(
-            f"{len(failed)} of {len(inputs)} files could not be segmented: {listed(failed)}.",
+            f"{len(failed)} of {counted(len(inputs), 'file')} could not be segmented: {listed(failed)}.",
             disk=f"Masks of the other files are in {writer.folder}." if len(failed) < len(inputs) else "",
         )
 

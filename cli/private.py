@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from us43d.errors import UsageError, listed
+from us43d.errors import UsageError, counted, listed
 
 from .build import PANEL
 from .output import Session
@@ -91,9 +91,9 @@ def import_(
             "other_files": done.other, "remarks": done.remarks, "unchanged": done.unchanged,
         },
         head,
-        f"{done.images:,} images, {done.groups:,} groups ({facts.group_kind}); labels: {labels}",
+        f"{counted(done.images, 'image')}, {counted(done.groups, 'group')} ({facts.group_kind}); labels: {labels}",
         f"licence: {facts.licence.terms.title}",
-        *([f"not imported: {len(done.other):,} other files ({listed(done.other, 3)})"] if done.other else []),
+        *([f"not imported: {counted(len(done.other), 'other file')} ({listed(done.other, 3)})"] if done.other else []),
     )  # fmt: skip
     for remark in done.remarks:
         session.warn(f"{facts.name}: {remark}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from us43d import atomic
-from us43d.errors import ImageError, SomeFailed, UsageError, listed
+from us43d.errors import ImageError, SomeFailed, UsageError, counted, listed
 
 from .output import Session
 from .tables import Columns, Table
@@ -105,7 +105,7 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
                    Table(columns, rows))  # fmt: skip
     if failed:
         raise SomeFailed(
-            f"{len(failed)} of {len(inputs)} files could not be classified: {listed(failed)}.",
+            f"{len(failed)} of {counted(len(inputs), 'file')} could not be classified: {listed(failed)}.",
             disk=f"The others are in {file}.",
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from us43d.errors import ConfigError, TrainError, UsageError
+from us43d.errors import ConfigError, TrainError, UsageError, counted
 
 from .models import CorpusName, Device, OwnData, OwnImages, device_of, release, weights_of
 from .options import Commercial
@@ -224,7 +224,7 @@ def _line(record: dict[str, Any]) -> str:
         counts = record["drawn"]
         start = f"resumed at step {record['step']:,}" if record["step"] else "from the beginning"
         return (
-            f"{counts['instances']:,} instances in {counts['images']:,} images, "
+            f"{counted(counts['instances'], 'instance')} in {counted(counts['images'], 'image')}, "
             f"{counts['validation_images']:,} held out, "
             f"on {record['device']}, {start}"
         )

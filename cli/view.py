@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from us43d import registry
-from us43d.errors import UsageError, command, listed
+from us43d.errors import UsageError, command, counted, listed
 
 from .build import PANEL, is_built, newest, sources
 from .models import CorpusName, Device, device_of, predictor, release, weights_of
@@ -91,7 +91,7 @@ def view(
     browse = Browse(catalogue, Thumbs(session.home.root / "cache" / "view" / "thumbs"), title, predicted, against)
     correct = Correct(catalogue, root, title, _assistant(session, weights, device))
     routes = [*browse.routes(), *review.routes(), *correct.routes()]
-    run(session, Site(routes, "/", correct.close), f"{len(catalogue):,} images", port, no_browser, host)
+    run(session, Site(routes, "/", correct.close), counted(len(catalogue), "image"), port, no_browser, host)
 
 
 def _assistant(session: Session, weights: str | None, device: str | None) -> "Callable[[Inputs], Assistant] | None":

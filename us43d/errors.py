@@ -38,7 +38,8 @@ __all__ = [
     "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError", "ImageError",
     "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile", "RawDataError",
     "RecipeError", "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName", "UnreadableFile",
-    "Us43dError", "UsageError", "VerifyError", "WeightsError", "command", "listed",
+    "Us43dError", "UsageError", "VerifyError", "WeightsError", "command",
+    "counted", "listed",
 ]  # fmt: skip
 
 
@@ -47,6 +48,11 @@ def listed(items: Iterable[object], limit: int = 20) -> str:
     names = [str(item) for item in items]
     more = f" … and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return "1 file" or "2 files". many: other than `one` with an s, as in "masks are empty"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def command(*words: object) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from us43d import atomic, pictures
 from us43d.coco import schema, segmentation
 from us43d.coco.schema import Category, File, Image, Report
-from us43d.errors import ImageError, RawDataError, TrainError, listed
+from us43d.errors import ImageError, RawDataError, TrainError, counted, listed
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, TAGS, Corpus, is_speck
 from us43d.masks import read as reading
 from us43d.rawtree import folded
@@ -83,7 +83,9 @@ def told(corpus: Corpus) -> list[str]:
     lines = list(corpus.facts["remarks"])
     if left_out:
         total, reasons = sum(left_out.values()), ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
-        lines.insert(0, f"{total:,} of {total + corpus.facts['annotations']:,} annotations are excluded: {reasons}.")
+        lines.insert(
+            0, f"Excluded: {total:,} of {counted(total + corpus.facts['annotations'], 'annotation')}: {reasons}."
+        )
     return lines
 
 
@@ -256,7 +258,7 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
     (temporary / "rle.bin").write_bytes(runs)
     tags = {str(row["id"]): image.told for row, image in zip(rows, content.images, strict=True) if image.told}
     (temporary / TAGS).write_text(json.dumps(tags, sort_keys=True), "utf-8")
-    report.remarks += [f"{n:,} {'file' if n == 1 else 'files'}: {remark}." for remark, n in pixels.remarks.items()]
+    report.remarks += [f"{counted(n, 'file')}: {remark}." for remark, n in pixels.remarks.items()]
     facts = _facts(report, rows, len(annotations), categories, len(numbers), digest) | {"folder": str(folder)}
     (temporary / "corpus.json").write_text(json.dumps(facts, indent=1, sort_keys=True), "utf-8")
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from us43d.errors import TrainError, Us43dError, UsageError, listed
+from us43d.errors import TrainError, Us43dError, UsageError, counted, listed
 from us43d.pictures.limits import MAX_CORNER, MAX_PIXELS
 
 __all__ = [
@@ -194,7 +194,7 @@ class Report:
         kinds = [f"{field} {problem}: {listed(entries, _NAMED)}" for (field, problem), entries in faults]
         more = f"; and {len(kinds) - _KINDS} more kinds of fault" if len(kinds) > _KINDS else ""
         raise kind(
-            f"{self.file} has {count} {'fault' if count == 1 else 'faults'}. {'; '.join(kinds[:_KINDS])}{more}.",
+            f"{self.file} has {counted(count, 'fault')}. {'; '.join(kinds[:_KINDS])}{more}.",
             next="correct the file, then run the same command (docs/finetune.md describes the format)",
         )
 

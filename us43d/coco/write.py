@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import pictures
-from us43d.errors import ImageError, RawDataError, UsageError, command, listed
+from us43d.errors import ImageError, RawDataError, UsageError, command, counted, listed
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, whole
@@ -121,18 +121,18 @@ def from_masks(
             "apart."
         )
     if counts["edges"]:
-        remarks.append(f"{counts['edges']:,} masks have grey edges; they are thresholded at half range.")
+        remarks.append(f"{counted(counts['edges'], 'mask has', 'masks have')} grey edges, thresholded at half range.")
     if counts["empty"]:
-        remarks.append(f"{counts['empty']:,} masks are empty; their images have no annotation.")
+        remarks.append(f"{counted(counts['empty'], 'mask is', 'masks are')} empty: the image has no annotation.")
     if counts["corners"]:
         remarks.append(
-            f"{counts['corners']:,} masks cover all four corners of their image. Black is background: if the masks are "
-            "white outside of the structure, invert them first."
+            f"{counted(counts['corners'], 'mask covers', 'masks cover')} all four corners of the image. Black "
+            "is background: masks that are white outside of the structure have to be inverted first."
         )
     if counts["specks"]:
         remarks.append(
-            f"{counts['specks']:,} annotations are specks, under 16 pixels and 1/10,000 of their image; training and "
-            "evaluation exclude them."
+            f"{counted(counts['specks'], 'annotation is a speck', 'annotations are specks')}, under 16 pixels "
+            "and 1/10,000 of the image; training and evaluation exclude them."
         )
     if pattern is None:
         remarks.append(
@@ -172,7 +172,10 @@ def _pairs(
         else:
             without.append(image.relative)
     if several:
-        raise ImageError(f"{len(several)} images share their name with another image or mask: {listed(several, 5)}.")
+        raise ImageError(
+            f"{counted(len(several), 'image shares its name', 'images share their names')} with another image "
+            f"or mask: {listed(several, 5)}."
+        )
     if not pairs:
         raise UsageError(
             f"No mask in {masks} has the name of an image in {images}: images such as {image_files[0].relative}, "
@@ -183,11 +186,11 @@ def _pairs(
     remarks = []
     if without:
         remarks.append(
-            f"{len(without):,} of {len(image_files):,} images without a mask are excluded: {listed(without, 5)}."
+            f"Excluded, without a mask: {len(without):,} of {counted(len(image_files), 'image')}: {listed(without, 5)}."
         )
     if unused:
         remarks.append(
-            f"{len(unused):,} of {len(mask_files):,} masks without an image are excluded: {listed(unused, 5)}."
+            f"Excluded, without an image: {len(unused):,} of {counted(len(mask_files), 'mask')}: {listed(unused, 5)}."
         )
     return pairs, remarks
 

@@ -26,6 +26,7 @@ from us43d.errors import (
     Us43dError,
     UsageError,
     VerifyError,
+    counted,
     listed,
 )
 from us43d.fetch import download, given, ledger, owner, store, verify
@@ -479,7 +480,7 @@ class _Work:
     def _raw_from_tree(self, files: Sequence[tuple[str, Path]], licence: dict[str, Any], *, packed: bool) -> str:
         """Link or copy a tree. packed: unpack its inner archives; the reader must then know the tree."""
         how = "; its inner archives were unpacked" if packed else ""
-        summary = f"from {len(files):,} files of an unpacked tree as given, {self._digests_of(files)}{how}"
+        summary = f"from {counted(len(files), 'file')} of an unpacked tree as given, {self._digests_of(files)}{how}"
         before = store.listing(self.home, self.recipe.name) if self.record.data["kind"] != "specimen" else {}
         with store.making_raw(self.home, self.recipe.name) as tree, self.bars(self.recipe.name, "files") as progress:
             for n, (key, path) in enumerate(files, start=1):

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from us43d import atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, RecipeError, listed
+from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, RecipeError, counted, listed
 from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
@@ -264,7 +264,7 @@ def _run_blocks(plan: Plan, names: Names, staging: Path, work: pool.Work, progre
     if errors:
         more = f"\n  … and {len(errors) - 20} more" if len(errors) > 20 else ""
         raise RawDataError(
-            f"{recipe.name}: {len(errors)} samples cannot be read:\n  " + "\n  ".join(errors[:20]) + more,
+            f"{recipe.name}: {counted(len(errors), 'sample')} cannot be read:\n  " + "\n  ".join(errors[:20]) + more,
             disk="The finished blocks are kept; no build was written.",
             next=way_on(recipe, plan.receipt),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from us43d.contract import RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, RawDataError, Us43dError, listed
+from us43d.errors import BuildError, RawDataError, Us43dError, counted, listed
 from us43d.rawtree import folded
 from us43d.splits import known_duplicates, pinned
 
@@ -96,8 +96,10 @@ class Names:
             return None
         causes = [f"{key} ({why})" if why else key for key, why in unread.items()]
         lines = [
-            f"{len(missing)} files are missing:\n  " + "\n  ".join(missing[:20]) + _more(missing) if missing else "",
-            f"{len(unread)} files of the raw tree are neither read nor ignored by name: {listed(causes)}."
+            f"{counted(len(missing), 'file is', 'files are')} missing:\n  " + "\n  ".join(missing[:20]) + _more(missing)
+            if missing
+            else "",
+            f"{counted(len(unread), 'file')} of the raw tree neither read nor ignored by name: {listed(causes)}."
             if unread
             else "",
         ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from us43d import atomic, report
 from us43d.coco import schema
-from us43d.errors import UsageError, listed
+from us43d.errors import UsageError, counted, listed
 from us43d.masks import rle
 from us43d.model.predictor import Encoded, Postprocess, Predictor, at_once, point_prompts
 from us43d.pictures.media import Frame, Media
@@ -291,7 +291,7 @@ def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, lis
         else:
             (several if exact else missing).append(name)
     if missing:
-        raise UsageError(f"{path} has prompts for {len(missing)} files that were not found: {listed(missing, 5)}.")
+        raise UsageError(f"{path} has prompts for {counted(len(missing), 'file')} not found: {listed(missing, 5)}.")
     uses = Counter(chosen.values())
     several += [name for name, file in chosen.items() if uses[file] > 1]
     if several:

@@ -14,7 +14,7 @@ from typing import Any
 
 from us43d import atomic, registry
 from us43d.contract import Expect, Facts, GroupKind, Licence, PaperProfile, RawTree, paths_in
-from us43d.errors import RawDataError, UnknownName, UnreadableFile, UsageError, listed
+from us43d.errors import RawDataError, UnknownName, UnreadableFile, UsageError, counted, listed
 from us43d.fetch import store
 from us43d.harmonize.taxonomy import category, taxonomy
 from us43d.paths import Home
@@ -297,9 +297,7 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
             f"{listed(dict.fromkeys(without), 3)}.",
             next="the same command with --group PATTERN   (one that fits every path below the folder)",
         )
-    remarks = list(plan.remarks) + [
-        f"{number:,} {'image' if number == 1 else 'images'} dropped: {why}" for why, number in dropped.items()
-    ]
+    remarks = list(plan.remarks) + [f"{counted(number, 'image')} dropped: {why}" for why, number in dropped.items()]
     if made.facts.group_kind != "patient":
         remarks.append(
             f"No patients are stated: every {made.facts.group_kind} is a group of its own, and splits may separate "
@@ -331,7 +329,7 @@ def _digest(path: Path) -> str:
 def _take(home: Home, made: Record, folder: Path, tree: RawTree, keys: Sequence[str], bars: Bars) -> None:
     """Link or copy the files into raw/<Name>, with a digest of each, and write the record."""
     name = made.facts.name
-    summary = f"imported from {len(keys):,} files of {folder}, digests recorded"
+    summary = f"imported from {counted(len(keys), 'file')} of {folder}, digests recorded"
     receipt = store.Receipt(home, name)
     with store.making_raw(home, name) as raw, bars(f"{name}: import", "files") as move:
         for number, key in enumerate(keys, start=1):

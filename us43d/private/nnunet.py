@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from us43d import masks
 from us43d.contract import Lazy, RawTree, Sample, lazy
-from us43d.errors import MaskMismatch, RawDataError, UnreadableFile, listed
+from us43d.errors import MaskMismatch, RawDataError, UnreadableFile, counted, listed
 from us43d.private.record import NnUnet, group_of
 
 __all__ = ["Plan", "Volume", "plan", "read"]
@@ -55,7 +55,9 @@ def plan(tree: RawTree) -> Plan | None:
         missing += [f"images{subset}/{case}_0000{ending}" for case in sorted(labels.keys() - images.keys())]
         keys += [*images.values(), *labels.values()]
     if missing:
-        raise RawDataError(f"{len(missing):,} files are missing in {tree.root}: {listed(missing, 5)}.")
+        raise RawDataError(
+            f"{counted(len(missing), 'file is', 'files are')} missing in {tree.root}: {listed(missing, 5)}."
+        )
     if beyond:
         remarks.append(f"{beyond:,} files of further channels are not read; the first channel is the image")
     if len(keys) == 1:

@@ -232,7 +232,7 @@ def test_interrupted_build_goes_on(home: Home, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "us43d", "build", "bus_uc", "--partial", "--jobs", "1", "--home", str(home.root)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
-    while not list(home.builds(recipe.name).glob(".*/blocks/*.json")) and time.monotonic() < until:
+    while not list(home.builds(recipe.name).glob(".*/blocks/*.jsonl")) and time.monotonic() < until:
         assert running.poll() is None, running.communicate()
         time.sleep(0.005)
     running.send_signal(signal.SIGINT)

@@ -283,7 +283,7 @@ def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
     corpus = opened(make(data))
     assert len(corpus.annotations) == 5
     assert coco.told(corpus) == [
-        "7 of 12 annotations are excluded: 2 that enclose no pixel, 2 whose image_id is not listed, 1 with fewer than "
+        "Excluded: 7 of 12 annotations: 2 that enclose no pixel, 2 whose image_id is not listed, 1 with fewer than "
         "3 points, 2 without segmentation."
     ]
     data["annotations"] = data["annotations"][4:7]

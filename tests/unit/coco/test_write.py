@@ -119,8 +119,8 @@ def test_masks_that_look_inverted_are_remarked(folder: Path) -> None:
         cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
     remarks = from_masks(folder / "scans", folder / "masks", patient="p").remarks
     assert remarks == [
-        "2 masks cover all four corners of their image. Black is background: if the masks are white outside of the "
-        "structure, invert them first."
+        "2 masks cover all four corners of the image. Black is background: masks that are white outside of the "
+        "structure have to be inverted first."
     ]
 
 
@@ -152,9 +152,9 @@ def test_what_is_left_out_is_counted(folder: Path) -> None:
     cv2.imwrite(str(folder / "masks" / "p1" / "p1_1.png"), np.zeros(SHAPE, np.uint8))
     written = from_masks(folder / "scans", folder / "masks", patient="p.")
     assert written.remarks == [
-        "1 of 6 images without a mask are excluded: p0/p0_0.png.",
-        "1 of 6 masks without an image are excluded: stray.png.",
-        "1 masks are empty; their images have no annotation.",
+        "Excluded, without a mask: 1 of 6 images: p0/p0_0.png.",
+        "Excluded, without an image: 1 of 6 masks: stray.png.",
+        "1 mask is empty: the image has no annotation.",
     ]
     assert len(written.content["images"]) == 5
 
@@ -182,7 +182,7 @@ def test_names_that_do_not_fit(folder: Path) -> None:
         from_masks(folder / "scans", folder / "masks")
     assert len(from_masks(folder / "scans", folder / "masks", suffix="_mask").content["images"]) == 6
     cv2.imwrite(str(folder / "masks" / "p0" / "p0_0_mask.bmp"), np.zeros(SHAPE, np.uint8))
-    with pytest.raises(ImageError, match=r"1 images share their name with another image or mask: p0/p0_0.png"):
+    with pytest.raises(ImageError, match=r"1 image shares its name with another image or mask: p0/p0_0.png"):
         from_masks(folder / "scans", folder / "masks", suffix="_mask")
     with pytest.raises(UsageError, match="is not a regular expression"):
         from_masks(folder / "scans", folder / "masks", patient="(")

@@ -138,7 +138,7 @@ def test_counts_are_enforced_and_reported(raw: Path, home: Home) -> None:
 def test_a_file_nobody_accounts_for_is_listed(raw: Path, home: Home) -> None:
     (raw / "surprise.csv").write_text("x")
     (raw / "Thumbs.db").write_text("x")
-    with pytest.raises(BuildError, match=r"1 files .* neither read nor ignored by name: surprise\.csv"):
+    with pytest.raises(BuildError, match=r"1 file .* neither read nor ignored by name: surprise\.csv"):
         build(RECIPE, raw, home, partial=True)
     (raw / "surprise.csv").unlink()
     build(RECIPE, raw, home, partial=True)

@@ -193,7 +193,7 @@ def test_without_patients_a_warning_is_printed_and_nothing_is_guessed(home: Home
 
 def test_patients_that_the_file_states_apply(home: Home, tmp_path: Path) -> None:
     _, out, said = run("import", coco(tmp_path / "lab", patient_id="one"), *MEAN)
-    assert "1 groups (patient)" in out
+    assert "1 group (patient)" in out
     assert "No patients" not in said
 
 

@@ -271,7 +271,7 @@ def test_a_coco_file_of_prompts(us43d, picture: np.ndarray) -> None:
     Path("prompts.json").write_text(json.dumps(content))
     code, _, err = us43d("predict", folder, "--weights", "small", "--prompts", "prompts.json")
     assert code == 0
-    assert "1 files skipped (no prompt): c.png" in err
+    assert "1 file skipped (no prompt): c.png" in err
     found = written(Path("predictions"))["annotations"]
     assert [each["prompt"] for each in found] == [
         {"box": [20, 10, 80, 70]},
@@ -282,7 +282,7 @@ def test_a_coco_file_of_prompts(us43d, picture: np.ndarray) -> None:
     Path("prompts.json").write_text(json.dumps(content))
     code, _, err = us43d("predict", folder, "--weights", "small", "--prompts", "prompts.json")
     assert code == 2
-    assert "prompts for 1 files that were not found: z.png" in err
+    assert "prompts for 1 file not found: z.png" in err
 
 
 def test_prompts_of_single_frames(us43d, picture: np.ndarray) -> None:
