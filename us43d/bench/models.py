@@ -6,6 +6,7 @@ coordinates times `Encoded.scale`, plus a half.
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,35 @@ def _boxes(encoded: Encoded, points: Tensor, labels: Tensor) -> NDArray[np.float
     return np.stack(boxes)
 
 
-class BoxUNet:
+class _OfBoxes(ABC):
+    """A model that takes boxes and nothing else."""
+
+    device = "cpu"
+
+    @abstractmethod
+    def answers(self, encoded: Encoded, boxes: NDArray[np.float64]) -> list[tuple[NDArray[np.bool_], float]]:
+        """Return (mask, score) for each of (P, 4) boxes in pixels of the image."""
+
+    def encode(self, picture: NDArray[Any]) -> Encoded:
+        shape = (picture.shape[0], picture.shape[1])
+        return Encoded(Features(torch.zeros(1)), shape, shape, picture)
+
+    def segment(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        *,
+        refine: int = 1,
+        postprocess: Postprocess = "sharp",
+        former: Tensor | None = None,
+    ) -> list[Prediction]:
+        """See `Predictor.segment` and `_boxes`."""
+        masks = self.answers(encoded, _boxes(encoded, points, labels))
+        return [Prediction(mask, score, np.zeros((1, 1), np.float32)) for mask, score in masks]
+
+
+class BoxUNet(_OfBoxes):
     """The U-Net on the crop of a box (`us43d.train.tasks.box_unet`)."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -117,49 +146,17 @@ class BoxUNet:
 
         self.device, self.network = device, box_unet.load(folder)[0].to(device)
 
-    def encode(self, picture: NDArray[Any]) -> Encoded:
-        shape = (picture.shape[0], picture.shape[1])
-        return Encoded(Features(torch.zeros(1)), shape, shape, picture)
-
-    def segment(
-        self,
-        encoded: Encoded,
-        points: Tensor,
-        labels: Tensor,
-        *,
-        refine: int = 1,
-        postprocess: Postprocess = "sharp",
-        former: Tensor | None = None,
-    ) -> list[Prediction]:
-        """See `Predictor.segment` and `_boxes`."""
+    def answers(self, encoded: Encoded, boxes: NDArray[np.float64]) -> list[tuple[NDArray[np.bool_], float]]:
         from us43d.train.tasks import box_unet
 
-        found = box_unet.segment(self.network, encoded.pixels, _boxes(encoded, points, labels), self.device)
-        return [Prediction(mask, score, np.zeros((1, 1), np.float32)) for mask, score in found]
+        return box_unet.segment(self.network, encoded.pixels, boxes, self.device)
 
 
-class Ellipse:
+class Ellipse(_OfBoxes):
     """The ellipse inscribed in a box prompt, and for a point a disc of a fifth of the image's shorter side."""
 
-    device = "cpu"
-
-    def encode(self, picture: NDArray[Any]) -> Encoded:
-        shape = (picture.shape[0], picture.shape[1])
-        return Encoded(Features(torch.zeros(1)), shape, shape, picture)
-
-    def segment(
-        self,
-        encoded: Encoded,
-        points: Tensor,
-        labels: Tensor,
-        *,
-        refine: int = 1,
-        postprocess: Postprocess = "sharp",
-        former: Tensor | None = None,
-    ) -> list[Prediction]:
-        """See `Predictor.segment` and `_boxes`."""
-        boxes = _boxes(encoded, points, labels)
-        return [Prediction(prompts.ellipse(box, encoded.shape), 1.0, np.zeros((1, 1), np.float32)) for box in boxes]
+    def answers(self, encoded: Encoded, boxes: NDArray[np.float64]) -> list[tuple[NDArray[np.bool_], float]]:
+        return [(prompts.ellipse(box, encoded.shape), 1.0) for box in boxes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -28,9 +28,11 @@ from us43d.model.predictor import fitted
 from us43d.train.config import TrainConfig
 
 __all__ = [
-    "Batch", "CorpusDataset", "Draw", "Draws", "Order", "batches", "collate", "eligible", "normalise",
+    "Batch", "CorpusDataset", "Draw", "Draws", "OfCorpus", "Order", "batches", "collate", "eligible", "normalise",
     "normalise_crops", "without",
 ]  # fmt: skip
+
+D = TypeVar("D")
 
 #: Streams of the random generator: the order of draws and their augmentation are independent.
 _ORDER, _LOOK = 0, 1
@@ -314,10 +316,38 @@ class Order:
 # -------------------------------------------------------------------------------------------------------------- draws
 
 
-class Draws(Dataset[Draw | Us43dError]):
-    """Endless sequence of draws.
+class OfCorpus(Dataset[D | Us43dError]):
+    """Endless sequence of draws from a corpus.
 
     An unusable image is returned as its error, which a loader process cannot raise in a readable way.
+    """
+
+    def __init__(self, corpus: Corpus, config: TrainConfig) -> None:
+        self.corpus, self.config = corpus, config
+
+    def __len__(self) -> int:
+        return self.config.batch * self.config.steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would be copied completely into a new process.
+        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
+
+    def __getitem__(self, place: int) -> D | Us43dError:
+        try:
+            return self.draw(place)
+        except Us43dError as error:
+            return error
+
+    def draw(self, place: int) -> D:
+        """Make the draw at a place. Raises Us43dError for an unusable image."""
+        raise NotImplementedError
+
+
+class Draws(OfCorpus[Draw]):
+    """Draws of images with prompts.
 
     Args:
         corpus: The corpus.
@@ -330,27 +360,11 @@ class Draws(Dataset[Draw | Us43dError]):
     """
 
     def __init__(self, corpus: Corpus, config: TrainConfig, splits: Sequence[str] | None = None) -> None:
-        self.corpus, self.config = corpus, config
+        super().__init__(corpus, config)
         self.annotations = eligible(corpus, config, splits or config.splits)
         self.empty = without(corpus, config, splits or config.splits) if config.structure_prompts else None
         self.order = Order(corpus, config, self.annotations, self.empty)
         self.absent = _absent(corpus) if config.structure_prompts else []
-
-    def __len__(self) -> int:
-        return self.config.batch * self.config.steps
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A memory map would be copied completely into a new process.
-        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
-
-    def __getitem__(self, place: int) -> Draw | Us43dError:
-        try:
-            return self.draw(place)
-        except Us43dError as error:
-            return error
 
     def draw(self, place: int) -> Draw:
         """Make the draw at a place. Raises TrainError for an unusable image."""

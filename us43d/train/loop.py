@@ -307,15 +307,18 @@ class _Run:
     def _validate(self) -> None:
         team = self.team
         mine = self.task.held_out[team.rank :: team.world]
-        rows = self.task.validate(self.average or self.model, mine, team.device)
+        model = self.average or self.model
+        training = model.training
+        model.eval()
+        rows = self.task.validate(model, mine, team.device)
         summary = self.task.summary(np.concatenate(team.gathered(rows)))
         score = self.task.score(summary)
         if score is not None:
             self.scores.append((self.step, score))
         self.journal.write({"kind": "validation", "step": self.step, "score": score} | summary)
         if self.journal.draws:
-            shown = self.task.shown(self.average or self.model, self.task.held_out[:_SHOWN], team.device)
-            self.journal.show(self.step, shown)
+            self.journal.show(self.step, self.task.shown(model, self.task.held_out[:_SHOWN], team.device))
+        model.train(training)
         self._clock()
 
     def _best(self) -> int | None:

@@ -61,7 +61,6 @@ def validate(
     Returns:
         (N, 5) float64: COLUMNS for every instance.
     """
-    training = model.training
     predictor = Predictor(model, device=str(device))
     table = []
     for image, rows in images:
@@ -82,7 +81,6 @@ def validate(
         for mask, box, *predicted in zip(masks, boxes, *by, strict=True):
             guesses = [prediction.mask for prediction in predicted] + [prompts.ellipse(box, mask.shape)]
             table.append([*place, *(overlap(mask, guess)[0] for guess in guesses)])
-    model.train(training)
     return np.array(table, np.float64).reshape(-1, len(COLUMNS))
 
 
@@ -91,7 +89,6 @@ def shown(
     model: UltraSam, corpus: Corpus, images: list[tuple[int, list[int]]], device: torch.device, precision: str
 ) -> list[NDArray[np.uint8]]:
     """Draw outlines of truth and of the predictions for exact boxes on images; (h, w, 3) uint8 RGB each."""
-    training = model.training
     predictor = Predictor(model, device=str(device))
     drawings = []
     for image, rows in images:
@@ -103,7 +100,6 @@ def shown(
             predicted = predictor.segment(encoded, xy.to(device), labels.to(device))
         outlines = {"truth": np.any(masks, axis=0), "found": np.any([one.mask for one in predicted], axis=0)}
         drawings.append(report.overlay(pixels, outlines))
-    model.train(training)
     return drawings
 
 

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from us43d import report
 from us43d.errors import Us43dError, UsageError
@@ -82,31 +81,15 @@ def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-class _Draws(Dataset[Any]):
+class _Draws(images.Draws[Drawn]):
     def __init__(self, corpus: Corpus, config: TrainConfig, rows: NDArray[np.int64]) -> None:
-        self.corpus, self.config, self.rows = corpus, config, rows
-        self.order = images.Laps(len(rows), config.seed)
+        super().__init__(corpus, config, len(rows))
+        self.rows = rows
 
-    def __len__(self) -> int:
-        return self.config.batch * self.config.steps
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
-
-    def __getitem__(self, place: int) -> Drawn | Us43dError:
-        try:
-            return self._drawn(int(self.rows[self.order(place)]), images.place_of(self.config.seed, place))
-        except Us43dError as error:
-            return error
-
-    def _drawn(self, annotation: int, rng: np.random.Generator) -> Drawn:
-        pixels, mask = (
-            self.corpus.picture(int(self.corpus.annotations["image"][annotation])),
-            self.corpus.mask(annotation),
-        )
+    def drawn(self, item: int, rng: np.random.Generator) -> Drawn:
+        annotation = int(self.rows[item])
+        pixels = self.corpus.picture(int(self.corpus.annotations["image"][annotation]))
+        mask = self.corpus.mask(annotation)
         changed, (moved,) = images.augmented(pixels, [mask], self.config, rng)
         if moved.any():
             pixels, mask = changed, moved
@@ -157,18 +140,12 @@ class BoxUNet:
         self.annotations = eligible(corpus, config, config.splits)
         self.images = np.unique(corpus.annotations["image"][self.annotations]).astype(np.int64)
         self.draws = _Draws(corpus, config, self.annotations)
-        held = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
-        kept = images.first(corpus, held, config.validation_images)
+        kept = images.held_out(corpus, config)
         large = {int(row) for row in eligible(corpus, config, ("val",))} if kept else set()
         self.held_out = [place for image in kept for place in corpus.of(image) if place in large]
 
     def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
-        good = []
-        for one in draws:
-            if isinstance(one, Us43dError):
-                return one
-            good.append(one)
-        return Drawn(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
+        return images.collate(draws)
 
     def count(self, batch: Drawn) -> int:
         return len(batch.crops)
@@ -191,15 +168,13 @@ class BoxUNet:
 
     def validate(self, model: Network, wanted: Sequence[int], device: torch.device) -> NDArray[np.float64]:
         """A row per instance: group, source, Dice of the network and of the ellipse."""
-        training, rows = model.training, []
-        model.eval()
+        rows = []
         for place in wanted:
             image, truth = int(self.corpus.annotations["image"][place]), self.corpus.mask(place)
             box = prompts.box_of(truth)
             ((mask, _),) = segment(model, self.corpus.picture(image), box[None], str(device))
             rows.append([self.corpus.images["group"][image], self.corpus.images["source"][image],
                          overlap(truth, mask)[0], overlap(truth, prompts.ellipse(box, truth.shape))[0]])  # fmt: skip
-        model.train(training)
         return np.array(rows, np.float64).reshape(-1, 4)
 
     def summary(self, table: NDArray[np.float64]) -> Record:
@@ -217,14 +192,12 @@ class BoxUNet:
         return summary.get("box_dice")
 
     def shown(self, model: Network, wanted: Sequence[int], device: torch.device) -> list[NDArray[np.uint8]]:
-        training, drawings = model.training, []
-        model.eval()
+        drawings = []
         for place in wanted:
             pixels = self.corpus.picture(int(self.corpus.annotations["image"][place]))
             truth = self.corpus.mask(place)
             ((mask, _),) = segment(model, pixels, prompts.box_of(truth)[None], str(device))
             drawings.append(report.overlay(pixels, {"truth": truth[None], "found": mask[None]}))
-        model.train(training)
         return drawings
 
     def save(self, model: Network, place: Path, meta: Mapping[str, Any]) -> None:

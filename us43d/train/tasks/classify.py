@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from us43d.errors import Us43dError, UsageError
 from us43d.evaluate.classification import scored
@@ -172,26 +171,13 @@ def items(corpus: Corpus, rows: NDArray[np.int64], config: TrainConfig) -> list[
     return labelled
 
 
-class _Draws(Dataset[Any]):
+class _Draws(images.Draws[Drawn]):
     def __init__(self, corpus: Corpus, config: TrainConfig, entries: list[Item], classes: Sequence[str]) -> None:
-        self.corpus, self.config, self.items, self.classes = corpus, config, entries, tuple(classes)
-        self.order = images.Laps(len(entries), config.seed)
+        super().__init__(corpus, config, len(entries))
+        self.items, self.classes = entries, tuple(classes)
 
-    def __len__(self) -> int:
-        return self.config.batch * self.config.steps
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
-
-    def __getitem__(self, place: int) -> Drawn | Us43dError:
-        try:
-            rng = images.place_of(self.config.seed, place)
-            return drawn(self.corpus, self.config, self.items[self.order(place)], self.classes, rng)
-        except Us43dError as error:
-            return error
+    def drawn(self, item: int, rng: np.random.Generator) -> Drawn:
+        return drawn(self.corpus, self.config, self.items[item], self.classes, rng)
 
 
 def drawn(
@@ -218,12 +204,10 @@ def chances(
     model: Classifier, corpus: Corpus, config: TrainConfig, wanted: Sequence[Item], device: torch.device
 ) -> NDArray[np.float64]:
     """Compute class probabilities (N, K) float64 of items."""
-    training, probabilities = model.training, []
-    model.eval()
+    probabilities = []
     for item in wanted:
         batch = drawn(corpus, config, item, (item.label,), None).to(device)
         probabilities.append(F.softmax(model(batch).float(), 1)[0].double().cpu().numpy())
-    model.train(training)
     return np.array(probabilities, np.float64).reshape(-1, len(model.classes))
 
 
@@ -279,17 +263,11 @@ class Classify:
         annotated = [n for row in self.images.tolist() for n in corpus.of(row)]
         self.annotations = np.array(annotated, np.int64)
         self.draws = _Draws(corpus, config, self.items, self.classes)
-        candidates = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
-        kept = np.array(images.first(corpus, candidates, config.validation_images), np.int64)
+        kept = np.array(images.held_out(corpus, config), np.int64)
         self.held_out = [item for item in items(corpus, kept, config) if item.label in self.classes]
 
     def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
-        good = []
-        for one in draws:
-            if isinstance(one, Us43dError):
-                return one
-            good.append(one)
-        return Drawn(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
+        return images.collate(draws)
 
     def count(self, batch: Drawn) -> int:
         return len(batch.labels)

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -15,17 +15,20 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from us43d import atomic
-from us43d.errors import TrainError, WeightsError
+from us43d.errors import TrainError, Us43dError, WeightsError
 from us43d.harmonize.corpus import Corpus
 from us43d.model import lora, weights
 from us43d.model.network import Features, ModelConfig, UltraSam
 from us43d.model.predictor import fitted
 from us43d.train.config import TrainConfig
+from us43d.train.data import OfCorpus
 
 __all__ = [
-    "Laps", "augmented", "backbone", "canvas", "chosen", "encode", "features", "first", "fit", "labels", "mean_masks",
-    "merged", "nothing_to_draw", "place_of", "rates", "read", "save",
+    "Draws", "Laps", "augmented", "backbone", "canvas", "chosen", "collate", "encode", "features", "first", "fit",
+    "held_out", "labels", "mean_masks", "merged", "nothing_to_draw", "place_of", "rates", "read", "save",
 ]  # fmt: skip
+
+D = TypeVar("D")
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -85,6 +88,38 @@ class Laps:
         if lap != self._lap[0]:
             self._lap = lap, np.random.default_rng([self.seed, 0, lap]).permutation(self.count)
         return int(self._lap[1][at])
+
+
+class Draws(OfCorpus[D]):
+    """Draws of the items of a task, each once before any is repeated."""
+
+    def __init__(self, corpus: Corpus, config: TrainConfig, count: int) -> None:
+        super().__init__(corpus, config)
+        self.order = Laps(count, config.seed)
+
+    def draw(self, place: int) -> D:
+        return self.drawn(self.order(place), place_of(self.config.seed, place))
+
+    def drawn(self, item: int, rng: np.random.Generator) -> D:
+        """Make the draw of an item, by its number."""
+        raise NotImplementedError
+
+
+def collate(draws: Sequence[D | Us43dError]) -> D | Us43dError:
+    """Join draws, tuples of tensors, to a batch; the error of an unusable image instead of a batch with it."""
+    good: list[Any] = []
+    for draw in draws:
+        if isinstance(draw, Us43dError):
+            return draw
+        good.append(draw)
+    batch: D = type(good[0])(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
+    return batch
+
+
+def held_out(corpus: Corpus, config: TrainConfig) -> list[int]:
+    """Select the images to validate on: those of the split val, unless it is trained on."""
+    rows = chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
+    return first(corpus, rows, config.validation_images)
 
 
 # -------------------------------------------------------------------------------------------------------------- images

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from us43d import report
 from us43d.coco.segmentation import encode
@@ -193,27 +192,13 @@ def _instances(corpus: Corpus, image: int, numbers: Mapping[int, int]) -> list[t
     ]
 
 
-class _Draws(Dataset[Any]):
+class _Draws(images.Draws[Drawn]):
     def __init__(self, corpus: Corpus, config: TrainConfig, rows: NDArray[np.int64], numbers: dict[int, int]) -> None:
-        self.corpus, self.config, self.rows, self.numbers = corpus, config, rows, numbers
-        self.order = images.Laps(len(rows), config.seed)
+        super().__init__(corpus, config, len(rows))
+        self.rows, self.numbers = rows, numbers
 
-    def __len__(self) -> int:
-        return self.config.batch * self.config.steps
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
-
-    def __getitem__(self, place: int) -> Drawn | Us43dError:
-        try:
-            return self._drawn(int(self.rows[self.order(place)]), images.place_of(self.config.seed, place))
-        except Us43dError as error:
-            return error
-
-    def _drawn(self, image: int, rng: np.random.Generator) -> Drawn:
+    def drawn(self, item: int, rng: np.random.Generator) -> Drawn:
+        image = int(self.rows[item])
         shown = _instances(self.corpus, image, self.numbers)
         if len(shown) > self.config.head.queries:  # more than the network can find
             shown = [shown[n] for n in sorted(rng.permutation(len(shown))[: self.config.head.queries])]
@@ -295,16 +280,10 @@ class Instances:
         self.categories = {number: named[number] for number in ids}
         self.numbers = {number: n for n, number in enumerate(ids)}
         self.draws = _Draws(corpus, config, self.images, self.numbers)
-        held = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
-        self.held_out = images.first(corpus, held, config.validation_images)
+        self.held_out = images.held_out(corpus, config)
 
     def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
-        good = []
-        for one in draws:
-            if isinstance(one, Us43dError):
-                return one
-            good.append(one)
-        return Drawn(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
+        return images.collate(draws)
 
     def count(self, batch: Drawn) -> int:
         return len(batch.images)
@@ -326,12 +305,10 @@ class Instances:
 
     def validate(self, model: InstanceNetwork, wanted: Sequence[int], device: torch.device) -> NDArray[Any]:
         """(N, 1): COCO's results."""
-        training, found = model.training, []
-        model.eval()
+        found = []
         for image in wanted:
             number = int(self.corpus.images["id"][image])
             found += results(number, detect(model, self.corpus.picture(image), str(device)))
-        model.train(training)
         table = np.empty((len(found), 1), object)
         table[:, 0] = found
         return table
@@ -352,8 +329,7 @@ class Instances:
         return summary.get("segm_map")
 
     def shown(self, model: InstanceNetwork, wanted: Sequence[int], device: torch.device) -> list[NDArray[np.uint8]]:
-        training, drawings = model.training, []
-        model.eval()
+        drawings = []
         for image in wanted:
             pixels = self.corpus.picture(image)
             outlines = {
@@ -363,7 +339,6 @@ class Instances:
             drawings.append(
                 report.overlay(pixels, {name: np.stack(masks) for name, masks in outlines.items() if masks})
             )
-        model.train(training)
         return drawings
 
     @cached_property

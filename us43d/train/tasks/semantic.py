@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from us43d import report
 from us43d.errors import Us43dError, UsageError
@@ -113,27 +112,13 @@ def truth(corpus: Corpus, image: int, numbers: Mapping[int, int]) -> NDArray[np.
     return out
 
 
-class _Draws(Dataset[Any]):
+class _Draws(images.Draws[Drawn]):
     def __init__(self, corpus: Corpus, config: TrainConfig, rows: NDArray[np.int64], numbers: dict[int, int]) -> None:
-        self.corpus, self.config, self.rows, self.numbers = corpus, config, rows, numbers
-        self.order = images.Laps(len(rows), config.seed)
+        super().__init__(corpus, config, len(rows))
+        self.rows, self.numbers = rows, numbers
 
-    def __len__(self) -> int:
-        return self.config.batch * self.config.steps
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
-
-    def __getitem__(self, place: int) -> Drawn | Us43dError:
-        try:
-            return self._drawn(int(self.rows[self.order(place)]), images.place_of(self.config.seed, place))
-        except Us43dError as error:
-            return error
-
-    def _drawn(self, image: int, rng: np.random.Generator) -> Drawn:
+    def drawn(self, item: int, rng: np.random.Generator) -> Drawn:
+        image = int(self.rows[item])
         side = self.config.model.image_size
         labels = truth(self.corpus, image, self.numbers)
         masks = [labels == number for number in range(1, len(self.numbers) + 1)]
@@ -182,16 +167,10 @@ class Semantic:
         self.classes = [named[number] for number in ids]
         self.images = rows  # images without a structure show background
         self.draws = _Draws(corpus, config, rows, self.numbers)
-        candidates = images.chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
-        self.held_out = images.first(corpus, candidates, config.validation_images)
+        self.held_out = images.held_out(corpus, config)
 
     def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
-        good = []
-        for one in draws:
-            if isinstance(one, Us43dError):
-                return one
-            good.append(one)
-        return Drawn(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
+        return images.collate(draws)
 
     def count(self, batch: Drawn) -> int:
         return len(batch.images)
@@ -214,8 +193,6 @@ class Semantic:
         return _Objective(model, self.config)
 
     def validate(self, model: SemanticNetwork, wanted: Sequence[int], device: torch.device) -> NDArray[np.float64]:
-        training = model.training
-        model.eval()
         means = self._means()
         rows = []
         for image in wanted:
@@ -226,7 +203,6 @@ class Semantic:
                 mean = cv2.resize(means[number - 1], labels.shape[::-1], interpolation=cv2.INTER_LINEAR) >= 0.5
                 rows.append([group, number, overlap(labels == number, predicted == number)[0],
                              overlap(labels == number, mean)[0]])  # fmt: skip
-        model.train(training)
         return np.array(rows, np.float64).reshape(-1, 4)
 
     def _means(self, most: int = 64) -> NDArray[np.float32]:
@@ -255,14 +231,12 @@ class Semantic:
         return summary.get("dice")
 
     def shown(self, model: SemanticNetwork, wanted: Sequence[int], device: torch.device) -> list[NDArray[np.uint8]]:
-        training, drawings = model.training, []
-        model.eval()
+        drawings = []
         for image in wanted:
             pixels = self.corpus.picture(image)
             outlines = {"truth": truth(self.corpus, image, self.numbers) > 0,
                         "found": segment(model, pixels, str(device)) > 0}  # fmt: skip
             drawings.append(report.overlay(pixels, outlines))
-        model.train(training)
         return drawings
 
     def save(self, model: SemanticNetwork, place: Path, meta: Mapping[str, Any]) -> None:

@@ -51,7 +51,7 @@ class Task(Protocol):
         """Return a module: batch → (sum of the loss over the items, sums of `parts` without gradient)."""
 
     def validate(self, model: nn.Module, items: Sequence[Any], device: torch.device) -> NDArray[np.float64]:
-        """Evaluate items; return rows of numbers for `summary`."""
+        """Evaluate items by a model in evaluation mode; return rows of numbers for `summary`."""
 
     def summary(self, table: NDArray[np.float64]) -> Record:
         """Summarize all rows for the log."""
@@ -60,7 +60,7 @@ class Task(Protocol):
         """Return the number by which checkpoints are compared, larger is better; None if nothing was measured."""
 
     def shown(self, model: nn.Module, items: Sequence[Any], device: torch.device) -> list[NDArray[np.uint8]]:
-        """Draw truth and prediction of some of `held_out`; (h, w, 3) uint8 RGB each."""
+        """Draw truth and prediction of some of `held_out`, as `validate`; (h, w, 3) uint8 RGB each."""
 
     def save(self, model: nn.Module, place: Path, meta: Mapping[str, Any]) -> None:
         """Write the weights for use into the folder `place`. Raises StorageError."""
