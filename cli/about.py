@@ -14,8 +14,9 @@ from us43d.contract import APART, Collection, CountName, Facts, Recipe, Shared
 from us43d.errors import BuildError, CheckError, UsageError, listed
 from us43d.machine import processors
 
+from .options import Names
 from .output import Session, plain
-from .select import chosen, on_disk, state
+from .select import chosen, sources_on_disk, state
 from .tables import Columns, Table
 from .verb import verb
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 PANEL = "Sources"
 _COUNTS: tuple[CountName, ...] = ("images", "annotated", "masks", "groups")
-
-Names = Annotated[
-    list[str] | None, typer.Argument(help="Sources, in any spelling.", metavar="NAME…", show_default=False)
-]
 
 
 # ---------------------------------------------------------------------------------------------------------------- list
@@ -318,7 +315,7 @@ def licences(
     if names or every:
         recipes = chosen(names or (), registry.recipes() if every else None, "licences", session.home)
     else:
-        recipes = on_disk(session.home)
+        recipes = sources_on_disk(session.home)
         if not recipes:
             raise UsageError(f"No sources found in {session.home.root}.", next="us43d licences --all")
     refused = [r for r in recipes if commercial and allows(r.licence.terms, "commercial") is not True]

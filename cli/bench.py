@@ -7,7 +7,7 @@ import typer
 
 from us43d.errors import UsageError
 
-from .models import CorpusName, Device, device_of, on_disk, release, weights_of
+from .models import CorpusName, Device, device_of, release, weights_of, weights_on_disk
 from .output import Session
 from .tables import Columns, Table
 from .verb import verb
@@ -89,7 +89,7 @@ def _models(session: Session, names: list[str], baselines: bool, device: str) ->
               for name in names}  # fmt: skip
     if len(places) < len(names):
         raise UsageError(f"Several of {', '.join(names)} would have one name in the table.")
-    here = on_disk(session)
+    here = weights_on_disk(session)
     if baselines:
         here |= {SHIPPED: shipped()}
         places |= {name: place for name, place in here.items() if place not in places.values()}

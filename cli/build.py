@@ -14,7 +14,7 @@ from us43d.licences import refuse_uncommercial
 from .many import Outcome, each, finish
 from .options import Apart, Commercial, Every, Include, Jobs, Names, by_default, workers
 from .output import Session
-from .select import State, chosen, on_disk
+from .select import State, chosen, sources_on_disk
 from .tables import Columns, Table
 from .verb import verb
 
@@ -60,7 +60,7 @@ def sources(
         UsageError: If no source is on this disk.
     """
     if every or collection:
-        present = on_disk(session.home, has)
+        present = sources_on_disk(session.home, has)
         if collection:
             present = [recipe for recipe in present if collection in recipe.collections]
         if not present and not names:

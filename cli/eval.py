@@ -11,7 +11,18 @@ import typer
 
 from us43d.errors import UsageError, listed
 
-from .models import CorpusName, Device, Dtype, OwnData, OwnImages, device_of, on_disk, predictor, release, weights_of
+from .models import (
+    CorpusName,
+    Device,
+    Dtype,
+    OwnData,
+    OwnImages,
+    device_of,
+    predictor,
+    release,
+    weights_of,
+    weights_on_disk,
+)
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
@@ -231,10 +242,10 @@ def _clips(
 
 def _sources(opened: "Corpus", names: Sequence[str], commercial: bool) -> list[str]:
     """Return the names of the selected sources; empty for all of the corpus."""
-    from us43d.train.journal import licences
+    from us43d.train.journal import by_licence
 
     sources = [opened.sources[index]["name"] for index in opened.select(names)] if names else []
-    licences(opened, sources, commercial)
+    by_licence(opened, sources, commercial)
     return sources
 
 
@@ -244,7 +255,7 @@ def _evaluated(session: Session, names: list[str], opened: "Corpus", wanted: dic
     sources = _sources(opened, wanted["on"], wanted["commercial"])
     places = {label: weights_of(session, name) for name, label in _labels(names).items()}
     if wanted["baselines"]:
-        places |= {name: place for name, place in on_disk(session).items() if place not in places.values()}
+        places |= {name: place for name, place in weights_on_disk(session).items() if place not in places.values()}
     kind = device_of(wanted["device"])
     models = {name: predictor(place, kind, wanted["dtype"]) for name, place in places.items()}
     with session.progress(f"evaluating {', '.join(models)}") as move:

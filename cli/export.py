@@ -16,7 +16,7 @@ from .build import PANEL, is_built, newest
 from .models import release
 from .options import Commercial, Jobs, workers
 from .output import Session
-from .select import on_disk
+from .select import sources_on_disk
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _notes(session: Session, slug: str, name: str) -> tuple[str, ...]:
     """Return what a corpus of all built sources would exclude from this source."""
     from us43d.harmonize.merge import excluded_by
 
-    builds = {recipe.slug: newest(session, recipe) for recipe in on_disk(session.home, is_built)}
+    builds = {recipe.slug: newest(session, recipe) for recipe in sources_on_disk(session.home, is_built)}
     number = excluded_by(builds, session.home.root).get(slug, 0)
     if not number:
         return ()

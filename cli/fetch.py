@@ -17,7 +17,7 @@ from us43d.licences import refuse_uncommercial
 from .many import Outcome, attempt, each, failed, finish
 from .options import Commercial, Every, Names
 from .output import Session
-from .select import chosen, on_disk
+from .select import chosen, sources_on_disk
 from .tables import Columns, Table
 from .verb import verb
 
@@ -294,7 +294,10 @@ def verify(
     A file that was damaged before its digest was recorded cannot be detected, unless it carries a checksum of its own.
     """
     recipes = chosen(
-        names or (), on_disk(session.home, lambda status: status.fetched) if every else None, "verify", session.home
+        names or (),
+        sources_on_disk(session.home, lambda status: status.fetched) if every else None,
+        "verify",
+        session.home,
     )
 
     def one(recipe: Recipe) -> Outcome:

@@ -21,7 +21,7 @@ __all__ = [
     "OwnData",
     "OwnImages",
     "device_of",
-    "on_disk",
+    "weights_on_disk",
     "predictor",
     "release",
     "weights_of",
@@ -99,7 +99,7 @@ def _of_run(run: Path, chosen: Path) -> str:
     return f"{step}, with the best validation score ({score}){last}"
 
 
-def on_disk(session: Session) -> dict[str, Path]:
+def weights_on_disk(session: Session) -> dict[str, Path]:
     """Return name → path of the public weights in the home that segment."""
     from us43d.model.published import PUBLISHED
 
@@ -130,7 +130,7 @@ def release(session: Session, name: str | None) -> str | Path:
 
 def _makes_corpus(session: Session) -> str:
     """Return the command that makes a corpus: `build --all` does unless all builds are excluded by default."""
-    kept, left = by_default(select.on_disk(session.home, lambda state: state.builds), ())
+    kept, left = by_default(select.sources_on_disk(session.home, lambda state: state.builds), ())
     names = [name for group in left.values() for name in group]
     return "us43d build --all" if kept or not names else f"us43d corpus {' '.join(names)} --release mine"
 

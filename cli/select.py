@@ -8,7 +8,7 @@ from us43d.contract import Facts, Recipe
 from us43d.errors import UsageError
 from us43d.paths import Home
 
-__all__ = ["State", "chosen", "on_disk", "state"]
+__all__ = ["State", "chosen", "sources_on_disk", "state"]
 
 
 class State(NamedTuple):
@@ -27,7 +27,7 @@ def state(home: Home, recipe: Facts) -> State:
     return State(home.raw(recipe.name).is_dir(), tuple(sorted(path.parent.name for path in builds)))
 
 
-def on_disk(home: Home, has: Callable[[State], object] = lambda s: s.fetched or s.builds) -> list[Recipe]:
+def sources_on_disk(home: Home, has: Callable[[State], object] = lambda s: s.fetched or s.builds) -> list[Recipe]:
     """Return the sources of which the home has files; `has` decides which files count."""
     return [recipe for recipe in registry.recipes(home) if has(state(home, recipe))]
 

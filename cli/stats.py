@@ -24,7 +24,7 @@ def stats(
     every: Annotated[bool, typer.Option("--all", help="Every built source.")] = False,
 ) -> None:
     """Count images, groups and annotations by source, organ, structure and split; draw sizes and areas."""
-    from us43d.cards.stats import page, statistics
+    from us43d.cards.statistics import page, statistics
 
     builds = [newest(session, recipe) for recipe in sources(session, names, every, is_built, "stats")]
     counts = statistics(builds)

@@ -15,7 +15,7 @@ from .build import PANEL, is_built, newest, sources
 from .models import CorpusName, Device, device_of, predictor, release, weights_of
 from .options import Names
 from .output import Session
-from .select import on_disk
+from .select import sources_on_disk
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
     elif corpus or any((session.home.root / "corpora").glob("[!.]*/corpus.json")):
         return Corpus.open(release(session, corpus), session.home.root)
     else:
-        chosen = on_disk(session.home, is_built)
+        chosen = sources_on_disk(session.home, is_built)
         if not chosen:
             raise UsageError(f"Nothing is built in {session.home.root}.", next="us43d demo")
     return opening.indexed([newest(session, recipe) for recipe in chosen], session.home.root)

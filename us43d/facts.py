@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from us43d import atomic
 from us43d.contract import Citation, Facts, Reader, Recipe
 from us43d.errors import RecipeError, listed
 
-__all__ = ["REFERENCES", "every", "facts", "folder", "parse_bibtex", "schema", "source"]
+__all__ = ["REFERENCES", "every", "facts", "folder", "parse_bibtex", "schema", "slugs", "source"]
 
 REFERENCES = "references.bib"
 
@@ -26,6 +27,13 @@ REFERENCES = "references.bib"
 def folder() -> Path:
     """Return the folder of the facts: recipes/facts of the checkout or the installed package."""
     return Path(importlib.import_module("us43d.recipes").__path__[0], "facts")
+
+
+@cache
+def slugs() -> tuple[str, ...]:
+    """Return the module names of all recipes, sorted; only the empty package is imported."""
+    package = importlib.import_module("us43d.recipes")
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg))
 
 
 @cache
@@ -41,17 +49,17 @@ def facts(slug: str) -> Facts:
         raise RecipeError(f"{_file(slug)} does not fit the schema: {listed(faults, 3)}.") from error
 
 
-def every(slugs: Iterable[str]) -> list[Facts]:
+def every(names: Iterable[str]) -> list[Facts]:
     """Return the facts of all sources, which are parsed once and then cached beside their files.
 
     Raises RecipeError as `facts` does, and for facts of other sources.
     """
-    slugs = list(slugs)
-    if lone := sorted(path.stem for path in folder().glob("*.toml") if path.stem not in set(slugs)):
+    names = list(names)
+    if lone := sorted(path.stem for path in folder().glob("*.toml") if path.stem not in set(names)):
         raise RecipeError(f"{_file(lone[0])} has no reader: recipes/{lone[0]}.py is missing.")
-    known = [facts(slug) for slug in slugs]
+    known = [facts(slug) for slug in names]
     if not _cached():
-        content = json.dumps({"files": _fingerprint(), "facts": {slug: _json(slug) for slug in slugs}})
+        content = json.dumps({"files": _fingerprint(), "facts": {slug: _json(slug) for slug in names}})
         with suppress(OSError):  # as with bytecode: an installed package may be read-only
             _cache_file().parent.mkdir(exist_ok=True)
             atomic.write_bytes(_cache_file(), content.encode(), durable=False)

@@ -4,14 +4,13 @@ Where a home is given, its private sources (`us43d.private`) are found, too.
 """
 
 import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
 from us43d.contract import Facts, Recipe
 from us43d.errors import RecipeError, UnknownName
-from us43d.facts import every, facts
+from us43d.facts import every, facts, slugs
 from us43d.paths import Home
 from us43d.spelling import nearest, normalised
 
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
     from us43d.specimen import Specimen
 
 __all__ = ["find", "look_up", "recipe", "recipes", "slugs", "sources", "specimen"]
-
-
-@cache
-def slugs() -> tuple[str, ...]:
-    """Return the module names of all recipes, sorted; only the empty package is imported."""
-    package = importlib.import_module("us43d.recipes")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg))
 
 
 def sources(home: Home | None = None) -> list[Facts]:

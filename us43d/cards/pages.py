@@ -9,7 +9,7 @@ from us43d.cards.card import card, cell, rounded, table
 from us43d.contract import Facts
 from us43d.licences import CAVEAT, summary
 
-__all__ = ["licences", "overview", "pages", "stale", "totals", "write"]
+__all__ = ["licence_page", "overview", "pages", "stale", "totals", "write"]
 
 _NOTE = "<!-- Made from the recipes by `us43d card --write`; change the recipes, not this page. -->"
 
@@ -98,7 +98,7 @@ def _rows(recipes: Iterable[Facts]) -> str:
     )
 
 
-def licences(recipes: Iterable[Facts]) -> str:
+def licence_page(recipes: Iterable[Facts]) -> str:
     """Return the licence summary of a set of sources as a Markdown page."""
     permitted = summary({recipe.name: recipe.licence.terms for recipe in recipes})
     parts = ["# Licences", _NOTE, CAVEAT]
@@ -123,7 +123,7 @@ def pages(recipes: Iterable[Facts]) -> dict[str, str]:
     known = list(recipes)
     made = {f"{recipe.slug}.md": card(recipe) for recipe in known}
     made["README.md"] = overview(known)
-    made["licences.md"] = licences(known)
+    made["licences.md"] = licence_page(known)
     made["references.bib"] = f"{ULTRASAM}\n\n{bibtex(c for recipe in known for c in recipe.citations)}"
     return made
 

@@ -22,7 +22,7 @@ from us43d import atomic, pictures
 from us43d.coco import schema, segmentation
 from us43d.coco.schema import Category, File, Image, Report
 from us43d.errors import ImageError, RawDataError, TrainError, counted, listed
-from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPECK, SPLITS, TAGS, Corpus, is_speck
+from us43d.harmonize.corpus import ANNOTATION, IMAGE, OWN, SPECK, SPLITS, TAGS, Corpus, is_speck
 from us43d.masks import read as reading
 from us43d.rawtree import folded
 
@@ -352,7 +352,7 @@ def _facts(
     licence = {"id": "OWN", "title": "Your own data; its terms are not known here", "url": None, "evidence": ""}
     unknown = dict.fromkeys(("commercial", "redistribute", "derivatives", "share_alike", "attribution"))
     source = {
-        "name": report.file.stem, "slug": "own", "version": digest[:12], "digest": digest, "organ": "", "path": ".",
+        "name": report.file.stem, "slug": OWN, "version": digest[:12], "digest": digest, "organ": "", "path": ".",
         "licence": licence | unknown, "citations": [], "partial": False, "counts": {},
     }  # fmt: skip
     return {

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from us43d.errors import TrainError, Us43dError, UsageError, counted, listed
-from us43d.pictures.limits import MAX_CORNER, MAX_PIXELS
+from us43d.limits import MAX_CORNER, MAX_PIXELS
 
 __all__ = [
     "Annotation", "Category", "File", "Id", "Image", "Place", "Report", "Shown", "load", "load_prompts", "read_json",

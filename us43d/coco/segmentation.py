@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d.limits import MAX_CORNER
 from us43d.masks import rle
-from us43d.pictures.limits import MAX_CORNER
 
 __all__ = ["Encoded", "encode", "encoded"]
 

@@ -268,7 +268,7 @@ class _Work:
     def from_routes(self, licence: dict[str, Any]) -> str:
         """Return the first way that works. Raises what went wrong with all of them."""
         for route in self.recipe.ways:
-            if (remotes := self._on_disk(route)) is not None:
+            if (remotes := self._downloaded(route)) is not None:
                 summary = f"from {_called(route)}, already downloaded, {_trust(self.record.data['files'], remotes)}"
                 return self._raw_from_archives(remotes, "download", route, summary, licence)
         failures: list[tuple[Route, Us43dError]] = []
@@ -285,7 +285,7 @@ class _Work:
                     raise
         raise self._failed(failures)
 
-    def _on_disk(self, route: Route) -> list[Remote] | None:
+    def _downloaded(self, route: Route) -> list[Remote] | None:
         """Return the files of a route, if all are in the downloads folder and in order."""
         remembered = self.record.data.get("route")
         if route.files:

@@ -21,7 +21,7 @@ from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
 from us43d.harmonize.ids import Ids
-from us43d.harmonize.names import Names, Skip, spellings, way_on
+from us43d.harmonize.inventory import Inventory, Skip, spellings, way_on
 from us43d.harmonize.plan import Plan
 from us43d.paths import Home
 from us43d.rawtree import folded
@@ -109,23 +109,23 @@ def build(
             output = staging / blocks.OUTPUT
             for folder in (output, staging / blocks.PARTS):
                 folder.mkdir(parents=True, exist_ok=True)
-            names = Names(recipe, tree)
+            inventory = Inventory(recipe, tree)
             if recipe.media == "image2d":  # the names of the others are inside of files
-                names.survey(sample for _, sample in _samples(plan))
-                if names.samples == 0:
+                inventory.survey(sample for _, sample in _samples(plan))
+                if inventory.samples == 0:
                     raise _nothing(plan)
-                _refuse(names, plan)
-            count = _run_blocks(plan, names, staging, work, progress)
-            _refuse(names, plan)
-            dataset = finish(plan, staging, count, names)
+                _refuse(inventory, plan)
+            count = _run_blocks(plan, inventory, staging, work, progress)
+            _refuse(inventory, plan)
+            dataset = finish(plan, staging, count, inventory)
             atomic.replace_dir(output, final)
             shutil.rmtree(staging, ignore_errors=True)  # the records last, so that a kill costs no block its work
     return BuildResult(final, dataset)
 
 
-def _refuse(names: Names, plan: Plan) -> None:
+def _refuse(inventory: Inventory, plan: Plan) -> None:
     """Raise one error for all files that are missing or unknown, unless they are to be skipped."""
-    if (fault := names.fault(plan.receipt)) is not None and not plan.skip.bad:
+    if (fault := inventory.fault(plan.receipt)) is not None and not plan.skip.bad:
         raise fault
 
 
@@ -211,7 +211,7 @@ def _fixed(sample: Sample, fix: Fix) -> Sample:
     )
 
 
-def _run_blocks(plan: Plan, names: Names, staging: Path, work: pool.Work, progress: Progress | None) -> int:
+def _run_blocks(plan: Plan, inventory: Inventory, staging: Path, work: pool.Work, progress: Progress | None) -> int:
     """Run every block that has no record yet; return how many blocks there are."""
     recipe, paper = plan.recipe, plan.profile == "paper"
     options = blocks.Options(
@@ -230,7 +230,7 @@ def _run_blocks(plan: Plan, names: Names, staging: Path, work: pool.Work, progre
             return blocks.Block(number, staging, tuple(chunk), options)
 
         for image_id, sample in _samples(plan):
-            if sample.drop is None and (lacking := names.lacks(sample)):
+            if sample.drop is None and (lacking := inventory.lacks(sample)):
                 if not plan.skip.bad:
                     errors.extend(f"{sample.key}: {what}" for what in lacking)
                     continue

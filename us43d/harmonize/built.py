@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from us43d.errors import BuildError
 from us43d.harmonize import shards
+
+if TYPE_CHECKING:
+    import pyarrow
 
 __all__ = ["DATASET", "PROVENANCE", "Build", "Shard"]
 
@@ -80,9 +83,13 @@ class Build:
         """The rows of the manifest. Raises CheckError if it cannot be read."""
         return shards.read_manifest(self.manifest)
 
-    def columns(self, names: Sequence[str]) -> list[dict[str, Any]]:
+    def table(self, columns: Sequence[str]) -> "pyarrow.Table":
         """Read some columns of the manifest. Raises CheckError if it cannot be read."""
-        return shards.read_columns(self.manifest, names)
+        return shards.read_table(self.manifest, columns)
+
+    def columns(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Read some columns of the manifest as rows. Raises CheckError if it cannot be read."""
+        return list(self.table(names).to_pylist())
 
     def shards(self, split: str | None = None) -> Iterator[Shard]:
         """Yield the COCO files, by name; those of one split if given."""

@@ -19,8 +19,10 @@ from us43d.masks import rle
 from us43d.pictures.levels import eight_bits
 from us43d.spelling import choose
 
-__all__ = ["ANNOTATION", "IMAGE", "SLICES", "SPECK", "SPLITS", "TAGS", "Corpus", "is_speck"]
+__all__ = ["ANNOTATION", "IMAGE", "OWN", "SLICES", "SPECK", "SPLITS", "TAGS", "Corpus", "is_speck"]
 
+#: Slug of a user's own COCO file, where a corpus has that of a source.
+OWN = "own"
 #: Tags of a user's own images, by id; those of the sources are in the manifests of their builds.
 TAGS = "tags.json"
 _MANIFEST = "manifest.parquet"
@@ -221,7 +223,7 @@ class Corpus:
         of = self.images["source"][images]
         for number in np.unique(of):
             wanted = {int(self.images["id"][row]): int(row) for row in images[of == number]}
-            own = self.facts["sources"][number]["slug"] == "own"
+            own = self.facts["sources"][number]["slug"] == OWN
             file = self.path / TAGS if own else self.home / str(self.facts["sources"][number]["path"]) / _MANIFEST
             if not file.is_file():
                 continue
@@ -232,7 +234,7 @@ class Corpus:
 
     def _own(self, image: int) -> bool:
         """Return whether the image comes from a user's own COCO file."""
-        return bool(self.sources[self.images["source"][image]]["slug"] == "own")
+        return bool(self.sources[self.images["source"][image]]["slug"] == OWN)
 
     def _text(self, at: int, length: int) -> str:
         return self._strings[at : at + length].tobytes().decode("utf-8")

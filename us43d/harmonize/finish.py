@@ -13,7 +13,7 @@ from us43d.contract import Recipe
 from us43d.errors import CountError, listed
 from us43d.harmonize import blocks, records, shards
 from us43d.harmonize.built import DATASET, PROVENANCE
-from us43d.harmonize.names import Names
+from us43d.harmonize.inventory import Inventory
 from us43d.harmonize.plan import Plan
 from us43d.harmonize.records import Record
 from us43d.harmonize.taxonomy import taxonomy
@@ -24,7 +24,7 @@ from us43d.splits.decide import decide
 __all__ = ["finish"]
 
 
-def finish(plan: Plan, staging: Path, count: int, names: Names) -> dict[str, Any]:
+def finish(plan: Plan, staging: Path, count: int, inventory: Inventory) -> dict[str, Any]:
     """Write all of a build but its images from the records of `count` blocks.
 
     Returns:
@@ -48,7 +48,7 @@ def finish(plan: Plan, staging: Path, count: int, names: Names) -> dict[str, Any
             if record.image:
                 members.append(Member(record.key, record.group, record.official, record.image.pixel_hash))
     problems = counts.problems(recipe) if plan.profile == "us43d" and not plan.specimen else []
-    skipped = _skipped(plan, names, counts) if skip else {}
+    skipped = _skipped(plan, inventory, counts) if skip else {}
     if not plan.partial and not any(skipped.get(what) for what in ("samples", "files", "ignored")):
         _refuse_short(recipe, problems)
     decision = decide(members, recipe, plan.profile, links=plan.links, listed=not plan.specimen)
@@ -137,12 +137,12 @@ def _refuse_short(recipe: Recipe, problems: list[dict[str, Any]]) -> None:
         )
 
 
-def _skipped(plan: Plan, names: Names, counts: "_Counts") -> dict[str, Any]:
+def _skipped(plan: Plan, inventory: Inventory, counts: "_Counts") -> dict[str, Any]:
     """Return the samples and files skipped on request: unusable samples, unknown files, files by pattern."""
     return {
         "skip_bad": plan.skip.bad,
         "samples": counts.drops[blocks.SKIPPED],
-        "files": names.unread() | dict.fromkeys(names.absent(), "") if plan.skip.bad else {},
+        "files": inventory.unread() | dict.fromkeys(inventory.absent(), "") if plan.skip.bad else {},
         "ignored": {pattern: keys for pattern, keys in plan.tree.hidden.items() if keys},
         "patterns": list(plan.skip.ignore),
     }

@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d import atomic, registry
+from us43d import atomic
 from us43d.bibliography import ULTRASAM, bibtex
 from us43d.contract import Citation
 from us43d.errors import BuildError, listed
-from us43d.facts import facts
+from us43d.facts import facts, slugs
 from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SLICES, SPECK, SPLITS, Corpus
 from us43d.licences import CAVEAT, refuse_uncommercial, summary, terms_of
@@ -77,8 +77,8 @@ def merge(
 def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, commercial: bool) -> None:
     opened = sorted(map(Build, builds), key=lambda build: build.slug)
     datasets = [(_dataset(build), build) for build in opened]
-    slugs = [dataset["slug"] for dataset, _ in datasets]
-    if twice := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
+    several = Counter(dataset["slug"] for dataset, _ in datasets)
+    if twice := sorted(slug for slug, number in several.items() if number > 1):
         raise BuildError(f"A corpus takes one build of a source; several were given of {listed(twice)}.")
     if not datasets:
         raise BuildError("A corpus needs at least one build.", next="us43d build --all")
@@ -118,7 +118,7 @@ def _dataset(build: Build) -> dict[str, Any]:
 
 def _aliases(slug: str) -> list[str]:
     """Return the other names of a source; none for a source without a recipe."""
-    return list(facts(slug).names[2:]) if slug in registry.slugs() else []
+    return list(facts(slug).names[2:]) if slug in slugs() else []
 
 
 def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str, Any]:

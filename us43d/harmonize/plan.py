@@ -10,7 +10,7 @@ from us43d import __version__
 from us43d.contract import Profile, RawTree, Recipe
 from us43d.errors import RecipeError
 from us43d.harmonize import corrections, shards
-from us43d.harmonize.names import Skip
+from us43d.harmonize.inventory import Skip
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.splits import duplicate_links
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from us43d import atomic
 from us43d.contract import Recipe
@@ -18,9 +18,12 @@ from us43d.harmonize.records import Record, Written
 from us43d.harmonize.taxonomy import taxonomy
 from us43d.splits.assign import Assigned
 
+if TYPE_CHECKING:
+    import pyarrow
+
 __all__ = [
-    "MANIFEST", "SCHEMA", "SHARD", "Shards", "build_digest", "canonical_json", "manifest", "read_columns",
-    "read_manifest", "rows_digest",
+    "MANIFEST", "SCHEMA", "SHARD", "Shards", "build_digest", "canonical_json", "manifest", "read_manifest",
+    "read_table", "rows_digest",
 ]  # fmt: skip
 
 #: Version of the COCO dialect and of the manifest's columns.
@@ -209,27 +212,22 @@ def _row(record: Record, group_kind: str) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a manifest. Raises CheckError if it cannot be read or has other columns."""
-    return list(_table(path).to_pylist())
+    """Return the rows of a manifest. Raises CheckError as `read_table` does."""
+    return list(read_table(path).to_pylist())
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of a manifest, of these columns only. Raises CheckError as `read_manifest` does."""
-    return list(_table(path).select(columns).to_pylist())
-
-
-def _table(path: Path) -> Any:
+def read_table(path: Path, columns: Sequence[str] | None = None) -> "pyarrow.Table":
+    """Read a manifest, or some columns of it. Raises CheckError if it cannot be read or has other columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        names, table = file.schema_arrow.names, file.read(columns)
     except (OSError, pa.ArrowException) as error:
         raise CheckError(f"{path} is not a readable manifest: {error}.") from error
-    if table.column_names != list(_COLUMNS):
-        raise CheckError(
-            f"{path} has other columns than this version of us43d writes: {', '.join(table.column_names)}."
-        )
+    if names != list(_COLUMNS):
+        raise CheckError(f"{path} has other columns than this version of us43d writes: {', '.join(names)}.")
     return table
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import tiff
 from us43d.errors import UnreadableFile, listed
 from us43d.masks.convert import palette
 from us43d.masks.read import common_channel, content, header, picture
-from us43d.pictures import tiff
 
 __all__ = ["BACKGROUND", "key_text", "keys", "masks", "parse_key"]
 

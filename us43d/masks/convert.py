@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import limits, tiff
 from us43d.contract import Remarked
 from us43d.errors import UnreadableFile
 from us43d.masks.read import content, decode, grey, header, picture
-from us43d.pictures import limits, tiff
 
 __all__ = [
     "above", "between", "binary", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",

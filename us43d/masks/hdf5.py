@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile, listed
-from us43d.pictures.limits import MAX_BYTES, check_bytes
+from us43d.limits import MAX_BYTES, check_bytes
 
 __all__ = ["hdf5_row", "hdf5_shape", "hdf5_text"]
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile, listed
+from us43d.limits import MAX_VOLUME, check_bytes
 from us43d.masks.stacks import Stream, check_length
-from us43d.pictures.limits import MAX_VOLUME, check_bytes
 
 __all__ = ["mat_array", "mat_length", "mat_text"]
 

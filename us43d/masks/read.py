@@ -17,9 +17,9 @@ import numpy as np
 from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 
+from us43d import limits, tiff
+from us43d.container import stated_length
 from us43d.errors import MaskMismatch, UnreadableFile
-from us43d.pictures import limits, tiff
-from us43d.pictures.container import stated_length
 
 __all__ = [
     "Header",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile
-from us43d.pictures.limits import MAX_VOLUME, check_bytes, check_size
+from us43d.limits import MAX_VOLUME, check_bytes, check_size
 
 __all__ = ["Stack", "Stream", "check_length"]
 

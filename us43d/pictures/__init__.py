@@ -1,28 +1,14 @@
 """Loader for images of any format: `us43d.pictures.open(path)` gives frames, pixel spacing and remarks.
 
-    media.py    Media and Frame; kinds of files; listing of folders
-    levels.py   conversion of grey values of more than 8 bits to 8
-    still.py    PNG, JPEG, BMP, GIF, WebP, PNM, TIFF
-    dicom.py    DICOM, with the codecs of codecs.py
-    volume.py   NIfTI, MetaImage, NRRD
-    video.py    AVI, MP4, WebM …; container.py: the length that these state
-    limits.py   largest size of images and masks
-
-Names are loaded when first used, because `us43d.masks` needs only the limits.
+media.py    Media and Frame; kinds of files; listing of folders
+levels.py   conversion of grey values of more than 8 bits to 8
+still.py    PNG, JPEG, BMP, GIF, WebP, PNM, TIFF
+dicom.py    DICOM, with the codecs of codecs.py
+volume.py   NIfTI, MetaImage, NRRD
+video.py    AVI, MP4, WebM …
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from us43d.pictures.media import Frame, Input, Media, listing
-    from us43d.pictures.media import open_media as open  # noqa: A004
+from us43d.pictures.media import Frame, Input, Media, listing
+from us43d.pictures.media import open_media as open  # noqa: A004
 
 __all__ = ["Frame", "Input", "Media", "listing", "open"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from us43d.pictures import media
-
-        return getattr(media, "open_media" if name == "open" else name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import limits
 from us43d.errors import ImageError, Us43dError
 from us43d.masks import read
-from us43d.pictures import levels, limits, video
+from us43d.pictures import levels, video
 
 __all__ = ["Dicom"]
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import limits, tiff
 from us43d.errors import ImageError
 from us43d.masks import read
-from us43d.pictures import levels, limits, tiff
+from us43d.pictures import levels
 
 if TYPE_CHECKING:
     from PIL import Image

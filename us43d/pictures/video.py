@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import limits
+from us43d.container import stated_length
 from us43d.errors import ImageError
 from us43d.masks import read
-from us43d.pictures import limits
-from us43d.pictures.container import stated_length
 
 __all__ = ["Video"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import limits
 from us43d.errors import ImageError
-from us43d.pictures import limits
 
 __all__ = ["Itk", "Nifti", "nifti"]
 

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from us43d import atomic, registry
+from us43d import atomic
 from us43d.contract import Expect, Facts, GroupKind, Licence, PaperProfile, RawTree, paths_in
 from us43d.errors import RawDataError, UnknownName, UnreadableFile, UsageError, counted, listed
+from us43d.facts import every, slugs
 from us43d.fetch import store
 from us43d.harmonize.taxonomy import category, taxonomy
 from us43d.paths import Home
@@ -168,13 +169,10 @@ def _named(name: str, home: Home, force: bool) -> tuple[str, str]:
             f"Invalid name {name!r}: use up to 64 letters, digits, '-', '_' and '.', a letter or digit first.",
             next="us43d import FOLDER --name MyLab",
         )
-    try:
-        packaged = registry.look_up(name).name
-    except UnknownName:
-        packaged = ""
-    if packaged or slug in registry.slugs():
+    published = {normalised(known): source.name for source in every(slugs()) for known in source.names}
+    if taken := published.get(normalised(name)) or published.get(normalised(slug)):
         raise UsageError(
-            f"The name {name!r} is taken by the published source {packaged or slug}.",
+            f"The name {name!r} is taken by the published source {taken}.",
             next=f"us43d import FOLDER --name my-{name}",
         )
     known = record.every(home)

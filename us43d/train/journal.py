@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import us43d
 from us43d import atomic
 from us43d.errors import ConfigError, Us43dError, listed
-from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.corpus import OWN, Corpus
 from us43d.harmonize.pixels import canonical, pixel_hash
 from us43d.licences import refuse_uncommercial, terms, terms_of
 from us43d.model import weights
@@ -30,7 +30,7 @@ from us43d.train.config import TrainConfig
 from us43d.train.team import Team
 
 __all__ = [
-    "NOTHING", "UNKNOWN", "Journal", "Record", "began", "group_hash", "image_hash", "licences", "origin", "read",
+    "NOTHING", "UNKNOWN", "Journal", "Record", "began", "group_hash", "image_hash", "by_licence", "origin", "read",
     "seen",
 ]  # fmt: skip
 
@@ -142,7 +142,7 @@ def began(
         },
         "drawn": counts,
         "init": init,
-        "licences": licences(corpus, config.sources, config.commercial),
+        "licences": by_licence(corpus, config.sources, config.commercial),
         "versions": {
             "us43d": us43d.__version__,
             "python": platform.python_version(),
@@ -177,7 +177,7 @@ def refuse_external(corpus: Corpus, sources: Sequence[str], allowed: bool) -> No
         )
 
 
-def licences(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record:
+def by_licence(corpus: Corpus, sources: Sequence[str], commercial: bool) -> Record:
     """List the sources by licence, and determine whether commercial use is permitted.
 
     Args:
@@ -233,7 +233,7 @@ def seen(corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int6
         sources and groups are known, including those of the initial weights.
     """
     names = [source["name"] for source in corpus.sources]
-    public = np.array([source["slug"] != "own" for source in corpus.sources])
+    public = np.array([source["slug"] != OWN for source in corpus.sources])
     categories = {category["id"]: category["name"] for category in corpus.categories}
     source_of = corpus.images["source"][images]
     sources: dict[str, set[str]] = {

@@ -36,7 +36,7 @@ from us43d.model import flops
 from us43d.train import card, checkpoint
 from us43d.train.config import TrainConfig
 from us43d.train.data import batches
-from us43d.train.journal import NOTHING, UNKNOWN, Journal, Record, began, licences, origin, refuse_external, seen
+from us43d.train.journal import NOTHING, UNKNOWN, Journal, Record, began, by_licence, origin, refuse_external, seen
 from us43d.train.optimizer import adamw
 from us43d.train.tasks import task_of
 from us43d.train.team import Team, assembled
@@ -164,7 +164,7 @@ class _Run:
         self.config, self.corpus, self.folder, self.team, self.journal = config, corpus, folder, team, journal
         self.checkpoints = folder / "checkpoints"
         refuse_external(corpus, config.sources, config.allow_external)
-        self.licences = licences(corpus, config.sources, config.commercial)
+        self.licences = by_licence(corpus, config.sources, config.commercial)
         self.task = task_of(config, corpus)
 
         self.model = self.task.initial(init).to(team.device).train()

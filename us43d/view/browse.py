@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from us43d.harmonize.corpus import SPECK
+from us43d.harmonize.corpus import OWN, SPECK
 from us43d.harmonize.corrections import REMARK
 from us43d.licences import CAVEAT
 from us43d.masks import read
@@ -155,7 +155,7 @@ class Browse:
             "group_size": len(members),
             "twins": [self._tile(other) | {"why": why} for other, why in catalogue.twins.get(row, ())],
             "range": self._range(place) if place >= 0 else None,
-            "correctable": place >= 0 and source["slug"] != "own", "fix": self._fix(source, facts),
+            "correctable": place >= 0 and source["slug"] != OWN, "fix": self._fix(source, facts),
         }  # fmt: skip
         rows = catalogue.rows(query(catalogue, request.query_params))
         places = (rows == row).nonzero()[0]

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import BuildError
-from us43d.harmonize import shards
-from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
+from us43d.harmonize.built import Build
+from us43d.harmonize.corpus import OWN, SPECK, SPLITS, Corpus
 
 __all__ = ["Catalogue", "Facet", "Query"]
 
@@ -382,10 +382,10 @@ class Catalogue:
         import pyarrow.parquet as pq
 
         number = int(self.sources[row])
-        path = self.corpus.home / self.corpus.sources[number]["path"] / shards.MANIFEST
-        if not path.is_file():
+        source = self.corpus.sources[number]
+        if source["slug"] == OWN:
             return dict.fromkeys(_COLUMNS) | {"id": int(self.ids[row]), "key": self.key(row)}
-        place = int(row - self.starts[number])
+        place, path = int(row - self.starts[number]), Build(self.corpus.home / source["path"]).manifest
         file = pq.ParquetFile(path)
         for n in range(file.num_row_groups):
             rows = file.metadata.row_group(n).num_rows
@@ -398,16 +398,9 @@ class Catalogue:
 def _manifest(build: Path, corpus: Corpus, number: int) -> Any:
     """Return the columns of a build's manifest; derived from the corpus for a user's own COCO file."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    path = build / shards.MANIFEST
-    if path.is_file():
-        try:
-            return pq.read_table(path, columns=list(_COLUMNS))
-        except (OSError, pa.ArrowException) as error:
-            raise BuildError(f"{path} is not a readable manifest: {error}.", next="us43d check --all") from error
-    if corpus.sources[number]["slug"] != "own":
-        raise BuildError(f"{path} is missing.", next="us43d build --all")
+    if corpus.sources[number]["slug"] != OWN:
+        return Build(build).table(_COLUMNS)
     rows = np.flatnonzero(corpus.images["source"] == number)
     images = corpus.images[rows]
     columns: dict[str, Any] = {

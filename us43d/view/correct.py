@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
+from us43d.harmonize.corpus import OWN
 from us43d.view import fixes
 from us43d.view.annotate import Annotate
 from us43d.view.assistant import Assistant
@@ -58,7 +59,7 @@ class Correct:
 
     def _of(self, source: int) -> tuple[Annotate, Router]:
         corpus = self.catalogue.corpus
-        if not 0 <= source < len(corpus.sources) or corpus.sources[source]["slug"] == "own":
+        if not 0 <= source < len(corpus.sources) or corpus.sources[source]["slug"] == OWN:
             raise HTTPException(404, "Masks of a built source can be corrected here.")
         with self._lock:
             if source not in self._opened:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from us43d.errors import UsageError
-from us43d.harmonize import corrections, shards
+from us43d.harmonize import corrections
+from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.corrections import REMARK, masks_digest
 from us43d.splits import review
@@ -79,8 +80,7 @@ def opened(home: Path, corpus: Corpus, source: int, *, every: bool = True) -> La
     rows = [int(n) for n in np.flatnonzero(corpus.images["source"] == source) if every or not corpus.images["count"][n]]
     if not rows:
         raise UsageError(f"Every image of {facts['name']} has masks.", next=f"us43d label {facts['name']} --all")
-    manifest = corpus.home / facts["path"] / shards.MANIFEST
-    columns = shards.read_columns(manifest, ["id", "key", "pixel_hash", "remarks"])
+    columns = Build(corpus.home / facts["path"]).columns(["id", "key", "pixel_hash", "remarks"])
     inputs = SourceInputs(corpus, rows, {row["id"]: row["pixel_hash"] for row in columns})
     corrected = frozenset(row["key"] for row in columns if REMARK in row["remarks"])
     folder = corrections.folder(home, str(facts["slug"]))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import BuildError, UsageError
+from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
 from us43d.masks import rle
@@ -26,7 +27,7 @@ def indexed(builds: Sequence[Path], home: Path) -> Corpus:
     """
     digest = hashlib.sha256(duplicate_links.digest(duplicate_links.read(home)).encode())
     for build in sorted(builds):
-        digest.update(f"\0{build.relative_to(home).as_posix()}\0".encode() + (build / "dataset.json").read_bytes())
+        digest.update(f"\0{build.relative_to(home).as_posix()}\0".encode() + Build(build).digest.encode())
     folder = home / "cache" / "view" / f"index-{digest.hexdigest()[:24]}"
     if (folder / "corpus.json").is_file():
         return Corpus.open(folder, home)

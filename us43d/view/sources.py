@@ -1,11 +1,12 @@
 """A page about one source: what it is, counts against the published ones, what was dropped and why."""
 
-import json
 from typing import Any
 
 import numpy as np
 from starlette.exceptions import HTTPException
 
+from us43d.harmonize.built import Build
+from us43d.harmonize.corpus import OWN
 from us43d.licences import CAVEAT
 from us43d.view.catalogue import Catalogue, Facet
 from us43d.view.pages import render
@@ -27,10 +28,8 @@ def source_page(catalogue: Catalogue, slug: str, site: str) -> str:
     if number is None:
         raise HTTPException(404, f"No source {slug!r} is in {site}.")
     source = sources[number]
-    file = catalogue.corpus.home / source["path"] / "dataset.json"
-    facts: dict[str, Any] = dict(source)
-    if file.is_file():
-        facts |= json.loads(file.read_text("utf-8"))
+    build = catalogue.corpus.home / source["path"]
+    facts = source | (Build(build).facts if source["slug"] != OWN else {})
     mask = catalogue.sources == number
     plots = [
         (catalogue.facets[name].title, _bars(catalogue.facets[name], mask))

@@ -17,12 +17,11 @@ import tifffile
 from PIL import Image
 from pycocotools import mask as reference
 
-from us43d import specimen
+from us43d import limits, specimen
 from us43d.coco import own as coco
 from us43d.coco import segmentation
 from us43d.errors import TrainError
 from us43d.harmonize.corpus import SPECK, Corpus
-from us43d.pictures import limits
 
 SHAPE = (40, 60)
 

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from us43d import masks
+from us43d import limits, masks, tiff
 from us43d.errors import UnreadableFile
-from us43d.pictures import limits, tiff
 
 PATH = Path("image")
 

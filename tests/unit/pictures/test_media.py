@@ -13,10 +13,9 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image, ImageOps, PngImagePlugin
 
-from us43d import pictures
+from us43d import limits, pictures
+from us43d.container import stated_length
 from us43d.errors import ImageError
-from us43d.pictures import limits
-from us43d.pictures.container import stated_length
 from us43d.pictures.still import upright
 from us43d.specimen import blob, speckle
 

@@ -23,7 +23,7 @@ def test_card_and_references(tmp_path: Path) -> None:
     config = PRESETS["tiny"].model_copy(update={"sources": ("CAMUS",)})
     meta = {
         "run": "r", "preset": "tiny", "step": 3, "corpus": corpus.digest, "us43d": "0", "validation": None,
-        "init": None, "licences": journal.licences(corpus, config.sources, config.commercial),
+        "init": None, "licences": journal.by_licence(corpus, config.sources, config.commercial),
     }  # fmt: skip
     card.write(tmp_path, meta, corpus, config, str)
     page, entries = (tmp_path / "README.md").read_text(), (tmp_path / "references.bib").read_text()

@@ -12,7 +12,7 @@ from us43d.errors import BuildError, RawDataError, Us43dError, counted, listed
 from us43d.rawtree import folded
 from us43d.splits import known_duplicates, pinned
 
-__all__ = ["Names", "Skip", "spellings", "way_on"]
+__all__ = ["Inventory", "Skip", "spellings", "way_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def spellings(recipe: Recipe) -> dict[str, str]:
 
 
 @dataclass
-class Names:
+class Inventory:
     """What the samples of a source name, beside what lies in its raw tree."""
 
     recipe: Recipe

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile
-from us43d.pictures.limits import check_bytes, check_size
+from us43d.limits import check_bytes, check_size
 
 __all__ = ["image", "is_tiff", "opened", "page", "palette"]
 
