@@ -49,7 +49,7 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     """rule: how contours are filled; coordinates are rounded for "inside" (the owners' code), cut off for "touch"."""
     whole: Callable[[float], int] = round if rule == "inside" else int
     tree = raw.at("Videos")
-    listed = tree.index("FileList.csv", "FileName", ("EF", "NumberOfFrames", "Split"))
+    listed = tree.index("FileList.csv", "FileName", ("EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split"))
     rows = tree.rows("VolumeTracings.csv", ("FileName", "X1", "Y1", "X2", "Y2", "Frame"))
     tracings: dict[str, list[Tracing]] = {}
     for (name, frame), group in groupby(rows, lambda row: (row["FileName"].removesuffix(".avi"), row.whole("Frame"))):
@@ -57,6 +57,7 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     for key in tree.glob("Videos/*.avi"):
         name, path = Path(key).stem, tree.path(key)
         row, traced_frames = listed[name], sorted(tracings.pop(name, ()))
+        measured = {tag.lower(): row.number(tag) for tag in ("EF", "ESV", "EDV", "FPS")}
         largest = max((tracing.area for tracing in traced_frames), default=0.0)
         for tracing in traced_frames or [Tracing(0, array("d"))]:
             drop = None if len(tracing.points) > 2 else "no usable tracing is published for this video"
@@ -70,7 +71,7 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
                 group=name,
                 split=SPLITS.get(row["Split"].upper()),
                 frame=tracing.frame,
-                tags={"ef": row.number("EF")} if drop else {"ef": row.number("EF"), "phase": phase},
+                tags=measured if drop else measured | {"phase": phase},
                 drop=drop,
             )
 

@@ -8,7 +8,8 @@ from us43d.errors import UnreadableFile
 from us43d.facts import source
 from us43d.rawtree import Row
 
-TAGS = ("sex", "location", "ti-rads_level", "histopath_diagnosis")
+CRITERIA = tuple(f"ti-rads_{name}" for name in ("composition", "echogenicity", "shape", "margin", "echogenicfoci"))
+TAGS = ("sex", "location", *CRITERIA, "ti-rads_level", "histopath_diagnosis")
 
 
 def read(raw: RawTree) -> Iterator[Sample]:

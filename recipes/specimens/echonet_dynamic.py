@@ -59,7 +59,13 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             continue
         for t in sorted(kept, reverse=True):  # the smaller area, of the later frame, comes first
             traced += [f"{name}.avi,{x1:.4f},{y1:.4f},{x2:.4f},{y2:.4f},{t}" for x1, y1, x2, y2 in kept[t][0]]
-            tags = {"phase": "end-diastole" if t == 1 else "end-systole", "ef": 55.5}
+            tags = {
+                "phase": "end-diastole" if t == 1 else "end-systole",
+                "ef": 55.5,
+                "esv": 40.1,
+                "edv": 90.2,
+                "fps": 50.0,
+            }
             samples[f"{key}#{t:04}"] = Drawn({"left_ventricle": [kept[t][1]]}, tags=tags, **facts)
     (folder / "FileList.csv").write_text("\n".join(listed) + "\n")
     (folder / "VolumeTracings.csv").write_text("\n".join(traced) + "\n")

@@ -43,7 +43,13 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 samples[f"dataset.hdf5#{row:05}"] = Drawn(
                     {"thyroid_nodule": [mask]} if frame else {},
                     group=GROUPS.get(clip, clip),
-                    tags={"clip": clip, "age": age, "sex": sex},
+                    tags={
+                        "clip": clip,
+                        "age": age,
+                        "sex": sex,
+                        "ti-rads_margin": "smooth",
+                        "ti-rads_composition": "solid",
+                    },
                 )
         file.create_dataset("annot_id", data=np.array(ids, "S4"))
         file.create_dataset("frame_num", data=np.array(numbers, f"S{max(3, len(str(frames)))}"))

@@ -12,7 +12,10 @@ from us43d.contract import RawTree
 from us43d.errors import RawDataError
 from us43d.masks import hdf5_row
 
-HEAD = "annot_id,age,sex,location,ti-rads_level,histopath_diagnosis\n"
+HEAD = (
+    "annot_id,age,sex,location,ti-rads_composition,ti-rads_echogenicity,ti-rads_shape,ti-rads_margin,"
+    "ti-rads_echogenicfoci,ti-rads_level,histopath_diagnosis\n"
+)
 
 
 def source(root: Path, table: str, ids: list[str], **datasets: Any) -> RawTree:
@@ -33,7 +36,7 @@ def source(root: Path, table: str, ids: list[str], **datasets: Any) -> RawTree:
 
 def test_neighbours_of_one_age_and_sex_are_one_group(tmp_path: Path) -> None:
     people = {"10_": "50,F", "9_": "50,F", "11_": "50,M", "100_": "50,M", "12_": "51,M", "8_": "50.0,F", "7_": "49,F"}
-    table = "".join(f"{clip},{person},left,4,0\n" for clip, person in people.items())
+    table = "".join(f"{clip},{person},left,2,2,0,0,0,4,0\n" for clip, person in people.items())
     samples = list(registry.recipe("thyroid_cineclip").read(source(tmp_path, table, list(people))))
     found = {str(sample.tags["clip"]): sample.group for sample in samples}
     assert found == {"7_": "7_", "8_": "8_", "9_": "8_", "10_": "8_", "11_": "11_", "12_": "12_", "100_": "100_"}
@@ -53,7 +56,11 @@ def test_neighbours_of_one_age_and_sex_are_one_group(tmp_path: Path) -> None:
 )
 def test_rows_that_do_not_fit(tmp_path: Path, datasets: dict[str, Any], why: str) -> None:
     with pytest.raises(RawDataError, match=why):
-        list(registry.recipe("thyroid_cineclip").read(source(tmp_path, "1_,50,F,left,4,0\n", ["1_"], **datasets)))
+        list(
+            registry.recipe("thyroid_cineclip").read(
+                source(tmp_path, "1_,50,F,left,2,2,0,0,0,4,0\n", ["1_"], **datasets)
+            )
+        )
 
 
 def test_rows_of_chunks(tmp_path: Path) -> None:
