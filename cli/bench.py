@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from us43d.errors import UsageError
+from us43d.errors import UsageError, WeightsError
 
 from .models import CorpusName, Device, device_of, release, weights_of, weights_on_disk
 from .output import Session
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     examples=(
         "us43d bench us43d-1 --weights ultrasam --weights first",
         "us43d bench specimens-1 --weights tiny --corpus specimens",
-        "us43d bench --merge bench/ultrasam.json --merge other-lab/sonobase.json --out leaderboard",
+        "us43d bench --merge bench --merge other-lab/sonobase.json --out leaderboard",
     ),
 )
 def bench(
@@ -43,7 +43,12 @@ def bench(
         ),
     ] = True,
     merge: Annotated[
-        list[Path] | None, typer.Option("--merge", help="Results to put in one table (repeatable).", metavar="FILE")
+        list[Path] | None,
+        typer.Option(
+            "--merge",
+            help="Results to put in one table: files, or folders of them (repeatable).",
+            metavar="FILE|FOLDER",
+        ),
     ] = None,
     corpus: CorpusName = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="FOLDER")] = Path("bench"),
@@ -58,8 +63,8 @@ def bench(
     if merge:
         if definition or weights:
             raise UsageError("--merge combines existing results. Omit the benchmark and --weights.")
-        board = leaderboard.merge([run.verified(file) for file in merge])
-        _tell(session, board, board.write(out), [])
+        board = leaderboard.merge([run.verified(file) for place in merge for file in run.results_in(place)])
+        _tell(session, board, board.write(out), [], "")
         return
     if not definition:
         raise UsageError("Missing benchmark.", next="us43d bench us43d-1 --weights NAME")
@@ -76,7 +81,7 @@ def bench(
     for result in results:
         run.write(result, out)
     board = leaderboard.merge(results)
-    _tell(session, board, board.write(out, evaluations), missing)
+    _tell(session, board, board.write(out, evaluations), missing, ", and a JSON file per model")
 
 
 def _models(session: Session, names: list[str], baselines: bool, device: str) -> tuple[dict[str, "Entry"], list[str]]:
@@ -93,14 +98,22 @@ def _models(session: Session, names: list[str], baselines: bool, device: str) ->
     if baselines:
         here |= {SHIPPED: shipped()}
         places |= {name: place for name, place in here.items() if place not in places.values()}
-    models = {name: of_weights(place, device) for name, place in places.items()}
+    models = {}
+    for name, place in places.items():
+        try:
+            models[name] = of_weights(place, device)
+        except WeightsError as error:
+            again = f"us43d weights get {name} --force   (or the same with --no-baselines)"
+            raise WeightsError(
+                error.what, next=error.next or (again if name in here else "us43d weights show")
+            ) from error
     if baselines:
         models["ellipse-disc"] = ellipse()
     missing = [name for name, public in PUBLISHED.items() if name not in here and not public.encoder]
     return models, missing if baselines else []
 
 
-def _tell(session: Session, board: "Board", folder: Path, missing: list[str]) -> None:
+def _tell(session: Session, board: "Board", folder: Path, missing: list[str], more: str) -> None:
     def table(heads: list[str], rows: list[list[Any]]) -> Table:
         columns: Columns = [(head, "left" if head in ("model", "minus") else "right") for head in heads]
         return Table(columns, rows)
@@ -109,4 +122,4 @@ def _tell(session: Session, board: "Board", folder: Path, missing: list[str]) ->
     if missing:
         shown += ["", f"public weights that are not on this disk: {', '.join(missing)}"]
     session.answer(board.data() | {"folder": folder, "missing_weights": missing}, *shown)
-    session.say(f"{folder}: page.html, table.md, leaderboard.json, and a JSON file per model")
+    session.say(f"{folder}: page.html, table.md, leaderboard.json{more}")

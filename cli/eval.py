@@ -26,7 +26,7 @@ from .models import (
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
-from .tasks import TaskName, evaluated, task_in
+from .tasks import TaskName, evaluated, segmenter, task_in
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ def eval_(
     places = [weights_of(session, name) for name in names]
     kinds = {task_in(place, task) for place in places}
     with _opened(session, corpus, data, images) as read:
-        if kinds != {"promptable"}:
+        if "box-unet" in kinds and (structures or clips):
+            raise UsageError("A box-unet knows boxes alone: neither --structures nor --clips.")
+        if kinds - {"promptable", "box-unet"}:
             if len(names) > 1:
                 raise UsageError("Weights of a task other than promptable are evaluated one at a time.")
             wanted = {"split": split or ("val" if data else "test"), "limit": limit, "seed": seed,
@@ -174,7 +176,7 @@ def eval_(
             chosen = _sources(read, on or [], commercial)
             _clips(session, model, read, chosen, split or ("val" if data else "test"), out)
             return
-        evaluation = _evaluated(session, names, read, {
+        evaluation = _evaluated(session, dict(zip(names, places, strict=True)), read, {
             "on": on or (), "split": split or ("val" if data else "test"), "protocol": protocol, "prompt": prompt,
             "clicks": clicks, "refine": refine, "baselines": baselines and not compare, "largest": largest,
             "limit": limit, "seed": seed, "device": device, "dtype": dtype, "commercial": commercial,
@@ -237,7 +239,8 @@ def _clips(
         columns: Columns = [(name, "left" if n < 2 else "right") for n, name in enumerate(heads)]
         shown += [head, Table(columns, cells), ""]
     session.answer({"clips": rows.to_dict("records"), "ejection_fractions": fractions.to_dict("records"),
-                    "folder": folder}, *shown)  # fmt: skip
+                    "folder": folder}, *shown[:-1])  # fmt: skip
+    session.say(f"{folder}: clips.csv, ejection_fractions.csv")
 
 
 def _sources(opened: "Corpus", names: Sequence[str], commercial: bool) -> list[str]:
@@ -249,15 +252,17 @@ def _sources(opened: "Corpus", names: Sequence[str], commercial: bool) -> list[s
     return sources
 
 
-def _evaluated(session: Session, names: list[str], opened: "Corpus", wanted: dict[str, Any]) -> "Evaluation":
+def _evaluated(session: Session, chosen: dict[str, Path], opened: "Corpus", wanted: dict[str, Any]) -> "Evaluation":
     from us43d.evaluate.protocols import evaluate
 
     sources = _sources(opened, wanted["on"], wanted["commercial"])
-    places = {label: weights_of(session, name) for name, label in _labels(names).items()}
+    places = {label: chosen[name] for name, label in _labels(list(chosen)).items()}
     if wanted["baselines"]:
         places |= {name: place for name, place in weights_on_disk(session).items() if place not in places.values()}
     kind = device_of(wanted["device"])
-    models = {name: predictor(place, kind, wanted["dtype"]) for name, place in places.items()}
+    models = {name: segmenter(place, kind, wanted["dtype"]) for name, place in places.items()}
+    if all(task_in(place, None) == "box-unet" for place in places.values()):  # a point or a click means nothing to it
+        wanted = wanted | {"prompt": wanted["prompt"] or ["box"]}
     with session.progress(f"evaluating {', '.join(models)}") as move:
         return evaluate(
             models,

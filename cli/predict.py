@@ -133,6 +133,15 @@ def predict(
             )
         _instances(session, input, place, frame, min_score, out, device_of(device))
         return
+    if doing == "box-unet":
+        boxed = _given(box or [], point or [])
+        if not boxed or any(prompt.box is None or prompt.points for prompt in boxed) or structure or prompts:
+            raise UsageError(
+                "Weights of the task box-unet take boxes: --box, and no other prompt.",
+                next=command("predict", input, "--weights", weights, "--box", "x0,y0,x1,y1"),
+            )
+        _boxes(session, input, place, boxed, frame, out, device_of(device))
+        return
     if doing != "promptable":
         boxes = [prompt.box for prompt in _given(box or [], point or [])]
         predicted(session, input, place, boxes, out, device_of(device))
@@ -257,7 +266,32 @@ def _instances(
     writer = Writer(out, model.categories)
     failed = _run(session, inputs, frame, work, writer)
     _alone(inputs, failed, writer)
-    _finish(session, inputs, writer, failed)
+    _finish(session, inputs, writer, failed, "score is class times mask probability")
+
+
+def _boxes(
+    session: Session, input: Path, place: Path, boxed: list["Prompt"], frame: int | None, out: Path, device: str
+) -> None:
+    """Segment the content of boxes in every frame with a box-unet."""
+    import numpy as np
+
+    from us43d import pictures
+    from us43d.model.segment import Segment, Writer
+    from us43d.train.tasks import box_unet
+
+    model, _ = box_unet.load(place)
+    model.to(device)
+    corners = np.array([prompt.box for prompt in boxed], np.float64)
+
+    def work(media: "Media", frame: "Frame") -> list["Segment"]:
+        masks = box_unet.segment(model, frame.pixels, corners, device)
+        return [Segment.of(prompt, mask, round(sure, 5)) for prompt, (mask, sure) in zip(boxed, masks, strict=True)]
+
+    inputs = pictures.listing(input, leave_out=out)
+    writer = Writer(out)
+    failed = _run(session, inputs, frame, work, writer)
+    _alone(inputs, failed, writer)
+    _finish(session, inputs, writer, failed, "score is the mean probability of the mask's pixels")
 
 
 def _alone(inputs: list["Input"], failed: dict[str, Us43dError], writer: "Writer") -> None:
@@ -272,9 +306,15 @@ def _alone(inputs: list["Input"], failed: dict[str, Us43dError], writer: "Writer
         raise error
 
 
-def _finish(session: Session, inputs: list["Input"], writer: "Writer", failed: dict[str, Us43dError]) -> None:
-    """Write predictions.json, print the table, and raise SomeFailed where files failed."""
-    _tell(session, writer, writer.close(), failed)
+def _finish(
+    session: Session,
+    inputs: list["Input"],
+    writer: "Writer",
+    failed: dict[str, Us43dError],
+    meaning: str = "score is the IoU the model expects",
+) -> None:
+    """Write predictions.json, print the table, and raise SomeFailed where files failed. meaning: of the score."""
+    _tell(session, writer, writer.close(), failed, meaning)
     if failed:
         raise SomeFailed(
             f"{len(failed)} of {counted(len(inputs), 'file')} could not be segmented: {listed(failed)}.",
@@ -382,10 +422,12 @@ def _unmet(
     return [f"{name} {at}" for name, at in sorted(wanted - met) if name not in writer.stills]
 
 
-def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43dError]) -> None:
+def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43dError], meaning: str) -> None:
+    from us43d.model.segment import NAMELESS
+
     content = json.loads(file.read_text("utf-8"))
     names = {image["id"]: (image["file_name"], image["frame"]) for image in content["images"]}
-    named = writer.categories if len(writer.categories) > 1 or 1 not in writer.categories else {}
+    named = writer.categories if writer.categories != NAMELESS else {}
     rows = [
         (names[entry["image_id"]][0], names[entry["image_id"]][1],
          named.get(entry["category_id"], "") or _said(entry["prompt"]), entry["area"], entry["score"], entry["mask"])
@@ -397,7 +439,6 @@ def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43
     shown: list[str | Table] = [Table(heads, rows[:_SHOWN])] if rows else ["no structures found"]
     if len(rows) > _SHOWN:
         shown.append(f"… and {len(rows) - _SHOWN:,} more in {file}")
-    meaning = "score is class times mask probability" if named else "score is the IoU the model expects"
     data = {"folder": writer.folder, "failed": {name: error.what for name, error in failed.items()}}
     session.answer(data | content, *shown)
     session.say(f"{writer.folder}: masks, overlays, predictions.json; {meaning}")

@@ -10,13 +10,15 @@ import typer
 from us43d import atomic
 from us43d.errors import ImageError, SomeFailed, UsageError, counted, listed
 
+from .models import predictor
 from .output import Session
 from .tables import Columns, Table
 
 if TYPE_CHECKING:
+    from us43d.evaluate.protocols import Segmenter
     from us43d.harmonize.corpus import Corpus
 
-__all__ = ["TaskName", "evaluated", "predicted", "task_in"]
+__all__ = ["TaskName", "evaluated", "predicted", "segmenter", "task_in"]
 
 TaskName: TypeAlias = Annotated[
     str | None,
@@ -44,6 +46,15 @@ def task_in(place: Path, named: str | None) -> str:
             f"The task of the weights {place} is {task}, not {named}.", next=f"the same with --task {task}"
         )
     return task
+
+
+def segmenter(place: Path, device: str, dtype: str) -> "Segmenter":
+    """Load weights that segment what a prompt shows, those of a box-unet too. Raises WeightsError."""
+    if task_in(place, None) == "box-unet":
+        from us43d.bench.models import BoxUNet
+
+        return BoxUNet(place, device)
+    return predictor(place, device, dtype)
 
 
 def evaluated(

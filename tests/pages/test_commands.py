@@ -113,7 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("EchoNet-Dynamic", "BUSI"):
         shutil.copytree(top / "published" / "raw" / name, downloads / name)
     model = UltraSam.random(PRESETS["tiny"], 0)
-    for name in ("ultrasam", "sam_vit_b", "mine", "first", "tiny"):
+    for name in ("ultrasam", "sam_vit_b", "imagenet_vit_b", "mine", "first", "tiny"):
         weights.save(model, top / "home" / "weights" / name)
     work = top / "work"
     rng = np.random.default_rng(0)

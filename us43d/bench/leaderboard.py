@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from us43d import atomic, report
-from us43d.errors import UsageError, listed
+from us43d.bench.definition import digest_of
+from us43d.errors import UsageError
 from us43d.evaluate.metrics import bootstrap
 from us43d.evaluate.protocols import Evaluation
 from us43d.evaluate.results import plain
 
-__all__ = ["Board", "merge"]
+__all__ = ["BOARD", "Board", "merge"]
+
+#: File of a merged table, beside the results of models.
+BOARD = "leaderboard.json"
 
 Result = Mapping[str, Any]
 _MARKS = {"full": "†", "structure": "‡", "no structure": "", "unknown": "?"}
@@ -152,7 +156,7 @@ class Board:
         for evaluation in evaluations:
             sections += [(head, report.legend() + report.figures(cases)) for head, cases in evaluation.cases()]
         page = report.page("Benchmark", sections, f"{self.definition['name']}-{self.definition['version']}")
-        files = {"leaderboard.json": json.dumps(self.data(), indent=1, sort_keys=True, ensure_ascii=False),
+        files = {BOARD: json.dumps(self.data(), indent=1, sort_keys=True, ensure_ascii=False),
                  "table.md": self.markdown(), "page.html": page}  # fmt: skip
         with atomic.storage_errors(folder, "Files of the benchmark that are there are complete."):
             folder.mkdir(parents=True, exist_ok=True)
@@ -180,14 +184,22 @@ def _paired_table(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
     ]
 
 
+def _content(result: Result) -> str:
+    """Return the digest of a result without the version of us43d that computed it."""
+    return digest_of({key: value for key, value in result.items() if key not in ("digest", "us43d")})
+
+
 def merge(results: Sequence[Result]) -> Board:
     """Put results in one table.
 
+    A result that several labs have, such as that of a baseline, counts once; the version of us43d may differ.
+
     Raises UsageError if they are of several definitions, if a source's build or prompts differ between two of them, if
-    two models have one name, or if they have no source in common.
+    two different results are of models with one name, or if they have no source in common.
     """
     if not results:
         raise UsageError("There is no result to merge.", next="us43d bench us43d-1 --weights NAME")
+    results = list({_content(result): result for result in reversed(results)}.values())[::-1]
     first = results[0]
     builds: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for result in results:
@@ -204,12 +216,18 @@ def merge(results: Sequence[Result]) -> Board:
                         f"{owner} and {name} were run on different data: the {what} of {source} have digests "
                         f"{before[what][:12]} and {entry[what][:12]}."
                     )
-    names = [result["model"]["name"] for result in results]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(
-            f"Several results are of models named {listed(twice)}.",
-            next="rename the run or the file of one of them, and run us43d bench with it again",
-        )
+    named: dict[str, Result] = {}
+    for result in results:
+        name, digest = result["model"]["name"], result["digest"][:12]
+        if (other := named.setdefault(name, result)) is not result:
+            same = other["model"]["sha256"] == result["model"]["sha256"]
+            raise UsageError(
+                f"Two different results ({other['digest'][:12]}, {digest}) are of models named {name}, with "
+                + ("the same weights." if same else "different weights."),
+                next="leave one of them out"
+                if same
+                else "rename the run or the file of one of them, and run us43d bench with it again",
+            )
     board = Board(results)
     if not board.sources:
         raise UsageError("The results have no source in common.")

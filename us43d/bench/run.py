@@ -15,6 +15,7 @@ import us43d
 from us43d import atomic
 from us43d.bench.corruptions import Corrupted
 from us43d.bench.definition import Definition, canonical, digest_of
+from us43d.bench.leaderboard import BOARD
 from us43d.bench.models import Entry
 from us43d.bench.slices import failures, slices
 from us43d.errors import SplitError, UsageError, listed
@@ -28,7 +29,7 @@ from us43d.train.journal import group_hash, image_hash
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Progress", "run", "verified", "write"]
+__all__ = ["Progress", "results_in", "run", "verified", "write"]
 
 Progress = Callable[[str, int, int | None], None]
 _NUMBERS = ("dice", "iou", "hd95", "nsd", "hd95_mm", "nsd_mm", "clicks_to_90")
@@ -300,17 +301,37 @@ def write(result: Mapping[str, Any], folder: Path) -> Path:
 
 def verified(file: Path) -> dict[str, Any]:
     """Read a result and check its digest. Raises UsageError for a file that was edited or is not a result."""
+
+    def not_one(why: str) -> UsageError:
+        return UsageError(f"{file} is not a benchmark result: {why}.", next="us43d bench --help")
+
     try:
         result = json.loads(file.read_text("utf-8"))
-        digest = result.pop("digest")
-        good = digest == digest_of(result)
-        needed = all(key in result for key in ("definition", "sources", "model", "regimes", "scores", "instances"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} is not a benchmark result: {error!r}.", next="us43d bench --help") from error
-    if not needed:
-        raise UsageError(f"{file} is not a benchmark result: keys are missing.", next="us43d bench --help")
-    if not good:
+    except OSError as error:
+        raise not_one(error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise not_one(f"it does not hold valid JSON ({error})") from error
+    if isinstance(result, dict) and "models" in result and "paired" in result:
+        raise not_one("it is the table of several; merge the JSON files of the models beside it")
+    needed = ("digest", "definition", "sources", "model", "regimes", "scores", "instances")
+    if not isinstance(result, dict) or (missing := [key for key in needed if key not in result]):
+        raise not_one(f"it lacks {listed(missing)}" if isinstance(result, dict) else "it does not hold a JSON object")
+    digest = result.pop("digest")
+    if digest != digest_of(result):
         raise UsageError(
             f"{file} was changed after it was written: its digest does not fit.", next="the original file, or run again"
         )
     return dict(result) | {"digest": digest}
+
+
+def results_in(place: Path) -> list[Path]:
+    """List the results of models in a folder that `us43d bench` wrote; a file is returned as it is.
+
+    Raises UsageError for a folder without one.
+    """
+    if not place.is_dir():
+        return [place]
+    files = sorted(file for file in place.glob("*.json") if file.name != BOARD)
+    if not files:
+        raise UsageError(f"The folder {place} holds no benchmark result.", next="us43d bench --help")
+    return files

@@ -22,8 +22,8 @@ from us43d.pictures.volume import nifti
 from us43d.rawtree import folded
 
 __all__ = [
-    "MIN_SCORE", "MIN_STABILITY", "PRESENT", "Prompt", "Prompts", "Segment", "Writer", "everything", "matched",
-    "prompted", "read_prompts", "stability", "whole", "within",
+    "MIN_SCORE", "MIN_STABILITY", "NAMELESS", "PRESENT", "Prompt", "Prompts", "Segment", "Writer", "everything",
+    "matched", "prompted", "read_prompts", "stability", "whole", "within",
 ]  # fmt: skip
 
 
@@ -88,6 +88,8 @@ PRESENT = 0.5
 #: the masks whose IoU with a reference mask is above 0.8, 2 % of those below 0.3, and none of a black image or of
 #: noise. SAM's defaults for its own model are 0.88 and 0.95.
 MIN_SCORE, MIN_STABILITY = 0.8, 0.8
+#: Categories of a `Writer` whose segments have no names.
+NAMELESS = {1: "structure"}
 #: Largest length of an overlay's longer side, in pixels.
 _OVERLAY = 2048
 
@@ -328,7 +330,7 @@ class Writer:
 
     def __init__(self, folder: Path, categories: Mapping[int, str] | None = None) -> None:
         self.folder = folder
-        self.categories = dict(categories or {1: "structure"})
+        self.categories = dict(categories or NAMELESS)
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.stills: set[str] = set()

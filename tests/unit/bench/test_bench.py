@@ -243,6 +243,22 @@ def test_merging(results: list[dict], tmp_path: Path) -> None:
     assert "Paired differences" in page
 
 
+def test_results_that_two_labs_share_count_once(results: list[dict], tmp_path: Path) -> None:
+    later = [dict(result) | {"us43d": "99.0"} for result in copy.deepcopy(results)]
+    for result in later:
+        result["digest"] = definition.digest_of({key: value for key, value in result.items() if key != "digest"})
+    board = leaderboard.merge([results[0], later[0], *later])
+    assert [result["us43d"] for result in board.results] == [results[0]["us43d"], "99.0"]
+    assert leaderboard.merge(results).data()["paired"] == board.data()["paired"]
+    changed = copy.deepcopy(results[1])
+    changed["scores"][0]["dice"]["mean"] += 0.01
+    with pytest.raises(UsageError, match="with the same weights"):
+        leaderboard.merge([*results, changed])
+    changed["model"]["sha256"] = "0" * 64
+    with pytest.raises(UsageError, match="with different weights"):
+        leaderboard.merge([*results, changed])
+
+
 @pytest.mark.parametrize("what", ["definition", "build", "prompts", "name"])
 def test_results_that_do_not_fit_are_not_merged(results: list[dict], what: str) -> None:
     other = copy.deepcopy(results[1])

@@ -59,6 +59,31 @@ def test_a_run_and_a_merge(home: Path, tmp_path: Path) -> None:
     assert code == 0, err
     board = json.loads((tmp_path / "b" / "leaderboard.json").read_text())
     assert board == json.loads((tmp_path / "a" / "leaderboard.json").read_text())
+    code, out, err = run("bench", "--merge", tmp_path / "a", "--merge", files[0], "--out", tmp_path / "c", "--json")
+    assert code == 0, err
+    assert "a JSON file per model" not in err
+    assert board == json.loads((tmp_path / "c" / "leaderboard.json").read_text())
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "cut.json").write_text(files[0].read_text()[:-20])
+    (tmp_path / "empty.json").write_text("{}")
+    for place, said in ((tmp_path / "a" / "leaderboard.json", "the table of several"),
+                        (tmp_path / "empty.json", "it lacks digest, definition"),
+                        (tmp_path / "list.json", "not hold a JSON object"), (tmp_path / "cut.json", "not hold valid"),
+                        (tmp_path / "away.json", "No such file"), (home, "holds no benchmark result")):  # fmt: skip
+        code, _, err = run("bench", "--merge", place)
+        assert code == 2
+        assert said in err
+
+
+def test_weights_that_cannot_be_read(home: Path) -> None:
+    broken = home / "weights" / "sam_vit_b.pth"
+    broken.write_bytes(b"no zip file")
+    try:
+        code, _, err = run("bench", home.parent / "quick.json", "--home", home)
+    finally:
+        broken.unlink()
+    assert code == 1
+    assert "Next: us43d weights get sam_vit_b --force   (or the same with --no-baselines)" in err
 
 
 @pytest.mark.parametrize(

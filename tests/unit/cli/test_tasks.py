@@ -75,6 +75,36 @@ def test_train_eval_predict(task: str, folder: Path, tmp_path: Path) -> None:
     assert f"is {task}, not" in err
 
 
+def test_a_box_unet_is_trained_evaluated_and_predicts(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    home, data = ("--home", tmp_path / "home"), ("--data", folder / "data.json")
+    code, out, err = run("train", "--task", "box-unet", *data, "--steps", 2, "--run", "r", *QUICK, *home, "--json")
+    assert code == 0, err
+    trained = json.loads(out)["validation"][-1]
+    code, out, err = run("eval", "--weights", "r", *data, *home, "--protocol", "ours", "--clicks", "0", "--out",
+                         tmp_path / "e", "--json")  # fmt: skip
+    assert code == 0, err
+    rows = [row for row in json.loads(out)["summary"] if row["level"] == "source"]
+    assert {row["prompt"] for row in rows} == {"box"}
+    found = {row["weights"]: row["dice"]["mean"] for row in rows}
+    assert found["r"] == pytest.approx(trained["box_dice"], abs=0.03)
+    assert found["ellipse"] == pytest.approx(trained["ellipse_dice"], abs=0.03)
+    ask = ("predict", folder / "00.png", "--weights", "r", *home)
+    code, out, err = run(*ask, "--box", "5,5,40,40", "--box", "20,10,60,40", "--out", tmp_path / "p", "--json")
+    assert code == 0, err
+    assert "mean probability" in err
+    content = json.loads((tmp_path / "p" / "predictions.json").read_text())
+    assert [one["prompt"]["box"] for one in content["annotations"]] == [[5, 5, 40, 40], [20, 10, 60, 40]]
+    for words, said in (((), "take boxes"), (("--point", "5,5"), "take boxes"), (("--everything",), "take boxes"),
+                        (("--box", "90,5,99,9"), "outside the image of 64 × 48")):  # fmt: skip
+        code, _, err = run(*ask, *words, "--out", tmp_path / "q")
+        assert code == 2, err
+        assert said in err
+    code, _, err = run("eval", "--weights", "r", *data, *home, "--clips")
+    assert code == 2
+    assert "boxes alone" in err
+
+
 def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     home, data = ("--home", tmp_path / "home"), ("--data", folder / "data.json")
@@ -96,6 +126,7 @@ def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: P
     content = json.loads((tmp_path / "p" / "predictions.json").read_text())
     assert [category["name"] for category in content["categories"]] == ["lesion"]
     assert 0 < len(content["annotations"]) <= 4
+    assert "class times mask probability" in err
     from pycocotools.coco import COCO
 
     gold = COCO()

@@ -113,8 +113,16 @@ def segment(
 
     Returns:
         (mask (h, w), mean probability of its pixels) of every box.
+
+    Raises:
+        UsageError: A box is empty or outside the image.
     """
     grey, (rows, columns) = _grey(pixels), pixels.shape[:2]
+    for x0, y0, x1, y1 in boxes.tolist():
+        if not (x0 < min(x1, columns) and y0 < min(y1, rows) and min(x1, y1) > 0):
+            raise UsageError(
+                f"The box {x0:g},{y0:g},{x1:g},{y1:g} is empty or outside the image of {columns} × {rows} pixels."
+            )
     windows = [look.window(box, pixels.shape) for box in boxes]
     crops = torch.from_numpy(np.stack([look.crop(grey, window, SIDE) for window in windows]))
     found = []
