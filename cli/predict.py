@@ -115,7 +115,9 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Output folder.", metavar="FOLDER")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Output folder. Predictions in it are replaced.", metavar="FOLDER")] = Path(
+        "predictions"
+    ),
     task: TaskName = None,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -442,6 +444,8 @@ def _tell(session: Session, writer: "Writer", file: Path, failed: dict[str, Us43
     data = {"folder": writer.folder, "failed": {name: error.what for name, error in failed.items()}}
     session.answer(data | content, *shown)
     session.say(f"{writer.folder}: masks, overlays, predictions.json; {meaning}")
+    if writer.removed:
+        session.say(f"{counted(writer.removed, 'file')} of earlier predictions in {writer.folder} removed")
 
 
 def _said(prompt: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -92,6 +93,8 @@ MIN_SCORE, MIN_STABILITY = 0.8, 0.8
 NAMELESS = {1: "structure"}
 #: Largest length of an overlay's longer side, in pixels.
 _OVERLAY = 2048
+
+_PREDICTIONS = "predictions.json"
 
 #: File name → (frame, prompt); frame None applies to all frames.
 Prompts: TypeAlias = dict[str, list[tuple[int | None, Prompt]]]
@@ -321,7 +324,10 @@ class Writer:
     overlays/<frame>.png        outlines and prompts on the image
     <input>_labels.nii.gz       for a NIfTI input: 0, and n in the mask of prompt n; the higher score on top
     predictions.json            COCO: images, with `spacing_mm` [x, y] if the file has a spacing, and annotations with
-                                compressed RLE, score and prompt
+                                compressed RLE, score and prompt; files: the names of all these files
+
+    Predictions that are in the folder already are replaced: their files are removed at the end (`removed`), so that a
+    folder never holds masks which its predictions.json does not know.
 
     Args:
         folder: Destination.
@@ -334,6 +340,8 @@ class Writer:
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.stills: set[str] = set()
+        self.removed = 0
+        self._files: set[str] = set()
         self._volume: tuple[Path, Any, NDArray[np.uint16]] | None = None
 
     def add(self, media: Media, frame: Frame, segments: list[Segment]) -> None:
@@ -385,16 +393,41 @@ class Writer:
                 temporary = path.with_name(f".{path.name}")
                 nibabel.loadsave.save(made, temporary)
                 temporary.replace(path)
+            self._files.add(path.name)
             self._volume = None
 
     def close(self) -> Path:
-        """Write predictions.json and return its path. Raises StorageError."""
+        """Write predictions.json, remove the files of earlier predictions and return its path. Raises StorageError."""
         content = {
             "images": self.images,
             "annotations": self.annotations,
             "categories": [{"id": number, "name": name} for number, name in self.categories.items()],
+            "files": sorted(self._files),
         }
-        return self._write("predictions.json", json.dumps(content, indent=1).encode())
+        earlier = self._earlier()
+        path = self._write(_PREDICTIONS, json.dumps(content, indent=1).encode())
+        with atomic.storage_errors(path, "The new predictions are complete."):
+            kept = {name.casefold() for name in self._files}  # one file on disks that ignore case
+            for name in sorted(earlier):
+                if name.casefold() not in kept and (self.folder / name).is_file():
+                    (self.folder / name).unlink()
+                    self.removed += 1
+        return path
+
+    def _earlier(self) -> set[str]:
+        """Return the files of the predictions that the folder already holds, by the names this class gives."""
+        try:
+            known = json.loads((self.folder / _PREDICTIONS).read_bytes())["files"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return set()  # none, or not of this class: nothing there is ours to remove
+        root = self.folder.resolve()
+        return {
+            name
+            for name in (known if isinstance(known, list) else ())
+            if isinstance(name, str)
+            and re.fullmatch(r"(?:masks|overlays)/.+\.png|.+_labels\.nii\.gz", name)
+            and (root / name).resolve().is_relative_to(root)
+        }
 
     def _label(self, media: Media, index: int, segments: list[Segment]) -> None:
         if self._volume is None or self._volume[0] != media.path:
@@ -408,6 +441,7 @@ class Writer:
     def _png(self, name: str, pixels: NDArray[Any]) -> None:
         _, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
         self._write(name, data.tobytes())
+        self._files.add(name)
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name

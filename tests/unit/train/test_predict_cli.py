@@ -461,6 +461,29 @@ def test_what_was_written_before_a_failure_is_named(
     assert len(list(Path("predictions/masks").iterdir())) == 2
 
 
+def test_earlier_predictions_in_the_folder_are_replaced_whole(us43d, picture: np.ndarray) -> None:
+    """Masks of the first run do not lie beside the predictions.json of the second; what else is there stays."""
+    Path("scans").mkdir()
+    for name in ("a", "b"):
+        cv2.imwrite(f"scans/{name}.png", picture)
+    boxes = ("--weights", "small", "--box", "20,10,80,70")
+    assert us43d("predict", "scans", *boxes, "--box", "30,20,60,60")[0] == 0
+    Path("predictions/masks/mine.png").write_bytes(b"mine")
+    Path("outside.png").write_bytes(b"outside")
+    file = Path("predictions/predictions.json")
+    content = json.loads(file.read_text())
+    assert len(content["files"]) == 6
+    file.write_text(
+        json.dumps(content | {"files": [*content["files"], "masks/../../outside.png", "masks/nosuch.png", 7]})
+    )
+    code, _, err = us43d("predict", "scans/b.png", *boxes)
+    assert code == 0
+    assert "4 files of earlier predictions in predictions removed" in err
+    left = {path.relative_to("predictions").as_posix() for path in Path("predictions").rglob("*") if path.is_file()}
+    assert left == {"masks/b_1.png", "masks/mine.png", "overlays/b.png", "predictions.json"}
+    assert Path("outside.png").exists()
+
+
 def test_half_precision_agrees(home: Path, picture: np.ndarray) -> None:
     import torch
 
