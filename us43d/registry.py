@@ -22,7 +22,11 @@ __all__ = ["find", "look_up", "recipe", "recipes", "slugs", "sources", "specimen
 
 
 def sources(home: Home | None = None) -> list[Facts]:
-    """The facts of all sources, in the order of their slugs, then of a home's private ones; no recipe is imported."""
+    """The facts of all sources, in the order of their slugs, then of a home's private ones; no recipe is imported.
+
+    Raises RecipeError for facts that do not fit, and for a name that two sources have.
+    """
+    _by_name()
     return [*every(slugs()), *(entry.facts for entry in _private(home).values())]
 
 
@@ -60,7 +64,7 @@ def recipes(home: Home | None = None) -> Iterator[Recipe]:
 @cache
 def _by_name() -> dict[str, str]:
     table: dict[str, str] = {}
-    for source in sources():
+    for source in every(slugs()):
         for name in source.names:
             other = table.setdefault(normalised(name), source.slug)
             if other != source.slug:

@@ -129,11 +129,13 @@ def test_a_module_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPat
 def test_a_name_of_two_sources_names_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
     registry._by_name.cache_clear()
     twice = [registry.look_up("busi"), registry.look_up("focus").model_copy(update={"aliases": ("Dataset_BUSI",)})]
-    monkeypatch.setattr(registry, "sources", lambda: twice)
+    monkeypatch.setattr(registry, "every", lambda _: twice)
     with pytest.raises(
         RecipeError, match=r"'Dataset_BUSI' is a name or alias in both recipes/facts/busi\.toml and recipes/facts/focus"
     ):
         registry.look_up("no such name")
+    with pytest.raises(RecipeError, match="'Dataset_BUSI' is a name or alias in both"):
+        registry.sources()
     registry._by_name.cache_clear()
 
 
