@@ -31,17 +31,23 @@ def test_every_source_validates(tmp_path: Path) -> None:
         validated(content, tmp_path / f"{recipe.slug}.json")
 
 
-def test_a_build_has_its_samples_as_records(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "slug", [slug if slug == "busi" else pytest.param(slug, marks=pytest.mark.slow) for slug in registry.slugs()]
+)
+def test_a_build_has_its_samples_as_records(slug: str, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
-    registry.specimen("busi")(raw, np.random.default_rng(0))
-    recipe = registry.recipe("busi")
+    registry.specimen(slug)(raw, np.random.default_rng(0))
+    recipe = registry.recipe(slug)
     path = build(recipe, raw, Home(tmp_path / "home"), receipt={"kind": "specimen"}).path
     copy = shutil.copytree(path, tmp_path / "copy")
     dataset = validated(croissant_of_build(recipe, path), copy / "croissant.json")
     records = list(dataset.records("samples"))
     rows = shards.read_manifest(path / shards.MANIFEST)
+    assert rows
     assert [record["samples/id"] for record in records] == [row["id"] for row in rows]
-    assert [record["samples/split"] for record in records] == [
-        row["split"].encode() if isinstance(records[0]["samples/split"], bytes) else row["split"] for row in rows
-    ]
+    for name in ("key", "split", "group"):
+        values = [record[f"samples/{name}"] for record in records]
+        assert [value.decode() if isinstance(value, bytes) else value for value in values] == [
+            row[name] for row in rows
+        ]

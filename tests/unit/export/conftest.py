@@ -48,12 +48,16 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     busi.mkdir()
     registry.specimen("busi")(busi, np.random.default_rng(0))
     rows = manifest(build_specimen("busi", folder, home))
-    exact, near = [key for key, row in rows.items() if row["split"] == "train" and "normal" in key][:2]
+    exact, near = [key for key, row in rows.items() if row["split"] == "train" and "benign" in key][:2]
     shown = cv2.imread(str(builds["stu_hospital"] / tested[0]["file"]))
     softened = cv2.GaussianBlur(shown, (3, 3), 0)
     for key, pixels in ((exact, shown), (near, softened)):
         cv2.imwrite(str(busi / key), pixels)
-        cv2.imwrite(str(busi / key.replace(".png", "_mask.png")), np.zeros(shown.shape[:2], np.uint8))
+        for further in (busi / key).parent.glob(f"{Path(key).stem}_mask_*.png"):
+            further.unlink()
+        mask = np.zeros(shown.shape[:2], np.uint8)
+        mask[10:40, 10:40] = 255  # formats without images that lack annotations would not show a twin without a mask
+        cv2.imwrite(str(busi / key.replace(".png", "_mask.png")), mask)
     builds["busi"] = build_specimen("busi", folder, home)
     rows = manifest(builds["busi"])
     assert rows[near]["pixel_hash"] != tested[0]["pixel_hash"]

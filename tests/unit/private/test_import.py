@@ -417,3 +417,30 @@ def test_a_volume_that_lacks_a_slice_is_counted_and_not_exported(home: Home, tmp
     assert facts["counts"]["volumes"] == 11
     assert sum(facts["images"].values()) == 59, "the slices of the twelfth are single images"
     assert len(list((tmp_path / "dicom").rglob("image.dcm"))) == 11 + 4
+
+
+@pytest.mark.parametrize("format", ["nnunet-3d", "dicom-seg"])
+def test_a_volume_that_another_source_tests_on_is_not_exported(home: Home, tmp_path: Path, format: str) -> None:
+    more = ("--group", r"pat\d+", "--label", "tumour=liver_lesion")
+    one, other = nnunet(tmp_path / "One", ".nii.gz"), nnunet(tmp_path / "Other", ".nii.gz")
+    (one / "labelsTs").mkdir()
+    for kind in ("images", "labels"):
+        for path in (one / f"{kind}Tr").glob("pat0_*"):
+            path.rename(one / f"{kind}Ts" / path.name)
+    for path in (other / "imagesTr").iterdir():
+        if not path.name.startswith("pat0"):
+            image = nibabel.load(path)
+            nibabel.save(nibabel.Nifti1Image(255 - np.asarray(image.dataobj), image.affine), path)
+    for folder in (one, other):
+        assert run("import", folder, *more)[0] == run("build", folder.name)[0] == 0
+    assert {row["split"] for row in rows(home, "Other") if row["group"] == "pat0"} == {"train"}
+    assert run("corpus", "One", "Other", "--release", "both")[0] == 0
+    code, out, said = run("export", "both", "--to", format, "--out", tmp_path / "out", "--json")
+    assert code == 0, said
+    assert json.loads(out)["skipped"] == {"excluded: near-duplicate of a test or validation image": 10}
+    with (tmp_path / "out" / "images.csv").open(newline="") as table:
+        groups = {(row["source"], row["group"], row["split"]) for row in csv.DictReader(table)}
+    assert [entry for entry in groups if entry[1] == "pat0"] == [("One", "pat0", "test")]
+    pixels = {np.asarray(nibabel.load(path).dataobj).tobytes() for path in (one / "imagesTs").iterdir()}
+    for path in (tmp_path / "out").rglob("imagesTr/*.nii.gz"):
+        assert np.asarray(nibabel.load(path).dataobj).tobytes() not in pixels
