@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from us43d.errors import TrainError, Us43dError, UsageError, counted, listed
@@ -209,11 +210,31 @@ def read_json(path: Path) -> Any:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
             raise ValueError("it is compressed by gzip; unpack it first")
-        return json.loads(data)
+        return json.loads(data, object_hook=_compact)
     except OSError as error:
         raise ValueError(error.strerror) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+    """Hold the numbers of an annotation's outline in arrays, in a quarter of the memory that lists take."""
+    outline = entry.get("segmentation")
+    if isinstance(outline, list):
+        entry["segmentation"] = [_array(polygon) for polygon in outline]
+    elif isinstance(outline, dict) and "counts" in outline:
+        outline["counts"] = _array(outline["counts"])
+    return entry
+
+
+def _array(numbers: Any) -> Any:
+    """The numbers of a list as an array; anything else unchanged."""
+    if not isinstance(numbers, list) or not numbers or not set(map(type, numbers)) <= {int, float}:
+        return numbers
+    try:
+        return np.asarray(numbers)
+    except OverflowError:  # whole numbers beyond all types; the check of the outline names them
+        return numbers
 
 
 def load_prompts(file: Path) -> list[tuple[Place, Shown]]:

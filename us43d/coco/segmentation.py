@@ -67,14 +67,15 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
 
 def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
     """Return the non-empty polygons as flat lists of x, y. A flat list of numbers is one polygon."""
-    flat = bool(segmentation) and not isinstance(segmentation[0], list | tuple)
+    flat = bool(segmentation) and not isinstance(segmentation[0], list | tuple | np.ndarray)
     polygons = []
     for polygon in [segmentation] if flat else segmentation:
         try:
             corners = np.asarray(polygon, np.float64)
         except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"holds {_short(polygon)}, which is not a list of numbers") from error
-        if corners.ndim != 1 or any(isinstance(value, str | bool) for value in polygon):
+        checked = isinstance(polygon, np.ndarray)
+        if corners.ndim != 1 or (not checked and any(isinstance(value, str | bool) for value in polygon)):
             raise ValueError(f"holds {_short(polygon)}, which is not a list of numbers")
         if len(corners) % 2:
             raise ValueError(f"holds a polygon of {len(corners)} numbers, which are not pairs")

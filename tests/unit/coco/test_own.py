@@ -5,6 +5,7 @@ import copy
 import json
 import shutil
 import time
+import tracemalloc
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from pycocotools import mask as reference
 
 from us43d import limits, specimen
 from us43d.coco import own as coco
-from us43d.coco import segmentation
+from us43d.coco import schema, segmentation
 from us43d.errors import TrainError
 from us43d.harmonize.corpus import SPECK, Corpus
 
@@ -335,6 +336,22 @@ def test_without_groups_it_is_said_and_nothing_is_guessed(make: Callable[..., Pa
     corpus = opened(make(data))
     assert [corpus.group(n) for n in range(4)] == ["0", "p1", "2.png", "3.png"]
     assert coco.told(corpus) == ["2 of 4 images have no group; each of them is its own group."]
+
+
+def test_outlines_take_a_quarter_of_the_memory_of_lists(make: Callable[..., Path]) -> None:
+    """A file of 300 MB fits into 2 GB: its numbers are never all held as Python's."""
+    data = content(1)
+    angles = np.linspace(0, 6.28, 20_000)
+    ring = np.round(np.stack([30 + 20 * np.cos(angles), 20 + 15 * np.sin(angles)], 1), 6).ravel().tolist()
+    data["annotations"] = [dict(data["annotations"][0], id=n, segmentation=[ring]) for n in range(5)]
+    file = make(data)
+    numbers, size = 5 * len(ring), file.stat().st_size
+    tracemalloc.start()
+    schema.load(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * size + 20 * numbers  # bytes and text of the file; 32 bytes a number in lists
+    assert opened(file).facts["annotations"] == 5
 
 
 def test_holding_groups_out_is_linear() -> None:
