@@ -35,7 +35,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     lines = []
     for line in text.split("\n"):
         indent = "  " if line.startswith("• ") else ""
-        lines += textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) or [""]
+        lines += textwrap.wrap(line, max(1, width), subsequent_indent=indent, break_on_hyphens=False) or [""]
     return lines
 
 

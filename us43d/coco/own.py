@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,8 @@ def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
     file = Path(file).expanduser().absolute()
     images = Path(images).expanduser().absolute() if images else file.parent
     try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise TrainError(f"{file} is not a regular file.")
         data = file.read_bytes()
     except OSError as error:
         raise TrainError(f"{file} cannot be read: {error.strerror}.") from error

@@ -6,6 +6,7 @@ outline, of an unlisted image, enclosing no pixel) are excluded and counted with
 
 import json
 import math
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
@@ -207,6 +208,8 @@ def read_json(path: Path) -> Any:
         ValueError: If it cannot be read or is not JSON.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is not a regular file")
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
             raise ValueError("it is compressed by gzip; unpack it first")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from us43d.contract import Recipe
-from us43d.errors import UnreadableFile, VerifyError
+from us43d.errors import MissingRawFile, UnreadableFile, VerifyError
 from us43d.fetch import store
 from us43d.fetch.http import page_title
 from us43d.paths import Home
@@ -110,7 +110,7 @@ class Finding(NamedTuple):
 def verify(home: Home, recipe: Recipe, progress: Progress | None = None) -> Iterator[Finding]:
     """Hash what is on disk of a source, downloads and raw tree, and compare it with the receipts.
 
-    "removed" is an archive that `us43d clean` took away after it was unpacked. Raises MissingRawFile without receipt.
+    "removed" is an archive that `us43d clean` took away after it was unpacked. Raises MissingRawFile without a file.
     """
     entries = store.receipt(home, recipe.name)["files"]
     bases = (
@@ -118,6 +118,8 @@ def verify(home: Home, recipe: Recipe, progress: Progress | None = None) -> Iter
         (home.raw(recipe.name), store.listing(home, recipe.name)),
     )
     listings = [dict(store.walk(folder)) for folder, _ in bases]
+    if not any(expected for _, expected in bases):  # an attempt that ended before the first file
+        raise MissingRawFile(f"{recipe.name} has no file yet.", next=f"us43d fetch {recipe.name}")
     total = sum(path.stat().st_size for files in listings for path in files.values())
     done = 0
     for (folder, expected), files in zip(bases, listings, strict=True):

@@ -5,6 +5,7 @@ Arrays are (rows, columns) or (rows, columns, 3) RGB. A file that cannot be read
 
 import gzip
 import math
+import stat
 import struct
 import tokenize
 import zlib
@@ -190,8 +191,10 @@ def _as_opencv(array: NDArray[Any], path: Path, flags: int) -> NDArray[Any]:
 
 
 def content(path: Path) -> bytes:
-    """Return the bytes of a file. Raises UnreadableFile."""
+    """Return the bytes of a file. Raises UnreadableFile, also for a pipe or a device, which may have no end."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableFile(f"{path} is not a regular file.")
         return path.read_bytes()
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error

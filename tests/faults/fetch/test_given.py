@@ -14,9 +14,10 @@ import pytest
 
 from us43d import registry
 from us43d.contract import RawFile, Recipe, Route
-from us43d.errors import MissingRawFile, RawDataError, VerifyError
+from us43d.errors import MissingRawFile, RawDataError, Us43dError, VerifyError
 from us43d.fetch import given, ledger
 from us43d.fetch.fetch import Fetched, fetch
+from us43d.fetch.verify import verify
 from us43d.harmonize.build import build
 from us43d.paths import Home
 
@@ -173,6 +174,19 @@ def test_a_pipe_is_refused_by_name_and_not_opened(home: Home, tmp_path: Path) ->
     for path in (tmp_path, tmp_path / "Dataset_BUSI.zip"):
         with pytest.raises(RawDataError, match=r"Dataset_BUSI\.zip is neither a file nor a folder"):
             given.look(registry.recipe("busi"), [path])
+
+
+def test_verify_after_an_attempt_without_a_file(home: Home, sources: ModuleType, tmp_path: Path) -> None:
+    """The receipt has the accepted licence alone; "ok" would say that the source is there."""
+    recipe = registry.recipe("busi")
+    ledger.accept(home, recipe)
+    with zipfile.ZipFile(tmp_path / "Dataset_BUSI.zip", "w") as made:
+        made.writestr("../a.png", b"x")
+    with pytest.raises(Us43dError, match="leads out of the folder"):
+        fetch(recipe, home, sources.patient(), from_=[tmp_path / "Dataset_BUSI.zip"])
+    with pytest.raises(MissingRawFile, match="BUSI has no file yet") as caught:
+        list(verify(home, recipe))
+    assert caught.value.next == "us43d fetch BUSI"
 
 
 def test_files_of_a_tree_are_compared_with_published_digests(home: Home, sources: ModuleType, tree: Path) -> None:

@@ -3,6 +3,7 @@
 import codecs
 import copy
 import json
+import os
 import shutil
 import time
 import tracemalloc
@@ -21,8 +22,9 @@ from pycocotools import mask as reference
 from us43d import limits, specimen
 from us43d.coco import own as coco
 from us43d.coco import schema, segmentation
-from us43d.errors import TrainError
+from us43d.errors import TrainError, UnreadableFile, UsageError
 from us43d.harmonize.corpus import SPECK, Corpus
+from us43d.masks import read as reading
 
 SHAPE = (40, 60)
 
@@ -142,6 +144,7 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         ("images.1.height", -5, "height should be greater"),
         ("images.1.height", "tall", "height should be a valid integer"),
         ("images.1.height", 200_000_000, "height should be less than or equal to"),
+        ("images.1.id", "", "id is neither a whole number nor a text: images[1] (id ) has ''"),
         ("images.1.id", ..., "id is missing: images[1]"),
         ("images.1.id", None, "id is neither a whole number nor a text: images[1] has null"),
         ("images.1.id", 0, "id is that of images[0] as well: images[1] (id 0)"),
@@ -505,3 +508,62 @@ def test_reading_is_linear_in_images_and_annotations(tmp_path: Path) -> None:
 
     seconds(50)
     assert seconds(3200) < 16 * seconds(400) + 1  # 8 times the images
+
+
+def test_a_mask_may_begin_at_the_first_pixel(make: Callable[..., Path]) -> None:
+    """Uncompressed run lengths then begin with 0."""
+    data = content(1)
+    data["annotations"][0]["segmentation"] = {"size": list(SHAPE), "counts": [0, 40 * 30, 40 * 30]}
+    corpus = opened(make(data))
+    assert corpus.mask(corpus.of(0)[0])[:, :30].all()
+    assert not corpus.mask(corpus.of(0)[0])[:, 30:].any()
+
+
+def test_tags_and_licence_are_kept(make: Callable[..., Path]) -> None:
+    data = content(2)
+    data["images"][1]["tags"] = {"view": "A4C"}
+    file = make(data)
+    corpus = opened(file)
+    tags = json.loads((file.parent / "corpus" / "tags.json").read_text())
+    assert tags == {str(corpus.images["id"][1]): {"view": "A4C"}}
+    assert corpus.facts["sources"][0]["licence"]["id"] == "OWN"
+
+
+def test_images_outside_of_the_folder_are_read_by_their_whole_path(make: Callable[..., Path], tmp_path: Path) -> None:
+    data = content(1)
+    file = make(data)
+    (tmp_path / "else").mkdir()
+    (file.parent / "0.png").rename(tmp_path / "else" / "x.png")
+    data["images"][0]["file_name"] = str(tmp_path / "else" / "x.png")
+    (file.parent / "images").mkdir()
+    file.write_text(json.dumps(data))
+    assert coco.read(file, file.parent / "corpus", file.parent / "images").picture(0)[0, 0] == 50
+
+
+def test_the_number_of_categories_is_limited(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = content(1)
+    data["categories"].append({"id": 8, "name": "cyst"})
+    monkeypatch.setattr(coco, "_CATEGORIES", 2)
+    file = make(data)
+    opened(file)
+    shutil.rmtree(file.parent / "corpus")
+    monkeypatch.setattr(coco, "_CATEGORIES", 1)
+    assert "number is 2, more than 1: categories" in faults(file)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_not_a_file_is_not_opened(tmp_path: Path, kind: str) -> None:
+    """A pipe would wait for ever, a device has no end."""
+    path = tmp_path / "data.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(TrainError, match="is not a regular file"):
+        coco.read(path, tmp_path / "corpus")
+    with pytest.raises(UsageError, match="is not a regular file"):
+        schema.load_prompts(path)
+    with pytest.raises(UnreadableFile, match="is not a regular file"):
+        reading.content(path)

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +138,29 @@ def test_names_of_masks_may_differ_in_case(folder: Path) -> None:
     for path in sorted((folder / "masks").rglob("*.png")):
         path.rename(path.with_name(f"{path.stem.upper()}_MASK.PNG"))
     assert from_masks(folder / "scans", folder / "masks", patient="p", suffix="_mask").content == plain
+
+
+def test_specks_are_counted(tmp_path: Path) -> None:
+    mask = np.zeros((500, 500), np.uint8)
+    mask[2, 2] = mask[30:90, 30:90] = 255
+    for name in ("scans", "masks"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), mask)
+    written = from_masks(tmp_path / "scans", tmp_path / "masks", patient="a")
+    assert len(written.content["annotations"]) == 2
+    (remark,) = written.remarks
+    assert re.match(r"1 annotation.* speck", remark)
+
+
+def test_ids_and_images_of_one_name(folder: Path) -> None:
+    written = from_masks(folder / "scans", folder / "masks", patient="p")
+    ids = [annotation["id"] for annotation in written.content["annotations"]]
+    assert ids == list(range(1, len(ids) + 1))
+    assert {annotation["category_id"] for annotation in written.content["annotations"]} == {1}
+    assert [image["id"] for image in written.content["images"]] == list(range(1, 7))
+    shutil.copy(folder / "scans" / "p0" / "p0_0.png", folder / "scans" / "p0" / "p0_0.bmp")
+    with pytest.raises(ImageError, match="2 images share their name"):
+        from_masks(folder / "scans", folder / "masks", patient="p")
 
 
 def test_without_patients_nothing_is_guessed(folder: Path) -> None:

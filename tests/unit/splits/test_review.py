@@ -97,3 +97,17 @@ def test_an_unknown_verdict_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="same, not the same, unsure"):
         review.append(tmp_path, "near", "perhaps", A, B)
     assert json.dumps(review.log(tmp_path)) == "[]"
+
+
+def test_where_the_log_lies(tmp_path: Path) -> None:
+    assert review.path(tmp_path) == tmp_path / "review" / "verdicts.jsonl"
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_line_whose_image_is_not_a_text_is_refused(tmp_path: Path, name: str) -> None:
+    review.append(tmp_path, "near", "same", A, B)
+    entry = json.loads(review.path(tmp_path).read_text())
+    entry[name]["key"] = 7
+    review.path(tmp_path).write_text(f"{json.dumps(entry)}\n")
+    with pytest.raises(BuildError, match="Line 1 of"):
+        review.decided(tmp_path)
