@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from us43d import registry
-from us43d.errors import UnknownName, UsageError, command, counted
+from us43d.errors import ImageError, UnknownName, UsageError, command, counted
 
 from .build import newest
 from .models import Device, device_of, predictor, weights_of
@@ -116,6 +116,9 @@ def _files(session: Session, path: Path, out: Path | None, patient: str | None) 
         raise UsageError(f"--out {out} is a file, not a folder.", next=command("label", path))
     folder = out or path.absolute().with_name(f"{path.absolute().name}-labels")
     inputs = FileInputs(path, patient, folder)
+    if len(inputs.faults) == len(inputs.files):
+        first = next(iter(inputs.faults.values()))
+        raise ImageError(first if len(inputs.files) == 1 else f"None of {len(inputs.files)} files can be read: {first}")
     for file, fault in inputs.faults.items():
         session.warn(f"{file} cannot be labelled: {fault}")
     return inputs, folder

@@ -248,6 +248,20 @@ def test_a_deep_image_is_windowed_in_its_own_values(tmp_path: Path, visit: Calla
         running.stop()
 
 
+def test_an_image_that_cannot_be_read_says_why(scans: Path, tmp_path: Path, visit: Callable[..., Any]) -> None:
+    (scans / "P0.png").write_bytes((scans / "P0.png").read_bytes()[:700])
+    labels = Labels(FileInputs(scans), tmp_path / "labels")
+    running = serve(Site(Annotate(labels, "scans", None, "").routes(), "/label", labels.close), port=0)
+    try:
+        page = opened(visit, running.url, quiet=True)  # the browser reports the pixels that are missing
+        page.wait_for_selector("#no-image:not([hidden])")
+        assert "P0.png" in page.inner_text("#no-image")
+        page.keyboard.press(".")
+        page.wait_for_selector("#no-image", state="hidden")
+    finally:
+        running.stop()
+
+
 @pytest.mark.parametrize("width", [390, 1280, 2560])
 def test_nothing_is_wider_than_the_window(session: Session, visit: Callable[..., Any], width: int) -> None:
     page = opened(visit, session.running.url, width=width)

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,14 +204,14 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
         leave_out: A folder to skip, such as that of results.
 
     Raises:
-        ImageError: No file found.
+        ImageError: No file found, or a folder cannot be listed.
     """
     path = Path(path)
     if not path.is_dir():
         return [_input(path)]
     entered = {_identity(path), _identity(leave_out)}
     inputs = []
-    for place, folders, names in os.walk(path, followlinks=True):
+    for place, folders, names in os.walk(path, onerror=_unlisted, followlinks=True):
         folder = Path(place)
         inside = {name: _identity(folder / name) for name in sorted(folders) if not _is_litter(name)}
         folders[:] = [name for name, identity in inside.items() if identity not in entered]
@@ -227,6 +227,10 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     uses = Counter(entry.name for entry in inputs)
     named = (entry if uses[entry.name] == 1 else entry._replace(name=entry.relative) for entry in inputs)
     return sorted(named, key=lambda entry: entry.relative)
+
+
+def _unlisted(error: OSError) -> NoReturn:
+    raise ImageError(f"{error.filename} cannot be listed: {error.strerror}.") from error
 
 
 def _input(path: Path) -> Input:

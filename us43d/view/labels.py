@@ -97,6 +97,8 @@ class Labels:
                 self._only_one.acquire(timeout=0)
             except Timeout as error:
                 raise Busy(f"{out} is open in another us43d label.", next="use its page, or end it first") from error
+            for left in out.glob(f".{self.file.name}.*.tmp"):  # of a server that was killed while it saved
+                left.unlink()
         try:
             self._load()
         except BaseException:

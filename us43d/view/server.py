@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -115,12 +116,19 @@ def _listen(host: str, port: int | None) -> socket.socket:
             listener.close()
             if port is not None:
                 raise UsageError(
-                    f"Port {port} of {host} cannot be used: {error.strerror}.", next="us43d view   (any free port)"
+                    f"Port {port} of {host} cannot be used: {error.strerror}.",
+                    next=f"the same with --port {_free(host)}   (free at the moment)",
                 ) from error
         else:
             listener.listen(128)
             return listener
     raise UsageError(f"{host} has no free port.")
+
+
+def _free(host: str) -> int:
+    with suppress(OSError), socket.create_server((host, 0)) as listener:
+        return int(listener.getsockname()[1])
+    return _PORT
 
 
 def _addresses() -> list[str]:

@@ -110,3 +110,12 @@ def test_label_says_that_neither_a_file_nor_a_source_is_there(tmp_path: Path) ->
     result = CliRunner().invoke(app, ["label", "nosuch", "--no-browser", "--home", str(tmp_path)])
     assert result.exit_code == 2
     assert "No file or folder is called 'nosuch'. No source is called 'nosuch'." in result.stderr
+
+
+def test_label_refuses_files_of_which_none_can_be_read(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"not an image")
+    result = CliRunner().invoke(app, ["label", str(tmp_path), "--no-browser"])
+    assert result.exit_code == 1
+    assert "None of 2 files can be read" in result.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]

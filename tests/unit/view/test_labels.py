@@ -1,8 +1,10 @@
 """Labels on disk: complete at every moment, read by training, never overwritten by a second window."""
 
+import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -192,3 +194,27 @@ def test_a_damaged_file_among_others_is_named_and_shown_as_such(scans: Path, tmp
 def test_an_invalid_pattern(scans: Path) -> None:
     with pytest.raises(UsageError, match="--patient"):
         FileInputs(scans, "(")
+
+
+def test_a_folder_that_cannot_be_listed_is_not_empty(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scans / "locked").mkdir()
+    scandir = os.scandir
+
+    def refused(folder: Any) -> Any:
+        if Path(folder).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(ImageError, match="locked cannot be listed: Permission denied"):
+        FileInputs(scans)
+
+
+def test_what_a_killed_server_left_is_removed(scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    out.mkdir()
+    (out / ".labels.json.host.1.tmp").write_text('{"images"')
+    labels = Labels(FileInputs(scans), out)
+    assert labels.records == {}
+    assert [file.name for file in out.iterdir()] == [".lock"]
+    labels.close()

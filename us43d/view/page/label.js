@@ -174,7 +174,8 @@ async function show(to) {
   if (!picture) {
     viewer.image = null;
     Object.assign(state, { objects: [] });
-    $('no-image').textContent = 'This image cannot be read.';
+    const why = await api(pixels(to)).catch((error) => error.message);
+    $('no-image').textContent = `This image cannot be read. ${why ?? ''}`;
   } else viewer.setImage(picture, width, height);
   take(state);
   $('name').textContent = image.name;
