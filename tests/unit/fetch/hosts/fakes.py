@@ -578,10 +578,10 @@ def dataverse(fakes: Fakes, host: str, doi: str, files: Files, *, restricted: tu
 # ----------------------------------------------------------------------------------------------------------------- OSF
 
 
-def osf(fakes: Fakes, project: str, files: Files, *, top: str = "", private: bool = False) -> dict[str, str]:
-    """Folders listed one by one, ten entries a page. Returns folder → its id. top: id of a folder that holds all."""
+def osf(fakes: Fakes, project: str, files: Files, *, private: bool = False) -> dict[str, str]:
+    """Folders listed one by one, ten entries a page. Returns folder → its id."""
     folders = {"", *("/".join(name.split("/")[:n]) for name in files for n in range(1, name.count("/") + 1))}
-    ids = {folder: sha256(folder.encode())[:24] for folder in folders} | {"": top}
+    ids = {folder: sha256(folder.encode())[:24] for folder in folders}
     api = f"https://api.osf.io/v2/nodes/{project}/files/osfstorage/"
 
     def entry(name: str) -> dict[str, Any]:
@@ -600,7 +600,7 @@ def osf(fakes: Fakes, project: str, files: Files, *, top: str = "", private: boo
         if private:
             return as_json({"errors": [{"detail": "Authentication credentials were not provided."}]}, 401)
         for folder, key in ids.items():
-            if asked.path == f"v2/nodes/{project}/files/osfstorage/" + (f"{key}/" if key else ""):
+            if asked.path == f"v2/nodes/{project}/files/osfstorage/" + (f"{key}/" if folder else ""):
                 inside = [name for name in sorted({*files, *folders - {""}}) if name.rpartition("/")[0] == folder]
                 number = int(asked.query.get("page", 1))
                 more = f"{api}?page={number + 1}" if len(inside) > 10 * number else None

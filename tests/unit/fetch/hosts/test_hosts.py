@@ -375,7 +375,7 @@ def test_dataverse_restricted(hosts: Any, fakes: ModuleType, web: NewWeb) -> Non
 
 
 def test_osf(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
-    """Every folder and every page, with sizes and digests; a folder by its id; a file on another host beside them."""
+    """Every folder and every page, with sizes and digests; a folder by its id; a file by its name."""
     files = {**FILES, **{f"Case{n}/Case{n}-US.nii.gz": b"%d" % n for n in range(23)}, "Case1/more/a.nii.gz": b"deep"}
     ids = fakes.osf(hosts, "jv8bk", files)
     remotes = resolve(Route(kind="osf", record="jv8bk", url="https://osf.io/jv8bk"), web())
@@ -383,11 +383,10 @@ def test_osf(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
     assert all(remote.size and remote.md5 and remote.sha256 for remote in remotes)
     inside = resolve(Route(kind="osf", record=f"jv8bk/{ids['Case1']}"), web())
     assert {remote.name for remote in inside} == {"Case1-US.nii.gz", "more/a.nii.gz"}
-    volume = RawFile(name="Case1-volume.nii.gz", url="https://archive.example.org/v.nii.gz", unpack=False)
-    both = resolve(Route(kind="osf", record=f"jv8bk/{ids['Case1']}", files=(volume,)), web())
-    assert {remote.name for remote in both} == {"Case1-US.nii.gz", "more/a.nii.gz", "Case1-volume.nii.gz"}
-    one = resolve(Route(kind="osf", record="jv8bk", files=(RawFile(name="images.zip"), volume)), web())
-    assert [remote.name for remote in one] == ["images.zip", "Case1-volume.nii.gz"]
+    (one,) = resolve(Route(kind="osf", record="jv8bk", files=(RawFile(name="images.zip"),)), web())
+    assert (one.name, one.size, one.unpack) == ("images.zip", len(FILES["images.zip"]), True)
+    with pytest.raises(FetchError, match=r"OSF jv8bk holds no other\.zip"):
+        resolve(Route(kind="osf", record="jv8bk", files=(RawFile(name="other.zip"),)), web())
 
 
 def test_osf_private_missing_and_invalid(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:

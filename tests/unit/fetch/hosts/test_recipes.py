@@ -64,9 +64,6 @@ def play(route: Route, hosts: Any, fakes: ModuleType) -> None:
 
             hosts.at(parts.hostname, describe)
             fakes.girder(hosts, parts.hostname, f"{prefix}/" if prefix else "", record.split("/")[-1], {})
-        case "osf":
-            project, _, top = record.partition("/")
-            fakes.osf(hosts, project, {"Case2/Case2-US-before-tumor.nii.gz": b"mask"}, top=top)
         case "dataverse":
             fakes.dataverse(hosts, urlsplit(url).hostname, record.removeprefix("doi:"), files)
 
@@ -90,7 +87,7 @@ def test_route(
         monkeypatch.setenv("KAGGLE_API_TOKEN", "good")
     remotes = resolve(route, web())
     assert remotes
-    if route.files and route.kind != "osf":  # which adds files of another host to its listing
+    if route.files:
         assert [remote.name for remote in remotes] == [file.name for file in route.files]
         for remote, file in zip(remotes, route.files, strict=True):
             assert (remote.into, remote.unpack, remote.generated) == (file.into, file.unpack, file.generated)
