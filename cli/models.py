@@ -56,7 +56,7 @@ def weights_of(session: Session, name: str | None) -> Path:
     from us43d.train import checkpoint
 
     if name is None:
-        session.say(f"weights: {SHIPPED}, which come with us43d; others with --weights")
+        session.say(f"weights: {SHIPPED}, included with us43d; choose others with --weights")
         return shipped()
     if name == SHIPPED:
         return shipped()

@@ -105,7 +105,7 @@ def train(
     goes_on = resume and (session.home.runs / (run or "")).joinpath("log.jsonl").is_file()
     if resume and run and not (goes_on or preset or config or task or init or data or changes):
         raise UsageError(
-            f"There is no run {run!r} to resume in {session.home.runs}.",
+            f"No run {run!r} found in {session.home.runs}.",
             next=f"us43d train --preset nano --run {run}   (starts one; with --resume, too)",
         )
     own = bool(data) and not (preset or config or goes_on or _values(changes or []).get("model"))

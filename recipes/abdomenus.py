@@ -55,7 +55,7 @@ def coloured(path: Path) -> Any:
 def read_real(raw: RawTree) -> Iterator[Sample]:
     for sample in read(raw):
         simulated = sample.tags["origin"] == "simulated"
-        yield replace(sample, drop="simulated (left out by the paper profile)") if simulated else sample
+        yield replace(sample, drop="simulated (excluded by the paper profile)") if simulated else sample
 
 
 RECIPE = source(__name__, read, paper=read_real)

@@ -83,13 +83,13 @@ def denied(path: Path) -> str:
     """Return the missing permission for a path, in words; "" if none is missing."""
     for folder in reversed(path.parents):
         if folder.is_dir() and not _may(folder, os.X_OK):
-            return f"the folder {folder} may not be entered"
+            return f"the folder {folder} cannot be entered"
     if path.is_dir() and not _may(path, os.R_OK | os.X_OK):
-        return f"the folder {path} may not be listed"
+        return f"the folder {path} cannot be listed"
     if path.exists() and not _may(path, os.R_OK):
-        return f"the file {path} may not be read"
+        return f"the file {path} cannot be read"
     nearest = next((ancestor for ancestor in (path, *path.parents) if ancestor.exists()), path)
-    return "" if _may(nearest, os.W_OK) else f"{nearest} may not be written to"
+    return "" if _may(nearest, os.W_OK) else f"{nearest} is not writable"
 
 
 def _may(path: Path, mode: int) -> bool:

@@ -27,7 +27,7 @@ def licence_text(recipe: Recipe) -> str:
         f"changed copies: {_WORDS[terms.derivatives]}",
         "  What you make of the data must carry the same licence." if terms.share_alike else "",
         "  The source must be credited." if terms.attribution else "",
-        "  Nobody has stated a licence: what is not allowed by law anyway is not allowed."
+        "  Without a licence, you may do only what copyright law permits; ask the owners about anything else."
         if terms.id == "UNSTATED"
         else "",
         f"  Evidence: {recipe.licence.evidence}",

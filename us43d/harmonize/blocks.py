@@ -30,7 +30,7 @@ __all__ = ["FIXED", "OUTPUT", "PARTS", "SKIPPED", "Block", "Options", "run"]
 #: With this begins the remark on a correction.
 FIXED = "fixed: "
 #: Why a sample is dropped that cannot be read, where a person chose that.
-SKIPPED = "unreadable or incomplete, left out by --skip-bad"
+SKIPPED = "unreadable or incomplete, skipped by --skip-bad"
 
 #: In the staging folder: what becomes the build, and files that are being written.
 OUTPUT, PARTS = "output", "parts"
@@ -113,7 +113,7 @@ def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options
     annotations, record.masks = _annotations(sample, array.shape[:2], memo, remarks, options)
     record.remarks = tuple(dict.fromkeys(remarks))
     if options.skip_empty and not annotations:
-        record.drop = "no annotation (left out by the paper profile)"
+        record.drop = "no annotation (excluded by the paper profile)"
         return record
     name = f"{id}.{kept or 'png'}"
     if kept and isinstance(sample.image, Path):

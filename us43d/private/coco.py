@@ -72,7 +72,7 @@ def plan(tree: RawTree) -> Plan | None:
         entry = Annotations(file=key, images=_images(tree, key, content.images), split=_split(key))
         chosen.append(entry)
         names |= dict.fromkeys(category.name for category in content.categories)
-        remarks += [f"{key}: {number:,} annotations left out {why}" for why, number in report.left_out.items()]
+        remarks += [f"{key}: {number:,} annotations skipped {why}" for why, number in report.left_out.items()]
         stated |= any(image.unit is not None for image in content.images)
         for image in content.images:
             _look(tree, entry, image, seen, used, faults)
@@ -199,7 +199,7 @@ def _sample(
     for one in annotations:
         label = form.labels.get(names[one.category_id])
         if label is None:
-            remarks.append(f"label left out by choice: {names[one.category_id]}")
+            remarks.append(f"label excluded by --label: {names[one.category_id]}")
             continue
         try:
             mask, why = segmentation.encoded(one.segmentation, image.height, image.width)
@@ -209,7 +209,7 @@ def _sample(
             left_out[why] += 1
             continue
         instances.setdefault(label, []).append(lazy(rle.decode, mask.counts, image.height, image.width))
-    remarks += [f"annotations left out: {number} {why}" for why, number in sorted(left_out.items())]
+    remarks += [f"annotations skipped: {number} {why}" for why, number in sorted(left_out.items())]
     key, file = _key(entry, image), _file(entry, image)
     path = raw.path(file)
     stated = group_of(form.group, file) or (image.unit if form.group is None else None)

@@ -184,7 +184,7 @@ def _drawn(form: NnUnet, labels: Lazy) -> dict[str, Any]:
     for name, values in form.values.items():
         if (label := form.labels.get(name)) is not None:
             structures.setdefault(label, []).append(lazy(masks.equal, checked, *values))
-    remarks = tuple(f"label left out by choice: {name}" for name in form.values if name not in form.labels)
+    remarks = tuple(f"label excluded by --label: {name}" for name in form.values if name not in form.labels)
     return {"masks": structures, "remarks": remarks}
 
 

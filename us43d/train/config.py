@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -360,9 +361,15 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
     try:
         return TrainConfig.model_validate(base.model_dump() | values)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc'])) or 'config'}: {fault['msg']}" for fault in error.errors())
-        where = f"{file}: " if file else ""
-        raise ConfigError(f"{where}invalid training configuration: {listed(faults)}.") from error
+        where = f" in {file}" if file else ""
+        raise ConfigError(f"Invalid training configuration{where}: {listed(_faults(error))}.") from error
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    """Yield each fault with its field; a check of several fields names them itself."""
+    for fault in error.errors():
+        field = ".".join(map(str, fault["loc"]))
+        yield (f"{field}: " if field else "") + fault["msg"].removeprefix("Value error, ")
 
 
 def _parsed(file: Path) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def test_diff_of_profiles_and_of_different_sources(home: Home) -> None:
     assert said.code == 0, said.err
     found = json.loads(said.out)
     kinds = {(each["kind"], each["what"]): each["keys"] for each in found["changes"]}
-    assert len(kinds["images", "dropped: no annotation (left out by the paper profile)"]) == 3
+    assert len(kinds["images", "dropped: no annotation (excluded by the paper profile)"]) == 3
     assert len(kinds["annotations", "same masks, other labels"]) == 13
     assert us43d(home, "diff", "busi/r1s1-us43d-specimen", "busi/r1s1-us43d-specimen").out.startswith("BUSI: nothing")
     with pytest.raises(UsageError, match="is a build of BUSI"):

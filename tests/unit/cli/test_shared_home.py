@@ -53,7 +53,7 @@ def test_all_goes_on_past_a_source_that_may_not_be_read() -> None:
             os.seteuid(65534)
             code, said = run("verify", "--all")
             assert code in (1, 3), said
-            assert "may not be read" in said
+            assert "cannot be read" in said
         finally:
             os.seteuid(0)
 
@@ -65,8 +65,8 @@ def test_the_missing_permission_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     refused: dict[Path, int] = {}
     monkeypatch.setattr(os, "access", lambda path, mode, **_: not refused.get(Path(path), 0) & mode)
     for path, mode, said in (
-        (file.parent, os.X_OK, "may not be entered"), (file, os.R_OK, "may not be read"),
-        (file, os.W_OK, "may not be written to"),
+        (file.parent, os.X_OK, "cannot be entered"), (file, os.R_OK, "cannot be read"),
+        (file, os.W_OK, "is not writable"),
     ):  # fmt: skip
         refused.clear()
         refused[path] = mode

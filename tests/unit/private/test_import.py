@@ -107,7 +107,7 @@ def test_a_coco_folder_becomes_a_source_like_any_other(home: Home, tmp_path: Pat
     assert run("build", "thyroid lab")[0] == run("check", "Thyroid-Lab")[0] == run("splits", "Thyroid-Lab")[0] == 0
     assert run("audit", "Thyroid-Lab")[0] == run("verify", "Thyroid-Lab")[0] == 0
     assert "Private source of this home" in run("card", "Thyroid-Lab")[1]
-    assert json.loads(rows(home, "Thyroid-Lab")[0]["remarks"]) == ["annotations left out: 1 without segmentation"]
+    assert json.loads(rows(home, "Thyroid-Lab")[0]["remarks"]) == ["annotations skipped: 1 without segmentation"]
     split_of: dict[str, set[str]] = {}
     for row in rows(home, "Thyroid-Lab"):
         split_of.setdefault(row["group"], set()).add(row["split"])

@@ -133,7 +133,7 @@ def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> 
     [
         (("--preset", "tiny"), 2, "No corpus found in"),
         (("--corpus", "v9"), 2, "No corpus 'v9' found"),
-        (("--resume", "--run", "typo"), 2, "There is no run 'typo' to resume"),
+        (("--resume", "--run", "typo"), 2, "No run 'typo' found"),
         (("--preset", "huge"), 2, "Unknown training preset 'huge'"),
         (("--set", "seed"), 2, "Use key=value"),
         (("--set", "lr=1", "--set", "steps=0"), 2, "lr: "),
