@@ -79,7 +79,9 @@ def export(
     if not out:
         raise UsageError("Missing --out. Give a folder or URL.", next="us43d export --help")
     if unknown := sorted(set(split or ()) - set(EXPORTED)):
-        raise UsageError(f"Unknown split {listed(map(repr, unknown))}. Use train, val or test.")
+        raise UsageError(
+            f"Unknown split {listed(map(repr, unknown))}. Use train, val or test.", next="us43d export --help"
+        )
     with _opened(session, name) as (corpus, notes):
         options = Options(
             splits=tuple(exported for exported in EXPORTED if exported in split) if split else EXPORTED,

@@ -23,6 +23,7 @@ from us43d.export import documents
 from us43d.export.selection import Item, Options, Selection
 from us43d.export.storage import RECORDS, Store, Written, staged
 from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.remote import is_url
 from us43d.harmonize.shards import canonical_json
 
 __all__ = [
@@ -211,11 +212,12 @@ def run(
         progress: Called with images done and their number.
 
     Raises:
-        UsageError: If `out` holds something else, or nothing is left to export.
+        UsageError: If `out` holds something else or is inside the corpus's own data, or nothing is left to export.
         LicenceError: If the options ask for commercial use and a source does not allow it.
         TrainError: If an image or mask of the corpus cannot be read.
         StorageError: If `out` cannot be written.
     """
+    _refuse_inside(corpus, out)
     selection = Selection(corpus, options)
     inputs = _inputs(form, selection)
     store = staged(out, inputs)
@@ -227,9 +229,8 @@ def run(
             facts = json.loads(ready)
             return Report(str(out), facts, facts["usage"], reused=True)
         if store.occupied() and ready is None and not _resumable(store):
-            raise UsageError(
-                f"The folder {out} is not empty.", next=f"the same command with --out {shlex.quote(f'{out}-2')}"
-            )
+            what = f"The folder {out} is not empty." if is_url(out) or Path(out).is_dir() else f"{out} is a file."
+            raise UsageError(what, next=f"the same command with --out {shlex.quote(f'{out}-2')}")
         if ready is not None:
             raise UsageError(
                 f"{out} holds an export with other content or options.",
@@ -240,6 +241,19 @@ def run(
         facts = _finish(form, finish)
         store.publish()
     return Report(str(out), facts, facts["usage"])
+
+
+def _refuse_inside(corpus: Corpus, out: str | Path) -> None:
+    """Refuse a folder of the home that holds data: an export there would be taken for a build or a corpus."""
+    if is_url(out):
+        return
+    target = Path(out).expanduser().resolve()
+    for place in (*(Path(corpus.home) / name for name in ("build", "corpora", "raw", "downloads")), corpus.path):
+        if target.is_relative_to(place.resolve()):
+            raise UsageError(
+                f"{out} is inside {place}, where us43d keeps its own data.",
+                next=f"the same command with --out {shlex.quote(target.name)}",
+            )
 
 
 def _inputs(form: Format, selection: Selection) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from us43d import atomic
 from us43d.errors import StorageError, UsageError
-from us43d.harmonize.remote import filesystem, is_url
+from us43d.harmonize.remote import filesystem, is_url, of_client, remedy
 
 __all__ = ["RECORDS", "Store", "Written", "read_file", "remote_errors", "staged"]
 
@@ -230,9 +230,11 @@ def remote_errors(url: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise StorageError(f"{url}: {error or 'the bucket does not exist'}.", disk=_KEPT) from error
-    except (OSError, TimeoutError) as error:
+    except Exception as error:
+        if not of_client(error):
+            raise
         raise StorageError(
-            f"{url} cannot be reached or written: {error}.", disk=_KEPT, next="the same command again"
+            f"{url} cannot be reached or written: {error}.", disk=_KEPT, next=remedy(url, error)
         ) from error
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from us43d.errors import BuildError, StorageError, UsageError
 
-__all__ = ["MARKER", "Remote", "fetched_index", "filesystem", "is_url"]
+__all__ = ["MARKER", "Remote", "fetched_index", "filesystem", "is_url", "of_client", "remedy"]
 
 MARKER = "remote.json"
 #: There for corpora with volumes.
@@ -27,6 +27,18 @@ _SLICES = "slices.npy"
 _INDEX = ("images.npy", "annotations.npy", "strings.bin", "rle.bin")
 #: Seconds for which a file is kept after its last use, as another process may be about to open it.
 _GRACE = 60.0
+#: Packages of the protocols' clients, whose exceptions are not OSErrors.
+_CLIENTS = frozenset(
+    {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "httpx", "httpx2", "huggingface_hub"}
+)
+#: Protocol → command that stores credentials.
+_LOGIN = {
+    "s3": "aws configure", "gs": "gcloud auth application-default login", "hf": "hf auth login", "az": "az login",
+    "abfs": "az login",
+}  # fmt: skip
+#: Protocol → package that fsspec needs for it.
+_PACKAGES = {"s3": "'us43d[export]'", "gs": "gcsfs", "hf": "huggingface_hub", "az": "adlfs", "abfs": "adlfs"}
+_SAME = {"s3a": "s3", "gcs": "gs", "abfss": "abfs"}
 
 
 def is_url(place: object) -> bool:
@@ -39,14 +51,38 @@ def filesystem(url: str) -> tuple[Any, str]:
 
     Raises:
         UsageError: If the protocol is unknown or its package is missing.
+        StorageError: If its client finds no credentials or no network.
     """
+    package = _PACKAGES.get(_protocol(url))
     try:
         import fsspec
 
         fs, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"{url} cannot be opened: {error}.", next="pip install 'us43d[export]'") from error
+        step = f"pip install {package}" if package else "us43d export --help"
+        raise UsageError(f"{url} cannot be opened: {str(error).rstrip('.')}.", next=step) from error
+    except Exception as error:
+        if not of_client(error):
+            raise
+        raise StorageError(f"{url} cannot be opened: {error}.", next=remedy(url, error)) from error
     return fs, str(path).rstrip("/")
+
+
+def of_client(error: Exception) -> bool:
+    """Return whether an exception is one of the system or of a protocol's client, rather than a bug."""
+    kinds = type(error).__mro__
+    return isinstance(error, OSError) or any(kind.__module__.partition(".")[0] in _CLIENTS for kind in kinds)
+
+
+def remedy(url: str, error: Exception) -> str:
+    """Return the next step after an error of a protocol's client."""
+    refused = isinstance(error, PermissionError) or "Credential" in type(error).__name__
+    return _LOGIN.get(_protocol(url), "the same command again") if refused else "the same command again"
+
+
+def _protocol(url: str) -> str:
+    name = url.partition("://")[0]
+    return _SAME.get(name, name)
 
 
 def _cache() -> Path:
@@ -73,8 +109,10 @@ def _errors(url: str) -> Iterator[None]:
         raise BuildError(
             f"{url} is missing: {error}.", next="us43d corpus --all   (and copy the home again)"
         ) from error
-    except (OSError, TimeoutError) as error:
-        raise StorageError(f"{url} cannot be read: {error}.", next="the same command again") from error
+    except Exception as error:
+        if not of_client(error):
+            raise
+        raise StorageError(f"{url} cannot be read: {error}.", next=remedy(url, error)) from error
 
 
 def fetched_index(url: str) -> Path:

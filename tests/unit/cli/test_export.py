@@ -111,3 +111,33 @@ def test_link_shares_the_bytes_of_the_build(home: Path, tmp_path: Path) -> None:
     assert all(path.stat().st_nlink > 1 for path in (out / "images").iterdir())
     assert run("export", "us43d", "--to", "coco", "--out", tmp_path / "out", "--home", home)[0] == 0
     assert all(path.stat().st_nlink == 1 for path in (tmp_path / "out" / "images").iterdir())
+
+
+def test_a_folder_that_holds_data_of_us43d_is_refused(home: Path, tmp_path: Path) -> None:
+    for place in (home / "corpora" / "us43d" / "out", home / "build" / "out", home / "raw" / "BUSI"):
+        code, _, said = run("export", "us43d", "--to", "masks", "--out", place, "--home", home)
+        assert code == 2
+        assert f"{place} is inside" in said
+    assert not (home / "build" / "out").exists()
+    (tmp_path / "file").write_text("mine")
+    code, _, said = run("export", "us43d", "--to", "masks", "--out", tmp_path / "file", "--home", home)
+    assert code == 2
+    assert "is a file" in said
+
+
+def test_a_url_without_credentials_names_the_login(home: Path, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'us43d[export]'")
+    import s3fs
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    for words in (("us43d", "--out", "s3://bucket/out"), ("s3://bucket/corpora/us43d", "--out", tmp_path / "out")):
+        code, _, said = run("export", *words, "--to", "masks", "--home", home)
+        assert code == 1, said
+        assert "Unable to locate credentials" in said
+        assert said.rstrip().endswith("Next: aws configure")
+    s3fs.S3FileSystem.clear_instance_cache()
