@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("us43d", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("us43d")
 
 
 @pytest.fixture

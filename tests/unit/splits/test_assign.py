@@ -1,5 +1,6 @@
 """The rule that decides splits: disjoint, near its ratios, the same in any order, never moved by what is new."""
 
+import itertools
 from collections import Counter, defaultdict
 
 import pytest
@@ -107,6 +108,12 @@ def test_a_giant_group_goes_to_training():
 def test_few_groups(groups, expected):
     members = [Member(f"{n}", f"g{n}") for n in range(groups)]
     assert counts(assign(members, source="s", profile="us43d")) == expected
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((10, 20, 30))))
+def test_a_part_without_a_small_group_takes_the_smallest(order):
+    members = [Member(f"{n}/{k}", f"g{n}") for n, size in enumerate(order) for k in range(size)]
+    assert counts(assign(members, source="s", profile="us43d")) == {"test": 10, "val": 20, "train": 30}
 
 
 def test_two_groups_beside_an_official_test_set():

@@ -111,3 +111,21 @@ def test_a_line_whose_image_is_not_a_text_is_refused(tmp_path: Path, name: str) 
     review.path(tmp_path).write_text(f"{json.dumps(entry)}\n")
     with pytest.raises(BuildError, match="Line 1 of"):
         review.decided(tmp_path)
+
+
+def test_a_line_torn_behind_its_first_byte(tmp_path: Path) -> None:
+    review.append(tmp_path, "near", "same", A, B)
+    whole = review.path(tmp_path).read_bytes()
+    review.path(tmp_path).write_bytes(whole + b"{")
+    review.append(tmp_path, "near", "same", A, C)
+    assert review.path(tmp_path).read_bytes().startswith(whole + b'{"')
+    assert len(review.log(tmp_path)) == 2
+
+
+def test_the_digest_of_links_tells_them_apart() -> None:
+    one, other = Link(Frame(*A), Frame(*B)), Link(Frame(*A), Frame(*C))
+    assert duplicate_links.digest([]) == ""
+    digests = {duplicate_links.digest(links) for links in ([one], [other], [one, other])}
+    assert len(digests) == 3
+    assert {len(digest) for digest in digests} == {64}
+    assert duplicate_links.digest([one, other]) == duplicate_links.digest([other, one])
