@@ -180,7 +180,12 @@ class Dicom:
             single = read.common_channel(array)
             return array if single is None else single
         header = self._header(number)
-        shown = self._windowed(apply_modality_lut(array, header), header)
+        if header.get("RescaleSlope") == 0:  # would make all values equal
+            self.remarks.append("the rescale slope is 0 and was ignored")
+            values = array
+        else:
+            values = apply_modality_lut(array, header)
+        shown = self._windowed(values, header)
         if shown is array:  # neither a window nor another meaning of the values
             shown = levels.full_range(array, int(header.get("BitsStored") or 8))
         if photometric == "MONOCHROME1":

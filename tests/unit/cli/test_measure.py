@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -73,6 +74,19 @@ def test_reference_masks_against_the_table(home: Path, tmp_path: Path) -> None:
     assert 0 < entry["agreement"]["percent"] < 3
     assert (tmp_path / "m" / "page.html").read_text().count("<svg") >= 1
     assert (tmp_path / "m" / "measurements.csv").is_file()
+    assert "overstate the circumference by 0.67 %" in err
+    assert "--as outline" in run("card", "HC18")[1]
+
+
+def test_the_outlines_of_the_raw_tree_agree_with_the_table(tmp_path: Path) -> None:
+    """The path that the card describes: outline and pixel size as fetched, without a build."""
+    registry.specimen("hc18")(tmp_path, np.random.default_rng(0))
+    table = pd.read_csv(next(tmp_path.rglob("training_set_pixel_size_and_HC.csv")))
+    for row in table.itertuples(index=False):
+        outline = next(tmp_path.rglob(row[0].replace(".png", "_Annotation.png")))
+        code, out, err = run("measure", outline, "--spacing", str(row[1]), "--as", "outline", "--json")
+        assert code == 0, err
+        assert values(out)["head circumference"] == pytest.approx(row[2], rel=0.01), row[0]
 
 
 @pytest.mark.parametrize(

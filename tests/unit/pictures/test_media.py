@@ -514,6 +514,12 @@ def test_few_bits_of_dicom_span_the_whole_range(tmp_path: Path, grey: np.ndarray
     assert (only(tmp_path / "d.dcm") == few * 17).all()
 
 
+def test_a_rescale_slope_of_zero_is_left_out(tmp_path: Path, grey: np.ndarray) -> None:
+    dicom(tmp_path / "a.dcm", grey, RescaleSlope="0", RescaleIntercept="5")
+    assert (only(tmp_path / "a.dcm") == grey).all()
+    assert "the rescale slope is 0" in _remark(tmp_path / "a.dcm")
+
+
 def test_lossless_colour_of_dicom(tmp_path: Path, colour: np.ndarray) -> None:
     import imagecodecs
     from pydicom import uid

@@ -6,6 +6,8 @@ import json
 import math
 import shutil
 import signal
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
@@ -649,3 +651,24 @@ def test_the_region_that_dicom_declares_is_cropped(us43d, home: Path, picture: n
     cv2.imwrite("scan.png", picture)
     code, _, err = us43d("predict", "scan.png", *words, "c")
     assert (code, "No ultrasound region found in scan.png" in err) == (1, True)
+
+
+@pytest.mark.slow
+def test_memory_of_many_boxes_on_a_large_image(tmp_path: Path) -> None:
+    """24 masks of 8192² pixels would take 1.6 GB, and their logits four times as much."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (512, 512)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "big.png"), cv2.resize(small, (8192, 8192)))
+    boxes = [{"image_id": 1, "bbox": [200 + 300 * n, 300 + 250 * n, 900, 700]} for n in range(24)]
+    prompts = {"images": [{"id": 1, "file_name": "big.png"}], "annotations": boxes}
+    (tmp_path / "boxes.json").write_text(json.dumps(prompts))
+    code = (
+        "import resource, sys; from us43d.cli.app import main; code = main(); "
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)"
+    )
+    words = ["predict", "big.png", "--prompts", "boxes.json", "--out", "out", "--quiet"]
+    ran = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    exit_code, megabytes = map(int, ran.stderr.split()[-2:])
+    assert exit_code == 0, ran.stderr
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 24
+    assert megabytes < 1500
