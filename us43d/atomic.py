@@ -38,7 +38,8 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _WHAT:
             raise
-        where = Path(os.fsdecode(error.filename)) if error.filename else path
+        name = error.filename2 or error.filename  # of two files, the second is the one that is written
+        where = Path(os.fsdecode(name)) if name else path
         if error.errno in (errno.EACCES, errno.EPERM) and (missing := denied(where)):
             next_ = f"ls -ld {where if where.exists() else where.parent}   (its owner can open it: chmod -R g+rX)"
             raise StorageError(f"Permission is denied: {missing}.", disk=disk, next=next_) from error

@@ -368,7 +368,7 @@ def _finish(form: Format, finish: Finish) -> dict[str, Any]:
         "annotations": annotations,
         "units": len(units),
         "skipped": selection.skipped,
-        "counts": dict(sorted(counts.items())),
+        "counts": dict(sorted((+counts).items())),
         "notes": list(selection.options.notes),
         "fidelity": form.fidelity,
         "usage": form.usage(finish),

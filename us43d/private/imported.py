@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -89,7 +90,7 @@ def import_folder(
         raise RawDataError(
             f"{folder} holds neither a COCO file (.json with images, annotations and categories) nor an nnU-Net "
             "dataset (dataset.json and imagesTr).",
-            next="us43d coco --help   (writes a COCO file from images and masks)",
+            next=_from_pairs(folder),
         )
     names = plan.names if isinstance(plan, coco.Plan) else tuple(plan.values)
     structures = _structures(names, labels)
@@ -155,6 +156,20 @@ def remove(name: str, home: Home) -> tuple[str, list[Path]]:
 
 
 # ---------------------------------------------------------------------------------------------------------------- names
+
+
+def _from_pairs(folder: Path) -> str:
+    """Return the command that writes a COCO file for a folder of images and masks; its help where no pair is seen."""
+    places = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    images, masks = (
+        next((places[name] for name in names if name in places), None)
+        for names in (("images", "image", "imgs", "img"), ("masks", "mask", "labels", "label"))
+    )
+    if images is None or masks is None:
+        return "us43d coco --help   (writes a COCO file from images and masks)"
+    return (
+        f"{shlex.join(['us43d', 'coco', str(images), str(masks), '--out', str(folder / 'coco.json')])}   (then import)"
+    )
 
 
 def _default(folder: Path) -> str:

@@ -237,10 +237,10 @@ def test_size_resizes_images_masks_and_spacing(planted) -> None:
 
 def test_a_full_disk_leaves_nothing_final(planted, tmp_path, monkeypatch) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, os.strerror(28), "checksums")
+        raise OSError(28, os.strerror(28), "image of the build", None, "file of the export")
 
     monkeypatch.setattr(running.documents, "written", full)
-    with pytest.raises(StorageError, match="the disk is full"):
+    with pytest.raises(StorageError, match=r"^file of the export cannot be written: the disk is full"):
         export.module("masks").write(planted.corpus, tmp_path / "out", Options())
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -444,3 +445,21 @@ def test_a_volume_that_another_source_tests_on_is_not_exported(home: Home, tmp_p
     pixels = {np.asarray(nibabel.load(path).dataobj).tobytes() for path in (one / "imagesTs").iterdir()}
     for path in (tmp_path / "out").rglob("imagesTr/*.nii.gz"):
         assert np.asarray(nibabel.load(path).dataobj).tobytes() not in pixels
+
+
+def test_a_folder_of_pairs_gets_the_command_that_makes_it_a_source(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "my lab"
+    for name, value in (("images", 90), ("masks", 0)):
+        (folder / name).mkdir(parents=True)
+        for n in range(3):
+            pixels = np.full((60, 80), value, np.uint8)
+            pixels[10 : 20 + n, 10:40] = 255
+            cv2.imwrite(str(folder / name / f"P{n}_0.png"), pixels)
+    code, _, said = run("import", folder)
+    assert code == 1
+    step = said.rstrip().rpartition("Next: us43d ")[2].partition("   (")[0]
+    assert run(*shlex.split(step))[0] == 0
+    code, _, said = run("import", folder, "--group", r"(P\d+)_", "--label", "structure=breast_lesion")
+    assert code == 0, said
+    assert run("build", "my-lab")[0] == 0
+    assert {row["group"] for row in rows(home, "my-lab")} == {"P0", "P1", "P2"}
