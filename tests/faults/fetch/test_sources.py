@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from us43d import registry
-from us43d.contract import RawFile, Route
+from us43d.contract import Published, RawFile, Route
 from us43d.errors import (
     ArchiveError,
     FetchError,
@@ -408,10 +408,14 @@ def test_plan(server: Any, source: Any, sources: ModuleType, home: Home) -> None
         "way": f"http {server.base}/page",
         "files": ("0.zip",),
         "size": 560000,  # what its facts say is published, as long as no route states a size
+        "least": 560000,
         "estimate": True,
         "here": False,
     }
     assert plan(routed(source, way(server, 0, size=7)), home).size == 7
+    both = Route(kind="http", url="https://example.org", files=(RawFile(name="a", size=7), RawFile(name="b")))
+    part = plan(routed(source, both, published=Published()), home)
+    assert (part.size, part.least) == (None, 7)
     assert plan(routed(source), home).way == "no known download source"
     assert server.log == []
 
