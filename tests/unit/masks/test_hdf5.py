@@ -60,3 +60,41 @@ def test_an_array_in_a_group_is_read(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(UnreadableFile, match=reason):
             masks.hdf5_row(path, name, 0)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    path = tmp_path / "mixed.h5"
+    with h5py.File(path, "w") as file:
+        file["image"], file["words"] = ROWS, np.array([b"left", b"right"])
+        file["accent"], file["number"] = np.array(["é".encode()]), 3
+    return path
+
+
+def test_texts_are_read_and_nothing_else_passes_as_text(mixed: Path) -> None:
+    assert masks.hdf5_text(mixed, "words") == ["left", "right"]
+    with pytest.raises(UnreadableFile, match=r"image has the type uint8 and the shape \(4, 2, 3\)"):
+        masks.hdf5_text(mixed, "image")
+    with pytest.raises(UnreadableFile, match="accent cannot be read"):
+        masks.hdf5_text(mixed, "accent")
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "message"),
+    [
+        ("image", 4, "image has 4 rows"),
+        ("image", -1, "image has 4 rows"),
+        ("words", 0, r"words has the type \|S5, not numbers"),
+        ("number", 0, "has no array 'number'"),
+    ],
+)
+def test_rows_that_are_not_there_or_no_numbers(mixed: Path, name: str, index: int, message: str) -> None:
+    with pytest.raises(UnreadableFile, match=message):
+        masks.hdf5_row(mixed, name, index)
+
+
+def test_a_file_of_another_type_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "text.h5"
+    path.write_text("no HDF5")
+    with pytest.raises(UnreadableFile, match=r"text\.h5 is not a readable HDF5 file"):
+        masks.hdf5_shape(path, "image")
