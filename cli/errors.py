@@ -10,18 +10,7 @@ from typing import NamedTuple
 
 from us43d.errors import StorageError, Us43dError
 
-__all__ = ["EXIT_CODES", "Failure", "Interrupted", "debugging", "failure"]
-
-#: Exit code → what it means; the same for every verb.
-EXIT_CODES = {
-    0: "success",
-    1: "a known failure",
-    2: "invalid command, option or name",
-    3: "some of the sources failed",
-    4: "a licence was not accepted, or files that you must obtain yourself are missing",
-    70: "a bug in us43d",
-    130: "interrupted",
-}
+__all__ = ["Failure", "Interrupted", "debugging", "failure"]
 
 
 class Interrupted(KeyboardInterrupt):

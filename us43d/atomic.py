@@ -56,7 +56,11 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True, parts: Path | 
         parts: Folder of the same file system for the temporary file, so that a killed process leaves no file next to
             `path`.
     """
-    temporary = _temporary(path, parts)
+    replace_by(path, _temporary(path, parts), data, durable=durable)
+
+
+def replace_by(path: Path, temporary: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a temporary file of the same file system and rename it. durable: wait for the disk before."""
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -15,12 +15,7 @@ from us43d.export.storage import read_file
 from us43d.harmonize.check import Problem
 from us43d.harmonize.remote import filesystem, is_url
 
-__all__ = ["check", "is_export"]
-
-
-def is_export(out: str) -> bool:
-    """Return whether a path or URL holds an export."""
-    return read_file(out, FACTS) is not None
+__all__ = ["check"]
 
 
 def check(out: str, *, progress: Callable[[int, int | None], None] | None = None) -> list[Problem]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from us43d import atomic
 from us43d.errors import Busy, MissingRawFile, RawDataError, StorageError, UnreadableFile
 from us43d.fetch import owner
 from us43d.paths import Home
@@ -74,17 +75,7 @@ def write(path: Path, data: bytes) -> None:
     """Write a file under a name of this process and rename it; what killed processes left of it is removed."""
     sweep(path.parent, f".{path.name}.")
     with owner.claim() as token:
-        temporary = path.with_name(f".{path.name}.{token}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        atomic.replace_by(path, path.with_name(f".{path.name}.{token}.tmp"), data)
 
 
 # ------------------------------------------------------------------------------------------------------------ receipts

@@ -1,5 +1,6 @@
 """`us43d.load("BUSI", split="train")`: a build as samples with image, masks and metadata."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +52,22 @@ class LoadedSample:
         return by_label
 
 
-class Samples(Sequence[LoadedSample]):
+class _Sliceable(Sequence[LoadedSample]):
+    """A sequence whose slices are lists."""
+
+    @abstractmethod
+    def at(self, index: int) -> LoadedSample:
+        """Return the sample at a place."""
+
+    @overload
+    def __getitem__(self, index: int) -> LoadedSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[LoadedSample]: ...
+    def __getitem__(self, index: int | slice) -> LoadedSample | list[LoadedSample]:
+        return [self.at(n) for n in range(*index.indices(len(self)))] if isinstance(index, slice) else self.at(index)
+
+
+class Samples(_Sliceable):
     """Samples of a build or a corpus, or of one split of it, by key."""
 
     def __init__(self, samples: Sequence[LoadedSample]) -> None:
@@ -65,13 +81,7 @@ class Samples(Sequence[LoadedSample]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    @overload
-    def __getitem__(self, index: int) -> LoadedSample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[LoadedSample]: ...
-    def __getitem__(self, index: int | slice) -> LoadedSample | list[LoadedSample]:
-        if isinstance(index, slice):
-            return [self._samples[n] for n in range(*index.indices(len(self)))]
+    def at(self, index: int) -> LoadedSample:
         return self._samples[index]
 
     @property
@@ -106,7 +116,7 @@ class Samples(Sequence[LoadedSample]):
         return hugging_face(self)
 
 
-class _CorpusSamples(Sequence[LoadedSample]):
+class _CorpusSamples(_Sliceable):
     """The images of a corpus, made into samples when asked for, so that a large corpus opens at once."""
 
     def __init__(self, corpus: Corpus, split: str | None) -> None:
@@ -117,13 +127,7 @@ class _CorpusSamples(Sequence[LoadedSample]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> LoadedSample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[LoadedSample]: ...
-    def __getitem__(self, index: int | slice) -> LoadedSample | list[LoadedSample]:
-        if isinstance(index, slice):
-            return [self[n] for n in range(*index.indices(len(self)))]
+    def at(self, index: int) -> LoadedSample:
         corpus, row = self.corpus, int(self.rows[index])
         record = corpus.images[row]
         size = [int(record["height"]), int(record["width"])]
