@@ -188,6 +188,8 @@ CHECKED = ("a.png", "a.nii.gz", "a.zip", "four.rar", "five.rar", "a.7z")
 
 _LARGE = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 _HEADER = 512
+#: Begin of the description of a mutation that gives another sound file, which may be read: a workbook is a ZIP, too.
+REPLACED = "replaced"
 _HOW = ("cut", "bit", "header bit", "number", "text number", "zeroed", "doubled", "other", "noise")
 
 
@@ -227,8 +229,12 @@ def mutations(sound: dict[str, bytes], name: str, rng: np.random.Generator) -> I
         elif how == "doubled":
             changed[at:at] = data[at : at + int(rng.integers(1, 256))]
         elif how == "other":
-            other = sound[others[rng.integers(len(others))]]
-            changed = bytearray(other if rng.random() < 0.5 else data[:at] + other[min(at, len(other)) :])
+            chosen = others[rng.integers(len(others))]
+            other = sound[chosen]
+            if rng.random() < 0.5:
+                yield f"{REPLACED} by {chosen}", other
+                continue
+            changed = bytearray(data[:at] + other[min(at, len(other)) :])
         else:
             changed[at:] = rng.bytes(len(data) - at)
         yield f"{how} at {at}", bytes(changed)
