@@ -122,3 +122,17 @@ def test_damaged_palettes(tmp_path: Path, mask: np.ndarray) -> None:
         (tmp_path / f"a{ending}").write_bytes(data[: len(data) // 2])
         with pytest.raises(UnreadableFile, match=f"a{ending}"):
             convert.binary(tmp_path / f"a{ending}")
+
+
+def test_grey_palettes_mean_their_grey_values(tmp_path: Path, mask: np.ndarray) -> None:
+    """The colours decide, not the indices, where a palette is grey: three values of an edge, or none of index 0."""
+    edge = mask.astype(np.uint8) * 2
+    edge[0, :3] = 1
+    palette(edge, (0, 0, 0), (127, 127, 127), (255, 255, 255)).save(tmp_path / "three.png")
+    wanted = mask.copy()
+    wanted[0, :3] = False
+    assert (read(tmp_path / "three.png") == wanted).all()
+    palette(mask.astype(np.uint8) + 1, (9, 9, 9), (0, 0, 0), (255, 255, 255)).save(tmp_path / "two.png")
+    assert (read(tmp_path / "two.png") == mask).all()
+    palette(2 - mask.astype(np.uint8), (9, 9, 9), (255, 255, 255), (0, 0, 0)).save(tmp_path / "reversed.png")
+    assert (read(tmp_path / "reversed.png") == mask).all()

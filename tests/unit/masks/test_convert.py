@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from us43d import masks
 from us43d.contract import Remarked
@@ -156,6 +157,17 @@ def test_image_size_is_that_of_the_header(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.bmp"), np.zeros((5, 7), np.uint8))
     with pytest.raises(UnreadableFile, match=r"a\.bmp is neither PNG nor JPEG"):
         masks.image_size(tmp_path / "a.bmp")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_an_image_to_be_turned_is_not_plain(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("a.jpg", "a.png"):
+        Image.fromarray(np.zeros((5, 7), np.uint8)).save(tmp_path / name, exif=exif)
+        head = masks.header((tmp_path / name).read_bytes(), tmp_path / name)
+        assert head is not None
+        assert head.plain == (orientation == 1 and name == "a.jpg")
 
 
 def test_a_channel_that_all_three_share() -> None:
