@@ -384,10 +384,11 @@ class Writer:
             import nibabel
 
             _, image, labels = self._volume
-            shaped = labels.reshape(image.shape, order="F")
-            made = nibabel.nifti1.Nifti1Image(shaped, image.affine, image.header)
+            shaped = labels.reshape(image.shape[:4], order="F")  # further axes are the values of a pixel
+            made = type(image)(shaped, image.affine, image.header)
             made.set_data_dtype(np.uint16)
             made.header.set_slope_inter(1, 0)
+            made.header.set_intent("none")  # of an image of vectors
             path = self.folder / f"{media.name}_labels.nii.gz"
             with atomic.storage_errors(path, "Files written before are complete."):
                 temporary = path.with_name(f".{path.name}")
@@ -432,7 +433,7 @@ class Writer:
     def _label(self, media: Media, index: int, segments: list[Segment]) -> None:
         if self._volume is None or self._volume[0] != media.path:
             image = nifti(media.path)
-            frames = math.prod(image.shape[2:])
+            frames = math.prod(image.shape[2:4])
             self._volume = media.path, image, np.zeros((*image.shape[:2], frames), np.uint16)
         slice_ = self._volume[2][:, :, index]
         for n in sorted(range(len(segments)), key=lambda n: segments[n].score):

@@ -292,7 +292,7 @@ def _grouping(reading: Reading, volumes: bool) -> tuple[GroupKind, str]:
 def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tuple[int, int, tuple[str, ...]]:
     """Return (samples, groups, remarks) of a folder, by names alone.
 
-    Raises UsageError where the pattern does not fit.
+    Raises UsageError where the pattern does not fit, RawDataError without an image.
     """
     groups, images = set[str](), 0
     without: list[str] = []
@@ -304,6 +304,8 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
         path = next(iter(paths_in(sample)))
         if made.reading.group is not None and record.group_of(made.reading.group, tree.name(path)) is None:
             without.append(tree.name(path))
+    if not images:
+        raise RawDataError(f"{tree.root} lists no image.")
     if without:
         raise UsageError(
             f"--group {made.reading.group!r} finds no patient in {len(without):,} of {images:,} image paths: "

@@ -283,6 +283,10 @@ def _without_lists(root: Path) -> None:
     (root / "anno.json").write_text("{}")
 
 
+def _without_images(root: Path) -> None:
+    save(root, content(root) | {"images": []})
+
+
 def _cut(root: Path) -> None:
     (root / "anno.json").write_bytes((root / "anno.json").read_bytes()[:-9])
 
@@ -296,6 +300,7 @@ def _cut(root: Path) -> None:
         (_of_another_size, "80 × 61"),
         (_linked_out, "is a link out of the raw tree"),
         (_without_lists, "neither a COCO file"),
+        (_without_images, "lists no image"),
         (_cut, "not readable JSON"),
     ],
 )

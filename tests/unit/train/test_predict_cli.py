@@ -257,6 +257,27 @@ def test_a_nifti_volume(us43d, picture: np.ndarray) -> None:
     assert np.abs(spread - (wanted.astype(float) - low) * 255 / (high - low)).max() <= 0.51
 
 
+def test_labels_of_nifti_in_other_forms(us43d, picture: np.ndarray) -> None:
+    """Version 2, and colours along the fifth axis, which is no axis of the labels."""
+    import nibabel
+
+    volume = np.stack([picture.T, picture.T[::-1]], -1)
+    nibabel.save(nibabel.Nifti2Image(volume, np.eye(4)), "two.nii")
+    colours = nibabel.Nifti1Image(np.stack([volume, volume // 2, volume // 3], -1)[:, :, :, None, :], np.eye(4))
+    colours.header.set_intent("vector")
+    nibabel.save(colours, "colours.nii")
+    for name, shape in (("two", volume.shape), ("colours", (*volume.shape, 1))):
+        code, _, err = us43d("predict", f"{name}.nii", "--weights", "small", "--box", "20,10,80,70", "--quiet")
+        assert (code, err) == (0, "")
+        labels = nibabel.load(f"predictions/{name}_labels.nii.gz")
+        assert labels.shape == shape
+        content = written(Path("predictions"))
+        for image in content["images"]:
+            (own,) = [one for one in content["annotations"] if one["image_id"] == image["id"]]
+            drawn = np.asarray(labels.dataobj).reshape(volume.shape)[:, :, image["frame"]].T
+            assert (drawn == coco.decode(own["segmentation"])).all()
+
+
 def test_a_coco_file_of_prompts(us43d, picture: np.ndarray) -> None:
     folder = Path("scans")
     folder.mkdir()
