@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -69,7 +70,8 @@ def test_the_same_bytes_from_any_worker_count_order_and_machine(
 
 
 def test_a_finished_build_is_reused_until_the_raw_tree_changes(raw: Path, home: Home) -> None:
-    assert not build(RECIPE, raw, home, partial=True).reused
+    first = build(RECIPE, raw, home, partial=True)
+    assert (first.reused, first.dataset["partial"]) == (False, True)
     assert build(RECIPE, raw, home, partial=True).reused
     image = next(raw.rglob("Test_Image_1.png"))
     os.utime(image, ns=(1, 1))
@@ -133,6 +135,8 @@ def test_counts_are_enforced_and_reported(raw: Path, home: Home) -> None:
     assert not home.build("STU-Hospital", "r1s1-us43d").exists()
     dataset = build(RECIPE, raw, home, partial=True).dataset
     assert {"what": "images", "found": 12, "published": 42} in dataset["counts"]["differences"]
+    drawn = [path for path in raw.rglob("mask_*.png") if cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).any()]
+    assert dataset["counts"]["masks"] == len(drawn) > 0
 
 
 def test_a_file_nobody_accounts_for_is_listed(raw: Path, home: Home) -> None:

@@ -87,7 +87,7 @@ def test_skip_bad_counts_what_it_leaves_out(raw: Path) -> None:
         if key not in dropped:
             assert (row["sha256"], row["annotations"]) == (whole[key]["sha256"], whole[key]["annotations"])
     skipped = result.dataset["skipped"]
-    assert skipped["samples"] == 2
+    assert (skipped["skip_bad"], skipped["samples"]) == (True, 2)
     masks = [path for path in skipped["files"] if path.startswith(f"{TOP}/benign/{first.stem}_mask")]
     assert masks
     assert set(skipped["files"]) == {*masks, f"{TOP}/notes.csv"}
