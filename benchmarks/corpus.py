@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,12 +27,14 @@ from us43d.harmonize import shards
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.ids import Ids
 from us43d.harmonize.merge import merge
+from us43d.harmonize.records import Annotation, Record, Written
 from us43d.harmonize.taxonomy import mapping
 from us43d.masks.components import Piece, components
 from us43d.specimen import blob
+from us43d.splits.assign import Assigned
 
 SOURCES = 20
-SPLITS = (("train", 0.85), ("val", 0.05), ("test", 0.10))
+SPLITS: tuple[tuple[Assigned, float], ...] = (("train", 0.85), ("val", 0.05), ("test", 0.10))
 
 
 @cache
@@ -41,7 +42,7 @@ def lesions() -> list[Piece]:
     return [components(blob((500, 600), np.random.default_rng(n)))[0] for n in range(50)]
 
 
-def rows(recipe: Recipe, label: str, count: int) -> Iterator[dict[str, Any]]:
+def rows(recipe: Recipe, label: str, count: int) -> Iterator[Record]:
     """What a build's blocks record, in the order of keys, without the images."""
     masks = lesions()
     ids = Ids(recipe.slug)
@@ -49,16 +50,15 @@ def rows(recipe: Recipe, label: str, count: int) -> Iterator[dict[str, Any]]:
         key = f"images/patient_{n // 4:06}/frame_{n:07}.png"
         number = ids.image(key)
         pieces = [masks[(n + k) % len(masks)] for k in range(1 + n % 2)]
-        yield {
-            "id": number, "key": key, "group": f"patient_{n // 4:06}", "official": None, "frame": None,
-            "spacing": [0.1, 0.1], "tags": {"device": "simulated"}, "remarks": [], "drop": None,
-            "file": f"images/{n // 256:05}/{number}.png",
-            "sha256": f"{number:064x}", "pixel_hash": f"{number:064x}", "phash": number, "height": 500, "width": 600,
-            "annotations": [
-                {"label": label, "instance": k, "counts": p.counts, "area": p.area, "box": list(p.box), "speck": False}
-                for k, p in enumerate(pieces)
-            ],
-        }  # fmt: skip
+        image = Written(
+            file=f"images/{n // 256:05}/{number}.png", sha256=f"{number:064x}", pixel_hash=f"{number:064x}",
+            phash=number, height=500, width=600, bytes=100_000, kept=True,
+        )  # fmt: skip
+        annotations = tuple(Annotation.of(piece, label, k, speck=False) for k, piece in enumerate(pieces))
+        yield Record(
+            id=number, key=key, group=f"patient_{n // 4:06}", official=None, frame=None, spacing=(0.1, 0.1), slice=None,
+            tags={"device": "simulated"}, remarks=(), image=image, annotations=annotations,
+        )  # fmt: skip
 
 
 def generate(home: Path, images: int) -> list[Path]:
@@ -68,23 +68,16 @@ def generate(home: Path, images: int) -> list[Path]:
         recipe = registry.recipe(slug)
         folder = home / "build" / recipe.name / "generated"
         parts = folder / "parts"
-        for item in (folder / "annotations", parts):
-            item.mkdir(parents=True)
+        parts.mkdir(parents=True)
         category = mapping(recipe)
-        label = sorted(category)[0]
-        whole = list(rows(recipe, label, images // SOURCES))
-        start = 0
-        for split, share in SPLITS:
-            own = whole[start : start + round(share * len(whole))]
-            start += len(own)
-            for row in own:
-                row["split"] = split
-            cut = [own[at : at + shards.SHARD] for at in range(0, len(own), shards.SHARD)]
-            for n, chunk in enumerate(cut):
-                path = folder / "annotations" / f"{split}-{n:05}-of-{len(cut):05}.json"
-                shards.write_shard(path, chunk, recipe, category, {"description": recipe.title}, parts)
-        for row in whole[start:]:
-            row["split"] = "train"
+        whole = list(rows(recipe, sorted(category)[0], images // SOURCES))
+        sizes = {split: round(share * len(whole)) for split, share in SPLITS}
+        splits = [split for split, size in sizes.items() for _ in range(size)]
+        writer = shards.Shards(folder, sizes, recipe, category, "generated", parts)
+        for record, split in zip(whole, splits, strict=True):
+            record.split = split
+            writer.add(record)
+        writer.finish()
         shards.manifest(folder / shards.MANIFEST, whole, recipe.group_kind, parts)
         parts.rmdir()
         facts = {
