@@ -9,7 +9,6 @@ Opening is followed by what training does first: 1,000 random images with all th
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,12 +33,14 @@ from us43d.specimen import blob
 from us43d.splits.assign import Assigned
 
 SOURCES = 20
+#: Height and width of the images; benchmarks/export.py makes them small.
+SIZE = (500, 600)
 SPLITS: tuple[tuple[Assigned, float], ...] = (("train", 0.85), ("val", 0.05), ("test", 0.10))
 
 
 @cache
 def lesions() -> list[Piece]:
-    return [components(blob((500, 600), np.random.default_rng(n)))[0] for n in range(50)]
+    return [components(blob(SIZE, np.random.default_rng(n)))[0] for n in range(50)]
 
 
 def rows(recipe: Recipe, label: str, count: int) -> Iterator[Record]:
@@ -52,7 +53,7 @@ def rows(recipe: Recipe, label: str, count: int) -> Iterator[Record]:
         pieces = [masks[(n + k) % len(masks)] for k in range(1 + n % 2)]
         image = Written(
             file=f"images/{n // 256:05}/{number}.png", sha256=f"{number:064x}", pixel_hash=f"{number:064x}",
-            phash=number, height=500, width=600, bytes=100_000, kept=True,
+            phash=number, height=SIZE[0], width=SIZE[1], bytes=100_000, kept=True,
         )  # fmt: skip
         annotations = tuple(Annotation.of(piece, label, k, speck=False) for k, piece in enumerate(pieces))
         yield Record(
@@ -82,7 +83,7 @@ def generate(home: Path, images: int) -> list[Path]:
         parts.rmdir()
         facts = {
             "name": recipe.name, "slug": slug, "version": "generated", "digest": "", "organ": recipe.organ,
-            "licence": asdict(recipe.licence.terms),
+            "licence": asdict(recipe.licence.terms) | {"evidence": recipe.licence.evidence},
             "citations": [item.model_dump(mode="json") for item in recipe.citations],
             "profile": "us43d", "partial": False, "specimen": False, "counts": {},
         }  # fmt: skip
@@ -92,7 +93,9 @@ def generate(home: Path, images: int) -> list[Path]:
 
 
 def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the peak of resident memory in MB: of this process, where getrusage begins with that of its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def one_merge(home: Path) -> None:
