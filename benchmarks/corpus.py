@@ -73,6 +73,7 @@ def generate(home: Path, images: int) -> list[Path]:
         category = mapping(recipe)
         whole = list(rows(recipe, sorted(category)[0], images // SOURCES))
         sizes = {split: round(share * len(whole)) for split, share in SPLITS}
+        sizes["train"] += len(whole) - sum(sizes.values())  # rounding may not add up
         splits = [split for split, size in sizes.items() for _ in range(size)]
         writer = shards.Shards(folder, sizes, recipe, category, "generated", parts)
         for record, split in zip(whole, splits, strict=True):
