@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from us43d import __version__
 from us43d.export import frames
-from us43d.export.run import Block, Finish, Format, Report, run
+from us43d.export.run import Block, Finish, Format, Report, rgb, run
 from us43d.export.selection import Category, Item, Options, Selection, Shape
 from us43d.harmonize.corpus import Corpus
 
@@ -97,7 +96,7 @@ def _image(items: list[Item]) -> Any:
     item = items[0]
     planes = [slice_.picture() for slice_ in items]
     colour = any(plane.ndim == 3 for plane in planes)
-    pixels = np.stack([_rgb(plane) for plane in planes] if colour else planes)
+    pixels = np.stack([rgb(plane) for plane in planes] if colour else planes)
     patient = f"{item.source['slug']}/{item.group}"
     place = frames.frame_of(item.key)
     image: Any = Dataset()
@@ -139,10 +138,6 @@ def _image(items: list[Item]) -> Any:
     data = pixels.tobytes()
     image.PixelData = data + b"\0" * (len(data) % 2)
     return image
-
-
-def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
 def _place(image: Any, items: list[Item]) -> None:

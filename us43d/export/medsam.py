@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.export.run import Block, Finish, Format, Report, run
+from us43d.export.run import Block, Finish, Format, Report, rgb, run
 from us43d.export.selection import Item, Options, Shape
 from us43d.harmonize.corpus import Corpus
 
@@ -40,12 +40,11 @@ class MedSam(Format):
                 block.count("images without annotation, not written")
                 continue
             block.row(item, file)
-            pixels = item.picture()
-            rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+            pixels = rgb(item.picture())
             for n, layer in enumerate(_layers(item)):
                 name = file if n == 0 else f"{item.split}/{item.name}_{n}.npz"
                 with block.file(name) as path, path.open("wb") as stream:
-                    np.savez_compressed(stream, **_arrays(item, rgb, layer))
+                    np.savez_compressed(stream, **_arrays(item, pixels, layer))
                 if n:
                     block.count("further files of overlapping instances")
 
@@ -75,7 +74,7 @@ def _layers(item: Item) -> Iterator[list[tuple[Shape, NDArray[np.bool_]]]]:
     yield from layers
 
 
-def _arrays(item: Item, rgb: NDArray[np.uint8], layer: list[tuple[Shape, NDArray[np.bool_]]]) -> dict[str, Any]:
+def _arrays(item: Item, pixels: NDArray[np.uint8], layer: list[tuple[Shape, NDArray[np.bool_]]]) -> dict[str, Any]:
     labels = np.zeros((item.height, item.width), np.uint8)
     boxes = np.zeros((len(layer), 4), np.int32)
     for n, (shape, mask) in enumerate(layer):
@@ -85,7 +84,7 @@ def _arrays(item: Item, rgb: NDArray[np.uint8], layer: list[tuple[Shape, NDArray
     x_mm, y_mm = item.spacing or (np.nan, np.nan)
     names = [item.selection.categories[shape.category].name for shape, _ in layer]
     return {
-        "imgs": rgb,
+        "imgs": pixels,
         "gts": labels,
         "boxes": boxes,
         "spacing": np.array([y_mm, x_mm]),

@@ -21,7 +21,7 @@ from us43d.export.selection import Options, Selection
 from us43d.export.storage import Store
 from us43d.harmonize.corpus import Corpus
 
-__all__ = ["NnUnet", "write"]
+__all__ = ["NnUnet", "dataset_name", "luminance", "write"]
 
 
 def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
@@ -53,8 +53,7 @@ class NnUnet(Format):
             pixels = item.picture()
             if pixels.ndim == 3:
                 block.count("colour images reduced to grey", int(not _grey(pixels)))
-                pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
-            block.write(file, png(pixels))
+            block.write(file, png(luminance(pixels)))
             block.write(f"{folder}/labels{suffix}/{item.name}.png", png(self.labels.encode(item)))
             block.row(item, file)
             if suffix == "Tr":
@@ -108,6 +107,11 @@ def dataset_name(selection: Selection) -> str:
     """Return the name of the dataset, Dataset###_<release>."""
     release = re.sub(r"[^A-Za-z0-9]+", "-", str(selection.corpus.facts["release"])).strip("-")
     return f"Dataset{selection.options.number:03}_{release}"
+
+
+def luminance(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (height, width) grey of (height, width) or (height, width, 3) RGB."""
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False) if pixels.ndim == 3 else pixels
 
 
 def _grey(pixels: NDArray[np.uint8]) -> bool:

@@ -8,13 +8,12 @@ import gzip
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UsageError
 from us43d.export import frames
-from us43d.export.nnunet import NnUnet, dataset_name
+from us43d.export.nnunet import NnUnet, dataset_name, luminance
 from us43d.export.run import Block, Report, run
 from us43d.export.selection import Item, Options, Selection
 from us43d.export.storage import Store
@@ -60,7 +59,7 @@ class NnUnet3d(NnUnet):
                 continue
             suffix = "Ts" if items[0].split == "test" else "Tr"
             name = f"{folder}/images{suffix}/{case}_0000{self.ending}"
-            block.write(name, _nifti([_grey(item.picture()) for item in items], items[0]))
+            block.write(name, _nifti([luminance(item.picture()) for item in items], items[0]))
             labels = [self.labels.encode(item) for item in items]
             block.write(f"{folder}/labels{suffix}/{case}{self.ending}", _nifti(labels, items[0]))
             for item in items:
@@ -68,10 +67,6 @@ class NnUnet3d(NnUnet):
             block.count("volumes")
             if suffix == "Tr":
                 block.line("cases", (case, items[0].split, block.selection.unit(items[0])))
-
-
-def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False) if pixels.ndim == 3 else pixels
 
 
 def _nifti(planes: list[NDArray[np.uint8]], item: Item) -> bytes:

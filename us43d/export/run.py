@@ -27,7 +27,8 @@ from us43d.harmonize.remote import is_url
 from us43d.harmonize.shards import canonical_json
 
 __all__ = [
-    "BLOCK", "CHECKSUMS", "COLUMNS", "FACTS", "IMAGES", "SCHEMA", "Block", "Finish", "Format", "Report", "png", "run",
+    "BLOCK", "CHECKSUMS", "COLUMNS", "FACTS", "IMAGES", "SCHEMA", "Block", "Finish", "Format", "Report", "png",
+    "rgb", "run",
 ]  # fmt: skip
 
 #: Images in one block: the unit of resuming, and of the shards of formats that have shards.
@@ -408,3 +409,8 @@ def png(pixels: Any) -> bytes:
     if not whole:
         raise ValueError(f"OpenCV cannot encode {array.shape} {array.dtype} as PNG")
     return bytes(data.tobytes())
+
+
+def rgb(pixels: Any) -> Any:
+    """Return (h, w, 3) RGB of (h, w) grey or (h, w, 3) RGB."""
+    return pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2)
