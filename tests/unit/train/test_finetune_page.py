@@ -16,8 +16,19 @@ from us43d.model import weights
 from us43d.model.network import PRESETS, UltraSam
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "finetune.md"
-#: What is not on the page: fewer steps, a preset for a CPU.
-SHORT = ("--steps", "2", "--set", "micro_batch=8", "--set", "precision=float32", "--set", "workers=0")
+#: What is not on the page: fewer steps, settings for a CPU.
+SHORT = (
+    "--steps",
+    "2",
+    "--set",
+    "batch=8",
+    "--set",
+    "micro_batch=8",
+    "--set",
+    "precision=float32",
+    "--set",
+    "workers=0",
+)
 
 
 @pytest.fixture
@@ -60,9 +71,9 @@ def test_the_page(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: 
             ]}))  # fmt: skip
     signal.signal(signal.SIGTERM, before)
     assert Path("predictions/masks/scan_1.png").is_file()
-    assert weights.load(Path("mine_sam")).form == "huggingface"
+    assert {path.suffix for path in Path("mine_onnx").iterdir()} >= {".onnx"}
     page = (folder / "home" / "runs" / "mine" / "weights" / "README.md").read_text()
-    assert "Training began with the weights ultrasam" in page
+    assert "Training began with the weights us43d-small" in page
 
 
 def test_masks_that_a_model_drew_are_trained_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
