@@ -137,7 +137,7 @@ def test_models_that_are_not_sams_are_refused(tmp_path: Path, name: str, form: w
     config = PRESETS[name]
     with pytest.raises(UsageError, match=f"does not have SAM's architecture, which the form {form} requires") as caught:
         weights.export(weights.Loaded({}, config, "us43d"), tmp_path / "out", form)
-    assert caught.value.next == "the same with --to onnx, or --to us43d"
+    assert caught.value.next == "the same with --to onnx   (or --to us43d)"
     with pytest.raises(UsageError):
         export_huggingface(weights.Loaded({}, config, "us43d"), tmp_path / "out", tmp_path)
     assert list(tmp_path.iterdir()) == []
