@@ -77,6 +77,7 @@ def test_filter_click_draw_and_save(viewing: Running, mine: Path, firefox: Any) 
     find(firefox, "#correct").click()
     find(firefox, "#objects")
     until(firefox, "document.querySelector('#name').textContent.startsWith('BUSI')")
+    until(firefox, f"{painted}.length > 40_000")  # keys before the image is drawn would be lost
     stage = find(firefox, "#stage")
     for key in ("d", Keys.ARROW_LEFT, "x"):
         stage.send_keys(key)
