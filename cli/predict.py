@@ -316,12 +316,12 @@ def _finish(
     meaning: str = "score is the IoU the model expects",
 ) -> None:
     """Write predictions.json, print the table, and raise SomeFailed where files failed. meaning: of the score."""
+    what = f"{len(failed)} of {counted(len(inputs), 'file')} could not be segmented: {listed(failed)}."
+    if failed and not writer.images:
+        raise SomeFailed(what)  # earlier predictions in the folder stay
     _tell(session, writer, writer.close(), failed, meaning)
     if failed:
-        raise SomeFailed(
-            f"{len(failed)} of {counted(len(inputs), 'file')} could not be segmented: {listed(failed)}.",
-            disk=f"Masks of the other files are in {writer.folder}." if len(failed) < len(inputs) else "",
-        )
+        raise SomeFailed(what, disk=f"Masks of what could be read are in {writer.folder}.")
 
 
 def _region(media: "Media") -> tuple[int, int, int, int]:

@@ -417,8 +417,11 @@ class Writer:
 
     def _earlier(self) -> set[str]:
         """Return the files of the predictions that the folder already holds, by the names this class gives."""
+        file = self.folder / _PREDICTIONS
+        if not file.is_file():  # nothing, or a pipe that would be waited for
+            return set()
         try:
-            known = json.loads((self.folder / _PREDICTIONS).read_bytes())["files"]
+            known = json.loads(file.read_bytes())["files"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return set()  # none, or not of this class: nothing there is ours to remove
         root = self.folder.resolve()

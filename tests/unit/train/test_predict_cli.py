@@ -505,6 +505,12 @@ def test_earlier_predictions_in_the_folder_are_replaced_whole(us43d, picture: np
     left = {path.relative_to("predictions").as_posix() for path in Path("predictions").rglob("*") if path.is_file()}
     assert left == {"masks/b_1.png", "masks/mine.png", "overlays/b.png", "predictions.json"}
     assert Path("outside.png").exists()
+    Path("scans/a.png").write_bytes(b"damaged")
+    Path("scans/b.png").write_bytes(b"damaged")
+    code, _, err = us43d("predict", "scans", *boxes)
+    assert code == 3
+    assert "2 of 2 files could not be segmented: a.png, b.png.\nNothing was changed on disk." in err
+    assert {path.relative_to("predictions").as_posix() for path in Path("predictions").rglob("*.*")} == left
 
 
 def test_half_precision_agrees(home: Path, picture: np.ndarray) -> None:
