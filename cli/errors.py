@@ -122,7 +122,7 @@ def failure(error: BaseException, kept: str) -> Failure:
         if isinstance(error, kind) and (known := make(error, kept)) is not None:
             return known
     message = f"{type(error).__name__}: {error}".strip().rstrip(":")
-    command = " ".join(["us43d", *sys.argv[1:]])
+    command = shlex.join(["us43d", *sys.argv[1:]])
     return Failure(
         70,
         "Bug",

@@ -68,16 +68,16 @@ def test_next_steps_work_as_printed_where_a_path_has_a_space(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("step", "spelled"),
     [
-        ("the same with --out 'my run-2'", "us43d export us43d --out 'my run-2'"),
-        ("the same command   (in a minute)", "us43d export us43d --out 'my run'   (in a minute)"),
-        ("the same without --out", "us43d export us43d 'my run'"),
+        ("the same with --out 'my run-2'", "us43d export us43d --quiet --out 'my run-2'"),
+        ("the same command   (in a minute)", "us43d export us43d --out 'my run' --quiet   (in a minute)"),
+        ("the same without --quiet", "us43d export us43d --out 'my run'"),
         ("open a page", "open a page"),
     ],
 )
 def test_the_same_command_is_spelled_out(step: str, spelled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _spelled = importlib.import_module("us43d.cli.errors")._spelled
 
-    monkeypatch.setattr("sys.argv", ["us43d", "export", "us43d", "--out", "my run"])
+    monkeypatch.setattr("sys.argv", ["us43d", "export", "us43d", "--out", "my run", "--quiet"])
     assert _spelled(step) == spelled
 
 
