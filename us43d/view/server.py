@@ -114,21 +114,23 @@ def _listen(host: str, port: int | None) -> socket.socket:
             listener.bind((host, number))
         except OSError as error:
             listener.close()
-            if port is not None:
-                raise UsageError(
-                    f"Port {port} of {host} cannot be used: {error.strerror}.",
-                    next=f"the same with --port {_free(host)}   (free at the moment)",
-                ) from error
+            reason = error.strerror
         else:
             listener.listen(128)
             return listener
-    raise UsageError(f"{host} has no free port.")
+    if port is not None and (free := _free(host)):
+        raise UsageError(
+            f"Port {port} of {host} cannot be used: {reason}.",
+            next=f"the same with --port {free}   (free at the moment)",
+        )
+    raise UsageError(f"The address {host} cannot be used: {reason}.", next="the same with --host 127.0.0.1")
 
 
 def _free(host: str) -> int:
+    """Return a free port of an address, or 0 if it has none or is not of this machine."""
     with suppress(OSError), socket.create_server((host, 0)) as listener:
         return int(listener.getsockname()[1])
-    return _PORT
+    return 0
 
 
 def _addresses() -> list[str]:

@@ -148,6 +148,13 @@ def test_a_port_that_is_taken(running: Running) -> None:
         serve(Site([], "/"), port=running.port)
 
 
+@pytest.mark.parametrize("port", [None, 5043])
+def test_an_address_of_another_machine(port: int | None) -> None:
+    with pytest.raises(UsageError, match=r"^The address 192\.0\.2\.1 cannot be used: ") as refused:
+        serve(Site([], "/"), host="192.0.2.1", port=port)
+    assert refused.value.next == "the same with --host 127.0.0.1"
+
+
 def test_thumbnails_stay_below_their_bound(tmp_path: Path) -> None:
     kept = Thumbs(tmp_path, limit=10_000)
     for n in range(30):
