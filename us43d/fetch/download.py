@@ -332,20 +332,20 @@ def _transfer(partial: _Part, remote: Remote, web: Web, progress: Progress | Non
                 headers["If-Range"] = partial.validator
             with web.open(remote.url, headers=headers, start=start) as answer:
                 partial, what = _begun(partial, answer, start)
-                before, reason, slow = partial.size, "it was changed in between", False
+                before, reason, slow, excess = partial.size, "it was changed in between", False, False
                 if what == "bytes":
                     try:
                         for block in _blocks(answer, web):
                             partial.write(block)
                             if progress:
                                 progress(partial.size, partial.length or remote.size)
-                            if remote.size is not None and partial.size > remote.size:
+                            if excess := remote.size is not None and partial.size > remote.size:
                                 break
                         what = "complete"
                     except (requests.RequestException, HTTPError) as error:
                         reason, slow = escaped(str(error)[:200]), isinstance(error, requests.Timeout)
                 fetched += partial.size - before
-            if what == "complete" and (partial.length is None or partial.size >= partial.length):
+            if what == "complete" and (excess or partial.length is None or partial.size >= partial.length):
                 partial.note["length"] = partial.size
                 break
             failures = 0 if partial.size > furthest and not slow else failures + 1

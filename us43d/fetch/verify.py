@@ -42,7 +42,7 @@ _ZIP_END, _ZIP_TAIL = b"PK\x05\x06", 22 + 0xFFFF
 def check_type(path: Path, name: str, size: int | None = None) -> None:
     """Raise VerifyError if the file at `path` cannot be what `name` promises: an HTML page, a truncated zip, …
 
-    size: bytes it must have.
+    size: bytes it must have. A download ends at the first bytes beyond it.
     """
     suffix = Path(name).suffix.lower()
     has = path.stat().st_size
@@ -54,7 +54,8 @@ def check_type(path: Path, name: str, size: int | None = None) -> None:
             called = f", title {title!r}" if title else ""
             raise VerifyError(f"{name} is an HTML page ({has:,} bytes{called}), not a {kind}.")
         if size is not None and has != size:
-            raise VerifyError(f"{name} has {has:,} bytes; the published size is {size:,}.")
+            more = " or more" * (has > size)
+            raise VerifyError(f"{name} has {has:,} bytes{more}; the published size is {size:,}.")
         if suffix == ".zip":
             file.seek(max(0, has - _ZIP_TAIL))
             if _ZIP_END not in file.read():

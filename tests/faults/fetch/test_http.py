@@ -146,11 +146,17 @@ def test_no_length(server: Any, served: Any, sources: ModuleType, tmp_path: Path
     assert arrived(tmp_path, served.data)
 
 
-def test_more_than_published(server: Any, served: Any, sources: ModuleType, tmp_path: Path) -> None:
-    served.length = False
-    with pytest.raises(VerifyError, match=r"has [\d,]+ bytes; the published size is 1,000"):
+@pytest.mark.parametrize("length", [False, True])
+@pytest.mark.parametrize("etag", [None, '"one"'])
+def test_more_than_published(
+    server: Any, served: Any, sources: ModuleType, tmp_path: Path, length: bool, etag: str | None
+) -> None:
+    served.length, served.etag = length, etag
+    with pytest.raises(VerifyError, match=r"has [\d,]+ bytes or more; the published size is 1,000"):
         get(server, sources, tmp_path, size=1000)
     assert not (tmp_path / "a.zip").exists()
+    assert parts(tmp_path) == []
+    assert len(server.asked("/a.zip")) == 1  # what is too long is not asked for again
 
 
 def test_html_page(server: Any, served: Any, sources: ModuleType, tmp_path: Path) -> None:
