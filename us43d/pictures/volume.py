@@ -114,15 +114,17 @@ class Itk:
 
         self.path = path
         self.remarks: list[str] = []
+        self.nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
         self.fields = self._header()
         self.reader = sitk.ImageFileReader()
         self.reader.SetFileName(str(path))
-        nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
-        self.reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
+        self.reader.SetImageIO("NrrdImageIO" if self.nrrd else "MetaImageIO")
         try:
             self.reader.ReadImageInformation()
         except RuntimeError as error:
-            raise ImageError(f"{path} is not a readable {'NRRD' if nrrd else 'MetaImage'}: {_last(error)}.") from error
+            raise ImageError(
+                f"{path} is not a readable {'NRRD' if self.nrrd else 'MetaImage'}: {_last(error)}."
+            ) from error
         size = self.reader.GetSize()
         channels = self.reader.GetNumberOfComponents()
         kind = sitk.GetPixelIDValueAsString(self.reader.GetPixelID())
@@ -139,16 +141,25 @@ class Itk:
         try:
             with self.path.open("rb") as file:
                 text = file.read(_HEADER).decode("latin-1")
+                more = bool(file.read(1))
         except OSError as error:
             raise ImageError(f"{self.path} cannot be read: {error.strerror}.") from error
         fields: dict[str, str] = {}
-        for line in text.splitlines():
-            name, _, value = re.sub(r"[:=]=?", "\0", line, count=1).partition("\0")
-            fields.setdefault(name.strip().lower(), value.strip())
-            if not line.strip() or name.strip().lower() == "elementdatafile":
+        sources = []
+        for line in text.split("\n"):
+            name, _, value = (piece.strip() for piece in re.sub(r"[:=]=?", "\0", line, count=1).partition("\0"))
+            fields.setdefault(name.lower(), value)
+            if name.lower() in ("elementdatafile", "data file", "datafile"):
+                sources.append(value)
+            # Where SimpleITK stops: it takes further fields behind a blank line of a MetaImage, or another spelling.
+            if not line.strip("\r") if self.nrrd else name == "ElementDataFile":
                 break
-        data = next((fields[name] for name in ("elementdatafile", "data file", "datafile") if name in fields), "LOCAL")
-        if data.upper() != "LOCAL":
+        else:
+            if more:
+                raise ImageError(f"{self.path} has a header of more than the {_HEADER:,} bytes allowed.")
+        for data in sources:
+            if data.upper() == "LOCAL" and not self.nrrd:
+                continue
             if "/" in data or "\\" in data or data in ("", "..") or data.split()[0].upper() == "LIST" or "%" in data:
                 raise ImageError(
                     f"{self.path} takes its pixels from {data!r}, which is not a single file in the same folder."

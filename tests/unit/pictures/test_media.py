@@ -829,6 +829,30 @@ def test_pixels_outside_of_the_folder_are_refused(tmp_path: Path, grey: np.ndarr
         pictures.open(tmp_path / "in" / "a.nhdr")
 
 
+@pytest.mark.parametrize(
+    ("ending", "before"),
+    [
+        (".mhd", "Comment = x\n" * 6000), (".mhd", "\n"), (".mhd", "elementdatafile = LOCAL\n"),
+        (".mhd", "Comment = a\fElementDataFile = LOCAL\n"), (".nhdr", "# x\n" * 20_000), (".nhdr", "# a\f\f\n"),
+        (".nhdr", "data file:=near.raw\n"),
+    ],
+)  # fmt: skip
+def test_no_line_hides_that_pixels_are_outside_of_the_folder(tmp_path: Path, ending: str, before: str) -> None:
+    heads = {
+        ".mhd": "ObjectType = Image\nNDims = 2\n{}DimSize = 2 2\nElementType = MET_UCHAR\nElementDataFile = {}\n",
+        ".nhdr": "NRRD0004\n{}type: uchar\ndimension: 2\nsizes: 2 2\nencoding: raw\ndata file: {}\n",
+    }
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret.raw").write_bytes(b"\1\2\3\4")
+    (tmp_path / "in" / "near.raw").write_bytes(b"\5\6\7\7")
+    path = tmp_path / "in" / f"a{ending}"
+    path.write_text(heads[ending].format("", "near.raw"))
+    assert only(path).tolist() == [[5, 6], [7, 7]]
+    path.write_text(heads[ending].format(before, "../secret.raw"))
+    with pytest.raises(ImageError, match=r"takes its pixels from|header of more than"):
+        pictures.open(path)
+
+
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])
 def test_damaged_volumes(tmp_path: Path, grey: np.ndarray, ending: str) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.stack([grey] * 3)), str(tmp_path / f"a{ending}"), True)
