@@ -25,6 +25,8 @@ _WHAT = {
     errno.ENAMETOOLONG: "the name is too long for this file system",
     errno.ELOOP: "links lead in a circle",
     errno.EISDIR: "a folder stands where a file is needed",
+    errno.ENOLCK: "the file system has no locks",
+    errno.ENOTSUP: "the file system lacks this function, such as locks",
     errno.EMFILE: "too many files are open",
     errno.ENFILE: "too many files are open",
 }
@@ -43,7 +45,9 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM) and (missing := denied(where)):
             next_ = f"ls -ld {where if where.exists() else where.parent}   (its owner can open it: chmod -R g+rX)"
             raise StorageError(f"Permission is denied: {missing}.", disk=disk, next=next_) from error
-        raise StorageError(f"{where} cannot be written: {_WHAT[error.errno]}.", disk=disk, next="df -h") from error
+        locks = error.errno in (errno.ENOLCK, errno.ENOTSUP)
+        next_ = "export US43D_HOME=FOLDER   (on another drive; then the same command)" if locks else "df -h"
+        raise StorageError(f"{where} cannot be written: {_WHAT[error.errno]}.", disk=disk, next=next_) from error
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True, parts: Path | None = None) -> None:

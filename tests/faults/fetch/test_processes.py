@@ -1,5 +1,6 @@
 """Processes that are killed, that meet, and whose disk gives up: the final names are absent or right."""
 
+import errno
 import hashlib
 import json
 import os
@@ -312,6 +313,26 @@ def test_read_only_home(server: Any, sources: ModuleType, tmp_path: Path, monkey
             fetch(source, Home(place), sources.patient())
     finally:
         subprocess.run(["umount", place], check=True)
+    assert server.log == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
+def test_home_without_locks(
+    server: Any, sources: ModuleType, home: Home, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Drives of a network may have none; that is no bug of us43d, and another folder helps."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    source = sources.recipe(server.base)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StorageError, match="locks"):
+        ledger.accept(home, source)
+    monkeypatch.setattr(ledger, "require", lambda *_: {})
+    with pytest.raises(StorageError, match="locks") as caught:
+        fetch(source, home, sources.patient())
+    assert "US43D_HOME" in caught.value.next
     assert server.log == []
 
 
