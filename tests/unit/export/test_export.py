@@ -191,8 +191,9 @@ def test_commercial_refuses(planted, tmp_path) -> None:
 def test_another_folder_is_never_overwritten(planted, tmp_path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not empty"):
-        export.module("masks").write(planted.corpus, tmp_path / "out", Options())
+    with pytest.raises(UsageError, match="is not empty") as refused:
+        export.module("masks").write(planted.corpus, f"{tmp_path}/out/", Options())
+    assert refused.value.next == f"the same command with --out {tmp_path}/out-2"  # not inside the folder
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     export.module("masks").write(planted.corpus, tmp_path / "two", Options(sources=("BUSI",)))
     with pytest.raises(UsageError, match="other content or options"):
