@@ -231,17 +231,22 @@ def run(
             return Report(str(out), facts, facts["usage"], reused=True)
         if store.occupied() and ready is None and not _resumable(store):
             what = f"The folder {out} is not empty." if is_url(out) or Path(out).is_dir() else f"{out} is a file."
-            raise UsageError(what, next=f"the same command with --out {shlex.quote(f'{out}-2')}")
+            raise UsageError(what, next=_beside(out))
         if ready is not None:
             raise UsageError(
                 f"{out} holds an export with other content or options.",
-                next=f"the same command with --out {shlex.quote(f'{out}-2')}",
+                next=_beside(out),
             )
         form.prepare(selection, store)
         _blocks(form, selection, store, tasks, jobs, progress)
         facts = _finish(form, finish)
         store.publish()
     return Report(str(out), facts, facts["usage"])
+
+
+def _beside(out: str | Path) -> str:
+    place = str(out).rstrip("/")  # "folder/-2" would lie inside the folder that is in use
+    return f"the same command with --out {shlex.quote(f'{place}-2')}"
 
 
 def _refuse_inside(corpus: Corpus, out: str | Path) -> None:

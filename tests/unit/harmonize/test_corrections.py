@@ -97,6 +97,18 @@ def test_no_fixes_builds_without_and_withdrawing_restores_the_bytes(home: Home) 
     assert build(recipe, home.raw("BUSI"), home, receipt=receipt).digest == first
 
 
+def test_masks_that_a_review_removes_still_count_as_published(home: Home) -> None:
+    recipe, labels = find("busi"), labelled(home)
+    before = build(recipe, home.raw("BUSI"), home, receipt={"kind": "specimen"}).dataset["counts"]
+    labels.save(0, 0, [], reviewed=True)
+    labels.close()
+    published = {name: before[name] for name in ("images", "annotated", "masks")}
+    expect = recipe.expect.model_copy(update={**published, "tags": {}})
+    counts = build(recipe.model_copy(update={"expect": expect}), home.raw("BUSI"), home).dataset["counts"]
+    assert counts["annotated"] == before["annotated"] - 1
+    assert counts["differences"] == []
+
+
 def test_a_fix_of_other_pixels_is_refused_and_reported(home: Home) -> None:
     before = rebuilt(home)
     labels = labelled(home)
