@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from us43d.errors import UsageError
+from us43d.evaluate.classification import auroc
 from us43d.evaluate.metrics import bootstrap, overlap
 from us43d.harmonize.corpus import Corpus
 from us43d.model.predictor import Predictor
@@ -17,7 +18,7 @@ from us43d.model.predictor import Predictor
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["auroc", "evaluate", "summary"]
+__all__ = ["evaluate", "summary"]
 
 
 def evaluate(
@@ -85,28 +86,6 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
-def auroc(present: Sequence[bool], score: Sequence[float]) -> float:
-    """Compute the area under the ROC curve from ranks (Hanley & McNeil 1982, Radiology 143:29-36).
-
-    It is the probability that a positive scores above a negative; ties count half.
-
-    Args:
-        present: (N,) bool.
-        score: (N,).
-
-    Returns:
-        0 to 1; NaN without positives or without negatives.
-    """
-    from scipy.stats import rankdata
-
-    positive = np.asarray(present, bool)
-    count, others = int(positive.sum()), int((~positive).sum())
-    if not count or not others:
-        return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
-
-
 def summary(table: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
     """Summarize the result of `evaluate`.
 
@@ -126,7 +105,7 @@ def summary(table: "pd.DataFrame", seed: int = 0) -> list[dict[str, Any]]:
             {
                 "source": source, "structure": structure, "present": len(present), "absent": len(subset) - len(present),
                 "dice": interval.mean, "low": interval.low, "high": interval.high,
-                "auroc": auroc(subset["present"].tolist(), subset["presence"].tolist()),
+                "auroc": auroc(subset["present"].to_numpy(), subset["presence"].to_numpy()),
             }
         )  # fmt: skip
     return rows

@@ -83,10 +83,3 @@ def test_what_cannot_be_evaluated_is_refused(corpus: Corpus) -> None:
     foreign: Any = Named(corpus, {99: "else"})
     with pytest.raises(UsageError, match="No image of the split 'test'"):
         structures.evaluate(foreign, corpus)
-
-
-def test_auroc_against_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    present, score = rng.random(200) < 0.3, rng.integers(0, 20, 200) / 20  # with ties
-    assert structures.auroc(present.tolist(), score.tolist()) == pytest.approx(roc_auc_score(present, score))
-    assert np.isnan(structures.auroc([True, True], [0.1, 0.2]))
