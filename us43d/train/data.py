@@ -6,6 +6,7 @@ draws, and the state of the sampler is one number.
 
 import functools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -316,7 +317,7 @@ class Order:
 # -------------------------------------------------------------------------------------------------------------- draws
 
 
-class OfCorpus(Dataset[D | Us43dError]):
+class OfCorpus(Dataset[D | Us43dError], ABC):
     """Endless sequence of draws from a corpus.
 
     An unusable image is returned as its error, which a loader process cannot raise in a readable way.
@@ -341,9 +342,9 @@ class OfCorpus(Dataset[D | Us43dError]):
         except Us43dError as error:
             return error
 
+    @abstractmethod
     def draw(self, place: int) -> D:
         """Make the draw at a place. Raises Us43dError for an unusable image."""
-        raise NotImplementedError
 
 
 class Draws(OfCorpus[Draw]):
@@ -424,10 +425,12 @@ class Draws(OfCorpus[Draw]):
                 category = int(corpus.annotations["category"][row])
                 mask = corpus.mask(row)
                 structures[category] = structures[category] | mask if category in structures else mask
+        view = _View(pixels, masks, structures)
         if config.turn:
-            pixels, masks, structures = self._turned(pixels, masks, structures, rng)
+            view = self._turned(view, rng)
         if config.zoom:
-            pixels, masks, structures = self._zoomed(pixels, masks, structures, rng)
+            view = self._zoomed(view, rng)
+        pixels, masks, structures = view
         if rng.random() < config.flip:
             pixels, masks = _flipped(pixels), [_flipped(mask.view(np.uint8)).view(bool) for mask in masks]
             structures = {key: _flipped(mask.view(np.uint8)).view(bool) for key, mask in structures.items()}
@@ -440,18 +443,12 @@ class Draws(OfCorpus[Draw]):
             pixels = _degraded(pixels, config.quality, rng)
         return _View(pixels, masks, structures)
 
-    def _turned(
-        self,
-        pixels: NDArray[np.uint8],
-        masks: list[NDArray[np.bool_]],
-        structures: dict[int, NDArray[np.bool_]],
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]], dict[int, NDArray[np.bool_]]]:
+    def _turned(self, view: _View, rng: np.random.Generator) -> _View:
         """The image rotated about its centre, black where nothing was.
 
         Where less than half of an instance, or less than min_area, would be left, the image stays as it is.
         """
-        height, width = pixels.shape[:2]
+        height, width = view.pixels.shape[:2]
         matrix = cv2.getRotationMatrix2D(
             ((width - 1) / 2, (height - 1) / 2), rng.uniform(-self.config.turn, self.config.turn), 1.0
         )
@@ -459,26 +456,22 @@ class Draws(OfCorpus[Draw]):
         def turned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
             return np.asarray(cv2.warpAffine(255 * mask.astype(np.uint8), matrix, (width, height)) >= 128)
 
-        moved = [turned(mask) for mask in masks]
-        if any(new.sum() < max(self.config.min_area, old.sum() / 2) for new, old in zip(moved, masks, strict=True)):
-            return pixels, masks, structures
-        whole = np.asarray(cv2.warpAffine(pixels, matrix, (width, height)), np.uint8)
-        return whole, moved, {key: turned(mask) for key, mask in structures.items()}
+        moved = [turned(mask) for mask in view.masks]
+        if any(
+            new.sum() < max(self.config.min_area, old.sum() / 2) for new, old in zip(moved, view.masks, strict=True)
+        ):
+            return view
+        whole = np.asarray(cv2.warpAffine(view.pixels, matrix, (width, height)), np.uint8)
+        return _View(whole, moved, {key: turned(mask) for key, mask in view.structures.items()})
 
-    def _zoomed(
-        self,
-        pixels: NDArray[np.uint8],
-        masks: list[NDArray[np.bool_]],
-        structures: dict[int, NDArray[np.bool_]],
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]], dict[int, NDArray[np.bool_]]]:
+    def _zoomed(self, view: _View, rng: np.random.Generator) -> _View:
         """Crop or extend the image to a window that shows the first instance.
 
         Instances of which less than half, or less than min_area, remains are excluded; if none remains, the image is
         not changed.
         """
         factor = math.exp(rng.uniform(-self.config.zoom, self.config.zoom))
-        height, width = pixels.shape[:2]
+        (height, width), masks = view.pixels.shape[:2], view.masks
         x0, y0, x1, y1 = prompts.box_of(masks[0]) if masks else (0, 0, width, height)
         rows, columns = max(8, round(height / factor)), max(8, round(width / factor))
         top, left = _start(y0, y1, rows, height, rng), _start(x0, x1, columns, width, rng)
@@ -489,9 +482,9 @@ class Draws(OfCorpus[Draw]):
             if crop.sum() >= max(self.config.min_area, mask.sum() / 2)
         ]
         if masks and not kept:
-            return pixels, masks, structures
-        seen = {key: _window(mask, top, left, rows, columns) for key, mask in structures.items()}
-        return _window(pixels, top, left, rows, columns), kept, seen
+            return view
+        seen = {key: _window(mask, top, left, rows, columns) for key, mask in view.structures.items()}
+        return _View(_window(view.pixels, top, left, rows, columns), kept, seen)
 
     def _prompt(
         self, mask: NDArray[np.bool_], target: int, scale: NDArray[np.float64], rng: np.random.Generator

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,9 +101,9 @@ class Draws(OfCorpus[D]):
     def draw(self, place: int) -> D:
         return self.drawn(self.order(place), place_of(self.config.seed, place))
 
+    @abstractmethod
     def drawn(self, item: int, rng: np.random.Generator) -> D:
         """Make the draw of an item, by its number."""
-        raise NotImplementedError
 
 
 def collate(draws: Sequence[D | Us43dError]) -> D | Us43dError:
