@@ -134,18 +134,27 @@ def _label_maps(session: Session, input: Path, place: Path, boxes: list[Any], ou
     model, _ = semantic.load(place)
     model.to(device)
     rows: list[list[Any]] = []
+    inputs, failed = pictures.listing(input, leave_out=out), {}
     with atomic.storage_errors(out, "Label maps written so far are complete."):
-        (out / "overlays").mkdir(parents=True, exist_ok=True)
-        for one in pictures.listing(input, leave_out=out):
-            for frame in pictures.open(one).frames():
-                labels = semantic.segment(model, frame.pixels, device)
-                masks = np.stack([labels == number for number in range(1, len(model.classes) + 1)])
-                overlay = report.overlay(frame.pixels, {"found": masks}, side=max(640, *labels.shape))
-                for name, content in (("", labels), ("overlays/", overlay[:, :, ::-1])):
-                    _, data = cv2.imencode(".png", np.ascontiguousarray(content))
-                    atomic.write_bytes(out / f"{name}{frame.name}.png", data.tobytes(), durable=False)
-                pixels = {name: int(mask.sum()) for name, mask in zip(model.classes, masks, strict=True)}
-                rows += [[one.relative, frame.number, name, count] for name, count in pixels.items() if count]
+        for one in inputs:
+            try:
+                for frame in pictures.open(one).frames():
+                    labels = semantic.segment(model, frame.pixels, device)
+                    masks = np.stack([labels == number for number in range(1, len(model.classes) + 1)])
+                    overlay = report.overlay(frame.pixels, {"found": masks}, side=max(640, *labels.shape))
+                    for name, content in (("", labels), ("overlays/", overlay[:, :, ::-1])):
+                        _, data = cv2.imencode(".png", np.ascontiguousarray(content))
+                        file = out / f"{name}{frame.name}.png"
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        atomic.write_bytes(file, data.tobytes(), durable=False)
+                    pixels = {name: int(mask.sum()) for name, mask in zip(model.classes, masks, strict=True)}
+                    rows += [[one.relative, frame.number, name, count] for name, count in pixels.items() if count]
+            except ImageError as error:
+                if len(inputs) == 1:
+                    raise
+                failed[one.relative] = error
+                session.warn(f"{one.relative}: {error.what}")
+        out.mkdir(parents=True, exist_ok=True)
         names = {str(number): name for number, name in enumerate(model.classes, 1)}
         atomic.write_bytes(out / "labels.json", json.dumps(names, indent=1).encode())
     heads = ("file", "frame", "structure", "pixels")
@@ -153,3 +162,8 @@ def _label_maps(session: Session, input: Path, place: Path, boxes: list[Any], ou
     session.answer({"found": [dict(zip(heads, row, strict=True)) for row in rows], "labels": names, "folder": out},
                    Table(columns, rows))  # fmt: skip
     session.say(f"{out}: label maps, overlays, labels.json")
+    if failed:
+        raise SomeFailed(
+            f"{len(failed)} of {counted(len(inputs), 'file')} could not be segmented: {listed(failed)}.",
+            disk=f"Label maps of the others are in {out}." if len(failed) < len(inputs) else "",
+        )

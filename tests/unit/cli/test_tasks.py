@@ -105,6 +105,22 @@ def test_a_box_unet_is_trained_evaluated_and_predicts(folder: Path, tmp_path: Pa
     assert "boxes alone" in err
 
 
+def test_label_maps_of_a_folder_with_subfolders_and_a_broken_image(folder: Path, tmp_path: Path) -> None:
+    home, scans = ("--home", tmp_path / "home"), tmp_path / "scans"
+    code, _, err = run("train", "--task", "semantic", "--data", folder / "data.json", "--steps", 2, "--run", "r",
+                       *QUICK, *home)  # fmt: skip
+    assert code == 0, err
+    (scans / "left").mkdir(parents=True)
+    (scans / "broken.png").write_bytes(b"no image")
+    for name in ("a.png", "left/b.png"):
+        (scans / name).write_bytes((folder / "00.png").read_bytes())
+    code, _, err = run("predict", scans, "--weights", "r", *home, "--out", tmp_path / "p")
+    assert code == 3
+    assert "1 of 3 files could not be segmented: broken.png" in err
+    written = {file.relative_to(tmp_path / "p").as_posix() for file in (tmp_path / "p").rglob("*.*")}
+    assert written == {"a.png", "left/b.png", "overlays/a.png", "overlays/left/b.png", "labels.json"}
+
+
 def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     home, data = ("--home", tmp_path / "home"), ("--data", folder / "data.json")
