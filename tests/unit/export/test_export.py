@@ -13,6 +13,7 @@ import pytest
 
 from us43d import export
 from us43d.errors import LicenceError, StorageError, UnknownName, UsageError
+from us43d.export import frames
 from us43d.export import run as running
 from us43d.export.selection import Options, Selection
 from us43d.harmonize.corpus import SPLITS
@@ -113,6 +114,7 @@ def test_same_bytes_whatever_the_jobs(format, planted, exported, tmp_path, monke
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_interrupted_export_resumes_to_the_same_bytes(format, planted, exported, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(running, "BLOCK", 8)
+    monkeypatch.setattr(frames, "BLOCK", 8)
     whole = tmp_path / "one" / "out"
     export.module(format).write(planted.corpus, whole, Options())
     record, blocks = running.Block.record, []

@@ -394,11 +394,9 @@ def test_other_random_points_are_not_paired(corpus: Corpus) -> None:
 
 def test_results_do_not_depend_on_batches(corpus: Corpus, model: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     from us43d.evaluate import protocols as module
-    from us43d.model import predictor as predict
 
     whole = evaluate(model, corpus, clicks=(0, 1), limit=6)
     monkeypatch.setattr(module, "AT_ONCE", 1)
-    monkeypatch.setattr(predict, "BATCH", 1)
     single = evaluate(model, corpus, clicks=(0, 1), limit=6)
     keys = ["annotation", "weights", "prompt", "clicks"]
     one, two = (e.rows.sort_values(keys).reset_index(drop=True) for e in (whole, single))
