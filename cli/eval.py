@@ -301,7 +301,8 @@ def _by_name(
         with session.progress(f"evaluating {label}", "images") as move:
             table = by_name.evaluate(model, opened, split=split, sources=sources, progress=move)
         rows = by_name.summary(table)
-        folder = out or session.home.root / "evaluations" / f"{label}-structures"
+        kept = f"{label.replace('/', '-')}-structures"
+        folder = session.home.root / "evaluations" / kept if out is None else out if len(names) == 1 else out / kept
         with atomic.storage_errors(folder, "Nothing was changed on disk."):
             folder.mkdir(parents=True, exist_ok=True)
             atomic.write_bytes(folder / "structures.csv", table.to_csv(index=False).encode())

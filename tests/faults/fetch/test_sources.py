@@ -281,15 +281,24 @@ def test_steps_by_hand(source: Any, sources: ModuleType, home: Home, access: str
     assert set(findings(home, made).values()) == {"ok"}
 
 
+@pytest.mark.parametrize("loose", [False, True])
 @pytest.mark.parametrize("kind", sorted(by_hand.KINDS))
-def test_unnamed_files_put_there_by_hand_are_found(kind: Any, source: Any, sources: ModuleType, home: Home) -> None:
+def test_unnamed_files_put_there_by_hand_are_found(
+    kind: Any, source: Any, sources: ModuleType, home: Home, loose: bool
+) -> None:
     """The steps end in "put the files into that folder", also where their names are not published."""
     made = routed(source, Route(kind=kind, record="x1", url="https://example.org/page"))
     with pytest.raises(ManualFileError, match="Put the files into"):
         fetch(made, home, sources.patient())
-    (home.downloads("Loopback") / "my download.zip").write_bytes(sources.archive(0, SIZE))
+    folder, archive = home.downloads("Loopback"), zipfile.ZipFile(io.BytesIO(sources.archive(0, SIZE)))
+    if loose:  # a folder of files, and an archive in another one
+        archive.extractall(folder / "database")
+        (folder / "more").mkdir()
+    (folder / "more" * loose / "my download.zip").write_bytes(sources.archive(0, SIZE))
     assert fetch(made, home, sources.patient()).state == "done"
     assert set(findings(home, made).values()) == {"ok"}
+    tops = ("database/", "more/") if loose else ("",)
+    assert set(store.listing(home, "Loopback")) == {f"{top}{name}" for top in tops for name in archive.namelist()}
 
 
 # ------------------------------------------------------------------------------------------------------------ licences
