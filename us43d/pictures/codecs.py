@@ -28,9 +28,11 @@ def decode(data: bytes, runner: Any) -> bytearray:
     import imagecodecs
 
     streamed = runner.transfer_syntax in _2000
-    size, wanted = _stream_size(data) if streamed else _size(data), (runner.rows, runner.columns)
+    size = _stream_size(data) if streamed else _size(data)
+    wanted = runner.rows, runner.columns, runner.samples_per_pixel
     if size != wanted:  # checked before the decoder allocates the claimed memory
-        raise ValueError(f"a frame claims {size[1]} × {size[0]} pixels, the file {wanted[1]} × {wanted[0]}")
+        claims = [f"{columns} × {rows} pixels of {samples} samples" for rows, columns, samples in (size, wanted)]
+        raise ValueError(f"a frame claims {claims[0]}, the file {claims[1]}")
     if streamed:
         array = imagecodecs.jpeg2k_decode(data)  # undoes the colour transform of the stream
         if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
@@ -46,22 +48,30 @@ def decode(data: bytes, runner: Any) -> bytearray:
     return bytearray(array.tobytes())  # pydicom corrects signs in place
 
 
-def _stream_size(data: bytes) -> tuple[int, int]:
-    """Read (rows, columns) from the size marker of a JPEG 2000 stream. Raises ValueError without one."""
-    at = data.find(_STREAM)
-    if at < 0 or len(data) < at + 24:
+def _stream_size(data: bytes) -> tuple[int, int, int]:
+    """Read (rows, columns, samples) from the size marker of a JPEG 2000 stream. Raises ValueError without one."""
+    at = 0
+    if data[4:8] == b"jP  ":  # the boxes of a JP2 file: others than that of the stream may hold anything
+        while data[at + 4 : at + 8] != b"jp2c":
+            length = int.from_bytes(data[at : at + 4], "big")
+            if length < 8:
+                raise ValueError("a frame has no JPEG 2000 stream")
+            at += length
+        at += 8
+    if data[at : at + 4] != _STREAM or len(data) < at + 42:
         raise ValueError("a frame has no JPEG 2000 header")
     right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
-    return bottom - top, right - left
+    (samples,) = struct.unpack_from(">H", data, at + 40)
+    return bottom - top, right - left, samples
 
 
-def _size(data: bytes) -> tuple[int, int]:
-    """Read (rows, columns) from the frame header of a JPEG or JPEG-LS stream. Raises ValueError without a header."""
+def _size(data: bytes) -> tuple[int, int, int]:
+    """Read (rows, columns, samples) from the header of a JPEG or JPEG-LS stream. Raises ValueError without one."""
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    while at + 10 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+            return *struct.unpack_from(">2H", data, at + 5), data[at + 9]
         at += 1 if marker == 0xFF else 2 + length
     raise ValueError("a frame has no JPEG header")
 

@@ -540,8 +540,29 @@ def test_frames_that_claim_another_size(tmp_path: Path, grey: np.ndarray) -> Non
         size = struct.pack(">HH", *SHAPE)
         assert size in packed
         dicom(tmp_path / "a.dcm", grey, syntax=syntax, encoded=[packed.replace(size, b"\xff\xff\xff\xff", 1)])
-        with pytest.raises(ImageError, match="a frame claims 65535 × 65535 pixels, the file 120 × 90"):
+        with pytest.raises(ImageError, match="a frame claims 65535 × 65535 pixels of 1 samples, the file 120 × 90"):
             frames(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("sizes", [(20_000, 20_000, 1), (120, 90, 300)])
+def test_a_box_beside_a_jpeg_2000_stream_does_not_hide_what_it_claims(
+    tmp_path: Path, grey: np.ndarray, sizes: tuple[int, int, int]
+) -> None:
+    import imagecodecs
+    from pydicom import uid
+
+    data = imagecodecs.jpeg2k_encode(grey, level=0)
+    at = data.rindex(b"\xff\x4f\xff\x51")
+    columns, rows, samples = sizes
+    claim = (
+        struct.pack(">6I", columns, rows, 0, 0, columns, rows) + data[at + 32 : at + 40] + struct.pack(">H", samples)
+    )
+    large = data[: at + 8] + claim + data[at + 42 :]
+    box = struct.pack(">I", 24 + 42) + b"uuid" + bytes(16) + data[at : at + 42]  # a header of the true size
+    place = large.index(b"jp2h") - 4
+    dicom(tmp_path / "a.dcm", grey, syntax=uid.JPEG2000Lossless, encoded=[large[:place] + box + large[place:]])
+    with pytest.raises(ImageError, match=f"a frame claims {columns} × {rows} pixels of {samples} samples"):
+        only(tmp_path / "a.dcm")
 
 
 def test_a_tiff_without_a_page(tmp_path: Path) -> None:
