@@ -81,7 +81,7 @@ model: env       ## trains the weights that ship again (REAL: folder with train.
 links: env       ## whether all addresses in the recipes still answer (needs a network; report in links.json)
 	$(BIN)/us43d links --all --json > links.json
 
-check: lint types imports reproduce test  ## everything CI runs but the demo
+check: lint types imports reproduce test  ## what CI runs, but the demo, the documentation and what needs npx or a browser
 
 clean:           ## remove the environment and what tests left
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
