@@ -15,6 +15,7 @@ from us43d import export
 from us43d.errors import LicenceError, StorageError, UnknownName, UsageError
 from us43d.export import frames
 from us43d.export import run as running
+from us43d.export.check import check
 from us43d.export.selection import Options, Selection
 from us43d.harmonize.corpus import SPLITS
 
@@ -236,6 +237,17 @@ def test_size_resizes_images_masks_and_spacing(planted) -> None:
                 assert mask.sum() == shape.area
                 x, y, w, h = shape.bbox
                 assert mask[y : y + h, x : x + w].sum() == shape.area
+
+
+def test_a_disk_without_links_is_reported(planted, tmp_path, monkeypatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    report = export.module("coco").write(planted.corpus, tmp_path / "out", Options(sources=("BUSI",)))
+    assert report.facts["counts"] == {"folder links not written (FiftyOne needs data_path='images')": 1}
+    assert not (tmp_path / "out" / "data").exists()
+    assert check(str(tmp_path / "out")) == []
 
 
 def test_a_full_disk_leaves_nothing_final(planted, tmp_path, monkeypatch) -> None:
