@@ -428,9 +428,9 @@ def _video_length(path: Path, mtime_ns: int) -> int:
     with path.open("rb") as file:
         head = file.read(12)
         size = file.seek(0, 2)
-    avi = head[:4] == b"RIFF" and head[8:] == b"AVI "
-    exact = avi or head[4:8] == b"ftyp"
-    if avi and size < (whole := stated_length(path) or 0):
+    mp4 = head[4:8] == b"ftyp"
+    exact = mp4 or (head[:4] == b"RIFF" and head[8:] == b"AVI ")
+    if not mp4 and size < (whole := stated_length(path) or 0):  # of an MP4, the frames say what is missing
         raise UnreadableFile(f"{path} is truncated: it has {size:,} of {whole:,} bytes.")
     video = _Video(path)
     stated, frames = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0

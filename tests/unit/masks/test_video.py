@@ -37,6 +37,19 @@ def test_a_cut_video_is_an_error_wherever_it_is_cut(tmp_path: Path) -> None:
                 read(path)
 
 
+@pytest.mark.parametrize(("ending", "codec"), [(".mkv", "MJPG"), (".webm", "VP80"), (".wmv", "WMV2")])
+def test_a_cut_video_without_a_count_of_frames_is_an_error(tmp_path: Path, ending: str, codec: str) -> None:
+    path = tmp_path / f"a{ending}"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), 10, (64, 48))
+    for frame in FRAMES:
+        writer.write(frame)
+    writer.release()
+    assert masks.video_length(path) == 12
+    (tmp_path / f"b{ending}").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableFile, match="is truncated"):
+        masks.video_length(tmp_path / f"b{ending}")
+
+
 def test_a_frame_that_is_lost_on_the_way_is_an_error(tmp_path: Path) -> None:
     data = bytearray(write(tmp_path / "a.avi"))
     third = [at for at in range(len(data)) if data[at : at + 4] == b"00dc"][2]
