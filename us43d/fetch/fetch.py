@@ -31,6 +31,7 @@ from us43d.errors import (
 )
 from us43d.fetch import download, given, ledger, owner, store, verify
 from us43d.fetch.hosts import by_hand, resolve
+from us43d.fetch.hosts.common import unnamed
 from us43d.fetch.http import Remote, Web
 from us43d.fetch.unpack import unpack
 from us43d.paths import Home
@@ -293,7 +294,7 @@ class _Work:
         elif remembered and remembered["way"] == _called(route):
             remotes = [Remote(**file) for file in remembered["files"]]
         elif route.kind in by_hand.KINDS:  # the names are unpublished: take the files that a person put there
-            remotes = [Remote(name, "") for name, _ in store.walk(self.folder) if not store.is_ours(name)]
+            remotes = [unnamed(name) for name, _ in store.walk(self.folder) if not store.is_ours(name)]
         else:
             remotes = []
         return remotes if remotes and all(self._has(remote) for remote in remotes) else None

@@ -294,7 +294,7 @@ def test_unnamed_files_put_there_by_hand_are_found(
     if loose:  # a folder of files, and an archive in another one
         archive.extractall(folder / "database")
         (folder / "more").mkdir()
-    (folder / "more" * loose / "my download.zip").write_bytes(sources.archive(0, SIZE))
+    (folder / ("more" if loose else "") / "my download.zip").write_bytes(sources.archive(0, SIZE))
     assert fetch(made, home, sources.patient()).state == "done"
     assert set(findings(home, made).values()) == {"ok"}
     tops = ("database/", "more/") if loose else ("",)

@@ -11,7 +11,7 @@ from us43d.errors import FetchError, LoginError, ManualFileError, VerifyError, l
 from us43d.fetch import store
 from us43d.fetch.http import Remote
 
-__all__ = ["by_facts", "from_facts", "is_archive", "matched", "refused", "steps"]
+__all__ = ["by_facts", "from_facts", "is_archive", "matched", "refused", "steps", "unnamed"]
 
 _ARCHIVE = re.compile(r"\.(zip|z\d\d|change2zip|rar|r\d\d|7z|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz|lzma|zst))(\.\d{3})?")
 
@@ -21,7 +21,7 @@ def is_archive(name: str) -> bool:
 
 
 def by_facts(name: str, url: str, **known: object) -> Remote:
-    """Return a file that a host lists and no recipe names: an archive is unpacked where it lies, all else is placed.
+    """Return a file that a host lists and no recipe names.
 
     Raises FetchError for a name that leads out of the folder, or that fetching keeps for itself.
     """
@@ -30,9 +30,13 @@ def by_facts(name: str, url: str, **known: object) -> Remote:
         raise FetchError(f"{url} is called {name!r} by its host, which is not a valid file name.")
     if urlsplit(url).scheme not in ("http", "https"):
         raise FetchError(f"{name} is at {url!r} by its host, which is not a valid web address.")
+    return replace(unnamed(name, url), **known)  # type: ignore[arg-type]
+
+
+def unnamed(name: str, url: str = "") -> Remote:
+    """Return a file that no recipe names: an archive is unpacked where it lies, all else is placed."""
     archive = is_archive(name)
-    into = posixpath.dirname(name) if archive else ""
-    return replace(Remote(name, url, unpack=archive, into=into), **known)  # type: ignore[arg-type]
+    return Remote(name, url, unpack=archive, into=posixpath.dirname(name) if archive else "")
 
 
 def from_facts(file: RawFile, url: str | None = None) -> Remote:
