@@ -12,7 +12,7 @@ import numpy as np
 from us43d.errors import UsageError
 from us43d.evaluate.classification import auroc
 from us43d.evaluate.metrics import bootstrap, overlap
-from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.model.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def evaluate(
     Args:
         predictor: A model with structures.
         corpus: Its category ids are those of the taxonomy.
-        split: train, val or test.
+        split: "train", "val", "test" or "all".
         sources: Names; all sources of the corpus if empty.
         progress: Called with (images done, images).
 
@@ -50,18 +50,19 @@ def evaluate(
     if not predictor.structures:
         raise UsageError("The model was not trained to find structures by name.", next="us43d weights show")
     names = [source["name"] for source in corpus.sources]
+    splits = SPLITS[:3] if split == "all" else (split,)
     of = corpus.images["source"][corpus.annotations["image"]]
     known = [
         [key for key in np.unique(corpus.annotations["category"][of == n]).tolist() if key in predictor.structures]
         for n in range(len(names))
     ]
     chosen = [
-        int(row) for row in np.flatnonzero(corpus.selected([split], sources)) if known[corpus.images["source"][row]]
+        int(row) for row in np.flatnonzero(corpus.selected(splits, sources)) if known[corpus.images["source"][row]]
     ]
     if not chosen:
         raise UsageError(
             f"No image of the split {split!r} belongs to a source that annotates a structure the model knows.",
-            next="us43d eval --split all --all",
+            next="the same with --split all",
         )
     rows: list[dict[str, Any]] = []
     for done, image in enumerate(chosen, 1):
