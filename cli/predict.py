@@ -137,14 +137,22 @@ def predict(
         return
     if doing == "box-unet":
         boxed = _given(box or [], point or [])
-        if not boxed or any(prompt.box is None or prompt.points for prompt in boxed) or structure or prompts:
+        others = structure or prompts or everything or propagate or crop_sector
+        if not boxed or any(prompt.box is None or prompt.points for prompt in boxed) or others:
             raise UsageError(
-                "Weights of the task box-unet take boxes: --box, and no other prompt.",
+                "Weights of the task box-unet take boxes: --box, and neither another prompt nor --propagate or "
+                "--crop-sector.",
                 next=command("predict", input, "--weights", weights, "--box", "x0,y0,x1,y1"),
             )
         _boxes(session, input, place, boxed, frame, out, device_of(device))
         return
     if doing != "promptable":
+        if structure or prompts or everything or propagate or crop_sector or frame is not None:
+            raise UsageError(
+                f"Weights of the task {doing} take whole files: no --structure, --prompts, --everything, --propagate, "
+                "--crop-sector or --frame.",
+                next=command("predict", input, "--weights", weights),
+            )
         boxes = [prompt.box for prompt in _given(box or [], point or [])]
         predicted(session, input, place, boxes, out, device_of(device))
         return

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from us43d import specimen
+from us43d.model import weights
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
@@ -66,6 +68,10 @@ def test_train_eval_predict(task: str, folder: Path, tmp_path: Path) -> None:
     (found,) = json.loads(out)["predictions"]
     assert found["class"] in ("benign", "malignant")
     assert found["benign"] + found["malignant"] == pytest.approx(1, abs=1e-4)
+    for ignored in (("--everything",), ("--frame", "0"), ("--structure", "lesion")):
+        code, _, err = run("predict", folder / "00.png", "--weights", "r", *box, *ignored, *home, *where)
+        assert code == 2
+        assert "take whole files" in err
     wrong = () if box else ("--box", "5,5,40,40")
     code, _, err = run("predict", folder / "00.png", "--weights", "r", *wrong, *home, *where)
     assert code == 2
@@ -96,6 +102,8 @@ def test_a_box_unet_is_trained_evaluated_and_predicts(folder: Path, tmp_path: Pa
     content = json.loads((tmp_path / "p" / "predictions.json").read_text())
     assert [one["prompt"]["box"] for one in content["annotations"]] == [[5, 5, 40, 40], [20, 10, 60, 40]]
     for words, said in (((), "take boxes"), (("--point", "5,5"), "take boxes"), (("--everything",), "take boxes"),
+                        (("--box", "5,5,40,40", "--crop-sector"), "--crop-sector"),
+                        (("--box", "5,5,40,40", "--everything"), "neither another prompt"),
                         (("--box", "90,5,99,9"), "outside the image of 64 × 48")):  # fmt: skip
         code, _, err = run(*ask, *words, "--out", tmp_path / "q")
         assert code == 2, err
@@ -178,3 +186,17 @@ def test_clips_of_a_specimen(tmp_path: Path) -> None:
     code, _, err = run("eval", "--weights", "one", "--clips", "--home", home.root, "--all", "--split", "all")
     assert code == 2
     assert "one split" in err
+
+
+def test_structures_of_several_weights_do_not_replace_each_other(folder: Path, tmp_path: Path) -> None:
+    content = json.loads((folder / "data.json").read_text())
+    own = {"images": content["images"][:2], "annotations": content["annotations"][:2],
+           "categories": [{"id": 1, "name": "breast_lesion"}]}  # fmt: skip
+    (tmp_path / "data.json").write_text(json.dumps(own))
+    shutil.copytree(weights.shipped(), tmp_path / "copy")
+    ask = ("eval", "--structures", "--weights", "us43d-small", "--weights", tmp_path / "copy", "--split", "all")
+    code, _, err = run(*ask, "--data", tmp_path / "data.json", "--images", folder, "--home", tmp_path / "home",
+                       "--device", "cpu", "--out", tmp_path / "e")  # fmt: skip
+    assert code == 0, err
+    tables = sorted((tmp_path / "e").rglob("structures.csv"))
+    assert [table.parent.name for table in tables] == ["copy-structures", "us43d-small-structures"]
