@@ -257,7 +257,7 @@ def _chosen(
     if not kept:
         raise UsageError(
             f"No instance to evaluate in the split {split!r} of {listed(names[n] for n in wanted)}.",
-            next="us43d eval --split all",
+            next="the same with --split all",
         )
     of = len(kept)
     if limit is not None and limit < of:
