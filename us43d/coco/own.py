@@ -8,6 +8,7 @@ by `us43d.pictures` and stored next to the arrays as lossless PNG, as in builds.
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import stat
 from collections import Counter
@@ -33,6 +34,8 @@ __all__ = ["made", "read", "told"]
 HELD_OUT = 0.15
 #: Largest number of categories in an array of annotations.
 _CATEGORIES = 65_535
+#: Ids as arrays hold them: 64 bits.
+_WHOLE, _BEYOND = re.compile(r"-?[0-9]{1,19}"), 1 << 63
 
 
 def read(file: Path, folder: Path, images: Path | None = None) -> Corpus:
@@ -294,23 +297,25 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
 
 
 def _numbered(ids: Sequence[str], what: str, report: Report) -> list[int]:
-    """Convert ids to whole numbers: unchanged if all are unique whole numbers, else by order, with a remark."""
-    whole = all(text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() for text in ids)
-    if whole and len(set(ids)) == len(ids):
-        return [int(text) for text in ids]
+    """Convert ids to numbers of 64 bits: unchanged if all are, and unique, else by order, with a remark."""
+    numbers = [int(text) if _WHOLE.fullmatch(text) else _BEYOND for text in ids]
+    whole = all(-_BEYOND <= number < _BEYOND for number in numbers)
+    distinct = len(set(numbers))  # as numbers: 01 is 1
+    if whole and distinct == len(ids):
+        return numbers
     if not whole:
         report.remarks.append(
-            f"Some {what} ids are not whole numbers; all are numbered from 1 in the order of the file."
+            f"Some {what} ids are not whole numbers of 64 bits; all are numbered from 1 in the order of the file."
         )
     else:
-        repeated = len(ids) - len(set(ids))
+        repeated = len(ids) - distinct
         report.remarks.append(f"{repeated:,} {what} ids repeat; all are numbered from 1 in the order of the file.")
     return list(range(1, len(ids) + 1))
 
 
 def _order(text: str) -> tuple[int, int, str]:
     """Sort numbers by value, then texts."""
-    return (0, int(text), "") if text.isascii() and text.isdigit() else (1, 0, text)
+    return (0, int(text), "") if _WHOLE.fullmatch(text) and text.isdigit() else (1, 0, text)
 
 
 def _key(image: Image) -> str:

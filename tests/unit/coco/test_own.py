@@ -254,6 +254,10 @@ def test_ids_of_any_kind(make: Callable[..., Path]) -> None:
     for change_ids, remark in (
         (lambda kind, n: f"{kind}-{n}", "ids are not whole numbers"),
         (lambda kind, n: 1 if kind == "annotation" else n, "3 annotation ids repeat"),
+        (lambda kind, n: ("1", "01", "2", "3")[n], "1 image ids repeat"),
+        (lambda kind, n: str(2**63 + n), "ids are not whole numbers of 64 bits"),
+        (lambda kind, n: "9" * 5000 + str(n), "ids are not whole numbers of 64 bits"),
+        (lambda kind, n: str(2**63 - 1 - n), None),
         (lambda kind, n: float(n), None),
         (lambda kind, n: n - 1, None),
     ):
@@ -268,6 +272,10 @@ def test_ids_of_any_kind(make: Callable[..., Path]) -> None:
         assert len(set(corpus.images["id"].tolist())) == 4
         assert all((corpus.mask(n) == plain.mask(n)).all() for n in range(4))
         assert corpus.annotations["image"].tolist() == [0, 1, 2, 3]
+    data = content()
+    for annotation in data["annotations"]:
+        annotation["category_id"] = data["categories"][0]["id"] = "7" * 5000
+    assert coco.told(opened(make(data))) == []
     data = content()
     data["annotations"][1]["image_id"] = "1"
     assert coco.told(opened(make(data))) == []
