@@ -43,7 +43,7 @@ def facts(slug: str) -> Facts:
     Raises RecipeError, naming file, table and key, for a file that is missing or does not fit the schema.
     """
     try:
-        return Facts.model_validate_json(_cached().get(slug) or _json(slug))
+        return Facts.model_validate_json(_cached()[1].get(slug) or _json(slug))
     except ValidationError as error:
         faults = [f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
         raise RecipeError(f"{_file(slug)} does not fit the schema: {listed(faults, 3)}.") from error
@@ -58,8 +58,9 @@ def every(names: Iterable[str]) -> list[Facts]:
     if lone := sorted(path.stem for path in folder().glob("*.toml") if path.stem not in set(names)):
         raise RecipeError(f"{_file(lone[0])} has no reader: recipes/{lone[0]}.py is missing.")
     known = [facts(slug) for slug in names]
-    if not _cached():
-        content = json.dumps({"files": _fingerprint(), "facts": {slug: _json(slug) for slug in names}})
+    read_from, cached = _cached()
+    if not cached:
+        content = json.dumps({"files": read_from, "facts": {slug: _json(slug) for slug in names}})
         with suppress(OSError):  # as with bytecode: an installed package may be read-only
             _cache_file().parent.mkdir(exist_ok=True)
             atomic.write_bytes(_cache_file(), content.encode(), durable=False)
@@ -94,13 +95,17 @@ def _cache_file() -> Path:
 
 
 @cache
-def _cached() -> dict[str, str]:
-    """Return slug → facts as JSON, from an earlier run; empty if missing, or if a file has changed since."""
+def _cached() -> tuple[list[list[str | int]], dict[str, str]]:
+    """Return the fingerprint of the files and slug → facts as JSON, from an earlier run; empty if a file has changed.
+
+    The fingerprint is taken before this run reads a file: one that changes later does not pass for what was read.
+    """
+    files = _fingerprint()
     try:
         content = json.loads(_cache_file().read_bytes())
-        return dict(content["facts"]) if content["files"] == _fingerprint() else {}
+        return files, dict(content["facts"]) if content["files"] == files else {}
     except (OSError, ValueError, KeyError, TypeError):  # absent, or not what was written
-        return {}
+        return files, {}
 
 
 def _fingerprint() -> list[list[str | int]]:

@@ -72,6 +72,15 @@ def test_a_missing_or_damaged_file_is_named(changed: Callable[..., None]) -> Non
         facts.facts("focus")
 
 
+def test_a_file_that_changes_during_a_run_is_read_anew_by_the_next(changed: Callable[..., None]) -> None:
+    path = facts.folder() / "focus.toml"
+    assert facts.facts("focus").expect.images == 300
+    path.write_text(path.read_text().replace("images = 300", "images = 3000"))
+    facts.every(["focus"])  # writes the cache
+    clear()
+    assert facts.facts("focus").expect.images == 3000
+
+
 def test_facts_and_readers_come_in_pairs(changed: Callable[..., None]) -> None:
     (facts.folder() / "wrist_set.toml").write_text("")
     with pytest.raises(
