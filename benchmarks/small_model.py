@@ -79,23 +79,6 @@ CREDITS = """\
 The images were reduced to 512 pixels and saved as JPEG before training."""
 
 
-#: Measured once, with the weights that ship (docs/benchmarks.md).
-UNSEEN = """\
-## Sources never trained on
-
-Dice on two small sets of images; settings were not chosen on them. Boxes are those of the reference masks. STU-Hospital
-(breast) is complete with 42 images; of MMOTU-2D (ovarian tumours) 34 images were at hand, 8 of which its pinned split
-excludes.
-
-| source | instances | box | box, 3 clicks | centre point | centre point, 3 clicks | ellipse of the box |
-|---|--:|--:|--:|--:|--:|--:|
-| STU-Hospital | 42 | 0.930 | 0.952 | 0.904 | 0.943 | 0.858 |
-| MMOTU-2D | 26 | 0.932 | 0.969 | 0.695 | 0.807 | 0.900 |
-
-The test patients of the sources it was trained on, and other sources, were not part of this evaluation.
-"""
-
-
 def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
     """Write the weights of the last stage in float16, with card, credits, configuration and log.
 
@@ -159,7 +142,8 @@ sources allow commercial use.
 |---|--:|--:|--:|--:|
 {rows}
 
-{UNSEEN}
+The test patients of these sources, and sources never trained on, were not part of this evaluation.
+
 ## Limits
 
 Breast lesions and fetal heads are all it has seen. Other structures can be segmented from a box or points; thin oblique
