@@ -1,7 +1,6 @@
 """Claims that are checked before a decoder runs, and TIFF files whose damage is an error."""
 
 import io
-import resource
 import struct
 import zlib
 from pathlib import Path
@@ -54,6 +53,11 @@ def jpeg_of_scans(scans: int) -> bytes:
     return data[:-2] + b"\xff\xda\0\0" * scans + b"\xff\xd9"
 
 
+def peak() -> int:
+    """The most memory that this process has had, in kB."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
 @pytest.mark.parametrize(
     ("name", "data"), [("a.png", tiff_bomb()), ("a.jpg", bmp_bomb()), ("a.bmp", jpeg_of_scans(200))]
 )
@@ -61,10 +65,11 @@ def jpeg_of_scans(scans: int) -> bytes:
 def test_a_claim_is_refused_before_anything_is_decoded(tmp_path: Path, name: str, data: bytes, read: object) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # earlier tests may have needed more: their peak is forgotten
+    before = peak()
     with pytest.raises(UnreadableFile, match=f"{name}.*(allowed|more than)"):
         read(path)  # type: ignore[operator]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+    assert peak() - before < 200_000  # kB
 
 
 def test_the_limits_let_the_largest_images_through_and_nothing_beyond() -> None:
