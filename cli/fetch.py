@@ -262,11 +262,12 @@ def _show_plan(session: Session, recipes: list[Recipe]) -> None:
     )
     session.answer(data, Table(heads, rows))
     few = f"{len(unknown)} of {len(todo)} sources" if len(todo) > 1 else unknown[0] if unknown else ""
-    parts = [f"{'at least ' * bool(unknown)}{_size(known)}"] if known or not unknown else []
+    about = "≈ " * any(planned.estimate for planned in todo)
+    parts = [f"{'at least ' * bool(unknown)}{about}{_size(known)}"] if known or not unknown else []
     parts += [f"size unknown for {few}"] if unknown else []
     session.say(f"To download: {', '.join(parts)}. Free: {_size(free)} at {existing}.")
     if 2 * known >= free:
-        session.warn(f"Archives and unpacked files need at least {_size(2 * known)}, more than is free.")
+        session.warn(f"Archives and unpacked files need at least {about}{_size(2 * known)}, more than is free.")
     elif unknown:
         session.warn("An unknown size is checked when its download starts: a file that does not fit is refused.")
 

@@ -143,6 +143,7 @@ def test_dry_run_changes_nothing(run: Run, home: Home, server: Any) -> None:
     [
         (10**12, ("BUS-BRA",), True, "To download: 133.9 MB. Free: 1,000.0 GB"),
         (10**8, ("BUS-BRA",), False, "need at least 267.8 MB, more than is free"),
+        (10**12, ("BUS-BRA", "TRUSTED"), True, "To download: ≈ 15.0 GB. Free: 1,000.0 GB"),
         (10**12, ("BUSI",), None, "To download: size unknown for BUSI. Free"),
         (10**12, ("BUSI", "BUS-BRA"), None, "To download: at least 133.9 MB, size unknown for 1 of 2 sources."),
         (10**8, ("BUSI", "BUS-BRA"), False, "need at least 267.8 MB, more than is free"),
