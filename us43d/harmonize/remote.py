@@ -174,8 +174,13 @@ class Remote:
             return None
 
     def file(self, name: str) -> Path:
-        """Return a local copy of a file. name: relative to the home."""
+        """Return a local copy of a file. name: relative to the home. Raises BuildError for one outside of it."""
         path = self.folder / name
+        if ".." in Path(name).parts or not path.is_relative_to(self.folder):
+            raise BuildError(
+                f"A corpus in {self.home} names the file {name!r}, which is outside of it.",
+                next="us43d corpus --all   (and copy the home again)",
+            )
         with suppress(FileNotFoundError):
             os.utime(path)
             return path

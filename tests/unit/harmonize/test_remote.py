@@ -1,0 +1,22 @@
+"""Image files of a remote corpus come into the cache, and nowhere else."""
+
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from us43d.errors import BuildError
+from us43d.harmonize.remote import Remote
+
+
+def test_a_name_that_leaves_the_home_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("US43D_CACHE", "../cache")
+    (tmp_path / "private.txt").write_text("private")
+    fsspec.filesystem("memory").pipe("/leaving/builds/a.png", b"image")
+    remote = Remote("memory://leaving")
+    assert remote.file("builds/a.png").read_bytes() == b"image"
+    for name in ("builds/../../../../private.txt", "../../../private.txt", str(tmp_path / "private.txt")):
+        with pytest.raises(BuildError, match="outside of it"):
+            remote.file(name)
