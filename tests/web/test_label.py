@@ -262,6 +262,23 @@ def test_an_image_that_cannot_be_read_says_why(scans: Path, tmp_path: Path, visi
         running.stop()
 
 
+def test_masks_of_an_image_that_cannot_be_read_any_more_are_kept(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url, quiet=True)  # the browser reports the pixels that are missing
+    drag(page, (40, 30), (100, 80))
+    until(page, lambda: (session.out / "labels.json").exists())
+    saved(page)
+    before = (session.out / "labels.json").read_bytes()
+    page.route("**/api/label/pixels/0?*", lambda route: route.fulfill(status=400, json={"error": "P0.png is cut off."}))
+    page.reload()
+    page.wait_for_selector("#no-image:not([hidden])")
+    page.wait_for_function("() => document.querySelector('#name').textContent !== ''")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#no-image", state="hidden")
+    page.wait_for_timeout(500)
+    assert (session.out / "labels.json").read_bytes() == before
+    assert "keeps its labels" in page.inner_text("#toast")
+
+
 @pytest.mark.parametrize("width", [390, 1280, 2560])
 def test_nothing_is_wider_than_the_window(session: Session, visit: Callable[..., Any], width: int) -> None:
     page = opened(visit, session.running.url, width=width)

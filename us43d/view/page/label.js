@@ -46,6 +46,10 @@ function say(text, error = false) {
 }
 
 function changed() {
+  if (!width) { // its masks are not on the page: saving would remove them
+    toast('An image that cannot be read keeps its labels as they are.', 'error');
+    return;
+  }
   dirty = true;
   say('Saving…');
   clearTimeout(timer);
@@ -175,6 +179,7 @@ async function show(to) {
     viewer.image = null;
     Object.assign(state, { objects: [] });
     const why = await api(pixels(to)).catch((error) => error.message);
+    if (mine !== turn) return;
     $('no-image').textContent = `This image cannot be read. ${why ?? ''}`;
   } else viewer.setImage(picture, width, height);
   take(state);
@@ -597,7 +602,7 @@ $('structure').addEventListener('keydown', (event) => event.key === 'Enter' && $
 
 /** What was carried over is confirmed, an image without structures is one on purpose. */
 function reviewed() {
-  image.reviewed = !image.reviewed;
+  if (width) image.reviewed = !image.reviewed;
   if (image.reviewed) things = things.map((thing) => (thing.origin === 'propagated' ? { ...thing, origin: 'person' } : thing));
   draw();
   changed();
