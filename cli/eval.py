@@ -154,32 +154,28 @@ def eval_(
     places = [weights_of(session, name) for name in names]
     kinds = {task_in(place, task) for place in places}
     with _opened(session, corpus, data, images) as read:
+        split = split or ("val" if data else "test")
         if "box-unet" in kinds and (structures or clips):
             raise UsageError("A box-unet knows boxes alone: neither --structures nor --clips.")
+        sources = _sources(read, on, commercial)
+        chosen: dict[str, Any] = {"split": split, "sources": sources, "limit": limit, "seed": seed}
         if kinds - {"promptable", "box-unet"}:
             if len(names) > 1:
                 raise UsageError("Weights of a task other than promptable are evaluated one at a time.")
-            wanted = {"split": split or ("val" if data else "test"), "limit": limit, "seed": seed,
-                      "device": device_of(device)}  # fmt: skip
-            evaluated(session, places[0], read, _sources(read, on or [], commercial), wanted, out)
+            evaluated(session, places[0], read, chosen | {"device": device_of(device)}, out)
             return
         if structures:
-            tested_split = split or ("val" if data else "test")
-            _by_name(
-                session, names, read, _sources(read, on or [], commercial), tested_split, device_of(device), dtype, out
-            )
+            _by_name(session, names, read, chosen, device_of(device), dtype, out)
             return
         if clips:
-            if len(names) > 1 or split == "all":
-                raise UsageError("--clips takes one set of weights and one split.")
+            if len(names) > 1 or split == "all" or limit:
+                raise UsageError("--clips takes one set of weights and one split, without --limit.")
             model = predictor(places[0], device_of(device), dtype)
-            chosen = _sources(read, on or [], commercial)
-            _clips(session, model, read, chosen, split or ("val" if data else "test"), out)
+            _clips(session, model, read, sources, split, out)
             return
         evaluation = _evaluated(session, dict(zip(names, places, strict=True)), read, {
-            "on": on or (), "split": split or ("val" if data else "test"), "protocol": protocol, "prompt": prompt,
-            "clicks": clicks, "refine": refine, "baselines": baselines and not compare, "largest": largest,
-            "limit": limit, "seed": seed, "device": device, "dtype": dtype, "commercial": commercial,
+            **chosen, "protocol": protocol, "prompt": prompt, "clicks": clicks, "refine": refine,
+            "baselines": baselines and not compare, "largest": largest, "device": device, "dtype": dtype,
         })  # fmt: skip
         _written(session, evaluation, names, compare, out)
 
@@ -255,7 +251,6 @@ def _sources(opened: "Corpus", names: Sequence[str], commercial: bool) -> list[s
 def _evaluated(session: Session, chosen: dict[str, Path], opened: "Corpus", wanted: dict[str, Any]) -> "Evaluation":
     from us43d.evaluate.protocols import evaluate
 
-    sources = _sources(opened, wanted["on"], wanted["commercial"])
     places = {label: chosen[name] for name, label in _labels(list(chosen)).items()}
     if wanted["baselines"]:
         places |= {name: place for name, place in weights_on_disk(session).items() if place not in places.values()}
@@ -268,7 +263,7 @@ def _evaluated(session: Session, chosen: dict[str, Path], opened: "Corpus", want
             models,
             opened,
             split=wanted["split"],
-            sources=sources,
+            sources=wanted["sources"],
             protocol=wanted["protocol"],
             prompts=wanted["prompt"] or ("box", "centre", "random"),
             clicks=_numbers(wanted["clicks"]),
@@ -284,8 +279,7 @@ def _by_name(
     session: Session,
     names: list[str],
     opened: "Corpus",
-    sources: list[str],
-    split: str,
+    wanted: dict[str, Any],
     device: str,
     dtype: str,
     out: Path | None,
@@ -299,8 +293,8 @@ def _by_name(
     for name, label in _labels(names).items():
         model = predictor(weights_of(session, name), device, dtype)
         with session.progress(f"evaluating {label}", "images") as move:
-            table = by_name.evaluate(model, opened, split=split, sources=sources, progress=move)
-        rows = by_name.summary(table)
+            table = by_name.evaluate(model, opened, progress=move, **wanted)
+        rows = by_name.summary(table, wanted["seed"])
         kept = f"{label.replace('/', '-')}-structures"
         folder = session.home.root / "evaluations" / kept if out is None else out if len(names) == 1 else out / kept
         with atomic.storage_errors(folder, "Nothing was changed on disk."):

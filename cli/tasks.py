@@ -57,14 +57,12 @@ def segmenter(place: Path, device: str, dtype: str) -> "Segmenter":
     return predictor(place, device, dtype)
 
 
-def evaluated(
-    session: Session, place: Path, corpus: "Corpus", sources: list[str], wanted: dict[str, Any], out: Path | None
-) -> None:
+def evaluated(session: Session, place: Path, corpus: "Corpus", wanted: dict[str, Any], out: Path | None) -> None:
     """Evaluate the weights of a task; write and tell the results."""
     from us43d.train.tasks.evaluation import evaluate
 
     with session.progress("evaluating", "items") as move:
-        evaluation = evaluate(place, corpus, sources=sources, progress=move, **wanted)
+        evaluation = evaluate(place, corpus, progress=move, **wanted)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     folder = evaluation.write(out or session.home.root / "evaluations" / f"{evaluation.facts['weights']}-{stamp}")
     shown: list[str | Table] = [evaluation.described()]
@@ -86,11 +84,11 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
     from us43d import pictures
     from us43d.train.tasks import classify
 
-    model, task = classify.load(place)
+    model, record = classify.load(place)
     model.to(device)
     if len(boxes) != model.prompted or None in boxes:
         wants = "exactly one --box" if model.prompted else "no prompt"
-        raise UsageError(f"The task {task['name']} takes {wants}.", next="us43d predict --help")
+        raise UsageError(f"The task {record.name} takes {wants}.", next="us43d predict --help")
     rows: list[list[Any]] = []
     inputs, failed = pictures.listing(input, leave_out=out), {}
     for one in inputs:

@@ -177,12 +177,11 @@ def _config(
 def _model_of(start: Path) -> "ModelConfig":
     """Return the architecture of initial weights, of a promptable model or of a task."""
     from us43d.model import weights
-    from us43d.model.config import ModelConfig
     from us43d.train.tasks import images
 
     if task_in(start, None) == "promptable":
         return weights.load(start).config
-    return ModelConfig.model_validate(images.read(start)[0]["model"])
+    return images.read(start)[0].model
 
 
 def _resumed(log: Path) -> "TrainConfig":

@@ -10,7 +10,6 @@ Each image is encoded once per set of weights, and its prompts are decoded toget
 one compressed mask per instance, prompt and number of clicks.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -260,9 +259,8 @@ def _chosen(
             next="the same with --split all",
         )
     of = len(kept)
-    if limit is not None and limit < of:
-        kept.sort(key=lambda pair: hashlib.sha256(f"{seed}\0{corpus.images['id'][pair[0]]}".encode()).digest())
-        kept = sorted(kept[: max(1, limit)])
+    within = set(corpus.sample((image for image, _ in kept), limit, seed))
+    kept = [pair for pair in kept if pair[0] in within]
     return kept, {
         "split": split,
         "sources": [names[n] for n in wanted],

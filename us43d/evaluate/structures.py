@@ -27,6 +27,8 @@ def evaluate(
     *,
     split: str = "test",
     sources: Sequence[str] = (),
+    limit: int | None = None,
+    seed: int = 0,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> "pd.DataFrame":
     """Segment every structure the model knows by name, on every image of the sources that annotate it.
@@ -36,6 +38,8 @@ def evaluate(
         corpus: Its category ids are those of the taxonomy.
         split: "train", "val", "test" or "all".
         sources: Names; all sources of the corpus if empty.
+        limit: Largest number of images, chosen by their ids; None for all.
+        seed: Of `limit`.
         progress: Called with (images done, images).
 
     Returns:
@@ -64,6 +68,7 @@ def evaluate(
             f"No image of the split {split!r} belongs to a source that annotates a structure the model knows.",
             next="the same with --split all",
         )
+    chosen = corpus.sample(chosen, limit, seed)
     rows: list[dict[str, Any]] = []
     for done, image in enumerate(chosen, 1):
         predictor.set_image(corpus.picture(image))

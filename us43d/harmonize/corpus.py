@@ -3,9 +3,10 @@
 Reading needs numpy and json alone.
 """
 
+import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,14 @@ class Corpus:
     def split(self, name: str) -> NDArray[np.int64]:
         """Return the rows of `images` in a split. Raises ValueError for an unknown split."""
         return np.flatnonzero(self.images["split"] == SPLITS.index(name))
+
+    def sample(self, rows: Iterable[int], most: int | None, seed: int = 0) -> list[int]:
+        """Select at most `most` rows of `images` by their ids, all for None; in ascending order."""
+        chosen = list(rows)
+        if most is not None and most < len(chosen):
+            ids = self.images["id"]
+            chosen.sort(key=lambda row: hashlib.sha256(f"{seed}\0{ids[row]}".encode()).digest())
+        return sorted(chosen[:most])
 
     def file(self, image: int) -> Path:
         """Return the image file of a row of `images`."""

@@ -4,7 +4,7 @@ import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,7 +12,10 @@ from us43d.errors import ConfigError, UnknownName, listed
 from us43d.model.config import PRESETS as MODELS
 from us43d.model.config import ModelConfig
 
-__all__ = ["PRESETS", "InstanceHead", "TrainConfig", "finetuning", "preset", "read"]
+__all__ = ["PRESETS", "InstanceHead", "Task", "TrainConfig", "faults", "finetuning", "preset", "read"]
+
+#: What a network is trained for.
+Task: TypeAlias = Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"]
 
 
 class InstanceHead(BaseModel):
@@ -60,7 +63,7 @@ class TrainConfig(BaseModel):
     # upsampling layers for semantic), or MONAI's U-Net for semantic and its encoder for classify. head: for instances.
     # pool: input of classify: "mean" is the published mean of the embedding over the image; "levels" adds its maximum,
     # and both of the finer features of a conv encoder.
-    task: Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"] = "promptable"
+    task: Task = "promptable"
     target: str = "diagnosis"
     class_weights: bool = False
     pool: Literal["mean", "levels"] = "mean"
@@ -362,10 +365,10 @@ def read(base: TrainConfig, file: Path | None = None, **changes: Any) -> TrainCo
         return TrainConfig.model_validate(base.model_dump() | values)
     except ValidationError as error:
         where = f" in {file}" if file else ""
-        raise ConfigError(f"Invalid training configuration{where}: {listed(_faults(error))}.") from error
+        raise ConfigError(f"Invalid training configuration{where}: {listed(faults(error))}.") from error
 
 
-def _faults(error: ValidationError) -> Iterator[str]:
+def faults(error: ValidationError) -> Iterator[str]:
     """Yield each fault with its field; a check of several fields names them itself."""
     for fault in error.errors():
         field = ".".join(map(str, fault["loc"]))

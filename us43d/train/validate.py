@@ -3,7 +3,6 @@
 Prompts, images and post-processing are fixed, so that steps and runs can be compared.
 """
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -40,9 +39,8 @@ def held_out(corpus: Corpus, config: TrainConfig) -> list[tuple[int, list[int]]]
     except TrainError:
         return []
     of = corpus.annotations["image"][rows]
-    images = np.unique(of).tolist()
-    images.sort(key=lambda image: hashlib.sha256(str(corpus.images["id"][image]).encode()).digest())
-    return [(image, rows[of == image][: config.instances].tolist()) for image in images[: config.validation_images]]
+    images = corpus.sample(np.unique(of).tolist(), config.validation_images)
+    return [(image, rows[of == image][: config.instances].tolist()) for image in images]
 
 
 @torch.inference_mode()

@@ -71,6 +71,9 @@ def test_every_image_counts_and_annotations_are_united(corpus: Corpus) -> None:
     assert table["dice"][0] == pytest.approx(2 * pieces[0] / (pieces[0] + sum(pieces)))
     assert table["dice"][1] == 1
     assert table["dice"][2:].isna().all()
+    part = [structures.evaluate(model, corpus, limit=2, seed=seed)["key"].tolist() for seed in range(8)]
+    assert {len(keys) for keys in part} == {2}
+    assert len({tuple(keys) for keys in part}) > 1
     (row,) = structures.summary(table)
     assert (row["present"], row["absent"]) == (2, 2)
     assert row["auroc"] == pytest.approx(roc_auc_score(table["present"], table["presence"]))

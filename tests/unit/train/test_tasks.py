@@ -90,10 +90,10 @@ def test_classification_learns_above_the_most_frequent_class(
     assert last["accuracy"] > last["majority"] + 0.15, last
     assert last["auroc"] > 0.7
     model, task = classify.load(result.weights)
-    assert task["classes"] == (["cyst", "solid"])
+    assert task.classes == (["cyst", "solid"])
     held = task_of(config, corpus).held_out
     found = classify.chances(model, corpus, config, held, torch.device("cpu"))
-    right = np.mean([task["classes"][n] == item.label for n, item in zip(found.argmax(1), held, strict=True)])
+    right = np.mean([task.classes[n] == item.label for n, item in zip(found.argmax(1), held, strict=True)])
     assert right == pytest.approx(last["accuracy"], abs=1e-4)
     card = (result.weights / "README.md").read_text()
     assert "Classes: cyst, solid" in card
@@ -136,7 +136,7 @@ def test_a_classifier_starts_from_a_unet_of_pixels(corpus: Corpus, tmp_path: Pat
     config = changed(task="classify", network="unet", steps=2, warm_up=0, milestones=(), frozen=True)
     result = train(config, corpus, tmp_path / "run", init=tmp_path / "pixels")
     model, task = classify.load(result.weights)
-    assert task["network"] == "unet"
+    assert task.network == "unet"
     state = model.image_encoder.state_dict()
     assert len(state) == 40
     for name, value in state.items():
@@ -202,7 +202,7 @@ def test_semantic_segmentation_learns_above_the_mean_mask(
     assert 0 <= found.numbers["average_precision"]["structures"][0]["segm"]["map"] <= 1
     labels = semantic.segment(model, corpus.picture(0), "cpu")
     assert labels.shape == corpus.picture(0).shape[:2]
-    assert labels.max() <= len(task["classes"])
+    assert labels.max() <= len(task.classes)
 
 
 def test_where_structures_overlap_the_later_one_wins(corpus: Corpus) -> None:
@@ -232,7 +232,7 @@ def test_instance_segmentation_learns_above_the_mean_mask(shape: ModelConfig, co
     assert last["instances"] == 12
     assert "mean average precision" in (result.weights / "README.md").read_text()
     model, task = instances.load(result.weights)
-    assert task["classes"] == ["cyst", "solid"]
+    assert task.classes == ["cyst", "solid"]
     found = evaluation.evaluate(result.weights, corpus, split="val")
     whole, *by = found.numbers["average_precision"]["structures"]
     if found.facts["images"] == last["images"]:
@@ -299,6 +299,31 @@ def test_weights_of_instances_that_are_damaged(corpus: Corpus, tmp_path: Path) -
         (tmp_path / "w" / "config.json").write_text(json.dumps({"task": content["task"] | change}))
         with pytest.raises(WeightsError):
             instances.load(tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"name": "guess"}, "name: Input should be 'promptable'"),
+        ({"name": "instances"}, "are not the classes"),
+        ({"classes": []}, "are empty or repeated"),
+        ({"classes": ["a", "a"]}, "are empty or repeated"),
+        ({"classes": 3}, "classes: Input should be a valid list"),
+        ({"model": {}}, "do not fit the model"),
+        ({"network": "other"}, "network: Input should be 'encoder' or 'unet'"),
+        ({"name": "semantic"}, "holds weights of the task semantic, not of classify, classify-prompt"),
+    ],
+)
+def test_a_damaged_record_of_a_task_is_one_message(
+    corpus: Corpus, tmp_path: Path, change: dict[str, Any], fault: str
+) -> None:
+    task = task_of(changed(task="classify"), corpus)
+    task.save(task.initial(None), tmp_path / "w", {})
+    file = tmp_path / "w" / "config.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({"task": content["task"] | change}))
+    with pytest.raises(WeightsError, match=fault):
+        classify.load(tmp_path / "w")
 
 
 def test_the_box_unet_learns_above_the_ellipse(corpus: Corpus, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ class BoxUNet:
         return drawings
 
     def save(self, model: Network, place: Path, meta: Mapping[str, Any]) -> None:
-        images.save(model, place, {"name": "box-unet", "model": self.config.model.model_dump(mode="json")}, meta)
+        images.save(model, place, images.TaskRecord(name="box-unet", model=self.config.model), meta)
 
     def quality(self, validation: Mapping[str, Any]) -> str:
         if "box_dice" not in validation:
@@ -226,9 +226,9 @@ def make(config: TrainConfig, corpus: Corpus) -> BoxUNet:
     return BoxUNet(config, corpus)
 
 
-def load(place: Path) -> tuple[Network, dict[str, Any]]:
-    """(the network in evaluation mode, what config.json says of the task). Raises WeightsError, UsageError."""
-    task, state = images.read(place)
+def load(place: Path) -> tuple[Network, images.TaskRecord]:
+    """(the network in evaluation mode, its record). Raises WeightsError, UsageError."""
+    record, state = images.read(place, "box-unet")
     model = Network()
     images.fit(model, state, place)
-    return model.eval(), task
+    return model.eval(), record

@@ -21,7 +21,7 @@ from us43d.errors import Us43dError, UsageError
 from us43d.evaluate.classification import scored
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model import prompts
-from us43d.model.network import LOWER_RIGHT, UPPER_LEFT, Features, ModelConfig, UltraSam
+from us43d.model.network import LOWER_RIGHT, UPPER_LEFT, Features, UltraSam
 from us43d.train.config import TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
@@ -306,10 +306,12 @@ class Classify:
         return []  # classes have no outlines to draw
 
     def save(self, model: Classifier, place: Path, meta: Mapping[str, Any]) -> None:
-        task = {"name": self.config.task, "classes": self.classes, "target": self.config.target,
-                "pool": self.config.pool, "network": self.config.network,
-                "model": self.config.model.model_dump(mode="json")}  # fmt: skip
-        images.save(model, place, task, meta)
+        config = self.config
+        record = images.TaskRecord(
+            name=config.task, model=config.model, network=config.network, pool=config.pool, target=config.target,
+            classes=self.classes,
+        )  # fmt: skip
+        images.save(model, place, record, meta)
 
     def quality(self, validation: Mapping[str, Any]) -> str:
         return (
@@ -324,11 +326,10 @@ def make(config: TrainConfig, corpus: Corpus) -> Classify:
     return Classify(config, corpus)
 
 
-def load(place: Path) -> tuple[Classifier, dict[str, Any]]:
-    """Load (model in evaluation mode, task record of config.json). Raises WeightsError."""
-    task, state = images.read(place)
-    config = ModelConfig.model_validate(task["model"])
-    base = UNetEncoder(config) if task.get("network") == "unet" else UltraSam(config)
-    model = Classifier(base, task["classes"], task["name"] == "classify-prompt", task.get("pool", "mean"))
+def load(place: Path) -> tuple[Classifier, images.TaskRecord]:
+    """Load (model in evaluation mode, its record). Raises WeightsError."""
+    record, state = images.read(place, "classify", "classify-prompt")
+    base = UNetEncoder(record.model) if record.network == "unet" else UltraSam(record.model)
+    model = Classifier(base, record.classes, record.name == "classify-prompt", record.pool)
     images.fit(model, state, place)
-    return model.eval(), task
+    return model.eval(), record

@@ -92,7 +92,7 @@ def evaluate(
         split: "train", "val", "test" or "all".
         sources: Names; all sources of the corpus if empty.
         limit: Largest number of images, chosen by their ids; None for all.
-        seed: Of the bootstrap.
+        seed: Of `limit` and the bootstrap.
         device: "cpu", "cuda", "cuda:N" or "mps".
         progress: Called with (items done, items).
 
@@ -101,13 +101,11 @@ def evaluate(
         UsageError: No image of the split can be evaluated.
         WeightsError: The folder does not hold weights of a task.
     """
-    task, _ = images.read(place)
+    record, _ = images.read(place)
     splits = SPLITS[:3] if split == "all" else (split,)
-    config = TrainConfig(task=task["name"], target=task.get("target", "diagnosis"), model=task["model"],
-                         sources=tuple(sources), precision="float32")  # fmt: skip
-    rows = images.chosen(corpus, config, splits)
-    if limit is not None:
-        rows = np.array(images.first(corpus, rows, limit), np.int64)
+    config = TrainConfig(task=record.name, target=record.target, model=record.model, sources=tuple(sources),
+                         precision="float32")  # fmt: skip
+    rows = np.array(corpus.sample(images.chosen(corpus, config, splits).tolist(), limit, seed), np.int64)
     facts = {"task": config.task, "weights": place.parent.name if place.name == "weights" else place.name,
              "split": split, "sources": [corpus.sources[n]["name"] for n in corpus.select(sources)],
              "corpus": corpus.digest, "seed": seed, "excluded": {}}  # fmt: skip
@@ -124,12 +122,12 @@ def _structures(
     """Compute Dice and IoU of each structure on images that show it, and count false detections on other images."""
     from us43d.train.tasks import instances, semantic
 
-    model, task = semantic.load(place)
+    model, record = semantic.load(place)
     model.to(device)
     ids = {category["name"]: category["id"] for category in corpus.categories}
-    numbers = {ids[name]: n for n, name in enumerate(task["classes"], 1) if name in ids}
+    numbers = {ids[name]: n for n, name in enumerate(record.classes, 1) if name in ids}
     overlaps: list[tuple[int, int, float, float]] = []
-    wrong = dict.fromkeys(task["classes"], 0)
+    wrong = dict.fromkeys(record.classes, 0)
     detections: list[dict[str, Any]] = []
     for done, image in enumerate(rows.tolist(), 1):
         labels = semantic.truth(corpus, image, numbers)
@@ -137,7 +135,7 @@ def _structures(
         predicted = chances.argmax(0).astype(np.uint8)
         pieces = _pieces(predicted, chances, {number: category for category, number in numbers.items()})
         detections += instances.results(int(corpus.images["id"][image]), pieces)
-        for name, number in zip(task["classes"], range(1, len(task["classes"]) + 1), strict=True):
+        for name, number in zip(record.classes, range(1, len(record.classes) + 1), strict=True):
             mask, guess = labels == number, predicted == number
             if mask.any():
                 overlaps.append((int(corpus.images["group"][image]), number, *overlap(mask, guess)))
@@ -147,15 +145,15 @@ def _structures(
             progress(done, len(rows))
     if not overlaps:
         raise UsageError(
-            f"No image of the split {facts['split']!r} shows one of the structures {listed(task['classes'])}.",
+            f"No image of the split {facts['split']!r} shows one of the structures {listed(record.classes)}.",
             next="the same with --split all",
         )
     table = np.array(overlaps)
-    facts |= {"items": len(table), "groups": len(np.unique(table[:, 0])), "classes": task["classes"],
-              "images": len(rows), "network": task["network"]}  # fmt: skip
+    facts |= {"items": len(table), "groups": len(np.unique(table[:, 0])), "classes": record.classes,
+              "images": len(rows), "network": record.network}  # fmt: skip
     cells: Rows = []
     entries = []
-    for name, number in [("all structures, macro", 0), *((name, n) for n, name in enumerate(task["classes"], 1))]:
+    for name, number in [("all structures, macro", 0), *((name, n) for n, name in enumerate(record.classes, 1))]:
         subset = table if number == 0 else table[table[:, 1] == number]
         strata = subset[:, 1] if number == 0 else None
         dice, iou = (bootstrap(subset[:, c], subset[:, 0], strata, seed=facts["seed"]) for c in (2, 3))
@@ -163,7 +161,7 @@ def _structures(
         shown = [f"{v.mean:.3f} ({v.low:.3f}–{v.high:.3f})" if v.values else None for v in (dice, iou)]
         cells.append([name, len(subset), *shown, sum(wrong.values()) if number == 0 else wrong[name]])
     heads = ["structure", "masks", "Dice", "IoU", "found on images without it"]
-    categories = {category: task["classes"][number - 1] for category, number in numbers.items()}
+    categories = {category: record.classes[number - 1] for category, number in numbers.items()}
     truth = detection.reference(corpus, rows.tolist(), categories)
     pieces_table, precision = _precision("COCO average precision, connected components as instances", truth, detections)
     numbers_ = {"structures": entries, "found_without": wrong, "average_precision": precision}
@@ -188,14 +186,14 @@ def _instances(
     """Compute COCO's average precision of each structure over all images."""
     from us43d.train.tasks import instances
 
-    model, task = instances.load(place)
+    model, record = instances.load(place)
     model.to(device)
     here = {category["id"] for category in corpus.categories}
     categories = {number: name for number, name in model.categories.items() if number in here}
     truth = detection.reference(corpus, rows.tolist(), categories)
     if not truth["annotations"]:
         raise UsageError(
-            f"No image of the split {facts['split']!r} shows one of the structures {listed(task['classes'])}.",
+            f"No image of the split {facts['split']!r} shows one of the structures {listed(record.classes)}.",
             next="the same with --split all",
         )
     results: list[dict[str, Any]] = []
@@ -205,7 +203,7 @@ def _instances(
         if progress is not None:
             progress(done, len(rows))
     facts |= {"items": len(truth["annotations"]), "groups": len(np.unique(corpus.images["group"][rows])),
-              "classes": task["classes"], "images": len(rows)}  # fmt: skip
+              "classes": record.classes, "images": len(rows)}  # fmt: skip
     results = [result for result in results if result["category_id"] in categories]
     table, precision = _precision("COCO average precision", truth, results)
     return TaskEvaluation(facts, [table], [], {"average_precision": precision})
@@ -239,30 +237,30 @@ def _classes(
     device: torch.device,
     progress: Progress | None,
 ) -> TaskEvaluation:
-    model, task = classify.load(place)
+    model, record = classify.load(place)
     model.to(device)
     every = classify.items(corpus, rows, config)
-    wanted = [item for item in every if item.label in task["classes"]]
+    wanted = [item for item in every if item.label in record.classes]
     if not wanted:
         raise UsageError(
-            f"No image of the split {facts['split']!r} has one of the classes {listed(task['classes'])}.",
+            f"No image of the split {facts['split']!r} has one of the classes {listed(record.classes)}.",
             next="the same with --split all",
         )
     named = {item.image for item in every}
     facts["excluded"] = {"images without a label": int(sum(int(row) not in named for row in rows)),
                          "items of classes unknown to the weights": len(every) - len(wanted)}  # fmt: skip
-    probabilities = np.zeros((len(wanted), len(task["classes"])))
+    probabilities = np.zeros((len(wanted), len(record.classes)))
     for n, item in enumerate(wanted):
         probabilities[n] = classify.chances(model, corpus, config, [item], device)[0]
         if progress is not None:
             progress(n + 1, len(wanted))
-    truth = np.array([task["classes"].index(item.label) for item in wanted])
+    truth = np.array([record.classes.index(item.label) for item in wanted])
     groups = np.array([corpus.images["group"][item.image] for item in wanted])
-    facts |= {"items": len(wanted), "groups": len(np.unique(groups)), "classes": task["classes"]}
+    facts |= {"items": len(wanted), "groups": len(np.unique(groups)), "classes": record.classes}
     scores = classification.with_intervals(truth, probabilities, groups, seed=facts["seed"])
     called = probabilities.argmax(1)
     counts = Counter(zip(truth.tolist(), called.tolist(), strict=True))
-    classes = task["classes"]
+    classes = record.classes
     confusion = [[classes[a], *(counts[a, b] for b in range(len(classes)))] for a in range(len(classes))]
     calibration = classification.calibration(truth, probabilities)
     tables: list[tuple[str, list[str], Rows]] = [

@@ -1,35 +1,63 @@
 """Shared by the tasks without prompts: order of draws, augmentation, labels of images, weights on disk."""
 
-import hashlib
 import json
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from us43d import atomic
-from us43d.errors import TrainError, Us43dError, WeightsError
+from us43d.errors import TrainError, Us43dError, WeightsError, listed
 from us43d.harmonize.corpus import Corpus
 from us43d.model import lora, weights
 from us43d.model.network import Features, ModelConfig, UltraSam
 from us43d.model.predictor import fitted
-from us43d.train.config import TrainConfig
+from us43d.train.config import InstanceHead, Task, TrainConfig, faults
 from us43d.train.data import OfCorpus
 
 __all__ = [
-    "Draws", "Laps", "augmented", "backbone", "canvas", "chosen", "collate", "encode", "features", "first", "fit",
+    "Draws", "Laps", "TaskRecord", "augmented", "backbone", "canvas", "chosen", "collate", "encode", "features", "fit",
     "held_out", "labels", "mean_masks", "merged", "nothing_to_draw", "place_of", "rates", "read", "save",
 ]  # fmt: skip
 
 D = TypeVar("D")
+
+
+class TaskRecord(BaseModel):
+    """What config.json says of a task: its name, the network, and what it predicts.
+
+    Attributes:
+        classes: Names of the classes or structures, in the order of the network's outputs.
+        categories: (taxonomy id, name) of the structures of `instances`, in the order of `classes`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    name: Task
+    model: ModelConfig
+    network: Literal["encoder", "unet"] = "encoder"
+    pool: Literal["mean", "levels"] = "mean"
+    target: str = "diagnosis"
+    classes: list[str] = []
+    categories: list[tuple[int, str]] = []
+    head: InstanceHead = InstanceHead()
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TaskRecord":
+        if self.name not in ("promptable", "box-unet") and len(set(self.classes)) < max(len(self.classes), 1):
+            raise ValueError(f"the classes {self.classes} are empty or repeated")
+        if self.name == "instances" and [name for _, name in self.categories] != self.classes:
+            raise ValueError(f"the categories {self.categories} are not the classes {self.classes}")
+        return self
+
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -43,12 +71,6 @@ _DIAGNOSES = ("pathology", "diagnosis", "label")
 def chosen(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
     """Select the rows of `images` in the given splits and the configuration's sources. Raises UnknownName."""
     return np.flatnonzero(corpus.selected(splits, config.sources))
-
-
-def first(corpus: Corpus, rows: NDArray[np.int64], most: int) -> list[int]:
-    """Select at most `most` rows of `images` by their ids."""
-    order = sorted(rows.tolist(), key=lambda n: hashlib.sha256(str(corpus.images["id"][n]).encode()).digest())
-    return sorted(order[:most])
 
 
 def labels(corpus: Corpus, images: NDArray[np.int64], target: str) -> dict[int, str]:
@@ -120,7 +142,7 @@ def collate(draws: Sequence[D | Us43dError]) -> D | Us43dError:
 def held_out(corpus: Corpus, config: TrainConfig) -> list[int]:
     """Select the images to validate on: those of the split val, unless it is trained on."""
     rows = chosen(corpus, config, ("val",)) if "val" not in config.splits else np.zeros(0, np.int64)
-    return first(corpus, rows, config.validation_images)
+    return corpus.sample(rows.tolist(), config.validation_images)
 
 
 # -------------------------------------------------------------------------------------------------------------- images
@@ -251,30 +273,33 @@ def merged(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def save(model: nn.Module, place: Path, task: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-    """Write model.safetensors and config.json. task: name and settings of the model. Raises StorageError."""
+def save(model: nn.Module, place: Path, record: TaskRecord, meta: Mapping[str, Any]) -> None:
+    """Write model.safetensors and config.json. Raises StorageError."""
     from safetensors.torch import save as packed
 
     state = {name: value.detach().cpu().contiguous() for name, value in merged(model).items()}
     with atomic.storage_errors(place, "Weights written before are complete."):
         place.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(place / weights.TENSORS, packed({name: value.clone() for name, value in state.items()}))
-        text = json.dumps({"task": dict(task), "meta": dict(meta)}, indent=1)
+        text = json.dumps({"task": record.model_dump(mode="json"), "meta": dict(meta)}, indent=1)
         atomic.write_bytes(place / weights.CONFIG, text.encode())
 
 
-def read(place: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read (task record of `save`, tensors). Raises WeightsError for a folder without weights of a task."""
+def read(place: Path, *names: str) -> tuple[TaskRecord, dict[str, Tensor]]:
+    """Read (task record of `save`, tensors). names: tasks that are accepted; any if empty. Raises WeightsError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         content = json.loads((place / weights.CONFIG).read_text("utf-8"))
-        task = dict(content["task"])
-        ModelConfig.model_validate(task["model"])
-        return task, load_file(place / weights.TENSORS)
+        record = TaskRecord.model_validate(content["task"])
+        state = load_file(place / weights.TENSORS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise WeightsError(f"{place} does not hold weights of a task: {error!r}.", next="us43d weights show") from error
+        reason = listed(faults(error)) if isinstance(error, ValidationError) else repr(error)
+        raise WeightsError(f"{place} does not hold weights of a task: {reason}.", next="us43d weights show") from error
+    if names and record.name not in names:
+        raise WeightsError(f"{place} holds weights of the task {record.name}, not of {listed(names)}.")
+    return record, state
 
 
 def fit(model: nn.Module, state: dict[str, Tensor], place: Path) -> None:

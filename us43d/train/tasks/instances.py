@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from us43d import report
 from us43d.coco.segmentation import encode
-from us43d.errors import Us43dError, UsageError, WeightsError
+from us43d.errors import Us43dError, UsageError
 from us43d.evaluate.detection import average_precision, reference
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model.conv import ConvEncoder
 from us43d.model.layers import LayerNorm2d
-from us43d.model.network import ModelConfig, UltraSam
+from us43d.model.network import UltraSam
 from us43d.train.config import InstanceHead, TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
@@ -349,7 +349,7 @@ class Instances:
     def _mean_mask(self, most: int = 64) -> float:
         """The mean average precision of the mean mask of every category, found on every image."""
         corpus, ids = self.corpus, list(self.categories)
-        rows = images.first(corpus, self.images, most)
+        rows = corpus.sample(self.images.tolist(), most)
         shown = ((number + 1, corpus.mask(place)) for row in rows for place, number in
                  _instances(corpus, row, self.numbers))  # fmt: skip
         means = images.mean_masks(len(ids), shown)
@@ -364,10 +364,11 @@ class Instances:
         return float(average_precision(self._truth, found)["segm"]["map"])
 
     def save(self, model: InstanceNetwork, place: Path, meta: Mapping[str, Any]) -> None:
-        task = {"name": "instances", "categories": [list(pair) for pair in self.categories.items()],
-                "classes": list(self.categories.values()), "head": self.config.head.model_dump(mode="json"),
-                "model": self.config.model.model_dump(mode="json")}  # fmt: skip
-        images.save(model, place, task, meta)
+        record = images.TaskRecord(
+            name="instances", model=self.config.model, head=self.config.head,
+            categories=list(self.categories.items()), classes=list(self.categories.values()),
+        )  # fmt: skip
+        images.save(model, place, record, meta)
 
     def quality(self, validation: Mapping[str, Any]) -> str:
         names = f"Structures: {', '.join(self.categories.values())}."
@@ -386,14 +387,9 @@ def make(config: TrainConfig, corpus: Corpus) -> Instances:
     return Instances(config, corpus)
 
 
-def load(place: Path) -> tuple[InstanceNetwork, dict[str, Any]]:
-    """(the model in evaluation mode, what config.json says of the task). Raises WeightsError, UsageError."""
-    task, state = images.read(place)
-    try:
-        categories = {int(number): str(name) for number, name in task["categories"]}
-        head = InstanceHead.model_validate(task["head"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{place} does not hold weights of the task instances: {error!r}.") from error
-    model = InstanceNetwork(UltraSam(ModelConfig.model_validate(task["model"])), categories, head)
+def load(place: Path) -> tuple[InstanceNetwork, images.TaskRecord]:
+    """(the model in evaluation mode, its record). Raises WeightsError, UsageError."""
+    record, state = images.read(place, "instances")
+    model = InstanceNetwork(UltraSam(record.model), dict(record.categories), record.head)
     images.fit(model, state, place)
-    return model.eval(), task
+    return model.eval(), record

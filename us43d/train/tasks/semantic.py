@@ -209,7 +209,7 @@ class Semantic:
         """Compute the mean masks (K, S, S) of the structures from at most `most` images."""
 
         def shown() -> Iterator[tuple[int, NDArray[np.bool_]]]:
-            for image in images.first(self.corpus, self.images, most):
+            for image in self.corpus.sample(self.images.tolist(), most):
                 labels = truth(self.corpus, image, self.numbers)
                 yield from ((number, labels == number) for number in range(1, len(self.numbers) + 1))
 
@@ -240,9 +240,10 @@ class Semantic:
         return drawings
 
     def save(self, model: SemanticNetwork, place: Path, meta: Mapping[str, Any]) -> None:
-        task = {"name": "semantic", "classes": self.classes, "network": self.config.network,
-                "model": self.config.model.model_dump(mode="json")}  # fmt: skip
-        images.save(model, place, task, meta)
+        record = images.TaskRecord(
+            name="semantic", model=self.config.model, network=self.config.network, classes=self.classes
+        )
+        images.save(model, place, record, meta)
 
     def quality(self, validation: Mapping[str, Any]) -> str:
         names = f"Structures: {', '.join(self.classes)}."
@@ -260,11 +261,10 @@ def make(config: TrainConfig, corpus: Corpus) -> Semantic:
     return Semantic(config, corpus)
 
 
-def load(place: Path) -> tuple[SemanticNetwork, dict[str, Any]]:
-    """Load (model in evaluation mode, task record of config.json). Raises WeightsError, UsageError."""
-    task, state = images.read(place)
-    config = ModelConfig.model_validate(task["model"])
-    base = UltraSam(config) if task["network"] == "encoder" else None
-    model = SemanticNetwork(config, task["network"], task["classes"], base)
+def load(place: Path) -> tuple[SemanticNetwork, images.TaskRecord]:
+    """Load (model in evaluation mode, its record). Raises WeightsError, UsageError."""
+    record, state = images.read(place, "semantic")
+    base = UltraSam(record.model) if record.network == "encoder" else None
+    model = SemanticNetwork(record.model, record.network, record.classes, base)
     images.fit(model, state, place)
-    return model.eval(), task
+    return model.eval(), record

@@ -58,10 +58,10 @@ def initial(config: TrainConfig, init: Path | None) -> UNetEncoder:
         torch.manual_seed(config.seed)
         encoder = UNetEncoder(config.model)
     if init is not None:
-        task, state = images.read(init)
-        if (task["name"], task.get("network")) != ("semantic", "unet"):
+        record, state = images.read(init)
+        if (record.name, record.network) != ("semantic", "unet"):
             raise WeightsError(
-                f"{init} are weights of the task {task['name']}, not of a U-Net that begins a classification.",
+                f"{init} are weights of the task {record.name}, not of a U-Net that begins a classification.",
                 next="us43d train --task semantic --set network=unet",
             )
         names = {name: f"unet.{name.removeprefix('levels.')}" for name in encoder.state_dict()}
