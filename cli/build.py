@@ -8,7 +8,7 @@ import typer
 
 from us43d import registry
 from us43d.contract import Collection, Profile, Recipe
-from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, counted, listed
+from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, command, counted, listed
 from us43d.licences import refuse_uncommercial
 
 from .many import Outcome, each, finish
@@ -145,6 +145,32 @@ def build(
         merged = _merge(session, builds, release or collection or profile, commercial)
         corpora.append(Outcome(f"corpus {merged.path.name}", "merged", _size(merged), data=_facts(merged)))
     finish(session, "build", outcomes, corpora)
+    _older(session, {Path(corpus.data["path"]) for corpus in corpora})
+
+
+def _older(session: Session, merged: set[Path]) -> None:
+    """Name the corpora with other builds than the newest ones, and the commands that merge them again."""
+    from us43d.harmonize.built import Build
+    from us43d.harmonize.corpus import Corpus
+    from us43d.harmonize.load import latest
+
+    for file in sorted((session.home.root / "corpora").glob("[!.]*/corpus.json")):
+        if file.parent in merged:
+            continue
+        try:
+            corpus = Corpus.open(file.parent, session.home.root)
+        except BuildError:  # a damaged corpus is reported by what reads it, and does not make this build fail
+            continue
+        newer = [
+            str(source["name"])
+            for source in corpus.sources
+            if (build := latest(session.home, source["name"], source.get("profile")))
+            and Build(build).digest != source["digest"]
+        ]
+        if newer:
+            session.say(
+                f"The corpus {file.parent.name} has an older build of {listed(newer)}.\nNext: {merging(session, corpus)}"
+            )
 
 
 def build_one(
@@ -200,7 +226,8 @@ def build_one(
         f"{counted(len(keys), 'file')} ignored by {pattern!r}" for pattern, keys in skipped.get("ignored", {}).items()
     ]
     lines += [f"skipped: {file}{f' ({why})' if why else ''}" for file, why in skipped.get("files", {}).items()]
-    lines += [f"{d['what']}: {d['found']:,}, published {d['published']:,}" for d in counts["differences"]]
+    stated = "at import" if recipe.private else "published"
+    lines += [f"{d['what']}: {d['found']:,}, {stated} {d['published']:,}" for d in counts["differences"]]
     data = {"path": str(result.path), "digest": result.digest, "reused": result.reused, **result.dataset}
     return Outcome(recipe.name, "unchanged" if result.reused else "built", "\n".join(lines), data=data)
 
@@ -246,6 +273,20 @@ def corpus(
     builds = [newest(session, recipe, profile) for recipe in recipes]
     merged = _merge(session, builds, release or collection or profile, commercial)
     session.answer(_facts(merged), f"corpus {merged.path.name}: {_size(merged)}", f"in {merged.path}")
+
+
+def merging(session: Session, corpus: "Corpus") -> str:
+    """Return the command that merges a corpus again, of the newest builds; empty for one that is not of this home."""
+    if corpus.path.resolve().parent != (session.home.root / "corpora").resolve():
+        return ""
+    names = [str(source["name"]) for source in corpus.sources]
+    profile, release = str(corpus.sources[0].get("profile", "us43d")), corpus.path.name
+    every = {recipe.name for recipe in by_default(sources_on_disk(session.home, is_built), ())[0]}
+    words = ["--all"] if release == profile and set(names) == every else names
+    words += ["--profile", profile] if profile != "us43d" else []
+    words += ["--release", release] if release != profile else []
+    words += ["--commercial"] if corpus.facts["licences"]["commercial"] else []
+    return command("corpus", *words)
 
 
 def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> Path:

@@ -11,7 +11,7 @@ import typer
 from us43d import registry
 from us43d.errors import UsageError, command, counted, listed
 
-from .build import PANEL, is_built, newest, sources
+from .build import PANEL, is_built, merging, newest, sources
 from .models import CorpusName, Device, device_of, predictor, release, weights_of
 from .options import Names
 from .output import Session
@@ -84,7 +84,8 @@ def view(
         raise UsageError("Give --eval or --against, not both.", next=command("view", "--eval", evaluation))
     predicted = opening.predictions(evaluation) if evaluation else {}
     against = opening.compared(opened, _other(session, names or [], other)) if other else None
-    catalogue = opening.catalogue(opened, session.home.root, predicted, against)
+    merge = "" if names else merging(session, opened)
+    catalogue = opening.catalogue(opened, session.home.root, predicted, against, merge)
     title = f"corpus {opened.path.name}" if not names else ", ".join(source["name"] for source in opened.sources)
     root = session.home.root
     review = Review(catalogue, opening.findings(root), root, title)

@@ -1,6 +1,7 @@
 """Debian's chromium, driven by Playwright, on a server of synthetic sample datasets."""
 
 import importlib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,14 @@ def us43d(home: Path, *words: str) -> str:
     result = CliRunner().invoke(app, [*words, "--home", str(home)])
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+def run(home: Path, printed: str) -> None:
+    """Run commands as the page prints them."""
+    for line in printed.split("&&"):
+        program, *words = shlex.split(line)
+        assert program == "us43d"
+        us43d(home, *words)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from us43d.cli.build import merging
+from us43d.cli.output import Session
 from us43d.harmonize.corpus import Corpus
 from us43d.splits import review
 from us43d.view import opening
@@ -19,7 +21,7 @@ from us43d.view.correct import Correct
 from us43d.view.server import Site, serve
 from us43d.view.thumbs import Thumbs
 
-from .conftest import us43d
+from .conftest import run, us43d
 
 pytestmark = pytest.mark.web
 
@@ -53,7 +55,7 @@ def test_a_private_source_is_shown_corrected_and_built_again(
     assert "Next: us43d corpus MyLab --release mine" in evaluated.stderr  # build --all would make no corpus
     us43d(lab, "corpus", "MyLab", "--release", "mine")
     corpus = Corpus.open(lab / "corpora" / "mine", lab)
-    catalogue = opening.catalogue(corpus, lab)
+    catalogue = opening.catalogue(corpus, lab, merge=merging(Session(lab, as_json=False, quiet=True), corpus))
     correct = Correct(catalogue, lab, "corpus mine", None)
     routes = [*Browse(catalogue, Thumbs(tmp_path / "thumbs"), "corpus mine").routes(), *correct.routes()]
     running = serve(Site(routes, "/", correct.close), port=0)
@@ -64,6 +66,11 @@ def test_a_private_source_is_shown_corrected_and_built_again(
         page.click(".item a >> nth=0")
         page.wait_for_selector("#facts .fact")
         assert "Private data; permitted uses unknown" in page.inner_text("#facts")
+        page.goto(f"{running.url.split('?')[0]}source/mylab")
+        assert page.inner_text("thead").split("\t")[1:] == ["this build", "counted at import\n"]
+        assert "Private data of this home" in page.inner_text("main")
+        page.go_back()
+        page.wait_for_selector("#facts .fact")
         page.keyboard.press("e")
         page.wait_for_selector("#objects .pick")
         for key in ("d", "ArrowLeft", "x"):
@@ -71,13 +78,12 @@ def test_a_private_source_is_shown_corrected_and_built_again(
         page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
         page.keyboard.press("Enter")
         page.wait_for_selector("#fix")
-        assert "us43d build MyLab" in page.inner_text("#fix")
+        printed = page.inner_text("#fix").partition("the next build applies it: ")[2].partition(". ")[0]
     finally:
         running.stop()
     (fix,) = review.fixes(lab).values()
     before = corpus.mask(corpus.of(0)[0])
-    us43d(lab, "build", "MyLab", "--jobs", "1")
-    us43d(lab, "corpus", "MyLab", "--release", "mine")
+    run(lab, printed)
     after = Corpus.open(lab / "corpora" / "mine", lab)
     row = next(n for n in range(len(after)) if after.key(n) == fix.image.key)
     area = sum(int(after.mask(n).sum()) for n in after.of(row))

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from us43d.harmonize import shards
+from us43d.cli.build import merging
+from us43d.cli.output import Session
 from us43d.harmonize.corpus import Corpus
 from us43d.paths import Home
 from us43d.splits import review
@@ -19,14 +20,14 @@ from us43d.view.review import Review
 from us43d.view.server import Running, Site, serve
 from us43d.view.thumbs import Thumbs
 
-from .conftest import us43d
+from .conftest import run, us43d
 
 pytestmark = pytest.mark.web
 
 
 @pytest.fixture
 def doubled(tmp_path: Path) -> Path:
-    """STU-Hospital with its images 1 to 6 once more, half as large, as 31 to 36; built, audited, built again."""
+    """STU-Hospital with its images 1 to 6 once more, half as large, as 31 to 36; built, audited, merged as `mine`."""
     home = Home(tmp_path / "home")
     us43d(home.root, "fetch", "stu", "--specimen")
     folder = next(home.raw("STU-Hospital").rglob("Hospital"))
@@ -36,15 +37,17 @@ def doubled(tmp_path: Path) -> Path:
         small = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(folder / f"Test_Image_{30 + n}.png"), small)
         cv2.imwrite(str(folder / f"mask_{30 + n}.png"), np.full((64, 64), 255, np.uint8))
-    for words in (("build", "--all", "--jobs", "1"), ("audit", "--all"), ("build", "--all", "--jobs", "1")):
+    build = ("build", "stu", "--jobs", "1")
+    for words in (build, ("audit", "--all"), build, ("corpus", "stu", "--release", "mine")):
         us43d(home.root, *words)
     return home.root
 
 
 @pytest.fixture
 def reviewing(doubled: Path, tmp_path: Path) -> Iterator[Running]:
-    corpus = Corpus.open(doubled / "corpora" / "us43d", doubled)
-    catalogue = opening.catalogue(corpus, doubled)
+    corpus = Corpus.open(doubled / "corpora" / "mine", doubled)
+    merge = merging(Session(doubled, as_json=False, quiet=True), corpus)
+    catalogue = opening.catalogue(corpus, doubled, merge=merge)
     routes = [
         *Browse(catalogue, Thumbs(tmp_path / "thumbs"), "corpus us43d").routes(),
         *Review(catalogue, opening.findings(doubled), doubled, "corpus us43d").routes(),
@@ -54,10 +57,10 @@ def reviewing(doubled: Path, tmp_path: Path) -> Iterator[Running]:
     running.stop()
 
 
-def rows(home: Path) -> dict[str, tuple[str, str]]:
-    """Key → (group, split) of the build."""
-    (build,) = home.glob("build/*/*/dataset.json")
-    return {row["key"]: (row["group"], row["split"]) for row in shards.read_manifest(build.parent / shards.MANIFEST)}
+def rows(home: Path) -> dict[str, tuple[str, int]]:
+    """Key → (group, split) of the corpus."""
+    corpus = Corpus.open(home / "corpora" / "mine", home)
+    return {corpus.key(n): (corpus.group(n), int(corpus.images["split"][n])) for n in range(len(corpus))}
 
 
 def position(page: Any, text: str) -> None:
@@ -86,7 +89,7 @@ def test_a_pair_is_decided_by_key_and_the_next_build_splits_otherwise(
     page.select_option("#verdict", "same")
     page.wait_for_selector("#empty")
     assert "2 decisions left" in page.inner_text("#empty")
-    us43d(doubled, "build", "--all", "--jobs", "1")
+    run(doubled, page.inner_text("#then code"))
     after = rows(doubled)
     apart = [{verdict.a.key, verdict.b.key} for verdict in verdicts if verdict.b]
     assert all(len({after[key][0] for key in pair}) == 2 for pair in apart)

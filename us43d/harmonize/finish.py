@@ -128,7 +128,7 @@ def _refuse_short(recipe: Recipe, problems: list[dict[str, Any]]) -> None:
     short = [problem for problem in problems if problem["found"] < problem["published"]]
     if short:
         raise CountError(
-            f"{recipe.name}: fewer than published: "
+            f"{recipe.name}: fewer than {'at import' if recipe.private else 'published'}: "
             + listed(
                 f"{p['what']} {p['found']:,} of {p['published']:,} ({p['found'] - p['published']:+,})" for p in short
             )

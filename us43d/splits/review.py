@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock
+
 from us43d import atomic
 from us43d.errors import BuildError, UsageError
 
@@ -229,20 +231,23 @@ def _signed(who: str | None) -> dict[str, Any]:
 def _append(home: Path, entries: Iterable[dict[str, Any]]) -> list[str]:
     entries = list(entries)
     file = path(home)
+    lines = b"".join(json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n" for entry in entries)
     with atomic.storage_errors(file, "Verdicts recorded before are complete."):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab+") as stream:
+        with FileLock(file.with_name(".lock")), file.open("ab+", buffering=0) as stream:
             end = stream.seek(0, os.SEEK_END)
             if end:
                 stream.seek(end - 1)
                 if stream.read(1) != b"\n":  # left by a process that was killed
-                    stream.truncate(end - len(_tail(file)))
-            lines = b"".join(
-                json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n" for entry in entries
-            )
-            stream.write(lines)
-            stream.flush()
-            os.fsync(stream.fileno())
+                    end = stream.truncate(end - len(_tail(file)))
+            try:
+                written = 0
+                while written < len(lines):  # a disk that becomes full takes a part first
+                    written += stream.write(lines[written:])
+                os.fsync(stream.fileno())
+            except OSError:  # none of them, rather than some
+                stream.truncate(end)
+                raise
     return [str(entry["id"]) for entry in entries]
 
 

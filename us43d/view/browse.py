@@ -156,6 +156,7 @@ class Browse:
             "twins": [self._tile(other) | {"why": why} for other, why in catalogue.twins.get(row, ())],
             "range": self._range(place) if place >= 0 else None,
             "correctable": place >= 0 and source["slug"] != OWN, "fix": self._fix(source, facts),
+            "rebuild": catalogue.rebuild([source["name"]]),
         }  # fmt: skip
         rows = catalogue.rows(query(catalogue, request.query_params))
         places = (rows == row).nonzero()[0]

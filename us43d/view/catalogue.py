@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.errors import BuildError
+from us43d.errors import BuildError, command
 from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import OWN, SPECK, SPLITS, Corpus
 
@@ -79,7 +79,7 @@ class Catalogue:
     """A corpus that can be asked.
 
     findings: the contents of audit.json. worst: image id → least Dice of a prediction or of another build's masks.
-    against: image id → how it compares with another build.
+    against: image id → how it compares with another build. merge: the command that merges the corpus again.
 
     Raises BuildError if a manifest is missing, CheckError if one is unreadable.
     """
@@ -90,8 +90,9 @@ class Catalogue:
         findings: Mapping[str, Any] | None = None,
         worst: Mapping[int, float] | None = None,
         against: Mapping[int, str] | None = None,
+        merge: str = "",
     ) -> None:
-        self.corpus = corpus
+        self.corpus, self._merge = corpus, merge
         self._lock = Lock()
         self._answers: OrderedDict[Query, NDArray[np.int32]] = OrderedDict()
         self._read(corpus)
@@ -262,6 +263,11 @@ class Catalogue:
         for fault in content.get("masks", ()):
             marked |= {(row, words.get(fault["kind"], fault["kind"])) for row in rows([fault])}
         return sorted(marked)
+
+    def rebuild(self, names: Iterable[str]) -> str:
+        """Return the commands after which the corpus has the decisions on images of some sources."""
+        build = command("build", *sorted(set(names)))
+        return f"{build} && {self._merge}" if self._merge else build
 
     # ----------------------------------------------------------------------------------------------------------- asking
 

@@ -67,7 +67,7 @@ class Correct:
                 name = corpus.sources[source]["name"]
                 annotate = Annotate(
                     labels, name, self._assistant(labels.inputs) if self._assistant else None,
-                    f"us43d build {name}   (applies what is marked as reviewed)", f"/correct/source/{source}",
+                    self.catalogue.rebuild([name]), f"/correct/source/{source}",
                 )  # fmt: skip
                 self._opened[source] = annotate, Router(annotate.routes())
             return self._opened[source]

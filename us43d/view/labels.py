@@ -92,7 +92,7 @@ class Labels:
         self._used: set[str] = set()
         with atomic.storage_errors(out, "Nothing was changed on disk."):
             out.mkdir(parents=True, exist_ok=True)
-            self._only_one = FileLock(out / ".lock")
+            self._only_one = FileLock(out / ".lock", thread_local=False)  # the server's thread releases it
             try:
                 self._only_one.acquire(timeout=0)
             except Timeout as error:

@@ -152,17 +152,22 @@ def catalogue(
     home: Path,
     predicted: Mapping[int, Mapping[str, Any]] | None = None,
     against: Mapping[int, Other] | None = None,
+    merge: str = "",
 ) -> Catalogue:
-    """Return the catalogue of a corpus with the last audit's findings and comparisons with predictions or a build."""
+    """Return the catalogue of a corpus with the last audit's findings and comparisons with predictions or a build.
+
+    merge: the command that merges the corpus again; empty for builds that were opened together.
+    """
     if against is not None:
         dice = {
             number: other.dice for number, other in against.items() if other.state not in (SAME.state, ONLY_HERE.state)
         }
-        return Catalogue(corpus, findings(home), dice, {number: other.state for number, other in against.items()})
+        states = {number: other.state for number, other in against.items()}
+        return Catalogue(corpus, findings(home), dice, states, merge)
     worst: dict[int, float] = {}
     if predicted:
         for record in corpus.annotations:
             if (prediction := predicted.get(int(record["id"]))) is not None:
                 image = int(corpus.images["id"][record["image"]])
                 worst[image] = min(worst.get(image, 1.0), float(prediction["dice"]))
-    return Catalogue(corpus, findings(home), worst)
+    return Catalogue(corpus, findings(home), worst, merge=merge)

@@ -39,6 +39,7 @@ class Review:
     def __init__(self, catalogue: Catalogue, findings: dict[str, Any] | None, home: Path, title: str) -> None:
         self.catalogue, self.home, self.title = catalogue, home, title
         self._lock = threading.Lock()
+        self._names = [str(source["name"]) for source in catalogue.corpus.sources]
         self.things: dict[str, list[dict[str, Any]]] = {kind: [] for kind in review.KINDS}
         self._collect(findings or {})
 
@@ -126,8 +127,11 @@ class Review:
             for n, (thing, verdict) in enumerate(zip(things, own, strict=True))
             if not wanted or wanted == (verdict.verdict if verdict else "open")
         ]  # fmt: skip
+        decided = (thing for thing, verdict in zip(things, own, strict=True) if verdict and verdict.verdict != "unsure")
+        names = {self._names[self.catalogue.sources[row]] for thing in decided for row in thing["rows"]}
         return JSONResponse(
-            {"kind": kind, "total": len(things), "open": sum(verdict is None for verdict in own),
+            {"kind": kind, "rebuild": self.catalogue.rebuild(names) if kind == "near" and names else "",
+             "total": len(things), "open": sum(verdict is None for verdict in own),
              "rows": rows[:_WINDOW], "counts": {name: len(entries) for name, entries in self.things.items()}}
         )  # fmt: skip
 

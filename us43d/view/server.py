@@ -173,7 +173,7 @@ def _failed(request: Request, error: Us43dError) -> Response:
     if _wants_page(request):
         lines = [error.disk, f"Next: {error.next}" if error.next else ""]
         return HTMLResponse(render("message.html", heading=error.what, lines=[line for line in lines if line]), status)
-    return JSONResponse({"error": error.what, "next": error.next}, status)
+    return JSONResponse({"error": error.what, "disk": error.disk, "next": error.next}, status)
 
 
 def body(data: bytes) -> dict[str, Any]:

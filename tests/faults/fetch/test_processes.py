@@ -207,18 +207,6 @@ def test_sigterm_and_ctrl_c(server: Any, served: dict[str, bytes], tmp_path: Pat
 # ------------------------------------------------------------------------------------------------------------ the disk
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte, where one can be mounted."""
-    place = tmp_path / "small"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no small file system can be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 def test_full_disk(
     server: Any, sources: ModuleType, served: dict[str, bytes], small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,8 +18,12 @@ from typer.testing import CliRunner
 
 from us43d import registry
 from us43d.contract import Recipe
+from us43d.harmonize.built import Build
+from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.load import latest
 from us43d.paths import Home
+from us43d.splits import review
+from us43d.splits.review import Picture
 
 app = importlib.import_module("us43d.cli.app").app
 
@@ -78,6 +82,24 @@ def test_pinned_splits_are_reproduced(home: Home) -> None:
     said = us43d(home, "splits", "--reproduce")
     assert said.code == 0
     assert "13 pinned splits computed again: 0 differences" in said.out
+
+
+def test_a_build_names_the_corpora_that_are_older(home: Home) -> None:
+    fetched(home, "busi", "stu")
+    for words in (("build", "--all", "--jobs", "1"), ("corpus", "stu", "busi", "--release", "breast")):
+        assert us43d(home, *words).code == 0
+    assert "older build" not in us43d(home, "build", "stu", "--jobs", "1").err
+    (build,) = home.builds("STU-Hospital").glob("r*")
+    ends = [Picture("stu_hospital", row["key"], row["pixel_hash"]) for row in Build(build).rows[:2]]
+    review.append(home.root, "near", "same", *ends)
+    built = us43d(home, "build", "stu", "--jobs", "1").err
+    for name, words in (("breast", "BUSI STU-Hospital --release breast"), ("us43d", "--all")):
+        assert f"The corpus {name} has an older build of STU-Hospital.\nNext: us43d corpus {words}\n" in built
+        assert us43d(home, "corpus", *words.split()).code == 0
+        corpus = Corpus.open(home.corpus(name), home.root)
+        keys = {corpus.key(n): n for n in range(len(corpus))}
+        assert len({corpus.group(keys[end.key]) for end in ends}) == 1
+    assert "older build" not in us43d(home, "build", "stu", "--jobs", "1").err
 
 
 def test_partial_and_paper_are_builds_of_their_own(home: Home) -> None:

@@ -88,7 +88,8 @@ export function toast(text, kind = 'note') {
 /** Show what failed; a request that was given up, or a server that ended, has its own sign. @param {any} error */
 export function report(error) {
   if (error instanceof ServerGone || error?.name === 'AbortError') return;
-  toast(error.message, 'error');
+  const disk = error instanceof Refused && error.status >= 500 ? error.content?.disk : '';
+  toast([error.message, disk].filter(Boolean).join(' '), 'error');
   console.error(error);
 }
 

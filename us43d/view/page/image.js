@@ -110,7 +110,7 @@ function facts() {
       image.other?.masks.length ? switchOf('other build', image.other.masks) : null,
       image.other ? h('p', { class: 'soft', id: 'other' }, `Compared with the other build: ${image.other.state}${image.other.masks.length ? `, Dice ${image.other.dice.toFixed(3)}` : ''}.`) : null,
       image.correctable ? h('div', { class: 'row' }, h('a', { class: 'more', id: 'correct', href: `/correct/${image.id}`, title: 'Correct the masks (e)' }, 'Correct the masks')) : null,
-      image.fix ? h('p', { class: 'soft', id: 'fix' }, `Corrected by ${image.fix.who} on ${image.fix.when}${image.fix.built ? '' : `; the next build applies it: us43d build ${image.source}`}. `,
+      image.fix ? h('p', { class: 'soft', id: 'fix' }, `Corrected by ${image.fix.who} on ${image.fix.when}${image.fix.built ? '' : `; the next build applies it: ${image.rebuild}`}. `,
         h('button', { class: 'more', click: () => withdraw().catch(report) }, 'Undo')) : null),
     section('Window', ...windowing(viewer, image.range, deep, (now) => { deep = now && { ...now, group: image.group }; draw().catch(report); })),
     image.twins.length ? section('Near-duplicates', strip(image.twins.map((/** @type {any} */ twin) => ({ ...twin, note: `${twin.why} · ${twin.split}` })))) : null,
@@ -131,7 +131,7 @@ function facts() {
 /** Undo the correction of this image. */
 async function withdraw() {
   await api('/api/review/undo', { method: 'POST', body: { id: image.fix.id } });
-  toast(image.fix.built ? `Undone; the next build has the published masks: us43d build ${image.source}` : 'Undone.');
+  toast(image.fix.built ? `Undone; the next build has the published masks: ${image.rebuild}` : 'Undone.');
   await show(image.id, false);
 }
 

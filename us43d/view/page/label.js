@@ -35,6 +35,8 @@ const structure = () => /** @type {HTMLInputElement} */ ($('structure')).value.t
 
 // -------------------------------------------------------------------------------------------------------------- saving
 
+/** Milliseconds until what the server could not write is sent again. */
+const RETRY = 2000;
 let dirty = false;
 let timer = 0;
 /** @type {Promise<void>|null} */ let saving = null;
@@ -53,7 +55,7 @@ function changed() {
   dirty = true;
   say('Saving…');
   clearTimeout(timer);
-  timer = window.setTimeout(save, 250);
+  timer = window.setTimeout(() => save().catch(report), 250);
 }
 
 /** Save what is on the page; waits for a save that is under way. @returns {Promise<void>} */
@@ -91,7 +93,9 @@ async function write() {
     }
     dirty = true;
     say('Not saved', true);
-    if (!(error instanceof ServerGone)) throw error;
+    if (error instanceof ServerGone) return; // its return is waited for
+    timer = window.setTimeout(() => save().catch(report), RETRY); // a disk has room again some time
+    throw error;
   }
 }
 
@@ -538,14 +542,17 @@ async function fill() {
   if (first < 0 || !things.length) return toast('Label this frame and one before it; the frames between are filled.');
   const last = image.number;
   let filledFrames = 0;
-  for (let n = first + 1; n < last; n++) {
-    $('through-said').textContent = `Frame ${n - first} of ${last - first - 1}…`;
-    const answer = await api(`${base}/api/label/fill/${n}`, { method: 'POST', body: { first, last } });
-    filledFrames += answer.filled ? 1 : 0;
+  try {
+    for (let n = first + 1; n < last; n++) {
+      $('through-said').textContent = `Frame ${n - first} of ${last - first - 1}…`;
+      const answer = await api(`${base}/api/label/fill/${n}`, { method: 'POST', body: { first, last } });
+      filledFrames += answer.filled ? 1 : 0;
+    }
+  } finally {
+    $('through-said').textContent = `${filledFrames} frames filled; they are marked “to check”.`;
+    overview = await api(`${base}/api/label`);
+    progress();
   }
-  overview = await api(`${base}/api/label`);
-  $('through-said').textContent = `${filledFrames} frames filled; they are marked “to check”.`;
-  progress();
   return undefined;
 }
 
