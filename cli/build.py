@@ -168,9 +168,8 @@ def _older(session: Session, merged: set[Path]) -> None:
             and Build(build).digest != source["digest"]
         ]
         if newer:
-            session.say(
-                f"The corpus {file.parent.name} has an older build of {listed(newer)}.\nNext: {merging(session, corpus)}"
-            )
+            session.say(f"The corpus {file.parent.name} has an older build of {listed(newer)}.")
+            session.say(f"Next: {merging(session, corpus)}")
 
 
 def build_one(

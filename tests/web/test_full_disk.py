@@ -1,4 +1,4 @@
-"""A disk without room while a person labels and decides: the page says so, nothing is lost, saving goes on later."""
+"""A disk without room while a person labels and decides: the page reports it, nothing is lost, saving goes on later."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-
 from us43d.cli.build import merging
 from us43d.cli.output import Session
+
 from us43d.harmonize.corpus import Corpus
 from us43d.splits import review
 from us43d.view import opening

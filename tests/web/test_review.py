@@ -8,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
 from us43d.cli.build import merging
 from us43d.cli.output import Session
+
 from us43d.harmonize.corpus import Corpus
 from us43d.paths import Home
 from us43d.splits import review
