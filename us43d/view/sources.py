@@ -39,7 +39,7 @@ def source_page(catalogue: Catalogue, slug: str, site: str) -> str:
     tags = [(facet.title, _bars(facet, mask)) for name, facet in catalogue.facets.items() if name.startswith("tag.")]
     return render(
         "source.html", source=facts, counts=_counts(facts), plots=[plot for plot in [*plots, *tags] if plot[1]],
-        caveat=CAVEAT, site=site, group=_groups(catalogue, mask),
+        caveat=CAVEAT, site=site, group=_groups(catalogue, mask), private=bool(facts.get("private")),
     )  # fmt: skip
 
 
