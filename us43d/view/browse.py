@@ -225,7 +225,7 @@ class Browse:
         return self._kept(
             f"thumb {self._version} {corpus.images['id'][place]}",
             "jpeg",
-            lambda: thumbs.thumbnail(eight_bits(read.image(corpus.file(place)))),
+            lambda: thumbs.thumbnail(thumbs.small(corpus.file(place))),
         )
 
     def overlay(self, request: Request) -> Response:
@@ -234,8 +234,8 @@ class Browse:
         image = corpus.images[place]
         rows = sorted(corpus.of(place), key=lambda n: -corpus.annotations["area"][n])
         return self._kept(
-            f"overlay {self._version} {image['id']}",
-            "webp",
+            f"outlines {self._version} {image['id']}",
+            "png",
             lambda: thumbs.overlay(
                 (int(image["height"]), int(image["width"])),
                 [(int(corpus.annotations["category"][n]), corpus.mask(n)) for n in rows],

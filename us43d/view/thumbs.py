@@ -1,6 +1,7 @@
 """Thumbnails of images and of their masks, made once and kept on disk within a bound."""
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from us43d import atomic
 from us43d.machine import processors
+from us43d.masks import read
+from us43d.pictures.levels import eight_bits
 
-__all__ = ["PALETTE", "SIDE", "Thumbs", "colour", "overlay", "png", "thumbnail"]
+__all__ = ["PALETTE", "SIDE", "Thumbs", "colour", "overlay", "png", "small", "thumbnail"]
 
 #: Longer side of a thumbnail, pixels.
 SIDE = 288
@@ -24,7 +27,9 @@ PALETTE = (
     (86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (160, 130, 255),
     (120, 220, 180),
 )  # fmt: skip
-_WEBP_LOSSLESS = 101
+#: Scales at which a JPEG is decoded, and how OpenCV is asked for them.
+_GREY = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
+_COLOUR = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 #: Files written between two looks at how much the folder holds.
 _EVERY = 500
 
@@ -99,18 +104,43 @@ def thumbnail(picture: NDArray[np.uint8], side: int = SIDE) -> bytes:
     return _encoded(".jpg", _bgr(small), [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
+def small(file: Path, side: int = SIDE) -> NDArray[np.uint8]:
+    """Read an image for a thumbnail, in 8 bits; a JPEG at the smallest of its scales that has `side` pixels.
+
+    Raises UnreadableFile.
+    """
+    data = read.content(file)
+    head = read.header(data, file)
+    if head and head.kind == "jpeg" and head.plain:
+        flags = _GREY if head.channels == 1 else _COLOUR
+        scale = next((scale for scale in flags if max(head.width, head.height) >= scale * side), 1)
+        if scale > 1:
+            array = np.asarray(read.decode(data, file, flags[scale]), np.uint8)
+            return array if array.ndim == 2 else array[:, :, ::-1]
+    return eight_bits(read.picture(data, file, head))
+
+
 def overlay(shape: tuple[int, int], masks: Iterable[tuple[int, NDArray[np.bool_]]], side: int = SIDE) -> bytes:
-    """Transparent WebP of the thumbnail's size with (category, mask (h, w)) filled and outlined."""
-    width, height = reduced(shape, side)
-    canvas = np.zeros((height, width, 4), np.uint8)
+    """Transparent PNG of the thumbnail's size with (category, mask (h, w)) filled and outlined.
+
+    It has a palette: encoding takes a tenth of the time of a lossless WebP.
+    """
+    from PIL import Image
+
+    size = reduced(shape, side)
+    canvas = np.zeros(size[::-1], np.uint8)
     for category, mask in masks:
-        small = cv2.resize(mask.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA)
-        inside = small >= 128 if (small >= 128).any() else small > 0
-        bgr = colour(category)[::-1]
-        canvas[inside] = (*bgr, 70)
-        outlines, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, outlines, -1, (*bgr, 255), 1)
-    return _encoded(".webp", canvas, [cv2.IMWRITE_WEBP_QUALITY, _WEBP_LOSSLESS])
+        share = cv2.resize(mask.view(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA)
+        inside = cv2.threshold(share, 127 if share.max(initial=0) > 127 else 0, 1, cv2.THRESH_BINARY)[1]
+        outlines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        fill = 1 + 2 * (category % len(PALETTE))
+        cv2.drawContours(canvas, outlines, -1, fill, cv2.FILLED)
+        cv2.drawContours(canvas, outlines, -1, fill + 1, 1)
+    image = Image.fromarray(canvas)
+    image.putpalette(bytes(value for one in ((0, 0, 0), *(c for c in PALETTE for _ in range(2))) for value in one))
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1, transparency=bytes([0, *[70, 255] * len(PALETTE)]))
+    return stream.getvalue()
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:

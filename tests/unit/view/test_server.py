@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -141,6 +142,20 @@ def test_pixels_are_those_of_the_file_and_masks_those_of_the_corpus(running: Run
         small = cv2.imdecode(np.frombuffer(ask(running, f"/thumb/{number}").body, np.uint8), cv2.IMREAD_COLOR)
         assert max(small.shape) <= 288
     assert ask(running, "/api/image/12").status == 404
+
+
+def test_an_answer_is_sent_at_once(running: Running) -> None:
+    """Nagle's algorithm would hold the body back until the head is acknowledged, 40 ms later."""
+    connection = http.client.HTTPConnection("127.0.0.1", running.port)
+    secret = urlsplit(running.url).query.removeprefix("token=")
+    times = []
+    for _ in range(6):
+        start_time = time.perf_counter()
+        connection.request("GET", "/api/alive", headers={"Cookie": f"us43d-{running.port}={secret}"})
+        assert connection.getresponse().read()
+        times.append(time.perf_counter() - start_time)
+    connection.close()
+    assert min(times[1:]) < 0.03
 
 
 def test_a_port_that_is_taken(running: Running) -> None:
