@@ -58,7 +58,13 @@ def page(title: str, sections: Iterable[tuple[str, str]], subtitle: str = "") ->
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return an HTML table: text to the left, numbers to the right, floats with three decimals, NaN and None as –."""
-    cells = [[(_text(value), isinstance(value, str) and not value[:1].isdigit()) for value in row] for row in rows]
+    cells = [
+        [
+            (_text(value).split(" (", 1), isinstance(value, str) and not value.lstrip("+−-")[:1].isdigit())
+            for value in row
+        ]
+        for row in rows
+    ]
     return _templates().get_template("table.html").render(heads=heads, rows=cells)
 
 
@@ -186,6 +192,12 @@ def _region(
 
 
 # --------------------------------------------------------------------------------------------------------------- plots
+#
+# A plot takes the width of the page: x is in per cent of it, y in pixels, so that text has one size on every screen.
+
+_NOTHING = '<p class="soft">nothing to draw yet</p>'
+#: Fills of stacked bars, in the order of the parts.
+_BARS = ("#0072b2", "#e69f00", "#009e73", "#999999")
 
 
 class Series(NamedTuple):
@@ -194,6 +206,97 @@ class Series(NamedTuple):
     name: str
     x: Sequence[float]
     y: Sequence[float]
+
+
+class _Area(NamedTuple):
+    """The plane of a plot: x from `left` to `right`, y from the lowest to the highest of its ticks."""
+
+    left: float
+    right: float
+    x_ticks: Sequence[float]
+    y_ticks: Sequence[float]
+    height: int
+
+    def across(self, value: float) -> float:
+        """Per cent of the width."""
+        return 100 * (value - self.left) / ((self.right - self.left) or 1)
+
+    def up(self, value: float) -> float:
+        """Pixels from the top."""
+        low, high = self.y_ticks[0], self.y_ticks[-1]
+        return self.height - (value - low) / (high - low) * (self.height - 10)
+
+    def drawn(self, parts: Iterable[str], x: str, y: str) -> str:
+        """Return the plot with its axes. x, y: their labels."""
+        axes = []
+        for tick in self.y_ticks:
+            at = f"{self.up(tick):.1f}"
+            axes.append(f'<line x1="0" x2="100%" y1="{at}" y2="{at}" class="tick"/>')
+            axes.append(f'<text x="-6" y="{at}" dy="4" text-anchor="end">{tick:g}</text>')
+        ticks = [(self.across(tick), f"{tick:g}") for tick in self.x_ticks if tick <= self.right]
+        middle = f"translate(-44 {self.height / 2:.0f}) rotate(-90)"
+        axes.append(f'<text transform="{middle}" text-anchor="middle">{html.escape(y)}</text>')
+        return (
+            f'<div class="area"><svg height="{self.height}" role="img" aria-label="{html.escape(f"{y} by {x}")}">'
+            f"{''.join([*axes, *parts])}</svg>{_axis(ticks, x)}</div>"
+        )
+
+
+def _axis(ticks: Iterable[tuple[float, str]], label: str) -> str:
+    """Return the x axis. ticks: (per cent of the width, text)."""
+    texts = [f'<text x="{at:.2f}%" y="16" text-anchor="middle">{text}</text>' for at, text in ticks]
+    texts.append(f'<text x="50%" y="34" text-anchor="middle">{html.escape(label)}</text>')
+    return f'<svg height="40" aria-hidden="true">{"".join(texts)}</svg>'
+
+
+def _rows(
+    rows: Iterable[tuple[str, str, Iterable[str]]], ticks: Sequence[tuple[float, str]], label: str, height: int
+) -> str:
+    """Return one line for each row above a common x axis; on a narrow screen names stand above their lines.
+
+    Rows: (name, the row in words, parts of its drawing). ticks: (per cent of the width, text). height: of a line.
+    """
+    grid = "".join(f'<line x1="{at:.2f}%" x2="{at:.2f}%" y1="0" y2="{height}" class="tick"/>' for at, _ in ticks)
+    lines = [
+        f'<span>{html.escape(name)}</span><svg height="{height}" role="img" '
+        f'aria-label="{html.escape(f"{name}: {words}")}">{grid}{"".join(parts)}</svg>'
+        for name, words, parts in rows
+    ]
+    return f'<div class="rows">{"".join(lines)}<span></span>{_axis(ticks, label)}</div>'
+
+
+def _key(names: Sequence[str], colours: Sequence[str] = _LINES) -> str:
+    keys = (
+        f'<span class="key" style="background:{colours[n % len(colours)]}"></span>{html.escape(name)}'
+        for n, name in enumerate(names)
+    )
+    return f"<p>{''.join(keys)}</p>"
+
+
+def _dot(x: float, y: float, colour: str, radius: float = 3.5) -> str:
+    return f'<circle cx="{x:.2f}%" cy="{y:.1f}" r="{radius:.1f}" fill="{colour}"/>'
+
+
+def _span(low: float, high: float, y: float, colour: str, width: float, opacity: float = 1) -> str:
+    return (
+        f'<line x1="{low:.2f}%" x2="{high:.2f}%" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" '
+        f'stroke-opacity="{opacity:g}" stroke-width="{width:g}"/>'
+    )
+
+
+def _finite(x: Sequence[float], y: Sequence[float]) -> tuple[Any, Any]:
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    good = np.isfinite(a) & np.isfinite(b)
+    return a[good], b[good]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return four to seven round numbers that cover low … high."""
+    span = high - low if high > low else abs(high) or 1.0
+    step = 10 ** math.floor(math.log10(span / 4))
+    step *= next(m for m in (1, 2, 2.5, 5, 10) if span / (m * step) <= 6)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, max(last, first + 1) + 1)]
 
 
 def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = None, span: float = 0.0) -> str:
@@ -206,45 +309,28 @@ def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = Non
         floor: Lowest value of the y axis.
         span: Smallest extent of the y axis, so that differences without meaning look small.
     """
-    width, height, left, right, top, bottom = 520, 280, 58, 12, 14, 42
     kept = [Series(s.name, *_finite(s.x, s.y)) for s in series]
     kept = [s for s in kept if len(s.x)]
     if not kept:
-        return '<p class="soft">nothing to draw yet</p>'
+        return _NOTHING
     xs, ys = np.concatenate([s.x for s in kept]), np.concatenate([s.y for s in kept])
-    low, high = (ys.min() if floor is None else floor), ys.max()
+    low, high = (ys.min() if floor is None else min(floor, ys.min())), ys.max()
     if high - low < span:
         low, high = (low + high - span) / 2, (low + high + span) / 2
-    x_ticks, y_ticks = _ticks(xs.min(), xs.max()), _ticks(low, high)
-    x_low, x_high = min(x_ticks[0], xs.min()), max(xs.max(), xs.min() + 1e-9)
-    y_low, y_high = min(y_ticks[0], ys.min()), max(y_ticks[-1], ys.max())
-
-    def across(value: float) -> float:
-        return float(left + (value - x_low) / (x_high - x_low) * (width - left - right))
-
-    def up(value: float) -> float:
-        return float(height - bottom - (value - y_low) / (y_high - y_low) * (height - top - bottom))
-
-    parts = []
-    for tick in y_ticks:
-        parts.append(_line(left, up(tick), width - right, up(tick), "currentColor", 0.15))
-        parts.append(f'<text x="{left - 6}" y="{up(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for tick in (tick for tick in x_ticks if tick <= x_high):
-        parts.append(f'<text x="{across(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick:g}</text>')
+    x_ticks = _ticks(xs.min(), xs.max())
+    area = _Area(min(x_ticks[0], xs.min()), max(xs.max(), xs.min() + 1e-9), x_ticks, _ticks(low, high), 240)
+    drawn = []
     for n, s in enumerate(kept):
         colour = _LINES[n % len(_LINES)]
-        at = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in zip(s.x, s.y, strict=True))
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{at}"/>')
+        at = " ".join(f"{10 * area.across(a):.1f},{area.up(b):.1f}" for a, b in zip(s.x, s.y, strict=True))
+        drawn.append(
+            f'<svg width="100%" height="{area.height}" viewBox="0 0 1000 {area.height}" preserveAspectRatio="none">'
+            f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" vector-effect="non-scaling-stroke" '
+            f'points="{at}"/></svg>'
+        )
         if len(s.x) <= 60:
-            parts += [f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="2.4" fill="{colour}"/>'
-                      for a, b in zip(s.x, s.y, strict=True)]  # fmt: skip
-    parts.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 6}" text-anchor="middle">{html.escape(x)}</text>')
-    middle = (top + height - bottom) / 2
-    parts.append(
-        f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{html.escape(y)}</text>'
-    )
-    key = _key([s.name for s in kept]) if len(kept) > 1 else ""
-    return f"<div>{_svg(parts, width, height, f'{y} by {x}')}{key}</div>"
+            drawn += [_dot(area.across(a), area.up(b), colour, 2.4) for a, b in zip(s.x, s.y, strict=True)]
+    return f"<div>{area.drawn(drawn, x, y)}{_key([s.name for s in kept]) if len(kept) > 1 else ''}</div>"
 
 
 def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]], x: str) -> str:
@@ -252,30 +338,26 @@ def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]]
 
     Args:
         rows: (label, ((series, mean, low, high), …)); x from 0 to 1.
+        x: Label of the axis.
     """
     names = list(dict.fromkeys(name for _, items in rows for name, *_ in items))
-    left, right, width, step = 190, 20, 720, 12 * max(1, len(names)) + 10
-    height = step * len(rows) + 40
 
-    def across(value: float) -> float:
-        return left + value * (width - left - right)
-
-    parts = []
-    for tick in np.linspace(0, 1, 6):
-        parts.append(_line(across(tick), 4, across(tick), height - 34, "currentColor", 0.15))
-        parts.append(f'<text x="{across(tick):.1f}" y="{height - 20}" text-anchor="middle">{tick:.1f}</text>')
-    for n, (label, items) in enumerate(rows):
-        middle = n * step + step / 2 + 2
-        parts.append(f'<text x="{left - 10}" y="{middle + 4:.1f}" text-anchor="end">{html.escape(label[:28])}</text>')
+    def row(items: Sequence[tuple[str, float, float, float]]) -> Iterator[str]:
         for name, mean, low, high in items:
             place = names.index(name)
-            y, colour = middle + 12 * (place - (len(names) - 1) / 2), _LINES[place % len(_LINES)]
+            y, colour = 11 + 12 * place, _LINES[place % len(_LINES)]
             if math.isfinite(low) and math.isfinite(high):
-                parts.append(_line(across(low), y, across(high), y, colour, 1, 2))
+                yield _span(100 * low, 100 * high, y, colour, 2)
             if math.isfinite(mean):
-                parts.append(f'<circle cx="{across(mean):.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
-    parts.append(f'<text x="{across(0.5):.0f}" y="{height - 4}" text-anchor="middle">{html.escape(x)}</text>')
-    return f"<div>{_svg(parts, width, height, x)}{_key(names)}</div>"
+                yield _dot(100 * mean, y, colour, 4)
+
+    def words(name: str, mean: float, low: float, high: float) -> str:
+        interval = f" ({low:.3f} to {high:.3f})" if math.isfinite(low) and math.isfinite(high) else ""
+        return f"{name} {_text(float(mean))}{interval}"
+
+    described = [(label, ", ".join(words(*item) for item in items), row(items)) for label, items in rows]
+    ticks = [(100 * tick, f"{tick:.1f}") for tick in np.linspace(0, 1, 6)]
+    return f"<div>{_rows(described, ticks, x, 12 * max(1, len(names)) + 10)}{_key(names)}</div>"
 
 
 #: Values of a run's log that are drawn, and under what name.
@@ -296,62 +378,30 @@ def curve(records: Sequence[Mapping[str, Any]]) -> str:
         series = [Series(name, *zip(*at, strict=True)) for name, at in seen if at]
         if series:
             panels.append(lines(series, "step", label, floor=0.0))
-    return f'<div class="grid">{"".join(panels)}</div>' if panels else '<p class="soft">no step was logged</p>'
-
-
-def _finite(x: Sequence[float], y: Sequence[float]) -> tuple[Any, Any]:
-    a, b = np.asarray(x, float), np.asarray(y, float)
-    good = np.isfinite(a) & np.isfinite(b)
-    return a[good], b[good]
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return four to seven round numbers that cover low … high."""
-    span = high - low if high > low else abs(high) or 1.0
-    step = 10 ** math.floor(math.log10(span / 4))
-    step *= next(m for m in (1, 2, 2.5, 5, 10) if span / (m * step) <= 6)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(n * step, 12) for n in range(first, max(last, first + 1) + 1)]
-
-
-def _line(x0: float, y0: float, x1: float, y1: float, colour: str, opacity: float, width: float = 1) -> str:
-    return (
-        f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}" '
-        f'stroke-opacity="{opacity}" stroke-width="{width}"/>'
-    )
-
-
-def _key(names: Sequence[str], colours: Sequence[str] = _LINES) -> str:
-    keys = (
-        f'<span class="key" style="background:{colours[n % len(colours)]}"></span>{html.escape(name)}'
-        for n, name in enumerate(names)
-    )
-    return f"<p>{''.join(keys)}</p>"
+    return f'<div class="panels">{"".join(panels)}</div>' if panels else '<p class="soft">no step was logged</p>'
 
 
 def bars(rows: Sequence[tuple[str, Sequence[float]]], x: str, names: Sequence[str] = ()) -> str:
     """Plot horizontal bars as SVG, stacked of the values of a row. x: label of the axis. names: of the values."""
     if not rows:
-        return '<p class="soft">nothing to draw yet</p>'
-    left, right, width, step, top = 190, 80, 760, 20, 8
+        return _NOTHING
     most = max(sum(values) for _, values in rows) or 1
-    ticks = [tick for tick in _ticks(0, most) if tick <= most * 1.001]
-    height = top + step * len(rows) + 42
-    unit = (width - left - right) / most
-    parts = [_line(left + t * unit, top, left + t * unit, height - 38, "currentColor", 0.15) for t in ticks]
-    parts += [_label(left + t * unit, height - 22, f"{t:,g}", "middle") for t in ticks]
-    for n, (label, values) in enumerate(rows):
-        y, at = top + n * step, float(left)
-        parts.append(_label(left - 8, y + 14, label[:28], "end"))
-        for m, value in enumerate(values):
-            parts.append(
-                f'<rect x="{at:.1f}" y="{y + 3}" width="{value * unit:.1f}" height="{step - 6}" fill="{_part(m)}">'
-                f"<title>{html.escape(label)}: {value:,g}{' ' + html.escape(names[m]) if names else ''}</title></rect>"
-            )
-            at += value * unit
-        parts.append(_label(at + 6, y + 14, f"{sum(values):,g}"))
-    parts.append(_label((left + width - right) / 2, height - 4, x, "middle"))
-    return f"<div>{_svg(parts, width, height, x)}{_key(names, _BARS) if names else ''}</div>"
+
+    def row(values: Sequence[float]) -> Iterator[str]:
+        at = 0.0
+        for n, value in enumerate(values):
+            share = 100 * value / most
+            yield f'<rect x="{at:.2f}%" y="3" width="{share:.2f}%" height="14" fill="{_BARS[n % len(_BARS)]}"/>'
+            at += share
+        yield f'<text x="{at:.2f}%" dx="6" y="14">{sum(values):,g}</text>'
+
+    def words(values: Sequence[float]) -> str:
+        parts = [f"{value:,g} {name}" for name, value in zip(names, values, strict=True)] if names else ()
+        return ", ".join(parts) or f"{sum(values):,g}"
+
+    ticks = [(100 * tick / most, f"{tick:,g}") for tick in _ticks(0, most) if tick <= most * 1.001]
+    drawn = _rows([(label, words(values), row(values)) for label, values in rows], ticks, x, 20)
+    return f"<div>{drawn}{_key(names, _BARS) if names else ''}</div>"
 
 
 def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:
@@ -361,109 +411,50 @@ def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:
     """
     rows = [(label, values) for label, values in rows if values and min(values) > 0]
     if not rows:
-        return '<p class="soft">nothing to draw yet</p>'
-    left, right, width, step, top = 190, 30, 760, 20, 8
-    low, high = min(v[0] for _, v in rows), max(v[-1] for _, v in rows)
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    height = top + step * len(rows) + 42
+        return _NOTHING
+    first = math.floor(math.log10(min(values[0] for _, values in rows)))
+    last = max(math.ceil(math.log10(max(values[-1] for _, values in rows))), first + 1)
 
-    def across(value: float) -> float:
-        return left + (math.log10(value) - first) / max(1, last - first) * (width - left - right)
+    def row(values: Sequence[float]) -> list[str]:
+        at = [100 * (math.log10(value) - first) / (last - first) for value in values]
+        line, box = _span(at[0], at[4], 10, _LINES[1], 1.5, 0.7), _span(at[1], at[3], 10, _LINES[1], 9, 0.45)
+        return [line, box, _dot(at[2], 10, _LINES[0])]
 
-    parts = []
-    for power in range(first, last + 1):
-        at = across(10.0**power)
-        parts.append(_line(at, top, at, height - 38, "currentColor", 0.15))
-        parts.append(_label(at, height - 22, f"{10.0**power:g}", "middle"))
-    for n, (label, values) in enumerate(rows):
-        y = top + n * step + step / 2
-        parts.append(_label(left - 8, y + 4, label[:28], "end"))
-        parts.append(_line(across(values[0]), y, across(values[4]), y, _LINES[1], 0.7, 1.5))
-        parts.append(_line(across(values[1]), y, across(values[3]), y, _LINES[1], 0.45, 9))
-        parts.append(f'<circle cx="{across(values[2]):.1f}" cy="{y:.1f}" r="3.5" fill="{_LINES[0]}"/>')
-    parts.append(_label((left + width - right) / 2, height - 4, x, "middle"))
-    return f"<div>{_svg(parts, width, height, x)}</div>"
+    described = [(label, f"{v[0]:.2g}, {v[1]:.2g}, {v[2]:.2g}, {v[3]:.2g}, {v[4]:.2g}", row(v)) for label, v in rows]
+    ticks = [(100 * (power - first) / (last - first), f"{10.0**power:g}") for power in range(first, last + 1)]
+    return _rows(described, ticks, x, 20)
 
 
 def bubbles(groups: Sequence[tuple[str, Sequence[tuple[float, float, float]]]], x: str, y: str) -> str:
     """Return circles at (x, y) whose areas show a number, as SVG. groups: (label, ((x, y, number), …))."""
     points = [(label, *point) for label, of in groups for point in of]
     if not points:
-        return '<p class="soft">nothing to draw yet</p>'
-    width, height, left, right, top, bottom = 760, 460, 58, 20, 14, 42
+        return _NOTHING
     x_ticks, y_ticks = _ticks(0, max(p[1] for p in points)), _ticks(0, max(p[2] for p in points))
-    most = max(p[3] for p in points)
-
-    def across(value: float) -> float:
-        return left + value / x_ticks[-1] * (width - left - right)
-
-    def up(value: float) -> float:
-        return height - bottom - value / y_ticks[-1] * (height - top - bottom)
-
-    parts = [_line(left, up(t), width - right, up(t), "currentColor", 0.15) for t in y_ticks]
-    parts += [_label(left - 6, up(t) + 4, f"{t:g}", "end") for t in y_ticks]
-    parts += [_label(across(t), height - bottom + 16, f"{t:g}", "middle") for t in x_ticks]
-    for label, at, high, number in sorted(points, key=lambda p: -p[3]):
-        parts.append(
-            f'<circle cx="{across(at):.1f}" cy="{up(high):.1f}" r="{3 + 17 * math.sqrt(number / most):.1f}" '
-            f'fill="{_LINES[1]}" fill-opacity="0.35" stroke="{_LINES[1]}">'
-            f"<title>{html.escape(label)}: {at:g} × {high:g}, {number:,g}</title></circle>"
-        )
-    parts.append(_label((left + width) / 2, height - 6, x, "middle"))
-    middle = (top + height - bottom) / 2
-    parts.append(f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{y}</text>')
-    return f"<div>{_svg(parts, width, height, x)}</div>"
+    area, most = _Area(0, x_ticks[-1], x_ticks, y_ticks, 400), max(p[3] for p in points)
+    circles = [
+        f'<circle cx="{area.across(at):.2f}%" cy="{area.up(high):.1f}" r="{3 + 17 * math.sqrt(number / most):.1f}" '
+        f'fill="{_LINES[1]}" fill-opacity="0.35" stroke="{_LINES[1]}">'
+        f"<title>{html.escape(label)}: {at:g} × {high:g}, {number:,g}</title></circle>"
+        for label, at, high, number in sorted(points, key=lambda p: -p[3])
+    ]
+    return area.drawn(circles, x, y)
 
 
 def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -> str:
     """Return points (x, y) with named horizontal lines, as SVG. across, up: labels of the axes. levels: name → y."""
     a, b = _finite(x, y)
     if not len(a):
-        return '<p class="soft">nothing to draw yet</p>'
+        return _NOTHING
     finite = {name: level for name, level in levels.items() if math.isfinite(level)}
-    width, height, left, right, top, bottom = 620, 340, 64, 130, 14, 42
     x_ticks = _ticks(float(a.min()), float(a.max()))
     y_ticks = _ticks(min(float(b.min()), *finite.values(), 0.0), max(float(b.max()), *finite.values(), 0.0))
-
-    def place(value: float, ticks: Sequence[float], low: float, high: float) -> float:
-        return low + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (high - low)
-
-    def at_x(value: float) -> float:
-        return place(value, x_ticks, left, width - right)
-
-    def at_y(value: float) -> float:
-        return place(value, y_ticks, height - bottom, top)
-
-    parts = [_line(left, at_y(t), width - right, at_y(t), "currentColor", 0.15) for t in y_ticks]
-    parts += [_label(left - 6, at_y(t) + 4, f"{t:g}", "end") for t in y_ticks]
-    parts += [_label(at_x(t), height - bottom + 16, f"{t:g}", "middle") for t in x_ticks]
-    parts += [
-        f'<circle cx="{at_x(p):.1f}" cy="{at_y(q):.1f}" r="3" fill="{_LINES[1]}" fill-opacity="0.55"/>'
+    area = _Area(x_ticks[0], x_ticks[-1], x_ticks, y_ticks, 300)
+    drawn = [
+        f'<circle cx="{area.across(p):.2f}%" cy="{area.up(q):.1f}" r="3" fill="{_LINES[1]}" fill-opacity="0.55"/>'
         for p, q in zip(a, b, strict=True)
     ]
     for name, level in finite.items():
-        parts.append(_line(left, at_y(level), width - right, at_y(level), _LINES[0], 0.9, 1.4))
-        parts.append(_label(width - right + 6, at_y(level) + 4, f"{name} {level:.3g}"))
-    parts.append(_label((left + width - right) / 2, height - 6, across, "middle"))
-    middle = (top + height - bottom) / 2
-    parts.append(
-        f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{html.escape(up)}</text>'
-    )
-    return f"<div>{_svg(parts, width, height, up)}</div>"
-
-
-#: Fills of stacked bars, in the order of the parts.
-_BARS = ("#0072b2", "#e69f00", "#009e73", "#999999")
-
-
-def _part(number: int) -> str:
-    return _BARS[number % len(_BARS)]
-
-
-def _label(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
-
-
-def _svg(parts: Iterable[str], width: float, height: float, name: str) -> str:
-    label = html.escape(name)
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+        drawn.append(_span(0, 100, area.up(level), _LINES[0], 1.4, 0.9))
+        drawn.append(f'<text x="100%" y="{area.up(level) - 4:.1f}" text-anchor="end">{name} {level:.3g}</text>')
+    return area.drawn(drawn, across, up)
