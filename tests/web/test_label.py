@@ -191,6 +191,46 @@ def test_two_windows_do_not_overwrite_each_other(session: Session, visit: Callab
     assert masks(session.out)[0][1][90, 115]
 
 
+def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "sweep.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, SHAPE[::-1])
+    for _ in range(5):
+        writer.write(np.full((*SHAPE, 3), 60, np.uint8))
+    writer.release()
+    out = tmp_path / "labels"
+    labels = Labels(FileInputs(tmp_path / "sweep.avi"), out)
+    running = serve(Site(Annotate(labels, "sweep", Boxes(), "").routes(), "/label", labels.close), port=0)
+
+    def at_frame(number: int) -> None:
+        text = f"{number} of 5"
+        page.wait_for_function("text => document.querySelector('#position').textContent === text", arg=text)
+
+    try:
+        page = visit(running.url)
+        at_frame(1)
+        drag(page, (40, 30), (100, 80))
+        page.wait_for_selector("#objects .pick")
+        page.keyboard.press("Enter")  # the next frame starts from the last one's mask
+        at_frame(2)
+        page.wait_for_selector("#objects :text('to check')")
+        page.keyboard.press(".")  # looking at frames labels none
+        at_frame(3)
+        page.keyboard.press(".")
+        at_frame(4)
+        page.keyboard.press(".")
+        at_frame(5)
+        assert page.inner_text("#objects") == "None yet"
+        drag(page, (60, 30), (120, 80))
+        page.wait_for_selector("#objects .pick")
+        page.keyboard.press("y")  # what is between them follows both
+        page.wait_for_function("() => document.querySelector('#through-said').textContent.startsWith('2 frames')")
+        lefts = [int(np.flatnonzero(mask.any(0))[0]) for _, mask in masks(out)]
+        assert lefts[0] == lefts[1] < lefts[2] < lefts[3] < lefts[4] == lefts[0] + 20
+        origins = [a["us43d"]["origin"] for a in json.loads((out / "labels.json").read_text())["annotations"]]
+        assert origins == ["model", "propagated", "propagated", "propagated", "model"]
+    finally:
+        running.stop()
+
+
 def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]) -> None:
     page = opened(visit, session.running.url)
     page.keyboard.press("s")

@@ -94,9 +94,24 @@ def test_zoom_measure_and_switch_masks_off(site: Running, visit: Callable[..., A
     page.wait_for_function("() => document.querySelector('#position').textContent.startsWith('2 ')")
     assert not page.get_by_role("checkbox", name="left atrium").is_checked()  # what is off stays off
     assert painted() != hidden
+    page.keyboard.press("r")
+    page.keyboard.press("i")
+    page.keyboard.press("[")
+    page.mouse.wheel(0, -300)
+    here = painted()
+    page.wait_for_timeout(300)
+    assert "source=CAMUS" in page.url
+    assert "hide=left_atrium" in page.url
+    other = visit(site.url)
+    other.goto(page.url)  # what a colleague would open
+    other.wait_for_selector("#facts .structure")
+    other.wait_for_timeout(300)
+    assert not other.get_by_role("checkbox", name="left atrium").is_checked()
+    assert other.evaluate("document.querySelector('#stage').toDataURL()") == here
     page.keyboard.press("Escape")
     page.wait_for_selector(".item img")
-    assert "source=CAMUS" in page.url
+    assert page.url.partition("?")[2].partition("&")[0] == "source=CAMUS"
+    assert "hide" not in page.url
 
 
 def test_frames_of_a_group_by_slider(site: Running, visit: Callable[..., Any]) -> None:

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from us43d.harmonize.corpus import OWN, SPECK
+from us43d.harmonize.built import Build
+from us43d.harmonize.corpus import OWN, SPECK, SPLITS
 from us43d.harmonize.corrections import REMARK
 from us43d.licences import CAVEAT
 from us43d.masks import read
@@ -69,6 +70,7 @@ class Browse:
         self._names = [source["name"] for source in catalogue.corpus.sources]
         self._categories = {entry["id"]: entry for entry in catalogue.corpus.categories}
         self._version = catalogue.corpus.digest[:12]
+        self._rules: dict[int, str] = {}
 
     def routes(self) -> list[Route]:
         return [
@@ -146,7 +148,7 @@ class Browse:
             "height": int(catalogue.heights[row]), "group": catalogue.group(row),
             "spacing": spacing if all(value > 0 for value in spacing) else [],
             "facts": {name: value for name, value in facts.items() if name not in ("id", "key", "phash", "group")},
-            "licence": source["licence"], "caveat": CAVEAT, "build": f"{source['name']}/{source['version']}",
+            "why": self._why(row, facts), "licence": source["licence"], "caveat": CAVEAT, "build": f"{source['name']}/{source['version']}",
             "slug": source["slug"], "specimen": bool(source.get("specimen")),
             "citations": source["citations"],
             "masks": self._masks(place) if place >= 0 else [],
@@ -166,6 +168,21 @@ class Browse:
             answer["previous"] = int(catalogue.ids[rows[n - 1]]) if n else None
             answer["next"] = int(catalogue.ids[rows[n + 1]]) if n + 1 < len(rows) else None
         return JSONResponse(answer)
+
+    def _why(self, row: int, facts: Mapping[str, Any]) -> str:
+        """Return why an image is in its split; empty where its remarks say it, or it is in none."""
+        state, number = self.catalogue.state(row), int(self.catalogue.sources[row])
+        source = self.catalogue.corpus.sources[number]
+        if state == "excluded" and facts.get("split") in SPLITS[:3]:
+            return "another source of this corpus evaluates on the same image or a near-duplicate"
+        if state not in SPLITS[:3] or source["slug"] == OWN:
+            return ""
+        if facts.get("official_split") == state:
+            return "as published"
+        if number not in self._rules:
+            splits = Build(self.catalogue.corpus.home / source["path"]).facts.get("splits", {})
+            self._rules[number] = str(splits.get("rule", ""))
+        return self._rules[number]
 
     def _range(self, place: int) -> tuple[float, float] | None:
         with self.thumbs.decoding:

@@ -139,6 +139,8 @@ def test_pixels_are_those_of_the_file_and_masks_those_of_the_corpus(running: Run
         answer = ask(running, f"/api/image/{number}").json
         assert [mask["rle"].encode() for mask in answer["masks"]] == [corpus.rle(a) for a in corpus.of(n)]
         assert answer["key"] == corpus.key(n)
+        official = corpus.sources[corpus.images["source"][n]]["name"] == "CAMUS"
+        assert answer["why"] == "as published" if official else answer["why"].startswith("groups ordered by")
         small = cv2.imdecode(np.frombuffer(ask(running, f"/thumb/{number}").body, np.uint8), cv2.IMREAD_COLOR)
         assert max(small.shape) <= 288
     assert ask(running, "/api/image/12").status == 404

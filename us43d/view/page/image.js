@@ -17,11 +17,69 @@ const off = new Set();
 const id = () => Number(location.pathname.split('/').pop());
 const address = (/** @type {number} */ to) => `/image/${to}${location.search}`;
 
+// ------------------------------------------------------------------------------------------------------- in the address
+
+/** What decides how an image looks, beside the query that the address has from the grid. */
+const LOOKS = ['masks', 'fill', 'outline', 'hide', 'window', 'view'];
+
+/** Write how the image looks into the address; 'view' is the middle and how much of the image the width shows. */
+function remember() {
+  const parameters = new URLSearchParams(location.search);
+  LOOKS.forEach((name) => parameters.delete(name));
+  if (viewer.hidden) parameters.set('masks', '0');
+  if (!viewer.filled) parameters.set('fill', '0');
+  if (!viewer.outlined) parameters.set('outline', '0');
+  off.forEach((structure) => parameters.append('hide', structure));
+  if (deep) parameters.set('window', `${deep.low},${deep.high}`);
+  else if (viewer.level !== 127.5 || viewer.range !== 255) parameters.set('window', `${viewer.level - viewer.range / 2},${viewer.level + viewer.range / 2}`);
+  const { clientWidth, clientHeight } = viewer.canvas;
+  if (!viewer.fitted) parameters.set('view', [...viewer.toImage(clientWidth / 2, clientHeight / 2), clientWidth / viewer.scale].map((value) => value.toFixed(2)).join(','));
+  history.replaceState(null, '', `${location.pathname}${String(parameters) ? `?${parameters}` : ''}`);
+}
+
+let remembering = 0;
+viewer.changed = () => { // all that counts is painted
+  clearTimeout(remembering);
+  remembering = window.setTimeout(remember, 200);
+};
+
+/** Numbers of a parameter, or none. @param {string} name @param {number} count */
+function numbers(name, count) {
+  const values = (asked.get(name) ?? '').split(',').map(Number);
+  return values.length === count && values.every(Number.isFinite) ? values : [];
+}
+
+/** The address with which the page was opened. */
+const asked = new URLSearchParams(location.search);
+viewer.hidden = asked.get('masks') === '0';
+viewer.filled = asked.get('fill') !== '0';
+viewer.outlined = asked.get('outline') !== '0';
+asked.getAll('hide').forEach((structure) => off.add(structure));
+let opening = true;
+
+/** Take the window from the address, once it is known whether the image has 8 bits. */
+function openWindow() {
+  const [low, high] = numbers('window', 2);
+  if (!(low < high)) return;
+  if (image.range) deep = { low, high, group: image.group };
+  else viewer.setWindow((low + high) / 2, high - low);
+}
+
+/** Take zoom and place from the address, once the image has a size. */
+function openView() {
+  opening = false;
+  const [x, y, span] = numbers('view', 3);
+  if (!(span > 0)) return;
+  viewer.zoom(viewer.canvas.clientWidth / span / viewer.scale);
+  viewer.pan(viewer.canvas.clientWidth / 2 - viewer.x - x * viewer.scale, viewer.canvas.clientHeight / 2 - viewer.y - y * viewer.scale);
+}
+
 /** Show another image of the same query without loading the page anew. @param {number} to @param {boolean} [step] */
 async function show(to, step = true) {
   const answer = await api(`/api/image/${to}${location.search}`);
   if (step) history.replaceState(null, '', address(to));
   image = answer;
+  if (opening) openWindow();
   if (deep && deep.group !== image.group) deep = null;
   document.title = `${image.key} · us43d`;
   $('key').textContent = image.key;
@@ -30,6 +88,7 @@ async function show(to, step = true) {
   /** @type {HTMLButtonElement} */ ($('previous')).disabled = !image.previous;
   /** @type {HTMLButtonElement} */ ($('next')).disabled = !image.next;
   const home = new URLSearchParams(location.search);
+  LOOKS.forEach((name) => name !== 'masks' && home.delete(name));
   if (image.place) home.set('at', String(image.place));
   /** @type {HTMLAnchorElement} */ ($('back')).href = String(home) ? `/?${home}` : '/';
   draw();
@@ -69,6 +128,7 @@ async function draw() {
   for (const mask of image.other?.masks ?? []) layers.push({ mask, layer: { mask: decode(mask.rle, image.height, image.width), colour: [255, 255, 255], dashed: true, fill: false, visible: !off.has('prediction') } });
   viewer.setImage(picture, image.width, image.height);
   viewer.setLayers(layers.map(({ layer }) => layer));
+  if (opening) openView();
   if (measuring) viewer.use(ruler(image.spacing));
 }
 
@@ -116,7 +176,7 @@ function facts() {
     image.twins.length ? section('Near-duplicates', strip(image.twins.map((/** @type {any} */ twin) => ({ ...twin, note: `${twin.why} · ${twin.split}` })))) : null,
     section('Image', h('dl', {},
       line('Key', image.key), line('Id', String(image.id)), line('Source', h('a', { href: `/source/${image.slug}` }, image.source + (image.specimen ? ' (synthetic sample dataset)' : ''))), line('Build', image.build),
-      line('Split', image.split), line('Published split', row.official_split), line('Dropped because', row.drop),
+      line('Split', image.split), line('Split, why', image.why), line('Published split', row.official_split), line('Dropped because', row.drop),
       line(`Group${row.group_kind ? ` (${row.group_kind})` : ''}`, h('a', { href: `/?${new URLSearchParams({ source: image.source, group: image.group })}` }, `${image.group}, ${counted(image.group_size, 'image')}`)),
       line('Size', image.width ? `${number.format(image.width)} × ${number.format(image.height)} px${image.range ? ', 16 bits' : ''}` : null),
       line('Pixel spacing', image.spacing.length ? `${image.spacing.map((/** @type {number} */ v) => v.toPrecision(3)).join(' × ')} mm` : 'unknown'),

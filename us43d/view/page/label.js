@@ -536,6 +536,15 @@ async function carry() {
   return undefined;
 }
 
+/** To the next image; an unlabelled frame starts from the masks of the one before. */
+async function onward() {
+  const from = image.number;
+  await go(1);
+  const [before, item] = [overview.items[from], overview.items[image.number]];
+  const follows = image.number === from + 1 && item.group === before.group && item.frame !== null && before.objects;
+  if (follows && !image.saved && !things.length && /** @type {HTMLInputElement} */ ($('follow')).checked) await carry();
+}
+
 async function fill() {
   await save();
   const first = neighbour(-1);
@@ -680,7 +689,7 @@ shortcuts({
   Enter: { does: base ? 'Confirm the masks and go back (closes a polygon first)' : 'Reviewed, next image (closes a polygon first)', run: () => {
     if (polygon.length) return closePolygon();
     if (!image.reviewed) reviewed();
-    return base ? save().then(back, report) : go(1);
+    return base ? save().then(back, report) : onward().catch(report);
   } },
   Escape: { does: 'Cancel the polygon; deselect the object', run: () => { polygon = []; choose(-1); } },
   t: { does: 'Take the masks from the labelled frame before', run: () => carry().catch(report) },
