@@ -98,11 +98,9 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
         server.force_exit = True  # a request that still runs is given up: its thread must not outlive the interpreter
         ended.wait()  # the site closes in that thread: labels are written and the model's thread ends
 
-    shown = (
-        "127.0.0.1"
-        if host in ("127.0.0.1", "localhost", "::1")
-        else (host if host != "0.0.0.0" else socket.gethostname())
-    )
+    shown = "127.0.0.1" if host in ("127.0.0.1", "localhost", "::1") else host
+    if host == "0.0.0.0":
+        shown = next((address for address in _addresses() if not address.startswith("127.")), socket.gethostname())
     return Running(f"http://{shown}:{number}{site.home}?token={secret}", number, stop, ended)
 
 
@@ -135,7 +133,14 @@ def _free(host: str) -> int:
 
 
 def _addresses() -> list[str]:
-    return [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
+    """Return the addresses of this machine: those of its name, often 127.0.1.1 alone, and that of its default route."""
+    addresses: list[str] = []
+    with suppress(OSError):  # a name that no server knows
+        addresses += [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # of the range for documentation; sends nothing, but chooses a route
+        addresses.append(str(probe.getsockname()[0]))
+    return addresses
 
 
 # -------------------------------------------------------------------------------------------------------------- routes

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,27 @@ def test_an_answer_is_sent_at_once(running: Running) -> None:
         times.append(time.perf_counter() - start_time)
     connection.close()
     assert min(times[1:]) < 0.03
+
+
+def test_a_lab_reaches_every_address_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    debian = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more: debian if more[0] is None else real(host, *more))
+    server = serve(Site([], "/"), host="0.0.0.0", port=0)
+    try:
+        host = urlsplit(server.url).hostname
+        for name in ("127.0.0.1", "127.0.1.1", "localhost", host):
+            assert ask(server, "/api/alive", Host=f"{name}:{server.port}").status == 200
+        assert ask(server, "/api/alive", Host=f"evil.example:{server.port}").status == 421
+    finally:
+        server.stop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:  # a machine without a network
+            assert host == socket.gethostname()
+        else:
+            assert host == probe.getsockname()[0]
 
 
 def test_a_port_that_is_taken(running: Running) -> None:
