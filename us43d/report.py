@@ -319,18 +319,18 @@ def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = Non
         low, high = (low + high - span) / 2, (low + high + span) / 2
     x_ticks = _ticks(xs.min(), xs.max())
     area = _Area(min(x_ticks[0], xs.min()), max(xs.max(), xs.min() + 1e-9), x_ticks, _ticks(low, high), 240)
-    drawn = []
+    shapes = []
     for n, s in enumerate(kept):
         colour = _LINES[n % len(_LINES)]
         at = " ".join(f"{10 * area.across(a):.1f},{area.up(b):.1f}" for a, b in zip(s.x, s.y, strict=True))
-        drawn.append(
+        shapes.append(
             f'<svg width="100%" height="{area.height}" viewBox="0 0 1000 {area.height}" preserveAspectRatio="none">'
             f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" vector-effect="non-scaling-stroke" '
             f'points="{at}"/></svg>'
         )
         if len(s.x) <= 60:
-            drawn += [_dot(area.across(a), area.up(b), colour, 2.4) for a, b in zip(s.x, s.y, strict=True)]
-    return f"<div>{area.drawn(drawn, x, y)}{_key([s.name for s in kept]) if len(kept) > 1 else ''}</div>"
+            shapes += [_dot(area.across(a), area.up(b), colour, 2.4) for a, b in zip(s.x, s.y, strict=True)]
+    return f"<div>{area.drawn(shapes, x, y)}{_key([s.name for s in kept]) if len(kept) > 1 else ''}</div>"
 
 
 def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]], x: str) -> str:
@@ -360,7 +360,7 @@ def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]]
     return f"<div>{_rows(described, ticks, x, 12 * max(1, len(names)) + 10)}{_key(names)}</div>"
 
 
-#: Values of a run's log that are drawn, and under what name.
+#: Values of a run's log that are shapes, and under what name.
 _CURVES = (
     ("loss", (("loss", "loss"),)),
     ("validation Dice", (("box_dice", "box prompt"), ("point_dice", "point prompt"), ("ellipse_dice", "ellipse"))),
@@ -400,8 +400,8 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], x: str, names: Sequence[st
         return ", ".join(parts) or f"{sum(values):,g}"
 
     ticks = [(100 * tick / most, f"{tick:,g}") for tick in _ticks(0, most) if tick <= most * 1.001]
-    drawn = _rows([(label, words(values), row(values)) for label, values in rows], ticks, x, 20)
-    return f"<div>{drawn}{_key(names, _BARS) if names else ''}</div>"
+    shapes = _rows([(label, words(values), row(values)) for label, values in rows], ticks, x, 20)
+    return f"<div>{shapes}{_key(names, _BARS) if names else ''}</div>"
 
 
 def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:
@@ -450,11 +450,11 @@ def scatter(x: Any, y: Any, across: str, up: str, levels: Mapping[str, float]) -
     x_ticks = _ticks(float(a.min()), float(a.max()))
     y_ticks = _ticks(min(float(b.min()), *finite.values(), 0.0), max(float(b.max()), *finite.values(), 0.0))
     area = _Area(x_ticks[0], x_ticks[-1], x_ticks, y_ticks, 300)
-    drawn = [
+    shapes = [
         f'<circle cx="{area.across(p):.2f}%" cy="{area.up(q):.1f}" r="3" fill="{_LINES[1]}" fill-opacity="0.55"/>'
         for p, q in zip(a, b, strict=True)
     ]
     for name, level in finite.items():
-        drawn.append(_span(0, 100, area.up(level), _LINES[0], 1.4, 0.9))
-        drawn.append(f'<text x="100%" y="{area.up(level) - 4:.1f}" text-anchor="end">{name} {level:.3g}</text>')
-    return area.drawn(drawn, across, up)
+        shapes.append(_span(0, 100, area.up(level), _LINES[0], 1.4, 0.9))
+        shapes.append(f'<text x="100%" y="{area.up(level) - 4:.1f}" text-anchor="end">{name} {level:.3g}</text>')
+    return area.drawn(shapes, across, up)
