@@ -360,7 +360,7 @@ def forest(rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]]
     return f"<div>{_rows(described, ticks, x, 12 * max(1, len(names)) + 10)}{_key(names)}</div>"
 
 
-#: Values of a run's log that are shapes, and under what name.
+#: Values of a run's log that are drawn, and under what name.
 _CURVES = (
     ("loss", (("loss", "loss"),)),
     ("validation Dice", (("box_dice", "box prompt"), ("point_dice", "point prompt"), ("ellipse_dice", "ellipse"))),
@@ -400,8 +400,8 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], x: str, names: Sequence[st
         return ", ".join(parts) or f"{sum(values):,g}"
 
     ticks = [(100 * tick / most, f"{tick:,g}") for tick in _ticks(0, most) if tick <= most * 1.001]
-    shapes = _rows([(label, words(values), row(values)) for label, values in rows], ticks, x, 20)
-    return f"<div>{shapes}{_key(names, _BARS) if names else ''}</div>"
+    plot = _rows([(label, words(values), row(values)) for label, values in rows], ticks, x, 20)
+    return f"<div>{plot}{_key(names, _BARS) if names else ''}</div>"
 
 
 def ranges(rows: Sequence[tuple[str, Sequence[float]]], x: str) -> str:

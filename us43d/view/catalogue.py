@@ -6,6 +6,7 @@ over them answer any question.
 """
 
 import json
+import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -302,9 +303,10 @@ class Catalogue:
         return _STATES[self.states[row]]
 
     def members(self, row: int) -> list[int]:
-        """Return the rows with pixels of the image's group, itself included, ordered by key."""
+        """Return the rows with pixels of the image's group, itself included, by key: frame 9 before frame 10."""
         same = np.flatnonzero((self.groups == self.groups[row]) & (self.images >= 0))
-        return [int(n) for n in same]
+        keys = self._keys.take(same).to_pylist()
+        return [int(same[n]) for n in sorted(range(len(same)), key=lambda n: _counting(keys[n]))]
 
     def rows(self, query: Query) -> NDArray[np.int32]:
         """Return the rows that a query selects, in its order."""
@@ -399,6 +401,12 @@ class Catalogue:
                 return dict(file.read_row_group(n).slice(place, 1).to_pylist()[0])
             place -= rows
         raise BuildError(f"{path} has changed since it was opened.", next="us43d view")
+
+
+def _counting(key: str) -> list[str | tuple[int, str]]:
+    """Return what orders keys as people count: numbers in them by their value."""
+    parts = re.split(r"0*([0-9]+)", key)
+    return [(len(part), part) if n % 2 else part for n, part in enumerate(parts)]
 
 
 def _manifest(build: Path, corpus: Corpus, number: int) -> Any:

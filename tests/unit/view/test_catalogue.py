@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from us43d.harmonize import shards
@@ -83,6 +84,18 @@ def test_a_group_and_its_members(catalogue: Catalogue, rows: list[dict]) -> None
     row = catalogue.row(camus["id"])
     assert row is not None
     assert [catalogue.key(n) for n in catalogue.members(row)] == wanted
+
+
+def test_frames_come_in_the_order_of_their_numbers(
+    catalogue: Catalogue, rows: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = catalogue.row(next(row for row in rows if row["source"] == "CAMUS")["id"])
+    assert row is not None
+    members = catalogue.members(row)
+    assert len(members) == 4
+    names = dict(zip(members, ("v/b10.png", "v/b9.png", "v/a100.png", "v/b09x.png"), strict=True))
+    monkeypatch.setattr(catalogue, "_keys", pa.array([names.get(n, "") for n in range(len(catalogue))]))
+    assert [names[n] for n in catalogue.members(row)] == ["v/a100.png", "v/b9.png", "v/b09x.png", "v/b10.png"]
 
 
 def test_orders(catalogue: Catalogue, rows: list[dict]) -> None:
