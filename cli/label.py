@@ -119,6 +119,9 @@ def _files(session: Session, path: Path, out: Path | None, patient: str | None) 
     if len(inputs.faults) == len(inputs.files):
         first = next(iter(inputs.faults.values()))
         raise ImageError(first if len(inputs.files) == 1 else f"None of {len(inputs.files)} files can be read: {first}")
+    if inputs.named:
+        whose = counted(len(set(inputs.named.values())), "patient")
+        session.say(f"{counted(len(inputs.named), 'DICOM file')} of {whose}, by their PatientID; --patient overrides")
     for file, fault in inputs.faults.items():
         session.warn(f"{file} cannot be labelled: {fault}")
     return inputs, folder

@@ -1,5 +1,6 @@
 """DICOM files: palette colours, modality and VOI tables, windows, compressed frames and videos, the size of a pixel."""
 
+import hashlib
 import itertools
 import logging
 import math
@@ -49,11 +50,15 @@ class Dicom:
         self._headers: dict[int, Any] = {}
         self.spacing: tuple[float, float] | None = None
         self.region: tuple[int, int, int, int] | None = None
+        self.patient = ""
         with warnings.catch_warnings(record=True) as deviations:
             warnings.simplefilter("always")
             try:
                 self.deflated = self._check_deflated()
                 self.header = pydicom.dcmread(path, stop_before_pixels=True)
+                if known := str(self.header.get("PatientID") or "").strip():
+                    whose = f"{self.header.get('IssuerOfPatientID') or ''}\0{known}"
+                    self.patient = f"dicom-{hashlib.sha256(whose.encode()).hexdigest()[:12]}"
                 self.count: int | None = max(1, int(self.header.get("NumberOfFrames") or 1))
                 rows, columns = int(self.header.get("Rows", 0)), int(self.header.get("Columns", 0))
                 samples, size = (

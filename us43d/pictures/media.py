@@ -110,6 +110,11 @@ class Media:
         return self._source.region
 
     @property
+    def patient(self) -> str:
+        """Pseudonym of the patient that a DICOM file names, the same for all files of one; empty if unknown."""
+        return str(getattr(self._source, "patient", ""))
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """Remarks on how the file was read; complete once all frames were read."""
         return tuple(dict.fromkeys(self._source.remarks))

@@ -406,7 +406,7 @@ class Catalogue:
 def _counting(key: str) -> list[str | tuple[int, str]]:
     """Return what orders keys as people count: numbers in them by their value."""
     parts = re.split(r"0*([0-9]+)", key)
-    return [(len(part), part) if n % 2 else part for n, part in enumerate(parts)]
+    return [(len(text), text) if n % 2 else text for n, text in enumerate(parts)]
 
 
 def _manifest(build: Path, corpus: Corpus, number: int) -> Any:

@@ -70,8 +70,9 @@ class Source(NamedTuple):
 class FileInputs:
     """The files that `us43d predict` reads, listed at once and decoded when they are shown.
 
-    patient: a regular expression on paths below `path`; its first group, or the whole match, is the patient. leave_out:
-    the folder of the labels. Raises ImageError for a missing file, UsageError for an invalid pattern.
+    patient: a regular expression on paths below `path`; its first group, or the whole match, is the patient. None: DICOM
+    files that name one patient share a pseudonym, and any other file is a patient of its own. leave_out: the folder of
+    the labels. Raises ImageError for a missing file, UsageError for an invalid pattern.
     """
 
     def __init__(self, path: Path, patient: str | None = None, leave_out: Path | None = None) -> None:
@@ -83,6 +84,8 @@ class FileInputs:
         self.items: list[Item] = []
         #: Path below the folder → why a file cannot be opened.
         self.faults: dict[str, str] = {}
+        #: Number of a file → the patient that it names, where no pattern was given.
+        self.named: dict[int, str] = {}
         self._media: dict[int, pictures.Media] = {}
         self._place: list[tuple[int, int]] = []
         self._frames: OrderedDict[int, list[bytes]] = OrderedDict()
@@ -94,6 +97,9 @@ class FileInputs:
             try:
                 media = self._media[number] = pictures.open(file)
                 spacing = media.spacing
+                if media.patient and not pattern:
+                    owner = media.patient
+                    self.named[number] = owner
                 count = len(self._decoded(number)) if media.count is None else media.count
             except ImageError as error:  # the page shows it in the place of the image
                 self.faults[file.relative] = error.what

@@ -181,6 +181,28 @@ def test_frames_of_a_video_become_images_and_share_a_patient(tmp_path: Path) -> 
     assert abs(float(stored.mean()) - 60) < 3
 
 
+def test_dicom_files_of_one_patient_share_a_pseudonym(scans: Path) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed: pip install 'us43d[train]'")
+    for name, patient in (("a.dcm", "Doe 17"), ("b.dcm", "Doe 17"), ("c.dcm", "Roe 3"), ("d.dcm", "")):
+        data = pydicom.Dataset()
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = pydicom.uid.UltrasoundImageStorage
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[name])
+        data.PatientID, data.Rows, data.Columns = patient, *SHAPE
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+        data.PixelData = bytes(SHAPE[0] * SHAPE[1])
+        data.save_as(scans / name, enforce_file_format=True)
+    inputs = FileInputs(scans)
+    patients = {item.input: item.patient for item in inputs.items}
+    assert patients["a.dcm"] == patients["b.dcm"] != patients["c.dcm"]
+    assert (patients["d.dcm"], patients["P1_a.png"]) == ("d", "P1_a")
+    assert len(inputs.named) == 3
+    assert not any("oe" in patient for patient in patients.values())
+    assert {item.patient for item in FileInputs(scans, "^(.)").items} == {"P", "a", "b", "c", "d"}
+
+
 def test_a_damaged_file_among_others_is_named_and_shown_as_such(scans: Path, tmp_path: Path) -> None:
     (scans / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     inputs = FileInputs(scans)
