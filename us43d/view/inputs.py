@@ -70,9 +70,9 @@ class Source(NamedTuple):
 class FileInputs:
     """The files that `us43d predict` reads, listed at once and decoded when they are shown.
 
-    patient: a regular expression on paths below `path`; its first group, or the whole match, is the patient. None: DICOM
-    files that name one patient share a pseudonym, and any other file is a patient of its own. leave_out: the folder of
-    the labels. Raises ImageError for a missing file, UsageError for an invalid pattern.
+    patient: a regular expression on paths below `path`; its first group, or the whole match, is the patient. None:
+    DICOM files that name one patient share a pseudonym, any other file is a patient of its own. leave_out: the folder
+    of the labels. Raises ImageError for a missing file, UsageError for an invalid pattern.
     """
 
     def __init__(self, path: Path, patient: str | None = None, leave_out: Path | None = None) -> None:
