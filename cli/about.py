@@ -404,7 +404,7 @@ def card(
 def _build_described(session: Session, recipe: Recipe) -> dict[str, Any]:
     """Return the Croissant record of the newest build of a source. Raises BuildError if the source is not built."""
     from us43d.cards.croissant import croissant_of_build
-    from us43d.harmonize.load import latest
+    from us43d.loading import latest
 
     build = latest(session.home, recipe.name)
     if build is None:
@@ -416,7 +416,7 @@ def _of_build(session: Session, recipe: Recipe) -> str:
     """Return sections for the card of a source: exclusions by choice and corrections of its build on this disk."""
     from us43d.cards.card import corrected, left_out
     from us43d.harmonize.built import Build
-    from us43d.harmonize.load import latest
+    from us43d.loading import latest
 
     build = latest(session.home, recipe.name)
     if build is None:

@@ -152,7 +152,7 @@ def _older(session: Session, merged: set[Path]) -> None:
     """Name the corpora with other builds than the newest ones, and the commands that merge them again."""
     from us43d.harmonize.built import Build
     from us43d.harmonize.corpus import Corpus
-    from us43d.harmonize.load import latest
+    from us43d.loading import latest
 
     for file in sorted((session.home.root / "corpora").glob("[!.]*/corpus.json")):
         if file.parent in merged:
@@ -289,7 +289,7 @@ def merging(session: Session, corpus: "Corpus") -> str:
 
 
 def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> Path:
-    from us43d.harmonize.load import latest
+    from us43d.loading import latest
 
     build = latest(session.home, recipe.name, profile)
     if build is None:

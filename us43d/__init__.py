@@ -17,12 +17,12 @@ if (_root / "pyproject.toml").is_file() and (_root / "recipes").is_dir():
     __path__.append(str(_root))
 
 if TYPE_CHECKING:
-    from us43d.harmonize.load import load
+    from us43d.loading import load
 
 
 def __getattr__(name: str) -> Any:
     if name == "load":  # late, so that `import us43d` stays free of numpy
-        from us43d.harmonize.load import load
+        from us43d.loading import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,11 +12,11 @@ from us43d.contract import Facts, Recipe
 from us43d.errors import RecipeError, UnknownName
 from us43d.facts import every, facts, slugs
 from us43d.paths import Home
+from us43d.specimen import of_source as specimen
 from us43d.spelling import nearest, normalised
 
 if TYPE_CHECKING:
     from us43d.private.record import Record
-    from us43d.specimen import Specimen
 
 __all__ = ["find", "look_up", "recipe", "recipes", "slugs", "sources", "specimen"]
 
@@ -101,13 +101,3 @@ def find(name: str, home: Home | None = None) -> Recipe:
     from us43d.private import record
 
     return record.recipe(_private(home)[slug.slug])
-
-
-def specimen(slug: str) -> "Specimen":
-    """Return the specimen generator of a source. Raises RecipeError if it has none."""
-    try:
-        module = importlib.import_module(f"us43d.recipes.specimens.{slug}")
-    except ModuleNotFoundError as error:
-        raise RecipeError(f"{slug} has no specimen: recipes/specimens/{slug}.py is missing.") from error
-    make: Specimen = module.make
-    return make

@@ -4,16 +4,19 @@ A specimen is a tiny raw tree with the published names, formats and oddities of 
 the reader, so it does not use `us43d.masks`.
 """
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from us43d.errors import RecipeError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Drawn", "Specimen", "Truth", "blob", "ring", "speckle", "write_image"]
+__all__ = ["Drawn", "Specimen", "Truth", "blob", "of_source", "ring", "speckle", "write_image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,16 @@ class Truth:
 class Specimen(Protocol):
     def __call__(self, root: Path, rng: "np.random.Generator", scale: int = 1) -> Truth:
         """Write the raw tree below `root` (an existing empty folder). `scale` multiplies frames or images."""
+
+
+def of_source(slug: str) -> Specimen:
+    """Return the specimen generator of a source. Raises RecipeError if it has none."""
+    try:
+        module = importlib.import_module(f"us43d.recipes.specimens.{slug}")
+    except ModuleNotFoundError as error:
+        raise RecipeError(f"{slug} has no specimen: recipes/specimens/{slug}.py is missing.") from error
+    make: Specimen = module.make
+    return make
 
 
 def blob(

@@ -22,8 +22,8 @@ from us43d.harmonize import build as building
 from us43d.harmonize import pool, shards
 from us43d.harmonize.build import BuildResult, build
 from us43d.harmonize.check import check
-from us43d.harmonize.load import Samples
 from us43d.harmonize.taxonomy import mapping
+from us43d.loading import Samples
 from us43d.masks import rle
 from us43d.paths import Home
 from us43d.specimen import Drawn, Truth

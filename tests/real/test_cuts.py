@@ -18,7 +18,7 @@ from us43d.errors import CountError
 from us43d.harmonize import shards
 from us43d.harmonize.build import BuildResult, build
 from us43d.harmonize.check import check
-from us43d.harmonize.load import LoadedSample, Samples
+from us43d.loading import LoadedSample, Samples
 from us43d.paths import Home
 
 pytestmark = pytest.mark.shared

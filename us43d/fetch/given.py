@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from us43d import registry
+from us43d import specimen
 from us43d.contract import RawFile, RawTree, Recipe, Route, paths_in
 from us43d.errors import (
     ArchiveError,
@@ -236,7 +236,7 @@ def _signature(recipe: Recipe) -> set[tuple[str, str]]:
     import numpy as np
 
     try:
-        make = registry.specimen(recipe.slug)
+        make = specimen.of_source(recipe.slug)
     except RecipeError:
         return set()
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from us43d import registry
 from us43d.contract import Recipe
 from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import Corpus
-from us43d.harmonize.load import latest
+from us43d.loading import latest
 from us43d.paths import Home
 from us43d.splits import review
 from us43d.splits.review import Picture

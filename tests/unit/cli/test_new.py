@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from us43d import facts
 from us43d.harmonize.build import build
-from us43d.harmonize.load import Samples
+from us43d.loading import Samples
 from us43d.paths import Home
 
 ROOT = Path(__file__).resolve().parents[3]

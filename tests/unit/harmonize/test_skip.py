@@ -18,7 +18,7 @@ from us43d.errors import BuildError, RawDataError
 from us43d.harmonize import blocks, shards
 from us43d.harmonize.build import BuildResult, Skip, build
 from us43d.harmonize.check import check
-from us43d.harmonize.load import latest
+from us43d.loading import latest
 from us43d.paths import Home
 
 TOP = "Dataset_BUSI_with_GT"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import us43d
 from us43d import registry
 from us43d.harmonize import shards
-from us43d.harmonize.load import latest
+from us43d.loading import latest
 from us43d.masks import rle
 from us43d.paths import Home
 

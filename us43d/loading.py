@@ -105,13 +105,13 @@ class Samples(_Sliceable):
         An item: `image` (C, H, W) uint8, C 1 or 3; `masks` (K, H, W) bool; `labels` (K,) int64, category ids of the
         taxonomy; `boxes` (K, 4) float32 as x0, y0, x1, y1; `image_id`; `group`.
         """
-        from us43d.harmonize.tensors import TorchSamples
+        from us43d.tensors import TorchSamples
 
         return TorchSamples(self)
 
     def to_hf(self) -> "datasets.Dataset":
         """Make a Hugging Face dataset with the features of `us43d export --to huggingface`."""
-        from us43d.harmonize.tensors import hugging_face
+        from us43d.tensors import hugging_face
 
         return hugging_face(self)
 

@@ -13,7 +13,7 @@ from us43d.masks import rle
 if TYPE_CHECKING:
     import datasets
 
-    from us43d.harmonize.load import LoadedSample, Samples
+    from us43d.loading import LoadedSample, Samples
 
 __all__ = ["TorchSamples", "hugging_face"]
 
