@@ -70,6 +70,13 @@ def test_a_mask_is_corrected_rebuilt_and_undone(viewing: Running, mine: Path, vi
     page.keyboard.press("e")
     page.wait_for_selector("#objects .pick")
     assert page.get_by_role("button", name="Box (b)").is_disabled()  # without a model
+    name = page.input_value("#structure")
+    page.fill("#structure", "something new")
+    page.keyboard.press("Enter")  # a build would refuse it
+    page.wait_for_selector("#toast.error.shown")
+    assert "something_new is not in the taxonomy" in page.inner_text("#toast")
+    assert page.input_value("#structure") == name
+    page.focus("#stage")
     page.keyboard.press("d")
     page.keyboard.press("ArrowLeft")
     for _ in range(3):

@@ -50,12 +50,13 @@ class Annotate:
         ]
 
     def page(self, request: Request) -> Response:
-        return HTMLResponse(render("label.html", title=self.title, model=self.assistant is not None, base=self.base))
+        has_model, open_names = self.assistant is not None, self.labels.fixes is None
+        return HTMLResponse(render("label.html", title=self.title, model=has_model, base=self.base, open=open_names))
 
     def overview(self, request: Request) -> Response:
         return JSONResponse(
             {"items": self.labels.summary(), "structures": self.labels.structures(), "folder": str(self.labels.out),
-             "command": self.command, "model": self.assistant is not None}
+             "command": self.command, "model": self.assistant is not None, "open": self.labels.fixes is None}
         )  # fmt: skip
 
     def _number(self, request: Request) -> int:

@@ -3,6 +3,7 @@
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
@@ -181,6 +182,14 @@ class SourceInputs:
                 Item(f"{source['name']} {record['id']}", key, None, number, group, known, int(record["id"]))
             )
             self.sources.append(Source(str(source["slug"]), key, hashes[int(record["id"])]))
+
+    @cached_property
+    def structures(self) -> list[str]:
+        """Names of the structures that the sources of these images have."""
+        sources = np.unique(self.corpus.images["source"][self.rows])
+        owners = self.corpus.images["source"][self.corpus.annotations["image"]]
+        used = set(np.unique(self.corpus.annotations["category"][np.isin(owners, sources)]).tolist())
+        return [str(entry["name"]) for entry in self.corpus.categories if entry["id"] in used]
 
     def read(self, number: int, window: Window | None = None) -> NDArray[np.uint8]:
         """Return an image as `FileInputs.read` does."""

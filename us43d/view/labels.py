@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from us43d import atomic
-from us43d.errors import Busy, Us43dError, UsageError
+from us43d.errors import Busy, Us43dError, UsageError, listed
 from us43d.harmonize.taxonomy import taxonomy
 from us43d.masks import rle
 from us43d.splits.review import Fix
@@ -156,10 +156,11 @@ class Labels:
 
     def structures(self) -> list[dict[str, Any]]:
         """Return all names to choose from: those of the taxonomy and new ones; those in use first."""
+        used = self._used | set(getattr(self.inputs, "structures", ()))
         with self._lock:
             entries = [
                 {"name": name, "organ": entry["supercategory"], "colour": thumbs.colour(entry["id"]),
-                 "used": name in self._used}
+                 "used": name in used}
                 for name, entry in self._categories.items()
             ]  # fmt: skip
         return sorted(entries, key=lambda entry: (not entry["used"], entry["name"]))
@@ -214,6 +215,12 @@ class Labels:
         checked = [_checked(entry, size) for entry in objects]
         if len(checked) >= _MOST_OBJECTS:
             raise UsageError(f"An image takes fewer than {_MOST_OBJECTS} objects, not {len(checked)}.")
+        known = {category.name for category in taxonomy().categories} if self.fixes else None
+        if known is not None and (unknown := sorted({entry["structure"] for entry in checked} - known)):
+            raise UsageError(
+                f"{listed(unknown)}: not in the taxonomy, and masks of a source take no other names.",
+                next="us43d taxonomy",
+            )
         owner = (item.patient if patient is None else patient).strip()[:_LONGEST_NAME] or item.patient
         with self._lock:
             if revision != self._revisions[number]:

@@ -127,13 +127,19 @@ class Review:
             for n, (thing, verdict) in enumerate(zip(things, own, strict=True))
             if not wanted or wanted == (verdict.verdict if verdict else "open")
         ]  # fmt: skip
-        decided = (thing for thing, verdict in zip(things, own, strict=True) if verdict and verdict.verdict != "unsure")
-        names = {self._names[self.catalogue.sources[row]] for thing in decided for row in thing["rows"]}
+        names = self._touched() if kind == "near" else set()
         return JSONResponse(
-            {"kind": kind, "rebuild": self.catalogue.rebuild(names) if kind == "near" and names else "",
+            {"kind": kind, "rebuild": self.catalogue.rebuild(names) if names else "",
              "total": len(things), "open": sum(verdict is None for verdict in own),
              "rows": rows[:_WINDOW], "counts": {name: len(entries) for name, entries in self.things.items()}}
         )  # fmt: skip
+
+    def _touched(self) -> set[str]:
+        """Return the sources of this corpus with verdicts on pairs that builds apply, or that were taken back."""
+        names = {str(source["slug"]): str(source["name"]) for source in self.catalogue.corpus.sources}
+        lines = [line for line in review.log(self.home) if line.get("kind") == "near" and line["verdict"] != "unsure"]
+        ends = (line[end] for line in lines for end in ("a", "b") if line[end])
+        return {names[end["source"]] for end in ends if end["source"] in names}
 
     def _first(self, verdicts: Container[Any]) -> str:
         kinds = [kind for kind, things in self.things.items() if things]

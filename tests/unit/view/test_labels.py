@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -81,6 +81,17 @@ def test_a_second_server_is_kept_out(scans: Path, tmp_path: Path) -> None:
         opened(scans, tmp_path / "labels")
     labels.close()
     opened(scans, tmp_path / "labels").close()
+
+
+def test_masks_of_a_source_take_names_of_the_taxonomy_only(scans: Path, tmp_path: Path) -> None:
+    class Unfixed:
+        def of(self, number: int) -> None: ...
+
+    labels = Labels(FileInputs(scans), tmp_path / "labels", fixes=cast(Any, Unfixed()))
+    with pytest.raises(UsageError, match="a new thing: not in the taxonomy"):
+        labels.save(0, 0, [thing(disc(30, 20, 9), "a new thing"), thing(disc(30, 20, 9))])
+    assert not labels.file.exists()
+    assert labels.save(0, 0, [thing(disc(30, 20, 9))]) == 1
 
 
 @pytest.mark.parametrize(

@@ -540,8 +540,8 @@ async function carry() {
 async function onward() {
   const from = image.number;
   await go(1);
-  const [before, item] = [overview.items[from], overview.items[image.number]];
-  const follows = image.number === from + 1 && item.group === before.group && item.frame !== null && before.objects;
+  const [last, item] = [overview.items[from], overview.items[image.number]];
+  const follows = image.number === from + 1 && item.group === last.group && item.frame !== null && last.objects;
   if (follows && !image.saved && !things.length && /** @type {HTMLInputElement} */ ($('follow')).checked) await carry();
 }
 
@@ -609,6 +609,12 @@ $('patient').addEventListener('change', () => {
 });
 $('structure').addEventListener('change', () => {
   const name = structure();
+  if (!overview.open && !overview.structures.some((/** @type {any} */ entry) => entry.name === name)) {
+    toast(`${name} is not in the taxonomy, and masks of a source take no other names.`, 'error');
+    /** @type {HTMLInputElement} */ ($('structure')).value = '';
+    draw();
+    return;
+  }
   /** @type {HTMLInputElement} */ ($('structure')).value = name;
   if (!colours.has(name)) colours.set(name, [[86, 180, 233], [230, 159, 0], [0, 158, 115], [204, 121, 167], [213, 94, 0], [160, 130, 255]][colours.size % 6]);
   if (things[chosen] && things[chosen].structure !== name) commit(replaced({ structure: name }));
