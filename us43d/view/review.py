@@ -39,7 +39,6 @@ class Review:
     def __init__(self, catalogue: Catalogue, findings: dict[str, Any] | None, home: Path, title: str) -> None:
         self.catalogue, self.home, self.title = catalogue, home, title
         self._lock = threading.Lock()
-        self._names = [str(source["name"]) for source in catalogue.corpus.sources]
         self.things: dict[str, list[dict[str, Any]]] = {kind: [] for kind in review.KINDS}
         self._collect(findings or {})
 
