@@ -227,7 +227,6 @@ def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callab
         assert lefts[0] == lefts[1] < lefts[2] < lefts[3] < lefts[4] == lefts[0] + 20
         origins = [a["us43d"]["origin"] for a in json.loads((out / "labels.json").read_text())["annotations"]]
         assert origins == ["model", "propagated", "propagated", "propagated", "model"]
-        page.close()  # it asks how far the labels are
     finally:
         running.stop()
 

@@ -78,6 +78,5 @@ def test_worst_first_and_a_verdict(home: Path, tmp_path: Path, evaluation: Path,
         page.wait_for_selector("#toast.shown")
         (verdict,) = review.decided(mine)
         assert (verdict.kind, verdict.verdict) == ("prediction", "truth is wrong")
-        page.close()  # it asks for the next image
     finally:
         running.stop()
