@@ -20,10 +20,12 @@ __all__ = ["app", "verb"]
 
 #: What Typer raises for a command line it does not understand.
 _NotUnderstood: Any = typer.BadParameter.__bases__[0]
+#: A group of verbs without a verb, whose help is shown.
+_NoVerb: Any = sys.modules[_NotUnderstood.__module__].NoArgsIsHelpError
 
 
 class _Group(TyperGroup):
-    """Reports a command line that was not understood as JSON, too, where --json is given."""
+    """Reports a command line that was not understood as any other failure, as JSON where --json is given."""
 
     def main(
         self,
@@ -41,16 +43,29 @@ class _Group(TyperGroup):
             "windows_expand_args": windows_expand_args,
             **extra,
         }
-        if "--json" not in words or not standalone_mode:
-            return super().main(args=words, standalone_mode=standalone_mode, **how)
+        if not standalone_mode:
+            return super().main(args=words, standalone_mode=False, **how)
         try:
             code = super().main(args=words, standalone_mode=False, **how)
+        except _NoVerb as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except typer.Abort as error:  # Ctrl-C before the verb
+            raise KeyboardInterrupt from error
         except _NotUnderstood as error:
-            session = Session(None, as_json=True, quiet=False)
+            session = Session(None, as_json="--json" in words, quiet=False)
             command = error.ctx.command_path if error.ctx else "us43d"
-            wrong = UsageError(error.format_message(), next=f"{command} --help")
+            wrong = UsageError(_said(error), next=f"{command} --help")
             sys.exit(report(wrong, session, "Nothing was changed on disk."))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _said(error: Any) -> str:
+    """Return what is wrong with a command line, with the value, which Typer leaves out of some messages."""
+    message = str(error.format_message()).replace("Value error, ", "")
+    faults: list[Any] = getattr(error.__cause__, "errors", list)()  # of pydantic
+    value = repr(faults[0]["input"]) if faults else ""
+    return message if value in message else f"{message}: {value}"
 
 
 app = typer.Typer(

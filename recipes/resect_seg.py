@@ -1,4 +1,4 @@
-"""RESECT-SEG: brain tumours before, and resection cavities during and after surgery, in 3-D volumes. Beyond US-43d."""
+"""RESECT-SEG: brain tumours before, resection cavities during and after surgery, sulci and falx, in 3-D volumes."""
 
 import re
 from collections.abc import Iterator
@@ -7,32 +7,33 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
 
-NAME = re.compile(r"(Case\d+)-US-(before|during|after)(-tumor|-resection)?\.nii\.gz", re.IGNORECASE)
+VOLUME = re.compile(r"(Case\d+)-US-(before|during|after)\.nii\.gz", re.IGNORECASE)
+#: Ending of a mask's name → its label.
+LABELS = {"tumor": "tumour", "resection": "cavity", "sulci": "sulci", "falx": "falx"}
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
     places = {key.rpartition("/")[2].lower(): key for key in raw.glob("**/Case*-US-*.nii.gz")}
     for name, key in sorted(places.items()):
-        if not (match := NAME.fullmatch(name)) or match[3]:
+        if not (match := VOLUME.fullmatch(name)):
             continue  # a mask, or a file that the build then names
         case, phase = match[1].capitalize(), match[2]
-        label, suffix = ("tumour", "tumor") if phase == "before" else ("cavity", "resection")
-        image, mask_key = raw.path(key), places.get(f"{case}-US-{phase}-{suffix}.nii.gz".lower())
-        stem, shown, tags = f"{case}-US-{phase}", list[int](), {"phase": phase}
-        drop = "no mask is published for this volume"
-        if mask_key:
-            truth = raw.path(mask_key)
+        image, stem, tags = raw.path(key), f"{case}-US-{phase}", {"phase": phase}
+        keys = {label: places.get(f"{stem}-{ending}.nii.gz".lower()) for ending, label in LABELS.items()}
+        truths = {label: raw.path(mask) for label, mask in keys.items() if mask}
+        frames, spacing, shown = 0, None, set[int]()
+        for truth in truths.values():
             raw.use(truth)
             frames, spacing = masks.nifti_pair(image, truth)
-            shown = [n for n in range(frames) if masks.nifti_frame(truth, n).any()]
-            drop = "the mask of this volume is empty"
+            shown |= {n for n in range(frames) if masks.nifti_frame(truth, n).any()}
         if not shown:
+            drop = "the masks of this volume are empty" if truths else "no mask is published for this volume"
             yield Sample(key=f"{stem}#0000", image=image, group=case, tags=tags, drop=drop)
-        for n in shown:
+        for n in sorted(shown):
             yield Sample(
                 key=f"{stem}#{n:04}",
                 image=lazy(masks.grey_frame, masks.nifti_frame, image, n, frames),
-                masks={label: lazy(masks.nonzero, lazy(masks.nifti_frame, truth, n))},
+                masks={label: lazy(masks.nonzero, lazy(masks.nifti_frame, path, n)) for label, path in truths.items()},
                 group=case,
                 frame=n,
                 spacing_mm=spacing,

@@ -174,6 +174,7 @@ class Expect(_Frozen):
 
     images: samples the reader yields, dropped ones included. annotated: images with at least one annotation.
     masks: non-empty masks read, before components are separated. tags: "name=value" → samples that carry it.
+    fuller: name of a count → that of a more complete copy in circulation, which is as right as the count itself.
     evidence: name of a count → why it is this number, where it differs from the one published.
     """
 
@@ -182,7 +183,16 @@ class Expect(_Frozen):
     masks: int | None = None
     groups: int | None = None
     tags: Mapping[str, int] = Field(default_factory=dict)
+    fuller: Mapping[CountName, int] = Field(default_factory=dict)
     evidence: Mapping[CountName | Literal["tags"], str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _more(self) -> Self:
+        for what, count in self.fuller.items():
+            published = getattr(self, what)
+            if published is None or count <= published or what not in self.evidence:
+                raise ValueError(f"fuller.{what} needs a lower count {what} and its evidence")
+        return self
 
 
 class Stated(_Frozen):

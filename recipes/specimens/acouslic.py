@@ -32,7 +32,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         images, labels = np.full((frames, *SHAPE), blank), np.zeros((frames, *SHAPE), np.uint8)
         group = name if case == 4 else f"subject {case // 2}"  # two cases of each subject; one case is not listed
         if case != 4:
-            table.append(f"{name},{case // 2},,251.5,,,," if case % 2 else f"{name},{case // 2},,,,263.25,,")
+            table.append(f"{name},{case // 2},251.5,,,,,nan" if case % 2 else f"{name},{case // 2},,,,263.25,,")
         for t, value in {} if case == 5 else {100 + case: 2, 101 + case: 1, 430: 2, 700 + case: 1}.items():
             mask = blob(SHAPE, rng, 0.3)
             images[t], labels[t][mask] = speckle(SHAPE, [mask], rng), value
@@ -44,7 +44,10 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 labels[t][corner] = 1
                 masks, kind = masks | {"abdomen_optimal": [corner]}, "optimal"
             sweep = t // 140 + 1
-            tags = {"sweep": sweep, "direction": "transverse" if sweep <= 3 else "sagittal", "plane": kind}
+            tags: dict[str, Any] = {"sweep": sweep, "direction": "transverse" if sweep <= 3 else "sagittal"}
+            tags |= {"plane": kind}
+            if case != 4 and sweep == (1 if case % 2 else 4):
+                tags["ac_mm"] = 251.5 if case % 2 else 263.25
             samples[f"{key}#{t:04}"] = Drawn(masks, group=group, tags=tags)
         if case == 5:
             samples[f"{key}#0000"] = Drawn(group=group, dropped=True)

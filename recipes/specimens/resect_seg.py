@@ -1,4 +1,4 @@
-"""RESECT-SEG as published: volumes and masks of a case in one folder, or in two trees; phases without a mask."""
+"""RESECT-SEG as published: masks in folders of cases, volumes beside or in another tree; structures without a mask."""
 
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,30 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     samples = {}
     for case in ("Case2", "Case3", "Case7", "Case11"):
         for phase in ("before", "after"):
-            bare = (case, phase) == ("Case11", "after")  # the one without a mask at OSF
+            bare = (case, phase) == ("Case11", "after")
+            endings = {"tumor": "tumour"} if phase == "before" else {"resection": "cavity"}
+            endings |= {"sulci": "sulci"} | ({"falx": "falx"} if case == "Case2" else {})
             frames, stem = 4 * scale, f"{case}-US-{phase}"
-            images, labels = np.zeros((2, frames, *SHAPE), np.uint8)
-            label, ending = ("tumour", "tumor") if phase == "before" else ("cavity", "resection")
+            images = np.zeros((frames, *SHAPE), np.uint8)
+            labels = {ending: np.zeros_like(images) for ending in endings}
             for z in range(frames):
-                mask = np.zeros(SHAPE, bool) if z % 4 == 3 else blob(SHAPE, rng, 0.28)
-                images[z] = speckle(SHAPE, [mask], rng)
-                labels[z][mask] = 1
-                if mask.any() and not bare:
-                    facts: Any = {"group": case, "tags": {"phase": phase}}
-                    samples[f"{stem}#{z:04}"] = Drawn({label: [mask]}, **facts)
+                drawn = {}
+                for n, (ending, label) in enumerate(endings.items()):
+                    if z % 4 == 3 or (z % 4 == 2 and n == 0):  # nothing, or sulci alone
+                        continue
+                    drawn[label] = blob(SHAPE, rng, 0.2)
+                    labels[ending][z][drawn[label]] = 1
+                images[z] = speckle(SHAPE, list(drawn.values()), rng)
+                if drawn and not bare:
+                    masks = {label: [mask] for label, mask in drawn.items()}
+                    samples[f"{stem}#{z:04}"] = Drawn(masks, group=case, tags={"phase": phase})
             challenge = case == "Case7"  # the form of the challenge: two trees
-            save(root / (f"RESECT/NIFTI/{case}/US" if challenge else case) / f"{stem}.nii.gz", images)
+            save(root / (f"RESECT/NIFTI/{case}/US" if challenge else "") / f"{stem}.nii.gz", images)
             if bare:
                 samples[f"{stem}#0000"] = Drawn(dropped=True, group=case, tags={"phase": phase})
-            else:
-                folder = root / (f"RESECT_segmentation/{case}" if challenge else case)
-                save(folder / f"{stem}-{ending}.nii.gz", labels.astype(np.float32) if challenge else labels)
+                continue
+            folder = root / (f"RESECT_segmentation/{case}" if challenge else case)
+            for ending, truth in labels.items():
+                save(folder / f"{stem}-{ending}.nii.gz", truth.astype(np.float32) if challenge else truth)
+        save(root / case / f"{case}-FLAIR-tumor.nii.gz", labels["sulci"].astype(np.int16))
     return Truth(samples)

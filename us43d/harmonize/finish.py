@@ -88,7 +88,7 @@ def finish(plan: Plan, staging: Path, count: int, inventory: Inventory) -> dict[
         "group": {"kind": recipe.group_kind, "rule": recipe.group_rule},
         "official_split": recipe.official_split,
         "counts": counts.summary()
-        | {"published": recipe.expect.model_dump(mode="json", exclude={"evidence"}), "differences": problems},
+        | {"published": recipe.expect.model_dump(mode="json", exclude={"evidence", "fuller"}), "differences": problems},
         "drops": dict(sorted(counts.drops.items())),
         "remarks": dict(sorted(counts.remarks.items())),
         "twins": {
@@ -199,15 +199,16 @@ class _Counts:
     def problems(self, recipe: Recipe) -> list[dict[str, Any]]:
         """Return the counts that differ from the published ones."""
         expect = recipe.expect
+        fuller = expect.fuller.get
         pairs = [
-            ("images", self.images, expect.images),
-            ("annotated images", self.annotated_in_source, expect.annotated),
-            ("masks", self.masks, expect.masks),
-            ("groups", len(self.groups), expect.groups),
-            *((f"images with {tag}", self.tags[tag], number) for tag, number in sorted(expect.tags.items())),
+            ("images", self.images, expect.images, fuller("images")),
+            ("annotated images", self.annotated_in_source, expect.annotated, fuller("annotated")),
+            ("masks", self.masks, expect.masks, fuller("masks")),
+            ("groups", len(self.groups), expect.groups, fuller("groups")),
+            *((f"images with {tag}", self.tags[tag], number, None) for tag, number in sorted(expect.tags.items())),
         ]
         return [
             {"what": what, "found": counted, "published": published}
-            for what, counted, published in pairs
-            if published is not None and counted != published
+            for what, counted, published, more in pairs
+            if published is not None and counted not in (published, more)
         ]

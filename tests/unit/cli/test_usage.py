@@ -20,6 +20,8 @@ app = importlib.import_module("us43d.cli.app").app
         (("nosuch",), "No such command"),
         (("export", "--size", "two"), "Invalid value for '--size'"),
         (("info",), "Missing argument"),
+        (("list", "--collection", "foo"), "Invalid value for '--collection': 'foo' is not one of 'us43d', 'beyond'"),
+        (("fetch", "BUSI", "--jobs", "x"), "unable to parse string as an integer: 'x'"),
     ],
 )
 def test_usage_errors_are_json_under_json(words, message) -> None:
@@ -32,7 +34,17 @@ def test_usage_errors_are_json_under_json(words, message) -> None:
     plain = CliRunner().invoke(app, [*words])
     assert plain.exit_code == 2
     assert plain.stdout == ""
-    assert message in plain.stderr
+    what, disk, step = plain.stderr.splitlines()
+    assert message in what
+    assert (disk, step) == ("Nothing was changed on disk.", f"Next: {error['next']}")
+
+
+def test_a_group_without_a_verb_shows_its_help() -> None:
+    for words in ([], ["weights"]):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2
+        assert "Usage:" in result.output
+        assert "Next:" not in result.output
 
 
 def test_json_still_ends_with_the_code_of_the_verb(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from us43d import load, registry
-from us43d.contract import Fix, RawTree, Recipe, Sample
+from us43d.contract import Expect, Fix, RawTree, Recipe, Sample
 from us43d.errors import BuildError, CheckError, CountError, RawDataError, RecipeError, UsageError
 from us43d.harmonize import build as building
 from us43d.harmonize import shards
@@ -137,6 +137,16 @@ def test_counts_are_enforced_and_reported(raw: Path, home: Home) -> None:
     assert {"what": "images", "found": 12, "published": 42} in dataset["counts"]["differences"]
     drawn = [path for path in raw.rglob("mask_*.png") if cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).any()]
     assert dataset["counts"]["masks"] == len(drawn) > 0
+
+
+def test_the_count_of_a_fuller_copy_is_no_difference(raw: Path, home: Home) -> None:
+    """Any other number above the published one is reported."""
+    for fuller, reported in ((12, []), (13, [{"what": "images", "found": 12, "published": 10}])):
+        expect = Expect(images=10, fuller={"images": fuller}, evidence={"images": "Two copies."})
+        dataset = build(RECIPE.model_copy(update={"expect": expect}), raw, home).dataset
+        assert dataset["counts"]["differences"] == reported
+    with pytest.raises(ValueError, match="needs a lower count images and its evidence"):
+        Expect(images=10, fuller={"images": 12})
 
 
 def test_a_file_nobody_accounts_for_is_listed(raw: Path, home: Home) -> None:

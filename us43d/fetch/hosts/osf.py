@@ -9,7 +9,7 @@ from typing import Any
 
 from us43d.contract import Route
 from us43d.errors import FetchError
-from us43d.fetch.hosts.common import by_facts, matched, refused
+from us43d.fetch.hosts.common import by_facts, from_facts, matched, refused
 from us43d.fetch.http import HttpError, Remote, Web
 
 __all__ = ["resolve"]
@@ -20,7 +20,8 @@ _API = "https://api.osf.io/v2/nodes"
 def resolve(route: Route, web: Web) -> list[Remote]:
     """List the files of a public project, or of one of its folders.
 
-    record: the project's five characters, and the id of a folder behind a slash where only that is wanted.
+    record: the project's five characters, and the id of a folder behind a slash where only that is wanted. Files with
+    an address of their own lie on another host and are added to what OSF lists.
     """
     match = re.fullmatch(r"([a-z0-9]{5})(?:/([0-9a-f]{24}))?", route.record or "")
     if match is None:
@@ -32,7 +33,9 @@ def resolve(route: Route, web: Web) -> list[Remote]:
         if error.status in (401, 403):
             raise refused(route, f"The OSF project {project} is private.", "Log in and ask for access.") from error
         raise
-    return matched(route, listing, f"OSF {route.record}")
+    here = route.model_copy(update={"files": tuple(file for file in route.files if file.url is None)})
+    elsewhere = [from_facts(file) for file in route.files if file.url is not None]
+    return matched(here, listing, f"OSF {route.record}") + elsewhere
 
 
 def _folder(base: str, folder: str | None, path: str, web: Web) -> Iterator[Remote]:

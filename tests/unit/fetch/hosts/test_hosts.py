@@ -383,6 +383,12 @@ def test_osf(hosts: Any, fakes: ModuleType, web: NewWeb) -> None:
     assert all(remote.size and remote.md5 and remote.sha256 for remote in remotes)
     inside = resolve(Route(kind="osf", record=f"jv8bk/{ids['Case1']}"), web())
     assert {remote.name for remote in inside} == {"Case1-US.nii.gz", "more/a.nii.gz"}
+    other = RawFile(name="b.nii.gz", url="https://example.org/b.nii.gz", unpack=False)  # on another host
+    both = resolve(Route(kind="osf", record=f"jv8bk/{ids['Case2']}", files=(other,)), web())
+    assert [(remote.name, remote.url == other.url) for remote in both] == [
+        ("Case2-US.nii.gz", False),
+        (other.name, True),
+    ]
     (one,) = resolve(Route(kind="osf", record="jv8bk", files=(RawFile(name="images.zip"),)), web())
     assert (one.name, one.size, one.unpack) == ("images.zip", len(FILES["images.zip"]), True)
     with pytest.raises(FetchError, match=r"OSF jv8bk holds no other\.zip"):
