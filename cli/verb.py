@@ -61,7 +61,7 @@ class _Group(TyperGroup):
 
 
 def _said(error: Any) -> str:
-    """Return what is wrong with a command line, with the value, which Typer leaves out of some messages."""
+    """Return what is wrong with a command line, with the value; Typer omits it in some messages."""
     message = str(error.format_message()).replace("Value error, ", "")
     faults: list[Any] = getattr(error.__cause__, "errors", list)()  # of pydantic
     value = repr(faults[0]["input"]) if faults else ""

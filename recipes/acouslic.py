@@ -61,13 +61,13 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 def circumferences(rows: Collection[Row]) -> dict[tuple[str, int], float]:
     """Return (uuid, sweep) → circumference of the abdomen in mm; empty for the table of version 1.0."""
-    found = {
+    values = {
         (row["uuid"], sweep): row.number(column)
         for row in rows
         for sweep, column in enumerate(CIRCUMFERENCES, start=1)
         if row[column].lower() not in ("", "nan")
     }
-    return found if not found or median(found.values()) <= MOST_MM else {}
+    return values if not values or median(values.values()) <= MOST_MM else {}
 
 
 RECIPE = source(__name__, read)

@@ -29,15 +29,15 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             images = np.zeros((frames, *SHAPE), np.uint8)
             labels = {ending: np.zeros_like(images) for ending in endings}
             for z in range(frames):
-                drawn = {}
+                shapes = {}
                 for n, (ending, label) in enumerate(endings.items()):
                     if z % 4 == 3 or (z % 4 == 2 and n == 0):  # nothing, or sulci alone
                         continue
-                    drawn[label] = blob(SHAPE, rng, 0.2)
-                    labels[ending][z][drawn[label]] = 1
-                images[z] = speckle(SHAPE, list(drawn.values()), rng)
-                if drawn and not bare:
-                    masks = {label: [mask] for label, mask in drawn.items()}
+                    shapes[label] = blob(SHAPE, rng, 0.2)
+                    labels[ending][z][shapes[label]] = 1
+                images[z] = speckle(SHAPE, list(shapes.values()), rng)
+                if shapes and not bare:
+                    masks = {label: [mask] for label, mask in shapes.items()}
                     samples[f"{stem}#{z:04}"] = Drawn(masks, group=case, tags={"phase": phase})
             challenge = case == "Case7"  # the form of the challenge: two trees
             save(root / (f"RESECT/NIFTI/{case}/US" if challenge else "") / f"{stem}.nii.gz", images)

@@ -1,5 +1,6 @@
 """The tree that every download source of every recipe yields, as the facts describe it, goes through the reader."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,11 @@ import numpy as np
 import pytest
 
 from us43d import registry
+from us43d.errors import ManualFileError
+from us43d.fetch import ledger
+from us43d.fetch.fetch import fetch
+from us43d.fetch.hosts import by_hand
+from us43d.fetch.http import Web
 from us43d.harmonize.build import build
 from us43d.harmonize.shards import MANIFEST, read_manifest
 from us43d.paths import Home
@@ -196,6 +202,7 @@ OTHERS = {
 #: Their images have other names or are others.
 OTHER_KEYS = {("mmotu_2d", 1), ("mmotu_3d", 1), ("ddti", 3)}
 
+BY_HAND = [recipe.slug for recipe in registry.recipes() if recipe.routes[0].kind in by_hand.KINDS]
 ROUTES = [(recipe.slug, number) for recipe in registry.recipes() for number in range(len(recipe.routes))]
 
 
@@ -216,7 +223,33 @@ def walked(slug: str, shape: Shape | None, tmp_path: Path) -> tuple[set[str], se
     return set(truth.samples), {row["key"] for row in read_manifest(result.path / MANIFEST)}
 
 
-@pytest.mark.parametrize(("slug", "number"), [each for each in ROUTES if each in SHAPES or each[1] == 0])
+@pytest.mark.parametrize(("slug", "packed"), [(slug, n % 2 == 0) for n, slug in enumerate(BY_HAND)])
+def test_the_steps_for_a_person_lead_to_a_build(slug: str, packed: bool, tmp_path: Path) -> None:
+    """The steps name a page and the folder; what is put there, as an archive of any name or unpacked, is built."""
+    recipe, home, raw = registry.recipe(slug), Home(tmp_path / "home"), tmp_path / "raw"
+    one = recipe.model_copy(update={"routes": recipe.routes[:1]})
+    ledger.accept(home, recipe)
+    with pytest.raises(ManualFileError) as caught:
+        fetch(one, home, Web(bases={}))
+    _, *steps = re.split(r"\n  \d+\. ", caught.value.what)
+    assert steps[0].startswith("Open http")
+    assert len(steps) >= 3
+    assert steps[-1].startswith("Put ")
+    assert steps[-1].endswith(f", packed or unpacked, into {home.downloads(recipe.name)}/.")
+    raw.mkdir()
+    truth = registry.specimen(slug)(raw, np.random.default_rng(4))
+    if packed:
+        shutil.make_archive(str(home.downloads(recipe.name) / "from the owners"), "zip", raw)
+    else:
+        shutil.copytree(raw, home.downloads(recipe.name) / "from the owners")
+    assert fetch(one, home, Web(bases={})).state == "done"
+    result = build(recipe, home.raw(recipe.name), home, partial=True, fixes=False)
+    assert {row["key"] for row in read_manifest(result.path / MANIFEST)} == set(truth.samples)
+
+
+@pytest.mark.parametrize(
+    ("slug", "number"), [each for each in ROUTES if each in SHAPES or (each[1] == 0 and each[0] not in BY_HAND)]
+)
 def test_the_tree_of_a_source_is_built(slug: str, number: int, tmp_path: Path) -> None:
     drawn, built = walked(slug, SHAPES.get((slug, number)), tmp_path)
     if (slug, number) in OTHER_KEYS:

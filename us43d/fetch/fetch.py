@@ -272,6 +272,9 @@ class _Work:
             if (remotes := self._downloaded(route)) is not None:
                 summary = f"from {_called(route)}, already downloaded, {_trust(self.record.data['files'], remotes)}"
                 return self._raw_from_archives(remotes, "download", route, summary, licence)
+        if any(route.kind in by_hand.KINDS for route in self.recipe.ways) and self._placed():
+            with suppress(MissingRawFile):  # under other names than the published ones, or unpacked
+                return self.from_given([self.folder], licence)
         failures: list[tuple[Route, Us43dError]] = []
         for route in self.recipe.ways:
             try:
@@ -294,10 +297,14 @@ class _Work:
         elif remembered and remembered["way"] == _called(route):
             remotes = [Remote(**file) for file in remembered["files"]]
         elif route.kind in by_hand.KINDS:  # the names are unpublished: take the files that a person put there
-            remotes = [unnamed(name) for name, _ in store.walk(self.folder) if not store.is_ours(name)]
+            remotes = [unnamed(name) for name in self._placed()]
         else:
             remotes = []
         return remotes if remotes and all(self._has(remote) for remote in remotes) else None
+
+    def _placed(self) -> list[str]:
+        """Return the names of what is in the downloads folder, without the command's own files."""
+        return [name for name, _ in store.walk(self.folder) if not store.is_ours(name)]
 
     def _has(self, remote: Remote) -> bool:
         """Return whether the downloads folder has the right file; record a file that is new there.
@@ -312,7 +319,8 @@ class _Work:
         if entry and entry["bytes"] == size and not self.force:
             return remote.sha256 in (None, entry["sha256"])
         try:
-            verify.check_type(path, remote.name, remote.size)
+            if remote.unpack or remote.url or remote.size:  # what lies in an unpacked tree, the reader sees
+                verify.check_type(path, remote.name, remote.size)
             digests = verify.digests(path, md5=remote.md5 is not None)
             verify.check_digests(remote.name, digests, md5=remote.md5, sha256=remote.sha256)
         except VerifyError as error:

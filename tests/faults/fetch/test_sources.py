@@ -269,7 +269,7 @@ def test_steps_by_hand(source: Any, sources: ModuleType, home: Home, access: str
     assert numbers == [str(n) for n in range(1, len(numbers) + 1)]
     assert "Sign it." in caught.value.what
     assert "https://example.org/form" in caught.value.what
-    assert f"Put 0.zip into {folder}/" in caught.value.what
+    assert f"Put 0.zip, packed or unpacked, into {folder}/" in caught.value.what
     assert caught.value.exit_code == 4
     assert folder.is_dir()
     (folder / "0.zip").write_bytes(b"<html><title>no</title></html>")
@@ -288,7 +288,7 @@ def test_unnamed_files_put_there_by_hand_are_found(
 ) -> None:
     """The steps end in "put the files into that folder", also where their names are not published."""
     made = routed(source, Route(kind=kind, record="x1", url="https://example.org/page"))
-    with pytest.raises(ManualFileError, match="Put the files into"):
+    with pytest.raises(ManualFileError, match="Put the files, packed or unpacked, into"):
         fetch(made, home, sources.patient())
     folder, archive = home.downloads("Loopback"), zipfile.ZipFile(io.BytesIO(sources.archive(0, SIZE)))
     if loose:  # a folder of files, and an archive in another one

@@ -46,6 +46,5 @@ def resolve(route: Route, web: Web) -> list[Remote]:
             "Download its .torrent file, or copy its magnet link, into a torrent client.",
             "Wait until the client reports all files as complete.",
         )
-    raise refused(
-        route, f"A person must get these files from {route.url or route.record}.", "Do what the page asks for."
-    )
+    acts = () if route.note else ("Do what the page asks for.",)
+    raise refused(route, f"A person must get these files from {route.url or route.record}.", *acts)

@@ -92,5 +92,5 @@ def steps(what: str, *acts: str, login: bool = False) -> ManualFileError:
 def refused(route: Route, what: str, *acts: str) -> ManualFileError:
     """Return the steps for a host that does not serve scripts."""
     names = listed(f"{file.name} (from {file.url})" if file.url else file.name for file in route.files) or "the files"
-    put = f"Put {names} into the downloads folder of this source."
+    put = f"Put {names}, packed or unpacked, into the downloads folder of this source."
     return steps(what, f"Open {route.url or route.record} in a browser.", *acts, route.note, put)

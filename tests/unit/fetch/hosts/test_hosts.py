@@ -427,7 +427,7 @@ def test_clients_that_a_person_must_run(kind: Any, record: str, step: str, web: 
         resolve(route, web())
     assert record in error.value.what
     assert step in error.value.what
-    assert error.value.what.endswith("Put all.zip into the downloads folder of this source.")
+    assert error.value.what.endswith("Put all.zip, packed or unpacked, into the downloads folder of this source.")
 
 
 @pytest.mark.parametrize("kind", ["grand_challenge", "stanford_aimi", "manual"])
@@ -435,7 +435,7 @@ def test_by_hand(kind: Any, web: NewWeb) -> None:
     route = Route(kind=kind, url="https://portal.example.org", files=(RawFile(name="all.zip"),), note="Ask nicely.")
     with pytest.raises(ManualFileError, match=r"\n  1\. Open https://portal\.example\.org in a browser") as error:
         resolve(route, web())
-    assert error.value.what.endswith(". Put all.zip into the downloads folder of this source.")
+    assert error.value.what.endswith(". Put all.zip, packed or unpacked, into the downloads folder of this source.")
     assert "Ask nicely." in error.value.what
 
 
