@@ -11,7 +11,7 @@ import typer
 
 from us43d import __version__, registry
 from us43d.contract import APART, Collection, CountName, Facts, Recipe, Shared
-from us43d.errors import BuildError, CheckError, UsageError, listed
+from us43d.errors import BuildError, CheckError, UsageError, counted, listed
 from us43d.machine import processors
 
 from .options import Names
@@ -277,7 +277,9 @@ def taxonomy(
         for entry in picked
     )
     session.answer(data, Table(heads, rows))
-    session.say(f"{len(picked)} structures, taxonomy version {known.version}; codes are SNOMED CT where one is known")
+    session.say(
+        f"{counted(len(picked), 'structure')}, taxonomy version {known.version}; codes are SNOMED CT where one is known"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ cite, licences

@@ -230,7 +230,10 @@ def _organ(structure: str) -> str:
     if structure not in organs:
         near = difflib.get_close_matches(structure, organs, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"Unknown structure {structure!r}.{hint}", next="us43d taxonomy")
+        raise UsageError(
+            f"Unknown structure {structure!r}.{hint}",
+            next="us43d taxonomy   (if none fits, add a line to manifests/taxonomy.json)",
+        )
     return organs[structure]
 
 
