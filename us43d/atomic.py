@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,10 @@ _WHAT = {
     errno.EMFILE: "too many files are open",
     errno.ENFILE: "too many files are open",
 }
+#: Faults of the name rather than of the drive.
+_PLACE = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOENT)
+#: Folders in which the kernel, not a disk, answers that no such file exists where one is made.
+_KERNEL = ("proc", "sys")
 
 
 @contextmanager
@@ -38,16 +43,23 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _WHAT:
-            raise
         name = error.filename2 or error.filename  # of two files, the second is the one that is written
         where = Path(os.fsdecode(name)) if name else path
+        of_kernel = error.errno == errno.ENOENT and where.absolute().parts[1] in _KERNEL
+        if error.errno not in _WHAT and not of_kernel:
+            raise
         if error.errno in (errno.EACCES, errno.EPERM) and (missing := denied(where)):
             next_ = f"ls -ld {where if where.exists() else where.parent}   (its owner can open it: chmod -R g+rX)"
             raise StorageError(f"Permission is denied: {missing}.", disk=disk, next=next_) from error
-        locks = error.errno in (errno.ENOLCK, errno.ENOTSUP)
-        next_ = "export US43D_HOME=FOLDER   (on another drive; then the same command)" if locks else "df -h"
-        raise StorageError(f"{where} cannot be written: {_WHAT[error.errno]}.", disk=disk, next=next_) from error
+        if error.errno in _PLACE:
+            nearest = next(place for place in (where, *where.absolute().parents) if place.exists())
+            next_ = f"{shlex.join(['ls', '-ld', str(nearest)])}   (then the same command with another place)"
+        elif error.errno in (errno.ENOLCK, errno.ENOTSUP):
+            next_ = "export US43D_HOME=FOLDER   (on another drive; then the same command)"
+        else:
+            next_ = "df -h"
+        what = _WHAT.get(error.errno or 0, "the folder belongs to the system and holds no files of users")
+        raise StorageError(f"{where} cannot be written: {what}.", disk=disk, next=next_) from error
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True, parts: Path | None = None) -> None:

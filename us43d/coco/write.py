@@ -14,7 +14,7 @@ from us43d.errors import ImageError, RawDataError, UsageError, command, counted,
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, whole
-from us43d.masks.convert import binary
+from us43d.masks.convert import foreground
 from us43d.pictures import Input, still
 from us43d.rawtree import folded
 
@@ -46,7 +46,7 @@ def from_masks(
 ) -> Written:
     """Make a COCO file of images and masks of the same names.
 
-    A mask is a two-valued image in any mode (`us43d.masks.binary`), or a label map of the given classes. Each connected
+    A mask is a two-valued image in any mode (`us43d.masks.convert.foreground`), or a label map of the given classes. Each connected
     component of a class becomes an annotation, as in a build. An empty mask gives an image without annotation.
 
     Args:
@@ -75,7 +75,7 @@ def from_masks(
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     names = [category] if classes is None else [n for n in dict.fromkeys(classes.values()) if n != label_map.BACKGROUND]
-    values: Counter[int] = Counter()  # masks by their foreground value
+    values: Counter[str] = Counter()  # masks by their foreground value
     unnamed: set[int] = set()
     for done, (image, mask) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
@@ -92,7 +92,7 @@ def from_masks(
                 arrays = [(name, still.upright(array, turn)) for name, array in label_map.masks(mask.path, classes)]
         except (ImageError, RawDataError) as error:
             faults.setdefault("", []).append(error.what)
-            if classes is None and mask.kind == "image":
+            if classes is None and mask.kind == "image" and not _is_jpeg(mask):
                 unnamed.update(_classes(mask))
             continue
         try:
@@ -109,13 +109,15 @@ def from_masks(
                     annotations.append(
                         _annotation(len(annotations) + 1, done, names.index(name) + 1, piece, array.shape)
                     )
-        counts["empty"] += not any(array.any() for _, array in arrays)
+        if not any(array.any() for _, array in arrays):
+            counts["empty"] += 1
+            counts["black JPEG"] += _is_jpeg(mask)
         counts["corners"] += any(array[::h, ::w].all() for _, array in arrays for h, w in [_ends(array)])
         if progress is not None:
             progress(done, len(pairs))
     _raise(faults, len(pairs), unnamed)
     if len(values) > 1:
-        uses = ", ".join(f"{label_map.key_text(value)} in {values[value]:,}" for value in sorted(values))
+        uses = ", ".join(f"{value} in {values[value]:,}" for value in sorted(values, key=lambda text: (len(text), text)))
         remarks.append(
             f"The foreground value differs between masks ({uses}); all count as {category}. --classes tells classes "
             "apart."
@@ -124,6 +126,11 @@ def from_masks(
         remarks.append(f"{counted(counts['edges'], 'mask has', 'masks have')} grey edges, thresholded at half range.")
     if counts["empty"]:
         remarks.append(f"{counted(counts['empty'], 'mask is', 'masks are')} empty: the image has no annotation.")
+    if counts["black JPEG"]:
+        remarks.append(
+            f"{counted(counts['black JPEG'], 'empty mask is a JPEG', 'empty masks are JPEGs')}: JPEG turns a mask of 0 "
+            "and 1 black. Check the originals."
+        )
     if counts["corners"]:
         remarks.append(
             f"{counted(counts['corners'], 'mask covers', 'masks cover')} all four corners of the image. Black "
@@ -200,14 +207,18 @@ def _stem(file: Input) -> str:
     return folded(str(Path(file.relative).with_suffix("")) if file.name == file.relative else file.name)
 
 
-def _mask(mask: Input, counts: Counter[str], values: Counter[int]) -> NDArray[np.bool_]:
+def _mask(mask: Input, counts: Counter[str], values: Counter[str]) -> NDArray[np.bool_]:
     """Read a two-valued mask; count its grey edges, or its foreground value."""
-    array = binary(mask.path)
+    array, value = foreground(mask.path)
+    values.update([value] if value else [])
     if isinstance(array, np.ndarray):
-        values.update(label_map.keys(mask.path))
         return array
     counts["edges"] += 1
     return np.asarray(array.array, bool)
+
+
+def _is_jpeg(mask: Input) -> bool:
+    return mask.path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def _orientation(mask: Input) -> int:

@@ -20,7 +20,7 @@ from us43d.masks.read import content, decode, grey, header, picture
 
 __all__ = [
     "above", "between", "binary", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
-    "fill_polygon", "grey_frame", "label_map", "label_values", "largest", "nonzero", "opened", "turned",
+    "fill_polygon", "foreground", "grey_frame", "label_map", "label_values", "largest", "nonzero", "opened", "turned",
 ]  # fmt: skip
 
 
@@ -120,23 +120,61 @@ def binary(path: Path) -> NDArray[np.bool_] | Remarked:
         UnreadableFile: If the foreground value is unknown: several classes or colours, a palette whose index 0 is not
             black, an alpha channel that contradicts the colours; or if the file cannot be read.
     """
+    return _two_valued(path)[0]
+
+
+def foreground(path: Path) -> tuple[NDArray[np.bool_] | Remarked, str]:
+    """Read a mask as `binary` does, and its foreground value.
+
+    Returns:
+        (mask, value): a number, the index of a palette, or a colour such as #ff0000; "" for an empty mask and for one
+        with grey edges.
+
+    Raises:
+        UnreadableFile: As `binary` does.
+    """
+    mask, pixels = _two_valued(path)
+    if isinstance(mask, Remarked) or not mask.any():
+        return mask, ""
+    value = pixels[np.unravel_index(int(mask.argmax()), mask.shape)]
+    if value.ndim == 0 or (value == value[0]).all():
+        return mask, f"{value.flat[0]:g}"
+    eight = pixels.dtype == np.uint8
+    return mask, "#" + "".join(f"{channel:02x}" for channel in value) if eight else ", ".join(f"{c:g}" for c in value)
+
+
+def _two_valued(path: Path) -> tuple[NDArray[np.bool_] | Remarked, NDArray[Any]]:
+    """Return a mask, and what it was cut from: grey, alpha or indices (h, w), or colours (h, w, 3)."""
     data = content(path)
     known = header(data, path)
     if known is not None and known.plain and known.kind == "png":
-        return _cut(picture(data, path, known), path)
+        array = picture(data, path, known)
+        return _cut(array, path), array
     if (coded := palette(data, path)) is not None:
-        return _of_palette(*coded, path)
-    array = tiff.image(data, path, alpha=True) if tiff.is_tiff(data) else decode(data, path)
+        return _of_palette(*coded, path), coded[0]
+    array = tiff.image(data, path, alpha=True) if tiff.is_tiff(data) else _rgb(decode(data, path))
+    if known is not None and known.kind == "jpeg" and 0 < int(array.max(initial=0)) < _KEPT:
+        raise UnreadableFile(
+            f"{path} is a JPEG with values up to {int(array.max())} only. JPEG loses pixels of such dark masks: save it "
+            "as PNG from the original."
+        )
     if array.ndim == 3 and array.shape[2] in (2, 4):
         colours, alpha = array[:, :, : array.shape[2] - 1], array[:, :, -1]
         if int(alpha.min()) != int(alpha.max()):
-            return _of_alpha(colours, alpha, path)
+            return _of_alpha(colours, alpha, path), alpha
         array = colours
     if array.ndim == 3 and array.dtype == np.uint8 and array.shape[2] == 3 and _is_grey(array):
-        return _cut(grey(path), path)
-    return _cut(array, path)
+        return _cut(grey(path), path), array
+    return _cut(array, path), array
 
 
+def _rgb(array: NDArray[Any]) -> NDArray[Any]:
+    """Return OpenCV's BGR or BGRA as RGB or RGBA, grey unchanged."""
+    return array if array.ndim == 2 or array.shape[2] < 3 else array[:, :, [2, 1, 0, 3][: array.shape[2]]]
+
+
+#: JPEG keeps the pixels of masks whose foreground is at least so light; it loses many, or all, of a mask of 0 and 1.
+_KEPT = 64
 #: Values of 8 bits from which on the lightest pixels of a mask count as white.
 _WHITE = 192
 #: A label map has at most so many values; edges of resized masks have more.

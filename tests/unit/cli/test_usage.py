@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from us43d import atomic
+from us43d.errors import StorageError
+
 app = importlib.import_module("us43d.cli.app").app
 
 
@@ -131,3 +134,20 @@ def test_label_refuses_files_of_which_none_can_be_read(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "None of 2 files can be read" in result.stderr
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file.txt/sub/a.json", r"file\.txt/sub cannot be written: a file stands where a folder is needed\."),
+        ("/proc/us43d/a.json", r"/proc/us43d cannot be written: the folder belongs to the system"),
+    ],
+)
+def test_a_place_where_no_file_can_be_is_said_without_blaming_the_disk(
+    tmp_path: Path, place: str, message: str
+) -> None:
+    (tmp_path / "file.txt").touch()
+    target = tmp_path / place
+    with pytest.raises(StorageError, match=message) as raised, atomic.storage_errors(target, "Nothing was changed."):
+        target.parent.mkdir(parents=True)
+    assert raised.value.next.startswith("ls -ld /")

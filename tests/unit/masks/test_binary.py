@@ -76,7 +76,7 @@ def test_one_bit_empty_and_full(tmp_path: Path, mask: np.ndarray) -> None:
         assert (read(tmp_path / "b.png") == array).all(), name
 
 
-@pytest.mark.parametrize("colour", [(255, 255, 255), (255, 0, 0), (0, 0, 255), (128, 0, 0), (60, 60, 60)])
+@pytest.mark.parametrize("colour", [(255, 255, 255), (255, 0, 0), (0, 0, 255), (128, 0, 0), (90, 90, 90)])
 def test_edges_that_jpeg_leaves(tmp_path: Path, mask: np.ndarray, colour: tuple[int, int, int]) -> None:
     array = mask[:, :, None] * np.array(colour, np.uint8)
     Image.fromarray(array).save(tmp_path / "a.jpg", quality=92, subsampling=0)
@@ -85,6 +85,36 @@ def test_edges_that_jpeg_leaves(tmp_path: Path, mask: np.ndarray, colour: tuple[
     assert found.remarks[0].startswith("grey mask edge: ")
     both = (found.array & mask).sum() / (found.array | mask).sum()
     assert both > 0.985
+
+
+@pytest.mark.parametrize(("value", "quality"), [(1, 75), (2, 30), (8, 90), (16, 90)])
+def test_jpegs_that_lost_pixels_of_a_dark_mask_are_refused(
+    tmp_path: Path, mask: np.ndarray, value: int, quality: int
+) -> None:
+    Image.fromarray(mask.astype(np.uint8) * value).save(tmp_path / "a.jpg", quality=quality)
+    with pytest.raises(UnreadableFile, match=r"a\.jpg is a JPEG with values up to \d+ only.*save it as PNG"):
+        convert.binary(tmp_path / "a.jpg")
+
+
+def test_the_foreground_value_of_a_mask(tmp_path: Path, mask: np.ndarray) -> None:
+    whole = mask.astype(np.uint8)
+    red = whole[:, :, None] * np.array([255, 0, 0], np.uint8)
+    tifffile.imwrite(tmp_path / "half.tif", (mask * 0.5).astype(np.float32))
+    tifffile.imwrite(tmp_path / "deep.tif", red.astype(np.uint16) * 257, photometric="rgb")
+    Image.fromarray(whole * 3).save(tmp_path / "grey.png")
+    Image.fromarray(red).save(tmp_path / "red.png")
+    Image.fromarray(red).save(tmp_path / "red.bmp")
+    Image.fromarray(np.dstack([red, 255 * whole])).save(tmp_path / "alpha.png")
+    palette(mask, (0, 0, 0), (255, 0, 0)).save(tmp_path / "palette.png")
+    Image.fromarray(0 * whole).save(tmp_path / "empty.png")
+    values = {
+        "half.tif": "0.5", "deep.tif": "65535, 0, 0", "grey.png": "3", "red.png": "#ff0000", "red.bmp": "#ff0000",
+        "alpha.png": "255", "palette.png": "1", "empty.png": "",
+    }  # fmt: skip
+    for name, value in values.items():
+        found, shown = convert.foreground(tmp_path / name)
+        assert shown == value, name
+        assert (found == (mask if value else 0)).all(), name
 
 
 @pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")

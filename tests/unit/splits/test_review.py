@@ -1,6 +1,7 @@
 """The log of verdicts: only ever appended to, undone by a line of its own, sent to others, applied to links."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,83 @@ def test_the_digest_of_links_tells_them_apart() -> None:
     assert len(digests) == 3
     assert {len(digest) for digest in digests} == {64}
     assert duplicate_links.digest([one, other]) == duplicate_links.digest([other, one])
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdicts"),
+    [
+        ("near", ("same", "not the same", "unsure")),
+        ("conflict", ("first is wrong", "second is wrong", "both are fine", "unsure")),
+        ("mask", ("wrong", "fine", "unsure")),
+        ("prediction", ("truth is wrong", "prediction is wrong", "unsure")),
+    ],
+)
+def test_every_verdict_of_a_kind_is_read_back(tmp_path: Path, kind: str, verdicts: tuple[str, ...]) -> None:
+    other = C if kind == "near" else None
+    for verdict in verdicts:
+        review.append(tmp_path, kind, verdict, A, None)
+        review.append(tmp_path, kind, verdict, B, other)
+        assert [(v.kind, v.verdict, v.a, v.b) for v in review.decided(tmp_path)] == [
+            (kind, verdict, A, None), (kind, verdict, B, other),
+        ]  # fmt: skip
+
+
+def test_a_line_of_the_log_is_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("US43D_REVIEWER", "Åse")
+    number = review.append_fix(tmp_path, A, "digest", [])
+    review.undo(tmp_path, number, "kim")
+    first, second = review.path(tmp_path).read_text("utf-8").splitlines()
+    assert re.fullmatch(
+        r'\{"fix": \{"key": "a", "picture": "hash of a", "source": "busi"\}, "id": "' + number + r'", "masks": \[\], '
+        r'"replaces": "digest", "when": "\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "who": "Åse"\}',
+        first,
+    )
+    assert json.loads(second)["undo"] == number
+    assert review.fixes(tmp_path) == {}
+    assert review.export(tmp_path) == review.path(tmp_path).read_bytes()
+
+
+@pytest.mark.parametrize("field", ["replaces", "undo"])
+def test_a_fix_or_an_undoing_whose_field_is_not_a_text_is_refused(tmp_path: Path, field: str) -> None:
+    review.append_fix(tmp_path, A, "digest", [])
+    entry = review.log(tmp_path)[0] | {field: 7}
+    review.path(tmp_path).write_text(json.dumps(entry) + "\n")
+    with pytest.raises(BuildError, match=f"Line 1 of .*{field} are texts"):
+        review.log(tmp_path)
+
+
+def test_unsure_and_verdicts_on_one_image_leave_links_as_they_are(tmp_path: Path) -> None:
+    links = {(A, B)}
+    review.append(tmp_path, "near", "unsure", A, B)
+    review.append(tmp_path, "near", "same", C, None)
+    review.append(tmp_path, "mask", "wrong", A, None)
+    review.append(tmp_path, "conflict", "first is wrong", A, B)
+    assert review.applied(links, tmp_path) == links
+
+
+def test_an_audit_keeps_links_between_other_sources_and_replaces_its_own(tmp_path: Path) -> None:
+    busi, brest, third = (Link(Frame(a, "a", "1"), Frame(b, "ä", "2")) for a, b in ("xx", "xy", "zz"))
+    home = tmp_path / "new"
+    assert duplicate_links.write(home, [busi, brest, third], {"x": "1", "y": "2", "z": "3"}) == 3
+    assert duplicate_links.write(home, [], {"x": "4"}) == 2  # one between x and y is not of x alone
+    assert duplicate_links.read(home) == [brest, third]
+    assert duplicate_links.audited(home) == {"x": "4", "y": "2", "z": "3"}
+    assert duplicate_links.write(home, [busi], {"x": "5", "y": "6"}) == 2
+    assert duplicate_links.read(home) == [busi, third]
+    stored = (home / "audit" / "near_duplicates.json").read_text("utf-8")
+    assert stored.startswith('{\n "schema": 2,\n "audited"')
+    assert '"ä"' in stored
+
+
+def test_links_of_an_earlier_version_are_read_until_there_are_new_ones(tmp_path: Path) -> None:
+    link = Link(Frame("x", "a", "1"), Frame("x", "b", "2"))
+    (tmp_path / "audit").mkdir()
+    content = {"schema": 1, "links": [{"a": link.a._asdict(), "b": link.b._asdict()}]}
+    (tmp_path / "audit" / "twins.json").write_text(json.dumps(content))
+    assert duplicate_links.read(tmp_path) == [link]
+    assert duplicate_links.audited(tmp_path) == {}
+    duplicate_links.write(tmp_path, [], {"x": "1"})
+    assert duplicate_links.read(tmp_path) == []
+    (tmp_path / "audit" / "near_duplicates.json").write_text(json.dumps(content | {"schema": 3}))
+    with pytest.raises(BuildError, match="schema 3"):
+        duplicate_links.read(tmp_path)
