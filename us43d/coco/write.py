@@ -46,8 +46,9 @@ def from_masks(
 ) -> Written:
     """Make a COCO file of images and masks of the same names.
 
-    A mask is a two-valued image in any mode (`us43d.masks.convert.foreground`), or a label map of the given classes. Each connected
-    component of a class becomes an annotation, as in a build. An empty mask gives an image without annotation.
+    A mask is a two-valued image in any mode (`us43d.masks.convert.foreground`), or a label map of the given classes.
+    Each connected component of a class becomes an annotation, as in a build. An empty mask gives an image without
+    annotation.
 
     Args:
         images: Folder of images in any format of `us43d.pictures`, with one frame each.
@@ -117,7 +118,8 @@ def from_masks(
             progress(done, len(pairs))
     _raise(faults, len(pairs), unnamed)
     if len(values) > 1:
-        uses = ", ".join(f"{value} in {values[value]:,}" for value in sorted(values, key=lambda text: (len(text), text)))
+        in_order = sorted(values, key=lambda text: (len(text), text))
+        uses = ", ".join(f"{value} in {values[value]:,}" for value in in_order)
         remarks.append(
             f"The foreground value differs between masks ({uses}); all count as {category}. --classes tells classes "
             "apart."

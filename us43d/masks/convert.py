@@ -155,8 +155,8 @@ def _two_valued(path: Path) -> tuple[NDArray[np.bool_] | Remarked, NDArray[Any]]
     array = tiff.image(data, path, alpha=True) if tiff.is_tiff(data) else _rgb(decode(data, path))
     if known is not None and known.kind == "jpeg" and 0 < int(array.max(initial=0)) < _KEPT:
         raise UnreadableFile(
-            f"{path} is a JPEG with values up to {int(array.max())} only. JPEG loses pixels of such dark masks: save it "
-            "as PNG from the original."
+            f"{path} is a JPEG with values up to {int(array.max())} only. JPEG loses pixels of such dark masks: save "
+            "it as PNG from the original."
         )
     if array.ndim == 3 and array.shape[2] in (2, 4):
         colours, alpha = array[:, :, : array.shape[2] - 1], array[:, :, -1]

@@ -92,7 +92,9 @@ def test_jpegs_that_lost_pixels_of_a_dark_mask_are_refused(
     tmp_path: Path, mask: np.ndarray, value: int, quality: int
 ) -> None:
     Image.fromarray(mask.astype(np.uint8) * value).save(tmp_path / "a.jpg", quality=quality)
-    with pytest.raises(UnreadableFile, match=r"a\.jpg is a JPEG with values up to \d+ only.*save it as PNG"):
+    with pytest.raises(
+        UnreadableFile, match=r"a\.jpg is a JPEG with values up to \d+ only.*save it as PNG from the original"
+    ):
         convert.binary(tmp_path / "a.jpg")
 
 

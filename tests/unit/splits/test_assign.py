@@ -189,7 +189,12 @@ def test_a_key_that_comes_twice_is_refused():
 
 
 def test_the_rule_is_said():
-    members = [Member(f"{n}", "", "test" if n < 3 else None) for n in range(50)]
-    rule = assign(members, source="s", profile="us43d").rule
-    assert "official test set kept" in rule
-    assert "cut 94/6/0 train/val/test by images" in rule
+    members = [Member(f"{n}", "", "test" if n < 3 else None) for n in range(203)]
+    found = assign(members, source="s", profile="us43d")
+    order = "groups ordered by sha256(us43d-1, source, group), cut"
+    assert found.rule == f"official test set kept; {order} 94/6/0 train/val/test by images"
+    assert counts(found)["val"] == 11  # 200 / 0.9 · 0.05: of what is cut, not of all
+    both = assign([*members, Member("v", "", "val")], source="s", profile="us43d").rule
+    assert both == f"official test and validation set kept; {order} 100/0/0 train/val/test by images"
+    none = assign(members[3:], source="s", profile="us43d").rule
+    assert none == f"{order} 85/5/10 train/val/test by images"
