@@ -32,11 +32,23 @@ def test_masks_are_filled_and_outlined_in_their_colours() -> None:
     assert (drawn ^ small).sum() < 0.02 * small.sum()
 
 
-def test_a_mask_smaller_than_a_pixel_of_the_thumbnail_is_drawn() -> None:
-    mask = np.zeros((2000, 2000), bool)
-    mask[700, 700] = True
+@pytest.mark.parametrize("place", [700, 1998])
+def test_a_mask_smaller_than_a_pixel_of_the_thumbnail_is_drawn(place: int) -> None:
+    mask = np.zeros((1999, 1999), bool)
+    mask[place, place] = True
     image = cv2.imdecode(np.frombuffer(thumbs.overlay(mask.shape, [(0, mask)]), np.uint8), -1)
-    assert (image[:, :, 3] == 255).sum() == 1
+    assert 1 <= (image[:, :, 3] == 255).sum() <= 4
+
+
+@pytest.mark.parametrize("shape", [(500, 600), (768, 1024, 3), (331, 421, 3), (1, 5000), (90, 60)])
+def test_a_thumbnail_is_the_image_in_small(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 255, shape, np.uint8), (0, 0), 8).reshape(shape)
+    small = cv2.imdecode(np.frombuffer(thumbs.thumbnail(image), np.uint8), -1)
+    size = thumbs.reduced(shape, thumbs.SIDE)
+    wanted = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    assert small.shape == wanted.shape
+    assert np.abs((small[:, :, ::-1] if small.ndim == 3 else small).astype(int) - wanted).mean() < 3
 
 
 @pytest.mark.parametrize("channels", [1, 3])
