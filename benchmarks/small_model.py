@@ -92,7 +92,12 @@ def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
 
     log = [json.loads(line) for run in runs for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
     stages = [record["config"] for record in log if record["kind"] == "run" and record["step"] == 0]
-    minutes = sum(record["seconds_per_step"] * 25 for record in log if "seconds_per_step" in record) / 60
+    seconds, before = 0.0, 0
+    for record in log:
+        seconds += record.get("seconds_per_step", 0) * (record["step"] - before)
+        if record["kind"] in ("run", "step"):
+            before = record["step"]
+    minutes = seconds / 60
     validation = [record for record in log if record["kind"] == "validation"][-1]
     loaded = weights.load(runs[-1] / "weights")
     images = opened.images["source"][opened.annotations["image"]]
