@@ -5,13 +5,14 @@ import os
 import platform
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from us43d.errors import StorageError
 
-__all__ = ["denied", "link_or_copy", "open_to_others", "replace_dir", "storage_errors", "write_bytes"]
+__all__ = ["denied", "link_or_copy", "new_folder", "open_to_others", "replace_dir", "storage_errors", "write_bytes"]
 
 _WHAT = {
     errno.ENOSPC: "the disk is full",
@@ -151,3 +152,22 @@ def replace_dir(temporary: Path, final: Path) -> None:
         final.rename(old)
     temporary.rename(final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name; it takes its final name when the block ends, and is removed if it fails.
+
+    Raises:
+        StorageError: The folder cannot be written; nothing is left of it.
+    """
+    with storage_errors(final, "Nothing was written."):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        try:
+            yield temporary
+            for path in (*temporary.iterdir(), temporary):
+                open_to_others(path)
+            replace_dir(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

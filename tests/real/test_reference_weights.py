@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from us43d.model import weights
+from us43d.model import names, weights
 from us43d.model.network import ModelConfig, UltraSam
 
 pytestmark = pytest.mark.shared
@@ -32,20 +32,20 @@ def test_names_and_shapes_of_vit_b_in_all_three_forms(reference: Path) -> None:
     assert {name: tuple(value.shape) for name, value in state.items()} == {
         row["meta_sam_key"]: shape(row["shape"]) for row in rows
     }
-    ultrasam = weights._to_ultrasam(state)
+    ultrasam = names.to_ultrasam(state)
     assert {name: tuple(value.shape) for name, value in ultrasam.items()} == {
         row["ultrasam_key"]: shape(row["ultrasam_shape"]) for row in rows
     }
     assert (len(state), len(ultrasam)) == (314, 293)
     listed = {name for row in rows for name in row["hf_sammodel_key"].split(" | ")}
-    assert set(weights._to_huggingface(state)) == listed
+    assert set(names.to_huggingface(state)) == listed
 
 
 def test_slices_of_stacked_tensors(reference: Path) -> None:
     rows = list(csv.DictReader((reference / "keys.csv").read_text().splitlines()))
     small = ModelConfig(image_size=64, embed_dim=8, depth=1, heads=1, global_blocks=(0,), decoder_mlp=8)
     state = dict(UltraSam.random(small, 0).state_dict())
-    ultrasam = weights._to_ultrasam(state)
+    ultrasam = names.to_ultrasam(state)
     seen = 0
     for row in rows:
         if row["ultrasam_slice"] and row["meta_sam_key"] in state:

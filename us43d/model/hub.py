@@ -1,8 +1,6 @@
 """Export weights as a complete Hugging Face folder: model, preprocessing, model card, licence, references."""
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +31,16 @@ def export_huggingface(loaded: Loaded, path: Path, source: Path, public: str | N
         StorageError: The folder cannot be written.
     """
     public = public or loaded.meta.get("public")
-    with atomic.storage_errors(path, "Nothing was written."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            notes = export(loaded, temporary, "huggingface")
-            licence, copied = carried(loaded, source, temporary, public)
-            (temporary / PREPROCESSOR).write_text(json.dumps(preprocessor(loaded), indent=1, sort_keys=True), "utf-8")
-            if public in PUBLISHED and "references.bib" not in copied:
-                (temporary / "references.bib").write_text(PUBLISHED[public].reference, "utf-8")
-            if not any(name.startswith("LICENSE") for name in copied):
-                (temporary / "LICENSE").write_text(_notice(licence, public), "utf-8")
-            card = _card(loaded, path.name, temporary, licence, public, notes)
-            (temporary / "README.md").write_text(card, "utf-8")
-            for file in temporary.iterdir():
-                atomic.open_to_others(file)
-            atomic.open_to_others(temporary)
-            atomic.replace_dir(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with atomic.new_folder(path) as temporary:
+        notes = export(loaded, temporary, "huggingface")
+        licence, copied = carried(loaded, source, temporary, public)
+        (temporary / PREPROCESSOR).write_text(json.dumps(preprocessor(loaded), indent=1, sort_keys=True), "utf-8")
+        if public in PUBLISHED and "references.bib" not in copied:
+            (temporary / "references.bib").write_text(PUBLISHED[public].reference, "utf-8")
+        if not any(name.startswith("LICENSE") for name in copied):
+            (temporary / "LICENSE").write_text(_notice(licence, public), "utf-8")
+        card = _card(loaded, path.name, temporary, licence, public, notes)
+        (temporary / "README.md").write_text(card, "utf-8")
     return notes
 
 

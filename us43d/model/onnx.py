@@ -6,7 +6,6 @@ correct, `former` of the second look is filled with −100, whose sigmoid is 0.
 
 import json
 import logging
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -101,29 +100,20 @@ def export_onnx(
         raise UsageError(f"Export to ONNX needs {' and '.join(missing)}.", next="pip install 'us43d[onnx]'")
     model = loaded.model()
     public = public or loaded.meta.get("public")
-    with atomic.storage_errors(path, "Nothing was written."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            if int8:
-                with tempfile.TemporaryDirectory(dir=temporary) as scratch:
-                    tensors = _graphs(model, Path(scratch))
-                    _quantise(Path(scratch), temporary)
-            else:
-                tensors = _graphs(model, temporary)
-            licence, copied = carried(loaded, source, temporary, public)
-            config = {
-                "us43d": loaded.config.model_dump(mode="json"), "meta": loaded.meta, "licence": licence,
-                "mean": MEAN, "std": STD, "graphs": tensors, "precision": "int8" if int8 else "float32",
-            }  # fmt: skip
-            (temporary / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True), "utf-8")
-            (temporary / "README.md").write_text(_readme(loaded, tensors, licence, copied, int8), "utf-8")
-            for file in temporary.iterdir():
-                atomic.open_to_others(file)
-            atomic.open_to_others(temporary)
-            atomic.replace_dir(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with atomic.new_folder(path) as temporary:
+        if int8:
+            with tempfile.TemporaryDirectory(dir=temporary) as scratch:
+                tensors = _graphs(model, Path(scratch))
+                _quantise(Path(scratch), temporary)
+        else:
+            tensors = _graphs(model, temporary)
+        licence, copied = carried(loaded, source, temporary, public)
+        config = {
+            "us43d": loaded.config.model_dump(mode="json"), "meta": loaded.meta, "licence": licence,
+            "mean": MEAN, "std": STD, "graphs": tensors, "precision": "int8" if int8 else "float32",
+        }  # fmt: skip
+        (temporary / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True), "utf-8")
+        (temporary / "README.md").write_text(_readme(loaded, tensors, licence, copied, int8), "utf-8")
     return () if copied else ("no model card lies beside these weights",)
 
 

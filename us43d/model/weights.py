@@ -2,18 +2,13 @@
 
 A ViT of ImageNet is read as initial weights of an encoder (us43d.model.imagenet).
 
-Internally, tensors have Meta's names. Nothing in a file is executed: pickles are read by an unpickler that knows how
-tensors are stored and replaces every other object by an inert one.
+Internally, tensors have Meta's names. Nothing in a file is executed (us43d.model.untrusted).
 """
 
 import io
 import json
-import lzma
 import os
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -24,12 +19,13 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from us43d import atomic, pickles
+from us43d import atomic
 from us43d.errors import StorageError, UsageError, WeightsError, listed
 from us43d.model import imagenet
+from us43d.model.names import from_huggingface, from_ultrasam, to_huggingface, to_ultrasam
 from us43d.model.network import ModelConfig, UltraSam
 from us43d.model.published import PUBLISHED
-from us43d.pickles import PickleError
+from us43d.model.untrusted import read_pickle, read_safetensors
 
 __all__ = [
     "PREPROCESSOR", "SHIPPED", "Form", "Loaded", "Preprocessing", "export", "fit", "load", "save", "shipped",
@@ -173,15 +169,15 @@ def load(path: Path) -> Loaded:
         raise WeightsError(f"{path} does not exist.", next="us43d weights show")
     if path.is_dir():
         return _folder(path)
-    raw = _safetensors(path) if path.suffix == ".safetensors" else _tensors(read_pickle(path), path)
+    raw = read_safetensors(path) if path.suffix == ".safetensors" else _tensors(read_pickle(path), path)
     if imagenet.is_vit(raw):
         return _vit(raw, path, {})
     if any(name.startswith("backbone.") for name in raw):
-        state = _from_ultrasam({name.removeprefix("module."): value for name, value in raw.items()})
+        state = from_ultrasam({name.removeprefix("module."): value for name, value in raw.items()})
         notes = ("decoder with double residual, as UltraSam was trained",)
         return Loaded(state, _infer(state, path, "double"), "ultrasam", notes)
     if any(name.startswith("vision_encoder.") for name in raw):
-        state = _from_huggingface(raw)
+        state = from_huggingface(raw)
         return Loaded(state, _infer(state, path, "single"), "huggingface")
     if any(name.startswith("image_encoder.") for name in raw):
         return Loaded(raw, _infer(raw, path, "single"), "meta")
@@ -195,7 +191,7 @@ def _folder(path: Path) -> Loaded:
         raise WeightsError(f"{path} has no readable {CONFIG}: {error}.") from error
     if not isinstance(config, dict):
         raise WeightsError(f"{path / CONFIG} holds {type(config).__name__}, not the settings of a model.")
-    raw = _safetensors(path / TENSORS)
+    raw = read_safetensors(path / TENSORS)
     if "us43d" in config:
         try:
             meta = config.get("meta")
@@ -207,7 +203,7 @@ def _folder(path: Path) -> Loaded:
             ) from error
     if imagenet.is_vit(raw):
         return _vit(raw, path, config | _preprocessing(path))
-    state = _from_huggingface(raw)
+    state = from_huggingface(raw)
     inferred = _infer(state, path, "single")
     decoder = config.get("mask_decoder_config")
     eps = decoder.get("layer_norm_eps", inferred.decoder_eps) if isinstance(decoder, dict) else inferred.decoder_eps
@@ -243,129 +239,6 @@ def _preprocessing(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{folder} has no readable {PREPROCESSOR}: {error}.") from error
     return content if isinstance(content, dict) else {}
-
-
-def _safetensors(path: Path) -> State:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
-
-
-_DTYPES = {
-    "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64, "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16,
-    "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
-}  # fmt: skip
-
-
-def _rebuild(storage: object, offset: Any, size: Any, stride: Any, *rest: object) -> Tensor:
-    """Make a tensor of its storage. Larger shapes than the storage (a stride of 0) are refused: they grow when used."""
-    if not isinstance(storage, Tensor):
-        raise PickleError("has a tensor without storage")
-    shape, steps = pickles.whole_numbers(size), pickles.whole_numbers(stride)
-    (begin,) = pickles.whole_numbers((offset,))
-    pickles.length(shape, storage.numel())
-    return storage.as_strided(shape, steps, begin)
-
-
-def _parameter(data: object, *rest: object) -> Tensor:
-    if not isinstance(data, Tensor):
-        raise PickleError("has a parameter without a tensor")
-    return data
-
-
-#: Modules that run, open or send something; a file that names one is refused, although nothing would be run here.
-_HOSTILE = frozenset({
-    "os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "importlib", "runpy", "pty", "ctypes", "code",
-    "codeop", "commands", "webbrowser", "pickle", "_pickle", "marshal", "io", "_io", "tempfile", "urllib",
-})  # fmt: skip
-_HOSTILE_BUILTINS = frozenset({"eval", "exec", "compile", "open", "__import__", "input", "breakpoint", "execfile"})
-_KNOWN: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): lambda pairs=(): dict(pickles.pairs(pairs)),
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-}
-#: Largest number of operations of a pickle: a model needs about ten thousand, a training history more.
-_MOST_OPERATIONS = 5_000_000
-#: Largest size of the pickle that names the tensors, in bytes; an archive may unpack to this much more than its size.
-_MOST_PICKLE = 1 << 28
-
-
-def _find(path: Path) -> Callable[[str, str], Any]:
-    """Return a lookup of the names in a checkpoint: tensors and their containers are known, the rest is inert."""
-
-    def find(module: str, name: str) -> Any:
-        builtin = module in ("builtins", "__builtin__") and name in _HOSTILE_BUILTINS
-        if builtin or module in _HOSTILE or module.partition(".")[0] in _HOSTILE:
-            raise WeightsError(
-                f"{path} contains code ({module}.{name}), which a program that trusts the file would run; "
-                "the file is refused."
-            )
-        if module in ("torch", "torch.storage") and name in _DTYPES:
-            return _DTYPES[name]
-        return _KNOWN.get((module, name), pickles.Inert)
-
-    return find
-
-
-class _Storages:
-    """Read the bytes of tensors from the archive, once per storage."""
-
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        self._archive, self._root = archive, root
-        self._read: dict[tuple[str, torch.dtype], Tensor] = {}
-
-    def __call__(self, identifier: Any) -> Tensor:
-        if not isinstance(identifier, tuple) or len(identifier) < 3 or identifier[0] != "storage":
-            raise PickleError("has a storage of unknown kind")
-        dtype, key = identifier[1], identifier[2]
-        if not isinstance(dtype, torch.dtype) or not isinstance(key, str):
-            raise PickleError("has a storage of unknown kind")
-        if (key, dtype) not in self._read:
-            data = bytearray(self._archive.read(f"{self._root}data/{key}"))
-            self._read[key, dtype] = torch.frombuffer(data, dtype=dtype) if data else torch.zeros(0, dtype=dtype)
-        return self._read[key, dtype]
-
-
-def read_pickle(path: Path) -> Any:
-    """Read a PyTorch zip file; objects other than tensors and plain containers become inert.
-
-    Args:
-        path: A file of PyTorch 1.6 or later.
-
-    Raises:
-        WeightsError: The file is of another kind, damaged, unsafe or unreasonably large.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
-            if len(roots) != 1:
-                raise WeightsError(f"{path} is a zip file without a PyTorch checkpoint.")
-            pickled = archive.getinfo(f"{roots[0]}data.pkl").file_size
-            unpacked = sum(member.file_size for member in archive.infolist())
-            if pickled > _MOST_PICKLE or unpacked > path.stat().st_size + _MOST_PICKLE:  # PyTorch compresses nothing
-                raise WeightsError(f"{path} unpacks to {unpacked:,} bytes, far more than the file has.")
-            data, storages = archive.read(f"{roots[0]}data.pkl"), _Storages(archive, roots[0])
-            return pickles.load(data, _find(path), most=_MOST_OPERATIONS, persistent=storages)
-    except zipfile.BadZipFile as error:
-        raise WeightsError(f"{path} is not a PyTorch checkpoint of 1.6 or later, or is truncated: {error}.") from error
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except PickleError as error:
-        raise WeightsError(f"{path} does not hold tensors in a way us43d reads: it {error}.") from error
-    except _DAMAGED as error:
-        raise WeightsError(f"{path} does not hold tensors in a way us43d reads: {error!r}.") from error
-
-
-#: Errors of zipfile and torch for an archive that is damaged, encrypted, or of an unknown compression.
-_DAMAGED = (
-    KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, RuntimeError, OverflowError, zlib.error,
-    lzma.LZMAError, struct.error,
-)  # fmt: skip
 
 
 def _tensors(content: Any, path: Path) -> State:
@@ -408,160 +281,6 @@ def _infer(state: State, path: Path, residual: Literal["single", "double"]) -> M
         )
     except (KeyError, IndexError, ValueError) as error:
         raise WeightsError(f"{path} is not a complete SAM: {error}.") from error
-
-
-# --------------------------------------------------------------------------------------------------------- other names
-
-# (Meta's name, UltraSam's); the decoder's attention, the token table and the prompt encoder need more than a name.
-_ULTRASAM = (
-    (r"image_encoder\.patch_embed\.proj\.", "backbone.patch_embed.projection."),
-    (r"image_encoder\.pos_embed", "backbone.pos_embed"),
-    (r"image_encoder\.neck\.", "backbone.channel_reduction."),
-    (r"image_encoder\.blocks\.(\d+)\.norm([12])\.", r"backbone.layers.\1.ln\2."),
-    (r"image_encoder\.blocks\.(\d+)\.attn\.", r"backbone.layers.\1.attn."),
-    (r"image_encoder\.blocks\.(\d+)\.mlp\.lin1\.", r"backbone.layers.\1.ffn.layers.0.0."),
-    (r"image_encoder\.blocks\.(\d+)\.mlp\.lin2\.", r"backbone.layers.\1.ffn.layers.1."),
-    (r"mask_decoder\.transformer\.layers\.(\d+)\.mlp\.lin1\.", r"decoder.layers.\1.mlp.layers.0.0."),
-    (r"mask_decoder\.transformer\.layers\.(\d+)\.mlp\.lin2\.", r"decoder.layers.\1.mlp.layers.1."),
-    (r"mask_decoder\.transformer\.norm_final_attn\.", "decoder.post_norm."),
-    (r"mask_decoder\.transformer\.", "decoder."),
-    (r"mask_decoder\.(output_upscaling|output_hypernetworks_mlps|iou_prediction_head)\.", r"bbox_head.\1."),
-)
-_LABELS = "prompt_encoder.label_encoder.label_embedding.weight"
-# Rows of UltraSam's one table of labels.
-_ROWS = {
-    "prompt_encoder.no_mask_embed.weight": (0, 1),
-    "prompt_encoder.point_embeddings.0.weight": (1, 2),
-    "prompt_encoder.point_embeddings.1.weight": (2, 3),
-    "prompt_encoder.point_embeddings.2.weight": (3, 4),
-    "prompt_encoder.point_embeddings.3.weight": (4, 5),
-    "prompt_encoder.not_a_point_embed.weight": (5, 6),
-    "mask_decoder.mask_tokens.weight": (6, 10),
-    "mask_decoder.iou_token.weight": (10, 11),
-}
-_HUGGINGFACE = (
-    (r"image_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
-    (r"image_encoder\.pos_embed", "vision_encoder.pos_embed"),
-    (r"image_encoder\.neck\.0\.", "vision_encoder.neck.conv1."),
-    (r"image_encoder\.neck\.1\.", "vision_encoder.neck.layer_norm1."),
-    (r"image_encoder\.neck\.2\.", "vision_encoder.neck.conv2."),
-    (r"image_encoder\.neck\.3\.", "vision_encoder.neck.layer_norm2."),
-    (r"image_encoder\.blocks\.(\d+)\.norm([12])\.", r"vision_encoder.layers.\1.layer_norm\2."),
-    (r"image_encoder\.blocks\.", "vision_encoder.layers."),
-    (r"prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
-    (r"prompt_encoder\.mask_downscaling\.0\.", "prompt_encoder.mask_embed.conv1."),
-    (r"prompt_encoder\.mask_downscaling\.1\.", "prompt_encoder.mask_embed.layer_norm1."),
-    (r"prompt_encoder\.mask_downscaling\.3\.", "prompt_encoder.mask_embed.conv2."),
-    (r"prompt_encoder\.mask_downscaling\.4\.", "prompt_encoder.mask_embed.layer_norm2."),
-    (r"prompt_encoder\.mask_downscaling\.6\.", "prompt_encoder.mask_embed.conv3."),
-    (r"(mask_decoder\.transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
-    (r"mask_decoder\.transformer\.norm_final_attn\.", "mask_decoder.transformer.layer_norm_final_attn."),
-    (r"mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
-    (r"mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
-    (r"mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
-    (r"(mask_decoder\.(?:output_hypernetworks_mlps\.\d|iou_prediction_head))\.layers\.0\.", r"\1.proj_in."),
-    (r"(mask_decoder\.(?:output_hypernetworks_mlps\.\d|iou_prediction_head))\.layers\.1\.", r"\1.layers.0."),
-    (r"(mask_decoder\.(?:output_hypernetworks_mlps\.\d|iou_prediction_head))\.layers\.2\.", r"\1.proj_out."),
-)
-_GAUSS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-_HF_GAUSS = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
-
-
-def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, to in rules:
-        if re.match(pattern, name):
-            return re.sub(f"^{pattern}", to, name)
-    return name
-
-
-def _skeleton(count: int, depth: int) -> list[str]:
-    """List Meta's names for a model with `count` encoder blocks and `depth` decoder layers."""
-    config = ModelConfig(
-        image_size=16, patch_size=8, embed_dim=8, depth=count, heads=1, global_blocks=(), prompt_dim=16,
-        decoder_depth=depth, decoder_mlp=8, iou_hidden=8,
-    )  # fmt: skip
-    with torch.device("meta"):
-        return list(UltraSam(config).state_dict())
-
-
-def _sizes(raw: State, encoder: str, decoder: str) -> tuple[int, int]:
-    def largest(pattern: str) -> int:
-        return max((int(m[1]) for name in raw if (m := re.match(pattern, name))), default=0) + 1
-
-    return largest(encoder), largest(decoder)
-
-
-def _attention(name: str) -> tuple[str, str, str] | None:
-    """Split Meta's name of a decoder attention projection into (module, q|k|v, weight|bias); None for other names."""
-    match = re.match(r"(mask_decoder\.transformer\..*attn.*)\.([qkv])_proj\.(weight|bias)$", name)
-    return (match[1], match[2], match[3]) if match else None
-
-
-def _from_ultrasam(raw: State) -> State:
-    state: State = {}
-    names = _skeleton(*_sizes(raw, r"backbone\.layers\.(\d+)\.", r"decoder\.layers\.(\d+)\."))
-    used = set()
-
-    def take(name: str) -> Tensor:
-        if name not in raw:
-            raise WeightsError(f"The tensor {name} is missing: the UltraSam file is incomplete.")
-        used.add(name)
-        return raw[name]
-
-    for name in names:
-        if name in _ROWS:
-            state[name] = take(_LABELS)[slice(*_ROWS[name])]
-        elif (projection := _attention(name)) is not None:
-            module = _renamed(projection[0] + ".", _ULTRASAM)
-            if projection[2] == "weight":
-                state[name] = take(f"{module}attn.{projection[1]}_proj_weight")
-            else:
-                state[name] = take(f"{module}attn.in_proj_bias").chunk(3)["qkv".index(projection[1])]
-        elif name.endswith(("out_proj.weight", "out_proj.bias")):
-            module, _, rest = name.rpartition("out_proj.")
-            state[name] = take(f"{_renamed(module, _ULTRASAM)}attn.out_proj.{rest}")
-        else:
-            state[name] = take(_renamed(name, _ULTRASAM))
-    if left := raw.keys() - used:
-        raise WeightsError(f"{len(left)} tensors of the UltraSam file are unexpected: {listed(sorted(left), 5)}.")
-    return {name: value.clone() for name, value in state.items()}
-
-
-def _to_ultrasam(state: State) -> State:
-    raw: State = {_LABELS: torch.cat([state[n] for n, _ in sorted(_ROWS.items(), key=lambda item: item[1])])}
-    for name, value in state.items():
-        if name in _ROWS:
-            continue
-        if (projection := _attention(name)) is not None:
-            module = _renamed(projection[0] + ".", _ULTRASAM)
-            if projection[2] == "weight":
-                raw[f"{module}attn.{projection[1]}_proj_weight"] = value
-            else:
-                raw[f"{module}attn.in_proj_bias"] = torch.cat([state[f"{projection[0]}.{x}_proj.bias"] for x in "qkv"])
-        elif name.endswith(("out_proj.weight", "out_proj.bias")):
-            module, _, rest = name.rpartition("out_proj.")
-            raw[f"{_renamed(module, _ULTRASAM)}attn.out_proj.{rest}"] = value
-        else:
-            raw[_renamed(name, _ULTRASAM)] = value
-    return raw
-
-
-def _from_huggingface(raw: State) -> State:
-    state: State = {}
-    depth = r"mask_decoder\.transformer\.layers\.(\d+)\."
-    for name in _skeleton(*_sizes(raw, r"vision_encoder\.layers\.(\d+)\.", depth)):
-        source = (
-            next((n for n in _HF_GAUSS if n in raw), _HF_GAUSS[0]) if name == _GAUSS else _renamed(name, _HUGGINGFACE)
-        )
-        if source not in raw:
-            raise WeightsError(f"The tensor {source} is missing: the SamModel file is incomplete.")
-        state[name] = raw[source]
-    return state
-
-
-def _to_huggingface(state: State) -> State:
-    raw = {_renamed(name, _HUGGINGFACE): value for name, value in state.items() if name != _GAUSS}
-    return raw | dict.fromkeys(_HF_GAUSS, state[_GAUSS])
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -644,9 +363,9 @@ def export(loaded: Loaded, path: Path, form: Form, public: str | None = None) ->
             },
         )
     elif form == "huggingface":
-        _write_folder(path, _to_huggingface(state), _huggingface_config(loaded.config))
+        _write_folder(path, to_huggingface(state), _huggingface_config(loaded.config))
     else:
-        content: Any = {"meta": {}, "state_dict": _to_ultrasam(state)} if form == "ultrasam" else dict(state)
+        content: Any = {"meta": {}, "state_dict": to_ultrasam(state)} if form == "ultrasam" else dict(state)
         written = io.BytesIO()  # torch.save on a full disk raises a RuntimeError without the cause
         torch.save(content, written)
         _write(path, lambda temporary: temporary.write_bytes(written.getbuffer()))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from us43d.errors import UsageError, WeightsError
-from us43d.model import weights
+from us43d.model import names, untrusted, weights
 from us43d.model.config import MEAN, STD
 from us43d.model.network import PRESETS, ModelConfig, UltraSam
 from us43d.model.predictor import Predictor
@@ -153,7 +153,7 @@ def test_the_larger_models_have_the_parts_of_stock_sam(preset: str, shape: dict[
     with torch.device("meta"):
         theirs = transformers.SamModel(config).state_dict()
         ours = dict(UltraSam(PRESETS[preset]).state_dict())
-    found = weights._to_huggingface(ours)
+    found = names.to_huggingface(ours)
     missing = {name for name in set(theirs) - set(found) if "shared_image_embedding" not in name}
     assert missing == set()
     assert {name: value.shape for name, value in found.items() if name in theirs} == {
@@ -300,7 +300,7 @@ def test_a_checkpoint_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> Non
     path = archived(tmp_path / "a.pth", good, **{"0": bytes(16)}, bomb=bytes(400 << 20))
     with pytest.raises(WeightsError, match="far more than the file has"):
         weights.load(path)
-    assert weights.read_pickle(archived(tmp_path / "b.pth", good, **{"0": bytes(16)}))["w"].shape == (4,)
+    assert untrusted.read_pickle(archived(tmp_path / "b.pth", good, **{"0": bytes(16)}))["w"].shape == (4,)
 
 
 @pytest.mark.parametrize(
