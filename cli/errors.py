@@ -95,8 +95,8 @@ def _storage(error: OSError, kept: str) -> Failure | None:
     try:
         with storage_errors(Path(error.filename or "The disk"), kept):
             raise error
-    except StorageError as found:
-        return _known(found, kept)
+    except StorageError as storage:
+        return _known(storage, kept)
     except OSError:
         return None
 

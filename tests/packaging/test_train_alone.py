@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 import us43d.model.attention, us43d.train.checkpoint, us43d.model.flops, us43d.train.journal, us43d.model.lora
 from us43d.coco import own as coco
 from us43d.train.config import PRESETS, read
-from us43d.train.data import CorpusDataset
+from us43d.train.dataset import CorpusDataset
 from us43d.train.loop import train
 from us43d.model.predictor import Predictor
 

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from us43d import specimen
-from us43d.model import weights
+from us43d.model import onnx, weights
 from us43d.model.network import PRESETS, UltraSam
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +148,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def at_home(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the world, as $US43D_HOME, $HOME and the working folder."""
+    """A copy of the world, as $US43D_HOME, $HOME and the working folder; ONNX graphs are made once of each model."""
+    made: dict[str, tuple[Path, Any]] = {}
+
+    def once(model: UltraSam, folder: Path, make: Any = onnx._graphs) -> Any:
+        shape = model.config.model_dump_json()
+        if shape not in made:
+            kept = tmp_path / f"graphs{len(made)}"
+            kept.mkdir()
+            made[shape] = kept, make(model, kept)
+        shutil.copytree(made[shape][0], folder, dirs_exist_ok=True)
+        return made[shape][1]
+
+    monkeypatch.setattr(onnx, "_graphs", once)
     shutil.copytree(world, tmp_path / "w", symlinks=True)
     monkeypatch.setenv("US43D_HOME", str(tmp_path / "w" / "home"))
     monkeypatch.setenv("HOME", str(tmp_path / "w" / "user"))

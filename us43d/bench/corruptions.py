@@ -95,7 +95,7 @@ class Corrupted(Corpus):
 
     def picture(self, image: int) -> NDArray[np.uint8]:
         pixels = super().picture(image)
-        found = self.annotations["bbox"][list(self.of(image))].astype(np.int64).reshape(-1, 4)
-        boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
+        sides = self.annotations["bbox"][list(self.of(image))].astype(np.int64).reshape(-1, 4)
+        boxes = np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1)
         rng = prompts.fixed(f"{self.corruption}\0{self.severity}\0{self.images['id'][image]}")
         return CORRUPTIONS[self.corruption](pixels, boxes, self.severity, rng)

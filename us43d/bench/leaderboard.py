@@ -69,8 +69,8 @@ class Board:
         rows = []
         for result, _ in self.ranked():
             pooled = (e for e in result["coco"] if e["source"] == "all" and e["tier"] == "core")
-            found = {e["prompt"]: e["segm"]["map"] for e in pooled}
-            cells: list[Any] = [found.get("box"), found.get("centre")]
+            precision = {e["prompt"]: e["segm"]["map"] for e in pooled}
+            cells: list[Any] = [precision.get("box"), precision.get("centre")]
             for start in ("box", "random"):
                 for n in clicks:
                     cells.append(float(np.mean([self._dice(result, s, start, n) for s in self.sources])))

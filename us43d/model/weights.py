@@ -188,7 +188,7 @@ def _folder(path: Path) -> Loaded:
     try:
         config = json.loads((path / CONFIG).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} has no readable {CONFIG}: {error}.") from error
+        raise WeightsError(f"{path / CONFIG} is missing or unreadable: {error}.") from error
     if not isinstance(config, dict):
         raise WeightsError(f"{path / CONFIG} holds {type(config).__name__}, not the settings of a model.")
     raw = read_safetensors(path / TENSORS)
@@ -237,7 +237,7 @@ def _preprocessing(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{folder} has no readable {PREPROCESSOR}: {error}.") from error
+        raise WeightsError(f"{folder / PREPROCESSOR} is unreadable: {error}.") from error
     return content if isinstance(content, dict) else {}
 
 

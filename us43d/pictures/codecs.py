@@ -55,11 +55,11 @@ def _stream_size(data: bytes) -> tuple[int, int, int]:
         while data[at + 4 : at + 8] != b"jp2c":
             length = int.from_bytes(data[at : at + 4], "big")
             if length < 8:
-                raise ValueError("a frame has no JPEG 2000 stream")
+                raise ValueError("a JPEG 2000 stream is missing")
             at += length
         at += 8
     if data[at : at + 4] != _STREAM or len(data) < at + 42:
-        raise ValueError("a frame has no JPEG 2000 header")
+        raise ValueError("a JPEG 2000 header is missing")
     right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
     (samples,) = struct.unpack_from(">H", data, at + 40)
     return bottom - top, right - left, samples
@@ -73,7 +73,7 @@ def _size(data: bytes) -> tuple[int, int, int]:
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             return *struct.unpack_from(">2H", data, at + 5), data[at + 9]
         at += 1 if marker == 0xFF else 2 + length
-    raise ValueError("a frame has no JPEG header")
+    raise ValueError("a JPEG header is missing")
 
 
 def register() -> None:

@@ -73,7 +73,7 @@ class Dicom:
             except Us43dError:
                 raise
             except InvalidDicomError as error:
-                raise ImageError(f"{path} is not a DICOM file: it has no DICM after its first 128 bytes.") from error
+                raise ImageError(f"{path} is not a DICOM file: DICM is missing after its first 128 bytes.") from error
             except (*_DAMAGED, BytesLengthException) as error:
                 raise ImageError(f"{path} is damaged: {_said(error)}.") from error
         for text in dict.fromkeys(str(warning.message) for warning in deviations):

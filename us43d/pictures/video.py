@@ -84,7 +84,7 @@ class Video:
 
     def _check_end(self, done: int) -> None:
         if done == 0:
-            raise ImageError(f"{self.path} has no readable frame.")
+            raise ImageError(f"No frame of {self.path} can be read.")
         if self.claimed is None or done >= self.claimed:
             return
         if self.counted and done < self.claimed - _LACKING:

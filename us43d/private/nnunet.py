@@ -42,7 +42,7 @@ def plan(tree: RawTree) -> Plan | None:
     content = tree.json("dataset.json")
     where = f"{tree.root}/dataset.json"
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
-        raise RawDataError(f"{where} is not that of an nnU-Net dataset: it has no object of labels.")
+        raise RawDataError(f"{where} is not that of an nnU-Net dataset: the object labels is missing.")
     values = _values(content["labels"], where)
     ending = _ending(tree, content, where)
     remarks, missing, keys = list[str](), list[str](), ["dataset.json"]
@@ -61,7 +61,7 @@ def plan(tree: RawTree) -> Plan | None:
     if beyond:
         remarks.append(f"{beyond:,} files of further channels are not read; the first channel is the image")
     if len(keys) == 1:
-        raise RawDataError(f"{tree.root} has no image imagesTr/<case>_0000{ending}.")
+        raise RawDataError(f"No image imagesTr/<case>_0000{ending} found in {tree.root}.")
     return Plan(ending, values, tuple(keys), tuple(remarks))
 
 
@@ -89,7 +89,7 @@ def _values(labels: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...]]
         if numbers != [0]:
             values[name] = tuple(numbers)
     if not values:
-        raise RawDataError(f"{where} has no label beside the background.")
+        raise RawDataError(f"{where} lists no label besides the background.")
     return values
 
 

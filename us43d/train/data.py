@@ -8,7 +8,6 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -17,19 +16,20 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from us43d.errors import TrainError, UnknownName, Us43dError, listed
-from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.errors import TrainError, Us43dError, listed
+from us43d.harmonize.corpus import Corpus
 from us43d.machine import processors
 from us43d.model import look, prompts
 from us43d.model.config import MEAN, STD
 from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT
 from us43d.model.predictor import fitted
 from us43d.train.config import TrainConfig
+from us43d.train.dataset import Reopened
 
 __all__ = [
-    "Batch", "CorpusDataset", "Draw", "Draws", "OfCorpus", "Order", "batches", "collate", "eligible", "normalise",
+    "Batch", "Draw", "Draws", "OfCorpus", "Order", "batches", "collate", "eligible", "normalise",
     "normalise_crops", "without",
 ]  # fmt: skip
 
@@ -317,7 +317,7 @@ class Order:
 # -------------------------------------------------------------------------------------------------------------- draws
 
 
-class OfCorpus(Dataset[D | Us43dError], ABC):
+class OfCorpus(Reopened[D | Us43dError], ABC):
     """Endless sequence of draws from a corpus.
 
     An unusable image is returned as its error, which a loader process cannot raise in a readable way.
@@ -328,13 +328,6 @@ class OfCorpus(Dataset[D | Us43dError], ABC):
 
     def __len__(self) -> int:
         return self.config.batch * self.config.steps
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A memory map would be copied completely into a new process.
-        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
 
     def __getitem__(self, place: int) -> D | Us43dError:
         try:
@@ -712,67 +705,3 @@ def _quiet(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-
-
-# ---------------------------------------------------------------------------------------------------------- for users
-
-
-class CorpusDataset(Dataset[dict[str, Any]]):
-    """The images of a corpus as a torch Dataset, for your own models.
-
-    >>> dataset = CorpusDataset("~/.us43d/corpora/us43d", split="train")  # doctest: +SKIP
-
-    An item is a dict with image (3, h, w) uint8 RGB; masks (K, h, w) bool; boxes (K, 4) float32, (x0, y0, x1, y1) in
-    pixels with x1 and y1 excluded; labels (K,) int64, category ids as in `corpus.categories`; area (K,) int64 in
-    pixels; and id, key, source, group and path. Images have their original size; an image without annotation has K = 0.
-
-    Args:
-        corpus: An opened corpus, or its folder.
-        split: "train", "val" or "test"; None for all three.
-        sources: Names; all sources of the corpus if empty.
-        specks: Include annotations that the build flagged as specks.
-
-    Raises:
-        UnknownName: Unknown split or source.
-    """
-
-    def __init__(
-        self, corpus: Corpus | str | Path, split: str | None = None, sources: Sequence[str] = (), specks: bool = False
-    ) -> None:
-        self.corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(Path(corpus).expanduser())
-        if split is not None and split not in SPLITS:
-            raise UnknownName(f"Unknown split {split!r}: use one of {', '.join(SPLITS)}.")
-        self.rows = np.flatnonzero(self.corpus.selected([split] if split else SPLITS[:3], sources))
-        self.specks = specks
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"corpus": (self.corpus.path, self.corpus.home)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"corpus": Corpus.open(*state["corpus"])}
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        corpus, image = self.corpus, int(self.rows[index])
-        row = corpus.images[image]
-        shown = corpus.picture(image)
-        colour = shown if shown.ndim == 3 else np.repeat(shown[:, :, None], 3, axis=2)
-        own = [n for n in corpus.of(image) if self.specks or not corpus.annotations[n]["flags"]]
-        annotations = corpus.annotations[own]
-        masks = np.stack([corpus.mask(n) for n in own]) if own else np.zeros((0, *shown.shape[:2]), bool)
-        boxes = annotations["bbox"].astype(np.float32)
-        boxes[:, 2:] += boxes[:, :2]
-        return {
-            "image": torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1))),
-            "masks": torch.from_numpy(masks),
-            "boxes": torch.from_numpy(boxes),
-            "labels": torch.from_numpy(annotations["category"].astype(np.int64)),
-            "area": torch.from_numpy(annotations["area"].astype(np.int64)),
-            "id": int(row["id"]),
-            "key": corpus.key(image),
-            "source": str(corpus.sources[row["source"]]["name"]),
-            "group": corpus.group(image),
-            "path": str(corpus.file(image)),
-        }

@@ -16,7 +16,8 @@ from us43d.errors import TrainError, UnknownName
 from us43d.harmonize.corpus import Corpus
 from us43d.model import predictor as predict
 from us43d.train.config import TrainConfig
-from us43d.train.data import CorpusDataset, Draws, Order, batches, collate, eligible, normalise
+from us43d.train.data import Draws, Order, batches, collate, eligible, normalise
+from us43d.train.dataset import CorpusDataset
 
 
 def _same(one: tuple, two: tuple) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from us43d import specimen
-from us43d.model import weights
+from us43d.model import onnx, weights
 from us43d.model.network import PRESETS, UltraSam
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "finetune.md"
@@ -21,13 +21,15 @@ SHORT = (
     "--steps",
     "2",
     "--set",
-    "batch=8",
+    "batch=4",
     "--set",
-    "micro_batch=8",
+    "micro_batch=4",
     "--set",
     "precision=float32",
     "--set",
     "workers=0",
+    "--set",
+    "validation_images=2",
 )
 
 
@@ -52,6 +54,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_page(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The graphs of this architecture are made by the commands of docs/evaluation.md (tests/pages).
+    monkeypatch.setattr(onnx, "_graph", lambda module, file, *rest: file.touch() or {"inputs": [], "outputs": []})
     text = PAGE.read_text("utf-8")
     main = importlib.import_module("us43d.cli.app").main
     before = signal.getsignal(signal.SIGTERM)

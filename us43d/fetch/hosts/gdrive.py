@@ -82,7 +82,7 @@ class _Links(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, str]] = []
+        self.links: list[tuple[str, str]] = []
         self._href: str | None = None
         self._text = ""
         self.feed(page)
@@ -96,7 +96,7 @@ class _Links(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "a" and self._href:
-            self.found.append((self._href, self._text.strip()))
+            self.links.append((self._href, self._text.strip()))
             self._href = None
 
 
@@ -111,7 +111,7 @@ def _folder(id: str, path: str, web: Web, seen: set[str]) -> Iterator[Remote]:
             f"Google Drive does not show folder {id}: it is not public (any more).",
             next=f"open https://drive.google.com/drive/folders/{id} in a browser",
         )
-    for address, text in _Links(page).found:
+    for address, text in _Links(page).links:
         name = path + text.replace("/", "_")
         if file := re.match(r"https://drive\.google\.com/file/d/([-\w]{25,})", address):
             yield by_facts(name, _CONFIRMED.format(file[1]))

@@ -24,7 +24,7 @@ def resolve(route: Route, web: Web) -> list[Remote]:
 
     url: the sharing link; one with id and authkey in it names a drive's item, any other a share."""
     if route.url is None:
-        raise FetchError(f"OneDrive {route.record} has no sharing link.")
+        raise FetchError(f"Missing sharing link of OneDrive {route.record}.")
     query = parse_qs(urlsplit(route.url).query)
     item = query.get("id", [route.record or ""])[0]
     if "authkey" in query and "!" in item:

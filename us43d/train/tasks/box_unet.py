@@ -125,7 +125,7 @@ def segment(
             )
     windows = [look.window(box, pixels.shape) for box in boxes]
     crops = torch.from_numpy(np.stack([look.crop(grey, window, SIDE) for window in windows]))
-    found = []
+    masks = []
     for window, logits in zip(windows, model(crops.to(device)).float().cpu().numpy(), strict=True):
         x0, y0, x1, y1 = window * (columns, rows, columns, rows)
         across, down = SIDE / (x1 - x0), SIDE / (y1 - y0)
@@ -134,8 +134,8 @@ def segment(
                               borderValue=look.OUTSIDE)  # fmt: skip
         mask = full > 0
         sure = float((1 / (1 + np.exp(-full[mask].astype(np.float64)))).mean()) if mask.any() else 0.0
-        found.append((mask, sure))
-    return found
+        masks.append((mask, sure))
+    return masks
 
 
 class BoxUNet:

@@ -122,10 +122,10 @@ class InstanceNetwork(nn.Module):
         else:
             assert self.pyramid is not None
             levels = self.pyramid(images.encode(self.image_encoder, pixels))
-        decoded = self.pixel_decoder(levels)
-        found = self.transformer(decoded.multi_scale_features, decoded.mask_features, output_hidden_states=True)
-        classes = tuple(self.class_predictor(queries.transpose(0, 1)) for queries in found.intermediate_hidden_states)
-        return Predicted(classes, tuple(found.masks_queries_logits))
+        features = self.pixel_decoder(levels)
+        decoded = self.transformer(features.multi_scale_features, features.mask_features, output_hidden_states=True)
+        classes = tuple(self.class_predictor(queries.transpose(0, 1)) for queries in decoded.intermediate_hidden_states)
+        return Predicted(classes, tuple(decoded.masks_queries_logits))
 
 
 def _mask2former(head: InstanceHead, classes: int) -> tuple[Any, Any]:
@@ -245,10 +245,10 @@ def detect(model: InstanceNetwork, pixels: NDArray[np.uint8], device: str, floor
             yield Detection(ids[number], score, mask)
 
 
-def results(image: int, found: Iterator[Detection]) -> list[dict[str, Any]]:
+def results(image: int, detections: Iterator[Detection]) -> list[dict[str, Any]]:
     """Write detections as COCO's results. image: id."""
     written = []
-    for detection in found:
+    for detection in detections:
         x, y, width, height = cv2.boundingRect(detection.mask.view(np.uint8))
         written.append({
             "image_id": image, "category_id": detection.category, "score": detection.score,
@@ -305,12 +305,12 @@ class Instances:
 
     def validate(self, model: InstanceNetwork, wanted: Sequence[int], device: torch.device) -> NDArray[Any]:
         """(N, 1): COCO's results."""
-        found = []
+        entries = []
         for image in wanted:
             number = int(self.corpus.images["id"][image])
-            found += results(number, detect(model, self.corpus.picture(image), str(device)))
-        table = np.empty((len(found), 1), object)
-        table[:, 0] = found
+            entries += results(number, detect(model, self.corpus.picture(image), str(device)))
+        table = np.empty((len(entries), 1), object)
+        table[:, 0] = entries
         return table
 
     def summary(self, table: NDArray[Any]) -> Record:
@@ -319,9 +319,9 @@ class Instances:
         record: Record = {"instances": len(truth["annotations"]), "images": len(self.held_out), "groups": groups}
         if not truth["annotations"]:
             return record
-        found = average_precision(truth, table[:, 0].tolist())
+        precision = average_precision(truth, table[:, 0].tolist())
         for kind, names in (("segm", ("map", "ap50", "ap75")), ("bbox", ("map",))):
-            record |= {f"{kind}_{name}": round(found[kind][name], 5) for name in names}
+            record |= {f"{kind}_{name}": round(precision[kind][name], 5) for name in names}
         return record | {"mean_mask": round(self._mean_mask, 5)}
 
     def score(self, summary: Record) -> float | None:
@@ -354,14 +354,14 @@ class Instances:
                  _instances(corpus, row, self.numbers))  # fmt: skip
         means = images.mean_masks(len(ids), shown)
         share = np.bincount(corpus.annotations["category"][self.annotations], minlength=max(ids) + 1)
-        found = []
+        entries = []
         for row in self.held_out:
             size = int(corpus.images["width"][row]), int(corpus.images["height"][row])
             masks = [cv2.resize(mean, size, interpolation=cv2.INTER_LINEAR) >= 0.5 for mean in means]
             guesses = (Detection(n, float(share[n] / share.sum()), mask) for n, mask in zip(ids, masks, strict=True)
                        if mask.any())  # fmt: skip
-            found += results(int(corpus.images["id"][row]), guesses)
-        return float(average_precision(self._truth, found)["segm"]["map"])
+            entries += results(int(corpus.images["id"][row]), guesses)
+        return float(average_precision(self._truth, entries)["segm"]["map"])
 
     def save(self, model: InstanceNetwork, place: Path, meta: Mapping[str, Any]) -> None:
         record = images.TaskRecord(
