@@ -146,7 +146,7 @@ def test_models_that_are_not_sams_are_refused(tmp_path: Path, name: str, form: w
 def test_a_damaged_record(tmp_path: Path) -> None:
     export_huggingface(held("meta"), tmp_path / "out", tmp_path)
     (tmp_path / "out" / weights.PREPROCESSOR).write_text("[" * 100_000)
-    with pytest.raises(weights.WeightsError, match="no readable preprocessor_config"):
+    with pytest.raises(weights.WeightsError, match=r"preprocessor_config\.json is unreadable"):
         weights.load(tmp_path / "out")
     (tmp_path / "out" / weights.PREPROCESSOR).write_text(json.dumps({"us43d": [1]}))
     assert weights.load(tmp_path / "out").preprocessing == "sam"

@@ -414,7 +414,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="does not exist"):
         weights.load(tmp_path / "absent.pth")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(WeightsError, match=r"no readable config\.json"):
+    with pytest.raises(WeightsError, match=r"config\.json is missing or unreadable"):
         weights.load(tmp_path / "folder")
 
 
