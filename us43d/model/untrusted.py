@@ -1,4 +1,4 @@
-"""Read files of tensors that nobody vouches for. Nothing in a file is executed.
+"""Read files of tensors from untrusted sources. Nothing in a file is executed.
 
 Pickles are read by an unpickler that knows how tensors are stored and replaces every other object by an inert one.
 """
