@@ -198,11 +198,15 @@ def _called(route: Route) -> str:
 
 
 def _tidy(folder: Path) -> None:
-    """Remove what ended processes left among the parts, but not parts that can still be resumed."""
+    """Remove what ended processes left among the parts, but not parts that can still be resumed.
+
+    A part and its note need each other; a process killed while it finishes a file leaves the note alone.
+    """
     parts = folder / store.PARTS
     with suppress(OSError):
         for path in parts.iterdir():
-            lone = path.suffix == ".part" and not path.with_name(f"{path.name}.json").exists()
+            other = path.with_suffix("") if path.suffix == ".json" else path.with_name(f"{path.name}.json")
+            lone = path.suffix in (".part", ".json") and not other.exists()
             if (lone or path.suffix == ".tmp") and owner.abandoned(path):
                 path.unlink(missing_ok=True)
         parts.rmdir()

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from us43d.errors import Busy, StorageError
-from us43d.fetch import ledger, store
+from us43d.fetch import ledger, owner, store
 from us43d.fetch.fetch import fetch
 from us43d.fetch.verify import verify
 from us43d.paths import Home
@@ -175,6 +175,20 @@ def test_two_processes_without_locks(
     assert runner.end() == 0
     absent_or_right(home, served)
     assert states(home, source) == {"ok"}
+
+
+def test_a_note_without_its_part_is_removed(
+    server: Any, sources: ModuleType, served: dict[str, bytes], home: Home
+) -> None:
+    """A process killed between the two steps that finish a file leaves the note of its part behind."""
+    source = sources.recipe(server.base, [{}] * COUNT)
+    folder = home.downloads("Loopback") / store.PARTS
+    folder.mkdir(parents=True)
+    with owner.claim() as token:
+        (folder / f"0.{token}.aaaaaa.part.json").write_text("{}")
+    ledger.accept(home, source)
+    fetch(source, home, sources.patient(), jobs=2)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("names", [("BUSI",), ("BUSI", "BUID")], ids=["one source", "two side by side"])
