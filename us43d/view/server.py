@@ -72,8 +72,9 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
         names = {"127.0.0.1", "localhost", socket.gethostname(), socket.getfqdn(), *_addresses()}
     secret = safety.token()
     app = application(site, [f"{name}:{number}" for name in names], secret)
-    config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off", ws="none", server_header=False,
-                            timeout_graceful_shutdown=2)  # fmt: skip
+    # Without a logging configuration: uvicorn's own would close the handlers of the whole process, absl's with its stream.
+    config = uvicorn.Config(app, log_config=None, log_level="critical", access_log=False, lifespan="off", ws="none",
+                            server_header=False, timeout_graceful_shutdown=2)  # fmt: skip
     server = uvicorn.Server(config)
 
     # A join that Ctrl-C interrupts marks a running thread as stopped (Python 3.11): only an event tells its end.

@@ -1,7 +1,9 @@
 """What the server refuses, and what it answers, over real sockets."""
 
 import http.client
+import io
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -180,6 +182,16 @@ def test_a_lab_reaches_every_address_of_the_machine(monkeypatch: pytest.MonkeyPa
             assert host == socket.gethostname()
         else:
             assert host == probe.getsockname()[0]
+
+
+def test_logging_of_the_process_stays_as_it_is() -> None:
+    """A logging configuration of the server would close all handlers, and absl's closes its stream."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.close = stream.close  # type: ignore[method-assign]
+    serve(Site([], "/", lambda: None)).stop()
+    assert not stream.closed
+    assert logging.getLogger("uvicorn.error").level == logging.CRITICAL
 
 
 def test_a_port_that_is_taken(running: Running) -> None:
