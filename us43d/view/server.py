@@ -72,7 +72,7 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
         names = {"127.0.0.1", "localhost", socket.gethostname(), socket.getfqdn(), *_addresses()}
     secret = safety.token()
     app = application(site, [f"{name}:{number}" for name in names], secret)
-    # Without a logging configuration: uvicorn's own would close the handlers of the whole process, absl's with its stream.
+    # No logging configuration: uvicorn's own would close all handlers of the process, and absl's closes its stream.
     config = uvicorn.Config(app, log_config=None, log_level="critical", access_log=False, lifespan="off", ws="none",
                             server_header=False, timeout_graceful_shutdown=2)  # fmt: skip
     server = uvicorn.Server(config)
