@@ -29,6 +29,8 @@ class Coco(Format):
         "Masks are compressed RLE and come back equal (IoU 1). Ids are numbered from 1 unless --keep-ids was given; "
         'the ids of us43d are under "us43d".'
     )
+    #: Whether `data` could be made a link to `images`.
+    linked: bool
 
     def block(self, block: Block) -> None:
         options, licences = block.selection.options, _licence_ids(block.selection)
@@ -43,8 +45,7 @@ class Coco(Format):
         for split in finish.selection.rows:
             self._file(finish, f"annotations/instances_{split}.json", split)
         self._file(finish, "labels.json", None)
-        if not finish.store.link_folder("data", "images"):
-            finish.counts["folder links not written (FiftyOne needs data_path='images')"] = 1
+        self.linked = finish.store.link_folder("data", "images")
 
     def _file(self, finish: Finish, name: str, split: str | None) -> None:
         selection = finish.selection
@@ -79,19 +80,36 @@ class Coco(Format):
             file.write(b"}\n")
 
     def usage(self, finish: Finish) -> str:
-        out, splits = finish.out, list(finish.selection.rows)
-        names = tuple(category.name for category in finish.selection.categories)
-        classes = repr(names) if len(names) > 1 else f"({names[0]!r},)"
-        split = splits[0]
-        return (
-            f"# pycocotools:  COCO('{out}/annotations/instances_{split}.json'), images in {out}/images\n"
-            f"# FiftyOne:     fo.Dataset.from_dir('{out}', dataset_type=fo.types.COCODetectionDataset, "
-            f"label_types='segmentations')\n"
-            f"# Detectron2:   register_coco_instances('us43d_{split}', {{}}, "
-            f"'{out}/annotations/instances_{split}.json', '{out}/images')\n"
-            f"# MMDetection:  dict(type='CocoDataset', ann_file='{out}/annotations/instances_{split}.json', "
-            f"data_prefix=dict(img='{out}/images/'), metainfo=dict(classes={classes}))\n"
-        )
+        splits = list(finish.selection.rows)
+        first = f"annotations/instances_{splits[0]}.json"
+        # A folder without the link "data", as in a bucket, still loads if it is named.
+        data = "" if self.linked else "data_path='images', "
+        classes = tuple(category.name for category in finish.selection.categories)
+        lines = [
+            f"# pycocotools; images in {finish.place('images')}",
+            f"from pycocotools.coco import COCO; coco = COCO({finish.literal(first)})",
+            "# FiftyOne",
+            f"import fiftyone as fo; dataset = fo.Dataset.from_dir({finish.literal()}, "
+            f"dataset_type=fo.types.COCODetectionDataset, {data}label_types='segmentations')",
+            "# Detectron2",
+            "from detectron2.data.datasets import register_coco_instances",
+            *(
+                f"register_coco_instances('us43d_{split}', {{}}, "
+                f"{finish.literal('annotations', f'instances_{split}.json')}, {finish.literal('images')})"
+                for split in splits
+            ),
+            "# MMDetection, in a configuration",
+            f"metainfo = dict(classes={classes!r})",
+        ]
+        for split in splits:
+            name = f"annotations/instances_{split}.json"
+            lines.append(
+                f"{split}_dataloader = dict(dataset=dict(type='CocoDataset', data_root={finish.literal()}, "
+                f"ann_file={name!r}, data_prefix=dict(img='images/'), metainfo=metainfo))"
+            )
+            if split != "train":
+                lines.append(f"{split}_evaluator = dict(ann_file={finish.literal(name)})")
+        return "\n".join(lines) + "\n"
 
 
 def _licence_ids(selection: Selection) -> dict[str, int]:

@@ -72,7 +72,7 @@ class DicomSeg(Format):
         split = next(iter(finish.selection.rows))
         return (
             "import glob, highdicom\n"
-            f"for path in sorted(glob.glob('{finish.out}/{split}/*/seg.dcm')):\n"
+            f"for path in sorted(glob.glob({finish.literal(split, '*', 'seg.dcm')})):\n"
             "    seg = highdicom.seg.segread(path); masks = seg.pixel_array   # (frames, h, w)\n"
         )
 

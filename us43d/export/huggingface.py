@@ -62,7 +62,7 @@ class HuggingFace(Format):
 
     def usage(self, finish: Finish) -> str:
         split = SPLIT_NAMES[next(iter(finish.selection.rows))]
-        return f'from datasets import load_dataset\ndata = load_dataset("{finish.out}", split="{split}")\n'
+        return f'from datasets import load_dataset\ndata = load_dataset({finish.literal()}, split="{split}")\n'
 
     def finish(self, finish: Finish) -> None:
         finish.counts["parquet files"] = -sum(-len(rows) // BLOCK for rows in finish.selection.rows.values())

@@ -41,7 +41,7 @@ class Masks(Format):
         split, structure = next(iter(finish.selection.rows)), finish.selection.categories[0].name
         return (
             "import pathlib, cv2\n"
-            f"for path in sorted(pathlib.Path('{finish.out}/{split}/masks/{structure}').glob('*.png')):\n"
+            f"for path in sorted(pathlib.Path({finish.literal(split, 'masks', structure)}).glob('*.png')):\n"
             f"    image = cv2.imread(str(next((path.parents[2] / 'images').glob(path.stem + '.*'))), 0)\n"
             "    mask = cv2.imread(str(path), 0) > 0\n"
         )

@@ -52,7 +52,7 @@ class MedSam(Format):
         split = next(iter(finish.selection.rows))
         return (
             "import glob, numpy\n"
-            f"for path in sorted(glob.glob('{finish.out}/{split}/*.npz')):\n"
+            f"for path in sorted(glob.glob({finish.literal(split, '*.npz')})):\n"
             "    data = numpy.load(path); image, labels, boxes = data['imgs'], data['gts'], data['boxes']\n"
         )
 

@@ -64,6 +64,6 @@ class Monai(Format):
     def usage(self, finish: Finish) -> str:
         return (
             "from monai.data import load_decathlon_datalist\n"
-            f"cases = load_decathlon_datalist('{finish.out}/datalist.json', True, 'training')\n"
+            f"cases = load_decathlon_datalist({finish.literal('datalist.json')}, True, 'training')\n"
             "train = [case for case in cases if case['fold'] != 0]   # fold 0 is the corpus's validation split\n"
         )

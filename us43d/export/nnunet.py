@@ -96,9 +96,9 @@ class NnUnet(Format):
     def usage(self, finish: Finish) -> str:
         number, folder = finish.selection.options.number, dataset_name(finish.selection)
         return (
-            f"export nnUNet_raw={finish.out} nnUNet_preprocessed=preprocessed nnUNet_results=results\n"
+            f"export nnUNet_raw={finish.word()} nnUNet_preprocessed=preprocessed nnUNet_results=results\n"
             f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity -c {self.configuration}\n"
-            f"cp {finish.out}/{folder}/splits_final.json preprocessed/{folder}/\n"
+            f"cp {finish.word(folder, 'splits_final.json')} preprocessed/{folder}/\n"
             f"nnUNetv2_train {number} {self.configuration} 0\n"
         )
 

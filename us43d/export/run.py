@@ -128,9 +128,21 @@ class Finish:
     """
 
     def __init__(self, store: Store, selection: Selection, tasks: list[_Task], out: str, inputs: str) -> None:
-        self.store, self.selection, self.out, self.inputs, self._tasks = store, selection, out, inputs, tasks
+        self.store, self.selection, self.inputs, self._out, self._tasks = store, selection, inputs, out, tasks
         self.files: list[Written] = []
         self.counts: Counter[str] = Counter()
+
+    def place(self, *names: str) -> str:
+        """Path of a file of the export, or of the export itself."""
+        return "/".join((self._out.rstrip("/") or "/", *names))
+
+    def literal(self, *names: str) -> str:
+        """Return `place` as a Python literal, for lines that are copied."""
+        return repr(self.place(*names))
+
+    def word(self, *names: str) -> str:
+        """Return `place` quoted for a shell."""
+        return shlex.quote(self.place(*names))
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (split, record) of every block."""

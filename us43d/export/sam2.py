@@ -87,12 +87,13 @@ class Sam2(Format):
         finish.write("objects.json", canonical_json(objects))
 
     def usage(self, finish: Finish) -> str:
-        folder = f"{finish.out}/{next(iter(finish.selection.rows))}"
+        split = next(iter(finish.selection.rows))
+        images, videos = finish.literal(split, "images"), finish.literal(split, "videos", "JPEGImages")
+        annotations = finish.literal(split, "videos", "Annotations")
         return (
             "# training configuration of SAM 2, dataset.video_dataset:\n"
-            f"#   images: SA1BRawDataset(img_folder='{folder}/images', gt_folder='{folder}/images')\n"
-            f"#   videos: PNGRawDataset(img_folder='{folder}/videos/JPEGImages', "
-            f"gt_folder='{folder}/videos/Annotations', is_palette=False)\n"
+            f"#   images: SA1BRawDataset(img_folder={images}, gt_folder={images})\n"
+            f"#   videos: PNGRawDataset(img_folder={videos}, gt_folder={annotations}, is_palette=False)\n"
             "# video predictor: predictor.init_state(video_path=<a folder of JPEGImages>)\n"
         )  # fmt: skip
 

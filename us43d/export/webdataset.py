@@ -53,7 +53,7 @@ class WebDataset(Format):
         split = next(iter(finish.selection.rows))
         return (
             "import glob, webdataset\n"
-            f"shards = sorted(glob.glob('{finish.out}/{split}-*.tar'))\n"
+            f"shards = sorted(glob.glob({finish.literal(f'{split}-*.tar')}))\n"
             "for sample in webdataset.WebDataset(shards, shardshuffle=False).decode('rgb8'): print(sample['json'])\n"
         )
 

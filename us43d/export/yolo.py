@@ -59,7 +59,8 @@ class Yolo(Format):
         finish.write("data.yaml", ("\n".join(lines) + "\n").encode())
 
     def usage(self, finish: Finish) -> str:
-        return f"yolo segment train model=yolo11n-seg.pt data={finish.out}/data.yaml epochs=1 overlap_mask=False\n"
+        data = finish.word("data.yaml")
+        return f"yolo segment train model=yolo11n-seg.pt data={data} epochs=1 overlap_mask=False\n"
 
 
 def line(category: int, polygon: NDArray[np.int64], width: int, height: int) -> str:

@@ -56,7 +56,7 @@ def test_a_corpus_is_exported_and_checked(home: Path, tmp_path: Path) -> None:
     facts = json.loads(shown)
     assert facts["skipped"] == {"excluded: near-duplicate of a test or validation image": 1}
     assert "register_coco_instances" in facts["usage"]
-    assert "metainfo=dict(classes=('breast_lesion',))" in facts["usage"]
+    assert "metainfo = dict(classes=('breast_lesion',))" in facts["usage"]
     assert run("check", out)[0] == 0
     victim = next((out / "images").iterdir())
     victim.write_bytes(victim.read_bytes()[:-1])

@@ -4,9 +4,12 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -245,9 +248,39 @@ def test_a_disk_without_links_is_reported(planted, tmp_path, monkeypatch) -> Non
 
     monkeypatch.setattr(Path, "symlink_to", refused)
     report = export.module("coco").write(planted.corpus, tmp_path / "out", Options(sources=("BUSI",)))
-    assert report.facts["counts"] == {"folder links not written (FiftyOne needs data_path='images')": 1}
+    assert "data_path='images'" in report.usage
     assert not (tmp_path / "out" / "data").exists()
     assert check(str(tmp_path / "out")) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.filterwarnings("ignore")
+def test_printed_lines_run_as_they_are(format, planted, tmp_path, monkeypatch) -> None:
+    if format in ("huggingface", "webdataset", "dicom-seg"):
+        reader = {"huggingface": "datasets", "dicom-seg": "highdicom"}.get(format, format)
+        pytest.importorskip(reader, reason=f"{reader} is not installed: pip install 'us43d[export]'")
+    if format == "huggingface":
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "it's an export"
+    usage = export.module(format).write(planted.corpus, f"{out}/", Options(sources=("BUSI",))).usage
+    assert "data_path" not in usage
+    if format in ("yolo", "nnunet"):  # lines of a shell
+        assert any(Path(word.partition("=")[2] or word).exists() for word in shlex.split(usage) if str(out) in word)
+        return
+    tools = {name: MagicMock() for name in ("fiftyone", "detectron2", "detectron2.data", "detectron2.data.datasets")}
+    for name, tool in tools.items():
+        monkeypatch.setitem(sys.modules, name, tool)
+    lines: dict[str, Any] = {}
+    exec(usage, lines)
+    if format == "coco":
+        assert tools["fiftyone"].Dataset.from_dir.call_args.args == (str(out),)
+        registered = tools["detectron2.data.datasets"].register_coco_instances.call_args_list
+        assert [call.args[0] for call in registered] == ["us43d_train", "us43d_val", "us43d_test"]
+        assert all(Path(path).exists() for call in registered for path in call.args[2:])
+        dataset = lines["val_dataloader"]["dataset"]
+        content = json.loads((Path(dataset["data_root"]) / dataset["ann_file"]).read_text())
+        assert list(dataset["metainfo"]["classes"]) == [category["name"] for category in content["categories"]]
+        assert lines["val_evaluator"] == {"ann_file": str(out / "annotations/instances_val.json")}
 
 
 def test_a_full_disk_leaves_nothing_final(planted, tmp_path, monkeypatch) -> None:
