@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Drawn", "Specimen", "Truth", "blob", "of_source", "ring", "speckle", "write_image"]
+__all__ = ["Drawn", "Specimen", "Truth", "blob", "of_source", "ring", "speckle", "ventricle", "write_image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,36 @@ def blob(
     for lobes in (2, 3, 5):
         wave += rng.uniform(0.1, 0.28) * np.cos(lobes * angle + rng.uniform(0, 2 * np.pi))
     return np.asarray(np.hypot(x - cx, y - cy) < radius * np.maximum(wave, 0.3))
+
+
+def ventricle(
+    shape: tuple[int, int],
+    apex: tuple[float, float],
+    size: tuple[float, float],
+    angle: float = 0.0,
+    ejected: float = 0.0,
+) -> "NDArray[np.bool_]":
+    """Return a left ventricle (h, w) bool of an apical view: round at the apex, cut off at the mitral valve.
+
+    Length and width shrink so that the volume, by any rule that takes the ventricle for a body of revolution, falls by
+    the ejected fraction: length × width² is what is left.
+
+    Args:
+        shape: (height, width) in pixels.
+        apex: (x, y) in pixels.
+        size: (length, largest width) in pixels at end-diastole.
+        angle: Of the long axis from straight down, in degrees.
+        ejected: Fraction of the end-diastolic volume that has left, 0 to 1.
+    """
+    import numpy as np
+
+    length, width = size[0] * (1 - ejected) ** 0.2, size[1] * (1 - ejected) ** 0.4
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    down, right = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    along = ((x - apex[0]) * right + (y - apex[1]) * down) / length
+    across = np.abs((x - apex[0]) * down - (y - apex[1]) * right)
+    bulge = np.sqrt(np.clip(1 - ((along - 0.65) / 0.65) ** 2, 0, None))  # widest at 0.65 of the length
+    return np.asarray((along >= 0) & (along <= 1) & (across <= width / 2 * bulge))
 
 
 def ring(

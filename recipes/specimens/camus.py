@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, ventricle
 
 PARTS = ("training", "training", "training", "testing", "training", "validation")
 
@@ -21,15 +21,18 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         folder.mkdir(parents=True)
         for view in ("2CH", "4CH"):
             frames = 2 * scale
-            shape, spacing = (96 + p, 80 + p), 0.3 + 0.01 * p
+            shape, spacing, ef = (96 + p, 80 + p), 0.3 + 0.01 * p, 34 + 3 * p
+            apex, angle = (shape[1] * rng.uniform(0.42, 0.58), 12 + rng.uniform(-2, 2)), rng.uniform(-10, 10)
+            size = rng.uniform(48, 52), rng.uniform(28, 34)
+            atrium = blob(shape, rng, 0.26, (0.2, 0.62, 0.8, 1))
             volume = np.zeros((shape[1], shape[0], frames), np.uint8)  # x, y, time
             truth = np.zeros_like(volume)
             for t in range(frames):
-                wall = blob(shape, rng, 0.34, (0, 0, 1, 0.62))
-                cavity = wall & np.roll(wall, 7, 0) & np.roll(wall, -7, 0) & np.roll(wall, 7, 1) & np.roll(wall, -7, 1)
-                atrium = blob(shape, rng, 0.3, (0.2, 0.62, 0.8, 1)) & ~wall
-                masks = {"left_ventricle": cavity, "myocardium": wall & ~cavity, "left_atrium": atrium}
-                volume[..., t] = speckle(shape, [cavity, wall & ~cavity, atrium], rng).T
+                ejected = ef / 100 * t / (frames - 1)
+                cavity = ventricle(shape, apex, size, angle, ejected)
+                wall = ventricle(shape, (apex[0], apex[1] - 6), (size[0] + 6, size[1] + 14), angle, ejected) & ~cavity
+                masks = {"left_ventricle": cavity, "myocardium": wall, "left_atrium": atrium & ~cavity & ~wall}
+                volume[..., t] = speckle(shape, list(masks.values()), rng).T
                 for value, mask in enumerate(masks.values(), start=1):
                     truth[..., t][mask.T] = value
                 key = f"database_nifti/{patient}/{patient}_{view}_half_sequence.nii.gz#{t:03}"
@@ -37,7 +40,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                     {label: [mask] for label, mask in masks.items()},
                     group=patient,
                     split={"training": "train", "validation": "val", "testing": "test"}[subset],
-                    tags={"view": view, "sex": "F" if p % 2 else "M"},
+                    tags={"view": view, "sex": "F" if p % 2 else "M", "ef": str(ef)},
                 )
             for name, first, last in (("ED", 0, 1), ("ES", frames - 1, frames), ("half_sequence", 0, frames)):
                 for ending, array in (("", volume), ("_gt", truth)):
@@ -46,7 +49,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                     nibabel.save(image, folder / f"{patient}_{view}_{name}{ending}.nii.gz")
             (folder / f"Info_{view}.cfg").write_text(
                 f"ED: 1\nES: {frames}\nNbFrame: {frames}\nSex: {'F' if p % 2 else 'M'}\nAge: {50 + p}\n"
-                "ImageQuality: Good\nEF: 56\nFrameRate: 48.5\n"
+                f"ImageQuality: Good\nEF: {ef}\nFrameRate: 48.5\n"
             )
     (top / "database_split").mkdir()
     for subset, patients in lists.items():

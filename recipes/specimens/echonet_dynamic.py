@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, speckle, ventricle
 
 SHAPE = (112, 112)
 
@@ -44,15 +44,19 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         key = f"Videos/{name}.avi"
         frames = 6 * scale
         kept = {}
+        ef = 38.5 + 3 * n
+        esv = round(90.2 * (1 - ef / 100), 1)
+        apex, size = rng.uniform((42, 12), (68, 18)), rng.uniform((66, 38), (78, 46))
+        angle = rng.uniform(-8, 8)
         video = cv2.VideoWriter(str(folder / key), cv2.VideoWriter.fourcc(*"MJPG"), 50, SHAPE)
         for t in range(frames):
-            size = 0.3 if t == 1 else 0.2
-            chords, mask = contour(blob(SHAPE, rng, size, (0.15, 0.05, 0.85, 0.95)))
+            ejected = ef / 100 * float(np.interp(t, (0, 1, frames - 2, frames - 1), (0.2, 0, 1, 0.8)))
+            chords, mask = contour(ventricle(SHAPE, (apex[0], apex[1]), (size[0], size[1]), angle, ejected))
             video.write(np.stack([speckle(SHAPE, [mask], rng)] * 3, axis=2))
             if t in (1, frames - 2):
                 kept[t] = chords, mask
         video.release()
-        listed.append(f"{name},55.5,40.1,90.2,112,112,50,{frames},{split}")
+        listed.append(f"{name},{ef},{esv},90.2,112,112,50,{frames},{split}")
         facts: dict[str, Any] = {"group": name, "split": {"TRAIN": "train", "VAL": "val", "TEST": "test"}[split]}
         if n == 7:
             samples[f"{key}#0000"] = Drawn(dropped=True, **facts)
@@ -61,8 +65,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             traced += [f"{name}.avi,{x1:.4f},{y1:.4f},{x2:.4f},{y2:.4f},{t}" for x1, y1, x2, y2 in kept[t][0]]
             tags = {
                 "phase": "end-diastole" if t == 1 else "end-systole",
-                "ef": 55.5,
-                "esv": 40.1,
+                "ef": ef,
+                "esv": esv,
                 "edv": 90.2,
                 "fps": 50.0,
             }

@@ -11,10 +11,13 @@ from us43d.specimen import Drawn, Truth, speckle
 SHAPE = (112, 112)
 
 
-def traced(rng: np.random.Generator) -> tuple[list[tuple[int, int]], Any]:
-    """(whole points of a convex outline, the pixels inside it or on it)."""
-    angle = np.sort(rng.uniform(0, 2 * np.pi, 14))
-    cx, cy, rx, ry = rng.uniform(45, 65), rng.uniform(45, 65), rng.uniform(14, 22), rng.uniform(24, 36)
+def traced(place: tuple[float, ...], ejected: float) -> tuple[list[tuple[int, int]], Any]:
+    """(whole points of a convex outline, the pixels inside it or on it).
+
+    place: centre and half axes, x before y; the longer axis is vertical. ejected: fraction of the volume that has left.
+    """
+    cx, cy, rx, ry = place[0], place[1], place[2] * (1 - ejected) ** 0.4, place[3] * (1 - ejected) ** 0.2
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     cloud = np.stack([cx + rx * np.cos(angle), cy + ry * np.sin(angle)], axis=1).round().astype(np.int32)
     hull = cv2.convexHull(cloud)[:, 0]
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -49,11 +52,12 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             tags = {"view": view, "fold": n, "ef": 55.5 + n, "sex": "F" if n % 2 else "M", "age": str(n + 3)}
             facts: Any = {"group": patient, "split": split}
             masks = {}
+            place = tuple(rng.uniform((45, 45, 18, 28), (65, 65, 24, 38)))
             for phase, t in zip(("end-systole", "end-diastole"), times, strict=True):
                 if isinstance(t, str):
                     rows.append(f"{name},,,{t}")
                     continue
-                points, mask = traced(rng)
+                points, mask = traced(place, (55.5 + n) / 100 if phase == "end-systole" else 0)
                 rows += [f"{name},{x},{y},{t}" for x, y in points]
                 masks[min(t, frames - 1)] = mask
                 samples[f"{key}#{t:04}"] = Drawn({"left_ventricle": [mask]}, tags=tags | {"phase": phase}, **facts)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, speckle, ventricle
 
 SHAPE = (70, 90)
 #: TED's number → the patient of CAMUS; 19 is not in the published table.
@@ -29,21 +29,22 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         folder = root / "TED" / "database" / patient
         folder.mkdir(parents=True)
         images, labels = np.zeros((2, count, *SHAPE), np.uint8)
+        apex, size, ef = (rng.uniform(35, 55), 10.0), (rng.uniform(44, 52), rng.uniform(12, 15)), 40 + number % 31
         for frame in range(count):
-            shapes = {
-                "left_ventricle": blob(SHAPE, rng, 0.2, (0, 0, 1, 0.5)),
-                "myocardium": blob(SHAPE, rng, 0.2, (0, 0.5, 1, 1)),
-            }
+            ejected = ef / 100 * min(frame, 2) / 2
+            cavity = ventricle(SHAPE, apex, size, ejected=ejected)
+            wall = ventricle(SHAPE, (apex[0], apex[1] - 6), (size[0] + 6, size[1] + 8), ejected=ejected)
+            shapes = {"left_ventricle": cavity, "myocardium": wall & ~cavity}
             images[frame] = speckle(SHAPE, list(shapes.values()), rng)
             for value, mask in enumerate(shapes.values(), start=1):
                 labels[frame][mask] = value
             phase = {0: "end-diastole", 2: "end-systole"}.get(frame, "between")
-            tags = {"phase": phase, "sex": "F", "age": "61", "imagequality": "Good", "ef": "58"}
+            tags = {"phase": phase, "sex": "F", "age": "61", "imagequality": "Good", "ef": str(ef)}
             masks = {label: [mask] for label, mask in shapes.items()}
             samples[f"{patient}#{frame:03}"] = Drawn(masks, group=group, tags=tags)
         write(folder / f"{patient}_4CH_sequence.mhd", images)
         write(folder / f"{patient}_4CH_sequence_gt.mhd", labels)
         (folder / f"{patient}_4CH_info.cfg").write_text(
-            f"ED: 1\nES: 3\nNbFrame: {count}\nSex: F\nAge: 61\nImageQuality: Good\nEF: 58\n"
+            f"ED: 1\nES: 3\nNbFrame: {count}\nSex: F\nAge: 61\nImageQuality: Good\nEF: {ef}\n"
         )
     return Truth(samples)

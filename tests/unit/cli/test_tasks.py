@@ -181,7 +181,7 @@ def test_clips_of_a_specimen(tmp_path: Path) -> None:
     assert code == 0, err
     said = json.loads(out)
     assert {row["step"] for row in said["clips"]} == {0, 1}
-    assert {row["table"] for row in said["ejection_fractions"]} == {55.5}
+    assert all(abs(row["truth"] - row["table"]) < 2 for row in said["ejection_fractions"])
     assert (tmp_path / "c" / "clips.csv").is_file()
     code, _, err = run("eval", "--weights", "one", "--clips", "--home", home.root, "--all", "--split", "all")
     assert code == 2

@@ -72,13 +72,13 @@ def test_following_the_truth(corpus: Corpus) -> None:
     assert (first["still"] == 1).all()
     later = heart[(heart["step"] == 1) & ~heart["lost"]]
     assert (later["dice"] == 1).all()
-    # The specimens' shapes are drawn anew on every frame, so a mask kept unmoved does not fit.
+    # The ventricle contracts, so a mask kept unmoved does not fit.
     assert (heart[heart["step"] == 1]["still"] < 0.95).all()
     whole = set(later["clip"])
     known = fractions[fractions["clip"].isin(whole)]
     assert len(known)
     assert np.allclose(known["measured"], known["truth"])
-    assert set(known["table"]) == {55.5}
+    assert np.abs(known["measured"] - known["table"]).max() < 2
     shown = tables(rows, fractions)
     assert [head for head, *_ in shown] == ["Dice after the first frame", "Ejection fraction"]
     assert all(len(row) == len(heads) for _, heads, cells in shown for row in cells)

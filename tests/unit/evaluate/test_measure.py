@@ -143,9 +143,10 @@ def test_read_outs_of_reference_masks(corpus: Corpus) -> None:
     assert (fractions["measured"] == fractions["truth"]).all()
     camus = fractions[(fractions["source"] == "CAMUS") & (fractions["quantity"] == "ef_biplane")]
     assert len(camus) == 12
-    assert set(camus["table"]) == {56.0}
+    # The specimens' ventricles eject what their tables say, so that an error of the ejection fraction is an error.
+    assert (fractions["measured"] - fractions["table"]).abs().max() < 2
+    assert fractions["table"].max() - fractions["table"].min() > 30
     echo = fractions[fractions["source"] == "EchoNet-Dynamic"]
-    assert set(echo["table"]) == {55.5}
     assert echo["item"].nunique() == 11  # one video is not traced
     # Known only with a spacing: EchoNet has none.
     assert "EchoNet-Dynamic" not in set(found[found["quantity"] == "area"]["source"].astype(str))
