@@ -1,18 +1,23 @@
-"""Limits on the size of images, checked before any decoder is called.
+"""Limits on the size of images, checked before any decoder is called, and on the nesting and numbers of JSON.
 
 A file of a few kilobytes can claim gigabytes of pixels. The size in a header is compared with these limits before
 memory is allocated; they are far above any ultrasound image and below the memory of a small machine.
 """
 
 import io
+import json
+import re
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from us43d.errors import UnreadableFile
 
 __all__ = [
-    "MAX_BYTES", "MAX_CORNER", "MAX_PIXELS", "MAX_VOLUME", "check_bytes", "check_size", "claimed_size", "unreadable",
+    "MAX_BYTES", "MAX_CORNER", "MAX_PIXELS", "MAX_VOLUME", "check_bytes", "check_size", "claimed_size",
+    "parsed_json", "unreadable",
 ]  # fmt: skip
 
 #: Pixels of one image, frame or slice.
@@ -23,6 +28,8 @@ MAX_BYTES = 1 << 28
 MAX_VOLUME = 1 << 33
 #: Largest coordinate of an outline, in pixels: beyond it, arithmetic would fail.
 MAX_CORNER = 1e6
+#: A whole number that Python does not convert.
+_ENDLESS = re.compile("[0-9]{4301,}")
 
 #: Formats whose header Pillow reads before OpenCV decodes them. Other formats are refused.
 _FORMATS = ("BMP", "DIB", "GIF", "PPM", "WEBP")
@@ -102,3 +109,26 @@ def unreadable(data: bytes, path: Path) -> str:
         if data[at : at + len(magic)] == magic:
             return f"{path} is {name}, which is not read here. Save it as PNG or TIFF."
     return f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r})."
+
+
+def parsed_json(text: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Parse JSON.
+
+    Args:
+        text: The content of the file.
+        hook: Replaces each object, as in `json.loads`.
+
+    Raises:
+        ValueError: The text is not JSON, is nested too deeply, or holds a number of more than 4,300 digits.
+    """
+    try:
+        return json.loads(text, object_hook=hook)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # Python's own message advises programmers
+        if (number := _ENDLESS.search(text)) is None:
+            raise
+        line = text.count("\n", 0, number.start()) + 1
+        raise ValueError(f"it holds a number of {len(number[0]):,} digits in line {line:,}") from error

@@ -5,7 +5,6 @@ files are found.
 """
 
 import fnmatch
-import json
 import os
 import re
 import unicodedata
@@ -14,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from us43d import rawtable
+from us43d import limits, rawtable
 from us43d.errors import MissingFolder, MissingRawFile, RawDataError, UnreadableFile, listed
 from us43d.rawtable import Row
 
@@ -253,8 +252,8 @@ class RawTree:
     def json(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> Any:
         """Return the content of a JSON file. Raises UnreadableFile if it is damaged, or nested without end."""
         try:
-            return json.loads(self.text(key, encodings))
-        except (ValueError, RecursionError) as error:
+            return limits.parsed_json(self.text(key, encodings))
+        except ValueError as error:
             raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not readable JSON: {error}.") from error
 
     def xml(self, key: str) -> "ElementTree.Element":

@@ -2,12 +2,14 @@
 
 Images other than plain 8-bit PNG or JPEG (other formats, more bits, palettes, orientation tags, frames) are read once
 by `us43d.pictures` and stored next to the arrays as lossless PNG, as in builds. A group (an image's "group",
-"patient_id", or the group under "us43d") is never divided; an image without one is a group of its own.
+"patient_id", or the group under "us43d") is never divided; an image without one is a group of its own. Groups that
+share an image are one group.
 """
 
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import stat
@@ -117,42 +119,62 @@ class _Pixels:
         self.images, self.temporary, self.folder = images, temporary, folder
         self.files = [""] * len(self.entries)
         self.spacings: list[tuple[float, float] | None] = [image.spacing for image in self.entries]
+        self.names = [image.file_name for image in self.entries]  # of their files, each always spelled the same
+        self.contents = [b""] * len(self.entries)  # digests
         self.remarks: Counter[str] = Counter()
         self._folders: dict[Path, dict[str, list[Path]]] = {}
         self._find()
 
     def _find(self) -> None:
         by_file: dict[Path, list[int]] = {}
-        missing = []
+        missing, outside = [], []
         for place, image in enumerate(self.entries):
-            path = self.images / image.file_name
-            if "\\" in image.file_name and not _is_file(path):
-                path = self.images / image.file_name.replace("\\", "/")
-            if not _is_file(path) and len(alike := self._alike(path)) == 1:
-                (path,) = alike
-                self.remarks["the name in the COCO file differs in case, or in how accents are composed"] += 1
-            if _is_file(path):
-                by_file.setdefault(path, []).append(place)
-            else:
+            path, remark = self._located(image.file_name)
+            if path is None:
+                outside.append(image)
+            elif not _is_file(path):
                 missing.append(image)
-        if len(missing) > len(self.entries) / 2:
-            raise TrainError(
-                f"{len(missing)} of {len(self.entries)} images of {self.report.file} are not in {self.images}: "
-                f"{listed((schema.shortened(image.file_name) for image in missing), 5)}.",
-                next="the same with --images FOLDER   (the folder to which the file names are relative)",
-            )
-        for image in missing:
-            self._fault(image, f"is not in {self.images}")
+            else:
+                by_file.setdefault(path, []).append(place)
+                self.names[place] = path.relative_to(self.images).as_posix()
+                self.remarks.update([remark] if remark else [])
+        for images, where in ((outside, "outside of"), (missing, "not in")):
+            if len(images) > len(self.entries) / 2:
+                raise TrainError(
+                    f"{len(images)} of {len(self.entries)} images of {self.report.file} are {where} {self.images}: "
+                    f"{listed((schema.shortened(image.file_name) for image in images), 5)}.",
+                    next="the same with --images FOLDER   (the folder to which the file names are relative)",
+                )
+            for image in images:
+                self._fault(image, f"is {where} {self.images}")
         for path, places in by_file.items():
             try:
                 self._read(path, places)
             except (ImageError, RawDataError) as error:
                 self._fault(self.entries[places[0]], f"cannot be used: {error.what}")
 
+    def _located(self, name: str) -> tuple[Path | None, str]:
+        """Return the file of a name, or where it would be, and a remark; None for a place outside of the folder."""
+        paths = {self._inside(spelling): remark for spelling, remark in reversed(schema.spellings(name))}
+        inside = {path: paths[path] for path in reversed(paths) if path is not None}
+        for path, remark in inside.items():
+            if _is_file(path):
+                return path, remark
+        for path in inside:
+            if len(alike := self._alike(path)) == 1:
+                return alike[0], "the name in the COCO file differs in case, or in how accents are composed"
+        return None if None in paths else next(iter(inside)), ""
+
+    def _inside(self, name: str) -> Path | None:
+        """Return the path of a name in the folder, without .. and doubled slashes; None if it leads elsewhere."""
+        path = Path(os.path.normpath(self.images / name))
+        for folder in (Path(os.path.normpath(self.images)), self.images.resolve()):
+            if path.is_relative_to(folder) and path != folder:
+                return self.images / path.relative_to(folder)
+        return None
+
     def _alike(self, path: Path) -> list[Path]:
         """List the files whose paths differ from this one only in case, or in how accents are composed."""
-        if not path.is_relative_to(self.images) or ".." in path.parts:
-            return []
         places = [self.images]
         for name in path.relative_to(self.images).parts:
             places = [entry for place in places for entry in self._entries(place).get(folded(name), ())]
@@ -171,9 +193,10 @@ class _Pixels:
         data = path.read_bytes()
         header = reading.header(data, path)
         if header is not None and header.plain:
-            for place in places:
-                if self._fits(place, header.width, header.height, ""):
-                    self.files[place] = str(path.relative_to(self.images) if path.is_relative_to(self.images) else path)
+            place = self._first(places)
+            if self._fits(place, header.width, header.height, ""):
+                self.files[place] = self.names[place]
+                self.contents[place] = hashlib.sha256(data).digest()
             return
         media = pictures.open(path)
         single = media.kind == "image" and media.count == 1  # the entry's frame may refer to the original file
@@ -188,13 +211,19 @@ class _Pixels:
             else:
                 wanted.setdefault(number, []).append(place)
         for frame in media.frames(next(iter(wanted))) if len(wanted) == 1 else media.frames() if wanted else ():
-            for place in wanted.pop(frame.number, ()):
-                self._keep(place, frame.pixels, media)
+            if frame.number in wanted:
+                self._keep(self._first(wanted.pop(frame.number)), frame.pixels, media)
             if not wanted:
                 break
         for places_beyond in wanted.values():
             self._fault(self.entries[places_beyond[0]], f"has no frame {self.entries[places_beyond[0]].frame}")
         self.remarks.update(media.remarks)
+
+    def _first(self, places: Sequence[int]) -> int:
+        """Return the first of the entries that name one image; a fault for each other."""
+        for place in places[1:]:
+            self._fault(self.entries[place], f"is that of {self.entries[places[0]].where.partition(' ')[0]} as well")
+        return places[0]
 
     def _keep(self, place: int, pixels: NDArray[np.uint8], media: pictures.Media) -> None:
         """Write a frame as PNG."""
@@ -207,6 +236,7 @@ class _Pixels:
         (self.temporary / "images").mkdir(exist_ok=True)
         (self.temporary / name).write_bytes(cv2.imencode(".png", shown)[1].tobytes())
         self.files[place] = str(self.folder / name)
+        self.contents[place] = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
 
     def _fits(self, place: int, width: int, height: int, remark: str) -> bool:
         image = self.entries[place]
@@ -234,7 +264,7 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
     pixels = _Pixels(content, report, images, temporary, folder)
     if len(content.categories) > _CATEGORIES:
         report.fault("categories", "number", f"is {len(content.categories):,}, more than {_CATEGORIES:,}")
-    groups = _groups(content.images, report)
+    groups = _united(_groups(content.images, pixels.names, report), pixels, report)
     held_out = _held_out(groups)
     numbers = {name: n for n, name in enumerate(dict.fromkeys(groups))}
     categories = sorted(content.categories, key=lambda one: _order(one.id))
@@ -322,7 +352,7 @@ def _key(image: Image) -> str:
     return image.file_name if image.frame is None else f"{image.file_name}#{image.frame}"
 
 
-def _groups(images: Sequence[Image], report: Report) -> list[str]:
+def _groups(images: Sequence[Image], names: Sequence[str], report: Report) -> list[str]:
     """Return the group of each image; without one, the images of a file are a group."""
     without = sum(image.unit is None for image in images)
     if without == len(images) and images:
@@ -332,7 +362,31 @@ def _groups(images: Sequence[Image], report: Report) -> list[str]:
         )
     elif without:
         report.remarks.append(f"{without:,} of {len(images):,} images have no group; each of them is its own group.")
-    return [image.unit if image.unit is not None else image.file_name for image in images]
+    return [image.unit if image.unit is not None else name for image, name in zip(images, names, strict=True)]
+
+
+def _united(groups: Sequence[str], pixels: _Pixels, report: Report) -> list[str]:
+    """Make one group of those that share an image, so that no image is in two splits; named as the first of them."""
+    parents: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while (parent := parents.get(group, group)) != group:
+            parents[group] = parents.get(parent, parent)
+            group = parent
+        return group
+
+    first: dict[bytes, int] = {}
+    pairs = []
+    for place, (group, content) in enumerate(zip(groups, pixels.contents, strict=True)):
+        if content and groups[other := first.setdefault(content, place)] != group:
+            pairs.append(f"{schema.shortened(pixels.names[place])} and {schema.shortened(pixels.names[other])}")
+            parents[root(group)] = root(groups[other])
+    if pairs:
+        report.remarks.append(
+            f"{counted(len(pairs), 'image repeats', 'images repeat')} one of another group: {listed(pairs, 3)}. Groups "
+            "that share an image are kept in one split."
+        )
+    return [root(group) for group in groups]
 
 
 def _held_out(groups: Sequence[str]) -> set[str]:

@@ -7,6 +7,7 @@ outline, of an unlisted image, enclosing no pixel) are excluded and counted with
 import json
 import math
 import stat
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
@@ -15,11 +16,11 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from us43d.errors import TrainError, Us43dError, UsageError, counted, listed
-from us43d.limits import MAX_CORNER, MAX_PIXELS
+from us43d.limits import MAX_CORNER, MAX_PIXELS, parsed_json
 
 __all__ = [
     "Annotation", "Category", "File", "Id", "Image", "Place", "Report", "Shown", "load", "load_prompts", "read_json",
-    "shortened",
+    "shortened", "spellings",
 ]  # fmt: skip
 
 #: Number of faults of one kind that are listed, and of kinds.
@@ -51,6 +52,12 @@ def _group(value: Any) -> str | None:
     return text
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("is true or false, not a number")
+    return value
+
+
 def _outline(value: Any) -> Any:
     if not isinstance(value, list | dict):
         raise ValueError("is neither a list of polygons nor run lengths")
@@ -59,8 +66,12 @@ def _outline(value: Any) -> Any:
 
 Id: TypeAlias = Annotated[str, BeforeValidator(_id)]
 Group: TypeAlias = Annotated[str | None, BeforeValidator(_group)]
-Side: TypeAlias = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
-Millimetres: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Side: TypeAlias = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MAX_PIXELS)]
+Number: TypeAlias = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+Millimetres: TypeAlias = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Corner: TypeAlias = Annotated[
+    float, BeforeValidator(_number), Field(allow_inf_nan=False, ge=-MAX_CORNER, le=MAX_CORNER)
+]
 
 
 class _Extra(BaseModel):
@@ -68,7 +79,7 @@ class _Extra(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     group: Group = None
-    frame: int | None = Field(default=None, ge=0)
+    frame: Number | None = None
     spacing_mm: tuple[Millimetres, Millimetres] | None = None
     tags: Annotated[dict[str, str | int | float | bool | None], Field(max_length=64)] = Field(default_factory=dict)
 
@@ -91,7 +102,7 @@ class Image(_Entry):
     file_name: str = Field(min_length=1, max_length=_LONGEST // 4)
     width: Side
     height: Side
-    frame: int | None = Field(default=None, ge=0)
+    frame: Number | None = None
     group: Group = None
     patient_id: Group = None
     spacing_mm: tuple[Millimetres, Millimetres] | None = None
@@ -136,7 +147,7 @@ class Place(_Entry):
     """An entry of `images` in a file of prompts."""
 
     file_name: str = Field(min_length=1)
-    frame: int | None = Field(default=None, ge=0)
+    frame: Number | None = None
 
 
 class Shown(BaseModel):
@@ -144,8 +155,8 @@ class Shown(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     image_id: Id
-    bbox: list[Annotated[float, Field(allow_inf_nan=False, ge=-MAX_CORNER, le=MAX_CORNER)]] | None = None
-    keypoints: list[Annotated[float, Field(allow_inf_nan=False, ge=-MAX_CORNER, le=MAX_CORNER)]] | None = None
+    bbox: list[Corner] | None = None
+    keypoints: list[Corner] | None = None
     _where: str = PrivateAttr("")
 
 
@@ -213,11 +224,21 @@ def read_json(path: Path) -> Any:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
             raise ValueError("it is compressed by gzip; unpack it first")
-        return json.loads(data, object_hook=_compact)
+        text = data.decode(json.detect_encoding(data))
+        del data  # not held while the text is parsed
+        return parsed_json(text, _compact)
     except OSError as error:
         raise ValueError(error.strerror) from error
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+
+
+def spellings(name: str) -> list[tuple[str, str]]:
+    """List what a file name may stand for: (path, remark), the literal one first, without remark.
+
+    Windows writes backslashes. Label Studio and others write URLs: %20 for a space, file:// in front.
+    """
+    slashed = name.replace("\\", "/")
+    plain = urllib.parse.unquote(slashed.removeprefix("file://"))
+    return [(name, ""), (slashed, ""), (plain, "the name in the COCO file is written as in a URL (%20 for a space)")]
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size is None or counts is None:
         raise ValueError(f"has no {'size' if size is None else 'counts'}")
-    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+    if not isinstance(size, list | tuple) or list(size) != [height, width] or bool in map(type, size):
         raise ValueError(f"has the size {_short(size)}, but height and width of its image are {height}, {width}")
     if isinstance(counts, str | bytes):
         text = counts.encode() if isinstance(counts, str) else counts
@@ -106,7 +106,8 @@ def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
             runs = np.asarray(counts)
         except (ValueError, OverflowError) as error:
             raise ValueError(f"has counts {_short(counts)}, which are not whole numbers") from error
-        if runs.ndim != 1 or (len(runs) and runs.dtype.kind not in "iu"):
+        flags = isinstance(counts, list) and bool in map(type, counts)
+        if flags or runs.ndim != 1 or (len(runs) and runs.dtype.kind not in "iu"):
             raise ValueError(f"has counts {_short(counts)}, which are not whole numbers")
         text = b""
     if len(runs) and (int(runs.min()) < 0 or int(runs.max()) > height * width):

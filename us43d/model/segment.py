@@ -284,13 +284,16 @@ def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, lis
     missing: list[str] = []
     several: list[str] = []
     for name in prompts:
-        plain = name.replace("\\", "/").removeprefix("./")
-        candidates = by_base.get(PurePosixPath(folded(plain)).name, [])
-        exact = (
-            [file for file in candidates if file == plain]
-            or [file for file in candidates if _ends(plain, file)]
-            or [file for file in candidates if _ends(folded(plain), folded(file))]
-        )
+        exact: list[str] = []
+        for spelling, _ in schema.spellings(name):
+            plain = spelling.removeprefix("./")
+            candidates = by_base.get(PurePosixPath(folded(plain)).name, [])
+            exact = (
+                exact
+                or [file for file in candidates if file == plain]
+                or [file for file in candidates if _ends(plain, file)]
+                or [file for file in candidates if _ends(folded(plain), folded(file))]
+            )
         if len(exact) == 1:
             chosen[name] = exact[0]
         else:

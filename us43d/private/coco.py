@@ -116,14 +116,14 @@ def _is_coco(path: Path) -> bool:
 
 def _images(tree: RawTree, file: str, images: list[schema.Image]) -> str:
     """Return the folder of the tree in which the file names of a COCO file begin: the one that has most of them."""
-    wanted = [_plain(image.file_name) for image in images[:_TRIED]]
+    wanted = [_spellings(image.file_name) for image in images[:_TRIED]]
     tops: dict[str, None] = {}
-    for name in wanted[:5]:
+    for name in (name for names in wanted[:5] for name in names):
         ending = f"/{name}".casefold()
         tops |= {key[: -len(name)]: None for key in tree if f"/{key}".casefold().endswith(ending)}
     nearest = file.rpartition("/")[0].split("/")[0]
     order = sorted(tops, key=lambda top: (not top.startswith(nearest), top.count("/"), top))
-    return max(order, key=lambda top: sum(tree.has(top + name) for name in wanted), default="")
+    return max(order, key=lambda top: sum(any(tree.has(top + name) for name in names) for names in wanted), default="")
 
 
 def _split(key: str) -> Split | None:
@@ -137,16 +137,16 @@ def _split(key: str) -> Split | None:
     return None
 
 
-def _plain(name: str) -> str:
-    return name.replace("\\", "/").removeprefix("./")
+def _spellings(name: str) -> list[str]:
+    return [spelling.removeprefix("./") for spelling, _ in schema.spellings(name)]
 
 
-def _file(entry: Annotations, image: schema.Image) -> str:
-    return entry.images + _plain(image.file_name)
+def _file(tree: RawTree, entry: Annotations, image: schema.Image) -> str:
+    files = [entry.images + spelling for spelling in _spellings(image.file_name)]
+    return next(filter(tree.has, files), files[0])
 
 
-def _key(entry: Annotations, image: schema.Image) -> str:
-    file = _file(entry, image)
+def _key(file: str, image: schema.Image) -> str:
     return file if image.frame is None else f"{file}#{image.frame:04}"
 
 
@@ -160,12 +160,12 @@ def _look(
 ) -> None:
     """Note an image's key and file; a fault where the file is missing, listed before, or of another size."""
     where = f"{entry.file} {image.where} {image.file_name}"
-    file = _file(entry, image)
+    file = _file(tree, entry, image)
     if not tree.has(file):
         faults.fault(where, "image", f"is missing in {tree.root}")
         return
     used[tree.name(tree.path(file))] = None
-    if (other := seen.setdefault(_key(entry, image).casefold(), where)) != where:
+    if (other := seen.setdefault(_key(file, image).casefold(), where)) != where:
         faults.fault(where, "image", f"is listed before, as {other.partition(' (')[0]}")
         return
     path = tree.path(file)
@@ -210,11 +210,11 @@ def _sample(
             continue
         instances.setdefault(label, []).append(lazy(rle.decode, mask.counts, image.height, image.width))
     remarks += [f"annotations skipped: {number} {why}" for why, number in sorted(left_out.items())]
-    key, file = _key(entry, image), _file(entry, image)
+    file = _file(raw, entry, image)
     path = raw.path(file)
     stated = group_of(form.group, file) or (image.unit if form.group is None else None)
     return Sample(
-        key=key,
+        key=_key(file, image),
         image=_picture(path, image.frame),
         instances=instances,
         group=stated or ("" if image.frame is None else file),

@@ -151,6 +151,9 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         ("images.1.id", "0", "id is that of images[0] as well"),
         ("images.1.id", 2**64, "id is a number of more than 64 bits (write it as a text): images[1]"),
         ("images.1", None, "entry is not an object: images[1] has null"),
+        ("images.1.width", True, "width is true or false, not a number: images[1] (id 1) has True"),
+        ("images.1.frame", False, "frame is true or false, not a number"),
+        ("images.1.spacing_mm", [0.1, True], "spacing_mm.1 is true or false, not a number"),
         ("images.1.frame", -1, "frame should be greater than or equal to 0"),
         ("images.1.group", ["a"], "group is neither a whole number nor a text"),
         ("images.1.spacing_mm", [0, 0.1], "spacing_mm.0 should be greater than 0"),
@@ -176,6 +179,7 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
             {"size": [60, 40], "counts": [2400]},
             "height and width of its image are 40, 60",
         ),
+        ("annotations.2.segmentation", {"size": [40, 60], "counts": [True, 2399]}, "which are not whole numbers"),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": [5, 5]}, "has runs of 10 pixels together"),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": [-5, 2405]}, "has runs from -5 to 2405"),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": [2**62] * 8}, "has runs from"),
@@ -228,6 +232,9 @@ def test_json_that_is_damaged_or_nested_deeply(make: Callable[..., Path]) -> Non
     for data in (b"", whole[:-5], b"[" * 200_000, b"\xff\xfe\xfa", whole.replace(b"60", b"6" * 5000)):
         file.write_bytes(data)
         assert "data.json" in faults(file)
+    for encoding in ("utf-8", "utf-16"):
+        file.write_bytes(b'{\n"images": 6'.decode().encode(encoding) + ("6" * 5000 + "}").encode(encoding)[-10002:])
+        assert faults(file).endswith("is not a readable COCO file: it holds a number of 5,001 digits in line 2.")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
@@ -430,7 +437,8 @@ def test_spacing_comes_from_the_entry_or_the_file(make: Callable[..., Path]) -> 
         nibabel.Nifti1Image(np.full(SHAPE[::-1], 7, np.uint8), np.diag([0.2, 0.3, 1, 1])), file.parent / "a.nii"
     )
     data = content()
-    data["images"][0]["file_name"] = data["images"][1]["file_name"] = "a.nii"
+    shutil.copy(file.parent / "a.nii", file.parent / "b.nii")
+    data["images"][0]["file_name"], data["images"][1]["file_name"] = "a.nii", "b.nii"
     data["images"][1]["spacing_mm"] = [0.1, 0.15]
     data["images"][2]["us43d"] = {"spacing_mm": [0.5, 0.5]}
     file.write_text(json.dumps(data))
@@ -537,15 +545,78 @@ def test_tags_and_licence_are_kept(make: Callable[..., Path]) -> None:
     assert corpus.facts["sources"][0]["licence"]["id"] == "OWN"
 
 
-def test_images_outside_of_the_folder_are_read_by_their_whole_path(make: Callable[..., Path], tmp_path: Path) -> None:
-    data = content(1)
-    file = make(data)
-    (tmp_path / "else").mkdir()
-    (file.parent / "0.png").rename(tmp_path / "else" / "x.png")
-    data["images"][0]["file_name"] = str(tmp_path / "else" / "x.png")
-    (file.parent / "images").mkdir()
+def test_images_outside_of_the_folder_are_refused(make: Callable[..., Path], tmp_path: Path) -> None:
+    file = make(content())
+    images = tmp_path / "images"
+    images.mkdir()
+    for n in range(4):
+        shutil.copy(tmp_path / f"{n}.png", images)
+    for name in ("../2.png", str(tmp_path / "2.png"), "1.png/../../2.png", "..\\2.png", "%2e%2e/2.png", "..", "",
+                 f"file://{tmp_path}/2.png", "../images2/2.png"):  # fmt: skip
+        data = content()
+        data["images"][1]["file_name"] = name or "."
+        file.write_text(json.dumps(data))
+        with pytest.raises(TrainError) as caught:
+            coco.read(file, tmp_path / "corpus", images)
+        assert f"image is outside of {images}: images[1] (id 1)" in caught.value.what
+    for image in data["images"]:
+        image["file_name"] = str(tmp_path / "2.png")
     file.write_text(json.dumps(data))
-    assert coco.read(file, file.parent / "corpus", file.parent / "images").picture(0)[0, 0] == 50
+    with pytest.raises(TrainError, match=r"4 of 4 images of .* are outside of .*images: "):
+        coco.read(file, tmp_path / "corpus", images)
+
+
+def test_a_name_may_be_a_path_inside_of_the_folder_or_a_url(make: Callable[..., Path], tmp_path: Path) -> None:
+    data = content()
+    names = [str(tmp_path / "0.png"), f"file://{tmp_path}/my%20scan.png", "sub/../2.png", "a%20b.png"]
+    for image, name in zip(data["images"], names, strict=True):
+        image["file_name"] = name
+    del data["images"][0]["group"]
+    file = make(data)
+    (tmp_path / "1.png").rename(tmp_path / "my scan.png")
+    (tmp_path / "3.png").rename(tmp_path / "a%20b.png")  # the literal name comes first
+    shutil.copy(tmp_path / "0.png", tmp_path / "a b.png")
+    corpus = opened(file)
+    assert [int(corpus.picture(n)[0, 0]) for n in range(4)] == [50, 51, 52, 53]
+    assert corpus.group(0) == "0.png"
+    assert "1 file: the name in the COCO file is written as in a URL (%20 for a space)." in coco.told(corpus)
+
+
+@pytest.mark.parametrize("name", ["1.png", "./1.png", "sub/../1.png", "1.PNG", "1%2Epng"])
+def test_an_image_is_listed_once(make: Callable[..., Path], name: str) -> None:
+    """Twice, in two groups, it would be in training and validation."""
+    data = content()
+    data["images"][2]["file_name"] = name
+    assert f"image is that of images[1] as well: images[2] (id 2) {name}" in faults(make(data))
+
+
+def test_a_frame_is_listed_once(make: Callable[..., Path]) -> None:
+    data = content(3)
+    for image, frame in zip(data["images"], (1, 0, 1), strict=True):
+        image |= {"file_name": "c.tif", "frame": frame}
+    file = make(data)
+    tifffile.imwrite(file.parent / "c.tif", np.zeros((2, *SHAPE), np.uint8), photometric="minisblack")
+    assert "image is that of images[0] as well: images[2] (id 2) c.tif" in faults(file)
+
+
+@pytest.mark.parametrize("form", ["plain", "palette"])
+def test_groups_with_equal_images_are_one(make: Callable[..., Path], form: str) -> None:
+    data = content()
+    for image in data["images"]:
+        image["group"] = f"p{image['id']}"
+    file = make(data)
+    for n in range(4):  # 1 = 3, 0 = 2 = nothing
+        picture = Image.fromarray(np.full(SHAPE, (9, 5, 7, 5)[n], np.uint8))
+        picture.convert("P" if form == "palette" else "L").save(file.parent / f"{n}.png")
+    corpus = opened(file)
+    assert [corpus.group(n) for n in range(4)] == ["p0", "p1", "p2", "p1"]
+    assert corpus.images["split"][1] == corpus.images["split"][3]
+    assert coco.told(corpus) == [
+        "1 image repeats one of another group: 3.png and 1.png. Groups that share an image are kept in one split."
+    ]
+    data["images"][3]["group"] = "p1"
+    file.write_text(json.dumps(data))
+    assert coco.told(opened(file)) == []
 
 
 def test_the_number_of_categories_is_limited(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
