@@ -232,7 +232,7 @@ def read_json(path: Path) -> Any:
 
 
 def spellings(name: str) -> list[tuple[str, str]]:
-    """List what a file name may stand for: (path, remark), the literal one first, without remark.
+    """List the paths that a file name may mean, with remarks: the literal one first, without remark.
 
     Windows writes backslashes. Label Studio and others write URLs: %20 for a space, file:// in front.
     """
