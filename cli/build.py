@@ -94,7 +94,9 @@ def build(
     partial: Annotated[
         bool, typer.Option("--partial", help="Report published counts instead of enforcing them (a cut of a source).")
     ] = False,
-    fixes: Annotated[bool, typer.Option("--fixes/--no-fixes", help="Apply the recipe's label corrections.")] = True,
+    fixes: Annotated[
+        bool, typer.Option("--fixes/--no-fixes", help="Apply the corrections of the recipe and of reviews.")
+    ] = True,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Skip samples and files that cannot be read, and record them.")
     ] = False,
@@ -217,8 +219,8 @@ def build_one(
     lines += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]
     if stale := result.dataset.get("corrections", {}).get("stale"):
         session.warn(
-            f"{recipe.name}: {len(stale):,} corrected masks were not applied, because the image or its published masks "
-            f"have changed since: {listed(stale)}."
+            f"{recipe.name}: {counted(len(stale), 'correction')} of a review not applied, because the image or its "
+            f"published masks have changed since: {listed(stale)}."
         )
     skipped = result.dataset.get("skipped", {})
     lines += [

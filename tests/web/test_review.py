@@ -11,7 +11,7 @@ import pytest
 from us43d.cli.build import merging
 from us43d.cli.output import Session
 
-from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.paths import Home
 from us43d.splits import review
 from us43d.view import opening
@@ -89,12 +89,22 @@ def test_a_pair_is_decided_by_key_and_the_next_build_splits_otherwise(
     page.select_option("#verdict", "same")
     page.wait_for_selector("#empty")
     assert "2 decisions left" in page.inner_text("#empty")
+    page.click("[data-kind=conflict]")
+    position(page, "6 undecided")
+    page.keyboard.press("2")
+    position(page, "5 undecided")
+    (wrong,) = [verdict for verdict in review.decided(doubled) if verdict.kind == "conflict"]
+    review.append(doubled, "conflict", "first is wrong", wrong.b, wrong.a)  # the same, of the pair the other way round
+    page.select_option("#verdict", "second is wrong")
+    position(page, "1 of 1")
     run(doubled, page.inner_text("#then code"))
     after = rows(doubled)
+    assert [key for key, (_, split) in after.items() if split == SPLITS.index("excluded")] == [wrong.b.key]
     apart = [{verdict.a.key, verdict.b.key} for verdict in verdicts if verdict.b]
     assert all(len({after[key][0] for key in pair}) == 2 for pair in apart)
-    assert all(len({after[key] for key in pair}) == 1 for pair in pairs if pair not in apart)
-    assert {key: split for key, (_, split) in after.items()} != {key: split for key, (_, split) in before.items()}
+    assert all(len({after[key][0] for key in pair}) == 1 for pair in pairs if pair not in apart)
+    moved = {key for key, (_, split) in after.items() if split != before[key][1]}
+    assert moved - {wrong.b.key}
 
 
 def test_blinking_lays_the_first_image_on_the_second(

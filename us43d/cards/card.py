@@ -85,13 +85,14 @@ def left_out(dataset: Mapping[str, Any]) -> str:
 
 
 def corrected(dataset: Mapping[str, Any]) -> str:
-    """Return a section on the masks that people corrected in a build (its dataset.json); "" without any."""
+    """Return a section on what people corrected or marked wrong in a build (its dataset.json); "" without any."""
     fixes = dataset.get("corrections")
     if not fixes:
         return ""
     lines = [
-        f"Images whose masks were corrected in review: {fixes['images']:,}. `provenance.json` names each image, "
-        f"who corrected it and when; its row in the manifest carries a remark. `--no-fixes` builds without."
+        f"Images whose masks were corrected in review: {fixes['images']:,}; excluded, because their masks were marked "
+        f"wrong: {fixes.get('excluded', 0):,}. `provenance.json` names each image, who decided and when; its row in "
+        f"the manifest carries a remark. `--no-fixes` builds without."
     ]
     if stale := fixes.get("stale", ()):
         lines.append(

@@ -69,7 +69,7 @@ def build(
         home: Home to write the build into.
         profile: "us43d", or "paper" for the published conversion.
         partial: Report published counts instead of enforcing them.
-        fixes: Apply the recipe's corrections.
+        fixes: Apply the corrections of the recipe and of reviews.
         jobs: Number of worker processes. With 1, everything runs in the current process.
         executor: Dask cluster to use instead: "dask://host:port", or "dask://local" for `jobs` local processes. Its
             workers must see `raw` and `home` under the same paths.

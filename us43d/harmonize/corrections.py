@@ -1,14 +1,15 @@
-"""Masks that people corrected: the fixes in the log of reviews (`us43d.splits.review`).
+"""Masks that people corrected or marked wrong: fixes and verdicts in the log of reviews (`us43d.splits.review`).
 
 A fix replaces the masks of the source's reader when it is built next; raw data stay as they are. It holds for what the
 person saw: where the image or the reader's masks have changed since, it is refused, and the build lists it as stale.
-`--no-fixes` builds without.
+An image whose masks were marked wrong, and not corrected since, is excluded. `--no-fixes` builds without both.
 """
 
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from us43d.harmonize.taxonomy import taxonomy
 from us43d.masks import rle
 from us43d.masks.components import components
 from us43d.splits import review
-from us43d.splits.review import Fix, Mask
+from us43d.splits.review import WRONG, Fix, Mask, Picture, Verdict
 
 __all__ = ["REMARK", "Applied", "Corrections", "folder", "masks_digest", "read"]
 
@@ -33,54 +34,78 @@ def masks_digest(counts: Iterable[str]) -> str:
 
 
 class Applied(NamedTuple):
-    """What became of the fixes of a source. digest: over all of them; empty without any. stale: keys, sorted."""
+    """What became of the fixes and verdicts of a source.
+
+    wrong: verdicts by key of the excluded image. stale: keys, sorted. digest: over all of them; empty without any.
+    """
 
     fixes: tuple[Fix, ...] = ()
+    wrong: Mapping[str, Verdict] = MappingProxyType({})
     stale: tuple[str, ...] = ()
     digest: str = ""
 
     def facts(self) -> dict[str, Any]:
-        """Return the entry of dataset.json; empty without fixes."""
+        """Return the entry of dataset.json; empty without fixes and verdicts."""
         if not self.digest:
             return {}
-        return {"corrections": {"images": len(self.fixes), "stale": list(self.stale), "digest": self.digest}}
+        counts = {"images": len(self.fixes), "excluded": len(self.wrong)}
+        return {"corrections": counts | {"stale": list(self.stale), "digest": self.digest}}
 
     def provenance(self) -> dict[str, Any]:
-        """Return the entry of provenance.json: who replaced which masks, and when; empty without fixes."""
-        if not self.fixes:
-            return {}
+        """Return the entry of provenance.json: who replaced masks or marked them wrong, and when; empty without."""
         lines = [
             {"id": fix.id, "who": fix.who, "when": fix.when, "key": fix.image.key, "replaces": fix.replaces}
             for fix in self.fixes
         ]
-        return {"corrections": lines}
+        lines += [
+            {"id": verdict.id, "who": verdict.who, "when": verdict.when, "key": key, "verdict": verdict.verdict}
+            for key, verdict in self.wrong.items()
+        ]
+        return {"corrections": lines} if lines else {}
 
 
 class Corrections(NamedTuple):
-    """by_key: key → the fix that holds. digest: over all of them; empty without any."""
+    """by_key: key → the fix that holds. wrong: key → an image and the verdict that calls its masks wrong.
 
-    by_key: Mapping[str, Fix]
-    digest: str
+    digest: over all of them; empty without any.
+    """
 
-    def apply(self, record: Record, category: dict[str, int]) -> bool:
-        """Replace the masks of a record, if a fix holds for it; return whether one does.
+    by_key: Mapping[str, Fix] = MappingProxyType({})
+    wrong: Mapping[str, tuple[Picture, Verdict]] = MappingProxyType({})
+    digest: str = ""
+
+    def apply(self, record: Record, category: dict[str, int]) -> tuple[str, ...]:
+        """Replace the masks of a record, if a fix holds for it; return the remarks that the record gets.
 
         category: source label → category id; structures the source has no label for are added under their own name.
         Raises BuildError for a structure the taxonomy lacks.
         """
-        fix, image = self.by_key.get(record.key), record.image
-        if fix is None or image is None or fix.image.picture != image.pixel_hash:
-            return False
-        if fix.replaces != masks_digest(annotation.counts for annotation in record.annotations):
-            return False
-        record.annotations = _annotations(record.key, image, fix.masks, category)
-        record.remarks = tuple(dict.fromkeys([*record.remarks, REMARK]))
-        return True
+        image = record.image
+        if image is None:
+            return ()
+        remarks: list[str] = []
+        fix = self.by_key.get(record.key)
+        if fix and self._holds(fix, record):
+            record.annotations = _annotations(record.key, image, fix.masks, category)
+            remarks.append(REMARK)
+        if record.key in self.wrong and self.wrong[record.key][0].picture == image.pixel_hash:
+            remarks.append(WRONG)
+        record.remarks = tuple(dict.fromkeys([*record.remarks, *remarks]))
+        return tuple(remarks)
 
-    def applied(self, keys: Container[str]) -> Applied:
-        """Sum up what became of the fixes. keys: images whose masks were replaced."""
-        fixes = {key: fix for key, fix in sorted(self.by_key.items()) if key in keys}
-        return Applied(tuple(fixes.values()), tuple(sorted(self.by_key.keys() - fixes.keys())), self.digest)
+    @staticmethod
+    def _holds(fix: Fix, record: Record) -> bool:
+        """Whether image and masks of a record are those that a fix was made for."""
+        if record.image is None or fix.image.picture != record.image.pixel_hash:
+            return False
+        return fix.replaces == masks_digest(annotation.counts for annotation in record.annotations)
+
+    def applied(self, corrected: Container[str], excluded: Container[str]) -> Applied:
+        """Sum up what became of fixes and verdicts. corrected, excluded: keys of the images they changed."""
+        fixes = {key: fix for key, fix in sorted(self.by_key.items()) if key in corrected}
+        wrong = {key: verdict for key, (_, verdict) in sorted(self.wrong.items()) if key in excluded}
+        stale = (self.by_key.keys() - fixes.keys()) | (self.wrong.keys() - wrong.keys())
+        return Applied(tuple(fixes.values()), wrong, tuple(sorted(stale)), self.digest)
 
 
 def folder(home: Path, slug: str) -> Path:
@@ -89,10 +114,13 @@ def folder(home: Path, slug: str) -> Path:
 
 
 def read(home: Path, slug: str) -> Corrections:
-    """Read the fixes of a source. Raises BuildError for a damaged log."""
+    """Read the fixes of a source, and the verdicts on its masks. Raises BuildError for a damaged log."""
     corrected = {key: fix for (source, key), fix in review.fixes(home).items() if source == slug}
-    content = [[key, fix.image.picture, fix.replaces, fix.masks] for key, fix in sorted(corrected.items())]
-    return Corrections(corrected, hashlib.sha256(json.dumps(content).encode()).hexdigest() if corrected else "")
+    wrong = {key: pair for (source, key), pair in review.wrong(home).items() if source == slug}
+    content: list[Any] = [[key, fix.image.picture, fix.replaces, fix.masks] for key, fix in sorted(corrected.items())]
+    content += [[key, image.picture] for key, (image, _) in sorted(wrong.items())]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest() if content else ""
+    return Corrections(corrected, wrong, digest)
 
 
 def _annotations(key: str, image: Written, masks: Iterable[Mask], category: dict[str, int]) -> tuple[Annotation, ...]:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from us43d.contract import Recipe
 from us43d.errors import CountError, listed
 from us43d.harmonize import blocks, records, shards
 from us43d.harmonize.built import DATASET, PROVENANCE
+from us43d.harmonize.corrections import REMARK
 from us43d.harmonize.inventory import Inventory
 from us43d.harmonize.plan import Plan
 from us43d.harmonize.records import Record
 from us43d.harmonize.taxonomy import taxonomy
 from us43d.splits import duplicate_links
-from us43d.splits.assign import Assignment, Member
+from us43d.splits.assign import Assigned, Assignment, Member
 from us43d.splits.decide import decide
+from us43d.splits.review import WRONG
 
 __all__ = ["finish"]
 
@@ -36,14 +38,15 @@ def finish(plan: Plan, staging: Path, count: int, inventory: Inventory) -> dict[
     """
     recipe, skip = plan.recipe, plan.skip
     index: list[tuple[str, Path, int]] = []
-    members, corrected, counts = [], set(), _Counts()
+    members, counts = [], _Counts()
+    reviewed: dict[str, set[str]] = {REMARK: set(), WRONG: set()}
     for block in range(count):
         path = records.path_of(staging, block)
         for offset, line in records.lines(path):
             record = records.parse(line)
             counts.annotated_in_source += bool(record.annotations)
-            if plan.corrections.apply(record, plan.category):
-                corrected.add(record.key)
+            for remark in plan.corrections.apply(record, plan.category):
+                reviewed[remark].add(record.key)
             counts.add(record)
             index.append((record.key, path, offset))
             if record.image:
@@ -53,7 +56,9 @@ def finish(plan: Plan, staging: Path, count: int, inventory: Inventory) -> dict[
     if not plan.partial and not any(skipped.get(what) for what in ("samples", "files", "ignored")):
         _refuse_short(recipe, problems)
     decision = decide(members, recipe, plan.profile, links=plan.links, listed=not plan.specimen)
-    assignment = decision.assignment
+    # The others stay where they are, as if it were there.
+    out: dict[str, Assigned] = dict.fromkeys(reviewed[WRONG], "excluded")
+    assignment = replace(decision.assignment, split=decision.assignment.split | out)
     output, parts = staging / blocks.OUTPUT, staging / blocks.PARTS
     files = shards.Shards(output, Counter(assignment.split.values()), recipe, plan.category, plan.version, parts)
 
@@ -64,7 +69,7 @@ def finish(plan: Plan, staging: Path, count: int, inventory: Inventory) -> dict[
 
     rows = shards.manifest(output / shards.MANIFEST, written(), recipe.group_kind, parts)
     files.finish()
-    applied = plan.corrections.applied(corrected)
+    applied = plan.corrections.applied(reviewed[REMARK], reviewed[WRONG])
     facts: dict[str, Any] = {
         "name": recipe.name,
         "slug": recipe.slug,

@@ -64,8 +64,8 @@ class Plan:
 
     @cached_property
     def corrections(self) -> corrections.Corrections:
-        """Masks that people corrected."""
-        return corrections.read(self.home, self.recipe.slug) if self.fixes else corrections.Corrections({}, "")
+        """Masks that people corrected or marked wrong."""
+        return corrections.read(self.home, self.recipe.slug) if self.fixes else corrections.Corrections()
 
     @cached_property
     def category(self) -> dict[str, int]:

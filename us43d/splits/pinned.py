@@ -24,6 +24,7 @@ from us43d.contract import Profile, Split
 from us43d.errors import SplitError
 from us43d.splits import known_duplicates
 from us43d.splits.assign import SEED, Assigned, Assignment, Member, assign
+from us43d.splits.review import WRONG
 
 __all__ = ["Pinned", "compare", "decided", "from_lists", "index", "reproduce", "rows", "slugs", "split", "write"]
 
@@ -108,12 +109,13 @@ def decided(slug: str, profile: Profile, members: Sequence[Member], *, listed: b
 def compare(slug: str, profile: Profile, published: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the contradictions of manifest rows (key, group, split) to the pinned split, without dropped rows.
 
-    An image that is excluded instead of trained or validated on does not contradict: a duplicate of it was found.
+    An image that is excluded instead of trained or validated on does not contradict: a duplicate of it was found. One
+    that a review excluded has a remark and does not either.
     """
     decided = split(slug, profile)
     problems = []
     for row in published if decided else ():
-        if row["split"] is None:
+        if row["split"] is None or (row["split"] == "excluded" and WRONG in row["remarks"]):
             continue
         wanted = decided.get(row["group"] if slug in GROUPS_ONLY else row["key"])
         if wanted is None:

@@ -8,7 +8,8 @@
 
 Of several verdicts on one thing, or fixes of one image, the last one that was not undone holds. Verdicts on
 near-duplicate pairs ("same", "not the same", "unsure") change the links that builds and corpora apply; a verdict holds
-for the images that were compared. Fixes replace masks in builds (`us43d.harmonize.corrections`).
+for the images that were compared. Fixes replace masks in builds, and an image whose masks a verdict calls wrong is
+excluded until they are corrected (`us43d.harmonize.corrections`).
 """
 
 import getpass
@@ -26,8 +27,8 @@ from us43d import atomic
 from us43d.errors import BuildError, UsageError
 
 __all__ = [
-    "KINDS", "Fix", "Mask", "Pair", "Picture", "Verdict", "append", "append_fix", "applied", "decided", "export",
-    "fixes", "import_file", "log", "path", "reviewer", "undo",
+    "APPLIED", "KINDS", "WRONG", "Fix", "Mask", "Pair", "Picture", "Verdict", "append", "append_fix", "applied",
+    "decided", "export", "fixes", "import_file", "log", "path", "reviewer", "undo", "wrong",
 ]  # fmt: skip
 
 #: Kind of thing → the verdicts it takes.
@@ -37,6 +38,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     "mask": ("wrong", "fine", "unsure"),
     "prediction": ("truth is wrong", "prediction is wrong", "unsure"),
 }
+#: Kind and verdict → which of its images has masks that are wrong.
+_WRONG = {
+    ("conflict", "first is wrong"): "a", ("conflict", "second is wrong"): "b", ("mask", "wrong"): "a",
+    ("prediction", "truth is wrong"): "a",
+}  # fmt: skip
+#: Kinds and verdicts that change builds.
+APPLIED = frozenset({("near", "same"), ("near", "not the same"), *_WRONG})
+#: Remark in the manifest on an image that such a verdict excludes.
+WRONG = "masks marked wrong in review"
 #: Bytes of a file that is imported.
 _LARGEST = 256 << 20
 
@@ -178,6 +188,24 @@ def fixes(home: Path) -> dict[tuple[str, str], Fix]:
                 entry["id"], entry["when"], entry["who"], image, entry["replaces"], masks
             )
     return by_image
+
+
+def wrong(home: Path) -> dict[tuple[str, str], tuple[Picture, Verdict]]:
+    """Read which images have masks that a verdict calls wrong, by source and key; a fix made later settles it.
+
+    Raises BuildError.
+    """
+    turn = {entry["id"]: n for n, entry in enumerate(_standing(home))}
+    corrected = fixes(home)
+    marked = {}
+    for verdict in decided(home):
+        end = _WRONG.get((verdict.kind, verdict.verdict))
+        image = verdict.a if end == "a" else verdict.b if end == "b" else None
+        if image is not None:
+            fix = corrected.get(image[:2])
+            if fix is None or fix.image != image or turn[fix.id] < turn[verdict.id]:
+                marked[image.source, image.key] = image, verdict
+    return marked
 
 
 def _standing(home: Path) -> list[dict[str, Any]]:

@@ -159,6 +159,7 @@ class Browse:
             "twins": [self._tile(other) | {"why": why} for other, why in catalogue.twins.get(row, ())],
             "range": self._range(place) if place >= 0 else None,
             "correctable": place >= 0 and source["slug"] != OWN, "fix": self._fix(source, facts),
+            "wrong": self._wrong(source, facts),
             "rebuild": catalogue.rebuild([source["name"]]),
         }  # fmt: skip
         rows = catalogue.rows(query(catalogue, request.query_params))
@@ -195,6 +196,16 @@ class Browse:
         if fix is None or fix.image.picture != facts.get("pixel_hash"):
             return None
         return {"id": fix.id, "who": fix.who, "when": fix.when[:10], "built": REMARK in (facts["remarks"] or "")}
+
+    def _wrong(self, source: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the verdict that excludes an image, and whether the shown build applies it."""
+        image, verdict = review.wrong(self.catalogue.corpus.home).get(
+            (str(source["slug"]), str(facts["key"])), (None, None)
+        )
+        if image is None or verdict is None or image.picture != facts.get("pixel_hash"):
+            return None
+        built = review.WRONG in (facts["remarks"] or "")
+        return {"id": verdict.id, "who": verdict.who, "when": verdict.when[:10], "built": built}
 
     def _masks(self, image: int) -> list[dict[str, Any]]:
         corpus = self.catalogue.corpus

@@ -27,6 +27,8 @@ _WINDOW = 500
 #: Largest number of worst predictions to review.
 _PREDICTIONS = 500
 _MIRRORINGS = {"none": None, "left-right": 1, "top-bottom": 0, "both": -1}
+#: A verdict on a pair → the same on the pair the other way round.
+_SWAPPED = {"first is wrong": "second is wrong", "second is wrong": "first is wrong"}
 _TITLES = {
     "near": "Near-duplicates", "conflict": "Contradicting labels", "mask": "Odd masks",
     "prediction": "Worst predictions",
@@ -101,9 +103,11 @@ class Review:
         }
 
     def _about(self, kind: str, thing: dict[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
-        slugs = [source["slug"] for source in self.catalogue.corpus.sources]
-        ends = ((slugs[self.catalogue.sources[row]], self.catalogue.key(row)) for row in thing["rows"])
-        return kind, tuple(sorted(ends))
+        return kind, tuple(sorted(self._end(row) for row in thing["rows"]))
+
+    def _end(self, row: int) -> tuple[str, str]:
+        """Return slug and key of an image."""
+        return str(self.catalogue.corpus.sources[self.catalogue.sources[row]]["slug"]), self.catalogue.key(row)
 
     def listing(self, request: Request) -> Response:
         """Return items of one kind, in order; `verdict` keeps those with this verdict, or without one ("open").
@@ -116,29 +120,37 @@ class Review:
             raise HTTPException(404, f"Unknown kind {kind!r}.")
         things = self.things[kind]
         own = [verdicts.get(self._about(kind, thing)) for thing in things]
+        given = [self._given(verdict, thing) for verdict, thing in zip(own, things, strict=True)]
         wanted = request.query_params.get("verdict", "")
         if wanted not in ("", "open", *review.KINDS[kind]):
             raise HTTPException(400, f"{wanted!r} is not a verdict on {kind!r}.")
         rows = [
-            {"number": n, "verdict": verdict.verdict if verdict else None, "crosses": thing["crosses"],
-             "detail": thing["detail"], "names": [self.catalogue.key(row) for row in thing["rows"]],
+            {"number": n, "verdict": verdict, "crosses": thing["crosses"], "detail": thing["detail"],
+             "names": [self.catalogue.key(row) for row in thing["rows"]],
              "ids": [int(self.catalogue.ids[row]) for row in thing["rows"]]}
-            for n, (thing, verdict) in enumerate(zip(things, own, strict=True))
-            if not wanted or wanted == (verdict.verdict if verdict else "open")
+            for n, (thing, verdict) in enumerate(zip(things, given, strict=True))
+            if not wanted or wanted == (verdict or "open")
         ]  # fmt: skip
-        names = self._touched() if kind == "near" else set()
+        names = self._touched(kind)
         return JSONResponse(
             {"kind": kind, "rebuild": self.catalogue.rebuild(names) if names else "",
              "total": len(things), "open": sum(verdict is None for verdict in own),
              "rows": rows[:_WINDOW], "counts": {name: len(entries) for name, entries in self.things.items()}}
         )  # fmt: skip
 
-    def _touched(self) -> set[str]:
-        """Return the sources of this corpus with verdicts on pairs that builds apply, or that were taken back."""
+    def _given(self, verdict: review.Verdict | None, thing: dict[str, Any]) -> str | None:
+        """Return a verdict as the page shows the images: another audit may have listed them the other way round."""
+        if verdict is None:
+            return None
+        swapped = verdict.b is not None and verdict.a[:2] != self._end(thing["rows"][0])
+        return _SWAPPED.get(verdict.verdict, verdict.verdict) if swapped else verdict.verdict
+
+    def _touched(self, kind: str) -> set[str]:
+        """Return the sources of this corpus with verdicts of a kind that builds apply, or that were taken back."""
         names = {str(source["slug"]): str(source["name"]) for source in self.catalogue.corpus.sources}
-        lines = [line for line in review.log(self.home) if line.get("kind") == "near" and line["verdict"] != "unsure"]
-        ends = (line[end] for line in lines for end in ("a", "b") if line[end])
-        return {names[end["source"]] for end in ends if end["source"] in names}
+        lines = [line for line in review.log(self.home) if line.get("kind") == kind]
+        ends = (line[end] for line in lines if (kind, line["verdict"]) in review.APPLIED for end in ("a", "b"))
+        return {names[end["source"]] for end in ends if end and end["source"] in names}
 
     def _first(self, verdicts: Container[Any]) -> str:
         kinds = [kind for kind, things in self.things.items() if things]
@@ -160,7 +172,7 @@ class Review:
         return JSONResponse(
             {"ids": [int(self.catalogue.ids[row]) for row in thing["rows"]], "detail": thing["detail"],
              "alignable": thing.get("place") is not None,
-             "verdict": verdict._asdict() | {"a": None, "b": None} if verdict else None}
+             "verdict": {"id": verdict.id, "verdict": self._given(verdict, thing)} if verdict else None}
         )  # fmt: skip
 
     def aligned(self, request: Request) -> Response:
@@ -201,6 +213,4 @@ class Review:
             return JSONResponse({"id": review.undo(self.home, str(content.get("id")))})
 
     def _picture(self, row: int) -> Picture:
-        source = self.catalogue.corpus.sources[self.catalogue.sources[row]]
-        facts = self.catalogue.facts(row)
-        return Picture(str(source["slug"]), self.catalogue.key(row), str(facts.get("pixel_hash") or ""))
+        return Picture(*self._end(row), str(self.catalogue.facts(row).get("pixel_hash") or ""))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import us43d
 from us43d.coco.segmentation import encode
-from us43d.errors import BuildError
+from us43d.errors import BuildError, UsageError
 from us43d.harmonize import corrections, shards
 from us43d.harmonize.build import build
 from us43d.paths import Home
@@ -118,7 +118,7 @@ def test_a_fix_of_other_pixels_is_refused_and_reported(home: Home) -> None:
     labels.close()
     result = CliRunner().invoke(app, ["build", "busi", "--jobs", "1", "--home", str(home.root)])
     assert result.exit_code == 0
-    assert "1 corrected masks were not applied" in result.stderr
+    assert "1 correction of a review not applied" in result.stderr
     assert key in result.stderr
     after = rebuilt(home)
     assert all(same(after[key], before[key]) for key in before)
@@ -135,7 +135,7 @@ def test_a_fix_of_masks_that_changed_is_refused_and_reported(home: Home) -> None
     labels.save(number, 0, [], reviewed=True)
     labels.close()
     rebuilt(home)
-    assert facts(home)["corrections"] | {"digest": ""} == {"images": 1, "stale": [], "digest": ""}
+    assert facts(home)["corrections"] | {"digest": ""} == {"images": 1, "excluded": 0, "stale": [], "digest": ""}
     key = labels.inputs.items[number].input
     file = next(path for path in home.raw("BUSI").rglob("*_mask.png") if path.name == Path(key).stem + "_mask.png")
     mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
@@ -145,7 +145,7 @@ def test_a_fix_of_masks_that_changed_is_refused_and_reported(home: Home) -> None
     cv2.imwrite(str(file), mask)
     after = rebuilt(home)
     assert after[key]  # as published now
-    assert facts(home)["corrections"] | {"digest": ""} == {"images": 0, "stale": [key], "digest": ""}
+    assert facts(home)["corrections"] | {"digest": ""} == {"images": 0, "excluded": 0, "stale": [key], "digest": ""}
 
 
 def test_a_corrected_mask_is_corrected_again_and_undone(home: Home) -> None:
@@ -172,7 +172,7 @@ def test_a_corrected_mask_is_corrected_again_and_undone(home: Home) -> None:
         ),
     }  # fmt: skip
     shown = CliRunner().invoke(app, ["card", "busi", "--home", str(home.root)])
-    assert "Images whose masks were corrected in review: 1." in shown.stdout
+    assert "Images whose masks were corrected in review: 1;" in shown.stdout
     review.undo(home.root, fix.id)  # the fix before it holds again
     assert rebuilt(home)[key] == {}
     review.undo(home.root, review.fixes(home.root)["busi", key].id)
@@ -203,11 +203,57 @@ def test_fixes_travel_as_a_file(home: Home, tmp_path: Path) -> None:
 def test_what_cannot_be_applied_is_named(home: Home) -> None:
     labels = labelled(home)
     mask = np.ones(labels.inputs.read(0).shape[:2], bool)
-    labels.save(0, 0, [{"structure": "made up", "rle": encode(mask).decode(), "origin": "person"}], reviewed=True)
+    thing = {"structure": "made up", "rle": encode(mask).decode(), "origin": "person"}
+    with pytest.raises(UsageError, match="made up"):
+        labels.save(0, 0, [thing], reviewed=True)
+    image = review.Picture(*labels.inputs.sources[0])
+    replaces = corrections.masks_digest(entry["rle"] for entry in labels.state(0)["objects"])
     labels.close()
+    review.append_fix(home.root, image, replaces, [review.Mask("made up", thing["rle"])])  # of another taxonomy
     with pytest.raises(BuildError, match="made up"):
         build(find("busi"), home.raw("BUSI"), home, receipt={"kind": "specimen"})
     with review.path(home.root).open("a") as log:
         log.write('{"id": "1", "when": "", "who": "", "fix": {}, "replaces": "", "masks": [{"structure": 1}]}\n')
     with pytest.raises(BuildError, match=r"Line 2 of .*verdicts\.jsonl"):
         corrections.read(home.root, "busi")
+
+
+def test_an_image_whose_masks_were_judged_wrong_is_excluded_until_they_are_corrected(home: Home) -> None:
+    recipe, receipt = find("busi"), {"kind": "specimen"}
+
+    def built() -> tuple[str, dict[str, str], dict[str, Any]]:
+        """Digest, split by key, dataset.json of a new build."""
+        result = build(recipe, home.raw("BUSI"), home, receipt=receipt)
+        rows = shards.read_manifest(result.path / shards.MANIFEST)
+        assert {row["key"] for row in rows if review.WRONG in row["remarks"]} == {
+            row["key"] for row in rows if row["split"] == "excluded"
+        }
+        return result.digest, {row["key"]: row["split"] for row in rows}, result.dataset
+
+    first, before, _ = built()
+    rows = shards.read_manifest(next(home.builds("BUSI").glob("*/manifest.parquet")))
+    ends = [review.Picture("busi", row["key"], row["pixel_hash"]) for row in rows[:3]]
+    review.append(home.root, "mask", "wrong", ends[0], None)
+    review.append(home.root, "conflict", "second is wrong", ends[1], ends[2])
+    review.append(home.root, "prediction", "prediction is wrong", ends[1], None)
+    review.append(home.root, "mask", "wrong", ends[1]._replace(picture="0" * 64), None)  # an image since replaced
+    _, after, dataset = built()
+    assert after == before | {ends[0].key: "excluded", ends[2].key: "excluded"}
+    assert dataset["remarks"][review.WRONG] == 2
+    assert dataset["corrections"] | {"digest": ""} == {
+        "images": 0, "excluded": 2, "stale": [ends[1].key], "digest": "",
+    }  # fmt: skip
+    (path,) = home.builds("BUSI").glob("*/provenance.json")
+    assert [line["verdict"] for line in json.loads(path.read_text())["corrections"]] == ["wrong", "second is wrong"]
+    labels = labelled(home)
+    labels.save(0, 0, labels.state(0)["objects"], reviewed=True)  # they are right after all
+    labels.close()
+    _, after, dataset = built()
+    assert after == before | {ends[2].key: "excluded"}
+    assert dataset["corrections"]["images"] == 1
+    plain = build(recipe, home.raw("BUSI"), home, receipt=receipt, fixes=False)
+    assert "excluded" not in plain.dataset["splits"]
+    for verdict in review.decided(home.root):
+        review.undo(home.root, verdict.id)
+    review.undo(home.root, review.fixes(home.root)["busi", ends[0].key].id)
+    assert built()[0] == first

@@ -170,8 +170,7 @@ function facts() {
       image.other?.masks.length ? switchOf('other build', image.other.masks) : null,
       image.other ? h('p', { class: 'soft', id: 'other' }, `Compared with the other build: ${image.other.state}${image.other.masks.length ? `, Dice ${image.other.dice.toFixed(3)}` : ''}.`) : null,
       image.correctable ? h('div', { class: 'row' }, h('a', { class: 'more', id: 'correct', href: `/correct/${image.id}`, title: 'Correct the masks (e)' }, 'Correct the masks')) : null,
-      image.fix ? h('p', { class: 'soft', id: 'fix' }, `Corrected by ${image.fix.who} on ${image.fix.when}${image.fix.built ? '' : `; the next build applies it: ${image.rebuild}`}. `,
-        h('button', { class: 'more', click: () => withdraw().catch(report) }, 'Undo')) : null),
+      decision('fix', 'Corrected', image.fix), decision('wrong', 'Marked wrong', image.wrong)),
     section('Window', ...windowing(viewer, image.range, deep, (now) => { deep = now && { ...now, group: image.group }; draw().catch(report); })),
     image.twins.length ? section('Near-duplicates', strip(image.twins.map((/** @type {any} */ twin) => ({ ...twin, note: `${twin.why} · ${twin.split}` })))) : null,
     section('Image', h('dl', {},
@@ -188,10 +187,14 @@ function facts() {
       ...image.citations.map((/** @type {any} */ c) => h('p', { class: 'cite' }, [c.authors, c.title, c.venue, c.year].flat().filter(Boolean).join('. '))))].filter((part) => part !== null));
 }
 
-/** Undo the correction of this image. */
-async function withdraw() {
-  await api('/api/review/undo', { method: 'POST', body: { id: image.fix.id } });
-  toast(image.fix.built ? `Undone; the next build has the published masks: ${image.rebuild}` : 'Undone.');
+/** A correction or verdict that the next build applies. @param {string} name @param {string} text @param {any} entry */
+const decision = (name, text, entry) => (entry ? h('p', { class: 'soft', id: name }, `${text} by ${entry.who} on ${entry.when}${entry.built ? '' : `; the next build applies it: ${image.rebuild}`}. `,
+  h('button', { class: 'more', click: () => withdraw(entry).catch(report) }, 'Undo')) : null);
+
+/** Undo a correction or verdict. @param {any} entry */
+async function withdraw(entry) {
+  await api('/api/review/undo', { method: 'POST', body: { id: entry.id } });
+  toast(entry.built ? `Undone; the next build is made without it: ${image.rebuild}` : 'Undone.');
   await show(image.id, false);
 }
 

@@ -47,7 +47,7 @@ async function list(keep) {
   at = place >= 0 ? place : Math.min(at, Math.max(0, rows.length - 1));
   $('position').textContent = rows.length ? `${number.format(at + 1)} of ${number.format(rows.length)} · ${number.format(answer.open)} undecided` : '';
   $('empty').hidden = rows.length > 0;
-  $('then').replaceChildren(...(answer.rebuild ? ['Builds apply these verdicts: ', h('code', {}, answer.rebuild)] : answer.kind !== 'near' && answer.open < answer.total ? ['Builds do not change by these verdicts; e corrects the masks.'] : []));
+  $('then').replaceChildren(...(answer.kind === 'near' ? [] : ['An image whose masks are wrong is excluded until they are corrected (e). ']), ...(answer.rebuild ? ['Builds apply these verdicts: ', h('code', {}, answer.rebuild)] : []));
   $('pair').hidden = $('verdicts').hidden = rows.length === 0;
   $('empty-said').textContent = !answer.total ? (kind === 'prediction' ? 'Open the predictions of an evaluation: us43d view --eval FOLDER' : 'Run us43d audit --all, then open the page again.') : answer.open ? `${counted(answer.open, 'decision')} left; none has this verdict.` : `All ${counted(answer.total, 'verdict')} are given.`;
   if (rows.length) await show();
