@@ -23,12 +23,13 @@ def video_name(slug: str, file: str) -> str:
 
 def cuts(selection: Selection, split: str) -> list[int]:
     """Return where blocks begin so that no video or volume is divided, as `Format.cuts` does."""
-    rows = selection.rows[split].tolist()
-    files = [(selection.corpus.images[row]["source"], _file(selection.corpus.key(row))) for row in rows]
-    begins = [0] if rows else []
-    for place in range(1, len(rows)):
-        if place - begins[-1] >= BLOCK and files[place] != files[place - 1]:
+    begins: list[int] = []
+    before = None
+    for place, row in enumerate(selection.rows[split].tolist()):
+        file = int(selection.corpus.images[row]["source"]), _file(selection.corpus.key(row))
+        if not begins or (place - begins[-1] >= BLOCK and file != before):
             begins.append(place)
+        before = file
     return begins
 
 

@@ -1,18 +1,23 @@
-"""Label maps: one value per pixel. A combination of structures that overlap somewhere gets a value of its own."""
+"""Label maps: one value per pixel. A combination of structures that overlap somewhere gets a value of its own.
+
+`Labelled` is what formats of label maps and folds share (nnU-Net, MONAI).
+"""
 
 import json
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UsageError
+from us43d.export.folds import folds
+from us43d.export.run import Block, Finish, Format, png
 from us43d.export.selection import Item, Selection
 from us43d.export.storage import RECORDS, Store
 
-__all__ = ["LabelMap", "label_map"]
+__all__ = ["LabelMap", "Labelled", "label_map"]
 
 _FILE = f"{RECORDS}/combinations.json"
 
@@ -37,6 +42,29 @@ class LabelMap(NamedTuple):
         for combination, where in _regions(item):
             labels[where] = value_of[combination]
         return labels
+
+
+class Labelled(Format):
+    """A format of label maps, whose training and validation cases are divided into folds."""
+
+    labels: LabelMap
+
+    def prepare(self, selection: Selection, store: Store) -> None:
+        self.labels = label_map(selection, store)
+
+    def label(self, block: Block, item: Item, name: str) -> None:
+        """Write the label map of an image."""
+        block.write(name, png(self.labels.encode(item)))
+
+    def case(self, block: Block, item: Item, case: Any) -> None:
+        """Note a case, a JSON value, of the split and unit of an image."""
+        stream = "tested" if item.split == "test" else "cases"
+        block.line(stream, (case, item.split, block.selection.unit(item)))
+
+    def cases(self, finish: Finish) -> Iterator[tuple[Any, int]]:
+        """Yield (case, fold) of training, then of validation cases."""
+        fold_of = folds((split, unit) for _, split, unit in finish.lines("cases"))
+        yield from ((case, fold_of[unit]) for case, _, unit in finish.lines("cases"))
 
 
 def label_map(selection: Selection, store: Store) -> LabelMap:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UsageError
-from us43d.export.folds import folds
-from us43d.export.labelmap import LabelMap, label_map
-from us43d.export.run import Block, Finish, Format, Report, png, run
+from us43d.export import stream
+from us43d.export.labelmap import Labelled
+from us43d.export.run import Block, Finish, Report, png, run
 from us43d.export.selection import Options, Selection
 from us43d.export.storage import Store
 from us43d.harmonize.corpus import Corpus
@@ -29,7 +29,7 @@ def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Repo
     return run(NnUnet(), corpus, out, options, **how)
 
 
-class NnUnet(Format):
+class NnUnet(Labelled):
     name: ClassVar[str] = "nnunet"
     fidelity: ClassVar[str] = (
         "Label maps give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
@@ -38,12 +38,11 @@ class NnUnet(Format):
     #: Ending of the files; configuration of nnU-Net that trains on them.
     ending: ClassVar[str] = ".png"
     configuration: ClassVar[str] = "2d"
-    labels: LabelMap
 
     def prepare(self, selection: Selection, store: Store) -> None:
         if "train" not in selection.rows:
             raise UsageError("nnU-Net needs the training split.", next="the same command with --split train")
-        self.labels = label_map(selection, store)
+        super().prepare(selection, store)
 
     def block(self, block: Block) -> None:
         folder = dataset_name(block.selection)
@@ -54,24 +53,17 @@ class NnUnet(Format):
             if pixels.ndim == 3:
                 block.count("colour images reduced to grey", int(not _grey(pixels)))
             block.write(file, png(luminance(pixels)))
-            block.write(f"{folder}/labels{suffix}/{item.name}.png", png(self.labels.encode(item)))
+            self.label(block, item, f"{folder}/labels{suffix}/{item.name}.png")
             block.row(item, file)
-            if suffix == "Tr":
-                block.line("cases", (item.name, item.split, block.selection.unit(item)))
+            self.case(block, item, item.name)
 
     def finish(self, finish: Finish) -> None:
         selection, folder = finish.selection, dataset_name(finish.selection)
-        fold_of = folds((case, split, unit) for case, split, unit in finish.lines("cases"))
-        used = sorted(set(fold_of.values()))
-        splits = [
-            {
-                "train": sorted(case for case, number in fold_of.items() if number != fold),
-                "val": sorted(case for case, number in fold_of.items() if number == fold),
-            }
-            for fold in used
-        ]
+        cases = sorted(self.cases(finish))
+        used = sorted({fold for _, fold in cases})
         finish.counts["folds"] = len(used)
-        finish.write(f"{folder}/splits_final.json", _json(splits))
+        with finish.file(f"{folder}/splits_final.json") as path:
+            stream.write(path, (_split(cases, fold) for fold in used))
         labels: dict[str, Any] = {"background": 0}
         order = sorted(selection.categories, key=lambda c: (-len(self.labels.values(c.position)), c.position))
         dataset: dict[str, Any] = {
@@ -80,7 +72,7 @@ class NnUnet(Format):
             "reference": "references.bib beside this folder",
             "licence": "LICENCES.md beside this folder",
             "channel_names": {"0": "ultrasound"},
-            "numTraining": len(fold_of),
+            "numTraining": len(cases),
             "file_ending": self.ending,
         }
         if self.ending == ".png":
@@ -107,6 +99,13 @@ def dataset_name(selection: Selection) -> str:
     """Return the name of the dataset, Dataset###_<release>."""
     release = re.sub(r"[^A-Za-z0-9]+", "-", str(selection.corpus.facts["release"])).strip("-")
     return f"Dataset{selection.options.number:03}_{release}"
+
+
+def _split(cases: list[tuple[str, int]], fold: int) -> stream.Pairs:
+    return stream.Pairs([
+        ("train", (case for case, number in cases if number != fold)),
+        ("val", (case for case, number in cases if number == fold)),
+    ])  # fmt: skip
 
 
 def luminance(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

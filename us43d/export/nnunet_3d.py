@@ -4,7 +4,8 @@ Only volumes whose pixel spacing and slice distance are known, and whose slices 
 one in the corpus, are cases. Axes are x, y and slice as in the build; position and direction in space are not kept.
 """
 
-import gzip
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,8 +22,10 @@ from us43d.harmonize.corpus import Corpus
 
 __all__ = ["NnUnet3d", "write"]
 
-#: Compression of the files. gzip's header holds no time, so that the bytes are always the same.
-_LEVEL = 5
+#: Compression of the files, and zlib's number of its gzip form, whose header holds no time: the same bytes always.
+_LEVEL, _GZIP = 5, 31
+#: Length of a header with its mark that no extension follows, in bytes.
+_HEADER = 352
 
 
 def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
@@ -59,23 +62,33 @@ class NnUnet3d(NnUnet):
                 continue
             suffix = "Ts" if items[0].split == "test" else "Tr"
             name = f"{folder}/images{suffix}/{case}_0000{self.ending}"
-            block.write(name, _nifti([luminance(item.picture()) for item in items], items[0]))
-            labels = [self.labels.encode(item) for item in items]
-            block.write(f"{folder}/labels{suffix}/{case}{self.ending}", _nifti(labels, items[0]))
+            with block.file(name) as path:
+                _nifti(path, items, lambda item: luminance(item.picture()))
+            with block.file(f"{folder}/labels{suffix}/{case}{self.ending}") as path:
+                _nifti(path, items, self.labels.encode)
             for item in items:
                 block.row(item, name)
             block.count("volumes")
-            if suffix == "Tr":
-                block.line("cases", (case, items[0].split, block.selection.unit(items[0])))
+            self.case(block, items[0], case)
 
 
-def _nifti(planes: list[NDArray[np.uint8]], item: Item) -> bytes:
-    """A NIfTI file of planes (h, w) uint8: axes x, y, slice; voxel sizes in mm."""
+def _nifti(path: Path, items: list[Item], plane: Callable[[Item], NDArray[np.uint8]]) -> None:
+    """Write a NIfTI file of slices (h, w) uint8, one at a time: axes x, y, slice; voxel sizes in mm."""
     import nibabel
 
+    item = items[0]
     assert item.spacing is not None
     assert item.slice_mm is not None
-    volume = np.stack(planes, axis=-1).transpose(1, 0, 2)
-    image = nibabel.nifti1.Nifti1Image(volume, np.diag((*item.spacing, item.slice_mm, 1.0)))
+    # NIfTI's order is column-major: x runs fastest, then y, then the slices, which therefore follow one another.
+    nothing = np.broadcast_to(np.uint8(0), (item.width, item.height, len(items)))
+    image = nibabel.nifti1.Nifti1Image(nothing, np.diag((*item.spacing, item.slice_mm, 1.0)))
     image.header.set_xyzt_units("mm")
-    return gzip.compress(image.to_bytes(), _LEVEL, mtime=0)
+    image.header["vox_offset"] = _HEADER
+    image.header.set_slope_inter(1, 0)
+    image.update_header()
+    deflate = zlib.compressobj(_LEVEL, wbits=_GZIP)
+    with path.open("wb") as file:
+        file.write(deflate.compress(image.header.binaryblock.ljust(_HEADER, b"\0")))
+        for slice_ in items:
+            file.write(deflate.compress(np.ascontiguousarray(plane(slice_)).data))
+        file.write(deflate.flush())

@@ -394,17 +394,13 @@ def _finish(form: Format, finish: Finish) -> dict[str, Any]:
     for name, text in documents.written(facts, selection, form.front(finish)).items():
         finish.write(name, text.encode())
     with finish.file(CHECKSUMS) as path, path.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(f"{written[2]}  {written[0]}\n" for written in sorted(_all_files(finish)))
+        for _, record in finish.records():
+            file.writelines(f"{digest}  {name}\n" for name, _, digest in record["files"])
+        file.writelines(f"{written.sha256}  {written.name}\n" for written in finish.files)
     facts["checksums"] = finish.files[-1].sha256
     finish.store.write(f"{RECORDS}/publishing", b"")
     finish.store.write(FACTS, json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False).encode())
     return facts
-
-
-def _all_files(finish: Finish) -> Iterator[tuple[str, int, str]]:
-    for _, record in finish.records():
-        yield from ((name, size, digest) for name, size, digest in record["files"])
-    yield from finish.files
 
 
 def _described(name: str, path: Path) -> Written:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from us43d import export
+from us43d.export import stream
 from us43d.export.folds import folds
 from us43d.export.polygons import outlines
 from us43d.export.selection import Options, Selection
@@ -206,11 +207,20 @@ def test_nnunet_fold_0_is_the_split_of_the_corpus(planted, tmp_path) -> None:
 
 
 def test_folds_keep_units_whole() -> None:
-    cases = [(f"c{n}", "val" if n < 4 else "train", f"u{n // 2}") for n in range(40)]
+    cases = [("val" if n < 4 else "train", f"u{n // 3}") for n in range(40)]
     assigned = folds(cases)
-    assert {assigned[c] for c, split, _ in cases if split == "val"} == {0}
-    assert {assigned[c] for c, split, _ in cases if split == "train"} == {1, 2, 3, 4}
-    assert all(len({assigned[c] for c, _, u in cases if u == unit}) == 1 for unit in {u for _, _, u in cases})
+    assert set(assigned) == {unit for _, unit in cases}
+    assert [unit for unit, fold in assigned.items() if fold == 0] == ["u0", "u1"], "a unit is held out whole"
+    sizes = [sum(assigned[unit] == fold for _, unit in cases) for fold in range(5)]
+    assert sizes == [6, 9, 9, 9, 7]
+
+
+def test_json_in_pieces_is_that_of_the_json_module(tmp_path) -> None:
+    value = {"name": "ü\n", "none": [], "nothing": {}, "cases": [{"a": [1, 2.5]}, "b"], "by": {"x": {"y": ["z"]}}}
+    lazy = dict(value, none=iter(()), nothing=stream.Pairs(()), cases=iter(value["cases"]))
+    lazy["by"] = stream.Pairs([("x", stream.Pairs([("y", iter(["z"]))]))])
+    stream.write(tmp_path / "lazy.json", stream.Pairs(lazy.items()))
+    assert (tmp_path / "lazy.json").read_text("utf-8") == json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def test_nnunet_verifies_the_dataset(planted, tmp_path) -> None:
