@@ -221,7 +221,8 @@ class Shared(_Frozen):
 
     certain: False where it is only likely. group, to: which groups are the same, as a regular expression for the whole
     name of a group here, and the name of the other source's group as its template: "case (\\d+)" and "patient\\1".
-    Without them the groups are not known by name, and only equal and near-duplicate images are found.
+    groups: the same as a table, from names here to names there. Without either the groups are not known by name, and
+    only equal and near-duplicate images are found.
     """
 
     source: Slug
@@ -230,9 +231,12 @@ class Shared(_Frozen):
     certain: bool = True
     group: str | None = None
     to: str | None = None
+    groups: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _rule(self) -> Self:
+        if self.group is not None and self.groups:
+            raise ValueError("groups are named by a rule (group and to) or by a table (groups), not by both")
         if (self.group is None) != (self.to is None):
             raise ValueError("group and to are given together or not at all")
         try:

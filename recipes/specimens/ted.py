@@ -8,9 +8,8 @@ import numpy as np
 from us43d.specimen import Drawn, Truth, speckle, ventricle
 
 SHAPE = (70, 90)
-#: TED's number → the patient of CAMUS; 19 is not in the published table.
-PATIENTS = {1: "patient0002", 2: "patient0004", 18: "patient0025", 19: "TED patient019", 50: "patient0076",
-            97: "patient0152"}  # fmt: skip
+#: 19 is not in the published table of CAMUS's patients.
+PATIENTS = (1, 2, 18, 19, 50, 97)
 
 
 def write(path: Path, frames: Any) -> None:
@@ -24,7 +23,7 @@ def write(path: Path, frames: Any) -> None:
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     samples = {}
-    for number, group in PATIENTS.items():
+    for number in PATIENTS:
         patient, count = f"patient{number:03}", 4 * scale
         folder = root / "TED" / "database" / patient
         folder.mkdir(parents=True)
@@ -41,7 +40,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             phase = {0: "end-diastole", 2: "end-systole"}.get(frame, "between")
             tags = {"phase": phase, "sex": "F", "age": "61", "imagequality": "Good", "ef": str(ef)}
             masks = {label: [mask] for label, mask in shapes.items()}
-            samples[f"{patient}#{frame:03}"] = Drawn(masks, group=group, tags=tags)
+            samples[f"{patient}#{frame:03}"] = Drawn(masks, group=patient, tags=tags)
         write(folder / f"{patient}_4CH_sequence.mhd", images)
         write(folder / f"{patient}_4CH_sequence_gt.mhd", labels)
         (folder / f"{patient}_4CH_info.cfg").write_text(

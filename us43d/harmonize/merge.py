@@ -190,7 +190,7 @@ def _matched(rules: Mapping[str, Sequence[Mapping[str, Any]]], one: str, other: 
     """Return whether it is known by name which groups of two sources are the same."""
     pairs = ((one, other), (other, one))
     return any(known_duplicates.copied_from(a) == b for a, b in pairs) or any(
-        rule["source"] == b and rule["group"] for a, b in pairs for rule in rules[a]
+        rule["source"] == b and duplicate_links.names_groups(rule) for a, b in pairs for rule in rules[a]
     )
 
 

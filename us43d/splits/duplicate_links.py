@@ -222,8 +222,20 @@ def _united(
         groups[slug].add(name)
     for slug, shares in rules.items():
         for rule in shares:
-            for name in sorted(groups[slug]) if rule["group"] else ():
-                match = re.fullmatch(rule["group"], name)
-                if match and (other := match.expand(rule["to"])) in groups[rule["source"]]:
+            for name in sorted(groups[slug]) if names_groups(rule) else ():
+                if (other := _there(rule, name)) in groups[rule["source"]]:
                     unions.unite(((slug, name), (rule["source"], other)))
     return unions
+
+
+def names_groups(rule: Mapping[str, Any]) -> bool:
+    """Return whether an entry of `shares_with` says by name which groups are the same."""
+    return bool(rule["group"] or rule.get("groups"))  # builds of before the tables have none
+
+
+def _there(rule: Mapping[str, Any], name: str) -> str | None:
+    """Return the name that a group has in the other source."""
+    if not rule["group"]:
+        return rule["groups"].get(name)
+    match = re.fullmatch(rule["group"], name)
+    return match and match.expand(rule["to"])
