@@ -236,6 +236,7 @@ def names_groups(rule: Mapping[str, Any]) -> bool:
 def _there(rule: Mapping[str, Any], name: str) -> str | None:
     """Return the name that a group has in the other source."""
     if not rule["group"]:
-        return rule["groups"].get(name)
+        groups: Mapping[str, str] = rule["groups"]
+        return groups.get(name)
     match = re.fullmatch(rule["group"], name)
-    return match and match.expand(rule["to"])
+    return match.expand(rule["to"]) if match else None
