@@ -213,7 +213,7 @@ class _Pixels:
         for frame in media.frames(next(iter(wanted))) if len(wanted) == 1 else media.frames() if wanted else ():
             if frame.number in wanted:
                 self._keep(self._first(wanted.pop(frame.number)), frame.pixels, media)
-            if not wanted:
+            if not wanted and media.kind != "video":  # read to its end, where lost frames are noticed
                 break
         for places_beyond in wanted.values():
             self._fault(self.entries[places_beyond[0]], f"has no frame {self.entries[places_beyond[0]].frame}")

@@ -8,7 +8,7 @@ volume.py   NIfTI, MetaImage, NRRD
 video.py    AVI, MP4, WebM …
 """
 
-from us43d.pictures.media import Frame, Input, Media, listing
+from us43d.pictures.media import Frame, Input, Media, is_dicom, listing
 from us43d.pictures.media import open_media as open  # noqa: A004
 
-__all__ = ["Frame", "Input", "Media", "listing", "open"]
+__all__ = ["Frame", "Input", "Media", "is_dicom", "listing", "open"]

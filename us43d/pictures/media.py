@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from us43d.errors import ImageError, RawDataError
 from us43d.pictures import levels
 
-__all__ = ["Frame", "Input", "Kind", "Media", "Source", "listing", "open_media"]
+__all__ = ["Frame", "Input", "Kind", "Media", "Source", "is_dicom", "listing", "open_media"]
 
 Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
 
@@ -157,6 +157,20 @@ class Media:
         """Read one frame. Raises ImageError."""
         return next(iter(self.frames(number, window)))
 
+    def deep(self) -> NDArray[np.uint16] | None:
+        """Return the pixels of a single image of 16 bits without sign as they are; None for any other file.
+
+        Raises:
+            ImageError: The file cannot be read.
+        """
+        if self.count != 1:
+            return None
+        try:
+            array = next(iter(self._source.read(0)))
+        except RawDataError as error:
+            raise ImageError(error.what) from error
+        return array if array.dtype == np.uint16 else None
+
     def _eight_bits(self, array: NDArray[Any], window: tuple[float, float] | None = None) -> NDArray[np.uint8]:
         if array.dtype in (np.uint8, np.bool_):
             return levels.eight_bits(array)
@@ -178,7 +192,7 @@ def open_media(path: Path | str | Input) -> Media:
         ImageError: The file is missing, of an unknown kind, damaged, or above the limits.
     """
     file = path if isinstance(path, Input) else _input(Path(path))
-    if file.kind == "image" and _is_dicom(file.path):  # by content, not by name
+    if file.kind == "image" and is_dicom(file.path):  # by content, not by name
         file = file._replace(kind="dicom")
     try:
         return Media(file, _source(file))
@@ -253,10 +267,11 @@ def _kind(path: Path) -> tuple[Kind, str] | None:
         for ending in endings:
             if path.name.lower().endswith(ending) and len(path.name) > len(ending):
                 return kind, path.name[: -len(ending)]
-    return ("dicom", path.name) if _is_dicom(path) else None
+    return ("dicom", path.name) if is_dicom(path) else None
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Return whether a file begins as DICOM. Raises ImageError."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

@@ -63,24 +63,24 @@ class Video:
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
         capture = self._opened()
-        done = 0
+        done, kept = 0, None
         try:
-            while wanted is None or done < wanted:
-                ok, bgr = capture.read() if wanted is None else (capture.grab(), None)  # seeking is not exact
+            while True:  # to the end, also for one frame: a lost frame moves those after it; seeking is not exact
+                ok, bgr = capture.read() if wanted in (None, done) else (capture.grab(), None)
                 if not ok:
                     break
-                done += 1
                 if wanted is None:
                     yield _rgb(bgr)
-            if wanted is not None:
-                ok, bgr = capture.read() if done == wanted else (False, None)
-                if not ok:
-                    raise ImageError(f"{self.path} has {done} frames, no frame {wanted}.")
-                yield _rgb(bgr)
+                elif done == wanted:
+                    kept = _rgb(bgr)
+                done += 1
         finally:
             capture.release()
-        if wanted is None:
-            self._check_end(done)
+        self._check_end(done)
+        if kept is not None:
+            yield kept
+        elif wanted is not None:
+            raise ImageError(f"{self.path} has {done} frames, no frame {wanted}.")
 
     def _check_end(self, done: int) -> None:
         if done == 0:

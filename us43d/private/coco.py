@@ -220,7 +220,7 @@ def _sample(
         group=stated or ("" if image.frame is None else file),
         split=entry.split,
         frame=image.frame,
-        spacing_mm=image.spacing,
+        spacing_mm=image.spacing or _spacing(path),
         tags={name: value for name, value in image.told.items() if value is not None},
         remarks=tuple(remarks),
     )
@@ -230,31 +230,42 @@ def _picture(path: Path, frame: int | None) -> "Path | Lazy":
     name = path.name.lower()
     if frame is not None and name.endswith(_VIDEO):
         return lazy(masks.video_frame, path, frame)
-    if frame is None and name.endswith(_STILL) and _stored(path):
-        return path
-    return lazy(_frame, path, frame)
+    return path if name.endswith(_STILL) and _is_plain(path) else lazy(_frame, path, frame)
 
 
-def _stored(path: Path) -> bool:
-    """Return whether the pixels of a file are read as they are stored: no orientation tag, palette or alpha channel."""
+def _is_plain(path: Path) -> bool:
+    """Return whether a file is a plain 8-bit PNG or JPEG, which a build keeps byte for byte."""
     try:
         with path.open("rb") as file:
             header = reading.header(file.read(_HEAD), path)
     except (OSError, UnreadableFile):
         return True  # the build says what is wrong with it
-    return header is None or header.plain or (header.kind == "png" and header.bits == 16)
+    return header is not None and header.plain
 
 
-def _frame(path: Path, number: int | None) -> NDArray[np.uint8] | Remarked:
-    """Return a frame of any file that `us43d.pictures` opens. Raises UnreadableFile."""
+def _spacing(path: Path) -> tuple[float, float] | None:
+    """Return the spacing in the header of a DICOM file or a volume; None for other files, and unreadable ones."""
+    if path.name.lower().endswith((*_STILL, *_VIDEO)) and not pictures.is_dicom(path):
+        return None
+    try:
+        return cast("pictures.Media", _media(path)).spacing
+    except ImageError:  # the build says what is wrong with it
+        return None
+
+
+def _frame(path: Path, number: int | None) -> NDArray[np.uint8] | NDArray[np.uint16] | Remarked:
+    """Return a frame of any file that `us43d.pictures` opens; the 16 bits of a single image. Raises UnreadableFile."""
     try:
         media = _media(path)
         if number is None and media.count != 1:
             raise UnreadableFile(f"{path} has {media.count or 'several'} frames, and its entry has no frame (from 0).")
-        frame = media.frame(number or 0)
+        single = media.kind == "image" and media.count == 1  # the entry's frame may refer to the original file
+        pixels = media.deep() if media.count == 1 else None
+        if pixels is None:
+            pixels = media.frame(0 if single else number or 0).pixels
     except ImageError as error:
         raise UnreadableFile(error.what) from error
-    return Remarked(frame.pixels, media.remarks) if media.remarks else frame.pixels
+    return Remarked(pixels, media.remarks) if media.remarks else pixels
 
 
 @lru_cache(maxsize=4)
