@@ -125,6 +125,42 @@ def test_a_model_answers_a_click_on_a_mask_of_the_build(
     assert (after & before).sum() == before.sum()  # the click added to the mask of the build
 
 
+def test_the_images_of_a_query_are_labelled_one_after_the_other(
+    viewing: Running, mine: Path, visit: Callable[..., Any]
+) -> None:
+    page = visit(viewing.url + "&structure=(no mask)&structure=thyroid_nodule&q=1")
+    page.wait_for_selector(".item img")
+    total = int(page.inner_text("#count").split()[0])
+    page.keyboard.press("l")  # the first source of the query, then the next
+    seen = []
+    for n in range(total):
+        page.wait_for_selector("#position:not(:empty)")
+        if page.inner_text("#objects") == "None yet":
+            page.fill("#structure", "breast lesion")
+            page.keyboard.press("Enter")
+            page.focus("#stage")
+            page.keyboard.press("d")
+            page.keyboard.press("ArrowLeft")
+            page.keyboard.press("x")
+        name = page.inner_text("#name")
+        page.focus("#stage")
+        page.keyboard.press("Enter")
+        seen.append(name)
+        if n + 1 < total:
+            text = "document.querySelector('#name')?.textContent"
+            page.wait_for_function(
+                f"name => {text} !== name && document.querySelector('#position').textContent", arg=name
+            )
+    page.wait_for_selector("#toast.shown")
+    assert "last image" in page.inner_text("#toast")
+    fixed = set(review.fixes(mine))
+    assert len(fixed) == len(set(seen)) == total
+    assert {source for source, _ in fixed} == {"busi", "ddti"}
+    page.click("#back")
+    page.wait_for_selector(".item img")
+    assert page.inner_text("#count") == f"{total} images"
+
+
 def test_the_label_tools_open_images_of_built_sources_only(viewing: Running, visit: Callable[..., Any]) -> None:
     page = visit(viewing.url, quiet=True)
     root = viewing.url.split("?")[0]

@@ -231,6 +231,27 @@ def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callab
         running.stop()
 
 
+def test_what_has_no_name_is_kept_and_asked_for(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url, quiet=True)
+    drag(page, (40, 30), (100, 80))
+    until(page, lambda: (session.out / "labels.json").exists())
+    assert [name for name, _ in masks(session.out)] == ["unnamed"]
+    assert page.inner_text("#objects .pick") == "no name yet"
+    page.focus("#stage")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "structure"  # asked, instead of the next image
+    assert page.inner_text("#position").startswith("1 of 3")
+    page.keyboard.type("thyroid nodule")
+    page.keyboard.press("Enter")
+    page.focus("#stage")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#position').textContent.startsWith('2 of 3')")
+    assert [name for name, _ in masks(session.out)] == ["thyroid_nodule"]
+    drag(page, (40, 30), (100, 80))  # the name stays for what comes next
+    until(page, lambda: len(masks(session.out)) == 2)
+    assert masks(session.out)[1][0] == "thyroid_nodule"
+
+
 def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]) -> None:
     page = opened(visit, session.running.url)
     page.keyboard.press("s")

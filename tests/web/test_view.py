@@ -173,3 +173,21 @@ def test_nothing_is_wider_than_the_window(site: Running, visit: Callable[..., An
     page.click("#facts a[href^='/source/']")
     page.wait_for_selector(".sheet")
     assert not page.evaluate(wide)
+
+
+def test_groups_are_sought_and_ticked(site: Running, visit: Callable[..., Any]) -> None:
+    page = visit(site.url + "&source=CAMUS")
+    page.wait_for_selector(".item img")
+    page.locator("summary", has_text="Group").last.click()
+    find = page.get_by_role("searchbox", name="Find in Group")
+    assert find.get_attribute("placeholder") == "Find in 12"
+    find.fill("0012")
+    page.wait_for_function("() => document.querySelectorAll('[name=group]').length === 1")
+    page.locator("[name=group]").check()
+    page.wait_for_function("() => document.querySelector('#count').textContent === '4 images'")
+    assert "source=CAMUS&group=patient0012" in page.url
+    page.click(".item a >> nth=0")
+    page.wait_for_selector("#facts .strip")
+    assert page.locator("#facts .strip a").count() == 3  # the others of the group
+    page.click("#facts .strip a >> nth=1")
+    page.wait_for_function("() => document.querySelector('#frame-of').textContent.startsWith('3 / 4')")

@@ -30,6 +30,10 @@ __all__ = ["Browse", "query"]
 _WINDOW = 500
 #: Images of a group listed beside one of them.
 _NEIGHBOURS = 5000
+#: Of these, shown small on each side.
+_NEAREST = 4
+#: Groups that an address may name.
+_MOST_GROUPS = 200
 _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 
 
@@ -48,7 +52,8 @@ def query(catalogue: Catalogue, parameters: Any) -> Query:
     like = parameters.get("like", "0")
     if not like.isdigit() or len(like) > 16:
         raise HTTPException(400, "The id of an image is a whole number.")
-    return Query(choices, parameters.get("q", "")[:400], parameters.get("group", ""), order, int(like))
+    groups = tuple(parameters.getlist("group"))[:_MOST_GROUPS]
+    return Query(choices, parameters.get("q", "")[:400], groups, order, int(like))
 
 
 class Browse:
@@ -78,6 +83,7 @@ class Browse:
             Route("/image/{id:int}", self.image_page),
             Route("/source/{slug}", self.source_page),
             Route("/api/facets", self.facets),
+            Route("/api/groups", self.groups),
             Route("/api/grid", self.window),
             Route("/api/image/{id:int}", self.image),
             Route("/thumb/{id:int}", self.thumb),
@@ -107,6 +113,11 @@ class Browse:
             {"total": len(self.catalogue.rows(wanted)), "all": len(self.catalogue),
              "facets": self.catalogue.counted(wanted)}
         )  # fmt: skip
+
+    def groups(self, request: Request) -> Response:
+        """Return the largest groups of a query; `text`: in their names."""
+        wanted = query(self.catalogue, request.query_params)
+        return JSONResponse(self.catalogue.groups_of(wanted, request.query_params.get("text", "")[:400]))
 
     def window(self, request: Request) -> Response:
         """Return rows start … start + count of a query; with `id`, the window starts at that image."""
@@ -156,6 +167,11 @@ class Browse:
             "other": other._asdict() if (other := self.against.get(int(catalogue.ids[row]))) else None,
             "members": [int(catalogue.ids[n]) for n in members[first : first + _NEIGHBOURS]],
             "group_size": len(members),
+            "nearest": [
+                self._tile(members[n]) | {"at": n + 1}
+                for n in range(max(0, at - _NEAREST), min(len(members), at + _NEAREST + 1))
+                if n != at
+            ],
             "twins": [self._tile(other) | {"why": why} for other, why in catalogue.twins.get(row, ())],
             "range": self._range(place) if place >= 0 else None,
             "correctable": place >= 0 and source["slug"] != OWN, "fix": self._fix(source, facts),

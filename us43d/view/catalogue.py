@@ -30,6 +30,8 @@ _DROPPED, _MISSING = 4, 5
 _NO_MASK = "(no mask)"
 #: Tags with more values than this are not facets: they name patients or files, or are measurements.
 _MOST_VALUES = 60
+#: Groups listed at once.
+_GROUPS = 40
 #: Answers kept, by query.
 _CACHED = 24
 #: Titles of the other facets that a tag may share.
@@ -44,12 +46,13 @@ _ORDERS = {
 class Query(NamedTuple):
     """Images asked for. choices: facet → values, of which an image has one. text: in its key or group, or its id.
 
-    group: exactly this group. order: a key of `Catalogue.orders`. like: id of an image; the most similar come first.
+    groups: names, of which the image's group has one. order: a key of `Catalogue.orders`. like: id of an image; the
+    most similar come first.
     """
 
     choices: tuple[tuple[str, tuple[str, ...]], ...] = ()
     text: str = ""
-    group: str = ""
+    groups: tuple[str, ...] = ()
     order: str = "key"
     like: int = 0
 
@@ -133,6 +136,7 @@ class Catalogue:
         self._groups, local = groups.dictionary.cast("large_string"), _numbers(groups.indices, np.int64)
         # A group's name is unique in its source only.
         self.groups = self.sources.astype(np.int64) * len(self._groups) + local
+        self._group_codes = local.astype(np.int32)
         self._table = table.select(["group_kind", "official_split", "tags", "remarks", "drop"])
         self._order = np.argsort(self.ids, kind="stable")
         by_id = np.argsort(corpus.images["id"], kind="stable")
@@ -297,7 +301,7 @@ class Catalogue:
         return str(self._keys[row].as_py())
 
     def group(self, row: int) -> str:
-        return str(self._groups[int(self.groups[row]) % len(self._groups)].as_py())
+        return str(self._groups[int(self._group_codes[row])].as_py())
 
     def state(self, row: int) -> str:
         return _STATES[self.states[row]]
@@ -323,9 +327,11 @@ class Catalogue:
 
     def counted(self, query: Query) -> list[dict[str, Any]]:
         """Every facet with the number of images of each value, given what is chosen in the other facets."""
-        base = self._mask(query._replace(choices=()))
+        base = self._mask(query._replace(choices=(), groups=()))
         matches = {name: self.facets[name].matching(values, len(self)) for name, values in query.choices
                    if name in self.facets}  # fmt: skip
+        if query.groups:
+            matches["group"] = self._in_groups(query.groups)
         whole = base.copy()
         for mask in matches.values():
             whole &= mask
@@ -346,15 +352,40 @@ class Catalogue:
             ]
             if values:
                 answers.append({"name": name, "title": facet.title, "values": values})
-        return answers
+        return [*answers, self.groups_of(query)]
+
+    def groups_of(self, query: Query, text: str = "") -> dict[str, Any]:
+        """The largest groups of a query, as a facet; there may be as many groups as images. text: in their names.
+
+        total: how many groups there are.
+        """
+        import pyarrow.compute as pc
+
+        counts = np.bincount(self._group_codes[self._mask(query._replace(groups=()))], minlength=len(self._groups))
+        if text:
+            counts[~_numbers(pc.match_substring(self._groups, text.strip(), ignore_case=True), bool)] = 0
+        found = np.flatnonzero(counts)
+        largest = found[np.argsort(-counts[found], kind="stable")[:_GROUPS]]
+        names = {str(self._groups[int(n)].as_py()): int(counts[n]) for n in largest}
+        chosen = {} if text else {name: names.get(name, self._sized(name, counts)) for name in query.groups}
+        values = [
+            {"value": name, "count": count, "chosen": name in query.groups} for name, count in (chosen | names).items()
+        ]
+        return {"name": "group", "title": "Group", "values": values, "total": len(found)}
+
+    def _sized(self, group: str, counts: NDArray[np.int64]) -> int:
+        import pyarrow.compute as pc
+
+        place = int(pc.index(self._groups, group).as_py())
+        return int(counts[place]) if place >= 0 else 0
 
     def _mask(self, query: Query) -> NDArray[np.bool_]:
         mask = np.ones(len(self), bool)
         for name, values in query.choices:
             if name in self.facets:
                 mask &= self.facets[name].matching(values, len(self))
-        if query.group:
-            mask &= self._group_mask(lambda names, pc: pc.equal(names, query.group))
+        if query.groups:
+            mask &= self._in_groups(query.groups)
         if query.text:
             import pyarrow.compute as pc
 
@@ -366,11 +397,16 @@ class Catalogue:
             mask &= hits
         return mask
 
+    def _in_groups(self, names: Sequence[str]) -> NDArray[np.bool_]:
+        import pyarrow as pa
+
+        wanted = pa.array(names, self._groups.type)
+        return self._group_mask(lambda groups, pc: pc.is_in(groups, value_set=wanted))
+
     def _group_mask(self, test: Any) -> NDArray[np.bool_]:
         import pyarrow.compute as pc
 
-        matching = _numbers(test(self._groups, pc), bool)
-        return np.asarray(matching[self.groups % max(1, len(self._groups))])
+        return np.asarray(_numbers(test(self._groups, pc), bool)[self._group_codes])
 
     def _ordered(self, rows: NDArray[np.int32], query: Query) -> NDArray[np.int32]:
         if query.like and (to := self.row(query.like)) is not None:

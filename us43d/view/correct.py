@@ -1,13 +1,15 @@
-"""Correcting masks from the view of one image: the label tools over the images of its source."""
+"""Correcting masks from the view: the label tools over the images of a source, or over those of a query."""
 
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
@@ -15,6 +17,7 @@ from us43d.harmonize.corpus import OWN
 from us43d.view import fixes
 from us43d.view.annotate import Annotate
 from us43d.view.assistant import Assistant
+from us43d.view.browse import query
 from us43d.view.catalogue import Catalogue
 from us43d.view.labels import Inputs
 
@@ -35,7 +38,12 @@ class Correct:
         self._opened: dict[int, tuple[Annotate, Router]] = {}
 
     def routes(self) -> list[BaseRoute]:
-        return [Route("/correct/{id:int}", self.page), Mount("/correct/source/{number:int}", self.source)]
+        return [
+            Route("/correct", self.begin),
+            Route("/correct/{id:int}", self.page),
+            Route("/api/correct/order/{number:int}", self.order),
+            Mount("/correct/source/{number:int}", self.source),
+        ]
 
     def close(self) -> None:
         for annotate, _ in self._opened.values():
@@ -44,14 +52,38 @@ class Correct:
             annotate.labels.close()
 
     def page(self, request: Request) -> Response:
-        """To the label tools, at this image."""
+        """To the label tools, at this image; they go through the images of a query if the address has `through`."""
         row = self.catalogue.row(request.path_params["id"])
         if row is None or self.catalogue.images[row] < 0:
             raise HTTPException(404, f"No image with the id {request.path_params['id']} is in {self.title}.")
         source = int(self.catalogue.sources[row])
         annotate, _ = self._of(source)
         number = next(n for n, item in enumerate(annotate.labels.inputs.items) if item.id == self.catalogue.ids[row])
-        return RedirectResponse(f"/correct/source/{source}/label?n={number + 1}", 303)
+        asked = f"&{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/correct/source/{source}/label?n={number + 1}{asked}", 303)
+
+    def begin(self, request: Request) -> Response:
+        """To the label tools, at the first image of a query, to go through all of them."""
+        rows = self._correctable(request)
+        if not len(rows):
+            raise HTTPException(404, "None of these images can be labelled: they were dropped, or are not of a source.")
+        asked = f"{request.url.query}&" if request.url.query else ""
+        return RedirectResponse(f"/correct/{self.catalogue.ids[rows[0]]}?{asked}through=1", 303)
+
+    def order(self, request: Request) -> Response:
+        """Return the images of a query that are of one source, and the first one of the source that comes next."""
+        rows, number = self._correctable(request), request.path_params["number"]
+        sources = self.catalogue.sources[rows]
+        turns = list(dict.fromkeys(sources.tolist()))
+        later = turns[turns.index(number) + 1 :] if number in turns else []
+        following = int(self.catalogue.ids[rows[sources == later[0]][0]]) if later else None
+        return JSONResponse({"ids": self.catalogue.ids[rows[sources == number]].tolist(), "next": following})
+
+    def _correctable(self, request: Request) -> NDArray[np.int32]:
+        """Return the rows of a query that have pixels and are of a build."""
+        rows = self.catalogue.rows(query(self.catalogue, request.query_params))
+        own = [n for n, source in enumerate(self.catalogue.corpus.sources) if source["slug"] == OWN]
+        return rows[(self.catalogue.images[rows] >= 0) & ~np.isin(self.catalogue.sources[rows], own)]
 
     async def source(self, scope: Scope, receive: Receive, send: Send) -> None:
         _, router = await run_in_threadpool(self._of, scope["path_params"]["number"])

@@ -31,6 +31,8 @@ __all__ = ["Changed", "Inputs", "Labels"]
 
 #: Ids of structures the taxonomy lacks begin here.
 _OWN_STRUCTURES = 1_000_000
+#: Structure of what was drawn before a name was typed; it is kept, and cannot be marked as reviewed.
+_UNNAMED = "unnamed"
 _ORIGINS = ("person", "model", "propagated", "build")
 _LONGEST_NAME = 80
 #: Objects of an image; ids of annotations leave room for as many.
@@ -162,6 +164,7 @@ class Labels:
                 {"name": name, "organ": entry["supercategory"], "colour": thumbs.colour(entry["id"]),
                  "used": name in used}
                 for name, entry in self._categories.items()
+                if name != _UNNAMED
             ]  # fmt: skip
         return sorted(entries, key=lambda entry: (not entry["used"], entry["name"]))
 
@@ -170,7 +173,7 @@ class Labels:
         fixes = self.fixes.held() if self.fixes else None
         with self._lock:
             return [
-                {"name": item.name, "input": item.input, "frame": item.frame, "group": item.group,
+                {"name": item.name, "input": item.input, "frame": item.frame, "group": item.group, "id": item.id,
                  "objects": len(self.records[n]["objects"]) if n in self.records else 0,
                  "draft": n in self.records and any(o["origin"] == "propagated" for o in self.records[n]["objects"]),
                  "reviewed": n in fixes if fixes is not None else n in self.records and self.records[n]["reviewed"]}
@@ -215,7 +218,9 @@ class Labels:
         checked = [_checked(entry, size) for entry in objects]
         if len(checked) >= _MOST_OBJECTS:
             raise UsageError(f"An image takes fewer than {_MOST_OBJECTS} objects, not {len(checked)}.")
-        known = {category.name for category in taxonomy().categories} if self.fixes else None
+        if reviewed and any(entry["structure"] == _UNNAMED for entry in checked):
+            raise UsageError("An object has no name of a structure.")
+        known = {_UNNAMED, *(category.name for category in taxonomy().categories)} if self.fixes else None
         if known is not None and (unknown := sorted({entry["structure"] for entry in checked} - known)):
             raise UsageError(
                 f"{listed(unknown)}: not in the taxonomy, and masks of a source take no other names.",

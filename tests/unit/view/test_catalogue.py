@@ -80,7 +80,7 @@ def test_a_group_and_its_members(catalogue: Catalogue, rows: list[dict]) -> None
     camus = next(row for row in rows if row["source"] == "CAMUS")
     wanted = [r["key"] for r in rows if r["source"] == "CAMUS" and r["group"] == camus["group"]]
     assert len(wanted) > 1
-    assert keys(catalogue, Query(choices=(("source", ("CAMUS",)),), group=camus["group"])) == wanted
+    assert keys(catalogue, Query(choices=(("source", ("CAMUS",)),), groups=(camus["group"],))) == wanted
     row = catalogue.row(camus["id"])
     assert row is not None
     assert [catalogue.key(n) for n in catalogue.members(row)] == wanted

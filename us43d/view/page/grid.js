@@ -47,6 +47,7 @@ function read() {
   /** @type {HTMLSelectElement} */ ($('sort')).value = asked.get('sort') ?? 'key';
   /** @type {HTMLSelectElement} */ ($('tile')).value = [...$('tile').querySelectorAll('option')].map((o) => o.value).includes(String(tile)) ? String(tile) : '160';
   tile = Number(/** @type {HTMLSelectElement} */ ($('tile')).value);
+  /** @type {HTMLAnchorElement} */ ($('label')).href = String(asked) ? `/correct?${asked}` : '/correct';
   look();
 }
 
@@ -250,6 +251,7 @@ shortcuts({
   Enter: { does: 'Open the image', run: () => tiles.get(focused)?.querySelector('a')?.click() },
   '/': { does: 'Search', run: () => $('q').focus() },
   m: { does: 'Masks on or off', run: () => $('masks').click() },
+  l: { does: 'Label these images, one after the other', run: () => $('label').click() },
   f: { does: 'To the filters', run: () => { openFacets(true); /** @type {HTMLElement|null} */ ($('facets').querySelector('summary, input'))?.focus(); } },
   c: { does: 'Clear all filters', run: () => ask(clear) },
 });
@@ -258,6 +260,8 @@ shortcuts({
 
 /** @type {Set<string>} facets of which all values are shown */
 const whole = new Set();
+/** @type {Map<string, string>} text that is sought in the values of a facet */
+const sought = new Map();
 /** @type {Map<string, boolean>} facets that were opened or closed by hand */
 const opened = new Map();
 
@@ -287,18 +291,41 @@ const said = (facet, value) => (facet === 'structure' || facet === 'organ' ? val
 function values(facet) {
   const sorted = [...facet.values].sort((a, b) => Number(b.chosen) - Number(a.chosen) || b.count - a.count || a.value.localeCompare(b.value));
   const most = Math.max(1, ...sorted.map((value) => value.count));
-  const list = whole.has(facet.name) ? sorted : sorted.slice(0, SHOWN);
   const row = (/** @type {any} */ value) => {
     const bar = h('span', { class: 'share' });
     bar.style.width = `${(100 * value.count) / most}%`;
     return h('label', { class: 'value' }, h('input', { type: 'checkbox', name: facet.name, value: value.value, checked: value.chosen, change: choose }),
       h('span', { class: 'text', title: value.value }, said(facet.name, value.value)), h('span', { class: 'number' }, number.format(value.count)), bar);
   };
-  const box = h('div', { class: 'values' }, ...list.map(row));
-  if (sorted.length <= SHOWN) return [box];
-  const more = h('button', { class: 'more', click: () => { whole.has(facet.name) ? whole.delete(facet.name) : whole.add(facet.name); api(`/api/facets?${asked}`).then(drawFacets).catch(report); } },
-    whole.has(facet.name) ? 'Fewer' : `All ${number.format(sorted.length)}`);
-  return [box, more];
+  const box = h('div', { class: 'values' });
+  const count = facet.total ?? sorted.length; // of groups, the server lists the largest
+  const more = h('button', { class: 'more', click: () => { whole.has(facet.name) ? whole.delete(facet.name) : whole.add(facet.name); list(); } });
+  const list = () => {
+    const text = (sought.get(facet.name) ?? '').toLowerCase();
+    const found = sorted.filter((value) => said(facet.name, value.value).toLowerCase().includes(text));
+    box.replaceChildren(...(whole.has(facet.name) ? found : found.slice(0, SHOWN)).map(row), ...(found.length ? [] : [h('p', { class: 'soft' }, 'None')]));
+    more.hidden = found.length <= SHOWN;
+    more.textContent = whole.has(facet.name) ? 'Fewer' : facet.total > sorted.length ? `The ${found.length} largest` : `All ${number.format(found.length)}`;
+  };
+  const listGroups = async () => {
+    const answer = await api(`/api/groups?${new URLSearchParams([...asked, ['text', sought.get(facet.name) ?? '']])}`);
+    sorted.splice(0, sorted.length, ...answer.values);
+    list();
+  };
+  list();
+  if (count <= SHOWN) return [box];
+  let pausing = 0;
+  const find = /** @type {HTMLInputElement} */ (h('input', {
+    type: 'search', class: 'find', name: `find ${facet.name}`, 'aria-label': `Find in ${facet.title}`, placeholder: `Find in ${number.format(count)}`, autocomplete: 'off', spellcheck: 'false', maxlength: '400', value: sought.get(facet.name) ?? '',
+    input: () => {
+      sought.set(facet.name, find.value.trim());
+      clearTimeout(pausing);
+      if (facet.total > facet.values.length) pausing = window.setTimeout(() => listGroups().catch(report), 200);
+      else list();
+    },
+  }));
+  if (facet.total > facet.values.length && sought.get(facet.name)) listGroups().catch(report);
+  return [find, box, more];
 }
 
 /** @param {Event} event */

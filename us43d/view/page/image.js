@@ -173,6 +173,7 @@ function facts() {
       decision('fix', 'Corrected', image.fix), decision('wrong', 'Marked wrong', image.wrong)),
     section('Window', ...windowing(viewer, image.range, deep, (now) => { deep = now && { ...now, group: image.group }; draw().catch(report); })),
     image.twins.length ? section('Near-duplicates', strip(image.twins.map((/** @type {any} */ twin) => ({ ...twin, note: `${twin.why} · ${twin.split}` })))) : null,
+    image.nearest.length ? section('In the group', strip(image.nearest.map((/** @type {any} */ other) => ({ ...other, note: `${other.at} of ${image.group_size}` })))) : null,
     section('Image', h('dl', {},
       line('Key', image.key), line('Id', String(image.id)), line('Source', h('a', { href: `/source/${image.slug}` }, image.source + (image.specimen ? ' (synthetic sample dataset)' : ''))), line('Build', image.build),
       line('Split', image.split), line('Split, why', image.why), line('Published split', row.official_split), line('Dropped because', row.drop),

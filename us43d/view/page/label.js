@@ -14,10 +14,15 @@ import { windowed, windowing } from '/static/window.js';
 
 /** Below which path the routes are: empty for `us43d label`, else the view of a corpus opened these tools. */
 const base = document.body.dataset.base ?? '';
+/** The query whose images are gone through, or null: the page that opened these tools gets the image back. */
+const query = base && new URLSearchParams(location.search).has('through') ? new URLSearchParams(location.search) : null;
+query?.delete('n');
+/** @type {number|null} id of the image that follows the last one, in another source */ let following = null;
 const viewer = new Viewer($('stage'));
 viewer.opacity = 0.32;
 /** @type {any} */ let overview = null;
-/** @type {number[]} numbers of items in the order they are gone through */ let order = [];
+/** @type {number[]} numbers of the items to go through, as the folder or the query has them */ let listed = [];
+/** @type {number[]} these numbers in the order they are gone through */ let order = [];
 /** @type {any} */ let image = null;
 /** @type {Thing[]} */ let things = [];
 let chosen = -1;
@@ -31,7 +36,10 @@ let model = false;
 /** @type {Map<string, number[]>} */ const colours = new Map();
 
 const colour = (/** @type {string} */ name) => colours.get(name) ?? [86, 180, 233];
-const structure = () => /** @type {HTMLInputElement} */ ($('structure')).value.trim().replace(/\s+/g, '_') || 'structure';
+/** Structure of what is drawn before a name is typed; the server knows it, too. */
+const UNNAMED = 'unnamed';
+const typed = () => /** @type {HTMLInputElement} */ ($('structure')).value.trim().replace(/\s+/g, '_');
+const structure = () => typed() || UNNAMED;
 
 // -------------------------------------------------------------------------------------------------------------- saving
 
@@ -161,6 +169,13 @@ function take(state) {
   future = [];
 }
 
+/** @param {URLSearchParams} parameters @param {string} name */
+function without(parameters, name) {
+  const rest = new URLSearchParams(parameters);
+  rest.delete(name);
+  return rest;
+}
+
 let turn = 0;
 
 /** @param {number} to number of an item */
@@ -175,7 +190,7 @@ async function show(to) {
     loaded(pixels(to)).catch(() => null),
   ]);
   if (mine !== turn) return;
-  history.replaceState(null, '', `${base}/label?n=${to + 1}`);
+  history.replaceState(null, '', `${base}/label?n=${to + 1}${query ? `&${query}` : ''}`);
   $('no-image').hidden = picture !== null;
   width = picture?.naturalWidth ?? 0;
   height = picture?.naturalHeight ?? 0;
@@ -191,7 +206,7 @@ async function show(to) {
   $('stage').setAttribute('aria-label', image.name);
   /** @type {HTMLInputElement} */ ($('patient')).value = image.patient;
   say(image.saved ? 'Saved' : '');
-  if (base) /** @type {HTMLAnchorElement} */ ($('back')).href = `/image/${image.id}`;
+  if (base) /** @type {HTMLAnchorElement} */ ($('back')).href = query ? `/?${without(query, 'through')}` : `/image/${image.id}`;
   $('window').replaceChildren(...windowing(viewer, image.range, deep, (now) => { deep = now && { ...now, group }; repaint().catch(report); }));
   pending = null;
   polygon = [];
@@ -231,7 +246,7 @@ function go(by) {
 
 function progress() {
   const at = order.indexOf(image.number);
-  const done = overview.items.filter((/** @type {any} */ item) => item.reviewed || (item.objects && !item.draft)).length;
+  const done = listed.map((n) => overview.items[n]).filter((item) => item.reviewed || (item.objects && !item.draft)).length;
   $('position').textContent = `${number.format(at + 1)} of ${number.format(order.length)}`;
   $('frame-of').textContent = `${number.format(done)} labelled`;
   const slide = /** @type {HTMLInputElement} */ ($('frame'));
@@ -249,13 +264,14 @@ function draw() {
   $('objects').replaceChildren(...things.map((thing, n) => {
     const swatch = h('span', { class: 'swatch' });
     swatch.style.background = `rgb(${colour(thing.structure).join(',')})`;
-    const name = thing.structure.replaceAll('_', ' ');
+    const name = thing.structure === UNNAMED ? 'no name yet' : thing.structure.replaceAll('_', ' ');
     return h('li', { class: n === chosen ? 'chosen' : '' }, swatch,
       h('button', { class: 'pick', 'aria-pressed': String(n === chosen), click: () => choose(n) }, name),
       h('span', { class: 'number' }, thing.origin === 'propagated' ? 'to check' : thing.origin === 'model' ? 'model' : ''),
       h('button', { class: 'icon', 'aria-label': `Delete ${name}`, title: 'Delete', click: () => remove(n) }, '×'));
   }), ...(things.length ? [] : [h('li', { class: 'soft' }, 'None yet')]));
-  if (things[chosen]) /** @type {HTMLInputElement} */ ($('structure')).value = things[chosen].structure;
+  if (things[chosen]) /** @type {HTMLInputElement} */ ($('structure')).value = things[chosen].structure === UNNAMED ? '' : things[chosen].structure;
+  $('unnamed').hidden = !things.some((thing) => thing.structure === UNNAMED);
   /** @type {HTMLButtonElement} */ ($('undo')).disabled = !past.length;
   /** @type {HTMLButtonElement} */ ($('redo')).disabled = !future.length;
 }
@@ -539,6 +555,12 @@ async function carry() {
 /** To the next image; an unlabelled frame starts from the masks of the one before. */
 async function onward() {
   const from = image.number;
+  if (query && from === order.at(-1)) {
+    await save();
+    if (following !== null && !dirty) location.assign(`/correct/${following}?${query}`);
+    else if (!dirty) toast(`This is the last image. Next: ${overview.command}`);
+    return;
+  }
   await go(1);
   const [last, item] = [overview.items[from], overview.items[image.number]];
   const follows = image.number === from + 1 && item.group === last.group && item.frame !== null && last.objects;
@@ -568,13 +590,13 @@ async function fill() {
 /** Put the images the model knows least first; those that are labelled stay at the end. */
 async function sortUncertain() {
   const scores = new Map();
-  const open = overview.items.map((/** @type {any} */ item, /** @type {number} */ n) => (item.objects || item.reviewed ? -1 : n)).filter((/** @type {number} */ n) => n >= 0);
+  const open = listed.filter((n) => !overview.items[n].objects && !overview.items[n].reviewed);
   for (const [at, n] of open.entries()) {
     if (/** @type {HTMLSelectElement} */ ($('order')).value !== 'uncertain') return;
     say(`Ranking image ${at + 1} of ${open.length}…`);
     scores.set(n, (await api(`${base}/api/label/certainty/${n}`)).certainty);
   }
-  order = [...overview.items.keys()].sort((a, b) => (scores.get(a) ?? 2) - (scores.get(b) ?? 2) || a - b);
+  order = [...listed].sort((a, b) => (scores.get(a) ?? 2) - (scores.get(b) ?? 2) || a - b);
   say('');
   await show(order[0]);
 }
@@ -599,7 +621,7 @@ $('none').addEventListener('click', reviewed);
 $('order').addEventListener('change', () => {
   if (/** @type {HTMLSelectElement} */ ($('order')).value === 'uncertain') sortUncertain().catch(report);
   else {
-    order = [...overview.items.keys()];
+    order = [...listed];
     progress();
   }
 });
@@ -608,27 +630,34 @@ $('patient').addEventListener('change', () => {
   changed();
 });
 $('structure').addEventListener('change', () => {
-  const name = structure();
+  const name = typed();
+  if (!name) return draw();
   if (!overview.open && !overview.structures.some((/** @type {any} */ entry) => entry.name === name)) {
     toast(`${name} is not in the taxonomy, and masks of a source take no other names.`, 'error');
     /** @type {HTMLInputElement} */ ($('structure')).value = '';
-    draw();
-    return;
+    return draw();
   }
   /** @type {HTMLInputElement} */ ($('structure')).value = name;
   if (!colours.has(name)) colours.set(name, [[86, 180, 233], [230, 159, 0], [0, 158, 115], [204, 121, 167], [213, 94, 0], [160, 130, 255]][colours.size % 6]);
   if (things[chosen] && things[chosen].structure !== name) commit(replaced({ structure: name }));
   /** @type {HTMLInputElement} */ ($('structure')).blur();
+  return undefined;
 });
 $('structure').addEventListener('keydown', (event) => event.key === 'Enter' && $('structure').blur());
 
 /** What was carried over is confirmed, an image without structures is one on purpose. */
 function reviewed() {
+  const nameless = things.findIndex((thing) => thing.structure === UNNAMED);
+  if (nameless >= 0) {
+    choose(nameless);
+    $('structure').focus();
+    return toast('Type the name of the structure first.', 'error');
+  }
   if (width) image.reviewed = !image.reviewed;
   if (image.reviewed) things = things.map((thing) => (thing.origin === 'propagated' ? { ...thing, origin: 'person' } : thing));
   draw();
   changed();
-  progress();
+  return progress();
 }
 
 viewer.hovered = (/** @type {number} */ x, /** @type {number} */ y) => {
@@ -692,10 +721,11 @@ shortcuts({
   ']': { does: 'Smaller or larger brush', run: () => resize(2) },
   '.': { does: 'Next or previous image', run: () => go(1) },
   ',': { does: 'Next or previous image', run: () => go(-1) },
-  Enter: { does: base ? 'Confirm the masks and go back (closes a polygon first)' : 'Reviewed, next image (closes a polygon first)', run: () => {
+  Enter: { does: base && !query ? 'Confirm the masks and go back (closes a polygon first)' : 'Reviewed, next image (closes a polygon first)', run: () => {
     if (polygon.length) return closePolygon();
     if (!image.reviewed) reviewed();
-    return base ? save().then(back, report) : onward().catch(report);
+    if (!image.reviewed && width) return undefined; // a name is missing
+    return base && !query ? save().then(back, report) : onward().catch(report);
   } },
   Escape: { does: 'Cancel the polygon; deselect the object', run: () => { polygon = []; choose(-1); } },
   t: { does: 'Take the masks from the labelled frame before', run: () => carry().catch(report) },
@@ -715,7 +745,14 @@ shortcuts({
 
 overview = await api(`${base}/api/label`);
 model = overview.model;
-order = [...overview.items.keys()];
+listed = [...overview.items.keys()];
+if (query) {
+  const answer = await api(`/api/correct/order/${base.split('/').pop()}?${query}`);
+  const places = new Map(overview.items.map((/** @type {any} */ item, /** @type {number} */ n) => [item.id, n]));
+  listed = answer.ids.map((/** @type {number} */ id) => places.get(id));
+  following = answer.next;
+}
+order = [...listed];
 overview.structures.forEach((/** @type {any} */ entry) => colours.set(entry.name, entry.colour));
 $('structures').replaceChildren(...overview.structures.map((/** @type {any} */ entry) => h('option', { value: entry.name }, entry.organ)));
 $('folder').textContent = overview.folder;
@@ -723,4 +760,4 @@ $('command').textContent = overview.command;
 const used = overview.structures.filter((/** @type {any} */ entry) => entry.used);
 if (used.length) /** @type {HTMLInputElement} */ ($('structure')).value = used[0].name;
 use(model ? 'b' : 'd');
-await show(Math.min(order.length - 1, Math.max(0, (Number(new URLSearchParams(location.search).get('n')) || 1) - 1)));
+await show(Math.min(overview.items.length - 1, Math.max(0, (Number(new URLSearchParams(location.search).get('n')) || 1) - 1)));
