@@ -32,6 +32,9 @@ COMMON: dict[str, Any] = {
     "workers": 0, "save_every": 100, "log_every": 50, "ema": 0.99, "contrast": 0.12,
 }  # fmt: skip
 CLASSIFY = COMMON | {"sources": BREAST, "class_weights": True, "zoom": 0.2, "turn": 10, "weight_decay": 1e-3}
+SMALL_CLASSES = CLASSIFY | {
+    "model": SMALL, "pool": "levels", "steps": 700, "warm_up": 30, "learning_rate": 5e-4, "encoder_rate": 0.2,
+    "validate_every": 350}  # fmt: skip
 UNET = {"network": "unet", "model": SMALL | {"image_size": 128}}
 #: Name → preset, run whose weights it starts from, settings.
 RUN: dict[str, tuple[str, str | None, dict[str, Any]]] = {
@@ -46,9 +49,11 @@ RUN: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "steps": 1200, "warm_up": 50, "learning_rate": 1e-3, "validate_every": 400}),
     "unet-classes-from-pixels": ("classify", "unet-pixels", CLASSIFY | UNET | {
         "steps": 1200, "warm_up": 50, "learning_rate": 1e-3, "validate_every": 400}),
-    "small-classes": ("classify", weights.SHIPPED, CLASSIFY | {
-        "model": SMALL, "pool": "levels", "steps": 700, "warm_up": 30, "learning_rate": 5e-4, "encoder_rate": 0.2,
-        "validate_every": 350}),
+    "small-classes": ("classify", weights.SHIPPED, SMALL_CLASSES),
+    "small-classes-frozen": ("classify", weights.SHIPPED, SMALL_CLASSES | {"frozen": True, "learning_rate": 2e-3}),
+    "small-classes-box": ("classify-prompt", weights.SHIPPED, SMALL_CLASSES),
+    "small-classes-box-frozen": ("classify-prompt", weights.SHIPPED, SMALL_CLASSES | {
+        "frozen": True, "learning_rate": 1e-3}),
     "box-unet": ("box-unet", None, {"steps": 9000, "box_jitter": 0.02, "validate_every": 1500}),
 }  # fmt: skip
 

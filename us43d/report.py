@@ -57,15 +57,16 @@ def page(title: str, sections: Iterable[tuple[str, str]], subtitle: str = "") ->
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return an HTML table: text to the left, numbers to the right, floats with three decimals, NaN and None as –."""
-    cells = [
-        [
-            (_text(value).split(" (", 1), isinstance(value, str) and not value.lstrip("+−-")[:1].isdigit())
-            for value in row
-        ]
-        for row in rows
-    ]
-    return _templates().get_template("table.html").render(heads=heads, rows=cells)
+    """Return an HTML table: columns with text to the left, numbers to the right; NaN and None as –."""
+    rows = [list(row) for row in rows]
+    words = [any(_is_text(row[n]) for row in rows) for n in range(len(heads))]
+    cells = [[_text(value).split(" (", 1) for value in row] for row in rows]
+    return _templates().get_template("table.html").render(heads=heads, rows=cells, words=words)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a cell holds text that does not begin with a number."""
+    return isinstance(value, str) and bool(value) and not value.lstrip("+−-")[:1].isdigit()
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -30,7 +30,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             for t in range(frames):
                 ejected = ef / 100 * t / (frames - 1)
                 cavity = ventricle(shape, apex, size, angle, ejected)
-                wall = ventricle(shape, (apex[0], apex[1] - 6), (size[0] + 6, size[1] + 14), angle, ejected) & ~cavity
+                wall = ventricle(shape, (apex[0], apex[1] - 6), (size[0] + 5, size[1] + 14), angle, ejected) & ~cavity
                 masks = {"left_ventricle": cavity, "myocardium": wall, "left_atrium": atrium & ~cavity & ~wall}
                 volume[..., t] = speckle(shape, list(masks.values()), rng).T
                 for value, mask in enumerate(masks.values(), start=1):

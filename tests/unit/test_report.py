@@ -70,12 +70,22 @@ def test_a_picture_carries_itself() -> None:
 
 
 def test_text_cannot_break_a_page() -> None:
-    page = report.page("<script>", [("<b>", report.table(["<i>"], [["<u>", 1234, 0.5, math.nan, None]]))], "<s>")
+    page = report.page(
+        "<script>", [("<b>", report.table(["<i>", *"abcd"], [["<u>", 1234, 0.5, math.nan, None]]))], "<s>"
+    )
     for tag in ("<script>", "<b>", "<i>", "<u>", "<s>"):
         assert tag not in page
     for text in ("1,234", "0.500", "–"):
         assert text in page
     assert report.markdown(["a|b"], [["c|d"]]).count("\\|") == 2
+
+
+def test_a_column_with_a_word_is_one_of_text() -> None:
+    """Whatever its other cells begin with; numbers with a mark stay numbers."""
+    html = report.table(["slice", "size", "Dice"], [["a", "5 to 20 %", "0.5†"], ["b", "below 1 %", None]])
+    assert html.count('class="text') == 4 + 2
+    assert '<td class="text short">5 to 20 %' in html
+    assert '<th scope="col">Dice' in html
 
 
 @pytest.mark.parametrize(

@@ -119,21 +119,21 @@ class Board:
         yield "Dice of box prompts, before the first click", report.table(*self.table())
         yield "Protocols of UltraSam and SonoBase", report.table(*self.protocols())
         yield "Paired differences, macro Dice of box prompts", report.table(*_paired_table(self.paired()))
-        for heading, key, names in (("Slices", "slices", ("slice", "value")),
+        for heading, key, names in (("Slices", "slices", ("tier", "slice", "value")),
                                     ("Corruptions", "corruptions", ("corruption", "severity"))):  # fmt: skip
             yield f"{heading}: Dice of box prompts", report.table(*self._by(key, names))
         yield "Failures", report.table(*self._failures())
 
-    def _by(self, key: str, names: tuple[str, str]) -> tuple[list[str], list[list[Any]]]:
+    def _by(self, key: str, names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
         models = [result for result, _ in self.ranked()]
-        cells: dict[tuple[Any, Any], dict[str, str]] = {}
+        cells: dict[tuple[str, ...], dict[str, str]] = {}
         for result in models:
             for entry in result[key]:
                 shown = f"{entry['dice']['mean']:.3f} ({entry['instances']:,})"
-                cells.setdefault((entry[names[0]], entry[names[1]]), {})[result["model"]["name"]] = shown
+                where = tuple(str(entry.get(name, "")) for name in names)
+                cells.setdefault(where, {})[result["model"]["name"]] = shown
         heads = [*names, *(result["model"]["name"] for result in models)]
-        rows = [[str(a), str(b), *(of.get(r["model"]["name"]) for r in models)] for (a, b), of in cells.items()]
-        return heads, rows
+        return heads, [[*where, *(of.get(r["model"]["name"]) for r in models)] for where, of in cells.items()]
 
     def _failures(self) -> tuple[list[str], list[list[Any]]]:
         heads = ["model", "source", "key", "structure", "Dice"]
@@ -154,7 +154,10 @@ class Board:
         """Write leaderboard.json, table.md and page.html; with evaluations their best and worst cases are drawn."""
         sections = list(self.sections())
         for evaluation in evaluations:
-            sections += [(head, report.legend() + report.figures(cases)) for head, cases in evaluation.cases()]
+            shown = evaluation.facts["weights"][0]
+            sections += [
+                (f"{shown}, {head}", report.legend() + report.figures(cases)) for head, cases in evaluation.cases()
+            ]
         page = report.page("Benchmark", sections, f"{self.definition['name']}-{self.definition['version']}")
         files = {BOARD: json.dumps(self.data(), indent=1, sort_keys=True, ensure_ascii=False),
                  "table.md": self.markdown(), "page.html": page}  # fmt: skip

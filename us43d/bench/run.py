@@ -238,7 +238,8 @@ def _result(
                  if e["weights"] == name],
         "measurements": [plain(e) for evaluation in evaluations for e in evaluation.agreements
                          if e["weights"] == name],
-        "slices": [entry_ for rows in boxes for entry_ in slices(rows, corpus, definition.seed)],
+        "slices": [entry_ | {"tier": _tier(evaluation)} for evaluation, rows in zip(evaluations, boxes, strict=True)
+                   for entry_ in slices(rows, corpus, definition.seed)],
         "corruptions": [_corruption(kind, severity, evaluation, name, definition.seed)
                         for (kind, severity), evaluation in corrupted.items()],
         "failures": {"below": definition.failure,

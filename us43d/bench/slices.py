@@ -44,9 +44,10 @@ def slices(rows: "pd.DataFrame", corpus: Corpus, seed: int) -> list[dict[str, An
         values[name] = [_value(name, tags[int(image)], spellings) for image in images]
     dice, groups = rows["dice"].to_numpy(float), rows["group"].cat.codes.to_numpy()
     entries = []
+    ranges = [label for _, label in (*SIZES, *AGES)]  # in ascending order, which their names are not
     for name, of in values.items():
         column = np.array([value or "" for value in of])
-        for value in sorted(set(column) - {""}):
+        for value in sorted(set(column) - {""}, key=lambda one: (ranges.index(one) if one in ranges else -1, one)):
             inside = column == value
             entries.append(plain({
                 "slice": name, "value": value, "instances": int(inside.sum()),

@@ -13,6 +13,7 @@ from us43d import registry
 from us43d.bench import definition, leaderboard, run
 from us43d.bench.corruptions import CORRUPTIONS, Corrupted
 from us43d.bench.models import BoxUNet, Ellipse, Entry, Sam2, ellipse, of_weights
+from us43d.bench.slices import SIZES
 from us43d.coco import own
 from us43d.errors import SplitError, UnknownName, UsageError
 from us43d.harmonize.build import build
@@ -119,7 +120,13 @@ def test_results_say_what_was_run(results: list[dict], corpus: Corpus, quick: de
     assert mine["regimes"] == {"BUSI": "full", "STU-Hospital": "structure", "CUBS": "no structure"}
     assert set(baseline["regimes"].values()) == {"no structure"}
     assert {(e["corruption"], e["severity"]) for e in mine["corruptions"]} == {("gain", 2), ("jpeg", 2)}
-    assert {e["slice"] for e in mine["slices"]} >= {"size"}
+    sizes = [(e["tier"], e["value"]) for e in mine["slices"] if e["slice"] == "size"]
+    assert sizes == [(tier, value) for tier in ("core", "external") for _, value in SIZES if (tier, value) in sizes]
+    assert {tier for tier, _ in sizes} == {"core", "external"}
+    counted = sum(e["instances"] for e in mine["slices"] if e["slice"] == "size")
+    assert counted == len({row[0] for row in mine["instances"]})
+    _, rows = leaderboard.merge([mine])._by("slices", ("tier", "slice", "value"))
+    assert len(rows) == len(mine["slices"])
     # The ellipse looks at no image, so that no corruption changes it.
     assert len({e["dice"]["mean"] for e in baseline["corruptions"]}) == 1
     test = {int(corpus.images["id"][n]) for n in corpus.split("test")}

@@ -79,7 +79,7 @@ def changed(**changes: Any) -> TrainConfig:
     {"task": "classify"}, {"task": "classify", "frozen": True, "steps": 150, "milestones": (), "learning_rate": 2e-2},
     {"task": "classify", "lora": 4, "class_weights": True},
     {"task": "classify", "model": CONV, "pool": "levels"},
-    {"task": "classify-prompt", "target": "structure"},
+    {"task": "classify-prompt", "target": "structure", "pool": "levels", "model": CONV},
 ], ids=["full", "frozen", "lora", "levels", "prompted"])  # fmt: skip
 def test_classification_learns_above_the_most_frequent_class(
     changes: dict[str, Any], corpus: Corpus, tmp_path: Path
@@ -167,15 +167,22 @@ def test_groups_stay_apart_and_images_without_a_label_are_no_items(corpus: Corpu
 def test_padding_does_not_count_in_the_average() -> None:
     model = classify.Classifier(UltraSam.random(TINY, 0), ["a", "b"], False)
     embedding, fine = torch.randn(1, 32, 8, 8), torch.randn(1, 8, 16, 16)
-    found = model._pooled(Features(embedding, (fine,)), torch.tensor([[32, 64]]))
+    whole = torch.zeros(1, 2), torch.tensor([[32.0, 64.0]])
+    found = model._pooled(Features(embedding, (fine,)), *whole)
     assert torch.allclose(found, embedding[:, :, :4].mean((2, 3)), atol=1e-6)
     embedding[:, :, 4:], fine[:, :, 8:] = 99, 99
     model.pool = "levels"
-    found = model._pooled(Features(embedding, (fine,)), torch.tensor([[32, 64]]))
+    found = model._pooled(Features(embedding, (fine,)), *whole)
     wanted = [
         one for level in (embedding[:, :, :4], fine[:, :, :8]) for one in (level.mean((2, 3)), level.amax((2, 3)))
     ]
     assert torch.allclose(found, torch.cat(wanted, 1), atol=1e-6)
+    # A box reaches the cells it touches; one smaller than a cell, the cell it lies in.
+    found = model._pooled(Features(embedding), torch.tensor([[9.0, 16.0]]), torch.tensor([[17.0, 24.0]]))
+    cells = embedding[:, :, 1:3, 2:3]
+    assert torch.allclose(found, torch.cat([cells.mean((2, 3)), cells.amax((2, 3))], 1), atol=1e-6)
+    found = model._pooled(Features(embedding), torch.tensor([[8.0, 16.0]]), torch.tensor([[8.0, 16.0]]))
+    assert torch.allclose(found[:, :32], embedding[:, :, 1, 2], atol=1e-6)
 
 
 @pytest.mark.parametrize(("network", "batch", "steps"), [("encoder", 6, 110), ("unet", 4, 30)], ids=["encoder", "unet"])

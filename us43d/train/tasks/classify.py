@@ -3,7 +3,7 @@
 classify: a linear head on the average of the encoder's embedding, focal loss, as in UltraSam's paper; with the network
 "unet", of the deepest features of a U-Net. classify-prompt:
 the mask decoder's transformer processes the image with the prompt's tokens and a class token; a linear head reads the
-class token.
+class token, and with the pool "levels" also the encoder's features within the box and over the image.
 """
 
 from collections import Counter
@@ -86,9 +86,9 @@ class Classifier(nn.Module):
             return
         dim = base.config.prompt_dim
         self.image_encoder = base.image_encoder
-        width = dim
-        if pool == "levels" and not prompted:  # Features.fine has a quarter and an eighth of the channels
-            width = 2 * (dim + dim // 4 + dim // 8 if base.config.encoder == "conv" else dim)
+        # Mean and maximum of every level; Features.fine has a quarter and an eighth of the channels.
+        levels = 2 * (dim + dim // 4 + dim // 8 if base.config.encoder == "conv" else dim)
+        width = dim if pool == "mean" else dim + 2 * levels if prompted else levels
         self.head = nn.Linear(width, len(classes))
         if prompted:
             self.prompt_encoder = base.prompt_encoder
@@ -98,24 +98,37 @@ class Classifier(nn.Module):
     def forward(self, batch: Drawn) -> Tensor:
         """Compute logits (B, K)."""
         features = images.features(self.image_encoder, normalise(batch.images, batch.inner))
+        origin = torch.zeros_like(batch.inner, dtype=torch.float32)
         if not self.prompted:
-            return self.head(self._pooled(features, batch.inner))
+            return self.head(self._pooled(features, origin, batch.inner))
         embedding = features.embedding
         kinds = torch.tensor([UPPER_LEFT, LOWER_RIGHT], device=embedding.device).expand(len(embedding), 2)
         shown = self.prompt_encoder.sparse(batch.corners, kinds).to(embedding.dtype)
         own = self.class_token.weight[None].expand(len(embedding), -1, -1).to(embedding.dtype)
         code = self.prompt_encoder.grid().to(embedding.dtype)
         tokens, _ = self.transformer(embedding.flatten(2).transpose(1, 2), code, torch.cat([own, shown], 1), None)
-        return self.head(tokens[:, 0])
+        if self.pool == "mean":
+            return self.head(tokens[:, 0])
+        whole = self._pooled(features, origin, batch.inner)
+        first, last = (batch.corners - 0.5).flip(2).unbind(1)
+        return self.head(torch.cat([tokens[:, 0], whole, self._pooled(features, first, last)], 1))
 
-    def _pooled(self, features: Features, inner: Tensor) -> Tensor:
-        """Average features over the cells of the image, without padding; with "levels", also their maximum."""
+    def _pooled(self, features: Features, first: Tensor, last: Tensor) -> Tensor:
+        """Average features over the cells that a region reaches; with "levels", of all levels, and their maximum.
+
+        Args:
+            features: Of B images.
+            first: (B, 2) row and column, in pixels of the input, at which the regions begin.
+            last: (B, 2) at which they end.
+        """
         pooled = []
         for level in (features.embedding,) if self.pool == "mean" else (features.embedding, *features.fine):
             side = level.shape[-1]
-            cells = (inner.float() * side / self.config.image_size).ceil().clamp(1, side)
+            begin = (first * side / self.config.image_size).floor().clamp(0, side - 1)
+            end = torch.maximum((last * side / self.config.image_size).ceil().clamp(max=side), begin + 1)
             at = torch.arange(side, device=level.device)
-            inside = ((at < cells[:, :1])[:, :, None] & (at < cells[:, 1:])[:, None, :])[:, None]
+            rows, columns = ((at >= begin[:, n, None]) & (at < end[:, n, None]) for n in (0, 1))
+            inside = (rows[:, :, None] & columns[:, None, :])[:, None]
             pooled.append((level * inside).sum((2, 3)) / inside.sum((2, 3)))
             if self.pool == "levels":
                 pooled.append(level.masked_fill(~inside, -torch.inf).amax((2, 3)))
