@@ -91,7 +91,7 @@ class Coco(Format):
             "# FiftyOne",
             f"import fiftyone as fo; dataset = fo.Dataset.from_dir({finish.literal()}, "
             f"dataset_type=fo.types.COCODetectionDataset, {data}label_types='segmentations')",
-            "# Detectron2",
+            "# Detectron2; masks are RLE, so set cfg.INPUT.MASK_FORMAT = 'bitmask'",
             "from detectron2.data.datasets import register_coco_instances",
             *(
                 f"register_coco_instances('us43d_{split}', {{}}, "

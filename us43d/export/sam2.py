@@ -1,6 +1,7 @@
 """SAM 2: SA-1B style images, and folders of frames for videos and volumes.
 
     <split>/images/<name>.jpg, <name>.json                        SA1BRawDataset
+    <split>/images.txt, videos.txt                                their file_list_txt: what has annotations
     <split>/videos/JPEGImages/<video>/<frame>.jpg                 PNGRawDataset(is_palette=False), predictor
     <split>/videos/Annotations/<video>/<object>/<frame>.png       one object for each structure
 
@@ -47,7 +48,7 @@ class Sam2(Format):
                 source = selection.sources[int(selection.corpus.images["source"][row])]["slug"]
                 if (place := frame_of(selection.corpus.key(row))) is not None:
                     names[split, video_name(source, place[0])] += 1
-        self.videos = {name for name, frames in names.items() if frames > 1}
+        self.videos = {name: frames for name, frames in names.items() if frames > 1}
 
     def block(self, block: Block) -> None:
         for item in block.items():
@@ -63,6 +64,10 @@ class Sam2(Format):
         self._jpeg(block, item, f"{file}.jpg")
         block.write(f"{file}.json", canonical_json(_sa1b(item)))
         block.row(item, f"{file}.jpg")
+        if item.shapes:
+            block.line(f"{item.split}/images.txt", item.name)
+        else:
+            block.count("images without annotation, not in images.txt")
         block.count("images")
 
     def _frame(self, block: Block, item: Item, video: str, frame: int) -> None:
@@ -73,6 +78,8 @@ class Sam2(Format):
         for category in sorted({shape.category for shape in item.shapes}):
             name = f"{folder}/Annotations/{video}/{category + 1:03}/{frame:05}.png"
             block.write(name, png(item.union(category)))
+        if item.shapes:
+            block.line(f"{item.split}/videos.txt", video)
         block.count("frames of videos")
 
     def _jpeg(self, block: Block, item: Item, name: str) -> None:
@@ -85,17 +92,30 @@ class Sam2(Format):
     def finish(self, finish: Finish) -> None:
         objects = {f"{c.position + 1:03}": c.name for c in finish.selection.categories}
         finish.write("objects.json", canonical_json(objects))
+        for split in finish.selection.rows:
+            for name in (f"{split}/images.txt", f"{split}/videos.txt"):
+                if listed := dict.fromkeys(finish.lines(name)):
+                    finish.write(name, "".join(f"{entry}\n" for entry in listed).encode())
 
     def usage(self, finish: Finish) -> str:
         split = next(iter(finish.selection.rows))
-        images, videos = finish.literal(split, "images"), finish.literal(split, "videos", "JPEGImages")
-        annotations = finish.literal(split, "videos", "Annotations")
-        return (
-            "# training configuration of SAM 2, dataset.video_dataset:\n"
-            f"#   images: SA1BRawDataset(img_folder={images}, gt_folder={images})\n"
-            f"#   videos: PNGRawDataset(img_folder={videos}, gt_folder={annotations}, is_palette=False)\n"
-            "# video predictor: predictor.init_state(video_path=<a folder of JPEGImages>)\n"
-        )  # fmt: skip
+        lines = ["# training configuration of SAM 2, dataset.video_dataset:"]
+        if next(finish.lines(f"{split}/images.txt"), None):
+            images, listing = finish.literal(split, "images"), finish.literal(split, "images.txt")
+            lines.append(
+                f"#   images: SA1BRawDataset(img_folder={images}, gt_folder={images}, file_list_txt={listing})"
+            )
+        if next(finish.lines(f"{split}/videos.txt"), None):
+            frames, masks = (finish.literal(split, "videos", name) for name in ("JPEGImages", "Annotations"))
+            lengths = [length for (own_split, _), length in self.videos.items() if own_split == split]
+            lines += [
+                f"#   videos: PNGRawDataset(img_folder={frames}, gt_folder={masks}, "
+                f"file_list_txt={finish.literal(split, 'videos.txt')}, is_palette=False)",
+                f"#     they have {min(lengths)} to {max(lengths)} frames; SAM 2 skips those with fewer than "
+                "num_frames (8 in its configurations)",
+                "# video predictor: predictor.init_state(video_path=<a folder of JPEGImages>)",
+            ]
+        return "\n".join(lines) + "\n"
 
 
 def jpeg(pixels: Any) -> bytes:

@@ -341,7 +341,9 @@ def test_sam2_has_images_and_videos(planted, tmp_path) -> None:
             assert set(found) == set(unions(item))
             assert all(np.array_equal(found[name], mask) for name, mask in unions(item).items())
             videos += 1
+            assert (video in (out / item.split / "videos.txt").read_text().split()) == bool(item.shapes)
         else:
+            assert (item.name in (out / item.split / "images.txt").read_text().split()) == bool(item.shapes)
             content = json.loads(path.with_suffix(".json").read_text())
             for entry, shape in zip(content["annotations"], item.shapes, strict=True):
                 mask = rle.decode(entry["segmentation"]).astype(bool)
