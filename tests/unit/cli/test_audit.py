@@ -50,7 +50,7 @@ def home(tmp_path: Path) -> Home:
 class Counter(HTMLParser):
     """Counts tags, and fails on one that is not closed."""
 
-    void = frozenset({"meta", "img", "line", "rect", "circle", "polyline"})
+    void = frozenset({"meta", "img", "wbr", "line", "rect", "circle", "polyline"})
 
     def __init__(self) -> None:
         super().__init__()

@@ -329,7 +329,7 @@ class Balanced(HTMLParser):
         if tag == "img":
             self.images += 1
             assert dict(attrs)["src"].startswith("data:image/jpeg;base64,")
-        if tag not in {"meta", "img"}:
+        if tag not in {"meta", "img", "wbr"}:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list) -> None:
