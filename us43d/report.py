@@ -300,7 +300,9 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(n * step, 12) for n in range(first, max(last, first + 1) + 1)]
 
 
-def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = None, span: float = 0.0) -> str:
+def lines(
+    series: Sequence[Series], x: str, y: str, *, floor: float | None = None, span: float = 0.0, top: float = math.inf
+) -> str:
     """Return a line plot as SVG.
 
     Args:
@@ -309,6 +311,7 @@ def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = Non
         y: Label of the y axis.
         floor: Lowest value of the y axis.
         span: Smallest extent of the y axis, so that differences without meaning look small.
+        top: Largest value that y can have, beyond which the axis is not extended.
     """
     kept = [Series(s.name, *_finite(s.x, s.y)) for s in series]
     kept = [s for s in kept if len(s.x)]
@@ -317,7 +320,8 @@ def lines(series: Sequence[Series], x: str, y: str, *, floor: float | None = Non
     xs, ys = np.concatenate([s.x for s in kept]), np.concatenate([s.y for s in kept])
     low, high = (ys.min() if floor is None else min(floor, ys.min())), ys.max()
     if high - low < span:
-        low, high = (low + high - span) / 2, (low + high + span) / 2
+        high = min(top, (low + high + span) / 2)
+        low = high - span
     x_ticks = _ticks(xs.min(), xs.max())
     area = _Area(min(x_ticks[0], xs.min()), max(xs.max(), xs.min() + 1e-9), x_ticks, _ticks(low, high), 240)
     shapes = []

@@ -119,3 +119,10 @@ def test_a_forest_has_a_point_for_every_mean() -> None:
     assert drawn.count("<circle") == 3
     assert drawn.count('stroke-width="2"') == 2
     assert "nan" not in drawn
+
+
+def test_an_axis_is_extended_but_not_beyond_what_is_possible() -> None:
+    drawn = report.lines([report.Series("one", [0, 1], [0.97, 0.98])], "x", "Dice", span=0.1, top=1.0)
+    assert ">0.9<" in drawn
+    assert ">1.02<" not in drawn
+    assert ">1.02<" in report.lines([report.Series("one", [0, 1], [0.97, 0.98])], "x", "Dice", span=0.1)

@@ -247,7 +247,7 @@ class Evaluation:
                 several = f", {entry['weights']}" if len(self.facts["weights"]) > 1 else ""
                 series.setdefault(f"{entry['prompt']}{several}", []).append((entry["clicks"], entry["dice"].mean))
         curves = [report.Series(name, *zip(*at, strict=True)) for name, at in series.items()]
-        return report.lines(curves, "corrective clicks after the first prompt", "Dice", span=0.1)
+        return report.lines(curves, "corrective clicks after the first prompt", "Dice", span=0.1, top=1.0)
 
     def data(self) -> dict[str, Any]:
         """Return all numbers as in metrics.json; unknown values are None."""
