@@ -173,6 +173,42 @@ def test_brush_eraser_and_polygon(session: Session, visit: Callable[..., Any]) -
     assert len(masks(session.out)) == 1
 
 
+def test_nothing_is_lost_between_images(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url)
+
+    def on(number: int) -> None:
+        page.wait_for_function(f"() => document.querySelector('#position').textContent.startsWith('{number} of')")
+
+    page.keyboard.press("g")
+    for corner in ((100, 20), (140, 20), (140, 50), (100, 50)):
+        page.mouse.click(*at(page, *corner))
+    page.keyboard.press("d")  # another tool closes the polygon
+    page.keyboard.press("n")
+    drag(page, (30, 60), (90, 60))
+    held: list[Any] = []
+    page.route("**/api/label/pixels/1?*", lambda route: held.append(route))
+    page.keyboard.press(".")
+    until(page, lambda: held)
+    drag(page, (30, 90), (90, 90))  # while the next image is on its way
+    page.mouse.move(*at(page, 20, 20))
+    page.mouse.down()  # a stroke that no image has
+    held[0].continue_()
+    on(2)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    polygon, brush = (mask for _, mask in masks(session.out))
+    assert polygon[30, 120]
+    assert brush[60, 60]
+    assert brush[90, 60]
+    page.keyboard.press(",")
+    on(1)
+    page.keyboard.press("Control+z")  # steps of an image are there on return
+    until(page, lambda: not masks(session.out)[1][1][90, 60])
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    until(page, lambda: masks(session.out) == [])
+
+
 def test_two_windows_do_not_overwrite_each_other(session: Session, visit: Callable[..., Any]) -> None:
     one = opened(visit, session.running.url)
     other = opened(visit, session.running.url, quiet=True)  # the browser reports the refusal

@@ -130,10 +130,23 @@ document.addEventListener('visibilitychange', async () => {
 
 // ------------------------------------------------------------------------------------------------------------- history
 
+/** Bytes of masks that the steps of one image keep; each step has changed one mask. */
+const HISTORY = 200e6;
+/** Images whose steps are kept, the last one at the end. @type {Map<number, {revision: number, things: Thing[], chosen: number, past: typeof past, future: typeof past}>} */
+const histories = new Map();
+
+/** Keep the steps of the image that is left, so that they can be undone on return. */
+function leave() {
+  if (!image || !width) return;
+  histories.delete(image.number);
+  histories.set(image.number, { revision: image.revision, things, chosen, past, future });
+  if (histories.size > 3) histories.delete([...histories.keys()][0]);
+}
+
 /** Change the labels; a step that can be undone. @param {Thing[]} next @param {number} [choice] */
 function commit(next, choice = chosen) {
   past.push({ things, chosen });
-  if (past.length > 200) past.shift();
+  if (past.length > Math.min(200, Math.max(10, HISTORY / (width * height)))) past.shift();
   future = [];
   things = next;
   chosen = Math.min(choice, next.length - 1);
@@ -180,6 +193,7 @@ let turn = 0;
 
 /** @param {number} to number of an item */
 async function show(to) {
+  if (polygon.length) closePolygon();
   await save();
   if (dirty) return; // not saved: the image stays until it is
   const mine = ++turn;
@@ -189,7 +203,9 @@ async function show(to) {
     api(`${base}/api/label/image/${to}`),
     loaded(pixels(to)).catch(() => null),
   ]);
-  if (mine !== turn) return;
+  await save(); // what was drawn while the next image was on its way
+  if (mine !== turn || dirty) return;
+  leave();
   history.replaceState(null, '', `${base}/label?n=${to + 1}${query ? `&${query}` : ''}`);
   $('no-image').hidden = picture !== null;
   width = picture?.naturalWidth ?? 0;
@@ -202,6 +218,8 @@ async function show(to) {
     $('no-image').textContent = `This image cannot be read. ${why ?? ''}`;
   } else viewer.setImage(picture, width, height);
   take(state);
+  const kept = histories.get(to);
+  if (kept && kept.revision === image.revision && width) ({ things, chosen, past, future } = kept);
   $('name').textContent = image.name;
   $('stage').setAttribute('aria-label', image.name);
   /** @type {HTMLInputElement} */ ($('patient')).value = image.patient;
@@ -210,6 +228,7 @@ async function show(to) {
   $('window').replaceChildren(...windowing(viewer, image.range, deep, (now) => { deep = now && { ...now, group }; repaint().catch(report); }));
   pending = null;
   polygon = [];
+  box = stroke = null;
   draw();
   progress();
   $('through').hidden = overview.items.filter((/** @type {any} */ item) => item.group === overview.items[to].group).length < 2;
@@ -299,6 +318,7 @@ let asked = 0;
 async function ask(prompt, index, drawn) {
   const mine = ++asked;
   const here = image;
+  const target = things[index];
   pending = prompt;
   viewer.paint();
   const body = { box: prompt.box, points: prompt.points.map(([x, y]) => [x - 0.5, y - 0.5]), labels: prompt.labels };
@@ -307,7 +327,7 @@ async function ask(prompt, index, drawn) {
   if (minus) body.labels = [1];
   try {
     const answer = await api(`${base}/api/label/prompt/${here.number}`, { method: 'POST', body });
-    if (mine !== asked || here !== image) return;
+    if (mine !== asked || here !== image || target !== things[index]) return; // it was changed or deleted meanwhile
     let mask = decode(answer.rle, height, width);
     if (drawn) mask = mask.map((value, n) => (minus ? drawn[n] & ~value & 1 : drawn[n] | value));
     const thing = { structure: things[index]?.structure ?? structure(), mask, origin: drawn ? 'person' : 'model', prompt, base: drawn };
@@ -517,6 +537,7 @@ const tools = {
 /** @param {string} name */
 function use(name) {
   if ((name === 'b' || name === 'c') && !model) return toast('No model: start us43d label with --weights.');
+  if (polygon.length) closePolygon();
   tool = name;
   box = null;
   stroke = null;
