@@ -1,6 +1,7 @@
 """Follow an object through a clip: the mask of a frame prompts the next frame.
 
-Each frame is segmented with boxes of the previous mask, extended by margins. Among the masks that agree with those of
+Each frame is segmented with boxes of the previous mask, made smaller and larger by margins: a model fills the box it is
+given, so that with larger boxes alone a mask could not shrink. Among the masks that agree with those of
 the last frames (the memory), the one with the highest predicted IoU is used, so that one bad frame does not lose the
 object. A frame without an agreeing mask keeps the mask of the previous frame and is marked as lost.
 """
@@ -21,8 +22,8 @@ __all__ = ["MARGINS", "MEMORY", "Tracked", "Tracker"]
 
 #: Number of frames in the memory.
 MEMORY = 3
-#: Margins of the boxes that prompt a frame, as fractions of the box's sides.
-MARGINS = (0.03, 0.12)
+#: Margins of the boxes that prompt a frame, as fractions of the box's sides (docs/benchmarks.md compares them).
+MARGINS = (-0.1, 0.03, 0.12)
 #: Smallest IoU with the memory at which a mask counts as the same object.
 AGREES = 0.3
 

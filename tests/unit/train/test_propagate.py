@@ -11,6 +11,7 @@ from us43d.evaluate.metrics import overlap
 from us43d.model import propagate as module
 from us43d.model.layers import Features
 from us43d.model.predictor import Encoded, Prediction, Predictor
+from us43d.model.prompts import ellipse
 from us43d.model.propagate import Tracked, Tracker
 
 
@@ -63,6 +64,26 @@ def test_a_moving_disc_is_followed() -> None:
     for n, one in enumerate(found, 1):
         assert overlap(disc(30 + 1.5 * n), one.mask)[0] > 0.95
         assert not one.lost
+
+
+class Filler(Threshold):
+    """Fills the box with an ellipse, as networks do; the predicted IoU is the true one."""
+
+    def segment(self, encoded, points, labels, *, refine=1, postprocess="sharp", former=None):
+        found = []
+        for box in (points.numpy() - 0.5).reshape(-1, 4):
+            mask = ellipse(box, encoded.shape)
+            score = overlap(encoded.pixels > 128, mask)[1]
+            found.append(Prediction(mask, score, np.zeros((1, 1), np.float32)))
+        return found
+
+
+@pytest.mark.parametrize("radii", [np.linspace(24, 12, 10), np.linspace(12, 24, 10)], ids=["shrinks", "grows"])
+def test_an_object_that_changes_its_size_is_followed(radii: np.ndarray) -> None:
+    frames = (np.where(disc(60, radius), 200, 40).astype(np.uint8) for radius in radii)
+    start = Prediction(disc(60, radii[0]), 1.0, np.zeros((1, 1), np.float32))
+    found = follow(Filler(), frames, start)
+    assert min(overlap(disc(60, radius), one.mask)[0] for radius, one in zip(radii, found, strict=True)) > 0.85
 
 
 def test_a_bad_frame_does_not_carry_the_object_away() -> None:
