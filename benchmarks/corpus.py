@@ -33,8 +33,8 @@ from us43d.specimen import blob
 from us43d.splits.assign import Assigned
 
 SOURCES = 20
-#: Height and width of the images; benchmarks/export.py makes them small.
-SIZE = (500, 600)
+#: Height and width of the images, and the digest of their files; benchmarks/export.py has small images on disk.
+SIZE, SHA256 = (500, 600), ""
 SPLITS: tuple[tuple[Assigned, float], ...] = (("train", 0.85), ("val", 0.05), ("test", 0.10))
 
 
@@ -52,7 +52,7 @@ def rows(recipe: Recipe, label: str, count: int) -> Iterator[Record]:
         number = ids.image(key)
         pieces = [masks[(n + k) % len(masks)] for k in range(1 + n % 2)]
         image = Written(
-            file=f"images/{n // 256:05}/{number}.png", sha256=f"{number:064x}", pixel_hash=f"{number:064x}",
+            file=f"images/{n // 256:05}/{number}.png", sha256=SHA256 or f"{number:064x}", pixel_hash=f"{number:064x}",
             phash=number, height=SIZE[0], width=SIZE[1], bytes=100_000, kept=True,
         )  # fmt: skip
         annotations = tuple(Annotation.of(piece, label, k, speck=False) for k, piece in enumerate(pieces))

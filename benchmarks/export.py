@@ -8,6 +8,7 @@ not measured.
 """
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
 
 generated.SIZE = (96, 128)
+_, PNG = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, generated.SIZE, dtype=np.uint8))
+generated.SHA256 = hashlib.sha256(PNG.tobytes()).hexdigest()
 #: Names of one image file; an export with links doubles them.
 LINKS = 10_000
 
@@ -34,14 +37,13 @@ def make(home: Path, images: int) -> None:
     builds = generated.generate(home, images)
     merge(builds, home, "all")
     corpus = Corpus.open(home / "corpora" / "all")
-    pixels = np.random.default_rng(0).integers(0, 255, generated.SIZE, dtype=np.uint8)
     first = home
     for row in range(len(corpus)):
         path = corpus.file(row)
         path.parent.mkdir(parents=True, exist_ok=True)
         if row % LINKS == 0:  # a file has at most 65,000 names on ext4
             first = path
-            cv2.imwrite(str(first), pixels)
+            first.write_bytes(PNG.tobytes())
         else:
             os.link(first, path)
 

@@ -101,7 +101,7 @@ def export(
         with session.progress(f"export to {to}") as move:
             report = module(to).write(corpus, out, options, jobs=workers(jobs), progress=move)
     facts = report.facts
-    cut = ", ".join(f"{number:,} {exported}" for exported, number in facts["images"].items())
+    cut = ", ".join(f"{facts['images'][name]:,} {name}" for name in EXPORTED if name in facts["images"])
     lines = [
         f"{to}: {sum(facts['images'].values()):,} images ({cut}), {facts['annotations']:,} annotations in {report.out}"
     ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from us43d import __version__, atomic
-from us43d.errors import UsageError
+from us43d.errors import Us43dError, UsageError
 from us43d.export import documents
 from us43d.export.selection import Item, Options, Selection
 from us43d.export.storage import RECORDS, Store, Written, staged
@@ -76,8 +76,9 @@ class Block:
         return f"{self.task.split}-{self.task.number:05}-of-{self.task.of:05}"
 
     def items(self) -> Iterator[Item]:
-        """Yield the images of the block."""
+        """Yield the images of the block. Raises TrainError for one that is missing or was changed since its build."""
         for item in self.selection.items(self.task.split, self.task.start, self.task.stop):
+            _ = item.sha256
             if item.lost:
                 self.counts["annotations smaller than a pixel after resizing"] += item.lost
             yield item
@@ -115,7 +116,7 @@ class Block:
             self.write(name, png(item.picture()))
             return
         self._store.add(name, item.path, link=self.selection.options.link)
-        self.files.append(_described(name, item.path))
+        self.files.append(Written(name, item.path.stat().st_size, item.sha256))
 
     def record(self) -> bytes:
         return canonical_json({"files": self.files, "rows": self.rows, "counts": self.counts, "lines": self.lines})
@@ -236,7 +237,7 @@ def run(
     store = staged(out, inputs)
     tasks = _tasks(form, selection)
     finish = Finish(store, selection, tasks, str(out), inputs)
-    with atomic.storage_errors(Path(str(out)), "Finished blocks are kept; the same command resumes."):
+    with _state(store), atomic.storage_errors(Path(str(out)), ""):
         if (ready := store.published(FACTS)) is not None and _inputs_of(ready) == inputs:
             store.discard()
             facts = json.loads(ready)
@@ -254,6 +255,17 @@ def run(
         facts = _finish(form, finish)
         store.publish()
     return Report(str(out), facts, facts["usage"])
+
+
+@contextmanager
+def _state(store: Store) -> Iterator[None]:
+    """State in an error what is left on the disk."""
+    try:
+        yield
+    except Us43dError as error:
+        kept = "Finished blocks are kept; the same command resumes."
+        error.disk = kept if store.begun else "Nothing was changed on disk."
+        raise
 
 
 def _beside(out: str | Path) -> str:

@@ -1,5 +1,6 @@
 """Which images and masks of a corpus an export takes, and how it reads them: one image at a time, in a fixed order."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.coco.segmentation import encode
-from us43d.errors import UsageError, listed
+from us43d.errors import TrainError, UsageError, command, listed
+from us43d.harmonize import shards
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.licences import refuse_uncommercial, terms_of
 from us43d.spelling import choose
@@ -166,6 +168,21 @@ class Item:
         """Return the image's file in the build."""
         return self.selection.corpus.file(self.row)
 
+    @cached_property
+    def sha256(self) -> str:
+        """Return the digest of the image's file; TrainError if it is missing or not the file that was built."""
+        try:
+            with self.path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            fault = "is missing"
+        else:
+            if self.selection.built(self.row) in (digest, None):
+                return digest
+            fault = "is not the file that was built"
+        name = self.source["name"]
+        raise TrainError(f"Image {self.key!r} of {name}: {self.path} {fault}.", next=command("check", name))
+
     @property
     def suffix(self) -> str:
         """Ending of the exported image file: as published, ".png" if it was resized."""
@@ -194,6 +211,7 @@ class Selection:
 
     def __init__(self, corpus: Corpus, options: Options) -> None:
         self.corpus, self.options, self.sources = corpus, options, corpus.sources
+        self._built: dict[int, tuple[NDArray[np.int64], NDArray[np.void]]] = {}
         self.diagnoses = list(corpus.facts["diagnoses"])
         source_of = np.asarray(corpus.images["source"])
         category_of = np.asarray(corpus.annotations["category"])
@@ -267,6 +285,17 @@ class Selection:
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.rows.values())
 
+    def built(self, row: int) -> str | None:
+        """Return the digest of an image's file by the manifest of its build; None where that is not on this disk."""
+        record = self.corpus.images[row]
+        number = int(record["source"])
+        if number not in self._built:
+            path = self.corpus.home / str(self.sources[number]["path"]) / shards.MANIFEST
+            self._built[number] = _digests(path) if path.is_file() else (np.zeros(0, np.int64), np.zeros(0, "V32"))
+        ids, digests = self._built[number]
+        place = int(np.searchsorted(ids, record["id"]))
+        return digests[place].tobytes().hex() if place < len(ids) and ids[place] == record["id"] else None
+
     @cached_property
     def _annotated(self) -> NDArray[np.int64]:
         """Number of exported annotations of every row of `corpus.images`."""
@@ -303,6 +332,14 @@ class Selection:
         """Return the unit that must stay in one split: the group, united with near-duplicates in other sources."""
         own_unit = f"{item.source['name']}/{item.group}"
         return self.units.get((item.source["name"], item.group), own_unit)
+
+
+def _digests(manifest: Path) -> tuple[NDArray[np.int64], NDArray[np.void]]:
+    """Return ids, ascending, and SHA-256 digests of the image files that a manifest lists."""
+    table = shards.read_table(manifest, ["id", "sha256"]).drop_null()  # images without a file, which were excluded
+    ids = table["id"].to_numpy()
+    order = np.argsort(ids)
+    return ids[order], np.frombuffer(bytes.fromhex("".join(table["sha256"].to_pylist())), "V32")[order]
 
 
 def fitted(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:

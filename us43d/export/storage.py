@@ -27,7 +27,6 @@ LAST = "export.json"
 _CHUNK = 1000
 #: Protocols without folders; making one there would make the bucket.
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "hf"})
-_KEPT = "Finished blocks are kept; the same command resumes."
 
 
 class Written(NamedTuple):
@@ -63,6 +62,11 @@ class Store(ABC):
     @abstractmethod
     def published(self, name: str) -> bytes | None:
         """Return the content of a file of the final folder, or None if it does not exist."""
+
+    @property
+    @abstractmethod
+    def begun(self) -> bool:
+        """Whether anything is staged, by this run or an interrupted one."""
 
     @abstractmethod
     def occupied(self) -> bool:
@@ -126,6 +130,10 @@ class _Folder(Store):
         path = self.final / name
         return path.read_bytes() if path.is_file() else None
 
+    @property
+    def begun(self) -> bool:
+        return self.staging.exists()
+
     def occupied(self) -> bool:
         return self.final.exists() and (not self.final.is_dir() or any(self.final.iterdir()))
 
@@ -157,6 +165,11 @@ class _Remote(Store):
         if not parent or not name:
             raise UsageError(f"{url} names no folder below a bucket.", next="us43d export --help")
         self.staging = f"{parent}/.{name}.{inputs[:16]}"
+        self._begun = False
+
+    @property
+    def begun(self) -> bool:  # without asking a server that may be why there is an error
+        return self._begun
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
@@ -169,6 +182,7 @@ class _Remote(Store):
         with remote_errors(self.url):
             self._folder(f"{self.staging}/{name}")
             self.fs.put_file(str(path), f"{self.staging}/{name}")  # multipart where it is large
+        self._begun = True
 
     def _folder(self, path: str) -> None:
         """Make the folder of a file, where the file system has folders."""
@@ -179,7 +193,9 @@ class _Remote(Store):
         self._put(source, name)
 
     def read(self, name: str) -> bytes | None:
-        return self._read(f"{self.staging}/{name}")
+        data = self._read(f"{self.staging}/{name}")
+        self._begun = self._begun or data is not None
+        return data
 
     def published(self, name: str) -> bytes | None:
         return self._read(f"{self.final}/{name}")
@@ -229,13 +245,11 @@ def remote_errors(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StorageError(f"{url}: {error or 'the bucket does not exist'}.", disk=_KEPT) from error
+        raise StorageError(f"{url}: {error or 'the bucket does not exist'}.") from error
     except Exception as error:
         if not of_client(error):
             raise
-        raise StorageError(
-            f"{url} cannot be reached or written: {error}.", disk=_KEPT, next=remedy(url, error)
-        ) from error
+        raise StorageError(f"{url} cannot be reached or written: {error}.", next=remedy(url, error)) from error
 
 
 def read_file(out: str, name: str) -> bytes | None:

@@ -211,7 +211,7 @@ def _structures(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, st
             f"--label names {listed(map(repr, strange))}, which the folder does not have; it has {listed(names, 12)}.",
             next="us43d import --help",
         )
-    structures, unknown = {}, []
+    structures, unknown, first = {}, [], ""
     for name in names:
         target = labels.get(name, _OMIT if name.lower() == _IGNORE else name)
         if target == _OMIT:
@@ -219,13 +219,15 @@ def _structures(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, st
         try:
             structures[name] = category(target).name
         except UnknownName as error:
+            first = first or name
             unknown.append(f"{name!r}" if target == name else f"{name!r} as {target!r}")
             hint = error.what.partition("?")[0].partition("Did you mean ")[2]
             unknown[-1] += f" (perhaps {hint})" if hint else ""
     if unknown:
         raise UsageError(
             f"The taxonomy has no structure for {listed(unknown, 8)}.",
-            next="us43d taxonomy, then the same command with --label NAME=STRUCTURE (or NAME=- to exclude the label)",
+            next=f"us43d taxonomy, then the same command with --label {shlex.quote(f'{first}=STRUCTURE')} (or "
+            f"{shlex.quote(f'{first}=-')} to exclude the label)",
         )
     if not structures:
         raise UsageError(
@@ -308,8 +310,8 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
         raise RawDataError(f"{tree.root} lists no image.")
     if without:
         raise UsageError(
-            f"--group {made.reading.group!r} finds no patient in {len(without):,} of {images:,} image paths: "
-            f"{listed(dict.fromkeys(without), 3)}.",
+            f"--group {shlex.quote(str(made.reading.group))} finds no patient in {len(without):,} of {images:,} image "
+            f"paths: {listed(dict.fromkeys(without), 3)}.",
             next="the same command with --group PATTERN   (one that fits every path below the folder)",
         )
     remarks = list(plan.remarks) + [f"{counted(number, 'image')} dropped: {why}" for why, number in dropped.items()]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from us43d import export
-from us43d.errors import LicenceError, StorageError, UnknownName, UsageError
+from us43d.errors import LicenceError, StorageError, TrainError, UnknownName, UsageError
 from us43d.export import frames
 from us43d.export import run as running
 from us43d.export.check import check
@@ -194,6 +194,26 @@ def test_commercial_refuses(planted, tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("format", ["coco", "nnunet"])
+def test_missing_and_damaged_images_are_named(format, planted, tmp_path) -> None:
+    corpus = planted.corpus
+    victim = next(corpus.file(row) for row in corpus.split("val").tolist() if "CAMUS" in str(corpus.file(row)))
+    content, out = victim.read_bytes(), tmp_path / "out"
+    try:
+        victim.unlink()
+        with pytest.raises(TrainError, match=f"{victim.name} is missing") as error:
+            export.module(format).write(corpus, out, Options(sources=("CAMUS",)))
+        assert (error.value.disk, error.value.next) == (
+            "Finished blocks are kept; the same command resumes.", "us43d check CAMUS",
+        )  # fmt: skip
+        victim.write_bytes(content + b"0")  # still an image
+        with pytest.raises(TrainError, match="is not the file that was built"):
+            export.module(format).write(corpus, out, Options(sources=("CAMUS",)))
+    finally:
+        victim.write_bytes(content)
+    assert not export.module(format).write(corpus, out, Options(sources=("CAMUS",))).reused
+
+
 def test_another_folder_is_never_overwritten(planted, tmp_path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
@@ -281,6 +301,13 @@ def test_printed_lines_run_as_they_are(format, planted, tmp_path, monkeypatch) -
         content = json.loads((Path(dataset["data_root"]) / dataset["ann_file"]).read_text())
         assert list(dataset["metainfo"]["classes"]) == [category["name"] for category in content["categories"]]
         assert lines["val_evaluator"] == {"ann_file": str(out / "annotations/instances_val.json")}
+
+
+def test_a_place_that_cannot_be_written_says_that_nothing_was_changed(planted, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="a file stands where a folder is needed") as error:
+        export.module("masks").write(planted.corpus, tmp_path / "file/out", Options())
+    assert error.value.disk == "Nothing was changed on disk."
 
 
 def test_a_full_disk_leaves_nothing_final(planted, tmp_path, monkeypatch) -> None:
