@@ -44,7 +44,7 @@ OwnImages = Annotated[
 _ENDS = ("", ".pth", ".safetensors")
 
 
-def weights_of(session: Session, name: str | None) -> Path:
+def weights_of(session: Session, name: str | None, option: str = "--weights") -> Path:
     """Return a file or folder as given, else one of that name among the home's weights, else the result of a run.
 
     A folder with config.json and model.safetensors is weights, even with a log beside them. Of a run, the weights with
@@ -56,7 +56,7 @@ def weights_of(session: Session, name: str | None) -> Path:
     from us43d.train import checkpoint
 
     if name is None:
-        session.say(f"weights: {SHIPPED}, included with us43d; choose others with --weights")
+        session.say(f"weights: {SHIPPED}, included with us43d; choose others with {option}")
         return shipped()
     if name == SHIPPED:
         return shipped()

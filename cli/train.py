@@ -109,7 +109,7 @@ def train(
             next=f"us43d train --preset nano --run {run}   (starts one; with --resume, too)",
         )
     own = bool(data) and not (preset or config or goes_on or _values(changes or []).get("model"))
-    start = weights_of(session, init) if init or own else None
+    start = weights_of(session, init, "--init") if init or own else None
     settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
     if commercial:
         settings = settings.model_copy(update={"commercial": True})

@@ -14,14 +14,17 @@ _INDEX_ENTRY = 16
 _STREAMED = 0xFFFFFFFF
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_PACK, _END = b"\0\0\1\xba", 0xB9
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 
 
 def stated_length(path: Path) -> int | None:
-    """Return the number of bytes that an AVI, MP4, Matroska or ASF file needs to be complete, by its own headers.
+    """Return the number of bytes that an AVI, MP4, Matroska, ASF or MPEG file needs to be complete, by its own headers.
+
+    An MPEG program stream states the length of each packet alone: a cut between two packets is not noticed.
 
     Returns:
-        None where the file does not state it, as MPEG streams and live recordings. Raises OSError.
+        None where the file does not state it, as elementary streams and live recordings. Raises OSError.
     """
     with path.open("rb") as file:
         start = file.read(_HEADER)
@@ -32,6 +35,8 @@ def stated_length(path: Path) -> int | None:
             return _boxes(file)
         if start[:4] == _EBML:
             return _segment_end(start)
+        if start[:4] == _PACK:
+            return _packets(file)
         return _asf(start) if start[:16] == _ASF else None
 
 
@@ -48,6 +53,25 @@ def _boxes(file: BinaryIO) -> int:
             break
         end = at = at + size
     return end
+
+
+def _packets(file: BinaryIO) -> int | None:
+    """The end of the last packet of an MPEG program stream (ISO/IEC 13818-1, 2.5.3); None where one has no length."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(14)
+        if head[:3] != _PACK[:3] or len(head) < 6:  # the end, or bytes that belong to no packet
+            return at or None
+        length = int.from_bytes(head[4:6], "big")
+        if head[3] == _END:
+            at += 4
+        elif head[3] == _PACK[3]:  # of MPEG-2 with up to 7 bytes of stuffing, or of MPEG-1
+            at += 14 + (head[-1] & 7) if head[4] >> 6 == 1 else 12
+        elif head[3] > _PACK[3] and length:
+            at += 6 + length
+        else:
+            return None
 
 
 def _segment_end(start: bytes) -> int | None:

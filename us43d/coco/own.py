@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 from collections import Counter
@@ -36,6 +37,8 @@ __all__ = ["made", "read", "told"]
 HELD_OUT = 0.15
 #: Largest number of categories in an array of annotations.
 _CATEGORIES = 65_535
+#: For the command to run next.
+_ANY_FOLDER = "FOLDER   (the folder to which the file names are relative)"
 #: Ids as arrays hold them: 64 bits.
 _WHOLE, _BEYOND = re.compile(r"-?[0-9]{1,19}"), 1 << 63
 
@@ -99,6 +102,8 @@ def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
     """Return both absolute paths, and the digest of the file and the path of its images."""
     file = Path(file).expanduser().absolute()
     images = Path(images).expanduser().absolute() if images else file.parent
+    if not images.is_dir():
+        raise TrainError(f"{images} is not a folder.")
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise TrainError(f"{file} is not a regular file.")
@@ -143,7 +148,7 @@ class _Pixels:
                 raise TrainError(
                     f"{len(images)} of {len(self.entries)} images of {self.report.file} are {where} {self.images}: "
                     f"{listed((schema.shortened(image.file_name) for image in images), 5)}.",
-                    next="the same with --images FOLDER   (the folder to which the file names are relative)",
+                    next=f"the same with --images {self._likely() or _ANY_FOLDER}",
                 )
             for image in images:
                 self._fault(image, f"is {where} {self.images}")
@@ -152,6 +157,16 @@ class _Pixels:
                 self._read(path, places)
             except (ImageError, RawDataError) as error:
                 self._fault(self.entries[places[0]], f"cannot be used: {error.what}")
+
+    def _likely(self) -> str:
+        """Return the folder beside the COCO file, or below it, that has the first image; empty if none has."""
+        name = self.entries[0].file_name.replace("\\", "/").rpartition("/")[2]
+        with contextlib.suppress(OSError):
+            for folder in (self.report.file.parent, self.report.file.parent.parent):
+                for inside in sorted(folder.iterdir()):
+                    if _is_file(inside / name):
+                        return shlex.quote(str(inside))
+        return ""
 
     def _located(self, name: str) -> tuple[Path | None, str]:
         """Return the file of a name, or where it would be, and a remark; None for a place outside of the folder."""
@@ -193,6 +208,7 @@ class _Pixels:
         data = path.read_bytes()
         header = reading.header(data, path)
         if header is not None and header.plain:
+            reading.check_complete(data, path, header)
             place = self._first(places)
             if self._fits(place, header.width, header.height, ""):
                 self.files[place] = self.names[place]

@@ -25,6 +25,7 @@ from us43d.errors import MaskMismatch, UnreadableFile
 __all__ = [
     "Header",
     "Upright",
+    "check_complete",
     "common_channel",
     "grey",
     "header",
@@ -93,6 +94,23 @@ def png_chunks(data: bytes) -> set[bytes]:
         names.add(name)
         at += 12 + size
     return names
+
+
+def check_complete(data: bytes, path: Path, head: Header) -> None:
+    """Compare the checksums of a PNG, and look for the end of a JPEG, without decoding. Raises UnreadableFile."""
+    if head.kind == "jpeg":
+        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+            raise UnreadableFile(f"{path} is a truncated JPEG ({len(data):,} bytes).")
+        return
+    at, name = 8, b""
+    while name != b"IEND":
+        size, name = struct.unpack_from(">I4s", data.ljust(at + 8, b"\0"), at)
+        end = at + 8 + size
+        if end + 4 > len(data):
+            raise UnreadableFile(f"{path} is a truncated PNG ({len(data):,} bytes).")
+        if zlib.crc32(data[at + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+            raise UnreadableFile(f"{path} is a damaged PNG: the checksum of {name!r} differs.")
+        at = end + 4
 
 
 def _jpeg_header(data: bytes, path: Path) -> Header:

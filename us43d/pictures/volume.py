@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from us43d import limits
 from us43d.errors import ImageError
+from us43d.masks.stacks import check_length
 
 __all__ = ["Itk", "Nifti", "nifti"]
 
@@ -132,7 +133,10 @@ class Itk:
         if "complex" in kind or not bits or channels not in (1, 3, 4) or len(size) < 2:
             raise ImageError(f"{path} holds {kind} with {channels} values per pixel, which is neither grey nor RGB.")
         limits.check_size(path, size[0], size[1], channels, int(bits[1]) // 8)
-        limits.check_bytes(path, math.prod(size) * channels * int(bits[1]) // 8, _LOADED)
+        length = math.prod(size) * channels * int(bits[1]) // 8
+        limits.check_bytes(path, length, _LOADED)
+        if self.fields.get("encoding", self.fields.get("compresseddata", "")).lower() in ("gz", "gzip", "true"):
+            self._check_stream(length)
         self.count: int | None = math.prod(size[2:])
         self.spacing = self._spacing()
 
@@ -146,7 +150,9 @@ class Itk:
             raise ImageError(f"{self.path} cannot be read: {error.strerror}.") from error
         fields: dict[str, str] = {}
         sources = []
+        self.start = 0  # of the pixels, where they are in the same file
         for line in text.split("\n"):
+            self.start += len(line) + 1
             name, _, value = (piece.strip() for piece in re.sub(r"[:=]=?", "\0", line, count=1).partition("\0"))
             fields.setdefault(name.lower(), value)
             if name.lower() in ("elementdatafile", "data file", "datafile"):
@@ -167,6 +173,14 @@ class Itk:
             if (self.path.parent / data).is_symlink() or not (self.path.parent / data).is_file():
                 raise ImageError(f"{self.path} takes its pixels from {data!r}, which is not a file in the same folder.")
         return fields
+
+    def _check_stream(self, length: int) -> None:
+        """Compare the checksum, which SimpleITK ignores; not where lines or bytes are to be skipped first."""
+        names = [self.fields[name] for name in ("data file", "datafile", "elementdatafile") if name in self.fields]
+        here = not names or names[0].upper() == "LOCAL"
+        place, start = (self.path, self.start) if here else (self.path.parent / names[0], 0)
+        if not {"line skip", "lineskip", "byte skip", "byteskip", "headersize"} & set(self.fields):
+            check_length(place, start, length, True, place.stat().st_mtime_ns)
 
     def _spacing(self) -> tuple[float, float] | None:
         keys = ("elementspacing", "elementsize", "spacings", "space directions")

@@ -248,8 +248,11 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FORMATS}
 
 
-def read(path: Path) -> list[Any]:
-    """Read a file with every reader that takes its format, and return what they gave; raise what the first raised."""
+def read(path: Path, *, strict: bool = True) -> list[Any]:
+    """Read a file with every reader that takes its format, and return what they gave; raise what the first raised.
+
+    strict: with False, None takes the place of what a reader refused.
+    """
     from us43d import masks, pictures
     from us43d.coco import schema
     from us43d.errors import Us43dError
@@ -267,6 +270,7 @@ def read(path: Path) -> list[Any]:
         try:
             gave.append(reader())
         except Us43dError as error:
+            gave.append(None)
             errors.extend([] if may_refuse else [error])
 
     still = name.endswith((".png", ".jpg", ".bmp", ".tif", ".webp", ".gif", ".ppm"))
@@ -308,7 +312,7 @@ def read(path: Path) -> list[Any]:
             gave.append({str(p.relative_to(into)): p.read_bytes() for p in sorted(into.rglob("*")) if p.is_file()})
     elif name.endswith((".safetensors", ".pth")):
         attempt(lambda: weights.load(path))
-    if errors:
+    if errors and strict:
         raise errors[0]
     return gave
 

@@ -482,6 +482,39 @@ def test_names_that_differ_in_case_or_in_accents(make: Callable[..., Path]) -> N
     assert "image is not in" in faults(file)  # two files of that name
 
 
+def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_path: Path) -> None:
+    file = make(content())
+    (tmp_path / "my scans").mkdir()
+    for n in range(4):
+        (tmp_path / f"{n}.png").rename(tmp_path / "my scans" / f"{n}.png")
+    with pytest.raises(TrainError) as caught:
+        opened(file)
+    assert caught.value.next == f"the same with --images '{tmp_path}/my scans'"
+    with pytest.raises(TrainError, match="scan is not a folder"):
+        coco.read(file, tmp_path / "corpus", tmp_path / "scan")
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+@pytest.mark.parametrize("damage", ["cut", "cut in the last bytes", "bit"])
+def test_a_damaged_image_is_named_before_training(make: Callable[..., Path], ending: str, damage: str) -> None:
+    data = content()
+    data["images"][1]["file_name"] = f"x{ending}"
+    file = make(data)
+    whole = cv2.imencode(ending, np.arange(2400, dtype=np.uint8).reshape(SHAPE))[1].tobytes()
+    (file.parent / f"x{ending}").write_bytes(whole)
+    opened(file)
+    shutil.rmtree(file.parent / "corpus")
+    bit = bytearray(whole)
+    bit[len(whole) // 2] ^= 1
+    (file.parent / f"x{ending}").write_bytes(
+        {"cut": whole[: len(whole) * 3 // 4], "cut in the last bytes": whole[:-2], "bit": bytes(bit)}[damage]
+    )
+    if ending == ".jpg" and damage == "bit":
+        opened(file)  # JPEG has no checksum
+    else:
+        assert f"x{ending} is a {'damaged' if damage == 'bit' else 'truncated'}" in faults(file)
+
+
 def test_backslashes_are_folders(make: Callable[..., Path]) -> None:
     file = make(content())
     (file.parent / "sub").mkdir()

@@ -882,13 +882,18 @@ def test_damaged_volumes(tmp_path: Path, grey: np.ndarray, ending: str) -> None:
         (tmp_path / f"b{ending}").write_bytes(data[:length])
         with pytest.raises(ImageError, match=f"b{ending}"):
             frames(tmp_path / f"b{ending}")
+    sums = bytearray(data)
+    sums[-6 if ending == ".nrrd" else -2] ^= 1  # CRC-32 of gzip, Adler-32 of zlib
+    (tmp_path / f"b{ending}").write_bytes(sums)
+    with pytest.raises(ImageError, match=f"b{ending} is damaged"):
+        frames(tmp_path / f"b{ending}")
 
 
 # ------------------------------------------------------------------------------------------------------------- videos
 
 
 def video(path: Path, stack: list[np.ndarray], code: str = "MJPG") -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 10, SHAPE[::-1])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 25, SHAPE[::-1])
     for frame in stack:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
     writer.release()
@@ -920,7 +925,7 @@ def test_a_cut_video_is_an_error(tmp_path: Path, grey: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("ending", "code"),
     [(".avi", "MJPG"), (".avi", "HFYU"), (".mp4", "mp4v"), (".mov", "mp4v"), (".webm", "VP80"), (".mkv", "mp4v"),
-     (".wmv", "WMV2")],
+     (".wmv", "WMV2"), (".mpg", "PIM1")],
 )  # fmt: skip
 def test_a_video_is_shorter_than_it_states(tmp_path: Path, grey: np.ndarray, ending: str, code: str) -> None:
     """Decoders return the last frame of a truncated video, damaged or not at all, without an error."""
@@ -946,6 +951,18 @@ def test_containers_that_do_not_state_their_length(tmp_path: Path, grey: np.ndar
     for data in (b"", b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\0\0ftyp", b"\0\0\0\1moov"):
         (tmp_path / "c.mp4").write_bytes(data)
         assert stated_length(tmp_path / "c.mp4") in (None, 0)
+
+
+def test_packets_of_mpeg_2_and_its_end_code(tmp_path: Path, grey: np.ndarray) -> None:
+    data = video(tmp_path / "a.vob", [grey] * 9, "MPG2").read_bytes()
+    assert stated_length(tmp_path / "a.vob") == len(data)
+    end = b"\0\0\1\xb9"
+    for content, stated in (
+        (data + end, len(data)), (data + end + data, 2 * len(data) + 4), (data[:-5], len(data)),
+        (data + b"\0\0\1\xe0\0\0", None), (data + b"\0\0\1\xb3\0\5", None),
+    ):  # fmt: skip
+        (tmp_path / "b.vob").write_bytes(content)
+        assert stated_length(tmp_path / "b.vob") == stated
 
 
 def test_a_playlist_is_not_a_video(tmp_path: Path, grey: np.ndarray) -> None:
