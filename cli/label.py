@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from us43d import registry
-from us43d.errors import ImageError, UnknownName, UsageError, command, counted
+from us43d.errors import ImageError, StorageError, UnknownName, UsageError, command, counted
 
 from .build import newest
 from .models import Device, device_of, predictor, weights_of
@@ -72,7 +72,11 @@ def label(
         then = f"us43d build {recipe.name}   (applies what is marked as reviewed)"
     else:
         inputs, folder = _files(session, Path(input), out, patient)
-        labels = Labels(inputs, folder)
+        try:
+            labels = Labels(inputs, folder)
+        except StorageError as error:
+            error.next = f"{command('label', input)} --out FOLDER   (one that you can write to)"
+            raise
         then = command("train", "--data", folder / "labels.json")
     assistant = _assistant(session, labels.inputs, weights, device)
     site = Annotate(labels, Path(input).name, assistant, then)

@@ -50,7 +50,8 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
         if error.errno not in _WHAT and not of_kernel:
             raise
         if error.errno in (errno.EACCES, errno.EPERM) and (missing := denied(where)):
-            next_ = f"ls -ld {where if where.exists() else where.parent}   (its owner can open it: chmod -R g+rX)"
+            mode = "g+rwX" if missing.endswith("writable") else "g+rX"
+            next_ = f"ls -ld {where if where.exists() else where.parent}   (its owner can open it: chmod -R {mode})"
             raise StorageError(f"Permission is denied: {missing}.", disk=disk, next=next_) from error
         if error.errno in _PLACE:
             nearest = next(place for place in (where, *where.absolute().parents) if place.exists())
