@@ -4,8 +4,8 @@
 
 A volume with known voxel size and complete slices is one multi-frame image with one multi-frame SEG. Any other image,
 frames of videos too, is a single-frame image with a SEG of its own: highdicom writes a multi-frame SEG of images with a
-position in space alone. A group is a study (and its patient), a video or volume is a series. UIDs are digests of the
-corpus's ids.
+position in space alone. A group is a study (and its patient), a video or volume is a series, and its SEGs are another
+one; instances have the number of their frame. UIDs are digests of the corpus's ids.
 """
 
 import hashlib
@@ -218,8 +218,9 @@ def _segmentation(items: list[Item], image: Any, block: Block) -> Any:
             )
         )  # fmt: skip
     seg: Any = hd.seg.Segmentation(
-        [image], masks, hd.seg.SegmentationTypeValues.BINARY, segments, series_instance_uid=uid("segments", item.id),
-        series_number=100, sop_instance_uid=uid("seg", item.id), instance_number=1, manufacturer="us43d",
+        [image], masks, hd.seg.SegmentationTypeValues.BINARY, segments,
+        series_instance_uid=uid("segments", image.SeriesInstanceUID), series_number=100,
+        sop_instance_uid=uid("seg", item.id), instance_number=image.InstanceNumber, manufacturer="us43d",
         manufacturer_model_name="us43d", software_versions=__version__, device_serial_number="0",
         omit_empty_frames=False,
     )  # fmt: skip

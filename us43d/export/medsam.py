@@ -54,6 +54,9 @@ class MedSam(Format):
             "import glob, numpy\n"
             f"for path in sorted(glob.glob({finish.literal(split, '*.npz')})):\n"
             "    data = numpy.load(path); image, labels, boxes = data['imgs'], data['gts'], data['boxes']\n"
+            "# training, with the scripts of MedSAM (branch LiteMedSAM):\n"
+            f"# python npz_to_npy.py -npz_dir {finish.word(split)} -npy_dir data/npy\n"
+            "# python train_one_gpu.py -data_root data/npy\n"
         )
 
 

@@ -412,7 +412,7 @@ def test_dicom_seg_reads_back(planted, tmp_path) -> None:
     import pydicom
 
     out = made("dicom-seg", planted, tmp_path, sources=("CAMUS", "BUSI"))
-    systems = set()
+    systems, series_of, numbers = set(), {}, []
     for item in items(planted, sources=("CAMUS", "BUSI")):
         folder = out / item.split / item.name
         image = pydicom.dcmread(folder / "image.dcm")
@@ -423,6 +423,9 @@ def test_dicom_seg_reads_back(planted, tmp_path) -> None:
         assert (folder / "seg.dcm").is_file() == bool(item.shapes)
         if item.shapes:
             seg = highdicom.seg.segread(folder / "seg.dcm")
+            assert series_of.setdefault(image.SeriesInstanceUID, seg.SeriesInstanceUID) == seg.SeriesInstanceUID
+            assert seg.InstanceNumber == image.InstanceNumber
+            numbers.append((seg.SeriesInstanceUID, seg.InstanceNumber))
             found = seg.get_pixels_by_source_instance([image.SOPInstanceUID])[0]
             for n, shape in enumerate(item.shapes):
                 assert np.array_equal(found[..., n] > 0, item.mask(shape))
@@ -430,6 +433,7 @@ def test_dicom_seg_reads_back(planted, tmp_path) -> None:
                 assert described.segment_label.startswith(item.selection.categories[shape.category].name)
                 systems.add(described.segmented_property_type.scheme_designator)
     assert systems == {"SCT", "99US43D"}
+    assert len(set(numbers)) == len(numbers) > len(series_of) == len(set(series_of.values())), "videos have one series"
 
 
 @pytest.mark.filterwarnings("ignore:NvImgCodec")
