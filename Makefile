@@ -7,7 +7,7 @@ STAMP = $(VENV)/.us43d-installed
 REFERENCE = $(BIN)/typer --app app us43d.cli.app utils docs --name us43d --title 'Commands' | \
 	sed -E '/^  \[green\]/{N;s/\n$$//;s/\[\/?green\]//g;s/^/  /;};s/\[\/?bold\]/**/g;s/\\\[/[/g;s/^(\#\#+ )/\n\1/' | cat -s
 
-.PHONY: coverage model fuzz help env demo test test-slow test-web docs reference lint format types lint-web imports reproduce gpu kernels links check clean
+.PHONY: coverage model fuzz help env demo test test-slow test-web docs reference lint format types screenshots lint-web imports reproduce gpu kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -53,6 +53,9 @@ format: env      ## ruff, writing
 
 types: env       ## mypy strict
 	$(BIN)/mypy
+
+screenshots: env ## docs/images, taken again (chromium, as for test-web)
+	PYTHONPATH=. $(BIN)/python tools/screenshots.py
 
 lint-web:        ## the page's modules: types by TypeScript, hidden names by ESLint (needs npx and a network)
 	npx -y -p typescript@5.6 tsc -p us43d/view/page

@@ -109,7 +109,7 @@ def test_from_the_grid_to_a_confirmed_mask_by_keyboard_alone(
         else:
             raise AssertionError(f"Tab never reaches {selector}")
 
-    tab_to(".links a")
+    tab_to(".links a[href='/review']")
     page.keyboard.press("Enter")
     page.wait_for_selector("#choices button")
     page.keyboard.press("2")
