@@ -27,6 +27,8 @@ LAST = "export.json"
 _CHUNK = 1000
 #: Protocols without folders; making one there would make the bucket.
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "hf"})
+#: What a path on the Hugging Face Hub begins with, if not with the name of a model.
+_HUB_KINDS = ("datasets/", "spaces/", "buckets/")
 
 
 class Written(NamedTuple):
@@ -164,6 +166,12 @@ class _Remote(Store):
         parent, _, name = self.final.rpartition("/")
         if not parent or not name:
             raise UsageError(f"{url} names no folder below a bucket.", next="us43d export --help")
+        if url.startswith("hf://") and len(self.final.split("/")) < (4 if self.final.startswith(_HUB_KINDS) else 3):
+            # The staging folder would be another repository.
+            raise UsageError(
+                f"{url} names a repository, not a folder in it.",
+                next=f"the same command with --out {url.rstrip('/')}/us43d",
+            )
         self.staging = f"{parent}/.{name}.{inputs[:16]}"
         self._begun = False
 

@@ -20,6 +20,7 @@ from us43d.export import frames
 from us43d.export import run as running
 from us43d.export.check import check
 from us43d.export.selection import Options, Selection
+from us43d.export.storage import staged
 from us43d.harmonize.corpus import SPLITS
 
 #: nnunet-3d takes volumes alone, and these corpora are of images; its own tests are in test_formats.py.
@@ -224,6 +225,15 @@ def test_another_folder_is_never_overwritten(planted, tmp_path) -> None:
     export.module("masks").write(planted.corpus, tmp_path / "two", Options(sources=("BUSI",)))
     with pytest.raises(UsageError, match="other content or options"):
         export.module("masks").write(planted.corpus, tmp_path / "two", Options())
+
+
+@pytest.mark.parametrize("place", ["hf://datasets/me/repository", "hf://me/repository/"])
+def test_the_root_of_a_repository_is_refused(place) -> None:
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'us43d[export]'")
+    with pytest.raises(UsageError, match="names a repository, not a folder in it") as refused:
+        staged(place, "0" * 64)
+    assert refused.value.next == f"the same command with --out {place.rstrip('/')}/us43d"
+    assert staged(refused.value.next.split()[-1], "0" * 64).staging.endswith("me/repository/.us43d.0000000000000000")
 
 
 def test_unknown_names_are_named(planted, tmp_path) -> None:
