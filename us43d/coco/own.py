@@ -37,6 +37,8 @@ __all__ = ["made", "read", "told"]
 HELD_OUT = 0.15
 #: Largest number of categories in an array of annotations.
 _CATEGORIES = 65_535
+#: Names of folders that hold no images.
+_MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
 #: For the command to run next.
 _ANY_FOLDER = "FOLDER   (the folder to which the file names are relative)"
 #: Ids as arrays hold them: 64 bits.
@@ -66,11 +68,12 @@ def read(file: Path, folder: Path, images: Path | None = None) -> Corpus:
     with atomic.storage_errors(folder, "Nothing was changed on disk."):
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
+        made_first = next(place for place in (*reversed(temporary.parents), temporary) if not place.exists())
         temporary.mkdir(parents=True)
         try:
             _write(temporary, folder, content, report, images, digest)
         except TrainError:
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(made_first, ignore_errors=True)
             raise
         atomic.replace_dir(temporary, folder)
     return Corpus.open(folder, images)
@@ -156,16 +159,19 @@ class _Pixels:
             try:
                 self._read(path, places)
             except (ImageError, RawDataError) as error:
-                self._fault(self.entries[places[0]], f"cannot be used: {error.what}")
+                self._fault(self.entries[places[0]], f"cannot be used: {error.what.rstrip('.')}")
 
     def _likely(self) -> str:
-        """Return the folder beside the COCO file, or below it, that has the first image; empty if none has."""
+        """Return the only folder below that of the COCO file, or else beside it, that has the first image, or nothing.
+
+        Folders of masks often have files of the same names, and are not proposed.
+        """
         name = self.entries[0].file_name.replace("\\", "/").rpartition("/")[2]
         with contextlib.suppress(OSError):
             for folder in (self.report.file.parent, self.report.file.parent.parent):
-                for inside in sorted(folder.iterdir()):
-                    if _is_file(inside / name):
-                        return shlex.quote(str(inside))
+                near = [one for one in folder.iterdir() if not _MASKS.search(one.name) and _is_file(one / name)]
+                if near:
+                    return shlex.quote(str(near[0])) if len(near) == 1 else ""
         return ""
 
     def _located(self, name: str) -> tuple[Path | None, str]:

@@ -172,9 +172,11 @@ def _look(
     if not path.name.lower().endswith(_STILL):
         return
     try:
-        header = reading.header(reading.content(path), path)
+        data = reading.content(path)
+        if header := reading.header(data, path):
+            reading.check_complete(data, path, header)
     except UnreadableFile as error:
-        faults.fault(where, "image", f"cannot be read: {error.what}")
+        faults.fault(where, "image", f"cannot be read: {error.what.rstrip('.')}")
         return
     if header is not None and header.plain and (header.width, header.height) != (image.width, image.height):
         faults.fault(

@@ -485,11 +485,19 @@ def test_names_that_differ_in_case_or_in_accents(make: Callable[..., Path]) -> N
 def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_path: Path) -> None:
     file = make(content())
     (tmp_path / "my scans").mkdir()
+    (tmp_path / "Masks").mkdir()
     for n in range(4):
+        shutil.copy(tmp_path / f"{n}.png", tmp_path / "Masks")
         (tmp_path / f"{n}.png").rename(tmp_path / "my scans" / f"{n}.png")
     with pytest.raises(TrainError) as caught:
         opened(file)
     assert caught.value.next == f"the same with --images '{tmp_path}/my scans'"
+    (tmp_path / "others").mkdir()
+    shutil.copy(tmp_path / "Masks" / "0.png", tmp_path / "others")
+    with pytest.raises(TrainError) as caught:
+        coco.read(file, tmp_path / "runs" / "a" / "corpus")
+    assert caught.value.next.startswith("the same with --images FOLDER ")
+    assert not (tmp_path / "runs").exists()  # nothing was changed on disk
     with pytest.raises(TrainError, match="scan is not a folder"):
         coco.read(file, tmp_path / "corpus", tmp_path / "scan")
 
