@@ -337,7 +337,7 @@ class Selection:
 def _digests(manifest: Path) -> tuple[NDArray[np.int64], NDArray[np.void]]:
     """Return ids, ascending, and SHA-256 digests of the image files that a manifest lists."""
     table = shards.read_table(manifest, ["id", "sha256"]).drop_null()  # images without a file, which were excluded
-    ids = table["id"].to_numpy()
+    ids = np.array(table["id"].to_pylist(), np.int64)  # to_numpy would import pandas
     order = np.argsort(ids)
     return ids[order], np.frombuffer(bytes.fromhex("".join(table["sha256"].to_pylist())), "V32")[order]
 
