@@ -51,7 +51,8 @@ RUN: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "steps": 1200, "warm_up": 50, "learning_rate": 1e-3, "validate_every": 400}),
     "small-classes": ("classify", weights.SHIPPED, SMALL_CLASSES),
     "small-classes-frozen": ("classify", weights.SHIPPED, SMALL_CLASSES | {"frozen": True, "learning_rate": 2e-3}),
-    "small-classes-box": ("classify-prompt", weights.SHIPPED, SMALL_CLASSES),
+    "small-classes-box": ("classify-prompt", weights.SHIPPED, SMALL_CLASSES | {
+        "context": 0.4, "steps": 500, "validate_every": 250}),
     "small-classes-box-frozen": ("classify-prompt", weights.SHIPPED, SMALL_CLASSES | {
         "frozen": True, "learning_rate": 1e-3}),
     "box-unet": ("box-unet", None, {"steps": 9000, "box_jitter": 0.02, "validate_every": 1500}),

@@ -62,11 +62,13 @@ class TrainConfig(BaseModel):
     # factor of the image encoder's learning rate, for tasks other than promptable. network: the image encoder (with
     # upsampling layers for semantic), or MONAI's U-Net for semantic and its encoder for classify. head: for instances.
     # pool: input of classify: "mean" is the published mean of the embedding over the image; "levels" adds its maximum,
-    # and both of the finer features of a conv encoder.
+    # and both of the finer features of a conv encoder. context: for classify-prompt, show the network only the box with
+    # a margin of this fraction of its sides; 0 shows the whole image.
     task: Task = "promptable"
     target: str = "diagnosis"
     class_weights: bool = False
     pool: Literal["mean", "levels"] = "mean"
+    context: float = Field(default=0.0, ge=0, le=10)
     frozen: bool = False
     encoder_rate: float = Field(default=1.0, gt=0)
     network: Literal["encoder", "unet"] = "encoder"
@@ -182,6 +184,8 @@ class TrainConfig(BaseModel):
             raise ValueError("the network unet cannot be combined with lora, nor with frozen in the task semantic")
         if self.network == "unet" and self.task not in ("classify", "semantic"):
             raise ValueError(f"the network unet belongs to the tasks classify and semantic, not to {self.task}")
+        if self.context and self.task != "classify-prompt":
+            raise ValueError(f"context belongs to the task classify-prompt, not to {self.task}")
         if self.structure_prompts and not self.model.structures:
             raise ValueError("structure_prompts need a model with structures")
         if self.mosaic and (self.model.look or self.structure_prompts):

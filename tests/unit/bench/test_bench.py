@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -332,3 +333,12 @@ def test_sam2_by_its_own_package(corpus: Corpus, tmp_path: Path) -> None:
     own = found.rows[found.rows["weights"] == "sam2"]
     assert len(own) == 2 * 3 * found.facts["instances"]
     assert own["dice"].between(0, 1).all()
+
+
+def test_sam2_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "sam2"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UsageError, match="SAM 2 needs the package transformers") as caught:
+        of_weights(tmp_path, "cpu")
+    assert caught.value.next == "pip install 'us43d[tasks]'"

@@ -14,7 +14,7 @@ from us43d import specimen
 from us43d.coco import own as coco
 from us43d.errors import TrainError, WeightsError
 from us43d.harmonize.corpus import Corpus
-from us43d.model import weights
+from us43d.model import prompts, weights
 from us43d.model.network import Features, ModelConfig, UltraSam
 from us43d.train import journal
 from us43d.train.config import InstanceHead, TrainConfig
@@ -79,7 +79,7 @@ def changed(**changes: Any) -> TrainConfig:
     {"task": "classify"}, {"task": "classify", "frozen": True, "steps": 150, "milestones": (), "learning_rate": 2e-2},
     {"task": "classify", "lora": 4, "class_weights": True},
     {"task": "classify", "model": CONV, "pool": "levels"},
-    {"task": "classify-prompt", "target": "structure", "pool": "levels", "model": CONV},
+    {"task": "classify-prompt", "target": "structure", "pool": "levels", "model": CONV, "context": 0.3},
 ], ids=["full", "frozen", "lora", "levels", "prompted"])  # fmt: skip
 def test_classification_learns_above_the_most_frequent_class(
     changes: dict[str, Any], corpus: Corpus, tmp_path: Path
@@ -95,6 +95,9 @@ def test_classification_learns_above_the_most_frequent_class(
     found = classify.chances(model, corpus, config, held, torch.device("cpu"))
     right = np.mean([task.classes[n] == item.label for n, item in zip(found.argmax(1), held, strict=True)])
     assert right == pytest.approx(last["accuracy"], abs=1e-4)
+    if model.prompted:  # a box of a person is shown as that of a mask is
+        box = prompts.box_of(corpus.mask(held[0].annotation)).tolist()
+        assert np.allclose(classify.classify(model, corpus.picture(held[0].image), box, "cpu"), found[0], atol=1e-6)
     card = (result.weights / "README.md").read_text()
     assert "Classes: cyst, solid" in card
     if config.frozen:
@@ -183,6 +186,21 @@ def test_padding_does_not_count_in_the_average() -> None:
     assert torch.allclose(found, torch.cat([cells.mean((2, 3)), cells.amax((2, 3))], 1), atol=1e-6)
     found = model._pooled(Features(embedding), torch.tensor([[8.0, 16.0]]), torch.tensor([[8.0, 16.0]]))
     assert torch.allclose(found[:, :32], embedding[:, :, 1, 2], atol=1e-6)
+
+
+def test_the_network_is_shown_the_box_with_its_context() -> None:
+    pixels = np.zeros((100, 200), np.uint8)
+    pixels[20:60, 50:90] = 255
+    box = np.array([50.0, 20, 90, 60])
+    near = classify._placed(pixels, box, CONV, 0.25, 0)
+    assert ((near.corners - 0.5) * 60 / 64).flatten().tolist() == pytest.approx([10, 10, 50, 50])
+    assert float((near.images > 127).float().mean()) == pytest.approx((40 / 60) ** 2, abs=0.03)
+    edge = classify._placed(pixels, np.array([-5.0, 20, 30, 60]), CONV, 1.0, 0)
+    assert ((edge.corners - 0.5) * torch.tensor([65 / 64, 100 / 64])).flatten().tolist() == pytest.approx(
+        [-5, 20, 30, 60]
+    )
+    with pytest.raises(ValueError, match="context belongs to"):
+        changed(task="classify", context=0.5)
 
 
 @pytest.mark.parametrize(("network", "batch", "steps"), [("encoder", 6, 110), ("unet", 4, 30)], ids=["encoder", "unet"])

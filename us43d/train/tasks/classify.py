@@ -21,7 +21,7 @@ from us43d.errors import Us43dError, UsageError
 from us43d.evaluate.classification import scored
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model import prompts
-from us43d.model.network import LOWER_RIGHT, UPPER_LEFT, Features, UltraSam
+from us43d.model.network import LOWER_RIGHT, UPPER_LEFT, Features, ModelConfig, UltraSam
 from us43d.train.config import TrainConfig
 from us43d.train.data import normalise
 from us43d.train.journal import Record
@@ -69,6 +69,8 @@ class Classifier(nn.Module):
         base: Model whose encoder (and decoder) is used; the encoder of a U-Net knows no prompts.
         classes: Names of the K classes.
         prompted: Classify the object of a box prompt.
+        pool: See `TrainConfig`.
+        context: See `TrainConfig`.
     """
 
     def __init__(
@@ -77,9 +79,11 @@ class Classifier(nn.Module):
         classes: Sequence[str],
         prompted: bool,
         pool: Literal["mean", "levels"] = "mean",
+        context: float = 0.0,
     ) -> None:
         super().__init__()
         self.config, self.classes, self.prompted, self.pool = base.config, tuple(classes), prompted, pool
+        self.context = context
         if isinstance(base, UNetEncoder):
             self.image_encoder: nn.Module = base
             self.head = nn.Linear(base.width * (2 if pool == "levels" else 1), len(classes))
@@ -203,13 +207,28 @@ def drawn(
         changed, moved = images.augmented(pixels, masks, config, rng)
         if all(mask.any() for mask in moved):
             pixels, masks = changed, moved
-    shown, inner = images.canvas(pixels, config.model)
-    box = np.array([0.0, 0.0, *pixels.shape[1::-1]])
+    box = None
     if masks:
         box = prompts.box_of(masks[0]) if rng is None else prompts.box(masks[0], rng, config.box_jitter)
+    return _placed(pixels, box, config.model, config.context, tuple(classes).index(item.label))
+
+
+def _placed(
+    pixels: NDArray[np.uint8], box: NDArray[np.float64] | None, model: ModelConfig, context: float, label: int
+) -> Drawn:
+    """Make a batch of one image with a box (x0, y0, x1, y1) in its pixels; None for the whole image."""
+    height, width = pixels.shape[:2]
+    if box is None:
+        box = np.array([0.0, 0.0, width, height])
+    elif context:
+        margin = context * np.array([box[2] - box[0], box[3] - box[1]])
+        x0, y0 = np.floor(box[:2] - margin).clip(0, (width - 1, height - 1)).astype(int)
+        x1, y1 = np.ceil(box[2:] + margin).clip((x0 + 1, y0 + 1), (width, height)).astype(int)
+        pixels, box = np.ascontiguousarray(pixels[y0:y1, x0:x1]), box - np.array([x0, y0, x0, y0])
+    shown, inner = images.canvas(pixels, model)
     scale = np.array([float(inner[1]) / pixels.shape[1], float(inner[0]) / pixels.shape[0]])
     corners = torch.from_numpy((box.reshape(2, 2) * scale + 0.5).astype(np.float32))
-    return Drawn(shown[None], inner[None], corners[None], torch.tensor([tuple(classes).index(item.label)]))
+    return Drawn(shown[None], inner[None], corners[None], torch.tensor([label]))
 
 
 @torch.inference_mode()
@@ -245,11 +264,8 @@ def classify(
     height, width = pixels.shape[:2]
     if box is not None and not (box[0] < min(box[2], width) and box[1] < min(box[3], height) and min(box[2:]) > 0):
         raise UsageError(f"The box {tuple(box)} is empty or outside the image of {width} × {height} pixels.")
-    shown, inner = images.canvas(pixels, model.config)
-    corners = np.array(box if box is not None else (0.0, 0.0, *pixels.shape[1::-1])).reshape(2, 2)
-    scale = np.array([float(inner[1]) / pixels.shape[1], float(inner[0]) / pixels.shape[0]])
-    placed = torch.from_numpy((corners * scale + 0.5).astype(np.float32))
-    batch = Drawn(shown[None], inner[None], placed[None], torch.zeros(1, dtype=torch.long)).to(torch.device(device))
+    corners = None if box is None else np.array(box, np.float64)
+    batch = _placed(pixels, corners, model.config, model.context, 0).to(torch.device(device))
     return F.softmax(model(batch).float(), 1)[0].double().cpu().numpy()
 
 
@@ -290,7 +306,8 @@ class Classify:
         base: UltraSam | UNetEncoder = begin(self.config, init)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            return Classifier(base, self.classes, self.config.task == "classify-prompt", self.config.pool)
+            prompted = self.config.task == "classify-prompt"
+            return Classifier(base, self.classes, prompted, self.config.pool, self.config.context)
 
     def encoder(self, model: Classifier) -> nn.Module:
         return model.image_encoder
@@ -322,7 +339,7 @@ class Classify:
         config = self.config
         record = images.TaskRecord(
             name=config.task, model=config.model, network=config.network, pool=config.pool, target=config.target,
-            classes=self.classes,
+            context=config.context, classes=self.classes,
         )  # fmt: skip
         images.save(model, place, record, meta)
 
@@ -343,6 +360,6 @@ def load(place: Path) -> tuple[Classifier, images.TaskRecord]:
     """Load (model in evaluation mode, its record). Raises WeightsError."""
     record, state = images.read(place, "classify", "classify-prompt")
     base = UNetEncoder(record.model) if record.network == "unet" else UltraSam(record.model)
-    model = Classifier(base, record.classes, record.name == "classify-prompt", record.pool)
+    model = Classifier(base, record.classes, record.name == "classify-prompt", record.pool, record.context)
     images.fit(model, state, place)
     return model.eval(), record

@@ -104,7 +104,7 @@ def evaluate(
     record, _ = images.read(place)
     splits = SPLITS[:3] if split == "all" else (split,)
     config = TrainConfig(task=record.name, target=record.target, model=record.model, sources=tuple(sources),
-                         precision="float32")  # fmt: skip
+                         context=record.context, precision="float32")  # fmt: skip
     rows = np.array(corpus.sample(images.chosen(corpus, config, splits).tolist(), limit, seed), np.int64)
     facts = {"task": config.task, "weights": place.parent.name if place.name == "weights" else place.name,
              "split": split, "sources": [corpus.sources[n]["name"] for n in corpus.select(sources)],

@@ -45,6 +45,7 @@ class TaskRecord(BaseModel):
     model: ModelConfig
     network: Literal["encoder", "unet"] = "encoder"
     pool: Literal["mean", "levels"] = "mean"
+    context: float = 0.0
     target: str = "diagnosis"
     classes: list[str] = []
     categories: list[tuple[int, str]] = []
