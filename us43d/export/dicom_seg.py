@@ -10,10 +10,12 @@ one; instances have the number of their frame. UIDs are digests of the corpus's 
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from us43d import __version__
 from us43d.export import frames
@@ -198,12 +200,9 @@ def _segmentation(items: list[Item], image: Any, block: Block) -> Any:
             key = (0, n) if len(items) == 1 else (shape.category, number[shape.category])
             number[shape.category] += 1
             of_segment.setdefault(key, []).append((plane, shape))
-    masks = np.zeros((len(items), item.height, item.width, len(of_segment)), np.uint8)
     segments = []
     tracked = len(items) == 1
     for n, key in enumerate(sorted(of_segment), start=1):
-        for plane, shape in of_segment[key]:
-            masks[plane, ..., n - 1] = items[plane].mask(shape)
         first = of_segment[key][0][1]
         category = item.selection.categories[first.category]
         kind, what = _coded(category)
@@ -218,7 +217,8 @@ def _segmentation(items: list[Item], image: Any, block: Block) -> Any:
             )
         )  # fmt: skip
     seg: Any = hd.seg.Segmentation(
-        [image], masks, hd.seg.SegmentationTypeValues.BINARY, segments,
+        [image], _masks(items, [of_segment[key] for key in sorted(of_segment)]),
+        hd.seg.SegmentationTypeValues.BINARY, segments,
         series_instance_uid=uid("segments", image.SeriesInstanceUID), series_number=100,
         sop_instance_uid=uid("seg", item.id), instance_number=image.InstanceNumber, manufacturer="us43d",
         manufacturer_model_name="us43d", software_versions=__version__, device_serial_number="0",
@@ -232,6 +232,40 @@ def _segmentation(items: list[Item], image: Any, block: Block) -> Any:
     for entry in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         entry.DimensionOrganizationUID = organization
     return seg
+
+
+def _masks(items: list[Item], segments: list[list[tuple[int, Shape]]]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the segments as highdicom takes them.
+
+    Args:
+        items: The slices.
+        segments: For each segment, (index of the slice, annotation).
+
+    Returns:
+        (slices, h, w) with the numbers of the segments where none overlap, which takes a fraction of the memory; else
+        (slices, h, w, segments) of 0 and 1.
+    """
+    size = len(items), items[0].height, items[0].width
+    numbered = np.zeros(size, np.uint8 if len(segments) < 256 else np.uint16)
+    for n, plane, mask in _painted(items, segments):
+        if numbered[plane][mask].any():
+            break
+        numbered[plane][mask] = n + 1
+    else:
+        return numbered
+    stacked = np.zeros((*size, len(segments)), np.uint8)
+    for n, plane, mask in _painted(items, segments):
+        stacked[plane, ..., n] = mask
+    return stacked
+
+
+def _painted(
+    items: list[Item], segments: list[list[tuple[int, Shape]]]
+) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
+    """Yield (index of the segment, index of the slice, mask (h, w))."""
+    for n, shapes in enumerate(segments):
+        for plane, shape in shapes:
+            yield n, plane, items[plane].mask(shape)
 
 
 def _coded(category: Category) -> tuple[Any, Any]:
