@@ -198,11 +198,15 @@ def labelling(folder: Path, weights: Path | None, clicks: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300_000, help="of the corpus; 0: labelling alone")
-    parser.add_argument("--folder", help="where to write; without it the system's folder for temporary files")
+    parser.add_argument(
+        "--folder", type=Path, help="where to write; without it the system's folder for temporary files"
+    )
     parser.add_argument("--weights", type=Path, help="model that answers clicks")
     parser.add_argument("--clicks", type=int, default=20)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         if options.images:
             viewing(Path(folder) / "home", options.images)

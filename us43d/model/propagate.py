@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from us43d.errors import UsageError
 from us43d.model.predictor import Prediction, Predictor, box_prompts
 
-__all__ = ["MARGINS", "MEMORY", "Tracked", "Tracker"]
+__all__ = ["MARGINS", "MEMORY", "Tracked", "Tracker", "box_of"]
 
 #: Number of frames in the memory.
 MEMORY = 3
@@ -84,12 +84,12 @@ class Tracker:
 def _answers(predictor: Predictor, frame: NDArray[np.uint8], before: Mask) -> list[Prediction]:
     """Segment a frame with boxes around the previous mask."""
     encoded = predictor.encode(frame)
-    boxes = np.stack([_box(before, margin) for margin in MARGINS])
+    boxes = np.stack([box_of(before, margin) for margin in MARGINS])
     points, labels = box_prompts(torch.from_numpy(boxes), encoded.scale)
     return predictor.segment(encoded, points.to(predictor.device), labels.to(predictor.device))
 
 
-def _box(mask: Mask, margin: float) -> NDArray[np.float64]:
+def box_of(mask: Mask, margin: float) -> NDArray[np.float64]:
     """Compute the box (x0, y0, x1, y1) of a mask, extended by a fraction of its sides and clipped to the image."""
     x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     wide, high = margin * width, margin * height

@@ -148,13 +148,24 @@ class Assistant:
         return Answer(answer.mask, answer.score)
 
     def carried(self, number: int, expected: Mask) -> Answer:
-        """Return a mask expected from neighbouring frames, sharpened by the model where the two agree."""
-        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(expected).view(np.uint8))
-        if width < 2 or height < 2:
+        """Return a mask expected from neighbouring frames, sharpened by the model where the two agree.
+
+        As in clips, the model is asked with boxes of several sizes, so that a mask can grow, shrink and move.
+        """
+        from us43d.model.propagate import MARGINS, box_of
+
+        if min(cv2.boundingRect(np.ascontiguousarray(expected).view(np.uint8))[2:]) < 2:
             return Answer(expected, 0.0)
-        answer = self.predict(number, Prompt((x, y, x + width, y + height)))
-        shared = float((answer.mask & expected).sum()) / max(1, float((answer.mask | expected).sum()))
-        return answer if shared >= _AGREES else Answer(expected, shared)
+        answers = []
+        for margin in MARGINS:
+            x0, y0, x1, y1 = box_of(expected, margin).tolist()
+            answer = self.predict(number, Prompt((x0, y0, x1, y1)))
+            shared = float((answer.mask & expected).sum()) / max(1, float((answer.mask | expected).sum()))
+            answers.append((answer.score, shared, answer))
+        good = [entry for entry in answers if entry[1] >= _AGREES]
+        if not good:
+            return Answer(expected, max(shared for _, shared, _ in answers))
+        return max(good, key=lambda entry: entry[:2])[2]
 
     def certainty(self, number: int) -> float:
         """Return the best IoU the model predicts on a grid of points; low for unfamiliar images."""
@@ -165,10 +176,26 @@ class Assistant:
 
 
 def between(first: Mask, last: Mask, steps: int) -> list[Mask]:
-    """Return the masks of the `steps` frames between two: signed distances to the outline, blended linearly."""
+    """Return the masks of the `steps` frames between two: signed distances to the outline, blended linearly.
+
+    Both are laid on the place between their centres first, so that an object that has moved keeps its size.
+    """
     one, other = _distance(first), _distance(last)
-    weights = [(n + 1) / (steps + 1) for n in range(steps)]
-    return [np.asarray((1 - weight) * one + weight * other > 0) for weight in weights]
+    start, end = (np.argwhere(mask).mean(0)[::-1] for mask in (first, last))
+    masks = []
+    for weight in ((n + 1) / (steps + 1) for n in range(steps)):
+        place = (1 - weight) * start + weight * end
+        blended = (1 - weight) * _moved(one, place - start) + weight * _moved(other, place - end)
+        masks.append(np.asarray(blended > 0))
+    return masks
+
+
+def _moved(distance: NDArray[np.float32], by: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Move by (x, y) pixels."""
+    moved = cv2.warpAffine(
+        distance, np.column_stack([np.eye(2), by]), distance.shape[::-1], borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(moved, np.float32)
 
 
 def _distance(mask: Mask) -> NDArray[np.float32]:

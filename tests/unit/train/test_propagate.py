@@ -106,4 +106,4 @@ def test_what_cannot_be_followed() -> None:
 def test_boxes_stay_inside_of_the_image() -> None:
     mask = np.zeros((10, 20), bool)
     mask[:, 15:] = True
-    assert module._box(mask, 0.5).tolist() == [12.5, 0, 20, 10]
+    assert module.box_of(mask, 0.5).tolist() == [12.5, 0, 20, 10]

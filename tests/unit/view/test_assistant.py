@@ -88,6 +88,8 @@ def test_masks_between_two_frames_change_steadily() -> None:
     masks = between(disc(30, 24, 8), disc(30, 24, 20), 3)
     radii = [float(np.sqrt(mask.sum() / np.pi)) for mask in masks]
     assert radii == pytest.approx([11, 14, 17], abs=0.7)
+    for n, mask in enumerate(between(disc(10, 24, 8), disc(50, 24, 8), 3)):  # moved further than it is wide
+        assert np.array_equal(mask, disc(20 + 10 * n, 24, 8))
 
 
 def test_a_prediction_that_disagrees_with_what_is_expected_is_not_taken(
