@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from us43d.errors import ImageError
 from us43d.masks import rle
 from us43d.view.annotate import Annotate
 from us43d.view.assistant import Answer, Assistant, Prompt
@@ -319,6 +320,28 @@ def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]
     before = page.input_value("#size")
     page.keyboard.press("ArrowRight")
     assert page.input_value("#size") != before
+
+
+def test_the_least_certain_image_first_and_an_unreadable_one_last(
+    scans: Path, tmp_path: Path, visit: Callable[..., Any]
+) -> None:
+    class Unsure(Boxes):
+        def certainty(self, number: int) -> float:
+            if number == 0:
+                raise ImageError("It is cut off.")
+            return (0.0, 0.9, 0.2)[number]
+
+    labels = Labels(FileInputs(scans), tmp_path / "labels")
+    running = serve(Site(Annotate(labels, "scans", Unsure(), "").routes(), "/label", labels.close), port=0)
+    try:
+        page = opened(visit, running.url, quiet=True)  # the browser reports the image that is refused
+        page.select_option("#order", "uncertain")
+        page.wait_for_function("() => document.querySelector('#name').textContent === 'P2'")
+        assert page.inner_text("#position") == "1 of 3"
+        page.keyboard.press(".")
+        page.wait_for_function("() => document.querySelector('#name').textContent === 'P1'")
+    finally:
+        running.stop()
 
 
 def test_a_deep_image_is_windowed_in_its_own_values(tmp_path: Path, visit: Callable[..., Any]) -> None:

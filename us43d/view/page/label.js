@@ -611,12 +611,19 @@ async function fill() {
 /** Put the images the model knows least first; those that are labelled stay at the end. */
 async function sortUncertain() {
   const scores = new Map();
+  /** @type {Refused|null} */ let fault = null;
   const open = listed.filter((n) => !overview.items[n].objects && !overview.items[n].reviewed);
   for (const [at, n] of open.entries()) {
     if (/** @type {HTMLSelectElement} */ ($('order')).value !== 'uncertain') return;
     say(`Ranking image ${at + 1} of ${open.length}…`);
-    scores.set(n, (await api(`${base}/api/label/certainty/${n}`)).certainty);
+    try {
+      scores.set(n, (await api(`${base}/api/label/certainty/${n}`)).certainty);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      fault = error; // an image that cannot be read comes last
+    }
   }
+  if (fault && !scores.size) throw fault;
   order = [...listed].sort((a, b) => (scores.get(a) ?? 2) - (scores.get(b) ?? 2) || a - b);
   say('');
   await show(order[0]);
