@@ -8,7 +8,7 @@ import json
 import math
 import stat
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -27,6 +27,8 @@ __all__ = [
 _NAMED, _KINDS = 3, 12
 #: Number of characters of a value that are shown.
 _SHOWN = 60
+#: Fields of an annotation that are read.
+_READ = ("id", "image_id", "category_id", "segmentation", "bbox", "keypoints")
 #: Longest text in a corpus, in bytes.
 _LONGEST = 65_535
 
@@ -128,7 +130,22 @@ class Image(_Entry):
         return self.spacing_mm or (self.us43d.spacing_mm if self.us43d else None)
 
 
-class Annotation(_Entry):
+class Annotation(NamedTuple):
+    """A valid entry of `annotations`; a tuple, as a file has many. place: its position in the file."""
+
+    id: str
+    image_id: str
+    category_id: str
+    segmentation: Any
+    place: int
+
+    @property
+    def where(self) -> str:
+        """The entry, for messages."""
+        return f"annotations[{self.place}] (id {self.id[:_SHOWN]})"
+
+
+class _Annotation(_Entry):
     """An entry of `annotations`. iscrowd is ignored: tools set it for every mask that is not a polygon."""
 
     image_id: Id
@@ -244,6 +261,8 @@ def spellings(name: str) -> list[tuple[str, str]]:
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:
     """Hold the numbers of an annotation's outline in arrays, in a quarter of the memory that lists take."""
     outline = entry.get("segmentation")
+    if outline is not None:  # what tools write beside it: area, iscrowd, attributes, …
+        entry = {name: value for name, value in entry.items() if name in _READ}
     if isinstance(outline, list):
         entry["segmentation"] = [_array(polygon) for polygon in outline]
     elif isinstance(outline, dict) and "counts" in outline:
@@ -269,10 +288,10 @@ def load_prompts(file: Path) -> list[tuple[Place, Shown]]:
     """
     lists = _lists(file, ("images", "annotations"), UsageError, "a COCO file with prompts")
     report = Report(file)
-    places = {place.id: place for place in _entries(Place, "images", lists["images"], report)}
-    prompts = []
     listed_ids = _ids(lists["images"])
-    for one in _entries(Shown, "annotations", lists["annotations"], report):
+    places = {place.id: place for _, place in _entries(Place, "images", lists["images"], report)}
+    prompts = []
+    for _, one in _entries(Shown, "annotations", lists["annotations"], report):
         if one.bbox and (len(one.bbox) != 4 or min(one.bbox[2:]) <= 0):
             report.fault(one._where, "bbox", "is not x, y, width and height above 0", one.bbox)
         elif one.keypoints and len(one.keypoints) % 3:
@@ -307,34 +326,35 @@ def load(file: Path) -> tuple[File, Report]:
     """
     lists = _lists(file, ("images", "annotations", "categories"), TrainError, "a readable COCO file")
     report = Report(file)
-    images = _entries(Image, "images", lists["images"], report)
-    categories = _entries(Category, "categories", lists["categories"], report)
-    annotations = _entries(Annotation, "annotations", lists["annotations"], report)
+    category_ids = _ids(lists["categories"])
+    images = [one for _, one in _entries(Image, "images", lists["images"], report)]
+    categories = [one for _, one in _entries(Category, "categories", lists["categories"], report)]
     _check_ids(images, report)
     _check_ids(categories, report)
     for image in images:
         if image.width * image.height > MAX_PIXELS:
             report.fault(image.where, "width × height", f"is over {MAX_PIXELS:,} pixels", (image.width, image.height))
     # An entry with a fault of its own is not reported as missing, too.
-    known = {one.id for one in categories} | _ids(lists["categories"])
-    listed_images, kept = {one.id for one in images}, []
-    for one in annotations:
+    known = {one: one for one in category_ids} | {one.id: one.id for one in categories}
+    listed_images, kept = {one.id: one.id for one in images}, []
+    for place, one in _entries(_Annotation, "annotations", lists["annotations"], report):
         if one.category_id not in known:
             report.fault(one.where, "category_id", "is not among the categories", one.category_id)
         elif one.image_id in listed_images:
-            kept.append(one)
+            image_id, category_id = listed_images[one.image_id], known[one.category_id]  # texts that are held already
+            kept.append(Annotation(one.id, image_id, category_id, one.segmentation, place))
         else:
             report.leave_out("whose image_id is not listed")
     return File(images, kept, categories), report
 
 
-_Kind = TypeVar("_Kind", Image, Annotation, Category, Place, Shown)
+_Kind = TypeVar("_Kind", Image, _Annotation, Category, Place, Shown)
 
 
-def _entries(kind: type[_Kind], section: str, entries: Sequence[Any], report: Report) -> list[_Kind]:
-    """Return the valid entries; the others become faults."""
-    valid = []
+def _entries(kind: type[_Kind], section: str, entries: list[Any], report: Report) -> Iterator[tuple[int, _Kind]]:
+    """Yield the valid entries and their places, and remove them from the list; the others become faults."""
     for place, entry in enumerate(entries):
+        entries[place] = None  # a file of many annotations is not held twice
         known = entry.get("id") if isinstance(entry, Mapping) else None
         where = f"{section}[{place}]" if known is None else f"{section}[{place}] (id {str(known)[:_SHOWN]})"
         try:
@@ -346,8 +366,7 @@ def _entries(kind: type[_Kind], section: str, entries: Sequence[Any], report: Re
                 report.fault(where, field or "entry", _problem(fault), value)
         else:
             one._where = where
-            valid.append(one)
-    return valid
+            yield place, one
 
 
 def _problem(fault: Any) -> str:
