@@ -165,8 +165,12 @@ def _texts(record: Any) -> Any:
 
 def decided(home: Path) -> list[Verdict]:
     """Read the verdicts that hold, in the order they were given. Raises BuildError."""
+    return _verdicts(_standing(home))
+
+
+def _verdicts(entries: Iterable[dict[str, Any]]) -> list[Verdict]:
     verdicts: dict[tuple[str, Pair], Verdict] = {}
-    for entry in _standing(home):
+    for entry in entries:
         if "verdict" in entry:
             other = Picture(**entry["b"]) if entry["b"] else None
             verdict = Verdict(
@@ -179,8 +183,12 @@ def decided(home: Path) -> list[Verdict]:
 
 def fixes(home: Path) -> dict[tuple[str, str], Fix]:
     """Read the fixes that hold, by source and key. Raises BuildError."""
+    return _fixes(_standing(home))
+
+
+def _fixes(entries: Iterable[dict[str, Any]]) -> dict[tuple[str, str], Fix]:
     by_image = {}
-    for entry in _standing(home):
+    for entry in entries:
         if "fix" in entry:
             image = Picture(**entry["fix"])
             masks = tuple(Mask(**mask) for mask in entry["masks"])
@@ -195,10 +203,11 @@ def wrong(home: Path) -> dict[tuple[str, str], tuple[Picture, Verdict]]:
 
     Raises BuildError.
     """
-    turn = {entry["id"]: n for n, entry in enumerate(_standing(home))}
-    corrected = fixes(home)
+    entries = _standing(home)
+    turn = {entry["id"]: n for n, entry in enumerate(entries)}
+    corrected = _fixes(entries)
     marked = {}
-    for verdict in decided(home):
+    for verdict in _verdicts(entries):
         end = _WRONG.get((verdict.kind, verdict.verdict))
         image = verdict.a if end == "a" else verdict.b if end == "b" else None
         if image is not None:
