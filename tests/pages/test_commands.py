@@ -194,7 +194,7 @@ def test_commands_of_a_page_run(
         if words[0] == "fetch" and not {"--specimen", "--from", "--dry-run"} & set(words):
             words.append("--specimen")
         browser = Browser()
-        monkeypatch.setattr("webbrowser.open", browser.open)
+        monkeypatch.setattr("webbrowser.open", bool if words[0] == "open" else browser.open)
         monkeypatch.setattr("sys.argv", ["us43d", *words])
         code = main()
         if code != 0 or browser.title != (words[0] in ("view", "label")):

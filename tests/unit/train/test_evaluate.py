@@ -413,7 +413,7 @@ def test_the_learning_curve(tmp_path: Path) -> None:
     found = list(journal.read(log))
     assert found == records
     drawn = report.curve(found)
-    assert drawn.count("<svg") == 2
+    assert drawn.count('<svg height="240" role="img"') == 2
     assert drawn.count("<polyline") == 3
     assert "box prompt" in drawn
     assert "point prompt" not in drawn

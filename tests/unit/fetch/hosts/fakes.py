@@ -578,10 +578,12 @@ def dataverse(fakes: Fakes, host: str, doi: str, files: Files, *, restricted: tu
 # ----------------------------------------------------------------------------------------------------------------- OSF
 
 
-def osf(fakes: Fakes, project: str, files: Files, *, private: bool = False) -> dict[str, str]:
-    """Folders listed one by one, ten entries a page. Returns folder → its id."""
+def osf(
+    fakes: Fakes, project: str, files: Files, *, private: bool = False, known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Folders listed one by one, ten entries a page. Returns folder → its id, of which some may be known."""
     folders = {"", *("/".join(name.split("/")[:n]) for name in files for n in range(1, name.count("/") + 1))}
-    ids = {folder: sha256(folder.encode())[:24] for folder in folders}
+    ids = {folder: sha256(folder.encode())[:24] for folder in folders} | dict(known or {})
     api = f"https://api.osf.io/v2/nodes/{project}/files/osfstorage/"
 
     def entry(name: str) -> dict[str, Any]:
