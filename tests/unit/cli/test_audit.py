@@ -134,7 +134,8 @@ def test_stats(home: Home) -> None:
     assert found["organs"]["breast"]["images"] == 34, "images without annotation count too"
     assert lesion["images"] == 34 - 3, "BUSI's normal pictures show none"
     assert lesion["area_share"]["p95"] == 1, "the six whole masks"
-    assert Path(found["page"]).read_text("utf-8").count('role="img"') == 6  # a row per source, organ and structure (twice), and the sizes
+    # A row for each source, organ and structure, the sizes by structure, and those of images.
+    assert Path(found["page"]).read_text("utf-8").count('role="img"') == 6
     shown = us43d(home, "stats", "busi")
     assert shown.code == 0
     assert "BUSI" in shown.out
