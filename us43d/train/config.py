@@ -71,7 +71,7 @@ class TrainConfig(BaseModel):
     context: float = Field(default=0.0, ge=0, le=10)
     frozen: bool = False
     encoder_rate: float = Field(default=1.0, gt=0)
-    network: Literal["encoder", "unet"] = "encoder"
+    network: Literal["encoder", "unet", "dynunet"] = "encoder"
     head: InstanceHead = InstanceHead()
 
     # Data. splits: splits to train on. sources: names; all sources of the corpus if empty. min_area, min_share:
@@ -180,10 +180,14 @@ class TrainConfig(BaseModel):
             raise ValueError(f"scale {self.scale} is not a range within 0.01 to 100")
         if self.lora and self.model.encoder != "vit":
             raise ValueError("lora needs a model with a vit encoder")
-        if self.network == "unet" and (self.lora or (self.frozen and self.task == "semantic")):
-            raise ValueError("the network unet cannot be combined with lora, nor with frozen in the task semantic")
+        if self.network != "encoder" and (self.lora or (self.frozen and self.task == "semantic")):
+            raise ValueError(
+                f"the network {self.network} cannot be combined with lora, nor with frozen in the task semantic"
+            )
         if self.network == "unet" and self.task not in ("classify", "semantic"):
             raise ValueError(f"the network unet belongs to the tasks classify and semantic, not to {self.task}")
+        if self.network == "dynunet" and self.task != "semantic":
+            raise ValueError(f"the network dynunet belongs to the task semantic, not to {self.task}")
         if self.context and self.task != "classify-prompt":
             raise ValueError(f"context belongs to the task classify-prompt, not to {self.task}")
         if self.structure_prompts and not self.model.structures:

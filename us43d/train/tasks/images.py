@@ -43,7 +43,7 @@ class TaskRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
     name: Task
     model: ModelConfig
-    network: Literal["encoder", "unet"] = "encoder"
+    network: Literal["encoder", "unet", "dynunet"] = "encoder"
     pool: Literal["mean", "levels"] = "mean"
     context: float = 0.0
     target: str = "diagnosis"

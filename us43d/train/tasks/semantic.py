@@ -1,6 +1,7 @@
 """Semantic segmentation without prompts: the structure of every pixel.
 
-network "encoder": the promptable model's image encoder and two upsampling layers. network "unet": MONAI's BasicUNet.
+network "encoder": the promptable model's image encoder and two upsampling layers. Other networks: those of
+`us43d.train.tasks.unet`.
 If structures overlap, the later annotation of the file is used, as in a label map.
 """
 
@@ -52,7 +53,7 @@ class SemanticNetwork(nn.Module):
         self.config, self.kind, self.classes = config, kind, tuple(classes)
         out, dim = len(classes) + 1, config.prompt_dim
         if base is None:
-            self.unet = unet.network(out)
+            self.unet = unet.network(out, kind, config.image_size)
         else:
             self.image_encoder = base.image_encoder
             self.up = nn.Sequential(
@@ -62,7 +63,7 @@ class SemanticNetwork(nn.Module):
             )  # fmt: skip
 
     def forward(self, pixels: Tensor) -> Tensor:
-        if self.kind == "unet":
+        if self.kind in unet.KINDS:
             return self.unet(pixels)
         logits = self.up(images.encode(self.image_encoder, pixels))
         return F.interpolate(logits, pixels.shape[-2:], mode="bilinear", align_corners=False)
@@ -176,15 +177,15 @@ class Semantic:
         return len(batch.images)
 
     def initial(self, init: Path | None) -> SemanticNetwork:
-        if self.config.network == "unet" and init is not None:
-            raise UsageError("The network unet starts from random weights, without --init.")
+        if self.config.network in unet.KINDS and init is not None:
+            raise UsageError(f"The network {self.config.network} starts from random weights, without --init.")
         base = images.backbone(self.config, init) if self.config.network == "encoder" else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             return SemanticNetwork(self.config.model, self.config.network, self.classes, base)
 
     def encoder(self, model: SemanticNetwork) -> nn.Module:
-        return model.unet if model.kind == "unet" else model.image_encoder
+        return model.unet if model.kind in unet.KINDS else model.image_encoder
 
     def rates(self, model: SemanticNetwork) -> list[tuple[float, list[nn.Parameter]]]:
         return images.rates(model, self.config)

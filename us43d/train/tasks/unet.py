@@ -1,6 +1,7 @@
-"""MONAI's U-Net: whole for the structure of every pixel, its encoder alone for classes of images."""
+"""MONAI's U-Nets: whole for the structure of every pixel; the plain one's encoder alone for classes of images."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,20 +11,40 @@ from us43d.model.network import ModelConfig
 from us43d.train.config import TrainConfig
 from us43d.train.tasks import images
 
-__all__ = ["UNetEncoder", "initial", "network"]
+__all__ = ["KINDS", "Kind", "UNetEncoder", "initial", "network"]
+
+#: "unet": MONAI's BasicUNet. "dynunet": MONAI's DynUNet, the network of nnU-Net.
+Kind = Literal["unet", "dynunet"]
+KINDS: tuple[Kind, ...] = ("unet", "dynunet")
 
 #: Channels by level, MONAI's defaults; the last of the last convolutions.
 _WIDTHS = (32, 32, 64, 128, 256, 32)
 _PARTS = ("conv_0", "down_1", "down_2", "down_3", "down_4")
 
 
-def network(out: int) -> nn.Module:
-    """Create the U-Net (B, 3, S, S) → (B, out, S, S). Raises UsageError without MONAI."""
+def network(out: int, kind: str = "unet", side: int = 0) -> nn.Module:
+    """Create a U-Net (B, 3, S, S) → (B, out, S, S).
+
+    Args:
+        out: Number of channels of the result.
+        kind: One of KINDS.
+        side: S, which decides the levels of a dynunet by the rules of nnU-Net in two dimensions: halved as long as 4
+            pixels are left (and S is divisible), 32 channels doubled up to 512 (Isensee et al. 2021, supplement).
+
+    Raises:
+        UsageError: MONAI is missing.
+    """
     try:
         from monai.networks.nets.basic_unet import BasicUNet
+        from monai.networks.nets.dynunet import DynUNet
     except ImportError as error:
-        raise UsageError("The network unet needs MONAI.", next="pip install 'us43d[tasks]'") from error
-    return BasicUNet(2, 3, out, _WIDTHS)
+        raise UsageError(f"The network {kind} needs MONAI.", next="pip install 'us43d[tasks]'") from error
+    if kind == "unet":
+        return BasicUNet(2, 3, out, _WIDTHS)
+    halved = max(n for n in range(1, 9) if n == 1 or (side % 2**n == 0 and side >> n >= 4))
+    strides = [1] + halved * [2]
+    return DynUNet(2, 3, out, [3] * len(strides), strides, strides[1:],
+                   filters=[min(32 * 2**level, 512) for level in range(len(strides))])  # fmt: skip
 
 
 class UNetEncoder(nn.Module):
