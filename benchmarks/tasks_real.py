@@ -37,7 +37,7 @@ COMMON: dict[str, Any] = {
     "batch": 8, "micro_batch": 8, "schedule": "cosine", "milestones": (), "decay": 0.02, "precision": "float32",
     "workers": 0, "save_every": 100, "log_every": 50, "ema": 0.99, "contrast": 0.12,
 }  # fmt: skip
-CLASSIFY = COMMON | {"sources": BREAST, "class_weights": True, "zoom": 0.2, "turn": 10, "weight_decay": 1e-3}
+CLASSIFY = COMMON | {"sources": BREAST, "class_weights": True, "zoom": 0.2, "weight_decay": 1e-3}
 SMALL_CLASSES = CLASSIFY | {
     "model": SMALL, "pool": "levels", "steps": 700, "warm_up": 30, "learning_rate": 5e-4, "encoder_rate": 0.2,
     "validate_every": 350}  # fmt: skip

@@ -194,6 +194,7 @@ def test_commands_of_a_page_run(
         if words[0] == "fetch" and not {"--specimen", "--from", "--dry-run"} & set(words):
             words.append("--specimen")
         browser = Browser()
+        # `open` shows the page of a host, which no test asks: bool says that it was shown.
         monkeypatch.setattr("webbrowser.open", bool if words[0] == "open" else browser.open)
         monkeypatch.setattr("sys.argv", ["us43d", *words])
         code = main()

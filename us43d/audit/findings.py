@@ -12,7 +12,7 @@ from us43d.audit.image_checks import Annotation
 from us43d.harmonize.built import Build
 from us43d.splits.duplicate_links import Frame, Link, picture_digest
 from us43d.splits.proof import crosses, prove
-from us43d.splits.unions import Unions
+from us43d.unions import Unions
 
 __all__ = ["COLUMNS", "MIRRORINGS", "Build", "Conflict", "Fault", "Findings", "Image", "Near", "summarize"]
 

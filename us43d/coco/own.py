@@ -30,6 +30,7 @@ from us43d.errors import ImageError, RawDataError, TrainError, counted, listed
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, OWN, SPECK, SPLITS, TAGS, Corpus, is_speck
 from us43d.masks import read as reading
 from us43d.rawtree import folded
+from us43d.unions import Unions
 
 __all__ = ["made", "read", "told"]
 
@@ -68,12 +69,15 @@ def read(file: Path, folder: Path, images: Path | None = None) -> Corpus:
     with atomic.storage_errors(folder, "Nothing was changed on disk."):
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        made_first = next(place for place in (*reversed(temporary.parents), temporary) if not place.exists())
+        parents = [place for place in temporary.parents if not place.exists()]
         temporary.mkdir(parents=True)
         try:
             _write(temporary, folder, content, report, images, digest)
         except TrainError:
-            shutil.rmtree(made_first, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another process may have put something there since
+                for place in parents:
+                    place.rmdir()
             raise
         atomic.replace_dir(temporary, folder)
     return Corpus.open(folder, images)
@@ -388,27 +392,20 @@ def _groups(images: Sequence[Image], names: Sequence[str], report: Report) -> li
 
 
 def _united(groups: Sequence[str], pixels: _Pixels, report: Report) -> list[str]:
-    """Make one group of those that share an image, so that no image is in two splits; named as the first of them."""
-    parents: dict[str, str] = {}
-
-    def root(group: str) -> str:
-        while (parent := parents.get(group, group)) != group:
-            parents[group] = parents.get(parent, parent)
-            group = parent
-        return group
-
+    """Make one group of those that share an image, so that no image is in two splits; named as the first by name."""
+    unions = Unions[str]()
     first: dict[bytes, int] = {}
     pairs = []
     for place, (group, content) in enumerate(zip(groups, pixels.contents, strict=True)):
         if content and groups[other := first.setdefault(content, place)] != group:
             pairs.append(f"{schema.shortened(pixels.names[place])} and {schema.shortened(pixels.names[other])}")
-            parents[root(group)] = root(groups[other])
+            unions.unite((group, groups[other]))
     if pairs:
         report.remarks.append(
             f"{counted(len(pairs), 'image repeats', 'images repeat')} one of another group: {listed(pairs, 3)}. Groups "
             "that share an image are kept in one split."
         )
-    return [root(group) for group in groups]
+    return [unions.root(group) for group in groups]
 
 
 def _held_out(groups: Sequence[str]) -> set[str]:

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from us43d.contract import Profile, Split
 from us43d.errors import SplitError
 from us43d.splits.proof import STRONGEST
-from us43d.splits.unions import Unions
+from us43d.unions import Unions
 
 __all__ = ["PAPER_TESTS", "RATIOS", "SEED", "Assigned", "Assignment", "Links", "Member", "assign"]
 

@@ -22,7 +22,7 @@ from us43d import atomic
 from us43d.errors import BuildError
 from us43d.splits import known_duplicates, review
 from us43d.splits.proof import STRONGEST
-from us43d.splits.unions import Unions
+from us43d.unions import Unions
 
 __all__ = [
     "Across", "Frame", "Link", "across", "audited", "digest", "path", "picture_digest", "read", "searched", "within",

@@ -15,6 +15,7 @@ from us43d.model.config import ModelConfig
 __all__ = ["PRESETS", "InstanceHead", "Task", "TrainConfig", "faults", "finetuning", "preset", "read"]
 
 #: What a network is trained for.
+Network: TypeAlias = Literal["encoder", "unet", "dynunet"]
 Task: TypeAlias = Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"]
 
 
@@ -71,7 +72,7 @@ class TrainConfig(BaseModel):
     context: float = Field(default=0.0, ge=0, le=10)
     frozen: bool = False
     encoder_rate: float = Field(default=1.0, gt=0)
-    network: Literal["encoder", "unet", "dynunet"] = "encoder"
+    network: Network = "encoder"
     head: InstanceHead = InstanceHead()
 
     # Data. splits: splits to train on. sources: names; all sources of the corpus if empty. min_area, min_share:
@@ -188,6 +189,8 @@ class TrainConfig(BaseModel):
             raise ValueError(f"the network unet belongs to the tasks classify and semantic, not to {self.task}")
         if self.network == "dynunet" and self.task != "semantic":
             raise ValueError(f"the network dynunet belongs to the task semantic, not to {self.task}")
+        if self.turn and self.task != "promptable":
+            raise ValueError(f"turn belongs to the task promptable; images of {self.task} are not rotated")
         if self.context and self.task != "classify-prompt":
             raise ValueError(f"context belongs to the task classify-prompt, not to {self.task}")
         if self.structure_prompts and not self.model.structures:

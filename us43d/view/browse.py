@@ -52,7 +52,9 @@ def query(catalogue: Catalogue, parameters: Any) -> Query:
     like = parameters.get("like", "0")
     if not like.isdigit() or len(like) > 16:
         raise HTTPException(400, "The id of an image is a whole number.")
-    groups = tuple(parameters.getlist("group"))[:_MOST_GROUPS]
+    groups = tuple(parameters.getlist("group"))
+    if len(groups) > _MOST_GROUPS:
+        raise HTTPException(400, f"An address names at most {_MOST_GROUPS} groups, not {len(groups):,}.")
     return Query(choices, parameters.get("q", "")[:400], groups, order, int(like))
 
 

@@ -502,6 +502,24 @@ def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_pat
         coco.read(file, tmp_path / "corpus", tmp_path / "scan")
 
 
+def test_a_refused_file_removes_nothing_of_another_process(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folders that reading makes may hold the run of another process by the time the file is refused."""
+    other = tmp_path / "runs" / "other" / "log.jsonl"
+
+    def refused(*_: Any) -> None:
+        other.parent.mkdir()
+        other.write_text("begun meanwhile")
+        raise TrainError("made up")
+
+    monkeypatch.setattr("us43d.coco.own._write", refused)
+    with pytest.raises(TrainError, match="made up"):
+        coco.read(make(content()), tmp_path / "runs" / "a" / "corpus")
+    assert other.read_text() == "begun meanwhile"
+    assert not (tmp_path / "runs" / "a").exists()
+
+
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
 @pytest.mark.parametrize("damage", ["cut", "cut in the last bytes", "bit"])
 def test_a_damaged_image_is_named_before_training(make: Callable[..., Path], ending: str, damage: str) -> None:

@@ -203,6 +203,8 @@ def test_the_network_is_shown_the_box_with_its_context() -> None:
     )
     with pytest.raises(ValueError, match="context belongs to"):
         changed(task="classify", context=0.5)
+    with pytest.raises(ValueError, match="turn belongs to the task promptable"):
+        changed(task="classify", turn=10)
 
 
 @pytest.mark.parametrize(("network", "batch", "steps"), [("encoder", 6, 110), ("unet", 4, 30), ("dynunet", 4, 30)])

@@ -114,7 +114,8 @@ def test_no_path_leads_outside(running: Running, path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/api/grid?start=-1", "/api/grid?start=1e9", "/api/grid?count=abc", "/api/grid?sort=%3Cb%3E", "/api/grid?like=x",
-     "/api/grid?id=99999999999999999999", "/pixels/{id}?low=nan", "/pixels/{id}?low=-1", "/pixels/{id}?high=1e30"],
+     "/api/grid?id=99999999999999999999", "/pixels/{id}?low=nan", "/pixels/{id}?low=-1", "/pixels/{id}?high=1e30",
+     f"/api/facets?{'&group=a' * 201}"],
 )  # fmt: skip
 def test_odd_requests_are_refused_in_one_sentence(running: Running, path: str) -> None:
     first = ask(running, "/api/grid").json["rows"][0]["id"]

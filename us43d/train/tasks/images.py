@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -21,7 +21,7 @@ from us43d.harmonize.corpus import Corpus
 from us43d.model import lora, weights
 from us43d.model.network import Features, ModelConfig, UltraSam
 from us43d.model.predictor import fitted
-from us43d.train.config import InstanceHead, Task, TrainConfig, faults
+from us43d.train.config import InstanceHead, Network, Task, TrainConfig, faults
 from us43d.train.data import OfCorpus
 
 __all__ = [
@@ -43,9 +43,9 @@ class TaskRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
     name: Task
     model: ModelConfig
-    network: Literal["encoder", "unet", "dynunet"] = "encoder"
+    network: Network = "encoder"
     pool: Literal["mean", "levels"] = "mean"
-    context: float = 0.0
+    context: float = Field(default=0.0, ge=0, le=10)
     target: str = "diagnosis"
     classes: list[str] = []
     categories: list[tuple[int, str]] = []

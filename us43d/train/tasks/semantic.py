@@ -63,7 +63,7 @@ class SemanticNetwork(nn.Module):
             )  # fmt: skip
 
     def forward(self, pixels: Tensor) -> Tensor:
-        if self.kind in unet.KINDS:
+        if self.kind != "encoder":
             return self.unet(pixels)
         logits = self.up(images.encode(self.image_encoder, pixels))
         return F.interpolate(logits, pixels.shape[-2:], mode="bilinear", align_corners=False)
@@ -177,7 +177,7 @@ class Semantic:
         return len(batch.images)
 
     def initial(self, init: Path | None) -> SemanticNetwork:
-        if self.config.network in unet.KINDS and init is not None:
+        if self.config.network != "encoder" and init is not None:
             raise UsageError(f"The network {self.config.network} starts from random weights, without --init.")
         base = images.backbone(self.config, init) if self.config.network == "encoder" else None
         with torch.random.fork_rng(devices=[]):
@@ -185,7 +185,7 @@ class Semantic:
             return SemanticNetwork(self.config.model, self.config.network, self.classes, base)
 
     def encoder(self, model: SemanticNetwork) -> nn.Module:
-        return model.unet if model.kind in unet.KINDS else model.image_encoder
+        return model.image_encoder if model.kind == "encoder" else model.unet
 
     def rates(self, model: SemanticNetwork) -> list[tuple[float, list[nn.Parameter]]]:
         return images.rates(model, self.config)

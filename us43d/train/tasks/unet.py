@@ -1,7 +1,6 @@
 """MONAI's U-Nets: whole for the structure of every pixel; the plain one's encoder alone for classes of images."""
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +10,7 @@ from us43d.model.network import ModelConfig
 from us43d.train.config import TrainConfig
 from us43d.train.tasks import images
 
-__all__ = ["KINDS", "Kind", "UNetEncoder", "initial", "network"]
-
-#: "unet": MONAI's BasicUNet. "dynunet": MONAI's DynUNet, the network of nnU-Net.
-Kind = Literal["unet", "dynunet"]
-KINDS: tuple[Kind, ...] = ("unet", "dynunet")
+__all__ = ["UNetEncoder", "initial", "network"]
 
 #: Channels by level, MONAI's defaults; the last of the last convolutions.
 _WIDTHS = (32, 32, 64, 128, 256, 32)
@@ -27,7 +22,7 @@ def network(out: int, kind: str = "unet", side: int = 0) -> nn.Module:
 
     Args:
         out: Number of channels of the result.
-        kind: One of KINDS.
+        kind: "unet" for MONAI's BasicUNet, "dynunet" for its DynUNet, the network of nnU-Net.
         side: S, which decides the levels of a dynunet by the rules of nnU-Net in two dimensions: halved as long as 4
             pixels are left (and S is divisible), 32 channels doubled up to 512 (Isensee et al. 2021, supplement).
 

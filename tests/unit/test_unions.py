@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from us43d.splits.unions import Unions
+from us43d.unions import Unions
 
 
 @given(st.lists(st.lists(st.integers(0, 12), max_size=4), max_size=12), st.randoms())
