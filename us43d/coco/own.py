@@ -110,7 +110,7 @@ def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
     file = Path(file).expanduser().absolute()
     images = Path(images).expanduser().absolute() if images else file.parent
     if not images.is_dir():
-        raise TrainError(f"{images} is not a folder.")
+        raise TrainError(f"{images} is not a folder.", next=f"the same with --images {_ANY_FOLDER}")
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise TrainError(f"{file} is not a regular file.")

@@ -225,7 +225,7 @@ class Report:
         more = f"; and {len(kinds) - _KINDS} more kinds of fault" if len(kinds) > _KINDS else ""
         raise kind(
             f"{self.file} has {counted(count, 'fault')}. {'; '.join(kinds[:_KINDS])}{more}.",
-            next="correct the file, then run the same command (docs/finetune.md describes the format)",
+            next="correct the file or its images, then run the same command (docs/finetune.md describes the format)",
         )
 
 

@@ -498,8 +498,9 @@ def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_pat
         coco.read(file, tmp_path / "runs" / "a" / "corpus")
     assert caught.value.next.startswith("the same with --images FOLDER ")
     assert not (tmp_path / "runs").exists()  # nothing was changed on disk
-    with pytest.raises(TrainError, match="scan is not a folder"):
+    with pytest.raises(TrainError, match="scan is not a folder") as caught:
         coco.read(file, tmp_path / "corpus", tmp_path / "scan")
+    assert caught.value.next.startswith("the same with --images FOLDER ")
 
 
 def test_a_refused_file_removes_nothing_of_another_process(
