@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import cv2
@@ -145,6 +146,28 @@ def test_a_box_corrected_by_clicks_undone_and_redone(session: Session, visit: Ca
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     until(page, lambda: masks(session.out) == [])
+
+
+def test_a_box_drawn_before_the_first_is_answered_waits_for_it(
+    session: Session, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, drawn = Boxes.predict, Event()
+
+    def late(self: Boxes, number: int, prompt: Prompt) -> Answer:
+        assert drawn.wait(60)
+        return at_once(self, number, prompt)
+
+    monkeypatch.setattr(Boxes, "predict", late)
+    page = opened(visit, session.running.url)
+    page.fill("#structure", "thyroid nodule")
+    page.keyboard.press("Enter")
+    drag(page, (10, 10), (50, 40))
+    drag(page, (80, 60), (130, 100))
+    drawn.set()
+    until(page, lambda: (session.out / "labels.json").exists() and len(masks(session.out)) == 2)
+    (_, first), (_, second) = masks(session.out)
+    assert first[25, 30]
+    assert second[80, 100]
 
 
 def test_brush_eraser_and_polygon(session: Session, visit: Callable[..., Any]) -> None:

@@ -310,6 +310,7 @@ function remove(n) {
 
 /** @type {Prompt|null} prompt whose answer is awaited */ let pending = null;
 let asked = 0;
+/** @type {Promise<void>} the answer to the last box; a further one waits for it */ let boxed = Promise.resolve();
 
 /**
  * Ask the model. @param {Prompt} prompt @param {number} index of the thing, or things.length for a new one
@@ -495,7 +496,10 @@ const tools = {
       box = null;
       const corners = [Math.max(0, Math.min(x0, x)), Math.max(0, Math.min(y0, y)), Math.min(width, Math.max(x0, x)), Math.min(height, Math.max(y0, y))];
       if ((corners[2] - corners[0]) * viewer.scale < 4 || (corners[3] - corners[1]) * viewer.scale < 4) click(x, y, event.button === 2 || event.shiftKey ? 0 : 1);
-      else ask({ box: corners, points: [], labels: [] }, things.length, null).catch(report);
+      else {
+        const here = image;
+        boxed = boxed.then(() => (here === image ? ask({ box: corners, points: [], labels: [] }, things.length, null) : undefined)).catch(report);
+      }
     },
     paint: (context) => {
       if (box) {
