@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from us43d.errors import StorageError
+from us43d.errors import Busy, StorageError
 
-__all__ = ["denied", "link_or_copy", "new_folder", "open_to_others", "replace_dir", "storage_errors", "write_bytes"]
+__all__ = [
+    "alone", "denied", "link_or_copy", "new_folder", "open_to_others", "replace_dir", "storage_errors", "write_bytes",
+]  # fmt: skip
 
 _WHAT = {
     errno.ENOSPC: "the disk is full",
@@ -172,3 +174,25 @@ def new_folder(final: Path) -> Iterator[Path]:
             replace_dir(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def alone(lock: Path, busy: Busy) -> Iterator[None]:
+    """Keep other processes off while a lock file is held. It saves double work; correctness does not rest on it.
+
+    Raises `busy` if another process holds it.
+    """
+    from filelock import FileLock, Timeout  # training runs without it
+
+    held = FileLock(lock, mode=0o666)  # as far as the umask lets others of a shared home use it
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise busy from None
+    except (NotImplementedError, PermissionError):  # no locks here, or another user's
+        yield
+        return
+    try:
+        yield
+    finally:
+        held.release()

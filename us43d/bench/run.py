@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "results_in", "run", "verified", "write"]
 
 Progress = Callable[[str, int, int | None], None]
-_NUMBERS = ("dice", "iou", "hd95", "nsd", "hd95_mm", "nsd_mm", "clicks_to_90")
 
 
 def run(

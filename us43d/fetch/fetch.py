@@ -240,7 +240,7 @@ class _Work:
         """Take archives that the user has. Archives without a published digest must have content the reader knows."""
         digests = dict(offer.digests)
         places = {file.name: path for file, path in offer.files}
-        remotes = [_remote(file) for file, _ in offer.files]
+        remotes = [Remote.of(file) for file, _ in offer.files]
         entries = {}
         for file, path in offer.files:
             digest = digests.get(file.name) or verify.digests(path)
@@ -297,7 +297,7 @@ class _Work:
         """Return the files of a route, if all are in the downloads folder and in order."""
         remembered = self.record.data.get("route")
         if route.files:
-            remotes = [_remote(file) for file in route.files]
+            remotes = [Remote.of(file) for file in route.files]
         elif remembered and remembered["way"] == _called(route):
             remotes = [Remote(**file) for file in remembered["files"]]
         elif route.kind in by_hand.KINDS:  # the names are unpublished: take the files that a person put there
@@ -457,7 +457,8 @@ class _Work:
             store.finish_raw(
                 self.home, self.recipe.name, tree, self.record, kind=kind, said=summary, licence=licence, route=way
             )
-        return summary + self._changes(before, remotes)
+        generated = any(remote.generated for remote in remotes)
+        return summary + (self._compared(before) if before and generated else "")
 
     def _arrange(self, tree: Path) -> None:
         """Move the files of a tree to where the reader looks for them. Raises RawDataError where it knows none."""
@@ -541,10 +542,6 @@ class _Work:
                 self.record.data["files"].pop(remote.name)
         self.record.save()
 
-    def _changes(self, before: Mapping[str, str], remotes: Sequence[Remote]) -> str:
-        """Return the changes of files generated on the fly since the first download."""
-        return self._compared(before) if before and any(remote.generated for remote in remotes) else ""
-
     def _compared(self, before: Mapping[str, str]) -> str:
         """Return how the raw tree differs from the previous one, file by file."""
         after = store.listing(self.home, self.recipe.name)
@@ -586,19 +583,6 @@ class _Work:
         else:
             next_ = worst.next.replace("the same command", again)
         return type(worst)(what, disk=worst.disk, next=next_)
-
-
-def _remote(file: RawFile) -> Remote:
-    return Remote(
-        name=file.name,
-        url=file.url or "",
-        size=file.size,
-        md5=file.md5,
-        sha256=file.sha256,
-        generated=file.generated,
-        unpack=file.unpack,
-        into=file.into,
-    )
 
 
 def _plain(remote: Remote) -> dict[str, Any]:

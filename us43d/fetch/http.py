@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from us43d import __version__
+from us43d.contract import RawFile
 from us43d.errors import ConfigError, FetchError
 from us43d.fetch.deadline import Adapter, within
 
@@ -64,6 +65,12 @@ class Remote:
         for path in (self.name, self.into or "-"):
             if "\\" in path or escaped(path) != path or any(segment in _UNFIT for segment in path.split("/")):
                 raise FetchError(f"A host gives a file the name {path!r}, which cannot be used.")
+
+    @classmethod
+    def of(cls, file: RawFile, url: str | None = None) -> "Remote":
+        """Return a file as the recipe describes it; without an address, the url is empty."""
+        remote = cls(file.name, url or file.url or "", file.size, file.md5, file.sha256)
+        return replace(remote, generated=file.generated, unpack=file.unpack, into=file.into)
 
 
 class HttpError(FetchError):

@@ -21,8 +21,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from us43d import atomic
 from us43d.errors import Busy, MissingRawFile, RawDataError, StorageError, UnreadableFile
 from us43d.fetch import owner
@@ -112,12 +110,6 @@ class Receipt:
             self.data = {"schema": SCHEMA, "source": name, "kind": "download", "files": {}}
         self._lock = threading.Lock()
         self._saved = 0.0
-
-    @property
-    def files(self) -> dict[str, dict[str, Any]]:
-        """Name → entry of every file."""
-        entries: dict[str, dict[str, Any]] = self.data["files"]
-        return entries
 
     def entry(self, name: str) -> dict[str, Any] | None:
         recorded = self.data["files"].get(name)
@@ -263,20 +255,9 @@ def check_room(folder: Path, needed: int, what: str) -> None:
 
 @contextmanager
 def alone(home: Home, name: str) -> Iterator[None]:
-    """Keep a second process off a source. It saves double work; correctness does not rest on it."""
+    """Keep a second process off a source. Raises Busy."""
     folder = home.downloads(name)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", mode=0o666)  # as far as the umask lets others of a shared home use it
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise Busy(
-            f"{name} is being fetched by another process.", next=f"us43d fetch {name}   (when it has ended)"
-        ) from None
-    except (NotImplementedError, PermissionError):  # no locks here, or another user's
+    busy = Busy(f"{name} is being fetched by another process.", next=f"us43d fetch {name}   (when it has ended)")
+    with atomic.alone(folder / ".lock", busy):
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()

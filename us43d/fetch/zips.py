@@ -10,7 +10,8 @@ import lzma
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -325,14 +326,18 @@ def _inflated64(blocks: Iterator[bytes], entry: _Entry, sink: Sink) -> Iterator[
             yield inflate.inflate(block[at : at + (1 << 12)])
 
 
+def _drained(blocks: Iterable[bytes], decoder: "bz2.BZ2Decompressor | lzma.LZMADecompressor") -> Iterator[bytes]:
+    for block in blocks:
+        if decoder.eof:
+            break
+        yield decoder.decompress(block, CHUNK)
+        while not decoder.eof and not decoder.needs_input:
+            yield decoder.decompress(b"", CHUNK)
+
+
 def _decompressed(blocks: Iterator[bytes], decoder: "bz2.BZ2Decompressor | lzma.LZMADecompressor") -> Iterator[bytes]:
     try:
-        for block in blocks:
-            if decoder.eof:
-                break
-            yield decoder.decompress(block, CHUNK)
-            while not decoder.eof and not decoder.needs_input:
-                yield decoder.decompress(b"", CHUNK)
+        yield from _drained(blocks, decoder)
     except OSError as error:  # what bz2 says of damaged data
         raise ValueError(str(error)) from error
     if not decoder.eof:
@@ -355,15 +360,4 @@ def _lzma(blocks: Iterator[bytes]) -> Iterator[bytes]:
         "pb": rest // 5,
         "dict_size": min(max(int.from_bytes(head[5:9], "little"), 4096), 1 << 28),
     }
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[options])
-
-    def rejoined() -> Iterator[bytes]:
-        yield head[9:]
-        yield from blocks
-
-    for block in rejoined():
-        if decoder.eof:
-            break
-        yield decoder.decompress(block, CHUNK)
-        while not decoder.eof and not decoder.needs_input:
-            yield decoder.decompress(b"", CHUNK)
+    yield from _drained(chain([head[9:]], blocks), lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[options]))

@@ -7,12 +7,9 @@ final one; a build that was killed resumes from the complete blocks.
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from us43d import atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
@@ -101,7 +98,9 @@ def build(
             shutil.rmtree(staging, ignore_errors=True)  # left by a process killed right after its last step
             return BuildResult(final, finished, reused=True)
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(final.parent / ".lock", recipe.name):
+        name = recipe.name
+        busy = Busy(f"{name} is being built by another process.", next=f"us43d build {name}  (when it has ended)")
+        with atomic.alone(final.parent / ".lock", busy):
             for old in final.parent.glob(f".{final.name}.*"):
                 if old != staging:
                     shutil.rmtree(old, ignore_errors=True)
@@ -136,22 +135,6 @@ def _finished(final: Path, inputs: str) -> dict[str, Any] | None:
         return finished.facts if finished.provenance.get("inputs") == inputs else None
     except BuildError:  # missing, or of another version: it is made again
         return None
-
-
-@contextmanager
-def _alone(path: Path, name: str) -> Iterator[None]:
-    """Keep a second build of the source away. It saves double work; two builds would write the same bytes anyway."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise Busy(
-            f"{name} is being built by another process.", next=f"us43d build {name}  (when it has ended)"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _samples(plan: Plan) -> Iterator[tuple[int, Sample]]:

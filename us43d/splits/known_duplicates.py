@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-__all__ = ["copied_from", "evidence", "known", "original", "slugs"]
+__all__ = ["copied_from", "known", "original"]
 
 
 @cache
@@ -21,20 +21,9 @@ def _file(slug: str) -> dict[str, Any]:
     return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
 
 
-def slugs() -> list[str]:
-    """List the sources that have known near-duplicates or copies, sorted."""
-    folder = resources.files("us43d.manifests").joinpath("near_duplicates")
-    return sorted(path.name.removesuffix(".json") for path in folder.iterdir() if path.name.endswith(".json"))
-
-
 def known(slug: str) -> list[tuple[str, ...]]:
     """List the keys, or names of groups, of one source that must stay together; empty where none are known."""
     return [tuple(names) for names in _file(slug).get("groups", ())]
-
-
-def evidence(slug: str) -> str:
-    """Say how the near-duplicates of a source are known; empty where none are."""
-    return str(_file(slug).get("evidence", ""))
 
 
 def copied_from(slug: str) -> str | None:

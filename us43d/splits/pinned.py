@@ -17,16 +17,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any, cast, get_args
 
 from us43d.contract import Profile, Split
 from us43d.errors import SplitError
 from us43d.splits import known_duplicates
-from us43d.splits.assign import SEED, Assigned, Assignment, Member, assign
+from us43d.splits.assign import Assigned, Assignment, Member, assign
 from us43d.splits.review import WRONG
 
-__all__ = ["Pinned", "compare", "decided", "from_lists", "index", "reproduce", "rows", "slugs", "split", "write"]
+__all__ = ["Pinned", "compare", "decided", "index", "reproduce", "rows", "slugs", "split"]
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 COLUMNS = ("key", "group", "official", *PROFILES)
@@ -172,39 +171,3 @@ def _facts(members: list[Member], assigned: Mapping[Profile, Assignment], file: 
         "rules": {p: a.rule for p, a in assigned.items()},
         "sha256": hashlib.sha256(file).hexdigest(),
     }
-
-
-# -------------------------------------------------------------------------------------------- how the files were made
-
-
-def from_lists(folder: Path) -> dict[str, list[Member]]:
-    """Slug → members, from complete lists of the sources (key,group,official_split,annotated; patients for CAMUS)."""
-    members = {}
-    for path in sorted(folder.glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            listed = [(row["key"], row["group"], row["official_split"] or None) for row in csv.DictReader(file)]
-        slug = path.stem.removesuffix("_patients")
-        groups = _kidneys(key for key, _, _ in listed) if slug == "kidneyus" else {}
-        members[slug] = [Member(k, groups.get(k, g) or k, official) for k, g, official in listed]  # type: ignore[arg-type]
-    return members
-
-
-def _kidneys(keys: Iterable[str]) -> dict[str, str]:
-    """Key → the number of the original: the smallest of those with the same rest of the name (facts of kidneyUS)."""
-    split = {key: key.split("_", 1) for key in keys}
-    first: dict[str, int] = {}
-    for number, rest in split.values():
-        first[rest] = min(int(number), first.get(rest, int(number)))
-    return {key: str(first[rest]) for key, (_, rest) in split.items()}
-
-
-def write(lists: Path, manifests: Path) -> None:
-    """Make manifests/splits of a folder of lists. Done once; run again, it must not change a byte."""
-    known = from_lists(lists)
-    sources = {}
-    for slug, assigned in _assigned(known).items():
-        data = _file(known[slug], assigned)
-        (manifests / f"{slug}.csv").write_bytes(data)
-        sources[slug] = _facts(known[slug], assigned, data)
-    text = json.dumps({"seed": SEED, "sources": sources}, indent=1, ensure_ascii=False)
-    (manifests / "index.json").write_text(text + "\n", "utf-8")

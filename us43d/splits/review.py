@@ -247,10 +247,10 @@ def append(home: Path, kind: str, verdict: str, a: Picture, b: Picture | None, w
     return _append(home, [_signed(who) | about])[0]
 
 
-def append_fix(home: Path, image: Picture, replaces: str, masks: Iterable[Mask], who: str | None = None) -> str:
+def append_fix(home: Path, image: Picture, replaces: str, masks: Iterable[Mask]) -> str:
     """Record the masks of an image; returns the line's id. Raises StorageError."""
     about = {"fix": image._asdict(), "replaces": replaces, "masks": [mask._asdict() for mask in masks]}
-    return _append(home, [_signed(who) | about])[0]
+    return _append(home, [_signed() | about])[0]
 
 
 def undo(home: Path, line: str, who: str | None = None) -> str:
@@ -260,7 +260,7 @@ def undo(home: Path, line: str, who: str | None = None) -> str:
     return _append(home, [_signed(who) | {"undo": line}])[0]
 
 
-def _signed(who: str | None) -> dict[str, Any]:
+def _signed(who: str | None = None) -> dict[str, Any]:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"id": uuid.uuid4().hex, "when": now, "who": who or reviewer()}
 

@@ -72,10 +72,6 @@ class Assistant:
             self._wanted = [number for number in numbers if number not in self._encoded]
             self._turn.notify_all()
 
-    def ready(self, number: int) -> bool:
-        with self._turn:
-            return number in self._encoded
-
     def _work(self) -> None:
         try:
             self._predictor = self._load()

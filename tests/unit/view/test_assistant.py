@@ -56,12 +56,12 @@ def test_images_are_encoded_ahead(assistant: Assistant) -> None:
     assistant.ahead([2, 0])
     assistant.predict(2, Prompt((1, 1, 20, 20)))
     for _ in range(200):
-        if assistant.ready(0):
+        if 0 in assistant._encoded:
             break
         time.sleep(0.05)
     assistant.predict(0, Prompt((1, 1, 20, 20)))
-    assert assistant.ready(0)
-    assert not assistant.ready(1)
+    assert 0 in assistant._encoded
+    assert 1 not in assistant._encoded
 
 
 def test_a_prompt_outside_is_refused_and_weights_that_fail_are_told(assistant: Assistant) -> None:

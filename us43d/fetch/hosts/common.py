@@ -44,8 +44,7 @@ def from_facts(file: RawFile, url: str | None = None) -> Remote:
     address = url or file.url
     if address is None:
         raise FetchError(f"No address is known for {file.name}.")
-    kept = {"size": file.size, "md5": file.md5, "sha256": file.sha256, "generated": file.generated}
-    return Remote(file.name, address, unpack=file.unpack, into=file.into, **kept)  # type: ignore[arg-type]
+    return Remote.of(file, address)
 
 
 def matched(route: Route, hosted: Iterable[Remote], where: str) -> list[Remote]:

@@ -5,6 +5,7 @@ Where a route names no file, its folder is listed: /folder and /item in pages, /
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from us43d.contract import Route
@@ -39,16 +40,7 @@ def _described(remote: Remote, web: Web) -> Remote:
     if match is None or remote.size is not None:
         return remote
     entry = web.get_json(f"{match['api']}/file/{match['id']}")
-    return Remote(
-        remote.name,
-        remote.url,
-        size=entry.get("size"),
-        md5=remote.md5,
-        sha256=remote.sha256,
-        generated=remote.generated,
-        unpack=remote.unpack,
-        into=remote.into,
-    )
+    return replace(remote, size=entry.get("size"))
 
 
 def _pages(url: str, web: Web, **params: object) -> Iterator[dict[str, Any]]:
