@@ -60,7 +60,7 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
                 if not line.strip():
                     return head, file.tell()
                 name, colon, value = line.partition(":")
-                if colon and not line.startswith("#") and not value.startswith("="):  # ":=" is a remark of the writer
+                if colon and not value.startswith("="):  # ":=" is a note of the writer; a remark's name begins with "#"
                     head[name.strip().lower()] = value.strip()
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error

@@ -39,12 +39,46 @@ def test_a_picture_is_frame_0(tmp_path: Path) -> None:
     assert np.array_equal(masks.mha_frame(tmp_path / "a.mha", 0), picture)
 
 
-def test_high_byte_first(tmp_path: Path) -> None:
-    head = (
-        "NDims = 2\nBinaryDataByteOrderMSB = True\nDimSize = 2 1\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
-    )
+@pytest.mark.parametrize(
+    ("order", "values"),
+    [
+        ("BinaryDataByteOrderMSB = True", [0x102, 0x304]),
+        ("ElementByteOrderMSB = True", [0x102, 0x304]),
+        ("BinaryDataByteOrderMSB = False\nElementByteOrderMSB = True", [0x201, 0x403]),
+        ("NDims = 2", [0x201, 0x403]),
+    ],
+)
+def test_which_byte_is_first(tmp_path: Path, order: str, values: list[int]) -> None:
+    head = f"{order}\nDimSize = 2 1\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
     (tmp_path / "a.mha").write_bytes(head.encode() + b"\x01\x02\x03\x04")
-    assert masks.mha_frame(tmp_path / "a.mha", 0).tolist() == [[0x102, 0x304]]
+    assert masks.mha_frame(tmp_path / "a.mha", 0).tolist() == [values]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("UCHAR", "u1"), ("CHAR", "i1"), ("USHORT", "u2"), ("SHORT", "i2"), ("UINT", "u4"), ("INT", "i4"),
+     ("FLOAT", "f4"), ("DOUBLE", "f8")],
+)  # fmt: skip
+def test_every_type(tmp_path: Path, name: str, dtype: str) -> None:
+    values = np.array([[1, 2, 100]], dtype)
+    head = f"DimSize = 3 1\nElementType = MET_{name}\nElementDataFile = LOCAL\n"
+    (tmp_path / "a.mha").write_bytes(head.encode() + values.tobytes())
+    assert masks.mha_frame(tmp_path / "a.mha", 0).dtype == dtype
+    assert np.array_equal(masks.mha_frame(tmp_path / "a.mha", 0), values)
+
+
+@pytest.mark.parametrize(
+    ("lines", "spacing"),
+    [
+        ("", (1, 1)),
+        ("ElementSize = 0.5 0.25\n", (0.5, 0.25)),
+        ("ElementSize = 0.5 0.25\nElementSpacing = 2 3\n", (2, 3)),
+    ],
+)
+def test_spacing(tmp_path: Path, lines: str, spacing: tuple[float, ...]) -> None:
+    head = f"{lines}DimSize = 2 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    (tmp_path / "a.mha").write_bytes(head.encode() + b"\x01\x02")
+    assert masks.mha_shape(tmp_path / "a.mha") == ((2, 1), spacing)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -93,24 +127,30 @@ def test_damaged_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "head",
+    ("head", "message"),
     [
-        "",
-        "<html>",
-        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = ../pixels.raw\n",
-        "NDims = 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
-        "NDims = 3\nDimSize = 4 x 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
-        "NDims = 3\nDimSize = 99999 99999 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
-        "NDims = 3\nDimSize = 4 4 4\nElementNumberOfChannels = 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
-        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = LIST\n",
-        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = a%d.raw 1 4 1\n",
-        "NDims = 3\nDimSize = 4 4 4\nHeaderSize = -1\nElementType = MET_UCHAR\nElementDataFile = a.mha\n",
-        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = missing.raw\n",
+        ("", "not a MetaImage with binary pixels"),
+        ("<html>", "not a MetaImage with binary pixels"),
+        ("BinaryData = False\nElementDataFile = LOCAL\n", "not a MetaImage with binary pixels"),
+        ("DimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = ../pixels.raw\n", "not one file beside it"),
+        ("ElementDataFile = .\n", "not one file beside it"),
+        ("ElementDataFile = ..\n", "not one file beside it"),
+        ("ElementDataFile = sub\\a.raw\n", "not one file beside it"),
+        ("ElementDataFile = LIST\n", "not one file beside it"),
+        ("ElementDataFile = LIST 2D\n", "not one file beside it"),
+        ("ElementDataFile = a%d.raw 1 4 1\n", "not one file beside it"),
+        ("HeaderSize = -1\nElementDataFile = a.mha\n", "not one file beside it"),
+        ("ElementDataFile = missing.raw\n", "which is missing beside it"),
+        ("ElementType = MET_UCHAR\nElementDataFile = LOCAL\n", "no readable MetaImage header"),
+        ("DimSize = 4 x 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n", "no readable MetaImage header"),
+        ("DimSize = 99999 99999 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n", "claims 99999 × 99999"),
+        ("DimSize = 4 4 4\nElementNumberOfChannels = 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+         "in 2 channels"),
     ],
-)
-def test_no_stack_of_pictures(tmp_path: Path, head: str) -> None:
+)  # fmt: skip
+def test_no_stack_of_pictures(tmp_path: Path, head: str, message: str) -> None:
     (tmp_path / "a.mha").write_text(head)
-    with pytest.raises(UnreadableFile, match=r"a\.mha"):
+    with pytest.raises(UnreadableFile, match=rf"a\.mha .*{message}"):
         masks.mha_shape(tmp_path / "a.mha")
 
 

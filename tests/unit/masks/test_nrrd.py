@@ -41,6 +41,35 @@ def test_high_byte_first(tmp_path: Path) -> None:
     assert masks.nrrd_frame(tmp_path / "a.nrrd", 0).tolist() == [[0x102, 0x304]]
 
 
+SPELLINGS = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t", "UINT8"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+
+
+@pytest.mark.parametrize("dtype", SPELLINGS)
+def test_every_spelling_of_a_type(tmp_path: Path, dtype: str) -> None:
+    values = np.array([[1, 2, 100]], dtype)
+    for number, name in enumerate(SPELLINGS[dtype]):
+        path = tmp_path / f"{number}.nrrd"
+        path.write_bytes(f"NRRD0004\ntype: {name}\nsizes: 3 1\nencoding: raw\n\n".encode() + values.tobytes())
+        assert masks.nrrd_frame(path, 0).dtype == dtype
+        assert np.array_equal(masks.nrrd_frame(path, 0), values)
+
+
+def test_remarks_and_notes_of_the_writer_are_no_fields(tmp_path: Path) -> None:
+    """A note is "name:=value", a remark begins with #; "gz" is gzip; without `endian` the low byte is first."""
+    head = "NRRD0004\ntype: ushort\nsizes: 2 1\nencoding: gz\n#sizes: 1 1\nsizes:=1 1\n# type: float\ntype\n\n"
+    (tmp_path / "a.nrrd").write_bytes(head.encode() + gzip.compress(b"\x02\x01\x04\x03"))
+    assert masks.nrrd_frame(tmp_path / "a.nrrd", 0).tolist() == [[0x102, 0x304]]
+
+
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 def test_a_cut_file_is_an_error_for_every_frame(tmp_path: Path, encoding: str) -> None:
     pixels = PIXELS if encoding == "raw" else gzip.compress(PIXELS)
@@ -55,8 +84,14 @@ def test_a_cut_file_is_an_error_for_every_frame(tmp_path: Path, encoding: str) -
     [
         ("encoding: bzip2\n\n", "in the encoding 'bzip2'"),
         ("encoding: raw\ndata file: /etc/passwd\n\n", "with 'data file'"),
-        ("encoding: raw\nbyte skip: -1\n\n", "with 'byte skip'"),
+        ("encoding: raw\ndatafile: a.raw\n\n", "with 'datafile'"),
+        *(
+            (f"encoding: raw\n{unit}{gap}skip: -1\n\n", f"with '{unit}{gap}skip'")
+            for unit in ("byte", "line")
+            for gap in ("", " ")
+        ),
         ("encoding: raw\nsizes: 99999 99999 2\n\n", "claims 99999 × 99999 pixels"),
+        ("\n", "in the encoding ''"),
         ("encoding: raw\nsizes: 4 3 2 2\n\n", "not that of a stack"),
         ("encoding: raw\nsizes: 4 -3 2\n\n", "not that of a stack"),
         ("encoding: raw\nsizes: four\n\n", "no readable NRRD header"),
