@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(changed: Callable[..., N
 
 
 def test_counts_prefer_what_a_build_must_reach() -> None:
-    nerve, prostate, heart = facts.facts("us_nerve"), facts.facts("regpro"), facts.facts("camus")
+    nerve, prostate, heart = facts.facts("us_nerve"), facts.facts("regpro"), facts.facts("echocp")
     assert (number := nerve.stated("images")) is not None
     assert number.value == nerve.expect.images == 5635
     assert (number := prostate.stated("images")) is not None

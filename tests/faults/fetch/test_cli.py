@@ -144,9 +144,9 @@ def test_dry_run_changes_nothing(run: Run, home: Home, server: Any) -> None:
         (10**12, ("BUS-BRA",), True, "To download: 133.9 MB. Free: 1,000.0 GB"),
         (10**8, ("BUS-BRA",), False, "need at least 267.8 MB, more than is free"),
         (10**12, ("BUS-BRA", "TRUSTED"), True, "To download: ≈ 15.0 GB. Free: 1,000.0 GB"),
-        (10**12, ("OASBUD",), None, "To download: size unknown for OASBUD. Free"),
-        (10**12, ("OASBUD", "BUS-BRA"), None, "To download: at least 133.9 MB, size unknown for 1 of 2 sources."),
-        (10**8, ("OASBUD", "BUS-BRA"), False, "need at least 267.8 MB, more than is free"),
+        (10**12, ("CSD",), None, "To download: size unknown for CSD. Free"),
+        (10**12, ("CSD", "BUS-BRA"), None, "To download: at least 133.9 MB, size unknown for 1 of 2 sources."),
+        (10**8, ("CSD", "BUS-BRA"), False, "need at least 267.8 MB, more than is free"),
     ],
 )
 def test_dry_run_compares_a_lower_bound_with_the_disk(
@@ -163,7 +163,7 @@ def test_dry_run_compares_a_lower_bound_with_the_disk(
     result = run("fetch", *names, "--dry-run", "--json")
     assert json.loads(result.stdout)["fits"] is fits
     assert says in result.stderr
-    assert ("size unknown" in run("fetch", *names, "--dry-run").stdout) == ("OASBUD" in names)
+    assert ("size unknown" in run("fetch", *names, "--dry-run").stdout) == ("CSD" in names)
 
 
 def test_specimen_needs_no_licence(run: Run, home: Home) -> None:
