@@ -6,7 +6,6 @@ The loaders of the verbs are called, without a model: `predict`, `train --data` 
 
 import importlib
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +30,8 @@ from us43d.private import coco
 from us43d.private.record import Coco
 from us43d.view.inputs import FileInputs
 
-dicom = runpy.run_path(str(Path(__file__).with_name("test_media.py")))["dicom"]
+from .files import dicom
+
 cli = importlib.import_module("us43d.cli.predict")
 SHAPE = (24, 36)
 GREY = np.random.default_rng(0).permutation(24 * 36).reshape(SHAPE) % 256

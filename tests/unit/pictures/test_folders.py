@@ -1,0 +1,34 @@
+"""Folders: which files are images, in which order, under which names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from us43d import pictures
+from us43d.errors import ImageError
+
+from .files import dicom, saved
+
+
+def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
+    for name in ("b.png", "a.bmp", "a.png", "p2/a.png", "p1/a.png", "out/masks/a_1.png", ".hidden/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        saved(grey, tmp_path / name)
+    for name in ("._a.png", "Thumbs.db", ".DS_Store", "notes.txt", "p1/._a.png", "__MACOSX/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"litter")
+    dicom(tmp_path / "1.2.840.1", grey)
+    (tmp_path / "p1" / "again").symlink_to(tmp_path)  # in a circle
+    (tmp_path / "linked").symlink_to(tmp_path / "p2" / "a.png")
+    inputs = pictures.listing(tmp_path, leave_out=tmp_path / "out")
+    assert [(one.relative, one.name) for one in inputs] == [
+        ("1.2.840.1", "1.2.840.1"), ("a.bmp", "a.bmp"), ("a.png", "a.png"), ("b.png", "b"), ("p1/a.png", "p1/a"),
+        ("p2/a.png", "p2/a"),
+    ]  # fmt: skip
+    assert all((pictures.open(one).frame().pixels == grey).all() for one in inputs)
+    with pytest.raises(ImageError, match="does not exist"):
+        pictures.listing(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match=r"No files found in .* that end in"):
+        pictures.listing(tmp_path / "empty")
