@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from us43d.errors import UnreadableFile
 from us43d.limits import check_bytes, check_size
 
-__all__ = ["image", "is_tiff", "opened", "page", "palette"]
+__all__ = ["image", "images", "is_tiff", "opened", "page", "palette"]
 
 #: Errors of tifffile and imagecodecs for damaged files; their own errors derive from these.
 _DAMAGED = (
@@ -28,6 +28,8 @@ _CONVERTED = (6, 7, 33003, 33004, 33005, 34712, 34892, 50001)
 #: Defaults of YCbCr in TIFF 6.0: black and white of the three channels; parts of red, green and blue in Y.
 _FULL_RANGE = [0, 255, 128, 255, 128, 255]
 _LUMA = [0.299, 0.587, 0.114]
+#: Bits of a page's type (NewSubfileType): a smaller copy of another page, a mask of another page.
+_COPY_OR_MASK = 0b101
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # the error says what is wrong
 
 
@@ -37,9 +39,21 @@ def is_tiff(data: bytes) -> bool:
 
 
 def image(data: bytes, path: Path, *, alpha: bool = False) -> NDArray[Any]:
-    """Decode the first page of a TIFF file, as `page` does."""
+    """Decode a TIFF file of one image, as `page` does; masks and smaller copies of it on further pages are ignored.
+
+    Raises:
+        UnreadableFile: As `page` does, and for a file of several images.
+    """
     with opened(io.BytesIO(data), path) as file:
+        if (number := len(images(file))) > 1:
+            raise UnreadableFile(f"{path} is a TIFF of {number} images, where one is read. Save them as files.")
         return page(file, 0, path, alpha=alpha)
+
+
+def images(file: Any) -> list[int]:
+    """Return the numbers of the pages of an `opened` TIFF file that are not masks or smaller copies of others."""
+    pages = [number for number, page in enumerate(file.pages) if not page.subfiletype & _COPY_OR_MASK]
+    return pages or [0]
 
 
 @contextlib.contextmanager

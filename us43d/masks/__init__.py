@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from us43d.masks.nrrd import *
     from us43d.masks.pickled import *
     from us43d.masks.read import *
+    from us43d.masks.videos import *
 
-_MODULES = ("read", "convert", "metaimage", "nrrd", "matlab", "pickled", "hdf5")
+_MODULES = ("read", "convert", "metaimage", "nrrd", "matlab", "pickled", "hdf5", "videos")
 
 
 def __getattr__(name: str) -> Any:

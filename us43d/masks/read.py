@@ -1,4 +1,4 @@
-"""Reading images, volumes and videos into arrays.
+"""Reading images and volumes into arrays.
 
 Arrays are (rows, columns) or (rows, columns, 3) RGB. A file that cannot be read raises UnreadableFile with its path.
 """
@@ -19,7 +19,6 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 
 from us43d import limits, tiff
-from us43d.container import stated_length
 from us43d.errors import MaskMismatch, UnreadableFile
 
 __all__ = [
@@ -41,8 +40,6 @@ __all__ = [
     "picture",
     "png_chunks",
     "rgb",
-    "video_frame",
-    "video_length",
 ]
 
 #: Scans of a progressive JPEG. Writers make about ten; each costs a pass over the whole image.
@@ -386,80 +383,6 @@ def nifti_upright(path: Path) -> Upright:
     stored = nifti_shape(path)[1]
     x, y, z = (stored[int(n)] for n in np.argsort(axes[:, 0]))
     return Upright(array, (x, y, z))
-
-
-class _Video:
-    """A video read forwards; seeking is not exact in Motion-JPEG and H.264 files, so going back starts again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._open()
-        width, height = (int(self.capture.get(n)) for n in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        limits.check_size(path, width, height, 3)
-
-    def _open(self) -> None:
-        # FFmpeg wherever this runs, so that pixels agree; parallelism is by process.
-        self.capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        self.next = 0
-        if not self.capture.isOpened():
-            raise UnreadableFile(f"{self.path} is not a readable video.")
-
-    def frame(self, index: int) -> NDArray[np.uint8]:
-        if index < self.next:
-            self.capture.release()
-            self._open()
-        while self.next < index:
-            if not self.capture.grab():
-                raise UnreadableFile(f"{self.path} has {self.next} frames, no frame {index}.")
-            self.next += 1
-        ok, bgr = self.capture.read()
-        if not ok:
-            raise UnreadableFile(f"{self.path} has {self.next} frames, no frame {index}.")
-        self.next += 1
-        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-
-@lru_cache(maxsize=4)
-def _video(path: Path) -> _Video:
-    video_length(path)
-    return _Video(path)
-
-
-def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
-    """Read frame `frame` (from 0) of a video: (h, w), or (h, w, 3) RGB where the channels differ."""
-    colour = _video(path).frame(frame)
-    single = common_channel(colour)
-    return colour if single is None else single
-
-
-def video_length(path: Path) -> int:
-    """Return the number of frames of a video. Raises UnreadableFile if none, or another number than its header says."""
-    try:
-        return _video_length(path, path.stat().st_mtime_ns)
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
-
-
-@lru_cache(maxsize=4096)
-def _video_length(path: Path, mtime_ns: int) -> int:
-    """Count the frames once by decoding all of them: a frame that is lost on the way would move all after it."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        size = file.seek(0, 2)
-    mp4 = head[4:8] == b"ftyp"
-    exact = mp4 or (head[:4] == b"RIFF" and head[8:] == b"AVI ")
-    if not mp4 and size < (whole := stated_length(path) or 0):  # of an MP4, the frames say what is missing
-        raise UnreadableFile(f"{path} is truncated: it has {size:,} of {whole:,} bytes.")
-    video = _Video(path)
-    stated, frames = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
-    while video.capture.grab():
-        frames += 1
-    video.capture.release()
-    if frames < 1:
-        raise UnreadableFile(f"{path} has no readable frame.")
-    if exact and frames != stated:
-        raise UnreadableFile(f"{path} is damaged: {frames} of {stated} frames can be read.")
-    return frames
 
 
 #: What NumPy raises for a header that is damaged, or made to mislead it.

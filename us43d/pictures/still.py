@@ -124,7 +124,7 @@ class Pages:
             pages = [(n, file.pages[n]) for n in range(len(file.pages))]
             if not pages:
                 raise ImageError(f"{path} is a TIFF without a page.")
-            self.pages = [n for n, page in pages if not page.subfiletype & 0b101] or [0]
+            self.pages = tiff.images(file)
             self.bits = {n: int(page.bitspersample) for n, page in pages if page.colormap is None}
             self.orientations = {n: int(page.tags.valueof(_ORIENTATION, 1)) for n, page in pages}
             if (

@@ -155,6 +155,8 @@ class Itk:
             self.start += len(line) + 1
             name, _, value = (piece.strip() for piece in re.sub(r"[:=]=?", "\0", line, count=1).partition("\0"))
             fields.setdefault(name.lower(), value)
+            if name.lower() in ("ndims", "dimension") and not re.fullmatch("[1-9]", value):  # ITK crashes at some
+                raise ImageError(f"{self.path} has {value[:20]!r} dimensions, not a number from 1 to 9.")
             if name.lower() in ("elementdatafile", "data file", "datafile"):
                 sources.append(value)
             # Where SimpleITK stops: it takes further fields behind a blank line of a MetaImage, or another spelling.

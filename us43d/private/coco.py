@@ -231,8 +231,13 @@ def _sample(
 def _picture(path: Path, frame: int | None) -> "Path | Lazy":
     name = path.name.lower()
     if frame is not None and name.endswith(_VIDEO):
-        return lazy(masks.video_frame, path, frame)
+        return lazy(_video_frame, path, frame)
     return path if name.endswith(_STILL) and _is_plain(path) else lazy(_frame, path, frame)
+
+
+def _video_frame(path: Path, number: int) -> "NDArray[np.uint8] | Remarked":
+    pixels, remark = masks.video_frame(path, number), masks.video_remark(path)
+    return Remarked(pixels, (remark,)) if remark else pixels
 
 
 def _is_plain(path: Path) -> bool:

@@ -4,18 +4,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from us43d import masks
-from us43d.contract import Lazy, RawTree, Sample, lazy
+from us43d.contract import Lazy, RawTree, Remarked, Sample, lazy
 from us43d.errors import MaskMismatch, RawDataError, UnreadableFile, counted, listed
+from us43d.pictures import levels
 from us43d.private.record import NnUnet, group_of
 
-__all__ = ["Plan", "Volume", "plan", "read"]
+__all__ = ["ENDINGS", "Plan", "Volume", "plan", "read"]
 
 #: Endings that are read. The first three are volumes.
-_ENDINGS = (".nii.gz", ".nii", ".mha", ".png", ".bmp", ".tif", ".tiff")
-_VOLUMES = _ENDINGS[:3]
+ENDINGS = (".nii.gz", ".nii", ".mha", ".png", ".bmp", ".tif", ".tiff")
+_VOLUMES, _TIFF = ENDINGS[:3], ENDINGS[-2:]
 
 
 class Plan(NamedTuple):
@@ -95,9 +97,9 @@ def _values(labels: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...]]
 
 def _ending(tree: RawTree, content: Mapping[str, Any], where: str) -> str:
     ending = content.get("file_ending", ".nii.gz")
-    if not isinstance(ending, str) or ending.lower() not in _ENDINGS:
+    if not isinstance(ending, str) or ending.lower() not in ENDINGS:
         raise RawDataError(
-            f"{where} has the file_ending {ending!r}; those that are read are {listed(_ENDINGS, 9)}.",
+            f"{where} has the file_ending {ending!r}; those that are read are {listed(ENDINGS, 9)}.",
             next="convert the files, for example with SimpleITK, and change file_ending",
         )
     return ending.lower()
@@ -125,8 +127,21 @@ def _still(form: NnUnet, key: str, path: Path, truth: Path | None, group: str, s
     if truth is None:
         return Sample(key=key, image=path, group=group, drop=_UNLABELLED)
     return Sample(
-        key=key, image=path, group=group, split=split, **_drawn(form, lazy(_label_map, lazy(masks.image, truth), truth))
+        key=key,
+        image=lazy(_intensities, lazy(masks.image, path)) if path.name.lower().endswith(_TIFF) else path,
+        group=group,
+        split=split,
+        **_drawn(form, lazy(_label_map, lazy(masks.image, truth), truth)),
     )
+
+
+def _intensities(array: NDArray[Any]) -> NDArray[Any] | Remarked:
+    """Return an image of any type as a build holds it: 8 or 16 bits without sign; others are scaled by their range."""
+    if array.dtype in (np.uint8, np.uint16):
+        return array
+    low, high = levels.finite_range([array])
+    remark = f"{array.dtype} values scaled to 0–255: from {low:g} to {high:g}"
+    return Remarked(levels.eight_bits(array, (low, high)), (remark,))
 
 
 #: Drop reason of a test image without a mask.

@@ -13,7 +13,7 @@ from us43d.coco.segmentation import encode
 from us43d.errors import Us43dError, UsageError
 from us43d.masks import rle
 from us43d.view import thumbs
-from us43d.view.assistant import Answer, Assistant, Mask, Prompt, between
+from us43d.view.assistant import Answer, Assistant, Mask, Prompt, between, pairs
 from us43d.view.inputs import Window
 from us43d.view.labels import Changed, Labels
 from us43d.view.pages import render
@@ -118,18 +118,29 @@ class Annotate:
         origin = content.get("from")
         if not isinstance(origin, int) or not 0 <= origin < len(items) or items[origin].group != items[number].group:
             raise HTTPException(400, "Masks are carried between frames of one file.")
-        return JSONResponse({"objects": await run_in_threadpool(self._carried, number, origin)})
+        objects, skipped = await run_in_threadpool(self._carried, number, origin)
+        return JSONResponse({"objects": objects, "skipped": skipped})
 
-    def _carried(self, number: int, origin: int) -> list[dict[str, Any]]:
-        shape = self.labels.inputs.read(number).shape[:2]
-        objects = []
-        for entry in self.labels.state(origin)["objects"]:
+    def _carried(self, number: int, origin: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the objects of another image for this one, and the number of those that do not fit its size."""
+        masks, skipped = self._masks(origin, self.labels.inputs.read(number).shape[:2])
+        objects = [
+            {"structure": structure, **self._followed(number, mask), "origin": "propagated"}
+            for structure, mask in masks
+        ]
+        return objects, skipped
+
+    def _masks(self, number: int, shape: tuple[int, ...]) -> tuple[list[tuple[str, Mask]], int]:
+        """Return (structure, mask) of the labels of an image, and the number of those of another size than `shape`."""
+        masks, skipped = [], 0
+        for entry in self.labels.state(number)["objects"]:
             try:
                 mask = rle.decode(entry["rle"].encode("ascii"), shape[0], shape[1])
             except ValueError:  # another size: a group of stills
-                continue
-            objects.append({"structure": entry["structure"], **self._followed(number, mask), "origin": "propagated"})
-        return objects
+                skipped += 1
+            else:
+                masks.append((str(entry["structure"]), np.ascontiguousarray(mask)))
+        return masks, skipped
 
     def _followed(self, number: int, expected: Mask) -> dict[str, Any]:
         mask = np.ascontiguousarray(expected)
@@ -146,37 +157,32 @@ class Annotate:
             or not items[first].group == items[number].group == items[last].group
         ):  # fmt: skip
             raise HTTPException(400, "An image is filled from two labelled ones of its file, before and after it.")
-        return JSONResponse({"filled": await run_in_threadpool(self._fill, number, first, last)})
+        filled, skipped = await run_in_threadpool(self._fill, number, first, last)
+        return JSONResponse({"filled": filled, "skipped": skipped})
 
-    def _fill(self, number: int, first: int, last: int) -> bool:
+    def _fill(self, number: int, first: int, last: int) -> tuple[bool, int]:
+        """Return whether the image was filled, and how many objects around it have no counterpart."""
         state = self.labels.state(number)
         if state["saved"] and not all(entry["origin"] == "propagated" for entry in state["objects"]):
-            return False  # a person's work stays
+            return False, 0  # a person's work stays
         shape = self.labels.inputs.read(number).shape[:2]
-        before, after = (_by_structure(self.labels.state(n)["objects"]) for n in (first, last))
+        (before, misfits), (after, others) = self._masks(first, shape), self._masks(last, shape)
+        matched = pairs(before, after)
         objects = []
-        for structure, masks in before.items():
-            for one, other in zip(masks, after.get(structure, ()), strict=False):
-                ends = [
-                    np.ascontiguousarray(rle.decode(text.encode("ascii"), shape[0], shape[1])) for text in (one, other)
-                ]
-                expected = between(ends[0], ends[1], last - first - 1)[number - first - 1]
-                if expected.any():
-                    objects.append({"structure": structure, **self._followed(number, expected), "origin": "propagated"})
-        if not objects:
-            return False
-        self.labels.save(number, state["revision"], objects, patient=state["patient"])
-        return True
+        for structure, one, other in matched:
+            expected = between(one, other, last - first - 1)[number - first - 1]
+            if expected.any():
+                objects.append(_propagated(structure, self._followed(number, expected)))
+        if objects:
+            self.labels.save(number, state["revision"], objects, patient=state["patient"])
+        return bool(objects), misfits + others + len(before) + len(after) - 2 * len(matched)
 
     def certainty(self, request: Request) -> Response:
         return JSONResponse({"certainty": round(self._model().certainty(self._number(request)), 4)})
 
 
-def _by_structure(objects: list[dict[str, Any]]) -> dict[str, list[str]]:
-    masks: dict[str, list[str]] = {}
-    for entry in objects:
-        masks.setdefault(entry["structure"], []).append(entry["rle"])
-    return masks
+def _propagated(structure: str, told: dict[str, Any]) -> dict[str, Any]:
+    return {"structure": structure, **told, "origin": "propagated"}
 
 
 def _told(answer: Answer) -> dict[str, Any]:

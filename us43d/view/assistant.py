@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -14,7 +14,7 @@ from us43d.errors import Us43dError
 if TYPE_CHECKING:
     from us43d.model.predictor import Encoded, Predictor
 
-__all__ = ["Answer", "Assistant", "Prompt", "between"]
+__all__ = ["Answer", "Assistant", "Prompt", "between", "pairs"]
 
 #: Encoded images kept; one of ViT-B takes 4 MB.
 _ENCODED = 64
@@ -169,6 +169,34 @@ class Assistant:
         cells = [(i + 0.5, j + 0.5) for i in range(_GRID) for j in range(_GRID)]
         places = [(x * columns / _GRID - 0.5, y * rows / _GRID - 0.5) for x, y in cells]
         return max(self.predict(number, Prompt(None, (place,), (1,))).score for place in places)
+
+
+def pairs(first: Sequence[tuple[str, Mask]], last: Sequence[tuple[str, Mask]]) -> list[tuple[str, Mask, Mask]]:
+    """Pair the objects of two frames within their structure: largest IoU, and between equal ones the nearest centres.
+
+    Args:
+        first: (structure, mask) of a frame; masks are (h, w) bool and not empty.
+        last: Those of another frame.
+
+    Returns:
+        (structure, mask in the first, mask in the last frame). The objects that a frame has more are in no pair.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    found = []
+    for structure in dict.fromkeys(name for name, _ in first):
+        ones, others = ([mask for name, mask in frame if name == structure] for frame in (first, last))
+        cost = np.array([[_apart(one, other) for other in others] for one in ones])
+        if cost.size:
+            found += [(structure, ones[n], others[m]) for n, m in zip(*linear_sum_assignment(cost), strict=True)]
+    return found
+
+
+def _apart(one: Mask, other: Mask) -> float:
+    """Return the distance of centres as a part of the diagonal, at most 1, minus the IoU, which counts tenfold."""
+    apart = np.argwhere(one).mean(0) - np.argwhere(other).mean(0)
+    iou = np.count_nonzero(one & other) / np.count_nonzero(one | other)
+    return float(np.hypot(*apart) / np.hypot(*one.shape) - 10 * iou)
 
 
 def between(first: Mask, last: Mask, steps: int) -> list[Mask]:

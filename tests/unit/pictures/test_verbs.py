@@ -1,7 +1,7 @@
 """Every verb that takes a person's images reads the same pixels and spacing from a file, or refuses it as the others.
 
 The loaders of the verbs are called, without a model: `predict`, `train --data` and `eval --data`, `label`, `coco` and
-`import`.
+`import`, of a COCO file and of an nnU-Net dataset.
 """
 
 import importlib
@@ -22,12 +22,12 @@ from pydicom import uid
 
 from us43d import pictures
 from us43d.coco import own, write
-from us43d.contract import RawTree
+from us43d.contract import RawTree, Sample
 from us43d.errors import Us43dError
 from us43d.harmonize import blocks
 from us43d.pictures.levels import eight_bits
-from us43d.private import coco
-from us43d.private.record import Coco
+from us43d.private import coco, nnunet
+from us43d.private.record import Coco, NnUnet
 from us43d.view.inputs import FileInputs
 
 from .files import dicom
@@ -76,13 +76,26 @@ def cut(path: Path, code: str) -> None:
 
 
 def lost(path: Path) -> None:
-    """An AVI whose header states more frames than it holds."""
+    """An AVI whose header states one frame more than it holds."""
     video(path, "MJPG")
     data = bytearray(path.read_bytes())
     for name, at in ((b"avih", 24), (b"strh", 40)):
         place = data.find(name) + at
         assert data[place] == len(STACK)
-        data[place] = 9
+        data[place] += 1
+    path.write_bytes(data)
+
+
+def empty_frames(path: Path, number: int) -> None:
+    """An MP4 of six frames, the last of which are empty."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, SHAPE[::-1])
+    for frame in (*STACK, *STACK):
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    sizes = data.find(b"stsz") + 16
+    for frame in range(6 - number, 6):
+        data[sizes + 4 * frame : sizes + 4 * frame + 4] = bytes(4)
     path.write_bytes(data)
 
 
@@ -161,12 +174,15 @@ FORMS: dict[str, tuple[Callable[[Path], Any], int | None]] = {
     "cut.avi": (lambda path: cut(path, "MJPG"), 0),
     "cut.mp4": (lambda path: cut(path, "mp4v"), 0),
     "lost.avi": (lambda path: lost(path), 0),
+    "two_less.mp4": (lambda path: empty_frames(path, 2), 1),
+    "three_less.mp4": (lambda path: empty_frames(path, 3), 1),
     "short.png": (lambda path: path.write_bytes(cv2.imencode(".png", GREY)[1].tobytes()[:200]), None),
 }  # fmt: skip
 
 
 #: What no verb reads; "unnamed.tif" has three frames, none of which the entry names.
-REFUSED = {"unnamed.tif", "jpeg-ls.jpg", "pdf.png", "cut.avi", "cut.mp4", "lost.avi", "short.png"}
+TURNED = {"exif.png", "exif.jpg", "exif16.png", "turned.tif", "turned16.tif"}  # upright, by a tag
+REFUSED = {"unnamed.tif", "jpeg-ls.jpg", "pdf.png", "cut.avi", "cut.mp4", "lost.avi", "three_less.mp4", "short.png"}
 
 
 def annotated(path: Path, frame: int | None, size: tuple[int, ...]) -> Path:
@@ -222,11 +238,40 @@ def imported(path: Path, frame: int | None, size: tuple[int, ...]) -> Read:
     plan = coco.plan(tree)
     assert plan is not None
     (sample,) = coco.read(Coco(group=None, labels={"cyst": "cyst"}, files=plan.files, stated=True), tree)
+    return stored(sample, path.parent, size)
+
+
+def stored(sample: Sample, folder: Path, size: tuple[int, ...]) -> Read:
+    """A sample as a build stores it."""
     data, array, kept = blocks._image(sample, {}, [])
-    stored = path.with_name(f"stored.{kept or 'png'}")
-    stored.write_bytes(data)
+    blocks._annotations(sample, array.shape[:2], {}, [], blocks.Options({}, skip_empty=False))
+    path = folder / f"stored.{kept or 'png'}"
     assert (array.shape[:2]) == (size[0], size[1])
-    return Read(eight_bits(blocks.picture(data, stored, blocks.header(data, stored))), sample.spacing_mm)
+    return Read(eight_bits(blocks.picture(data, path, blocks.header(data, path))), sample.spacing_mm)
+
+
+def from_nnunet(path: Path, frame: int | None, size: tuple[int, ...]) -> Read:
+    """What `import` makes of the file as the image of an nnU-Net dataset; labels are of the same form."""
+    folder = path.parent
+    ending = next(ending for ending in nnunet.ENDINGS if path.name.endswith(ending))
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir()
+    path.rename(folder / f"imagesTr/a_0000{ending}")
+    labels = np.ones(size[:2], np.uint8)
+    if ending in (".nii", ".nii.gz"):
+        volume = labels.T if frame is None else np.repeat(labels.T[:, :, None], len(STACK), 2)
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), folder / f"labelsTr/a{ending}")
+    elif ending == ".mha":
+        sitk.WriteImage(sitk.GetImageFromArray(labels), str(folder / "labelsTr/a.mha"))
+    else:
+        Image.fromarray(labels).save(folder / f"labelsTr/a{ending}")
+    content = {"labels": {"background": 0, "cyst": 1}, "file_ending": ending}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    tree = RawTree(folder)
+    plan = nnunet.plan(tree)
+    assert plan is not None
+    samples = list(nnunet.read(NnUnet(labels={"cyst": "cyst"}, ending=ending, values=plan.values), tree))
+    return stored(samples[0 if len(samples) == 1 else frame or 0], folder, size)
 
 
 def written(path: Path, frame: int | None, size: tuple[int, ...]) -> Read:
@@ -249,7 +294,7 @@ def tried(read: Callable[..., Read], *what: Any) -> Read:
 def test_all_verbs_read_alike(tmp_path: Path, name: str) -> None:
     make, frame = FORMS[name]
     made = []
-    for verb in ("predict", "train", "label", "import", "coco"):
+    for verb in ("predict", "train", "label", "import", "coco", "nnunet"):
         folder = tmp_path / verb
         folder.mkdir()
         make(folder / name)
@@ -261,6 +306,13 @@ def test_all_verbs_read_alike(tmp_path: Path, name: str) -> None:
         "label": tried(labelled, made[2], frame),
         "import": tried(imported, made[3], frame, size),
     }
+    if name.endswith(nnunet.ENDINGS):
+        shape = size[1::-1] if name in TURNED else size  # nnU-Net knows no orientation tag
+        nn = others["import, nnU-Net"] = tried(from_nnunet, made[5], frame, shape)
+        if name in TURNED and nn.pixels is not None:
+            others["import, nnU-Net"] = nn._replace(pixels=np.rot90(nn.pixels, -1))
+        if name in ("pages.tif", "pages16.tif"):
+            assert "3 images" in others.pop("import, nnU-Net").refused
     if frame is None:
         others["coco"] = tried(written, made[4], frame, size)
     assert bool(first.refused) == (name in REFUSED), first.refused

@@ -112,6 +112,9 @@ def test_pixels_outside_of_the_folder_are_refused(tmp_path: Path, grey: np.ndarr
         (tmp_path / "in" / "a.mhd").write_text(text.replace("a.raw", place))
         with pytest.raises(ImageError, match="takes its pixels from"):
             pictures.open(tmp_path / "in" / "a.mhd")
+    (tmp_path / "a.mhd").write_text(text.replace("NDims = 2", "NDims = 1e308"))  # ends SimpleITK by a signal
+    with pytest.raises(ImageError, match="has '1e308' dimensions"):
+        pictures.open(tmp_path / "a.mhd")
     nhdr = "NRRD0004\ntype: uchar\ndimension: 2\nsizes: 120 90\nencoding: raw\ndata file: ../a.raw\n"
     (tmp_path / "in" / "a.nhdr").write_text(nhdr)
     with pytest.raises(ImageError, match="takes its pixels from"):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -117,9 +118,27 @@ def test_frames_between_are_filled_but_a_persons_work_stays(tmp_path: Path) -> N
     labels.save(4, 0, [thing(disc(30, 24, 20))])
     labels.save(2, 0, [thing(disc(9, 9, 3))])
     site = Annotate(labels, "sweep.avi", None, "")
-    assert [site._fill(n, 0, 4) for n in (1, 2, 3)] == [True, False, True]
+    assert [site._fill(n, 0, 4) for n in (1, 2, 3)] == [(True, 0), (False, 0), (True, 0)]
     filled = labels.state(1)["objects"]
     assert [entry["origin"] for entry in filled] == ["propagated"]
     assert rle.decode(filled[0]["rle"].encode(), *SHAPE).sum() == pytest.approx(np.pi * 11**2, rel=0.1)
     assert labels.state(2)["objects"] == [thing(disc(9, 9, 3))]
     assert labels.summary()[1]["draft"]
+    # Objects are paired by their place, and those of one frame alone are counted.
+    here, there = thing(disc(30, 24, 20)), thing(disc(9, 40, 6))
+    state = labels.state(0)
+    labels.save(0, state["revision"], [thing(disc(8, 38, 6)), thing(disc(30, 24, 8)), thing(disc(55, 8, 4))])
+    labels.save(4, labels.state(4)["revision"], [here, there, there | {"structure": "lung"}])
+    assert site._fill(1, 0, 4) == (True, 2)
+    areas = sorted(int(rle.decode(one["rle"].encode(), *SHAPE).sum()) for one in labels.state(1)["objects"])
+    assert areas == [pytest.approx(np.pi * 6**2, rel=0.15), pytest.approx(np.pi * 11**2, rel=0.1)]
+
+
+def test_what_does_not_fit_the_size_of_the_image_is_counted(tmp_path: Path) -> None:
+    small = np.zeros((20, 30), bool)
+    small[5:9, 5:9] = True
+    things = [{"structure": "heart", "rle": encode(mask).decode()} for mask in (small, disc(30, 24, 8))]
+    inputs = SimpleNamespace(read=lambda number, window=None: np.zeros(SHAPE, np.uint8))
+    site = Annotate(SimpleNamespace(inputs=inputs, state=lambda number: {"objects": things}), "", None, "")
+    objects, skipped = site._carried(1, 0)
+    assert (len(objects), skipped) == (1, 1)

@@ -571,6 +571,7 @@ async function carry() {
     const answer = await api(`${base}/api/label/carry/${here.number}`, { method: 'POST', body: { from } });
     if (here !== image) return undefined;
     commit([...things, ...answer.objects.map((/** @type {any} */ object) => ({ structure: object.structure, mask: decode(object.rle, height, width), origin: 'propagated', prompt: null, base: null }))], things.length);
+    if (answer.skipped) toast(`Objects of another image size, not taken over: ${answer.skipped}.`);
   } finally {
     $('through-said').textContent = '';
   }
@@ -598,14 +599,17 @@ async function fill() {
   if (first < 0 || !things.length) return toast('Label this frame and one before it; the frames between are filled.');
   const last = image.number;
   let filledFrames = 0;
+  let skipped = 0;
   try {
     for (let n = first + 1; n < last; n++) {
       $('through-said').textContent = `Frame ${n - first} of ${last - first - 1}…`;
       const answer = await api(`${base}/api/label/fill/${n}`, { method: 'POST', body: { first, last } });
       filledFrames += answer.filled ? 1 : 0;
+      skipped = Math.max(skipped, answer.skipped); // the same objects in every frame
     }
   } finally {
-    $('through-said').textContent = `${filledFrames} frames filled; they are marked “to check”.`;
+    const alone = skipped ? ` Objects without a counterpart of their structure, not filled: ${skipped}.` : '';
+    $('through-said').textContent = `${filledFrames} frames filled; they are marked “to check”.${alone}`;
     overview = await api(`${base}/api/label`);
     progress();
   }

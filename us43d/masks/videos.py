@@ -1,0 +1,150 @@
+"""Reading videos forwards with OpenCV's FFmpeg, and the one rule on how many frames a video may lack.
+
+An AVI whose header states more frames than can be read has lost some, and all after them would have another number: it
+is refused. An MP4 or MOV may lack two, which edit lists skip, and gets a remark. Other containers state a duration
+alone: their frames are compared with an estimate, for a remark.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from us43d import limits
+from us43d.container import stated_length
+from us43d.errors import UnreadableFile
+from us43d.masks.read import common_channel
+
+__all__ = ["VideoFile", "video_frame", "video_length", "video_remark"]
+
+#: (position, bytes) at the start of video files. Other files are refused: FFmpeg follows playlists to other files.
+_MAGIC: tuple[tuple[int, bytes], ...] = (
+    (8, b"AVI "), (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (0, b"\x1aE\xdf\xa3"),
+    (0, b"\0\0\1\xba"), (0, b"\0\0\1\xb3"), (0, b"\x30\x26\xb2\x75"), (0, b"OggS"), (0, b"FLV"),
+    (0, b"\0\0\0\1"), (0, b"\x47\x40"),  # H.264 and HEVC without a container, MPEG transport streams
+)  # fmt: skip
+#: Frames that a container may lack, by the four bytes that follow its first four; others state no number of frames.
+_LACKING = {b"ftyp": 2, b"moov": 2, b"mdat": 2, b"wide": 2, b"free": 2}
+
+
+class VideoFile:
+    """A video that can be opened. stated: number of frames in its header, or by its duration; None without either.
+
+    lacking: how many of them may be missing; None where `stated` is an estimate.
+
+    Raises:
+        UnreadableFile: If the file is not a video, truncated, or above the limits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                start = file.read(32)
+            needed, size = stated_length(path), path.stat().st_size
+        except OSError as error:
+            raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
+        if not any(start[at : at + len(magic)] == magic for at, magic in _MAGIC):
+            raise UnreadableFile(f"{path} is not a video (it begins with {start[:8]!r}).")
+        if needed is not None and size < needed:
+            raise UnreadableFile(f"{path} is truncated: it has {size:,} of {needed:,} bytes.")
+        capture = self.opened()
+        stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        self.stated = stated if stated > 0 else None
+        self.lacking = 0 if start[8:12] == b"AVI " else _LACKING.get(start[4:8])
+
+    def opened(self) -> cv2.VideoCapture:
+        """Open the video at its first frame."""
+        # FFmpeg wherever this runs, so that pixels agree; parallelism is by process.
+        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        if not capture.isOpened():
+            raise UnreadableFile(f"{self.path} is not a video that OpenCV can read.")
+        width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        limits.check_size(self.path, width, height, 3)
+        return capture
+
+    def remark(self, frames: int) -> str:
+        """Compare the number of frames that were read to the end with the stated one; "" if there is nothing to say.
+
+        Raises:
+            UnreadableFile: If none could be read, or too few.
+        """
+        if frames < 1:
+            raise UnreadableFile(f"No frame of {self.path} can be read.")
+        if self.stated is None or frames == self.stated or (frames > self.stated and self.lacking is None):
+            return ""
+        if self.lacking is not None and frames < self.stated - self.lacking:
+            raise UnreadableFile(
+                f"{self.path} is damaged or truncated: {frames} of its {self.stated} frames can be read. If it was "
+                "recorded so, ffmpeg -i VIDEO -c:v ffv1 NEW.avi writes a video of these frames."
+            )
+        return f"{frames} frames were read; the header states {self.stated}"
+
+
+def rgb_frame(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a frame as OpenCV decodes it as (h, w), or (h, w, 3) RGB where the channels differ."""
+    colour = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    single = common_channel(colour)
+    return colour if single is None else single
+
+
+class _Forwards:
+    """A video read forwards; seeking is not exact in Motion-JPEG and H.264 files, so going back starts again."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = VideoFile(path)
+        self.capture, self.next = self.file.opened(), 0
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        if index < self.next:
+            self.capture.release()
+            self.capture, self.next = self.file.opened(), 0
+        while self.next < index and self.capture.grab():
+            self.next += 1
+        ok, bgr = self.capture.read()
+        if self.next < index or not ok:
+            raise UnreadableFile(f"{self.file.path} has {self.next} frames, no frame {index}.")
+        self.next += 1
+        return rgb_frame(np.asarray(bgr, np.uint8))
+
+
+@lru_cache(maxsize=4)
+def _forwards(path: Path) -> _Forwards:
+    return _Forwards(path)
+
+
+def video_frame(path: Path, frame: int) -> NDArray[np.uint8]:
+    """Read frame `frame` (from 0) of a video: (h, w), or (h, w, 3) RGB where the channels differ."""
+    _length(path)
+    return _forwards(path).frame(frame)
+
+
+def video_length(path: Path) -> int:
+    """Return the number of frames of a video. Raises UnreadableFile if it has none, or lacks some."""
+    return _length(path)[0]
+
+
+def video_remark(path: Path) -> str:
+    """Return what a person should know about the number of frames; "" if nothing. Raises UnreadableFile."""
+    return _length(path)[1]
+
+
+def _length(path: Path) -> tuple[int, str]:
+    try:
+        return _counted(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
+
+
+@lru_cache(maxsize=4096)
+def _counted(path: Path, mtime_ns: int) -> tuple[int, str]:
+    """Count the frames once by decoding all of them: a frame that is lost on the way would move all after it."""
+    video = VideoFile(path)
+    capture, frames = video.opened(), 0
+    while capture.grab():
+        frames += 1
+    capture.release()
+    return frames, video.remark(frames)
