@@ -54,7 +54,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="FOLDER")] = Path("bench"),
     device: Device = None,
 ) -> None:
-    """Run models on a versioned benchmark, or merge results of several labs after checking that they fit.
+    """Run models on a versioned benchmark, or merge results of several labs after checking that they are comparable.
 
     Writes one JSON file per model, which carries its digest, leaderboard.json, table.md and a page with images.
     """

@@ -345,7 +345,7 @@ def _facts(corpus: "Corpus") -> dict[str, Any]:
 def check(session: Session, names: Names = None, every: Every = False, jobs: Jobs = None) -> None:
     """Recompute digests, hashes, masks, boxes, ids and splits of builds or exports (folders, URLs) from their files.
 
-    Whether the raw files were right is not seen from here: us43d verify compares those with what was received.
+    Raw files are not checked: us43d verify compares them with their receipts.
     """
     from us43d.harmonize.check import check as examine
 

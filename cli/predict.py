@@ -122,9 +122,9 @@ def predict(
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
-    """Segment what a box, points or a name show on your images: PNG, COCO RLE, NIfTI, overlays, scores.
+    """Segment your images by box, points or structure name; writes PNG, COCO RLE, NIfTI, overlays, scores.
 
-    Prompts are in pixels, x to the right, y down. Without --prompts they hold for every frame of every file.
+    Prompts are in pixels, x to the right, y down. Without --prompts they apply to every frame of every file.
     """
     place = weights_of(session, weights)
     doing = task_in(place, task)

@@ -13,7 +13,7 @@ from .verb import app, verb
 
 review = typer.Typer(
     name="review",
-    help="Share verdicts and fixes made in [bold]us43d view[/bold]: export yours, import those of others.",
+    help="Share verdicts and fixes made in us43d view: export yours, import those of others.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

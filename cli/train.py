@@ -89,7 +89,7 @@ def train(
 
     Without --init, --data fine-tunes the weights that come with us43d (us43d-small).
 
-    SIGTERM saves a checkpoint and ends with exit code 0. docs/training.md has every value of the configuration.
+    SIGTERM saves a checkpoint and ends with exit code 0. us43d/train/config.py describes every setting.
     """
     from us43d.harmonize.corpus import Corpus
     from us43d.train.loop import train as work

@@ -229,7 +229,7 @@ def export(
     ] = False,
     force: Force = False,
 ) -> None:
-    """Write weights in another form; UltraSam's decoder goes into plain SAM as an equal one that needs no new code."""
+    """Write weights in another form; UltraSam's decoder becomes an equal one that plain SAM code runs."""
     from us43d.model.weights import export as write
     from us43d.model.weights import load
 

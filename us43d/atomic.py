@@ -184,9 +184,9 @@ def alone(lock: Path, busy: Busy) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # training runs without it
 
-    held = FileLock(lock, mode=0o666)  # as far as the umask lets others of a shared home use it
+    file_lock = FileLock(lock, mode=0o666)  # as far as the umask lets others of a shared home use it
     try:
-        held.acquire(timeout=0)
+        file_lock.acquire(timeout=0)
     except Timeout:
         raise busy from None
     except (NotImplementedError, PermissionError):  # no locks here, or another user's
@@ -195,4 +195,4 @@ def alone(lock: Path, busy: Busy) -> Iterator[None]:
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
