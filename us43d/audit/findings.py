@@ -156,9 +156,9 @@ class Findings:
         """
 
         def leaks(family: list[Image]) -> bool:
-            held = [[split[i.id] for i in family if i.id in split] for split in self.corpora.values()]
-            held = [splits for splits in held if len(splits) > 1] or [[image.split for image in family]]
-            return any(map(crosses, held))
+            sides = [[split[i.id] for i in family if i.id in split] for split in self.corpora.values()]
+            sides = [splits for splits in sides if len(splits) > 1] or [[image.split for image in family]]
+            return any(map(crosses, sides))
 
         return [family for family in self.across if leaks(family)]
 

@@ -113,9 +113,9 @@ def _corpora(builds: Sequence[Build], home: Path) -> dict[str, dict[int, str]]:
     splits_of = {}
     for path in sorted((home / "corpora").glob("*/corpus.json")):
         corpus = Corpus.open(path.parent, home)
-        held = [n for n, source in enumerate(corpus.sources) if digests.get(source["slug"]) == source["digest"]]
-        if len(held) > 1:
-            rows = corpus.images[np.isin(corpus.images["source"], held)]
+        sources = [n for n, source in enumerate(corpus.sources) if digests.get(source["slug"]) == source["digest"]]
+        if len(sources) > 1:
+            rows = corpus.images[np.isin(corpus.images["source"], sources)]
             splits = (SPLITS[number] for number in rows["split"])
             splits_of[path.parent.name] = dict(zip(rows["id"].tolist(), splits, strict=True))
     return splits_of

@@ -183,13 +183,13 @@ def pairs(first: Sequence[tuple[str, Mask]], last: Sequence[tuple[str, Mask]]) -
     """
     from scipy.optimize import linear_sum_assignment
 
-    found = []
+    paired = []
     for structure in dict.fromkeys(name for name, _ in first):
         ones, others = ([mask for name, mask in frame if name == structure] for frame in (first, last))
         cost = np.array([[_apart(one, other) for other in others] for one in ones])
         if cost.size:
-            found += [(structure, ones[n], others[m]) for n, m in zip(*linear_sum_assignment(cost), strict=True)]
-    return found
+            paired += [(structure, ones[n], others[m]) for n, m in zip(*linear_sum_assignment(cost), strict=True)]
+    return paired
 
 
 def _apart(one: Mask, other: Mask) -> float:

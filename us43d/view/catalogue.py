@@ -364,14 +364,14 @@ class Catalogue:
         counts = np.bincount(self._group_codes[self._mask(query._replace(groups=()))], minlength=len(self._groups))
         if text:
             counts[~_numbers(pc.match_substring(self._groups, text.strip(), ignore_case=True), bool)] = 0
-        found = np.flatnonzero(counts)
-        largest = found[np.argsort(-counts[found], kind="stable")[:_GROUPS]]
+        groups = np.flatnonzero(counts)
+        largest = groups[np.argsort(-counts[groups], kind="stable")[:_GROUPS]]
         names = {str(self._groups[int(n)].as_py()): int(counts[n]) for n in largest}
         chosen = {} if text else {name: names.get(name, self._sized(name, counts)) for name in query.groups}
         values = [
             {"value": name, "count": count, "chosen": name in query.groups} for name, count in (chosen | names).items()
         ]
-        return {"name": "group", "title": "Group", "values": values, "total": len(found)}
+        return {"name": "group", "title": "Group", "values": values, "total": len(groups)}
 
     def _sized(self, group: str, counts: NDArray[np.int64]) -> int:
         import pyarrow.compute as pc

@@ -59,16 +59,16 @@ class Correct:
         source = int(self.catalogue.sources[row])
         annotate, _ = self._of(source)
         number = next(n for n, item in enumerate(annotate.labels.inputs.items) if item.id == self.catalogue.ids[row])
-        asked = f"&{request.url.query}" if request.url.query else ""
-        return RedirectResponse(f"/correct/source/{source}/label?n={number + 1}{asked}", 303)
+        query = f"&{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/correct/source/{source}/label?n={number + 1}{query}", 303)
 
     def begin(self, request: Request) -> Response:
         """To the label tools, at the first image of a query, to go through all of them."""
         rows = self._correctable(request)
         if not len(rows):
             raise HTTPException(404, "None of these images can be labelled: they were dropped, or are not of a source.")
-        asked = f"{request.url.query}&" if request.url.query else ""
-        return RedirectResponse(f"/correct/{self.catalogue.ids[rows[0]]}?{asked}through=1", 303)
+        query = f"{request.url.query}&" if request.url.query else ""
+        return RedirectResponse(f"/correct/{self.catalogue.ids[rows[0]]}?{query}through=1", 303)
 
     def order(self, request: Request) -> Response:
         """Return the images of a query that are of one source, and the first one of the source that comes next."""

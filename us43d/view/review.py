@@ -120,7 +120,7 @@ class Review:
             raise HTTPException(404, f"Unknown kind {kind!r}.")
         things = self.things[kind]
         own = [verdicts.get(self._about(kind, thing)) for thing in things]
-        given = [self._given(verdict, thing) for verdict, thing in zip(own, things, strict=True)]
+        words = [self._given(verdict, thing) for verdict, thing in zip(own, things, strict=True)]
         wanted = request.query_params.get("verdict", "")
         if wanted not in ("", "open", *review.KINDS[kind]):
             raise HTTPException(400, f"{wanted!r} is not a verdict on {kind!r}.")
@@ -128,7 +128,7 @@ class Review:
             {"number": n, "verdict": verdict, "crosses": thing["crosses"], "detail": thing["detail"],
              "names": [self.catalogue.key(row) for row in thing["rows"]],
              "ids": [int(self.catalogue.ids[row]) for row in thing["rows"]]}
-            for n, (thing, verdict) in enumerate(zip(things, given, strict=True))
+            for n, (thing, verdict) in enumerate(zip(things, words, strict=True))
             if not wanted or wanted == (verdict or "open")
         ]  # fmt: skip
         names = self._touched(kind)
