@@ -397,9 +397,8 @@ def _rows_inside(xy: NDArray[np.float64], rows: NDArray[np.int64], columns: int)
     def fill(row: NDArray[np.int64], left: NDArray[np.float64], right: NDArray[np.float64]) -> None:
         begin = np.clip(np.ceil(left - 1e-9), 0, columns).astype(np.int64)
         end = np.clip(np.floor(right + 1e-9) + 1, 0, columns).astype(np.int64)
-        some = begin < end
-        np.add.at(steps, (row[some], begin[some]), 1)
-        np.add.at(steps, (row[some], end[some]), -1)
+        np.add.at(steps, (row, begin), 1)
+        np.add.at(steps, (row, end), -1)
 
     at = rows[:, None]
     # The two half-open readings of "crosses this row" differ on vertices and level edges only; together they give the

@@ -117,7 +117,7 @@ class _Matlab:
             raise ValueError("a matrix has no flags")
         (flags,) = struct.unpack(self.order + "I", self._bytes(place, data, 4))
         kind, length, data, at = self._tag(place, at)
-        if kind != 5 or not 8 <= length <= 8 * 32:
+        if kind != 5 or not 8 <= length <= 4 * 32:  # NumPy 1 has as many axes
             raise ValueError("a matrix has no shape")
         shape = struct.unpack(f"{self.order}{length // 4}i", self._bytes(place, data, length // 4 * 4))
         if min(shape) < 0:

@@ -68,6 +68,28 @@ def test_sixteen_bits(tmp_path: Path, mask: np.ndarray, value: int) -> None:
         assert (read(tmp_path / name) == mask).all(), name
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize(("low", "high"), [(10, 100), (26, 75)])
+def test_grey_edges_may_cover_a_quarter_of_the_mask(tmp_path: Path, dtype: str, low: int, high: int) -> None:
+    """Values between a quarter and three quarters of the range are an edge, if few; else a class of its own."""
+    array = np.zeros(SHAPE, dtype)
+    array[:10, :10], array[20, :25], array[21, :9] = 100, 60, low
+    array[22, :7] = high
+    edges = 25 + (9 + 7) * (low > 25)
+    array[:10, 10 : 10 + (edges - 25 if edges > 25 else 0)] = 100  # the mask grows with the edge
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    found = convert.binary(tmp_path / "a.tif")
+    assert isinstance(found, Remarked)
+    assert (found.array == (array > 50)).all()
+    assert found.remarks == (
+        f"grey mask edge: {np.count_nonzero((array > 0) & (array < 100))} pixels between 0 and 100",
+    )
+    array[20, 25:80] = 60
+    tifffile.imwrite(tmp_path / "b.tif", array)
+    with pytest.raises(UnreadableFile, match="the foreground values are unknown"):
+        convert.binary(tmp_path / "b.tif")
+
+
 def test_one_bit_empty_and_full(tmp_path: Path, mask: np.ndarray) -> None:
     for name, array in (("mask", mask), ("empty", np.zeros_like(mask)), ("full", np.ones_like(mask))):
         Image.fromarray(array).save(tmp_path / "a.png")

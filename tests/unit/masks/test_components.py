@@ -69,6 +69,15 @@ def test_touching_at_a_corner_is_one_instance() -> None:
     assert len(components(np.eye(3, dtype=bool))) == 1
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_whatever_is_not_0_is_foreground(dtype: str) -> None:
+    mask = np.zeros((5, 6), bool)
+    mask[1:3, 2:5] = mask[4, 0] = True
+    values = np.where(mask, 100, 0).astype(dtype)
+    assert components(values) == components(mask)
+    assert whole(values) == whole(mask)
+
+
 def test_thousands_of_specks() -> None:
     mask = np.zeros((130, 130), bool)
     mask[::2, ::2] = True

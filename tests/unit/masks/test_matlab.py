@@ -59,14 +59,73 @@ def test_complex_numbers_and_text_are_not_arrays(tmp_path: Path) -> None:
             masks.mat_array(path, name)
 
 
-def test_high_byte_first(tmp_path: Path) -> None:
-    def element(kind: int, data: bytes) -> bytes:
-        return struct.pack(">II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+def write(
+    path: Path, order: str, kind: int, axes: tuple[int, ...], data: tuple[int, bytes], name: bytes = b"a"
+) -> None:
+    """A file with one matrix: its class, and the type and bytes of its data."""
 
-    matrix = element(6, struct.pack(">II", 10, 0)) + element(5, struct.pack(">ii", 1, 2)) + element(1, b"a")
-    matrix += element(4, struct.pack(">HH", 258, 772))
-    (tmp_path / "a.mat").write_bytes(b" " * 124 + b"\x01\x00MI" + element(14, matrix))
+    def element(kind: int, data: bytes) -> bytes:
+        return struct.pack(f"{order}II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+
+    matrix = element(6, struct.pack(f"{order}II", kind, 0)) + element(5, struct.pack(f"{order}{len(axes)}i", *axes))
+    mark = {"<": b"\x00\x01IM", ">": b"\x01\x00MI"}[order]
+    path.write_bytes(b" " * 124 + mark + element(14, matrix + element(1, name) + element(*data)))
+
+
+def test_high_byte_first(tmp_path: Path) -> None:
+    write(tmp_path / "a.mat", ">", 10, (1, 2), (4, struct.pack(">HH", 258, 772)))
     assert masks.mat_array(tmp_path / "a.mat", "a").tolist() == [[258, 772]]
+
+
+TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_type_of_numbers(tmp_path: Path, order: str) -> None:
+    for kind, name in TYPES.items():
+        values = np.array([[1, 2, 100]], order + name)
+        write(path := tmp_path / f"{kind}.mat", order, 6, (1, 3), (kind, values.tobytes()))
+        found = masks.mat_array(path, "a")
+        assert found.dtype == name
+        assert np.array_equal(found, values)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [(1, "latin-1"), (2, "latin-1"), (4, "utf-16"), (16, "utf-8"), (17, "utf-16"), (18, "utf-32")],
+)
+def test_every_encoding_of_text(tmp_path: Path, order: str, kind: int, encoding: str) -> None:
+    ending = {"<": "-le", ">": "-be"}[order] if encoding in ("utf-16", "utf-32") else ""
+    write(tmp_path / "a.mat", order, 4, (1, 4), (kind, "rené".encode(encoding + ending)))
+    assert masks.mat_text(tmp_path / "a.mat", "a") == "rené"
+
+
+@pytest.mark.parametrize(("kind", "data"), [(6, (1, b"ab")), (4, (9, b"12345678")), (4, (16, b"\xff\xff"))])
+def test_what_is_not_text(tmp_path: Path, kind: int, data: tuple[int, bytes]) -> None:
+    write(tmp_path / "a.mat", "<", kind, (1, 2), data)
+    with pytest.raises(UnreadableFile, match="a is not text"):
+        masks.mat_text(tmp_path / "a.mat", "a")
+
+
+@pytest.mark.parametrize(
+    ("axes", "name", "message"),
+    [
+        ((4,), b"a", "a matrix has no shape"),
+        ((1,) * 33, b"a", "a matrix has no shape"),
+        ((1, -4), b"a", r"a matrix has the shape \(1, -4\)"),
+        ((1, 4), b"a" * 4097, "a matrix has too long a name"),
+    ],
+)
+def test_heads_that_are_damaged(tmp_path: Path, axes: tuple[int, ...], name: bytes, message: str) -> None:
+    write(tmp_path / "a.mat", "<", 9, axes, (2, b"1234"), name)
+    with pytest.raises(UnreadableFile, match=message):
+        masks.mat_array(tmp_path / "a.mat", "a")
+
+
+def test_up_to_32_axes_and_a_long_name(tmp_path: Path) -> None:
+    write(tmp_path / "a.mat", "<", 9, (4,) + (1,) * 31, (2, b"1234"), b"a" * 4096)
+    assert masks.mat_array(tmp_path / "a.mat", "a" * 4096).ravel().tolist() == [49, 50, 51, 52]
 
 
 @pytest.mark.parametrize("compressed", [False, True])

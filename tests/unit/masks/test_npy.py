@@ -54,3 +54,17 @@ def test_a_frame_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     assert masks.npy_shape(path) == (2, 20_000, 20_000)
     with pytest.raises(UnreadableFile, match="more than"):
         masks.npy_frame(path, 0)
+
+
+def test_elements_of_the_first_axis(tmp_path: Path) -> None:
+    for shape in ((3,), (3, 2), (3, 2, 2, 2)):
+        array = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+        np.save(path := tmp_path / f"{len(shape)}.npy", array)
+        assert masks.npy_shape(path) == shape
+        for index in range(3):
+            found = masks.npy_frame(path, index)
+            assert found.dtype == array.dtype
+            assert np.array_equal(found, array[index])
+        for index in (-1, 3):
+            with pytest.raises(UnreadableFile, match=f"has 3 frames, no frame {index}"):
+                masks.npy_frame(path, index)
