@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import SimpleITK
 import tifffile
 from PIL import Image
 from pycocotools import mask as reference
@@ -111,6 +112,70 @@ def test_a_polygon_is_that_of_pycocotools(make: Callable[..., Path]) -> None:
     corpus = opened(make(data))
     wanted = reference.decode(reference.frPyObjects([polygon], 40, 60))[..., 0]
     assert (corpus.mask(1) == wanted).all()
+
+
+def test_a_corner_at_the_limit_is_valid(make: Callable[..., Path]) -> None:
+    data = content(1)
+    data["annotations"][0]["segmentation"] = [[limits.MAX_CORNER, 0, 0, 0, 0, 40]]
+    assert opened(make(data)).mask(0)[:39].all()
+    data["annotations"][0]["segmentation"] = [[limits.MAX_CORNER + 1, 0, 0, 0, 0, 40]]
+    with pytest.raises(TrainError, match="outside of any image"):
+        opened(make(data))
+
+
+# ------------------------------------------------------------------------------------------------------------- prompts
+
+
+def prompts(file: Path, *annotations: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    images = [{"id": 1, "file_name": "a.png"}, {"id": "2", "file_name": "b.avi", "frame": 3}]
+    file.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return [(place.file_name, place.frame, shown) for place, shown in schema.load_prompts(file)]
+
+
+def test_prompts_are_boxes_and_points(tmp_path: Path) -> None:
+    found = prompts(
+        tmp_path / "p.json",
+        {"image_id": "1", "bbox": [0, -1.5, 3, 0.5]},
+        {"image_id": 2, "keypoints": [1, 2, 0, 3, 4, 2]},
+        {"image_id": 2, "bbox": [1, 2, 3, 4], "keypoints": [1, 2, 0]},
+    )
+    assert [(name, frame, shown.bbox, shown.keypoints) for name, frame, shown in found] == [
+        ("a.png", None, [0, -1.5, 3, 0.5], None),
+        ("b.avi", 3, None, [1, 2, 0, 3, 4, 2]),
+        ("b.avi", 3, [1, 2, 3, 4], [1, 2, 0]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        ({"bbox": [1, 2, 3]}, "bbox is not x, y, width and height above 0: annotations[0] has [1.0, 2.0, 3.0]"),
+        ({"bbox": [1, 2, 0, 4]}, "bbox is not x, y, width and height above 0"),
+        ({"bbox": [1, 2, 3, -4]}, "bbox is not x, y, width and height above 0"),
+        ({"bbox": [1, 2, 3, 4, 5]}, "bbox is not x, y, width and height above 0"),
+        ({"bbox": [1, 2, 3, True]}, "bbox.3 is true or false, not a number"),
+        ({"keypoints": [1, 2]}, "keypoints are not triples of x, y and visibility: annotations[0] has [1.0, 2.0]"),
+        ({"keypoints": [1, 2, 0]}, "bbox and keypoints are missing or not visible: annotations[0]"),
+        ({"bbox": [], "keypoints": []}, "bbox and keypoints are missing or not visible"),
+        ({}, "bbox and keypoints are missing or not visible"),
+        ({"bbox": [1, 2, 3, 4], "image_id": 9}, "image_id is not among the images: annotations[0] has '9'"),
+        ({"bbox": [1, 2, 3, 4], "image_id": None}, "image_id is neither a whole number nor a text"),
+    ],
+)
+def test_faults_of_prompts(tmp_path: Path, annotation: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=r"p\.json has 1 fault\.") as caught:
+        prompts(tmp_path / "p.json", {"image_id": 1} | annotation)
+    assert said in caught.value.what
+
+
+def test_prompts_of_an_image_with_a_fault_are_not_faults_too(tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    file.write_text(json.dumps({"images": [{"id": 1}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}))
+    with pytest.raises(UsageError, match=r"has 1 fault\. file_name is missing: images\[0\] \(id 1\)"):
+        schema.load_prompts(file)
+    file.write_text("[]")
+    with pytest.raises(UsageError, match="not a COCO file with prompts: it has no list of images"):
+        schema.load_prompts(file)
 
 
 # -------------------------------------------------------------------------------------------------------------- faults
@@ -304,6 +369,10 @@ def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
         "Excluded: 7 of 12 annotations: 2 that enclose no pixel, 2 whose image_id is not listed, 1 with fewer than "
         "3 points, 2 without segmentation."
     ]
+    for image in data["images"]:
+        del image["group"]
+    excluded, ungrouped = coco.told(opened(make(data)))
+    assert (excluded[:12], ungrouped[:9]) == ("Excluded: 7 ", "data.json")
     data["annotations"] = data["annotations"][4:7]
     shutil.rmtree(corpus.path)
     what = faults(make(data))
@@ -354,6 +423,16 @@ def test_without_groups_it_is_said_and_nothing_is_guessed(make: Callable[..., Pa
     corpus = opened(make(data))
     assert [corpus.group(n) for n in range(4)] == ["0", "p1", "2.png", "3.png"]
     assert coco.told(corpus) == ["2 of 4 images have no group; each of them is its own group."]
+
+
+def test_a_seventh_of_the_images_is_held_out_and_never_all() -> None:
+    groups = [f"p{n}" for n in range(100)]
+    held = coco._held_out(groups)
+    assert len(held) == 15
+    assert coco._held_out(groups[::-1]) == held
+    assert len(coco._held_out(["a"])) == 0
+    assert len(coco._held_out(["a", "b"])) == 1
+    assert len(coco._held_out(["a"] * 15 + ["b"] * 85)) == 1
 
 
 def test_outlines_take_a_quarter_of_the_memory_of_lists(make: Callable[..., Path]) -> None:
@@ -445,6 +524,19 @@ def test_spacing_comes_from_the_entry_or_the_file(make: Callable[..., Path]) -> 
     spacing = opened(file).images["spacing"]
     assert spacing[:3].tolist() == [pytest.approx([0.2, 0.3]), pytest.approx([0.1, 0.15]), [0.5, 0.5]]
     assert np.isnan(spacing[3]).all()
+
+
+def test_a_volume_of_one_frame_needs_no_number(make: Callable[..., Path]) -> None:
+    file = make(content())
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.full((1, *SHAPE), 7, np.uint8)), str(file.parent / "a.mha"))
+    data = content()
+    data["images"][0]["file_name"] = "a.mha"
+    file.write_text(json.dumps(data))
+    assert (opened(file).picture(0) == 7).all()
+    data["images"][0]["frame"] = 1
+    file.write_text(json.dumps(data))
+    with pytest.raises(TrainError, match=r"a\.mha has 1 frames, no frame 1: images\[0\] \(id 0\) a\.mha"):
+        opened(file)
 
 
 def test_missing_images(make: Callable[..., Path]) -> None:
@@ -598,11 +690,17 @@ def test_a_mask_may_begin_at_the_first_pixel(make: Callable[..., Path]) -> None:
 def test_tags_and_licence_are_kept(make: Callable[..., Path]) -> None:
     data = content(2)
     data["images"][1]["tags"] = {"view": "A4C"}
+    data["images"][1]["us43d"] = {"tags": {"view": "PLAX", "age": 3}}
     file = make(data)
     corpus = opened(file)
-    tags = json.loads((file.parent / "corpus" / "tags.json").read_text())
-    assert tags == {str(corpus.images["id"][1]): {"view": "A4C"}}
-    assert corpus.facts["sources"][0]["licence"]["id"] == "OWN"
+    assert (file.parent / "corpus" / "tags.json").read_text() == '{"1": {"age": 3, "view": "A4C"}}'
+    (source,) = corpus.facts["sources"]
+    assert source.pop("version") == source.pop("digest")[:12] == corpus.digest[:12]
+    nothing = dict.fromkeys(("commercial", "redistribute", "derivatives", "share_alike", "attribution", "url"))
+    assert source == {
+        "name": "data", "slug": "own", "organ": "", "path": ".", "citations": [], "partial": False, "counts": {},
+        "licence": {"id": "OWN", "title": "Your own data; its terms are not known here", "evidence": ""} | nothing,
+    }  # fmt: skip
 
 
 def test_images_outside_of_the_folder_are_refused(make: Callable[..., Path], tmp_path: Path) -> None:
