@@ -153,6 +153,8 @@ def test_prompts_are_boxes_and_points(tmp_path: Path) -> None:
         ({"bbox": [1, 2, 0, 4]}, "bbox is not x, y, width and height above 0"),
         ({"bbox": [1, 2, 3, -4]}, "bbox is not x, y, width and height above 0"),
         ({"bbox": [1, 2, 3, 4, 5]}, "bbox is not x, y, width and height above 0"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "bbox.2 should be a finite number"),
+        ({"bbox": [1, 2, 2e6, 4]}, "bbox.2 should be less than or equal to 1000000"),
         ({"bbox": [1, 2, 3, True]}, "bbox.3 is true or false, not a number"),
         ({"keypoints": [1, 2]}, "keypoints are not triples of x, y and visibility: annotations[0] has [1.0, 2.0]"),
         ({"keypoints": [1, 2, 0]}, "bbox and keypoints are missing or not visible: annotations[0]"),

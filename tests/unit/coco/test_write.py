@@ -126,6 +126,21 @@ def test_masks_that_look_inverted_are_remarked(folder: Path) -> None:
     ]
 
 
+def test_empty_masks_are_remarked_and_black_jpegs_among_them(folder: Path) -> None:
+    paths = sorted((folder / "masks").rglob("*.png"))
+    for path in paths[:3]:
+        path.unlink()
+        ending = ".jpg" if path == paths[0] else ".png"
+        cv2.imwrite(str(path.with_suffix(ending)), np.zeros(SHAPE, np.uint8))
+    written = from_masks(folder / "scans", folder / "masks", patient="p")
+    assert written.remarks == [
+        "3 masks are empty: the image has no annotation.",
+        "1 empty mask is a JPEG: JPEG turns a mask of 0 and 1 black. Check the originals.",
+    ]
+    assert len(written.content["images"]) == 6
+    assert {one["image_id"] for one in written.content["annotations"]} == {4, 5, 6}
+
+
 def test_a_size_that_does_not_fit_is_no_question_of_classes(folder: Path) -> None:
     cv2.imwrite(str(folder / "masks" / "p0" / "p0_0.png"), np.full((9, 9), 255, np.uint8))
     with pytest.raises(ImageError, match="its mask 9 × 9") as caught:
