@@ -71,9 +71,7 @@ Group: TypeAlias = Annotated[str | None, BeforeValidator(_group)]
 Side: TypeAlias = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MAX_PIXELS)]
 Number: TypeAlias = Annotated[int, BeforeValidator(_number), Field(ge=0)]
 Millimetres: TypeAlias = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Corner: TypeAlias = Annotated[
-    float, BeforeValidator(_number), Field(allow_inf_nan=False, ge=-MAX_CORNER, le=MAX_CORNER)
-]
+Corner: TypeAlias = Annotated[float, BeforeValidator(_number), Field(ge=-MAX_CORNER, le=MAX_CORNER)]  # never NaN
 
 
 class _Extra(BaseModel):

@@ -118,6 +118,9 @@ def test_a_corner_at_the_limit_is_valid(make: Callable[..., Path]) -> None:
     data = content(1)
     data["annotations"][0]["segmentation"] = [[limits.MAX_CORNER, 0, 0, 0, 0, 40]]
     assert opened(make(data)).mask(0)[:39].all()
+    data["annotations"][0]["segmentation"] = [[limits.MAX_CORNER, 0, 0, 0, limits.MAX_CORNER, 0]]  # 2,000,000 pixels
+    with pytest.raises(TrainError, match="excluded: 1 that enclose no pixel"):
+        opened(make(data))
     data["annotations"][0]["segmentation"] = [[limits.MAX_CORNER + 1, 0, 0, 0, 0, 40]]
     with pytest.raises(TrainError, match="outside of any image"):
         opened(make(data))
@@ -153,7 +156,7 @@ def test_prompts_are_boxes_and_points(tmp_path: Path) -> None:
         ({"bbox": [1, 2, 0, 4]}, "bbox is not x, y, width and height above 0"),
         ({"bbox": [1, 2, 3, -4]}, "bbox is not x, y, width and height above 0"),
         ({"bbox": [1, 2, 3, 4, 5]}, "bbox is not x, y, width and height above 0"),
-        ({"bbox": [1, 2, float("nan"), 4]}, "bbox.2 should be a finite number"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "bbox.2 should be greater than or equal to -1000000"),
         ({"bbox": [1, 2, 2e6, 4]}, "bbox.2 should be less than or equal to 1000000"),
         ({"bbox": [1, 2, 3, True]}, "bbox.3 is true or false, not a number"),
         ({"keypoints": [1, 2]}, "keypoints are not triples of x, y and visibility: annotations[0] has [1.0, 2.0]"),
@@ -257,6 +260,7 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         ("annotations.2.segmentation", {"size": [40, 60], "counts": {"a": 1}}, "segmentation"),
         ("categories.0.name", ..., "name is missing: categories[0] (id 7)"),
         ("categories.0.name", None, "name should be a valid string"),
+        ("categories.0.name", "", "name string should have at least 1 character"),
         ("categories", {}, "it has no list of categories"),
         ("annotations", ..., "it has no list of annotations"),
     ],

@@ -141,6 +141,18 @@ def test_empty_masks_are_remarked_and_black_jpegs_among_them(folder: Path) -> No
     assert {one["image_id"] for one in written.content["annotations"]} == {4, 5, 6}
 
 
+def test_grey_edges_are_remarked_and_two_corners_are_not(folder: Path) -> None:
+    paths = sorted((folder / "masks").rglob("*.png"))
+    for path, rows in zip(paths, (np.s_[:9], np.s_[:, :9], np.s_[-9:], np.s_[:, -9:]), strict=False):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[rows] = 255
+        mask[30, 40] = 100 if path == paths[0] else 0
+        cv2.imwrite(str(path), mask)
+    assert from_masks(folder / "scans", folder / "masks", patient="p").remarks == [
+        "1 mask has grey edges, thresholded at half range."
+    ]
+
+
 def test_a_size_that_does_not_fit_is_no_question_of_classes(folder: Path) -> None:
     cv2.imwrite(str(folder / "masks" / "p0" / "p0_0.png"), np.full((9, 9), 255, np.uint8))
     with pytest.raises(ImageError, match="its mask 9 × 9") as caught:
