@@ -545,6 +545,26 @@ def test_a_volume_of_one_frame_needs_no_number(make: Callable[..., Path]) -> Non
         opened(file)
 
 
+@pytest.mark.parametrize("frames", [[0], [0, 1]])
+def test_a_video_is_read_to_its_end(make: Callable[..., Path], frames: list[int]) -> None:
+    """A frame that is lost on the way would move all after it, and is noticed only there."""
+    data = content(len(frames))
+    for image, frame in zip(data["images"], frames, strict=True):
+        image |= {"file_name": "a.avi", "frame": frame}
+    file = make(data)
+    writer = cv2.VideoWriter(str(file.parent / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, SHAPE[::-1])
+    for n in range(8):
+        writer.write(np.full((*SHAPE, 3), 20 * n, np.uint8))
+    writer.release()
+    assert len(opened(file)) == len(frames)
+    shutil.rmtree(file.parent / "corpus")
+    whole = bytearray((file.parent / "a.avi").read_bytes())
+    sixth = [at for at in range(len(whole)) if whole[at : at + 4] == b"00dc"][5]
+    whole[sixth : sixth + 4] = b"JUNK"
+    (file.parent / "a.avi").write_bytes(whole)
+    assert "a.avi" in faults(file)
+
+
 def test_missing_images(make: Callable[..., Path]) -> None:
     file = make(content())
     (file.parent / "1.png").unlink()

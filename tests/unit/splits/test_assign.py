@@ -149,9 +149,10 @@ def test_the_paper_pooled_official_splits_except_three():
     members = [Member(f"{n}", "", "test" if n < 30 else "val" if n < 40 else "train") for n in range(200)]
     pooled = assign(members, source="camus", profile="paper")
     assert counts(pooled) == {"train": 190, "val": 10}
-    held = assign(members, source="busbra", profile="paper")
-    assert {key for key, part in held.split.items() if part == "test"} == {str(n) for n in range(30)}
-    assert counts(held) == {"test": 30, "val": 8, "train": 162}
+    for source in ("busbra", "gist514_db", "mmotu_2d"):
+        held = assign(members, source=source, profile="paper")
+        assert {key for key, part in held.split.items() if part == "test"} == {str(n) for n in range(30)}
+        assert counts(held) == {"test": 30, "val": 8, "train": 162}
 
 
 def test_twins_of_official_test_images_are_excluded_not_moved():
