@@ -143,10 +143,10 @@ def test_empty_masks_are_remarked_and_black_jpegs_among_them(folder: Path) -> No
 
 def test_grey_edges_are_remarked_and_two_corners_are_not(folder: Path) -> None:
     paths = sorted((folder / "masks").rglob("*.png"))
-    for path, rows in zip(paths, (np.s_[:9], np.s_[:, :9], np.s_[-9:], np.s_[:, -9:]), strict=False):
+    for path, rows in zip(paths, (np.s_[:-1], np.s_[:, :-1], np.s_[1:], np.s_[:, 1:]), strict=False):
         mask = np.zeros(SHAPE, np.uint8)
         mask[rows] = 255
-        mask[30, 40] = 100 if path == paths[0] else 0
+        mask[30, 40] = 100 if path == paths[0] else 255
         cv2.imwrite(str(path), mask)
     assert from_masks(folder / "scans", folder / "masks", patient="p").remarks == [
         "1 mask has grey edges, thresholded at half range."
@@ -225,6 +225,12 @@ def test_all_faults_together(folder: Path) -> None:
         "p1_0.png holds the values 0, 1, 2: the foreground values are unknown",
     ):  # fmt: skip
         assert said in caught.value.what
+
+
+def test_masks_below_the_images_are_not_images(folder: Path) -> None:
+    plain = from_masks(folder / "scans", folder / "masks", patient="p")
+    (folder / "masks").rename(folder / "scans" / "masks")
+    assert from_masks(folder / "scans", folder / "scans" / "masks", patient="p") == plain
 
 
 def test_names_that_do_not_fit(folder: Path) -> None:
@@ -353,6 +359,18 @@ def test_several_classes_without_names_are_refused(folder: Path, form: str, name
     with pytest.raises(ImageError, match="p0_0") as caught:
         from_masks(folder / "scans", folder / "masks")
     assert caught.value.next == f"us43d coco IMAGES MASKS --classes '{named}'"
+
+
+def test_classes_are_not_proposed_for_a_jpeg(folder: Path) -> None:
+    """Its values are not those that were saved."""
+    path = folder / "masks" / "p0" / "p0_0.png"
+    path.unlink()
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[:30, :40], labels[30:, 40:] = 80, 160
+    cv2.imwrite(str(path.with_suffix(".jpg")), labels)
+    with pytest.raises(ImageError, match=r"p0_0\.jpg holds .* the foreground values are unknown") as caught:
+        from_masks(folder / "scans", folder / "masks")
+    assert caught.value.next == ""
 
 
 def test_a_value_without_a_name_is_refused(folder: Path) -> None:
