@@ -359,6 +359,15 @@ def test_ids_of_any_kind(make: Callable[..., Path]) -> None:
     assert coco.told(opened(make(data))) == []
 
 
+def test_images_may_have_no_annotation_or_several(make: Callable[..., Path]) -> None:
+    data = content()
+    for annotation in data["annotations"]:
+        annotation["image_id"] = 2 if annotation["id"] > 1 else 0
+    corpus = opened(make(data))
+    assert [list(corpus.of(n)) for n in range(4)] == [[0, 1], [], [2, 3], []]
+    assert corpus.annotations["image"].tolist() == [0, 0, 2, 2]
+
+
 def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
     data = content()
     shape = data["annotations"][0]
