@@ -1,4 +1,4 @@
-"""Pinned splits: made of lists, read back, followed by copies, compared with builds, computed again."""
+"""Pinned splits: written by the rule, read back, followed by copies, compared with builds, computed again."""
 
 import json
 from collections.abc import Iterator
@@ -12,27 +12,29 @@ from us43d.splits import pinned
 from us43d.splits.assign import Member, assign
 from us43d.splits.review import WRONG
 
-HEAD = "key,group,official_split,annotated\n"
 HEADS = [f"{n:03}_HC.png" for n in range(20)]
 COPIED = HEADS[2:]
-#: A source with groups and official splits, copies of another source and their originals, patients, repeated images.
+#: A source with groups and an official test set, copies of another source and their originals, and patients.
 LISTS = {
-    "us_nerve": "".join(f"{p}_{n}.tif,{p},{'test' if p == 3 else ''},1\n" for p in range(8) for n in range(2)),
-    "hc18": "".join(f"training_set/{name},,,1\n" for name in HEADS),
-    "fast_u_net": "".join(f"HC/{name},HC/{name},,1\n" for name in COPIED) + "AC/1.png,,,1\n",
-    "camus_patients": "patient0001,,test,1\npatient0002,,val,1\npatient0003,,train,1\npatient0004,,train,1\n",
-    "kidneyus": "10_a_x.png,,,1\n9_a_x.png,,,1\n7_b.png,,,1\n",
+    "us_nerve": [Member(f"{p}_{n}.tif", f"{p}", "test" if p == 3 else None) for p in range(8) for n in range(2)],
+    "hc18": [Member(f"training_set/{name}", f"training_set/{name}") for name in HEADS],
+    "fast_u_net": [Member(key, key) for key in ("AC/1.png", *(f"HC/{name}" for name in COPIED))],
+    "camus": [
+        Member(f"patient000{n}", f"patient000{n}", split)
+        for n, split in enumerate(("test", "val", "train", "train"), 1)
+    ],
 }
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The pinned splits of LISTS, in place of those of us43d."""
-    lists = tmp_path / "lists"
-    lists.mkdir()
-    for name, rows in LISTS.items():
-        (lists / f"{name}.csv").write_text(HEAD + rows, "utf-8")
-    pinned.write(lists, tmp_path)
+    """The pinned splits of LISTS by the rule, in place of those of us43d."""
+    sources = {}
+    for slug, assigned in pinned._assigned(LISTS).items():
+        data = pinned._file(LISTS[slug], assigned)
+        (tmp_path / f"{slug}.csv").write_bytes(data)
+        sources[slug] = pinned._facts(LISTS[slug], assigned, data)
+    (tmp_path / "index.json").write_text(json.dumps({"sources": sources}))
     monkeypatch.setattr(pinned, "_read", lambda name: (tmp_path / name).read_bytes())
     for function in (cached := (pinned.index, pinned.rows, pinned.split)):
         function.cache_clear()
@@ -45,14 +47,6 @@ def members(slug: str) -> list[Member]:
     return [row.member for row in pinned.rows(slug)]
 
 
-@pytest.mark.shared
-def test_the_pinned_splits_are_those_of_the_complete_lists(shared: Path, tmp_path: Path) -> None:
-    pinned.write(shared / "lists", tmp_path)
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert sorted(written) == sorted([*(f"{slug}.csv" for slug in pinned.slugs()), "index.json"])
-    assert [name for name, data in written.items() if data != pinned._read(name)] == []
-
-
 def test_a_file_is_this(files: Path) -> None:
     assert (files / "camus.csv").read_bytes().decode() == (
         "key,group,official,us43d,paper\npatient0001,,test,test,train\npatient0002,,val,val,train\n"
@@ -60,19 +54,13 @@ def test_a_file_is_this(files: Path) -> None:
     )
     assert (files / "us_nerve.csv").read_text("utf-8").splitlines()[7] == "3_0.tif,3,test,test,train"
     index = json.loads((files / "index.json").read_text("utf-8"))
-    assert list(index["sources"]) == pinned.slugs() == ["camus", "fast_u_net", "hc18", "kidneyus", "us_nerve"]
-    assert index["seed"] == "us43d-1"
+    assert list(index["sources"]) == pinned.slugs() == ["camus", "fast_u_net", "hc18", "us_nerve"]
     nerve = index["sources"]["us_nerve"]
     assert (nerve["rows"], nerve["groups"]) == (16, 8)
     assert {profile: sum(counts.values()) for profile, counts in nerve["counts"].items()} == {"us43d": 16, "paper": 16}
     assert nerve["counts"]["us43d"]["test"] == 2
     assert list(nerve["rules"]) == ["us43d", "paper"]
     assert nerve["rules"]["us43d"].startswith("official test set kept; ")
-    assert (files / "index.json").read_text("utf-8").startswith('{\n "seed"')
-
-
-def test_copies_of_one_image_in_kidneyus_are_one_group(files: Path) -> None:
-    assert {m.key: m.group for m in members("kidneyus")} == {"10_a_x.png": "9", "9_a_x.png": "9", "7_b.png": "7"}
 
 
 def test_a_group_is_the_key_where_the_list_has_none(files: Path) -> None:
