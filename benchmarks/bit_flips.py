@@ -20,7 +20,7 @@ import numpy as np
 
 from us43d import pictures
 from us43d.errors import Us43dError
-from us43d.masks import hdf5, matlab, nrrd, read
+from us43d.masks import hdf5, matlab, nrrd, videos
 
 #: Other forms of the fuzz test.
 _NO_IMAGES = ("coco.json", ".xml", ".zip", ".tar.gz", ".tar", ".rar", ".7z", ".safetensors", ".pth")
@@ -129,7 +129,7 @@ def _frames(path: Path) -> Any:
 _READERS: dict[str, tuple[Callable[[Path], Any], ...]] = {
     ".mat": (lambda path: matlab.mat_array(path, "image"),),
     ".nrrd": (_frames, lambda path: [nrrd.nrrd_frame(path, n) for n in range(nrrd.nrrd_size(path)[2])]),
-    ".mpg": (_frames, lambda path: [read.video_frame(path, n) for n in range(read.video_length(path))]),
+    ".mpg": (_frames, lambda path: [videos.video_frame(path, n) for n in range(videos.video_length(path))]),
     ".h5": (lambda path: [hdf5.hdf5_row(path, "image", n) for n in range(3)],),
 }
 

@@ -15,6 +15,8 @@ from .tables import Columns, Table
 from .verb import verb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -32,6 +34,7 @@ Kind: TypeAlias = Literal["lesion", "head", "outline", "wall", "ventricle"]
         "us43d measure 000_HC_Annotation.png --spacing 0.0691 --as outline",
         "us43d measure diastole.png systole.png --spacing 0.3 --as ventricle",
         "us43d measure --on HC18 --out heads",
+        "us43d measure --on HC18 --as outline --out heads",
     ),
 )
 def measure(
@@ -64,10 +67,14 @@ def measure(
 ) -> None:
     """Measure head circumference, diameters, areas, wall thickness and ejection fraction of masks, in mm.
 
-    With --on, reference masks are compared with the values that the source publishes in its own table.
+    With --on, reference masks are compared with the values that the source publishes in its own table; with --as
+    outline also the centre lines of the outlines from which its masks are filled, which are read from the raw files.
     """
     if bool(files) == bool(on):
         raise UsageError("Give either mask files or --on with sources.", next="us43d measure --help")
+    if on and kind == "outline":
+        _outlines(session, on, out or Path("measurements"))
+        return
     if on:
         from us43d.harmonize.corpus import Corpus
 
@@ -186,8 +193,74 @@ def _references(session: Session, corpus: "Corpus", names: list[str], out: Path)
     if any(normalised(name) == "hc18" for name in names):
         session.say(
             "HC18: builds hold filled outlines, which overstate the circumference by 0.67 % on average. Measure the "
-            "outlines of its raw tree with --as outline for the centre line; us43d card HC18 describes how."
+            "centre lines of the outlines with: us43d measure --on HC18 --as outline"
         )
+
+
+#: Columns of the table of centre lines.
+_LINES = ("source", "key", "hc_mm", "bpd_mm", "ofd_mm", "x_mm", "y_mm", "angle_degrees", "published_hc_mm")
+
+
+def _outlines(session: Session, names: list[str], out: Path) -> None:
+    """Measure the outlines, along their centre lines, from which the masks of sources are filled; write a table."""
+    import csv
+    import io
+
+    import numpy as np
+
+    from us43d.evaluate import measure as geometry
+
+    rows: list[tuple[Any, ...]] = []
+    for source, key, outline, spacing, published in _drawn(session, names):
+        line = geometry.centre_line(outline, spacing)
+        hc = geometry.perimeter(line)
+        rows.append((source, key, hc, line.short, line.long, line.x, line.y, line.angle, published))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_LINES)
+    writer.writerows((*row[:2], *(f"{value:.3f}" for value in row[2:])) for row in rows)
+    with atomic.storage_errors(out, "The table that was there is unchanged."):
+        out.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(out / "outlines.csv", text.getvalue().encode())
+    gaps = np.array([100 * (row[2] / row[-1] - 1) for row in rows])
+    data = {"file": out / "outlines.csv", "outlines": len(rows), "mean_difference_percent": float(np.nanmean(gaps)),
+            "largest_difference_percent": float(np.nanmax(np.abs(gaps)))}  # fmt: skip
+    session.answer(
+        data,
+        f"{len(rows):,} outlines of {', '.join(names)}: the circumference of the centre line differs from the source's "
+        f"table by {np.nanmean(gaps):+.3f} % on average, by at most {np.nanmax(np.abs(gaps)):.3f} %.",
+    )
+    session.say(f"{out / 'outlines.csv'}: circumference, axes, centre and angle by key")
+
+
+def _drawn(
+    session: Session, names: list[str]
+) -> "Iterator[tuple[str, str, NDArray[np.bool_], tuple[float, float], float]]":
+    """Yield (source, key, outline, spacing, circumference of the table) of sources whose masks are filled outlines."""
+    import numpy as np
+
+    from us43d import masks, registry
+    from us43d.contract import Lazy, RawTree
+
+    for name in names:
+        recipe = registry.find(name, session.home)
+        raw = session.home.raw(recipe.name)
+        if not raw.is_dir():
+            raise UsageError(
+                f"The raw files of {recipe.name} are not in {session.home.root}.", next=f"us43d fetch {recipe.name}"
+            )
+        number = 0
+        for sample in recipe.read(RawTree(raw)):
+            for mask in sample.masks.values():
+                if isinstance(mask, Lazy) and mask.func is masks.ellipse and sample.spacing_mm:
+                    number += 1
+                    outline = mask.args[0].read({}, []) != 0
+                    published = sample.tags.get("hc_mm", np.nan)
+                    yield recipe.name, sample.key, outline, sample.spacing_mm, float(published)
+        if not number:
+            raise UsageError(
+                f"The masks of {recipe.name} are not filled outlines.", next=f"us43d measure --on {recipe.name}"
+            )
 
 
 #: Columns of measurements that say nothing where the reference itself is measured.

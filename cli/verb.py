@@ -112,6 +112,7 @@ def verb(
     examples: command lines shown in its help. panel: heading it stands under. kept: what a run that was interrupted
     leaves on disk.
     """
+    command = " ".join(["us43d", *([] if of is app else [str(of.info.name)]), name])
     escaped = "\n\n".join(f"  [green]{line.replace('[', chr(92) + '[')}[/green]" for line in examples)
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -127,7 +128,7 @@ def verb(
         def run(**options: Any) -> None:
             home, as_json, quiet = (options.pop(key) for key in _COMMON)
             session = Session(home, as_json=as_json, quiet=quiet)
-            code = _guarded(functools.partial(function, session, **options), session, kept)
+            code = _guarded(functools.partial(function, session, **options), session, kept, command)
             raise typer.Exit(code)
 
         run.__signature__ = signature.replace(parameters=[*keyword, *common])  # type: ignore[attr-defined]
@@ -138,20 +139,25 @@ def verb(
     return decorate
 
 
-def _guarded(work: Callable[[], None], session: Session, kept: str) -> int:
+def _guarded(work: Callable[[], None], session: Session, kept: str, command: str) -> int:
     """Run the work; report what it raises. Returns the exit code."""
     try:
         work()
     except typer.Exit as done:
         return done.exit_code
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (every failure ends in one message and one code)
-        return report(error, session, kept)
+        return report(error, session, kept, command)
     return 0
 
 
-def report(error: BaseException, session: Session, kept: str) -> int:
-    """Tell the user what failed, on stderr and, where no result was printed, as JSON on stdout with --json."""
+def report(error: BaseException, session: Session, kept: str, command: str = "") -> int:
+    """Tell the user what failed, on stderr and, where no result was printed, as JSON on stdout with --json.
+
+    command: whose help is the next step where the failure knows no better one.
+    """
     problem = failure(error, kept)
+    if not problem.next and command:
+        problem = problem._replace(next=f"{command} --help")
     if debugging():
         traceback.print_exception(error, file=sys.stderr)
     if session.as_json and not session.answered:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PANEL = "Model"
 
-weights = typer.Typer(help="Show, download, import and export weights.", no_args_is_help=True)
-app.add_typer(weights, name="weights", rich_help_panel=PANEL)
+weights = typer.Typer(name="weights", help="Show, download, import and export weights.", no_args_is_help=True)
+app.add_typer(weights, rich_help_panel=PANEL)
 
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file or folder.")]
 

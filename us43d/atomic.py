@@ -13,7 +13,8 @@ from pathlib import Path
 from us43d.errors import Busy, StorageError
 
 __all__ = [
-    "alone", "denied", "link_or_copy", "new_folder", "open_to_others", "replace_dir", "storage_errors", "write_bytes",
+    "alone", "denied", "exists", "is_dir", "link_or_copy", "new_folder", "open_to_others", "replace_dir",
+    "storage_errors", "write_bytes",
 ]  # fmt: skip
 
 _WHAT = {
@@ -53,10 +54,10 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
             raise
         if error.errno in (errno.EACCES, errno.EPERM) and (missing := denied(where)):
             mode = "g+rwX" if missing.endswith("writable") else "g+rX"
-            next_ = f"ls -ld {where if where.exists() else where.parent}   (its owner can open it: chmod -R {mode})"
+            next_ = f"ls -ld {where if exists(where) else where.parent}   (its owner can open it: chmod -R {mode})"
             raise StorageError(f"Permission is denied: {missing}.", disk=disk, next=next_) from error
         if error.errno in _PLACE:
-            nearest = next(place for place in (where, *where.absolute().parents) if place.exists())
+            nearest = next(place for place in (where, *where.absolute().parents) if exists(place))
             next_ = f"{shlex.join(['ls', '-ld', str(nearest)])}   (then the same command with another place)"
         elif error.errno in (errno.ENOLCK, errno.ENOTSUP):
             next_ = "export US43D_HOME=FOLDER   (on another drive; then the same command)"
@@ -104,16 +105,28 @@ def open_to_others(path: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
+def exists(path: Path) -> bool:
+    """Return whether a path exists; False where it cannot be examined, for which Path.exists raises."""
+    with suppress(OSError):
+        return path.exists()
+    return False
+
+
+def is_dir(path: Path) -> bool:
+    """Return whether a path is a folder; False where it cannot be examined, for which Path.is_dir raises."""
+    return exists(path) and path.is_dir()
+
+
 def denied(path: Path) -> str:
     """Return the missing permission for a path, in words; "" if none is missing."""
     for folder in reversed(path.parents):
-        if folder.is_dir() and not _may(folder, os.X_OK):
+        if is_dir(folder) and not _may(folder, os.X_OK):
             return f"the folder {folder} cannot be entered"
-    if path.is_dir() and not _may(path, os.R_OK | os.X_OK):
+    if is_dir(path) and not _may(path, os.R_OK | os.X_OK):
         return f"the folder {path} cannot be listed"
-    if path.exists() and not _may(path, os.R_OK):
+    if exists(path) and not _may(path, os.R_OK):
         return f"the file {path} cannot be read"
-    nearest = next((ancestor for ancestor in (path, *path.parents) if ancestor.exists()), path)
+    nearest = next((ancestor for ancestor in (path, *path.parents) if exists(ancestor)), path)
     return "" if _may(nearest, os.W_OK) else f"{nearest} is not writable"
 
 

@@ -294,6 +294,8 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
     held_out = _held_out(groups)
     numbers = {name: n for n, name in enumerate(dict.fromkeys(groups))}
     categories = sorted(content.categories, key=lambda one: _order(one.id))
+    if repeated := [name for name, uses in Counter(one.name for one in categories).items() if uses > 1]:
+        report.remarks.append(f"Several categories have one name, and stay several: {listed(repeated, 5)}.")
     shared = {one.id: n for n, one in enumerate(categories, start=1)}
     annotations, runs = _annotations(content, shared, report)
     report.raise_faults()

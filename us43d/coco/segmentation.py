@@ -68,6 +68,9 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
 def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
     """Return the non-empty polygons as flat lists of x, y. A flat list of numbers is one polygon."""
     flat = bool(segmentation) and not isinstance(segmentation[0], list | tuple | np.ndarray)
+    pairs = [isinstance(polygon, list | tuple | np.ndarray) and len(polygon) == 2 for polygon in segmentation]
+    if len(pairs) > 2 and all(pairs):
+        raise ValueError("is a list of points, where COCO has a list of polygons, each x, y, x, y, …")
     polygons = []
     for polygon in [segmentation] if flat else segmentation:
         try:

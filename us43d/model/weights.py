@@ -169,6 +169,8 @@ def load(path: Path) -> Loaded:
         raise WeightsError(f"{path} does not exist.", next="us43d weights show")
     if path.is_dir():
         return _folder(path)
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a regular file.", next="us43d weights show")
     raw = read_safetensors(path) if path.suffix == ".safetensors" else _tensors(read_pickle(path), path)
     if imagenet.is_vit(raw):
         return _vit(raw, path, {})

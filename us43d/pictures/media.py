@@ -1,6 +1,8 @@
 """An input file: its frames, one at a time, its pixel spacing, and remarks on how it was read."""
 
 import os
+import shlex
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d import atomic
 from us43d.errors import ImageError, RawDataError
 from us43d.pictures import levels
 
@@ -174,6 +177,8 @@ class Media:
     def _eight_bits(self, array: NDArray[Any], window: tuple[float, float] | None = None) -> NDArray[np.uint8]:
         if array.dtype in (np.uint8, np.bool_):
             return levels.eight_bits(array)
+        if array.dtype.kind not in "iuf":
+            raise ImageError(f"{self.path} has values of the type {array.dtype}, neither whole nor real numbers.")
         if window:
             return levels.eight_bits(array, window)
         if self._levels is None:  # of all frames, so that they have equal brightness
@@ -226,7 +231,7 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
         ImageError: No file found, or a folder cannot be listed.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not atomic.is_dir(path):
         return [_input(path)]
     entered = {_identity(path), _identity(leave_out)}
     inputs = []
@@ -242,21 +247,33 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
                 inputs.append(Input(file, known[0], relative.as_posix(), relative.with_name(known[1]).as_posix()))
     if not inputs:
         endings = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
-        raise ImageError(f"No files found in {path} that end in {endings}.")
+        raise ImageError(f"No files found in {path} that end in {endings}.", next=_look(path))
     uses = Counter(entry.name for entry in inputs)
     named = (entry if uses[entry.name] == 1 else entry._replace(name=entry.relative) for entry in inputs)
     return sorted(named, key=lambda entry: entry.relative)
 
 
 def _unlisted(error: OSError) -> NoReturn:
-    raise ImageError(f"{error.filename} cannot be listed: {error.strerror}.") from error
+    raise ImageError(
+        f"{error.filename} cannot be listed: {error.strerror}.", next=shlex.join(["ls", "-ld", str(error.filename)])
+    ) from error
+
+
+def _look(path: Path) -> str:
+    """Return the command that lists a folder, or the nearest one that exists."""
+    return shlex.join(["ls", str(next(place for place in (path, *path.absolute().parents) if atomic.is_dir(place)))])
 
 
 def _input(path: Path) -> Input:
-    if not path.exists():
-        raise ImageError(f"{path} does not exist.")
-    if not path.is_file():
-        raise ImageError(f"{path} is not a regular file.")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} does not exist.", next=_look(path)) from error
+    except (OSError, ValueError) as error:  # no permission, a name too long, an invalid one
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImageError(f"{str(path)[:200]} cannot be opened: {reason}.", next=_look(path)) from error
+    if not stat.S_ISREG(mode):
+        raise ImageError(f"{path} is not a regular file.", next=_look(path))
     kind, stem = _kind(path) or ("image", path.stem)
     return Input(path, kind, path.name, stem)
 
@@ -276,7 +293,9 @@ def is_dicom(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ImageError(
+            f"{path} cannot be read: {error.strerror}.", next=shlex.join(["ls", "-l", str(path)])
+        ) from error
 
 
 def _is_litter(name: str) -> bool:

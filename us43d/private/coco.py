@@ -1,5 +1,6 @@
 """Private sources in COCO's form: JSON files with images, annotations and categories, and the images they name."""
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -138,7 +139,7 @@ def _split(key: str) -> Split | None:
 
 
 def _spellings(name: str) -> list[str]:
-    return [spelling.removeprefix("./") for spelling, _ in schema.spellings(name)]
+    return [posixpath.normpath(spelling) for spelling, _ in schema.spellings(name)]
 
 
 def _file(tree: RawTree, entry: Annotations, image: schema.Image) -> str:
@@ -164,8 +165,8 @@ def _look(
     if not tree.has(file):
         faults.fault(where, "image", f"is missing in {tree.root}")
         return
-    used[tree.name(tree.path(file))] = None
-    if (other := seen.setdefault(_key(file, image).casefold(), where)) != where:
+    used[name := tree.name(tree.path(file))] = None
+    if (other := seen.setdefault(_key(name, image), where)) != where:  # however the entries spell the name
         faults.fault(where, "image", f"is listed before, as {other.partition(' (')[0]}")
         return
     path = tree.path(file)

@@ -312,8 +312,11 @@ def import_file(home: Path, file: Path) -> tuple[int, int]:
             if line.strip():
                 entry = _checked(json.loads(line))
                 entries[entry["id"]] = entry
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{file} is not a file of verdicts: {error!r}.", next="us43d review export FILE") from error
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UsageError(f"{file} is not a file of verdicts: {reason}.", next="us43d review export --help") from error
     new = [entry for name, entry in entries.items() if name not in known]
     if new:
         _append(home, new)

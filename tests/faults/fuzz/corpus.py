@@ -257,7 +257,7 @@ def read(path: Path, *, strict: bool = True) -> list[Any]:
     from us43d.coco import schema
     from us43d.errors import Us43dError
     from us43d.fetch.unpack import Limits, unpack
-    from us43d.masks import hdf5, metaimage, pickled
+    from us43d.masks import hdf5, metaimage, pickled, videos
     from us43d.masks import read as mask_files
     from us43d.model import weights
     from us43d.rawtree import RawTree
@@ -277,15 +277,16 @@ def read(path: Path, *, strict: bool = True) -> list[Any]:
     if still or name.endswith((".dcm", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".avi", ".mp4")):
         attempt(lambda: [frame.pixels for frame in pictures.open(path).frames()])
     if still:
-        attempt(lambda: mask_files.image(path))
+        several = name.endswith(".tif")  # of three images, of which the readers of one take none
+        attempt(lambda: mask_files.image(path), may_refuse=several)
         attempt(lambda: masks.binary(path), may_refuse=True)  # most are grey
-        attempt(lambda: mask_files.rgb(path))
+        attempt(lambda: mask_files.rgb(path), may_refuse=several)
     elif name.endswith((".nii", ".nii.gz")):
         attempt(lambda: [mask_files.nifti_frame(path, n) for n in range(min(4, mask_files.nifti_shape(path)[0][-1]))])
     elif name.endswith(".mha"):
         attempt(lambda: [metaimage.mha_frame(path, n) for n in range(3)])
     elif name.endswith((".avi", ".mp4")):
-        attempt(lambda: [mask_files.video_frame(path, n) for n in range(min(6, mask_files.video_length(path)))])
+        attempt(lambda: [videos.video_frame(path, n) for n in range(min(6, videos.video_length(path)))])
     elif name == "a.npy":
         attempt(lambda: [mask_files.npy_frame(path, n) for n in range(min(3, mask_files.npy_shape(path)[0]))])
     elif name == "pickled.npy":

@@ -78,15 +78,41 @@ def test_reference_masks_against_the_table(home: Path, tmp_path: Path) -> None:
     assert "--as outline" in run("card", "HC18")[1]
 
 
-def test_the_outlines_of_the_raw_tree_agree_with_the_table(tmp_path: Path) -> None:
-    """The path that the card describes: outline and pixel size as fetched, without a build."""
-    registry.specimen("hc18")(tmp_path, np.random.default_rng(0))
-    table = pd.read_csv(next(tmp_path.rglob("training_set_pixel_size_and_HC.csv")))
-    for row in table.itertuples(index=False):
-        outline = next(tmp_path.rglob(row[0].replace(".png", "_Annotation.png")))
-        code, out, err = run("measure", outline, "--spacing", str(row[1]), "--as", "outline", "--json")
-        assert code == 0, err
-        assert values(out)["head circumference"] == pytest.approx(row[2], rel=0.01), row[0]
+def test_the_centre_lines_of_outlines_agree_with_the_table(tmp_path: Path, shared: Path) -> None:
+    """The way that the card describes, on real outlines: no bias, where filled masks are 0.7 % too large."""
+    raw = Home(tmp_path / "home").raw("HC18")
+    raw.parent.mkdir(parents=True)
+    raw.symlink_to(shared / "real" / "hc18")
+    out = tmp_path / "heads"
+    code, text, err = run(
+        "measure", "--on", "HC18", "--as", "outline", "--home", tmp_path / "home", "--out", out, "--json"
+    )
+    assert code == 0, err
+    told, table = json.loads(text), pd.read_csv(out / "outlines.csv")
+    assert told["outlines"] == len(table) > 30
+    assert abs(told["mean_difference_percent"]) < 0.02
+    assert told["largest_difference_percent"] < 0.05
+    assert (table["hc_mm"] / table["published_hc_mm"] - 1).abs().max() < 5e-4
+    # The centre, axes and angle are those of the line: drawn, it covers the outline.
+    row, sizes = table.iloc[0], pd.read_csv(raw / "training_set_pixel_size_and_HC.csv", index_col="filename")
+    spacing = sizes["pixel size(mm)"][Path(row["key"]).name]
+    outline = cv2.imread(str(raw / row["key"].replace(".png", "_Annotation.png")), cv2.IMREAD_GRAYSCALE)
+    x, y, long, short = (float(row[name]) / spacing for name in ("x_mm", "y_mm", "ofd_mm", "bpd_mm"))
+    line = np.zeros_like(outline)
+    cv2.ellipse(line, ((x - 0.5, y - 0.5), (long, short), float(row["angle_degrees"])), 1, 1)
+    assert (outline[line == 1] > 0).mean() > 0.98
+
+
+def test_centre_lines_are_those_of_outlines_alone(home: Path, tmp_path: Path) -> None:
+    code, _, err = run("measure", "--on", "BUSI", "--as", "outline", "--home", home)
+    assert code == 2
+    assert "raw files of BUSI" in err
+    raw = Home(home).raw("BUSI")
+    raw.mkdir(parents=True)
+    registry.specimen("busi")(raw, np.random.default_rng(0))
+    code, _, err = run("measure", "--on", "BUSI", "--as", "outline", "--home", home)
+    assert code == 2
+    assert "masks of BUSI are not filled outlines" in err
 
 
 @pytest.mark.parametrize(

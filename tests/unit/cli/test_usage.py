@@ -1,6 +1,7 @@
 """Command lines that are not understood, and sources after --on."""
 
 import ast
+import errno
 import importlib
 import json
 import os
@@ -71,6 +72,47 @@ def test_weights_have_the_mode_the_umask_allows(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "step"),
+    [
+        (("predict", "none.png"), "none.png does not exist", "ls {here}"),
+        (("predict", "empty"), "No files found in empty", "ls empty"),
+        (("predict", "b" * 300), "cannot be opened: File name too long", "ls {here}"),
+        (("predict", "text.png"), "text.png is not a readable image", "us43d predict --help"),
+        (("predict", "pipe"), "pipe is not a regular file", "ls {here}"),
+        (("weights", "show", "text.png"), "text.png is not a PyTorch checkpoint", "us43d weights show --help"),
+        (("weights", "show", "pipe"), "pipe is not a regular file", "us43d weights show"),
+        (("review", "import", "empty"), "empty cannot be read: Is a directory", "us43d review import --help"),
+    ],
+)
+def test_a_path_that_cannot_be_used_has_a_next_step(
+    words: tuple[str, ...], what: str, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("text.png").write_text("text")
+    os.mkfifo("pipe")
+    result = CliRunner().invoke(app, [*words, *(["--box", "1,1,9,9"] if words[0] == "predict" else [])])
+    assert result.exit_code in (1, 2)
+    lines = result.stderr.splitlines()[-3:]
+    assert what in lines[0]
+    assert lines[1:] == ["Nothing was changed on disk.", f"Next: {step.format(here=tmp_path)}"]
+
+
+def test_a_folder_that_may_not_be_entered_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Path.exists raises there, also in what words the message; os.access of root knows nothing of network drives."""
+
+    def refused(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    monkeypatch.setattr(Path, "is_file", refused)
+    result = CliRunner().invoke(app, ["weights", "show", str(tmp_path / "x" / "y")])
+    assert result.exit_code == 1
+    assert f"{tmp_path}/x/y" in result.stderr
+    assert "ermission is denied" in result.stderr
 
 
 def test_next_steps_work_as_printed_where_a_path_has_a_space(tmp_path: Path) -> None:

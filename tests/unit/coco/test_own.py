@@ -236,6 +236,7 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         ("annotations.2.segmentation", "rle", "segmentation is neither"),
         ("annotations.2.segmentation", [[1, 2, 3, 4, 5, 6, 7]], "segmentation holds a polygon of 7 numbers"),
         ("annotations.2.segmentation", [[1, 2, 9, 2, 9, "8"]], "which is not a list of numbers: annotations[2] (id 2)"),
+        ("annotations.2.segmentation", [[1, 2], [9, 2], [9, 8]], "segmentation is a list of points, where COCO has"),
         ("annotations.2.segmentation", [[1, 2], 3], "which is not a list of numbers"),
         ("annotations.2.segmentation", [[[1, 2], [3, 4], [5, 6]]], "which is not a list of numbers"),
         ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("nan")]], "has a corner at nan, outside of any image"),
@@ -392,6 +393,14 @@ def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
     shutil.rmtree(corpus.path)
     what = faults(make(data))
     assert "; excluded: 2 whose image_id is not listed, 1 without segmentation." in what
+
+
+def test_categories_of_one_name_are_named(make: Callable[..., Path]) -> None:
+    data = content()
+    data["categories"].append(data["categories"][0] | {"id": 77})
+    corpus = opened(make(data))
+    name = data["categories"][0]["name"]
+    assert f"Several categories have one name, and stay several: {name}." in coco.told(corpus)
 
 
 def test_specks_are_flagged(make: Callable[..., Path]) -> None:

@@ -271,6 +271,13 @@ def _listed_twice(root: Path) -> None:
     save(root, made)
 
 
+def _spelled_twice(root: Path) -> None:
+    made = content(root)
+    name = made["images"][0]["file_name"]
+    made["images"].append(made["images"][0] | {"id": 1000, "file_name": name.replace("/", "/./")})
+    save(root, made)
+
+
 def _of_another_size(root: Path) -> None:
     cv2.imwrite(str(root / "images" / "P00_0.png"), np.zeros((61, 80), np.uint8))
 
@@ -297,6 +304,7 @@ def _cut(root: Path) -> None:
         (_missing, "P00_0.png"),
         (_escapes, "secret.png"),
         (_listed_twice, "is listed before"),
+        (_spelled_twice, "is listed before"),
         (_of_another_size, "80 × 61"),
         (_linked_out, "is a link out of the raw tree"),
         (_without_lists, "neither a COCO file"),
