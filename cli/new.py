@@ -40,7 +40,7 @@ id = "UNSTATED"
 evidence = "FILL IN: where the licence is stated, or that it is not."
 
 [labels]
-$structure = "$structure"
+$labels
 
 [expect]
 # FILL IN: published counts that the files must reach (images, annotated, masks, groups); omit unknown ones.
@@ -56,6 +56,37 @@ kind = "manual"
 url = "https://example.org/fill-in"
 note = "FILL IN: how a person gets the files."
 """)
+
+LABEL_MAP = Template('''"""$name: FILL IN what is in it, in one line."""
+
+from collections.abc import Iterator
+
+from us43d import masks
+from us43d.contract import RawTree, Sample, lazy
+from us43d.facts import source
+
+#: FILL IN: the value of each label in the label maps.
+VALUES = {
+$values
+}
+
+
+def read(raw: RawTree) -> Iterator[Sample]:
+    # FILL IN: how images and label maps pair. This one reads images/<name>.png with masks/<name>.png, at any depth.
+    tree = raw.at("images")
+    for key in tree.glob("images/*.png"):
+        name = key.rpartition("/")[2]
+        labels = lazy(masks.label_map, lazy(masks.label_image, tree.path(f"masks/{name}")), tuple(VALUES.values()))
+        yield Sample(
+            key=key,
+            image=tree.path(key),
+            masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+            group=name.partition("_")[0],
+        )
+
+
+RECIPE = source(__name__, read)
+''')
 
 RECIPE = Template('''"""$name: FILL IN what is in it, in one line."""
 
@@ -85,6 +116,35 @@ BIBTEX = Template("""@misc{$key,
 }
 """)
 
+LABEL_MAPS = Template('''"""$name as published: FILL IN its names and oddities. It follows the facts, not the reader."""
+
+from pathlib import Path
+
+import numpy as np
+
+from us43d.specimen import Drawn, Truth, blob, speckle, write_image
+
+#: FILL IN: the value of each label in the label maps.
+VALUES = {
+$values
+}
+
+
+def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
+    samples, count = {}, len(VALUES)
+    for n in range(12 * scale):
+        name, shape = f"p{n // 2:03}_{n % 2}.png", (64, 64 * count)
+        drawn = {label: blob(shape, rng, cell=(at / count, 0, (at + 1) / count, 1)) for at, label in enumerate(VALUES)}
+        labels = np.zeros(shape, np.uint8)
+        for label, value in VALUES.items():
+            labels[drawn[label]] = value
+        write_image(root / "images" / name, speckle(shape, list(drawn.values()), rng))
+        write_image(root / "masks" / name, labels)
+        truth = {label: [mask] for label, mask in drawn.items()}
+        samples[f"images/{name}"] = Drawn(truth, group=f"p{n // 2:03}")
+    return Truth(samples)
+''')
+
 SPECIMEN = Template('''"""$name as published: FILL IN its names and oddities. It follows the facts, not the reader."""
 
 from pathlib import Path
@@ -105,8 +165,12 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     return Truth(samples)
 ''')
 
-#: File of the checkout, by slug → what is written there.
-FILES = {"recipes/facts/{}.toml": FACTS, "recipes/{}.py": RECIPE, "recipes/specimens/{}.py": SPECIMEN}
+#: File of the checkout, by slug → what is written there for one structure, and for several.
+FILES = {
+    "recipes/facts/{}.toml": (FACTS, FACTS),
+    "recipes/{}.py": (RECIPE, LABEL_MAP),
+    "recipes/specimens/{}.py": (SPECIMEN, LABEL_MAPS),
+}
 
 
 @verb(
@@ -115,12 +179,19 @@ FILES = {"recipes/facts/{}.toml": FACTS, "recipes/{}.py": RECIPE, "recipes/speci
     examples=(
         "us43d new Wrist-Set --structure needle",
         "us43d new 4CH-Set --slug four_chamber_set --structure fetal_heart",
+        "us43d new Block-Set --structure needle --structure brachial_plexus",
     ),
 )
 def new(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the source: letters, digits, _ . -", metavar="NAME")],
-    structure: Annotated[str, typer.Option(help="Structure shown by its masks (us43d taxonomy).", metavar="STRUCTURE")],
+    structure: Annotated[
+        list[str],
+        typer.Option(
+            help="Structure shown by its masks (us43d taxonomy). Given several times: values of label maps.",
+            metavar="STRUCTURE",
+        ),
+    ],
     slug: Annotated[
         str | None, typer.Option(help="Name of its modules. Default: made from NAME.", show_default=False)
     ] = None,
@@ -131,21 +202,24 @@ def new(
     checkout: Annotated[Path, typer.Option(help="The checkout to write into.", metavar="FOLDER")] = Path(),
 ) -> None:
     """Start a new source: facts, reader and specimen to fill in (docs/adding-a-source.md). Overwrites nothing."""
-    folder = checkout.absolute()
+    folder, structures = checkout.absolute(), list(dict.fromkeys(structure))
+    options = " ".join(f"--structure {one}" for one in structures)
     if not (folder / "pyproject.toml").is_file() or not all((folder / f).parent.is_dir() for f in FILES):
-        raise UsageError(
-            f"{folder} is not a checkout of us43d.", next=f"us43d new {name} --structure {structure} --checkout FOLDER"
-        )
-    module = _slug(name, slug, structure)
-    organ = _organ(structure)
-    files = {folder / path.format(module): template for path, template in FILES.items()}
+        raise UsageError(f"{folder} is not a checkout of us43d.", next=f"us43d new {name} {options} --checkout FOLDER")
+    module = _slug(name, slug, options)
+    organ, *_ = map(_organ, structures)
+    files = {folder / path.format(module): pair[len(structures) > 1] for path, pair in FILES.items()}
     if existing := [path for path in files if path.exists()]:
         raise UsageError(f"{listed(path.relative_to(folder) for path in existing)} already exists.", next="git status")
     today = datetime.date.today()
     entry = _entry(bibtex) if bibtex else BIBTEX.substitute(key=module, year=today.year)
     bibliography = folder / "recipes" / "facts" / REFERENCES
     key, references, is_new = _added(bibliography, entry)
-    values = {"name": name, "structure": structure, "organ": organ, "key": key, "today": today}
+    values = {
+        "name": name, "structure": structures[0], "organ": organ, "key": key, "today": today,
+        "labels": "\n".join(f'{one} = "{one}"' for one in structures),
+        "values": "\n".join(f'    "{one}": {value},' for value, one in enumerate(structures, start=1)),
+    }  # fmt: skip
     _write({path: template.substitute(values) for path, template in files.items()})
     atomic.write_bytes(bibliography, references.encode())
     session.answer({"name": name, "slug": module, "citation": key, "written": list(files)}, *map(str, files))
@@ -189,8 +263,8 @@ def _added(path: Path, entry: str) -> tuple[str, str, bool]:
     return key, "\n\n".join(texts[name] for name in sorted(texts, key=str.lower)) + "\n", key not in known
 
 
-def _slug(name: str, module: str | None, structure: str) -> str:
-    """Return the name of the module.
+def _slug(name: str, module: str | None, options: str) -> str:
+    """Return the name of the module. options: as given for the structures, for messages.
 
     Raises:
         UsageError: If the name is invalid or used by another recipe.
@@ -199,13 +273,13 @@ def _slug(name: str, module: str | None, structure: str) -> str:
         fitting = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.") or "NAME"
         raise UsageError(
             f"Invalid name {name!r}. Use letters, digits, _ . and - only.",
-            next=f"us43d new {fitting} --structure {structure}",
+            next=f"us43d new {fitting} {options}",
         )
     slug = module or re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", slug):
         raise UsageError(
             f"Invalid module name {slug!r}. Use lower-case letters, digits and _, with a letter first.",
-            next=f"us43d new {name} --slug SLUG --structure {structure}",
+            next=f"us43d new {name} --slug SLUG {options}",
         )
     for wanted in (name, slug):
         try:

@@ -16,7 +16,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for folder, split in PARTS.items():
         for key in tree.glob(f"{folder}/images/*.png"):
             truth = tree.path(f"{folder}/labels/{key.rpartition('/')[2]}")
-            labels = lazy(masks.label_map, lazy(masks.grey, truth), tuple(VALUES.values()))
+            labels = lazy(masks.label_map, lazy(masks.label_image, truth), tuple(VALUES.values()))
             yield Sample(
                 key=key,  # numbers restart in every folder
                 image=tree.path(key),

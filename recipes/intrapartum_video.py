@@ -38,7 +38,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 drop = "no frame of this video is labelled"
                 yield Sample(key=f"{key}#0000", image=path, group=video, split=split, drop=drop)
             for frame, mask in sorted(frames.items()):
-                labels = lazy(masks.label_map, lazy(masks.grey, tree.path(mask)), tuple(VALUES.values()))
+                labels = lazy(masks.label_map, lazy(masks.label_image, tree.path(mask)), tuple(VALUES.values()))
                 beyond = frame >= masks.video_length(path)
                 yield Sample(
                     key=f"{key}#{frame:04}",

@@ -14,7 +14,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for key in tree.glob("us_data/*/image/*.png"):
         _, video, _, name = key.split("/")
         stem = name.removesuffix(".png")
-        labels = lazy(masks.grey, tree.path(f"us_data/{video}/mask/{stem}_mask.png"))
+        labels = lazy(masks.label_image, tree.path(f"us_data/{video}/mask/{stem}_mask.png"))
         labels = lazy(masks.label_map, labels, tuple(VALUES.values()))
         number = stem.rpartition("_")[2]
         yield Sample(

@@ -16,7 +16,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         for key in tree.glob(f"{folder}/images/*.png"):
             name = key.rpartition("/")[2]
             labels = lazy(
-                masks.label_map, lazy(masks.grey, tree.path(f"{folder}/masks/{name}")), tuple(VALUES.values())
+                masks.label_map, lazy(masks.label_image, tree.path(f"{folder}/masks/{name}")), tuple(VALUES.values())
             )
             structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
             yield Sample(

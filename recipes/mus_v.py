@@ -17,7 +17,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             name = key.rpartition("/")[2]
             flat = f"Annotations/{name}"  # one public program reads it so; the authors' has the folders
             truth = tree.path(flat if tree.has(flat) else f"Annotations/{folder}/{name}")
-            labels = lazy(masks.label_map, lazy(masks.grey, truth), tuple(VALUES.values()))
+            labels = lazy(masks.label_map, lazy(masks.label_image, truth), tuple(VALUES.values()))
             clip, _, number = name.removesuffix(".png").rpartition("_")
             yield Sample(
                 key=key,

@@ -17,6 +17,8 @@ __all__ = ["Row", "decoded", "sheet", "text_rows"]
 _SEPARATORS = (",", ";", "\t", "|")
 #: Cells and unpacked bytes of a workbook. The largest of the sources has some thousands.
 _MOST_CELLS, _MOST_BYTES = 5_000_000, 1 << 28
+#: Lines of a sheet among which the header is looked for.
+_TITLES = 20
 #: What openpyxl raises for a workbook that is cut, damaged or made to mislead it; XML's errors are SyntaxError's.
 _NOT_XLSX = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, SyntaxError,
@@ -40,10 +42,14 @@ class Row(dict[str, str]):
                 return cell
         raise KeyError(column)
 
-    def number(self, column: str) -> float:
-        """Return a cell as a finite number. Raises UnreadableFile for anything else."""
+    def number(self, column: str, *, decimal_comma: bool | None = None) -> float:
+        """Return a cell as a finite number. Raises UnreadableFile for anything else.
+
+        decimal_comma: whether "0,5" is a half. None: as the row says.
+        """
         cell = self[column]
-        if self.decimal_comma and re.fullmatch(r"[+-]?\d*,\d+", cell):
+        comma = re.fullmatch(r"[+-]?\d*,\d+", cell)
+        if comma and (self.decimal_comma if decimal_comma is None else decimal_comma):
             cell = cell.replace(",", ".")
         try:
             value = float(cell)
@@ -53,9 +59,9 @@ class Row(dict[str, str]):
             raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a number.")
         return value
 
-    def whole(self, column: str) -> int:
+    def whole(self, column: str, *, decimal_comma: bool | None = None) -> int:
         """Return a cell as a whole number ("3" or "3.0"). Raises UnreadableFile for anything else."""
-        value = self.number(column)
+        value = self.number(column, decimal_comma=decimal_comma)
         if value != int(value):
             raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a whole number.")
         return int(value)
@@ -136,11 +142,31 @@ def missing_columns(header: Iterable[str], columns: Iterable[str]) -> list[str]:
 
 
 def sheet(data: bytes, table: str, columns: Iterable[str]) -> list[Row]:
-    """Return rows of the first sheet of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
+    """Return rows of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
+
+    The header is the first line that has all `columns`, of the first sheet that has one in its first lines: titles may
+    stand above it. Without `columns` it is the first line.
 
     Raises:
         UnreadableFile: If the file is not a workbook, is larger than any table of a source, or lacks a column.
     """
+    columns, met = tuple(columns), []
+    for lines in _sheets(data, table):
+        for at, (_, header) in enumerate(lines[:_TITLES], start=1):
+            if not missing_columns(header, columns):
+                rows = ((f"{table}, line {number}", line) for number, line in lines[at:] if any(line))
+                return [Row(zip(header, line, strict=False), where) for where, line in rows]
+            met.append(header)
+    if not columns:
+        return []
+    header = min(met, key=lambda cells: len(missing_columns(cells, columns)), default=[])
+    raise UnreadableFile(
+        f"{table} has no column {listed(missing_columns(header, columns))}; it has {listed(filter(None, header))}."
+    )
+
+
+def _sheets(data: bytes, table: str) -> Iterator[list[tuple[int, list[str]]]]:
+    """Yield the lines (number, cells) of every sheet that has any."""
     import openpyxl
 
     try:
@@ -148,19 +174,21 @@ def sheet(data: bytes, table: str, columns: Iterable[str]) -> list[Row]:
             if (size := sum(member.file_size for member in archive.infolist())) > _MOST_BYTES:
                 raise UnreadableFile(f"{table} unpacks to {size:,} bytes, more than the {_MOST_BYTES:,} allowed.")
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        lines, cells = [], 0
-        for number, line in enumerate(book.worksheets[0].values, start=1):
-            cells += len(line)
-            if cells > _MOST_CELLS:
-                raise UnreadableFile(f"{table} has more than the {_MOST_CELLS:,} cells allowed.")
-            if any(value is not None for value in line):
-                lines.append((number, [_cell(value) for value in line]))
+        if not book.worksheets:
+            raise UnreadableFile(f"{table} is not a readable Excel workbook: it has no sheet.")
+        cells = 0
+        for page in book.worksheets:
+            lines = []
+            for number, line in enumerate(page.values, start=1):
+                cells += len(line)
+                if cells > _MOST_CELLS:
+                    raise UnreadableFile(f"{table} has more than the {_MOST_CELLS:,} cells allowed.")
+                if any(value is not None for value in line):
+                    lines.append((number, [_cell(value) for value in line]))
+            if lines:
+                yield lines
     except _NOT_XLSX as error:
         raise UnreadableFile(f"{table} is not a readable Excel workbook: {error}.") from error
-    header = lines[0][1] if lines else []
-    if missing := missing_columns(header, columns):
-        raise UnreadableFile(f"{table} has no column {listed(missing)}; it has {listed(header)}.")
-    return [Row(zip(header, line, strict=False), f"{table}, line {number}") for number, line in lines[1:] if any(line)]
 
 
 def _cell(value: object) -> str:

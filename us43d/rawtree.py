@@ -306,8 +306,9 @@ class RawTree:
         return table
 
     def sheet(self, key: str, columns: Iterable[str]) -> list[Row]:
-        """Rows of the first sheet of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
+        """Rows of an Excel workbook (.xlsx) as text: whole numbers without a point, None as "".
 
+        Taken is the first sheet whose first lines have a header with all `columns`; titles may stand above it.
         Raises UnreadableFile as `rows` does.
         """
         return rawtable.sheet(self.read(key), f"{self.prefix}{key} in {self.root}", columns)

@@ -88,3 +88,31 @@ def test_a_flipped_bit_in_a_workbook_is_an_error_or_harmless(tmp_path: Path) -> 
             assert tree.sheet("t.xlsx", ["Image"]) == right, bit
         except UnreadableFile:
             continue
+
+
+def test_titles_above_the_header_and_other_sheets_are_passed_over(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["Notes"], ["Image", "Reader"], [1, "A"]):
+        book.active.append(row)
+    book.create_sheet("empty")
+    distances = book.create_sheet("distances")
+    for row in (["Distances, May 2025"], [], ["Image", "mm"], [1, "0,25"], [2, 0.5]):
+        distances.append(row)
+    book.save(tmp_path / "t.xlsx")
+    tree = RawTree(tmp_path)
+    first, second = tree.sheet("t.xlsx", ["Image", "mm"])
+    assert first == {"Image": "1", "mm": "0,25"}
+    assert "line 4" in first.where
+    assert second.number("mm") == 0.5
+    assert tree.sheet("t.xlsx", ["Image", "Reader"]) == [{"Image": "1", "Reader": "A"}]
+    assert [row["Notes"] for row in tree.sheet("t.xlsx", [])] == ["Image", "1"]
+    with pytest.raises(UnreadableFile, match="no column side; it has Image, mm"):
+        tree.sheet("t.xlsx", ["image", "mm", "side"])
+
+
+def test_a_decimal_comma_in_a_workbook_is_for_the_reader_to_say(tmp_path: Path) -> None:
+    (row,) = workbook(tmp_path / "t.xlsx", ["mm", "n"], ["1,234", "3,0"]).sheet("t.xlsx", ["mm"])
+    with pytest.raises(UnreadableFile, match="mm is '1,234', not a number"):
+        row.number("mm")
+    assert row.number("mm", decimal_comma=True) == 1.234
+    assert row.whole("n", decimal_comma=True) == 3

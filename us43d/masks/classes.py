@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d import tiff
 from us43d.errors import UnreadableFile, listed
-from us43d.masks.convert import palette
-from us43d.masks.read import common_channel, content, header, picture
+from us43d.masks.convert import class_image
+from us43d.masks.read import common_channel
 
 __all__ = ["BACKGROUND", "key_text", "keys", "masks", "parse_key"]
 
@@ -74,11 +73,7 @@ def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray
 
 def _key_map(path: Path, colours: bool) -> NDArray[np.int64]:
     """The keys (h, w) of an image; alpha is ignored."""
-    data = content(path)
-    if (coded := palette(data, path)) is not None:
-        array = _indexed(*coded, path, colours)
-    else:
-        array = tiff.image(data, path) if tiff.is_tiff(data) else picture(data, path, header(data, path))
+    array = class_image(path, colours=colours)
     if array.ndim == 3:
         single = None if colours else common_channel(array)
         if single is None:
@@ -92,17 +87,6 @@ def _key_map(path: Path, colours: bool) -> NDArray[np.int64]:
     if int(whole.min(initial=0)) < 0 or int(whole.max(initial=0)) >= _COLOUR:
         raise UnreadableFile(f"{path} has values below 0 or above 32 bits, so it is not a label map.")
     return whole
-
-
-def _indexed(indices: NDArray[Any], table: NDArray[np.uint8], path: Path, colours: bool) -> NDArray[Any]:
-    """Indices (h, w) of a palette, its colours (h, w, 3), or its grey values where these tell the classes apart."""
-    used = np.unique(indices)
-    if used[-1] >= len(table):
-        raise UnreadableFile(f"{path} uses the colour {used[-1]} of a palette that has {len(table)}.")
-    if colours:
-        return np.asarray(table[indices])
-    grey = (table[used] == table[used, :1]).all() and len(np.unique(table[used, 0])) == len(used)
-    return np.asarray(table[:, 0][indices] if grey else indices)
 
 
 def _packed(array: NDArray[Any], path: Path) -> NDArray[np.int64]:

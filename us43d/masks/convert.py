@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from us43d import limits, tiff
 from us43d.contract import Remarked
 from us43d.errors import UnreadableFile
-from us43d.masks.read import content, decode, grey, header, picture
+from us43d.masks.read import common_channel, content, decode, grey, header, picture
 
 __all__ = [
     "above", "between", "binary", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
-    "fill_polygon", "foreground", "grey_frame", "label_map", "label_values", "largest", "nonzero", "opened", "turned",
+    "fill_polygon", "foreground", "grey_frame", "label_image", "label_map", "label_values", "largest", "nonzero",
+    "opened", "turned",
 ]  # fmt: skip
 
 
@@ -40,6 +41,43 @@ def nonzero(array: NDArray[Any]) -> NDArray[np.bool_]:
 def equal(array: NDArray[Any], *values: float) -> NDArray[np.bool_]:
     """Return the pixels of a label map that have one of `values`."""
     return np.asarray(array == values[0] if len(values) == 1 else np.isin(array, values))
+
+
+def label_image(path: Path) -> NDArray[Any]:
+    """Read an image whose values are labels (h, w): 8 or 16 bits as stored, the indices of a palette.
+
+    Where a palette is grey, and its grey values tell the classes apart, they are the labels.
+
+    Raises:
+        UnreadableFile: If the image has colours, or cannot be read.
+    """
+    array = class_image(path)
+    single = common_channel(array) if array.ndim == 3 else array
+    if single is None:
+        raise UnreadableFile(f"{path} has colours, where the values of a label map are expected.")
+    return single
+
+
+def class_image(path: Path, *, colours: bool = False) -> NDArray[Any]:
+    """Read an image of several classes: (h, w), or (h, w, 3) RGB; an alpha channel is dropped.
+
+    colours: give the colours of a palette, not its indices.
+    """
+    data = content(path)
+    if (coded := palette(data, path)) is not None:
+        return _indexed(*coded, path, colours)
+    return tiff.image(data, path) if tiff.is_tiff(data) else picture(data, path, header(data, path))
+
+
+def _indexed(indices: NDArray[Any], table: NDArray[np.uint8], path: Path, colours: bool) -> NDArray[Any]:
+    """Indices (h, w) of a palette, its colours (h, w, 3), or its grey values where these tell the classes apart."""
+    used = np.unique(indices)
+    if used[-1] >= len(table):
+        raise UnreadableFile(f"{path} uses the colour {used[-1]} of a palette that has {len(table)}.")
+    if colours:
+        return np.asarray(table[indices])
+    is_grey = (table[used] == table[used, :1]).all() and len(np.unique(table[used, 0])) == len(used)
+    return np.asarray(table[:, 0][indices] if is_grey else indices)
 
 
 def label_map(array: NDArray[Any], values: tuple[int, ...]) -> NDArray[Any]:

@@ -83,6 +83,31 @@ def test_what_is_written_builds_to_the_truth_it_draws(checkout: Path, scratch_fa
         assert sample.meta["us43d"]["group"] == drawn.group
 
 
+def test_several_structures_are_values_of_label_maps(checkout: Path, scratch_facts: Callable[[], None]) -> None:
+    structures = ("needle", "brachial_plexus", "artery")
+    code, _, err = new(
+        checkout, "Wrist-Set", *(word for one in (*structures, "needle") for word in ("--structure", one))
+    )
+    assert code == 0, err
+    ruff = [sys.executable, "-m", "ruff"]
+    files = [str(checkout / file) for file in FILES[1:]]
+    subprocess.run([*ruff, "format", "--check", *files], cwd=checkout, check=True)
+    subprocess.run([*ruff, "check", *files], cwd=checkout, check=True)
+    scratch_facts()
+    recipe = loaded(checkout / FILES[1]).RECIPE
+    assert dict(recipe.labels) == {one: one for one in structures}
+    raw = checkout / "raw"
+    raw.mkdir()
+    truth = loaded(checkout / FILES[2]).make(raw, np.random.default_rng(0))
+    samples = Samples.of_build(build(recipe, raw, Home(checkout / "home")).path)
+    assert len(samples) == len(truth.samples)
+    for sample in samples:
+        drawn = truth.samples[sample.meta["us43d"]["key"]]
+        for one in structures:
+            (mask,) = sample.masks[one]
+            assert np.array_equal(mask, drawn.masks[one][0])
+
+
 def test_the_entry_given_is_cited(checkout: Path, tmp_path: Path, scratch_facts: Callable[[], None]) -> None:
     entry = "@article{wrist2031,\n  title={The {W}rist Set},\n  year={2031},\n  doi={10.1/w}\n}"
     (tmp_path / "wrist.bib").write_text(f"exported by a tool\n{entry}\n")

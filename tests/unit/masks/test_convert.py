@@ -187,3 +187,24 @@ def test_a_pair_of_volumes_must_have_one_shape(tmp_path: Path) -> None:
     assert masks.nifti_pair(tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz") == (2, (1.0, 1.0))
     with pytest.raises(MaskMismatch, match=r"other\.nii\.gz has the shape \(4, 3, 3\), its images \(4, 3, 2\)"):
         masks.nifti_pair(tmp_path / "image.nii.gz", tmp_path / "other.nii.gz")
+
+
+def test_label_images_are_read_as_stored(tmp_path: Path) -> None:
+    labels = np.zeros((6, 8), np.uint8)
+    labels[1:3, 1:4], labels[4:, 5:] = 1, 2
+    coloured = Image.fromarray(labels)
+    coloured.putpalette([0, 0, 0, 220, 20, 60, 0, 128, 0])
+    grey = Image.fromarray(labels)
+    grey.putpalette([0, 0, 0, 2, 2, 2, 1, 1, 1])
+    images = {
+        "grey": Image.fromarray(labels), "sixteen": Image.fromarray(labels.astype(np.uint16)), "palette": coloured,
+        "rgb": Image.fromarray(np.dstack([labels] * 3)), "alpha": Image.fromarray(np.dstack([labels] * 3 + [labels])),
+    }  # fmt: skip
+    for name, image in images.items():
+        image.save(tmp_path / f"{name}.png")
+        assert (masks.label_image(tmp_path / f"{name}.png") == labels).all(), name
+    grey.save(tmp_path / "swapped.png")
+    assert (masks.label_image(tmp_path / "swapped.png") == np.array([0, 2, 1])[labels]).all()
+    coloured.convert("RGB").save(tmp_path / "colours.png")
+    with pytest.raises(UnreadableFile, match="has colours, where"):
+        masks.label_image(tmp_path / "colours.png")
