@@ -67,30 +67,34 @@ def generate(home: Path, images: int) -> list[Path]:
     made = []
     for slug in registry.slugs()[:SOURCES]:
         recipe = registry.recipe(slug)
-        folder = home / "build" / recipe.name / "generated"
-        parts = folder / "parts"
-        parts.mkdir(parents=True)
-        category = mapping(recipe)
-        whole = list(rows(recipe, sorted(category)[0], images // SOURCES))
+        whole = list(rows(recipe, sorted(mapping(recipe))[0], images // SOURCES))
         sizes = {split: round(share * len(whole)) for split, share in SPLITS}
         sizes["train"] += len(whole) - sum(sizes.values())  # rounding may not add up
-        splits = [split for split, size in sizes.items() for _ in range(size)]
-        writer = shards.Shards(folder, sizes, recipe, category, "generated", parts)
-        for record, split in zip(whole, splits, strict=True):
-            record.split = split
-            writer.add(record)
-        writer.finish()
-        shards.manifest(folder / shards.MANIFEST, whole, recipe.group_kind, parts)
-        parts.rmdir()
-        facts = {
-            "name": recipe.name, "slug": slug, "version": "generated", "digest": "", "organ": recipe.organ,
-            "licence": asdict(recipe.licence.terms) | {"evidence": recipe.licence.evidence},
-            "citations": [item.model_dump(mode="json") for item in recipe.citations],
-            "profile": "us43d", "partial": False, "specimen": False, "counts": {},
-        }  # fmt: skip
-        (folder / "dataset.json").write_text(json.dumps(facts))
-        made.append(folder)
+        made.append(write(home, recipe, whole, sizes))
     return made
+
+
+def write(home: Path, recipe: Recipe, whole: list[Record], sizes: dict[Assigned, int]) -> Path:
+    """Write a build of records, which are divided into splits of the given sizes in their order."""
+    folder = home / "build" / recipe.name / "generated"
+    parts = folder / "parts"
+    parts.mkdir(parents=True)
+    splits = [split for split, size in sizes.items() for _ in range(size)]
+    writer = shards.Shards(folder, sizes, recipe, mapping(recipe), "generated", parts)
+    for record, split in zip(whole, splits, strict=True):
+        record.split = split
+        writer.add(record)
+    writer.finish()
+    shards.manifest(folder / shards.MANIFEST, whole, recipe.group_kind, parts)
+    parts.rmdir()
+    facts = {
+        "name": recipe.name, "slug": recipe.slug, "version": "generated", "digest": "", "organ": recipe.organ,
+        "licence": asdict(recipe.licence.terms) | {"evidence": recipe.licence.evidence},
+        "citations": [item.model_dump(mode="json") for item in recipe.citations],
+        "profile": "us43d", "partial": False, "specimen": False, "counts": {},
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    return folder
 
 
 def peak() -> float:

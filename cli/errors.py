@@ -55,11 +55,11 @@ def _spelled(step: str) -> str:
     """Return a next step with "the same command …" replaced by the command line of this run.
 
     Args:
-        step: A command, or "the same", "the same command again", "the same with --option value" or "the same without
-            --flag"; a remark may follow after three spaces. An option that the command line has already gets the new
-            value.
+        step: A command, or "the same", "the same command again", "the same with --option value", "the same with
+            argument" or "the same without --flag"; a remark may follow after three spaces. An option that the command
+            line has already gets the new value.
     """
-    match = re.fullmatch(r"the same(?: command)?(?: again| (with|without) (--\S+)(?: ('.*'|\S+))?)?(   .*)?", step)
+    match = re.fullmatch(r"the same(?: command)?(?: again| (with|without) (\S+)(?: ('.*'|\S+))?)?(   .*)?", step)
     if match is None:
         return step
     how, option, value, remark = match.groups()

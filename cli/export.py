@@ -4,16 +4,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from us43d import registry
+from us43d.contract import Profile
 from us43d.errors import UnknownName, UsageError, listed
 from us43d.export import FORMATS
 
 from .build import PANEL, is_built, newest
-from .models import release
+from .models import corpora_on_disk, makes_corpus, release
 from .options import Commercial, Jobs, workers
 from .output import Session
 from .select import sources_on_disk
@@ -119,13 +120,17 @@ def _opened(session: Session, name: str | None) -> Iterator[tuple["Corpus", tupl
     from us43d.harmonize.merge import merge
 
     if name is None or "://" in name or session.home.corpus(name).joinpath("corpus.json").is_file():
-        yield Corpus.open(release(session, name), session.home.root), ()
+        yield Corpus.open(release(session, name, option=None), session.home.root), ()
         return
     try:
         recipe = registry.find(name, session.home)
     except UnknownName as error:
-        corpora = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
+        corpora = corpora_on_disk(session)
         known = f" Corpora: {listed(corpora)}." if corpora else " No corpus is built."
+        if name in get_args(Profile):  # what a corpus is called by default; a source with a similar name is not meant
+            raise UnknownName(
+                f"The corpus {name!r} is not built.{known if corpora else ''}", next=makes_corpus(session)
+            ) from error
         raise UnknownName(f"{error.what}{known}", next=error.next) from error
     build = newest(session, recipe)
     with tempfile.TemporaryDirectory(prefix="us43d-", ignore_cleanup_errors=True) as scratch:

@@ -20,7 +20,9 @@ __all__ = [
     "Dtype",
     "OwnData",
     "OwnImages",
+    "corpora_on_disk",
     "device_of",
+    "makes_corpus",
     "weights_on_disk",
     "predictor",
     "release",
@@ -108,27 +110,33 @@ def weights_on_disk(session: Session) -> dict[str, Path]:
     return {name: place for name, place in places if place.exists()}
 
 
-def release(session: Session, name: str | None) -> str | Path:
+def corpora_on_disk(session: Session) -> list[str]:
+    """Return the names of the corpora in the home, sorted."""
+    return sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
+
+
+def release(session: Session, name: str | None, option: str | None = "--corpus") -> str | Path:
     """Return the folder of the selected corpus, or its URL as given.
 
-    Raises UnknownName, and UsageError if several are there and none is named.
+    option: the one that names the corpus; None if an argument does. Raises UnknownName, and UsageError if several are
+    there and none is named.
     """
     if name is not None and "://" in name:
         return name
-    names = sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
+    names = corpora_on_disk(session)
     if not names or (name is not None and name not in names):
         which = f"No corpus {name!r}" if name else "No corpus"
         known = f"; corpora: {listed(names)}" if names else ""
-        raise UnknownName(f"{which} found in {session.home.root}{known}.", next=_makes_corpus(session))
+        raise UnknownName(f"{which} found in {session.home.root}{known}.", next=makes_corpus(session))
     if name is None and len(names) > 1:
+        flag, how = (f"{option} ", f"with {option}") if option else ("", "by its name")
         raise UsageError(
-            f"Several corpora found: {listed(names)}. Choose one with --corpus.",
-            next=f"the same with --corpus {names[0]}",
+            f"Several corpora found: {listed(names)}. Choose one {how}.", next=f"the same with {flag}{names[0]}"
         )
     return session.home.corpus(name or names[0])
 
 
-def _makes_corpus(session: Session) -> str:
+def makes_corpus(session: Session) -> str:
     """Return the command that makes a corpus: `build --all` does unless all builds are excluded by default."""
     kept, left = by_default(select.sources_on_disk(session.home, lambda state: state.builds), ())
     names = [name for group in left.values() for name in group]

@@ -10,12 +10,12 @@ one; instances have the number of their frame. UIDs are digests of the corpus's 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from io import BufferedRandom
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from us43d import __version__
 from us43d.export import frames
@@ -60,15 +60,15 @@ class DicomSeg(Format):
                 self._write(block, [item], item.name)
 
     def _write(self, block: Block, items: list[Item], name: str) -> None:
-        image = _image(items)
         folder = f"{items[0].split}/{name}"
-        with block.file(f"{folder}/image.dcm") as path:
-            image.save_as(path, enforce_file_format=True)
+        with block.file(f"{folder}/image.dcm") as path, TemporaryFile(dir=path.parent) as pixels:
+            image = _image(items, colour=_pixels(items, pixels))
+            _save(image, pixels, path)
         for item in items:
             block.row(item, f"{folder}/image.dcm")
         if any(item.shapes for item in items):
-            with block.file(f"{folder}/seg.dcm") as path:
-                _segmentation(items, image, block).save_as(path, enforce_file_format=True)
+            with block.file(f"{folder}/seg.dcm") as path, TemporaryFile(dir=path.parent) as pixels:
+                _save(_segmentation(items, image, block, pixels), pixels, path)
 
     def usage(self, finish: Finish) -> str:
         split = next(iter(finish.selection.rows))
@@ -85,8 +85,36 @@ def uid(*parts: object) -> str:
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-def _image(items: list[Item]) -> Any:
-    """Return an image as Ultrasound Image Storage, or the slices of a volume as a multi-frame secondary capture."""
+def _save(dataset: Any, pixels: BufferedRandom, path: Path) -> None:
+    """Write a dataset with its pixels, which are copied from their file in pieces."""
+    if pixels.tell() % 2:
+        pixels.write(b"\0")
+    pixels.seek(0)
+    dataset.PixelData = pixels
+    dataset.save_as(path, enforce_file_format=True)
+    del dataset.PixelData
+
+
+def _pixels(items: list[Item], file: BufferedRandom) -> bool:
+    """Write the pixels of images, one at a time: in colour if any of them is. Return whether they are."""
+    colour, n = False, 0
+    while n < len(items):
+        plane = items[n].picture()
+        if plane.ndim == 3 and not colour:
+            colour = True
+            if n:  # the grey ones before it are written again
+                n = file.seek(0)
+                continue
+        file.write((rgb(plane) if colour else plane).tobytes())
+        n += 1
+    return colour
+
+
+def _image(items: list[Item], *, colour: bool) -> Any:
+    """Return an image as Ultrasound Image Storage, or the slices of a volume as a multi-frame secondary capture.
+
+    Its pixels are not in it.
+    """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import (
         ExplicitVRLittleEndian,
@@ -96,9 +124,6 @@ def _image(items: list[Item]) -> Any:
     )
 
     item = items[0]
-    planes = [slice_.picture() for slice_ in items]
-    colour = any(plane.ndim == 3 for plane in planes)
-    pixels = np.stack([rgb(plane) for plane in planes] if colour else planes)
     patient = f"{item.source['slug']}/{item.group}"
     place = frames.frame_of(item.key)
     image: Any = Dataset()
@@ -137,8 +162,6 @@ def _image(items: list[Item]) -> Any:
         image.SequenceOfUltrasoundRegions = [_region(item)]
     image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
     image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-    data = pixels.tobytes()
-    image.PixelData = data + b"\0" * (len(data) % 2)
     return image
 
 
@@ -187,8 +210,15 @@ def _region(item: Item) -> Any:
     return region
 
 
-def _segmentation(items: list[Item], image: Any, block: Block) -> Any:
-    """Return the SEG of an image or volume. In a volume, the n-th annotations of a structure share a segment."""
+def _segmentation(items: list[Item], image: Any, block: Block, pixels: BufferedRandom) -> Any:
+    """Return the SEG of an image or volume. In a volume, the n-th annotations of a structure share a segment.
+
+    Args:
+        items: The image, or the slices.
+        image: What `_image` returned for them.
+        block: Where segments with a private code are counted.
+        pixels: Where the pixels of the SEG are written to, one frame at a time.
+    """
     import highdicom as hd
 
     item = items[0]
@@ -216,9 +246,11 @@ def _segmentation(items: list[Item], image: Any, block: Block) -> Any:
                 tracking_id=str(first.id) if tracked else None,
             )
         )  # fmt: skip
+    # highdicom takes the masks of a volume as one array, which is several times the volume where segments overlap. It
+    # gets one zero for all pixels, and describes every frame of every segment; the frames are written after it.
+    nothing = np.broadcast_to(np.uint8(0), (len(items), item.height, item.width))
     seg: Any = hd.seg.Segmentation(
-        [image], _masks(items, [of_segment[key] for key in sorted(of_segment)]),
-        hd.seg.SegmentationTypeValues.BINARY, segments,
+        [image], nothing, hd.seg.SegmentationTypeValues.BINARY, segments,
         series_instance_uid=uid("segments", image.SeriesInstanceUID), series_number=100,
         sop_instance_uid=uid("seg", item.id), instance_number=image.InstanceNumber, manufacturer="us43d",
         manufacturer_model_name="us43d", software_versions=__version__, device_serial_number="0",
@@ -231,41 +263,41 @@ def _segmentation(items: list[Item], image: Any, block: Block) -> Any:
     organization = uid("dimensions", item.id)
     for entry in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         entry.DimensionOrganizationUID = organization
+    seg.SegmentsOverlap = "YES" if any(_overlap(slice_) for slice_ in items) else "NO"
+    _write_frames(items, [dict(of_segment[key]) for key in sorted(of_segment)], seg, pixels)
     return seg
 
 
-def _masks(items: list[Item], segments: list[list[tuple[int, Shape]]]) -> NDArray[np.unsignedinteger[Any]]:
-    """Return the segments as highdicom takes them.
+def _overlap(item: Item) -> bool:
+    """Return whether a pixel of an image has two annotations."""
+    covered = np.zeros((item.height, item.width), bool)
+    for shape in item.shapes:
+        mask = item.mask(shape)
+        if (covered & mask).any():
+            return True
+        covered |= mask
+    return False
 
-    Args:
-        items: The slices.
-        segments: For each segment, (index of the slice, annotation).
 
-    Returns:
-        (slices, h, w) with the numbers of the segments where none overlap, which takes a fraction of the memory; else
-        (slices, h, w, segments) of 0 and 1.
+def _write_frames(items: list[Item], segments: list[dict[int, Shape]], seg: Any, file: BufferedRandom) -> None:
+    """Write the frames of a SEG in the order of its functional groups: a bit for each pixel, no gap between frames.
+
+    segments: For each segment, index of the slice → annotation.
     """
-    size = len(items), items[0].height, items[0].width
-    numbered = np.zeros(size, np.uint8 if len(segments) < 256 else np.uint16)
-    for n, plane, mask in _painted(items, segments):
-        if numbered[plane][mask].any():
-            break
-        numbered[plane][mask] = n + 1
-    else:
-        return numbered
-    stacked = np.zeros((*size, len(segments)), np.uint8)
-    for n, plane, mask in _painted(items, segments):
-        stacked[plane, ..., n] = mask
-    return stacked
-
-
-def _painted(
-    items: list[Item], segments: list[list[tuple[int, Shape]]]
-) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
-    """Yield (index of the segment, index of the slice, mask (h, w))."""
-    for n, shapes in enumerate(segments):
-        for plane, shape in shapes:
-            yield n, plane, items[plane].mask(shape)
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    nothing = np.zeros((items[0].height, items[0].width), bool)
+    rest = nothing.ravel()[:0]
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        named = frame if "SegmentIdentificationSequence" in frame else shared  # shared where there is one segment
+        number = named.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        plane = frame.DerivationImageSequence[0].SourceImageSequence[0].get("ReferencedFrameNumber", 1) - 1
+        shape = segments[number - 1].get(plane)
+        mask = nothing if shape is None else items[plane].mask(shape)
+        bits = np.concatenate([rest, mask.ravel()])
+        whole = len(bits) // 8 * 8
+        file.write(np.packbits(bits[:whole], bitorder="little").tobytes())
+        rest = bits[whole:]
+    file.write(np.packbits(rest, bitorder="little").tobytes())
 
 
 def _coded(category: Category) -> tuple[Any, Any]:

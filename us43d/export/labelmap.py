@@ -101,9 +101,10 @@ def _regions(item: Item) -> Iterable[tuple[tuple[int, ...], NDArray[np.bool_]]]:
         return
     if not present:
         return
-    code = np.zeros((item.height, item.width), np.uint64)
+    kind = np.min_scalar_type((1 << len(present)) - 1)  # a bit for each category
+    code = np.zeros((item.height, item.width), kind)
     for bit, category in enumerate(present):
-        code |= item.union(category).astype(np.uint64) << np.uint64(bit)
+        code |= item.union(category).astype(kind) << kind.type(bit)
     for value in np.unique(code).tolist():
         if value:
             yield tuple(c for bit, c in enumerate(present) if value >> bit & 1), code == value

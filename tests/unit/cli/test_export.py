@@ -99,6 +99,22 @@ def test_usage_errors_name_what_is_wrong(home: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_corpus_that_is_not_built_is_not_taken_for_a_source(home: Path, tmp_path: Path, monkeypatch) -> None:
+    words = ("--to", "coco", "--out", tmp_path / "out", "--home")
+    code, _, said = run("export", "us43d", *words, tmp_path / "new")
+    assert (code, said) == (
+        2, "The corpus 'us43d' is not built.\nNothing was changed on disk.\nNext: us43d build --all\n",
+    )  # fmt: skip
+    code, _, said = run("export", "paper", *words, home)
+    assert said.startswith("The corpus 'paper' is not built. Corpora: us43d.")
+    for name in ("us43d", "mine"):
+        shutil.copytree(home / "corpora" / "us43d", tmp_path / "two" / "corpora" / name)
+    monkeypatch.setattr("sys.argv", ["us43d", "export", "--to", "coco"])
+    code, _, said = run("export", *words, tmp_path / "two")
+    assert "Several corpora found: mine, us43d. Choose one by its name." in said
+    assert said.endswith("Next: us43d export --to coco mine\n")
+
+
 def test_commercial_refuses(home: Path, tmp_path: Path) -> None:
     code, _, said = run("export", "us43d", "--to", "coco", "--out", tmp_path / "out", "--commercial", "--home", home)
     assert code == 4

@@ -127,6 +127,7 @@ def test_next_steps_work_as_printed_where_a_path_has_a_space(tmp_path: Path) -> 
     [
         ("the same with --out 'my run-2'", "us43d export us43d --quiet --out 'my run-2'"),
         ("the same command   (in a minute)", "us43d export us43d --out 'my run' --quiet   (in a minute)"),
+        ("the same with more", "us43d export us43d --out 'my run' --quiet more"),
         ("the same without --quiet", "us43d export us43d --out 'my run'"),
         ("open a page", "open a page"),
     ],

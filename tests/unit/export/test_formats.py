@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from us43d import export
+from us43d.coco.segmentation import encode
 from us43d.export import stream
 from us43d.export.folds import folds
 from us43d.export.polygons import outlines
-from us43d.export.selection import Options, Selection
+from us43d.export.selection import Item, Options, Selection
 from us43d.export.yolo import line
 
 
@@ -436,22 +439,20 @@ def test_dicom_seg_reads_back(planted, tmp_path) -> None:
     assert len(set(numbers)) == len(numbers) > len(series_of) == len(set(series_of.values())), "videos have one series"
 
 
-@pytest.mark.filterwarnings("ignore:NvImgCodec")
-def test_a_volume_is_one_image_and_one_segmentation(volumes, tmp_path) -> None:
-    needs("highdicom", "pip install 'us43d[export]'")
+def compare_volumes(volumes, out: Path, options: Options) -> int:
+    """Compare an export of volumes with the corpus, through highdicom and pydicom. Return the number of masks."""
     import highdicom
     import pydicom
 
-    out = tmp_path / "dicom"
-    report = export.module("dicom-seg").write(volumes, out, Options())
-    selection = Selection(volumes, Options())
+    selection = Selection(volumes, options)
     of_id = {item.id: item for split, rows in selection.rows.items() for item in selection.items(split, 0, len(rows))}
     slices: dict[str, list] = {}
     with (out / "images.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             slices.setdefault(row["file"], []).append(of_id.pop(int(row["id"])))
     assert not of_id, "every slice is exported"
-    assert len(slices) == len(list(out.rglob("image.dcm"))) == report.facts["counts"]["volumes"]
+    counts = json.loads((out / "export.json").read_text())["counts"]
+    assert len(slices) == len(list(out.rglob("image.dcm"))) == counts["volumes"]
     masks = 0
     for file, group in slices.items():
         assert [item.key for item in group] == sorted(item.key for item in group)
@@ -470,8 +471,46 @@ def test_a_volume_is_one_image_and_one_segmentation(volumes, tmp_path) -> None:
             assert len(drawn) == len(wanted)
             assert all(any(a == b and np.array_equal(m, k) for b, k in drawn) for a, m in wanted)
             masks += len(wanted)
-    assert masks == report.facts["annotations"] > 0
+    return masks
+
+
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
+def test_a_volume_is_one_image_and_one_segmentation(volumes, tmp_path) -> None:
+    needs("highdicom", "pip install 'us43d[export]'")
+    out = tmp_path / "dicom"
+    report = export.module("dicom-seg").write(volumes, out, Options())
+    assert compare_volumes(volumes, out, Options()) == report.facts["annotations"] > 0
     again = export.module("dicom-seg").write(volumes, tmp_path / "again", Options(), jobs=2)
     assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*.dcm")} == {
         p.relative_to(again.out): p.read_bytes() for p in Path(again.out).rglob("*.dcm")
     }
+
+
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
+def test_structures_of_a_volume_that_overlap_are_written_a_frame_at_a_time(volumes, tmp_path, monkeypatch) -> None:
+    needs("highdicom", "pip install 'us43d[export]'")
+    import pydicom
+
+    shapes = Item._shapes
+
+    def overlapping(self, first):
+        for shape in shapes(self, first):
+            shifted = np.roll(self.mask(shape), 9, axis=1)
+            yield shape
+            yield from (shape._replace(counts=encode(shifted)) for _ in range(5))
+
+    monkeypatch.setattr(Item, "_shapes", overlapping)
+    options, out = Options(sources=("CETUS",), splits=("val",), size=701), tmp_path / "dicom"
+    export.module("dicom-seg").write(volumes, tmp_path / "small", replace(options, size=None))  # imports what it needs
+    tracemalloc.start()
+    try:
+        report = export.module("dicom-seg").write(volumes, out, options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert compare_volumes(volumes, out, options) == report.facts["annotations"] > 0
+    for path in out.rglob("seg.dcm"):
+        seg = pydicom.dcmread(path)
+        assert (seg.SegmentsOverlap, len(seg.SegmentSequence)) == ("YES", 6)
+        assert seg.Rows * seg.Columns % 8, "a frame begins within a byte"
+        assert peak < seg.NumberOfFrames * seg.Rows * seg.Columns / 2
