@@ -11,7 +11,7 @@ from typing import Any
 
 from us43d.errors import CheckError
 from us43d.export.run import CHECKSUMS, COLUMNS, FACTS, IMAGES, SCHEMA
-from us43d.export.storage import read_file
+from us43d.export.storage import digest, read_file
 from us43d.harmonize.check import Problem
 from us43d.harmonize.remote import filesystem, is_url
 
@@ -49,11 +49,11 @@ def check(out: str, *, progress: Callable[[int, int | None], None] | None = None
 
 
 def _files(out: str, listed: dict[str, str], progress: Callable[[int, int | None], None] | None) -> Iterator[Problem]:
-    for done, (name, digest) in enumerate(sorted(listed.items()), start=1):
-        data = read_file(out, name)
-        if data is None:
+    for done, (name, exported) in enumerate(sorted(listed.items()), start=1):
+        current = digest(out, name)
+        if current is None:
             yield Problem("missing", name, "the file is gone")
-        elif hashlib.sha256(data).hexdigest() != digest:
+        elif current != exported:
             yield Problem("changed", name, "its bytes are not those that were exported")
         if progress and (done % 50 == 0 or done == len(listed)):
             progress(done, len(listed))

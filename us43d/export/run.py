@@ -79,6 +79,8 @@ class Block:
         """Yield the images of the block. Raises TrainError for one that is missing or was changed since its build."""
         for item in self.selection.items(self.task.split, self.task.start, self.task.stop):
             _ = item.sha256
+            if not item.compared:
+                self.counts["images not compared with their build: its manifest is not beside the corpus"] += 1
             if item.lost:
                 self.counts["annotations smaller than a pixel after resizing"] += item.lost
             yield item

@@ -1,6 +1,7 @@
 """Which images and masks of a corpus an export takes, and how it reads them: one image at a time, in a fixed order."""
 
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,8 +181,18 @@ class Item:
             if self.selection.built(self.row) in (digest, None):
                 return digest
             fault = "is not the file that was built"
-        name = self.source["name"]
-        raise TrainError(f"Image {self.key!r} of {name}: {self.path} {fault}.", next=command("check", name))
+        name, corpus = self.source["name"], self.selection.corpus
+        raise TrainError(
+            f"Image {self.key!r} of {name}: {corpus.origin(self.row)} {fault}.",
+            next=f"{shlex.join(['rm', str(self.path)])}   (then the same command fetches the image again)"
+            if corpus.remote
+            else command("check", name),
+        )
+
+    @property
+    def compared(self) -> bool:
+        """Whether the build's manifest, with which the file is compared, lies beside the corpus."""
+        return self.selection.built(self.row) is not None
 
     @property
     def suffix(self) -> str:
@@ -286,12 +297,12 @@ class Selection:
         return sum(len(rows) for rows in self.rows.values())
 
     def built(self, row: int) -> str | None:
-        """Return the digest of an image's file by the manifest of its build; None where that is not on this disk."""
+        """Return the digest of an image's file by the manifest of its build; None where that is missing."""
         record = self.corpus.images[row]
         number = int(record["source"])
         if number not in self._built:
-            path = self.corpus.home / str(self.sources[number]["path"]) / shards.MANIFEST
-            self._built[number] = _digests(path) if path.is_file() else (np.zeros(0, np.int64), np.zeros(0, "V32"))
+            path = self.corpus.manifest(number)
+            self._built[number] = _digests(path) if path else (np.zeros(0, np.int64), np.zeros(0, "V32"))
         ids, digests = self._built[number]
         place = int(np.searchsorted(ids, record["id"]))
         return digests[place].tobytes().hex() if place < len(ids) and ids[place] == record["id"] else None

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from us43d import atomic
 from us43d.errors import StorageError, UsageError
 from us43d.harmonize.remote import filesystem, is_url, of_client, remedy
 
-__all__ = ["RECORDS", "Store", "Written", "read_file", "remote_errors", "staged"]
+__all__ = ["RECORDS", "Store", "Written", "digest", "read_file", "remote_errors", "staged"]
 
 #: Folder of the staging folder that holds the records of finished blocks; not published.
 RECORDS = ".us43d"
@@ -272,6 +272,21 @@ def read_file(out: str, name: str) -> bytes | None:
         except FileNotFoundError:
             return None
         return data
+
+
+def digest(out: str, name: str) -> str | None:
+    """Return the SHA-256 of a file of a finished export, read in pieces, or None if it does not exist."""
+    with ExitStack() as stack:
+        try:
+            if is_url(out):
+                fs, root = filesystem(out)
+                stack.enter_context(remote_errors(out))
+                file = stack.enter_context(fs.open(f"{root.rstrip('/')}/{name}", "rb"))
+            else:
+                file = stack.enter_context((Path(out) / name).open("rb"))
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, IsADirectoryError):
+            return None
 
 
 def staged(out: str | Path, inputs: str) -> Store:

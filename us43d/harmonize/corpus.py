@@ -55,11 +55,11 @@ def is_speck(area: int, height: int, width: int) -> bool:
 
 
 class Corpus:
-    """An opened corpus. images, annotations: structured arrays mapped into memory."""
+    """An opened corpus. images, annotations: structured arrays mapped into memory. remote: its home, if in a bucket."""
 
     def __init__(self, path: Path, home: Path) -> None:
         self.path, self.home = path, home
-        self._remote = Remote.of(path)
+        self.remote = Remote.of(path)
         try:
             self.facts: dict[str, Any] = json.loads((path / "corpus.json").read_text("utf-8"))
             self.images: NDArray[Any] = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
@@ -134,7 +134,20 @@ class Corpus:
         row = self.images[image]
         build = str(self.facts["sources"][row["source"]]["path"])
         name = self._text(row["file_at"], row["file_len"])
-        return self._remote.file(f"{build}/{name}") if self._remote else self.home / build / name
+        return self.remote.file(f"{build}/{name}") if self.remote else self.home / build / name
+
+    def manifest(self, source: int) -> Path | None:
+        """Return the manifest of the build of a source, by its index; None if it is not beside the corpus."""
+        name = f"{self.facts['sources'][source]['path']}/{_MANIFEST}"
+        if self.remote:
+            return self.remote.find(name)
+        path = self.home / name
+        return path if path.is_file() else None
+
+    def origin(self, image: int) -> str:
+        """Return where the image file of a row of `images` is published from: its path, or its URL in a bucket."""
+        path = self.file(image)
+        return self.remote.origin(path) if self.remote else str(path)
 
     @cached_property
     def _slices(self) -> NDArray[np.float32] | None:
@@ -233,8 +246,8 @@ class Corpus:
         for number in np.unique(of):
             wanted = {int(self.images["id"][row]): int(row) for row in images[of == number]}
             own = self.facts["sources"][number]["slug"] == OWN
-            file = self.path / TAGS if own else self.home / str(self.facts["sources"][number]["path"]) / _MANIFEST
-            if not file.is_file():
+            file = self.path / TAGS if own else self.manifest(int(number))
+            if file is None or not file.is_file():
                 continue
             for key, tags in _tags(file):
                 if key in wanted:

@@ -201,6 +201,19 @@ class Remote:
             self._evict(path)
         return path
 
+    def find(self, name: str) -> Path | None:
+        """Return what `file` does, or None if the home does not have the file."""
+        try:
+            return self.file(name)
+        except BuildError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
+    def origin(self, path: Path) -> str:
+        """Return the URL of a file that `file` returned."""
+        return f"{self.home}/{path.relative_to(self.folder).as_posix()}"
+
     def _evict(self, kept: Path) -> None:
         """Remove the files used longest ago until the cache is below its bound."""
         files = []

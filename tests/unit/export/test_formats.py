@@ -513,4 +513,4 @@ def test_structures_of_a_volume_that_overlap_are_written_a_frame_at_a_time(volum
         seg = pydicom.dcmread(path)
         assert (seg.SegmentsOverlap, len(seg.SegmentSequence)) == ("YES", 6)
         assert seg.Rows * seg.Columns % 8, "a frame begins within a byte"
-        assert peak < seg.NumberOfFrames * seg.Rows * seg.Columns / 2
+        assert peak < seg.NumberOfFrames * seg.Rows * seg.Columns  # not even a byte for each pixel

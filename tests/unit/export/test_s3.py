@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from us43d import export
-from us43d.errors import BuildError, StorageError
+from us43d.errors import BuildError, StorageError, TrainError
 from us43d.export import run as running
 from us43d.export.check import check
 from us43d.export.selection import Options
@@ -94,7 +94,9 @@ def test_an_interrupted_export_to_s3_shows_nothing_and_resumes(planted, bucket, 
     assert len(set(blocks)) == len(blocks) - 1, "finished blocks are not uploaded again"
     assert check(f"s3://{name}/out") == []
     fs.pipe_file(f"{name}/out/README.md", b"changed")
-    assert [problem.where for problem in check(f"s3://{name}/out")] == ["README.md"]
+    fs.rm_file(f"{name}/out/LICENCES.md")
+    problems = [(problem.kind, problem.where) for problem in check(f"s3://{name}/out")]
+    assert problems == [("missing", "LICENCES.md"), ("changed", "README.md")]
 
 
 @pytest.mark.slow
@@ -173,6 +175,29 @@ def test_a_missing_corpus_and_a_missing_image_are_named(planted, uploaded, bucke
         fs.rm_file(path)
     with pytest.raises(BuildError, match="is missing"):
         corpus.picture(0)
+
+
+def test_images_in_a_bucket_are_compared_with_their_builds(planted, uploaded, bucket, tmp_path) -> None:
+    fs, name = bucket
+    corpus = Corpus.open(uploaded)
+    row = int(corpus.split("train")[0])
+    place = f"{name}/home/{planted.corpus.file(row).relative_to(planted.home.root)}"
+    content = fs.cat_file(place)
+    fs.pipe_file(place, content + b"0")  # still an image
+    out, options = tmp_path / "out", Options(sources=(corpus.sources[corpus.images["source"][row]]["name"],))
+    with pytest.raises(TrainError, match=f"s3://{place} is not the file that was built") as error:
+        export.module("masks").write(corpus, out, options)
+    fs.pipe_file(place, content)
+    subprocess.run(error.value.next.partition("   ")[0], shell=True, check=True)
+    report = export.module("masks").write(corpus, out, options)
+    assert not [what for what in report.facts["counts"] if "not compared" in what]
+    for path in fs.glob(f"{name}/home/build/*/*/manifest.parquet"):
+        fs.rm_file(path)
+    for path in Path(os.environ["US43D_CACHE"]).rglob("manifest.parquet"):
+        path.unlink()
+    report = export.module("masks").write(Corpus.open(uploaded), tmp_path / "two", options)
+    counted = report.facts["counts"]["images not compared with their build: its manifest is not beside the corpus"]
+    assert counted == sum(report.facts["images"].values())
 
 
 def test_batches_from_s3_are_those_of_the_local_corpus(planted, uploaded) -> None:
