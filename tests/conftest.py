@@ -13,6 +13,15 @@ hypothesis.settings.register_profile("us43d", deadline=None)  # a busy machine i
 hypothesis.settings.load_profile("us43d")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _quick_disk() -> Iterator[None]:
+    """Nothing waits for the disk: no test cuts the power, and other programs' files would be waited for as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # still an error for what is not an open file
+        patch.setattr(os, "sync", lambda: None)
+        yield
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real files beside the checkout."""

@@ -59,8 +59,12 @@ def other_type(path: Path) -> None:
     path.write_bytes(b"<!DOCTYPE html><html><title>Sign in</title>" + b" " * 200 + b"</html>")
 
 
+def renamed_to(path: Path) -> Path:
+    return path.with_name(f"renamed {path.name}")
+
+
 def renamed(path: Path) -> None:
-    path.rename(path.with_name(f"renamed {path.name}"))
+    path.rename(renamed_to(path))
 
 
 def gone(path: Path) -> None:
@@ -149,13 +153,15 @@ def test_spoilt_files_are_named_or_listed(slug: str, tmp_path: Path) -> None:
     recipe, sound = counted(recipe, first), rows_of(first.path)
     wrong = []
     tried = 0
+    place = copied(raw, tmp_path / "spoilt")
     for victim in victims(raw):
         for spoil in spoilt(raw / victim):
-            place = copied(raw, tmp_path / f"{tried}")
             spoil(place / victim)
             fault = judged(recipe, place, victim, sound, tmp_path / "home")
             wrong += [f"{victim} {spoil.__name__}: {fault}"] if fault else []
-            shutil.rmtree(place)
+            for path in (place / victim, renamed_to(place / victim)):
+                path.unlink(missing_ok=True)
+            os.link(raw / victim, place / victim)
             tried += 1
     assert tried >= 5
     assert not wrong, "\n".join(wrong)
