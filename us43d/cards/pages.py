@@ -34,7 +34,7 @@ def overview(recipes: Iterable[Facts]) -> str:
 def totals(recipes: Sequence[Facts]) -> str:
     """Return the sum of the published images, and the number of sources without a published number."""
     known = [number for recipe in recipes if (number := recipe.stated("images"))]
-    text = f"{sum(number.value for number in known):,} published images"
+    text = f"{sum(number.value for number in known):,} published frames, with and without masks"
     if estimates := sum(number.estimate for number in known):
         text += f" ({estimates} numbers are estimates)"
     missing = len(recipes) - len(known)

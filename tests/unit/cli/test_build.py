@@ -337,6 +337,6 @@ def test_list_keeps_animals_apart_and_counts_what_is_unpublished(home: Home, mon
     assert "BUSI" in people
     assert "STU" not in people
     assert "breast (animal)" in apart
-    assert "3 sources of US-43d with 822 published images; no number is published for 1 of them" in said.err
+    assert "3 sources of US-43d with 822 published frames, with and without masks; no number is published for 1 of them" in said.err
     assert [entry["kind"] for entry in json.loads(us43d(home, "list", "--json").out)] == ["human", "human", "animal"]
     assert us43d(home, "list", "--collection", "beyond").out.count("\n") <= 3
