@@ -7,6 +7,7 @@ from typing import Literal
 from us43d.bibliography import ULTRASAM, bibtex
 from us43d.cards.card import card, cell, rounded, table
 from us43d.contract import Facts
+from us43d.errors import counted
 from us43d.licences import CAVEAT, summary
 
 __all__ = ["licence_page", "overview", "pages", "stale", "totals", "write"]
@@ -36,7 +37,7 @@ def totals(recipes: Sequence[Facts]) -> str:
     known = [number for recipe in recipes if (number := recipe.stated("images"))]
     text = f"{sum(number.value for number in known):,} published frames, with and without masks"
     if estimates := sum(number.estimate for number in known):
-        text += f" ({estimates} numbers are estimates)"
+        text += f" ({counted(estimates, 'number')} estimated)"
     missing = len(recipes) - len(known)
     return f"{text}; no number is published for {missing} of them" if missing else text
 

@@ -331,12 +331,16 @@ def test_training_on_the_external_tier_needs_a_word(home: Home) -> None:
 def test_list_keeps_animals_apart_and_counts_what_is_unpublished(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {source.slug: source for source in registry.sources()}
     busi, stu, camus = known["busi"], known["stu_hospital"].model_copy(update={"kind": "animal"}), known["camus"]
+    camus = camus.model_copy(update={"published": camus.published.model_copy(update={"images": None})})
     monkeypatch.setattr(registry, "sources", lambda home: [stu, busi, camus])
     said = us43d(home, "list")
     people, apart = said.out.split("Animals, synthetic images and derived masks")
     assert "BUSI" in people
     assert "STU" not in people
     assert "breast (animal)" in apart
-    assert "3 sources of US-43d with 822 published frames, with and without masks; no number is published for 1 of them" in said.err
+    assert (
+        "3 sources of US-43d with 822 published frames, with and without masks; no number is published for 1 of them"
+        in said.err
+    )
     assert [entry["kind"] for entry in json.loads(us43d(home, "list", "--json").out)] == ["human", "human", "animal"]
     assert us43d(home, "list", "--collection", "beyond").out.count("\n") <= 3
