@@ -1,5 +1,6 @@
 """What shows one thing in several sources stays in one split of a corpus; what was searched for is said."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ def test_whether_near_duplicates_were_searched(tmp_path: Path) -> None:
     duplicate_links.write(tmp_path, [], {"tn3k": picture_digest(["1", "2"])})
     assert duplicate_links.searched(tmp_path, "tn3k", ["2", "1", "2"]) == "audit"
     assert duplicate_links.searched(tmp_path, "tn3k", ["1"]) == "other images"
+    assert picture_digest(["2", "1", "2"]) == hashlib.sha256(b"1\n2").hexdigest()  # as in files of earlier versions
 
 
 def test_splits_are_decided_with_known_and_verified_duplicates() -> None:

@@ -1,5 +1,6 @@
 """Pinned splits: written by the rule, read back, followed by copies, compared with builds, computed again."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,22 +8,21 @@ from typing import Any
 
 import pytest
 
+from us43d.contract import Split
 from us43d.errors import SplitError
-from us43d.splits import pinned
+from us43d.splits import known_duplicates, pinned
 from us43d.splits.assign import Member, assign
 from us43d.splits.review import WRONG
 
 HEADS = [f"{n:03}_HC.png" for n in range(20)]
 COPIED = HEADS[2:]
+PATIENTS: dict[int, Split | None] = {1: "test", 2: "val", 3: "train", 4: "train", 33: "test", 68: "train"}  # 33 is 68
 #: A source with groups and an official test set, copies of another source and their originals, and patients.
 LISTS = {
     "us_nerve": [Member(f"{p}_{n}.tif", f"{p}", "test" if p == 3 else None) for p in range(8) for n in range(2)],
     "hc18": [Member(f"training_set/{name}", f"training_set/{name}") for name in HEADS],
     "fast_u_net": [Member(key, key) for key in ("AC/1.png", *(f"HC/{name}" for name in COPIED))],
-    "camus": [
-        Member(f"patient000{n}", f"patient000{n}", split)
-        for n, split in enumerate(("test", "val", "train", "train"), 1)
-    ],
+    "camus": [Member(f"patient{n:04}", f"patient{n:04}", split) for n, split in PATIENTS.items()],
 }
 
 
@@ -50,7 +50,8 @@ def members(slug: str) -> list[Member]:
 def test_a_file_is_this(files: Path) -> None:
     assert (files / "camus.csv").read_bytes().decode() == (
         "key,group,official,us43d,paper\npatient0001,,test,test,train\npatient0002,,val,val,train\n"
-        "patient0003,,train,train,train\npatient0004,,train,train,val\n"
+        "patient0003,,train,train,train\npatient0004,,train,train,val\npatient0033,,test,test,train\n"
+        "patient0068,,train,excluded,train\n"
     )
     assert (files / "us_nerve.csv").read_text("utf-8").splitlines()[7] == "3_0.tif,3,test,test,train"
     index = json.loads((files / "index.json").read_text("utf-8"))
@@ -106,6 +107,17 @@ def test_copies_that_are_not_listed_follow_the_list_of_their_originals(files: Pa
     assert pinned.decided("fast_u_net", "us43d", own[-1:], listed=True) == {}
 
 
+def test_copies_of_near_duplicates_follow_the_rule_together() -> None:
+    links = known_duplicates.known("hc18")
+    originals = [f"training_set/{n:03}_HC.png" for n in range(1, 60)] + [key for group in links for key in group]
+    own = [Member(key.replace("training_set/", "HC/"), "") for key in dict.fromkeys(originals)]
+    found = pinned.decided("fast_u_net", "us43d", own, listed=False)
+    kept = [Member(key, "") for key in dict.fromkeys(originals)]
+    expected = assign(kept, source="hc18", profile="us43d", links=links)
+    assert found == {key.replace("training_set/", "HC/"): split for key, split in expected.split.items()}
+    assert expected.split != assign(kept, source="hc18", profile="us43d").split
+
+
 def test_copies_in_one_group_follow_the_rule_together() -> None:
     """mup has the images of microseg under the same keys, several to a group, some of them with an official split."""
     own = [Member(f"train/{n}.nii.gz#{k}", f"{n}", "test" if n == 5 else None) for n in range(20) for k in range(3)]
@@ -149,3 +161,11 @@ def test_what_differs_from_the_rule_is_named(files: Path) -> None:
     assert pinned.reproduce() == []
     pinned.index()["sources"]["hc18"]["rows"] = 21
     assert pinned.reproduce() == ["hc18: index.json has another rows than the rule gives"]
+    edited = (files / "camus.csv").read_bytes().replace(b"0003,,train,train,train", b"0003,,train,val,train")
+    (files / "camus.csv").write_bytes(edited)
+    pinned.index()["sources"]["camus"]["sha256"] = hashlib.sha256(edited).hexdigest()
+    pinned.rows.cache_clear()
+    assert pinned.reproduce()[:2] == [
+        "camus: the rule gives other splits than the manifest, for {'us43d': 1, 'paper': 0} images by profile",
+        "camus: index.json has another sha256 than the rule gives",
+    ]

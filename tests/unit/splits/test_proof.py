@@ -39,6 +39,11 @@ def test_equal_groups_of_two_sources_are_two() -> None:
     assert prove([row("a", "1", "train"), row("b", "1", "test", source="t")]).sound
 
 
+def test_rows_may_lack_source_and_key() -> None:
+    rows = [{"group": "1", "split": split, "pixel_hash": split} for split in ("train", "test")]
+    assert prove(rows).shared_groups == {"1": ("train", "test")}
+
+
 def test_equal_pixels_in_two_splits_whatever_their_source() -> None:
     proof = prove([row("a", "1", "train", "p"), row("b", "2", "val", "p", "t")])
     assert not proof.sound

@@ -163,6 +163,9 @@ def test_a_line_of_the_log_is_this(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     assert json.loads(second)["undo"] == number
     assert review.fixes(tmp_path) == {}
+    masks = (review.Mask("lesion", "abc"), review.Mask("lesion", "d"))
+    review.append_fix(tmp_path, A, "digest", masks)
+    assert review.fixes(tmp_path)["busi", "a"].masks == masks
     assert review.export(tmp_path) == review.path(tmp_path).read_bytes()
 
 
