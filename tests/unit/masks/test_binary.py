@@ -90,6 +90,21 @@ def test_grey_edges_may_cover_a_quarter_of_the_mask(tmp_path: Path, dtype: str, 
         convert.binary(tmp_path / "b.tif")
 
 
+def test_grey_beside_white_is_an_edge_where_it_is_thin(tmp_path: Path) -> None:
+    """Two pixels wide, also at the image's border; a darkest grey counts as well."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[20:40, 20:40], array[:, :2], array[50, 50] = 255, 128, 1
+    Image.fromarray(array).save(tmp_path / "a.png")
+    found = convert.binary(tmp_path / "a.png")
+    assert isinstance(found, Remarked)
+    assert found.remarks == ("grey mask edge: 181 pixels between 0 and 255",)
+    array[:, 2] = 128
+    array[50, 50] = 0
+    Image.fromarray(array).save(tmp_path / "b.png")
+    with pytest.raises(UnreadableFile, match="the foreground values are unknown"):
+        convert.binary(tmp_path / "b.png")
+
+
 def test_one_bit_empty_and_full(tmp_path: Path, mask: np.ndarray) -> None:
     for name, array in (("mask", mask), ("empty", np.zeros_like(mask)), ("full", np.ones_like(mask))):
         Image.fromarray(array).save(tmp_path / "a.png")

@@ -114,6 +114,13 @@ def test_text_that_is_no_rle(text: bytes) -> None:
         rle.decode(text, 4, 4)
 
 
+def test_an_empty_text_has_no_runs() -> None:
+    assert rle.counts(b"").tolist() == []
+    assert rle.decode(b"", 0, 5).shape == (0, 5)
+    with pytest.raises(ValueError, match="hold 0 pixels, not 4 × 4"):
+        rle.decode(b"", 4, 4)
+
+
 def test_runs_that_do_not_fill_the_picture() -> None:
     (piece,) = components(np.ones((4, 4), bool))
     with pytest.raises(ValueError, match="hold 16 pixels, not 5 × 4"):

@@ -180,11 +180,65 @@ def test_a_channel_that_all_three_share() -> None:
     assert masks.common_channel(other) is None
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_channel_shared_beyond_eight_bits(dtype: type) -> None:
+    grey = np.arange(200, dtype=dtype).reshape(100, 2)
+    shared = masks.common_channel(np.stack([grey] * 3, axis=-1))
+    assert shared is not None
+    assert shared.dtype == dtype
+    assert np.array_equal(shared, grey)
+    for channel in (0, 1, 2):
+        other = np.stack([grey] * 3, axis=-1)
+        other[99, 1, channel] += 1
+        assert masks.common_channel(other) is None
+
+
+@pytest.mark.parametrize(("mode", "plain"), [("L", True), ("RGB", True), ("CMYK", False)])
+def test_decoders_agree_on_grey_and_rgb_jpegs(tmp_path: Path, mode: str, plain: bool) -> None:
+    Image.new(mode, (7, 5)).save(tmp_path / "a.jpg")
+    head = masks.header((tmp_path / "a.jpg").read_bytes(), tmp_path / "a.jpg")
+    assert head is not None
+    assert head.plain == plain
+
+
+def test_a_drawn_ellipse_is_filled() -> None:
+    """A closed outline as it is drawn; one that the border cuts, by the ellipse fitted to it."""
+    canvas = np.zeros((60, 80), np.uint8)
+    cv2.ellipse(canvas, ((40, 30), (50, 30), 20), 1, 1)
+    closed = masks.ellipse(canvas)
+    assert closed.remarks == ()
+    assert np.array_equal(closed.array, masks.fill_holes(canvas))
+    arc = canvas.copy()
+    arc[:, 55:] = 0
+    completed = masks.ellipse(arc)
+    assert completed.remarks == ("open outline completed by the fitted ellipse",)
+    both = np.count_nonzero(completed.array & closed.array) / np.count_nonzero(completed.array | closed.array)
+    assert both > 0.95
+    assert completed.array[arc != 0].all()
+    dots = np.zeros((9, 9), np.uint8)
+    for count, place in enumerate([(1, 4), (3, 1), (3, 7), (6, 2), (6, 6)], 1):
+        dots[place] = 1
+        if count < 5:
+            with pytest.raises(UnreadableFile, match="fewer than 5 pixels"):
+                masks.ellipse(dots)
+    assert masks.ellipse(dots).array[4, 4]
+
+
 def test_a_pair_of_volumes_must_have_one_shape(tmp_path: Path) -> None:
     volume(tmp_path / "image.nii.gz", np.zeros((2, 3, 4), np.uint8))
     volume(tmp_path / "labels.nii.gz", np.zeros((2, 3, 4), np.uint8))
     volume(tmp_path / "other.nii.gz", np.zeros((3, 3, 4), np.uint8))
     assert masks.nifti_pair(tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz") == (2, (1.0, 1.0))
+    for name in ("image.nii", "labels.nii"):
+        pixels = nibabel.nifti1.Nifti1Image(np.zeros((4, 3, 2), np.uint8), np.diag([0.5, 0.6, 0.7, 1]))
+        nibabel.save(pixels, tmp_path / name)
+    frames, spacing = masks.nifti_pair(tmp_path / "image.nii", tmp_path / "labels.nii")
+    assert (frames, spacing) == (2, pytest.approx((0.5, 0.6)))
+    assert masks.nifti_gap(tmp_path / "image.nii") == pytest.approx(0.7)
+    nibabel.save(nibabel.nifti1.Nifti1Image(np.zeros((4, 3), np.uint8), np.eye(4)), tmp_path / "flat.nii")
+    assert masks.nifti_gap(tmp_path / "flat.nii") is None
+    with pytest.raises(UnreadableFile, match=r"flat\.nii has the shape \(4, 3\), not that of a volume"):
+        masks.nifti_pair(tmp_path / "image.nii", tmp_path / "flat.nii")
     with pytest.raises(MaskMismatch, match=r"other\.nii\.gz has the shape \(4, 3, 3\), its images \(4, 3, 2\)"):
         masks.nifti_pair(tmp_path / "image.nii.gz", tmp_path / "other.nii.gz")
 

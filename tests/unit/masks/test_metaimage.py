@@ -164,6 +164,9 @@ def test_pixels_in_a_file_beside_it(tmp_path: Path, compressed: bool, channels: 
     assert masks.mha_pixels(tmp_path / "a.mhd") == pixels
     assert masks.mha_shape(tmp_path / "a.mhd")[0] == (52, 40)
     assert np.array_equal(masks.mha_frame(tmp_path / "a.mhd", 0), array)
+    (tmp_path / "a.mhd").write_text((tmp_path / "a.mhd").read_text().replace(pixels.name, f"X{pixels.name}"))
+    pixels = pixels.rename(pixels.with_name(f"X{pixels.name}"))
+    assert masks.mha_pixels(tmp_path / "a.mhd") == pixels
     upper = tmp_path / "upper"
     upper.mkdir()
     (tmp_path / "a.mhd").rename(upper / "A.MHD")

@@ -42,9 +42,10 @@ def test_axes_of_length_1_are_passed_over(tmp_path: Path) -> None:
         masks.nifti_frame(save(tmp_path / "b.nii", VOLUME[..., None].repeat(3, 3)), 0)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_a_cut_file_is_an_error_for_every_frame(tmp_path: Path, name: str) -> None:
-    data = save(tmp_path / name, VOLUME).read_bytes()
+def test_a_cut_file_is_an_error_for_every_frame(tmp_path: Path, name: str, dtype: str) -> None:
+    data = save(tmp_path / name, VOLUME.astype(dtype)).read_bytes()
     for cut in (len(data) // 2, len(data) - 4):
         path = tmp_path / f"{cut}{name}"
         path.write_bytes(data[:cut])
