@@ -189,7 +189,7 @@ def _pairs(
         raise UsageError(
             f"No mask in {masks} has the name of an image in {images}: images such as {image_files[0].relative}, "
             f"masks such as {mask_files[0].relative}.",
-            next=command("coco", images, masks, "--suffix", "_mask"),
+            next=_with_suffix(names, by_name, images, masks),
         )
     unused = sorted({mask.relative for mask in mask_files} - {mask.relative for _, mask in pairs})
     remarks = []
@@ -202,6 +202,15 @@ def _pairs(
             f"Excluded, without an image: {len(unused):,} of {counted(len(mask_files), 'mask')}: {listed(unused, 5)}."
         )
     return pairs, remarks
+
+
+def _with_suffix(names: Iterable[str], masks: Iterable[str], images: Path, folder: Path) -> str:
+    """Return the command with the text that most masks have behind an image's name, or its help where none has."""
+    known = set(names)
+    endings = Counter(mask[at:] for mask in masks for at in range(1, len(mask)) if mask[:at] in known)
+    if not endings:
+        return "us43d coco --help"
+    return command("coco", images, folder, "--suffix", endings.most_common(1)[0][0])
 
 
 def _stem(file: Input) -> str:

@@ -235,7 +235,7 @@ def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
     if array.dtype == np.uint8 and (top <= 1 or top >= _WHITE):  # white, but for grey edges
         mask = array > (0 if top <= 1 else 127)
         between = cv2.countNonZero(cv2.inRange(array, 1, 254)) if top > 1 else 0
-        if between and _is_label_map(array):
+        if between and (_is_label_map(array) or _is_photograph(array, mask)):
             raise UnreadableFile(f"{path} holds {_few(np.unique(array))}: the foreground values are unknown.")
         return Remarked(mask, (f"grey mask edge: {between} pixels between 0 and 255",)) if between else mask
     values = np.unique(array)
@@ -259,6 +259,12 @@ def _is_label_map(array: NDArray[np.uint8]) -> bool:
     middle = cv2.inRange(array, 64, 191)
     inner = cv2.erode(middle, np.ones((3, 3), np.uint8), borderValue=0)
     return 4 * cv2.countNonZero(inner) > cv2.countNonZero(middle)
+
+
+def _is_photograph(array: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bool:
+    """Return whether grey is too common to be an edge: over 1/8 of the image, and over half as much as the white."""
+    middle = cv2.countNonZero(cv2.inRange(array, 64, 191))
+    return bool(8 * middle > array.size and 2 * middle > np.count_nonzero(mask))
 
 
 def _few(values: NDArray[Any]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from us43d.errors import UnreadableFile
 from us43d.masks.stacks import Stack
 
-__all__ = ["mha_frame", "mha_pixels", "mha_shape"]
+__all__ = ["mha_axes", "mha_frame", "mha_pixels", "mha_shape"]
 
 _TYPES = {
     "MET_UCHAR": "u1", "MET_CHAR": "i1", "MET_USHORT": "u2", "MET_SHORT": "i2", "MET_UINT": "u4", "MET_INT": "i4",
@@ -94,6 +94,12 @@ def mha_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Return (shape, spacing) of a MetaImage from its header: axes x, y, z/time; spacing in mm."""
     stack = _mha(path)
     return stack.size, stack.spacing
+
+
+def mha_axes(path: Path) -> str:
+    """Return the directions of the axes of a MetaImage as its header writes them; "" where it does not."""
+    head, _ = _header(path)
+    return " ".join(head.get("TransformMatrix", head.get("Orientation", "")).split())
 
 
 def mha_frame(path: Path, frame: int) -> NDArray[Any]:

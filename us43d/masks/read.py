@@ -30,6 +30,7 @@ __all__ = [
     "header",
     "image",
     "image_size",
+    "nifti_axes",
     "nifti_frame",
     "nifti_gap",
     "nifti_pair",
@@ -334,6 +335,16 @@ def nifti_pair(image: Path, labels: Path) -> tuple[int, tuple[float, float] | No
         raise MaskMismatch(f"{labels} has the shape {nifti_shape(labels)[0]}, its images {shape}.")
     known = all(0 < size < float("inf") for size in spacing[:2])
     return shape[2], (spacing[0], spacing[1]) if known else None
+
+
+def nifti_axes(path: Path) -> str:
+    """Return the directions of the axes as the header states them, such as RAS; "?" for one that it does not."""
+    import nibabel
+
+    try:
+        return "".join(code or "?" for code in nibabel.orientations.aff2axcodes(_nifti(path).affine))
+    except (ValueError, np.linalg.LinAlgError, nibabel.orientations.OrientationError):  # no numbers, or all zero
+        return "???"
 
 
 def nifti_gap(path: Path) -> float | None:

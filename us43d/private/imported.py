@@ -296,13 +296,14 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
 
     Raises UsageError where the pattern does not fit, RawDataError without an image.
     """
-    groups, images = set[str](), 0
+    groups, images, turned = set[str](), 0, 0
     without: list[str] = []
     dropped: Counter[str] = Counter()
     for sample in record.recipe(made).read(tree):
         images += 1
         groups.add(sample.group or sample.key)
         dropped.update([sample.drop] if sample.drop else [])
+        turned += nnunet.TURNED in sample.remarks
         path = next(iter(paths_in(sample)))
         if made.reading.group is not None and record.group_of(made.reading.group, tree.name(path)) is None:
             without.append(tree.name(path))
@@ -315,6 +316,7 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
             next="the same command with --group PATTERN   (one that fits every path below the folder)",
         )
     remarks = list(plan.remarks) + [f"{counted(number, 'image')} dropped: {why}" for why, number in dropped.items()]
+    remarks += [f"{counted(turned, 'image')}: {nnunet.TURNED}"] if turned else []
     if made.facts.group_kind != "patient":
         remarks.append(
             f"No patients are stated: every {made.facts.group_kind} is a group of its own, and splits may separate "

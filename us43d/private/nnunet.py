@@ -13,7 +13,7 @@ from us43d.errors import MaskMismatch, RawDataError, UnreadableFile, counted, li
 from us43d.pictures import levels
 from us43d.private.record import NnUnet, group_of
 
-__all__ = ["ENDINGS", "Plan", "Volume", "plan", "read"]
+__all__ = ["ENDINGS", "TURNED", "Plan", "Volume", "plan", "read"]
 
 #: Endings that are read. The first three are volumes.
 ENDINGS = (".nii.gz", ".nii", ".mha", ".png", ".bmp", ".tif", ".tiff")
@@ -148,13 +148,24 @@ def _intensities(array: NDArray[Any]) -> NDArray[Any] | Remarked:
 _UNLABELLED = "test image without a mask (imagesTs without labelsTs)"
 
 
+#: Remark on a label map whose header turns it otherwise than its image.
+TURNED = (
+    "the label map states other directions of its axes than its image; pixels are compared as they are stored, as by "
+    "nnU-Net"
+)
+
+
 class Volume(NamedTuple):
-    """An image volume and its label map, once both are known to have one shape. spacing: (x, y, z) in mm."""
+    """An image volume and its label map, once both are known to have one shape. spacing: (x, y, z) in mm.
+
+    turned: whether the headers state different directions of the axes.
+    """
 
     image: Path
     truth: Path | None
     frames: int
     spacing: tuple[float, float, float] | None
+    turned: bool
 
     @classmethod
     def of(cls, image: Path, truth: Path | None) -> "Volume":
@@ -166,7 +177,13 @@ class Volume(NamedTuple):
             raise MaskMismatch(f"{truth} has the shape {_shape(truth)[0]}, its image {shape}.")
         sizes = (*spacing, 0.0)[:3]
         known = all(0 < size < float("inf") for size in sizes[:2])
-        return cls(image, truth, shape[2] if len(shape) == 3 else 1, (sizes[0], sizes[1], sizes[2]) if known else None)
+        frames = shape[2] if len(shape) == 3 else 1
+        turned = truth is not None and _axes(truth) != _axes(image)
+        return cls(image, truth, frames, (sizes[0], sizes[1], sizes[2]) if known else None, turned)
+
+
+def _axes(path: Path) -> str:
+    return masks.mha_axes(path) if path.name.lower().endswith(".mha") else masks.nifti_axes(path)
 
 
 def _shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -179,6 +196,8 @@ def _slice(form: NnUnet, key: str, volume: Volume, frame: int, group: str, split
     name = f"{key}#{frame:04}"
     if volume.truth is None:
         return Sample(key=name, image=image, group=group, frame=frame, drop=_UNLABELLED)
+    drawn = _drawn(form, lazy(_label_map, lazy(plane, volume.truth, frame), volume.truth))
+    drawn["remarks"] += (TURNED,) * volume.turned
     return Sample(
         key=name,
         image=image,
@@ -187,7 +206,7 @@ def _slice(form: NnUnet, key: str, volume: Volume, frame: int, group: str, split
         frame=frame,
         spacing_mm=volume.spacing[:2] if volume.spacing else None,
         slice_mm=volume.spacing[2] if volume.spacing and volume.spacing[2] > 0 else None,
-        **_drawn(form, lazy(_label_map, lazy(plane, volume.truth, frame), volume.truth)),
+        **drawn,
     )
 
 

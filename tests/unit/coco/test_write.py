@@ -236,8 +236,12 @@ def test_masks_below_the_images_are_not_images(folder: Path) -> None:
 def test_names_that_do_not_fit(folder: Path) -> None:
     for path in sorted((folder / "masks").rglob("*.png")):
         path.rename(path.with_name(f"{path.stem}_mask.png"))
-    with pytest.raises(UsageError, match=r"No mask in .* has the name of an image .* such as p0/p0_0_mask.png"):
+    with pytest.raises(UsageError, match=r"No mask in .* has the name of an image .* such as p0/p0_0_mask.png") as got:
         from_masks(folder / "scans", folder / "masks")
+    assert got.value.next.endswith(" --suffix _mask")  # what they have behind the images' names
+    with pytest.raises(UsageError, match="No mask in") as got:
+        from_masks(folder / "masks", folder / "scans")
+    assert got.value.next == "us43d coco --help"
     assert len(from_masks(folder / "scans", folder / "masks", suffix="_mask").content["images"]) == 6
     cv2.imwrite(str(folder / "masks" / "p0" / "p0_0_mask.bmp"), np.zeros(SHAPE, np.uint8))
     with pytest.raises(ImageError, match=r"1 image shares its name with another image or mask: p0/p0_0.png"):

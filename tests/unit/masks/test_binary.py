@@ -105,6 +105,19 @@ def test_grey_beside_white_is_an_edge_where_it_is_thin(tmp_path: Path) -> None:
         convert.binary(tmp_path / "b.png")
 
 
+def test_a_scan_is_not_a_mask(tmp_path: Path) -> None:
+    """A folder of scans given as masks: speckle has black, white and all between, and was thresholded before."""
+    scan = np.random.default_rng(0).rayleigh(60, (90, 120)).clip(0, 255).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), scan)
+    with pytest.raises(UnreadableFile, match="the foreground values are unknown"):
+        convert.binary(tmp_path / "a.png")
+    soft = np.zeros((40, 40), np.uint8)
+    soft[12:28, 12:28] = 255
+    soft = cv2.GaussianBlur(soft, (0, 0), 1.5)  # a small mask is mostly edge
+    cv2.imwrite(str(tmp_path / "b.png"), soft)
+    assert (read(tmp_path / "b.png") == (soft > 127)).all()
+
+
 def test_one_bit_empty_and_full(tmp_path: Path, mask: np.ndarray) -> None:
     for name, array in (("mask", mask), ("empty", np.zeros_like(mask)), ("full", np.ones_like(mask))):
         Image.fromarray(array).save(tmp_path / "a.png")

@@ -11,6 +11,7 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from typer.testing import CliRunner
 
 import us43d
@@ -476,3 +477,20 @@ def test_a_folder_of_pairs_gets_the_command_that_makes_it_a_source(home: Home, t
     assert code == 0, said
     assert run("build", "my-lab")[0] == 0
     assert {row["group"] for row in rows(home, "my-lab")} == {"P0", "P1", "P2"}
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_a_label_map_that_states_other_axes_than_its_image_is_told(home: Home, tmp_path: Path, ending: str) -> None:
+    """Pixels are compared as stored, as nnU-Net does; whether the header or the pixels are right nobody here knows."""
+    folder = tmp_path / "lab"
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    for case, turn in (("a", 1), ("b", -1)):
+        for file, direction in ((f"imagesTr/{case}_0000", 1), (f"labelsTr/{case}", turn)):
+            image = sitk.GetImageFromArray(np.ones((3, 8, 9), np.uint8))
+            image.SetDirection((direction, 0, 0, 0, 1, 0, 0, 0, 1))
+            sitk.WriteImage(image, str(folder / f"{file}{ending}"))
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "kidney": 1}, "file_ending": ending}))
+    code, _, said = run("import", folder)
+    assert code == 0, said
+    assert "3 images: the label map states other directions of its axes than its image" in said  # the slices of b
