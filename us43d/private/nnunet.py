@@ -196,8 +196,8 @@ def _slice(form: NnUnet, key: str, volume: Volume, frame: int, group: str, split
     name = f"{key}#{frame:04}"
     if volume.truth is None:
         return Sample(key=name, image=image, group=group, frame=frame, drop=_UNLABELLED)
-    drawn = _drawn(form, lazy(_label_map, lazy(plane, volume.truth, frame), volume.truth))
-    drawn["remarks"] += (TURNED,) * volume.turned
+    parts = _drawn(form, lazy(_label_map, lazy(plane, volume.truth, frame), volume.truth))
+    parts["remarks"] += (TURNED,) * volume.turned
     return Sample(
         key=name,
         image=image,
@@ -206,7 +206,7 @@ def _slice(form: NnUnet, key: str, volume: Volume, frame: int, group: str, split
         frame=frame,
         spacing_mm=volume.spacing[:2] if volume.spacing else None,
         slice_mm=volume.spacing[2] if volume.spacing and volume.spacing[2] > 0 else None,
-        **drawn,
+        **parts,
     )
 
 
