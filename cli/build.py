@@ -11,7 +11,7 @@ from us43d.contract import Collection, Profile, Recipe
 from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, command, counted, listed
 from us43d.licences import refuse_uncommercial
 
-from .many import Outcome, each, finish
+from .many import Outcome, each, finish, lines_of
 from .options import Apart, Commercial, Every, Include, Jobs, Names, by_default, workers
 from .output import Session
 from .select import State, chosen, sources_on_disk
@@ -367,7 +367,7 @@ def check(session: Session, names: Names = None, every: Every = False, jobs: Job
         if problems:
             shown = [f"{version}: {kind}: {where}: {what}" for version, kind, where, what in problems]
             raise CheckError(
-                f"{recipe.name}: {len(problems)} problems:\n  " + "\n  ".join(shown[:20]) + _more(len(shown) - 20),
+                f"{recipe.name}: {len(problems)} problems:{lines_of(shown)}",
                 next=f"us43d build {recipe.name}   (after removing {session.home.builds(recipe.name)})",
             )
         return Outcome(recipe.name, "sound", ", ".join(path.name for path in versions))
@@ -385,14 +385,10 @@ def _check_exports(session: Session, exports: list[str]) -> None:
     if problems:
         shown = [f"{out}: {kind}: {where}: {what}" for out, kind, where, what in problems]
         raise CheckError(
-            f"{len(problems)} problems:\n  " + "\n  ".join(shown[:20]) + _more(len(shown) - 20),
+            f"{len(problems)} problems:{lines_of(shown)}",
             next="us43d export   (to an empty folder)",
         )
     session.answer([{"name": out, "state": "sound"} for out in exports], *(f"{out}: sound" for out in exports))
-
-
-def _more(count: int) -> str:
-    return f"\n  … and {count} more" if count > 0 else ""
 
 
 # -------------------------------------------------------------------------------------------------------------- splits

@@ -14,7 +14,7 @@ from us43d.contract import Recipe
 from us43d.errors import LicenceError, LoginError, ManualFileError, Us43dError, UsageError, VerifyError, listed
 from us43d.licences import refuse_uncommercial
 
-from .many import Outcome, attempt, each, failed, finish
+from .many import Outcome, attempt, each, failed, finish, lines_of
 from .options import Commercial, Every, Names
 from .output import Session
 from .select import chosen, sources_on_disk
@@ -313,16 +313,9 @@ def verify(
                     wrong.append(result._asdict())
         summary = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
         if wrong:
-            shown = "".join(f"\n  {entry['state']:8} {entry['path']}" for entry in wrong[:20])
-            more = f"\n  … and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-            return failed(
-                recipe,
-                VerifyError(
-                    f"{recipe.name} differs from its receipt ({summary}):{shown}{more}",
-                    next=recipe.again,
-                ),
-                "differs",
-            )
+            shown = lines_of([f"{entry['state']:8} {entry['path']}" for entry in wrong])
+            error = VerifyError(f"{recipe.name} differs from its receipt ({summary}):{shown}", next=recipe.again)
+            return failed(recipe, error, "differs")
         return Outcome(recipe.name, "ok", summary, data=counts)
 
     finish(session, "verify", each(session, recipes, one))

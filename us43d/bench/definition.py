@@ -5,7 +5,6 @@ the prompts are part of each result, so that results of several labs are merged 
 """
 
 import hashlib
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from us43d.bench.corruptions import CORRUPTIONS
 from us43d.errors import UnknownName, UsageError, listed
 from us43d.evaluate.protocols import Start
+from us43d.harmonize.shards import canonical_json
 
-__all__ = ["Definition", "canonical", "digest_of", "names", "read"]
+__all__ = ["Definition", "digest_of", "names", "read"]
 
 
 class Definition(BaseModel):
@@ -51,13 +51,9 @@ class Definition(BaseModel):
         return digest_of(self.model_dump(mode="json"))
 
 
-def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces, which digests are taken over. Raises ValueError for NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
 def digest_of(value: Any) -> str:
-    return hashlib.sha256(canonical(value)).hexdigest()
+    """Return the SHA-256 of the canonical JSON. Raises ValueError for NaN."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def names() -> list[str]:

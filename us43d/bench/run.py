@@ -14,7 +14,7 @@ import numpy as np
 import us43d
 from us43d import atomic
 from us43d.bench.corruptions import Corrupted
-from us43d.bench.definition import Definition, canonical, digest_of
+from us43d.bench.definition import Definition, digest_of
 from us43d.bench.leaderboard import BOARD
 from us43d.bench.models import Entry
 from us43d.bench.slices import failures, slices
@@ -23,6 +23,7 @@ from us43d.evaluate.metrics import bootstrap
 from us43d.evaluate.protocols import Evaluation, evaluate
 from us43d.evaluate.results import BASELINE, plain
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
+from us43d.harmonize.shards import canonical_json
 from us43d.splits import pinned
 from us43d.train.journal import group_hash, image_hash
 
@@ -209,7 +210,7 @@ def _prompts(evaluations: Sequence[Evaluation], source: str) -> str:
             point = None if row["prompt"] == "box" else [round(float(row["x"]), 3), round(float(row["y"]), 3)]
             annotation = int(row["annotation"])
             place = boxes[annotation] if point is None else point
-            digest.update(canonical([annotation, row["protocol"], row["prompt"], place]))
+            digest.update(canonical_json([annotation, row["protocol"], row["prompt"], place]))
     return digest.hexdigest()
 
 
