@@ -35,6 +35,10 @@ _FLAT, _CENTIMETRES = 1, 3
 _SHOWING = ("FrameVOILUTSequence", "PixelValueTransformationSequence")
 
 
+#: Tag of PixelData.
+_PIXELS = 0x7FE00010
+
+
 class Dicom:
     """Frames in grey or RGB. A window or VOI table of the file is applied; MONOCHROME1 is inverted."""
 
@@ -95,6 +99,7 @@ class Dicom:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 source = pydicom.dcmread(self.path) if self.deflated else self.path  # a path is read frame by frame
+            self._check_length()
             plugin = "imagecodecs" if codecs.is_available(str(self.header.file_meta.get("TransferSyntaxUID"))) else ""
             indices = None if wanted is None else [wanted]
             arrays = iter_pixels(source, indices=indices, decoding_plugin=plugin)
@@ -112,6 +117,34 @@ class Dicom:
             how = self.header.file_meta.get("TransferSyntaxUID")
             name = getattr(how, "name", "unknown transfer syntax")
             raise ImageError(f"The pixels of {self.path} cannot be read ({name}): {_said(error)}.") from error
+
+    def _check_length(self) -> None:
+        """Compare the number of bytes of uncompressed pixels with the header; pydicom does not, frame by frame.
+
+        Raises:
+            ImageError: Colours are stored in full, though the header says that every other one is missing.
+        """
+        import pydicom
+        from pydicom.pixels.utils import get_expected_length
+
+        syntax = self.header.file_meta.get("TransferSyntaxUID")
+        if syntax is None or syntax.is_compressed or "PhotometricInterpretation" not in self.header:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deviations from the standard are among the remarks
+            elements = pydicom.dcmread(self.path, defer_size=1024, specific_tags=["PixelData"]).values()
+            stored = max((getattr(one, "length", 0) for one in elements if one.tag == _PIXELS), default=0)
+            expected = get_expected_length(self.header)
+        if self.header.PhotometricInterpretation == "YBR_FULL_422" and stored >= expected // 2 * 3:
+            raise ImageError(
+                f"{self.path} says YBR_FULL_422, but has {stored:,} bytes of pixels in place of {expected:,}: "
+                "its colours are RGB or YBR_FULL, and nothing says which."
+            )
+        frames = stored * (self.count or 1) // expected
+        if frames > (self.count or 1):
+            self.remarks.append(
+                f"{self.count} of the frames are read, as the header states; the pixels are of {frames}"
+            )
 
     def _video(self, wanted: int | None) -> Iterator[NDArray[np.uint8]]:
         """Decode MPEG-2, H.264 or HEVC, which DICOM holds as one stream for all frames."""

@@ -346,6 +346,21 @@ def test_damaged_dicom(tmp_path: Path, grey: np.ndarray) -> None:
         pictures.open(tmp_path / "report.dcm")
 
 
+def test_more_pixels_than_the_header_states(tmp_path: Path, grey: np.ndarray, colour: np.ndarray) -> None:
+    """pydicom compares the length of whole files alone, not frame by frame: full colours were read as halved ones."""
+    path = dicom(tmp_path / "a.dcm", np.stack([grey] * 3))
+    import pydicom
+
+    header = pydicom.dcmread(path)
+    header.NumberOfFrames = 1
+    header.save_as(path)
+    media = pictures.open(path)
+    assert (media.frame().pixels == grey).all()
+    assert "1 of the frames are read, as the header states; the pixels are of 3" in media.remarks
+    with pytest.raises(ImageError, match="says YBR_FULL_422, but has"):
+        frames(dicom(tmp_path / "b.dcm", colour, "YBR_FULL_422"))
+
+
 def test_a_deflated_bomb(tmp_path: Path, grey: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
