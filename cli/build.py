@@ -349,7 +349,7 @@ def check(session: Session, names: Names = None, every: Every = False, jobs: Job
     """
     from us43d.harmonize.check import check as examine
 
-    exports = [name for name in names or () if "://" in name or (Path(name) / "export.json").is_file()]
+    exports = [name for name in names or () if "/" in name or (Path(name) / "export.json").is_file()]
     if exports:
         if every or len(exports) < len(names or ()):
             raise UsageError("Exports are checked on their own.", next=f"us43d check {' '.join(exports)}")

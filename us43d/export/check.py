@@ -31,8 +31,11 @@ def check(out: str, *, progress: Callable[[int, int | None], None] | None = None
     Raises:
         CheckError: If the folder does not hold an export.
     """
+    written = read_file(out, FACTS)
+    if written is None:
+        raise CheckError(f"No export found in {out}: {FACTS} is missing.", next="us43d export --help")
     try:
-        facts: dict[str, Any] = json.loads(read_file(out, FACTS) or b"")
+        facts: dict[str, Any] = json.loads(written)
         if facts["schema"] != SCHEMA:
             return [Problem("unreadable", FACTS, f"its schema is {facts['schema']}, this version reads {SCHEMA}")]
         counted, checksums = dict(facts["images"]), facts["checksums"]

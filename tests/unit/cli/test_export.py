@@ -65,6 +65,10 @@ def test_a_corpus_is_exported_and_checked(home: Path, tmp_path: Path) -> None:
     assert code == 1
     assert f"changed: images/{victim.name}" in said
     assert "extra: images/mine.png" in said
+    for place in (tmp_path / "none", "none/at-all"):
+        code, _, said = run("check", place)
+        assert code == 1
+        assert f"No export found in {place}: export.json is missing." in said
     shutil.rmtree(out / "annotations")
     assert "missing: annotations/instances_train.json" in run("check", out)[2]
 
