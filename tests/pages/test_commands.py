@@ -59,6 +59,7 @@ ELSEWHERE = {
     "us43d fetch Wrist-Set": "a source that `us43d new` makes; tests/unit/cli/test_new.py",
     "us43d build Wrist-Set": "a source that `us43d new` makes; tests/unit/cli/test_new.py",
     "us43d check Wrist-Set": "a source that `us43d new` makes; tests/unit/cli/test_new.py",
+    'python -c "import fiftyone': "wants a MongoDB; tests/unit/export tests the rule of its reader",
     "us43d demo": "the main job of CI",
     "us43d view BUSI --against": "names a version that specimens do not have; tests/web/test_against.py",
     "us43d diff BUSI/": "names versions that specimens do not have; tests/unit/cli/test_audit.py",
@@ -68,8 +69,8 @@ SYNOPSIS = re.compile(r"[|…]|\[-|\[[A-Z]|\.\.\.|(?<![\w$])[A-Z]{4,}(?!\w*[-'/0
 
 
 def steps(text: str) -> list[str]:
-    """What a page runs, in its order: the lines of code blocks that call us43d, without comments (a backslash continues
-    a line), and its Python blocks."""
+    """What a page runs, in its order: the lines of code blocks that call us43d or `python -c`, without comments (a
+    backslash continues a line), and its Python blocks."""
     run: list[str] = []
     language, block = "", ""
     for line in text.splitlines():
@@ -88,10 +89,14 @@ def steps(text: str) -> list[str]:
 
 
 def _commands(block: str) -> list[str]:
-    lines = re.findall(r"^ *(?:\$ )?(us43d (?:[^\n]*\\\n)*[^\n]*)", block, re.M)
+    lines = re.findall(r"^ *(?:\$ )?((?:us43d|python -c) (?:[^\n]*\\\n)*[^\n]*)", block, re.M)
     whole = (re.split(r"\s#\s|\s{2,}|\s>\s", re.sub(r" *\\\n *", " ", line))[0].strip() for line in lines)
     single = (one.strip() for line in whole for one in line.split("&&"))
-    return [line for line in single if line.startswith("us43d ") and not SYNOPSIS.search(line)]
+    return [
+        line
+        for line in single
+        if line.startswith("python -c ") or (line.startswith("us43d ") and not SYNOPSIS.search(line))
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -179,11 +184,12 @@ def test_commands_of_a_page_run(
     failed = []
     names: dict[str, Any] = {}
     for step in steps(page.read_text("utf-8")):
+        if any(step.startswith(beginning) for beginning in ELSEWHERE):
+            continue
         if not step.startswith("us43d "):
+            step = shlex.split(step)[2] if step.startswith("python -c ") else step
             with warnings.catch_warnings(action="default"):  # those of other tools are theirs
                 exec(compile(step, str(page), "exec"), names)
-            continue
-        if any(step.startswith(beginning) for beginning in ELSEWHERE):
             continue
         # Nobody has labelled anything.
         typed = re.sub(r"\S+-labels/labels.json", "my_coco.json --images scans", step)
@@ -220,6 +226,7 @@ def test_what_a_page_runs() -> None:
     text = "a us43d list\n\n    us43d fetch A \\\n      --all   # why\n    ls\n\n```python\nx = 1\n```\n\n"
     text += "```\nus43d list\n```\n"
     assert steps(text) == ["us43d fetch A --all", "x = 1\n", "us43d list"]
+    assert steps("    python -c 'print(1)'\n    python train.py\n") == ["python -c 'print(1)'"]
     assert steps("    us43d eval --weights RUN|FILE\n    us43d predict INPUT --box 1,2,3,4\n") == []
 
 

@@ -3,9 +3,11 @@
 import csv
 import importlib.util
 import json
+import re
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -119,6 +121,30 @@ def test_coco_loads_in_datumaro(planted, tmp_path) -> None:
         masks = [a.image for a in entry.annotations if a.type.name == "mask"]
         assert len(masks) == len(item.shapes)
         assert all(any(np.array_equal(m.astype(bool), item.mask(s)) for m in masks) for s in item.shapes)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_coco_loads_in_mmdetection(planted, tmp_path) -> None:
+    needs("mmdet", "it wants the compiled operators of mmcv; run once in an environment of its own")
+    from mmdet.datasets import CocoDataset
+    from pycocotools import mask as rle
+
+    out = tmp_path / "coco"
+    lines: dict[str, Any] = {}
+    usage = export.module("coco").write(planted.corpus, out, Options()).usage
+    exec(usage[usage.index("metainfo = ") :], lines)
+    for split in ("train", "val", "test"):
+        arguments = lines[f"{split}_dataloader"]["dataset"]
+        assert arguments.pop("type") == "CocoDataset"
+        data = CocoDataset(**arguments, test_mode=True)
+        expected = {item.file: item for item in items(planted) if item.split == split}
+        assert len(data) == len(expected)
+        for n in range(len(data)):
+            entry = data.get_data_info(n)
+            item = expected.pop(Path(entry["img_path"]).name)
+            assert [found["bbox_label"] for found in entry["instances"]] == [shape.category for shape in item.shapes]
+            for found, shape in zip(entry["instances"], item.shapes, strict=True):
+                assert np.array_equal(rle.decode(found["mask"]).astype(bool), item.mask(shape))
 
 
 # ---------------------------------------------------------------------------------------------------------------- yolo
@@ -354,6 +380,26 @@ def test_sam2_has_images_and_videos(planted, tmp_path) -> None:
                 x, y = (int(value) for value in entry["point_coords"][0])
                 assert mask[y, x]
     assert videos
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sam2_reads_what_is_listed(planted, tmp_path) -> None:
+    needs("sam2", "it wants its own torch; run once in an environment of its own")
+    from training.dataset import vos_raw_dataset
+
+    usage = export.module("sam2").write(planted.corpus, tmp_path / "sam2", Options()).usage
+    printed = re.findall(r"(SA1BRawDataset|PNGRawDataset)(\(.+\))$", usage, re.M)
+    assert [name for name, _ in printed] == ["SA1BRawDataset", "PNGRawDataset"]
+    train = [item for item in items(planted) if item.split == "train" and item.shapes]
+    masks = 0
+    for name, arguments in printed:
+        data = eval(name + arguments, vars(vos_raw_dataset))
+        for n in range(len(data)):
+            video, loader = data.get_video(n)
+            for frame in video.frames:
+                masks += len(loader.load(frame.frame_idx))
+    stills = sum(len(item.shapes) for item in train if "#" not in item.key)
+    assert masks == stills + sum(len(unions(item)) for item in train if "#" in item.key) > stills > 0
 
 
 # -------------------------------------------------------------------------------------------------------------- medsam
