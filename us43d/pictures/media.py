@@ -15,7 +15,7 @@ from us43d import atomic
 from us43d.errors import ImageError, RawDataError
 from us43d.pictures import levels
 
-__all__ = ["Frame", "Input", "Kind", "Media", "Source", "is_dicom", "listing", "open_media"]
+__all__ = ["Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom", "listing", "open_media"]
 
 Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
 
@@ -197,6 +197,7 @@ def open_media(path: Path | str | Input) -> Media:
         ImageError: The file is missing, of an unknown kind, damaged, or above the limits.
     """
     file = path if isinstance(path, Input) else _input(Path(path))
+    check_regular(file.path)  # links that lead nowhere and pipes are listed, so that they are reported
     if file.kind == "image" and is_dicom(file.path):  # by content, not by name
         file = file._replace(kind="dicom")
     try:
@@ -242,7 +243,7 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
         entered.update(inside.values())
         for name in names:
             file = folder / name
-            if not _is_litter(name) and file.is_file() and (known := _kind(file)):
+            if not _is_litter(name) and (known := _kind(file)):
                 relative = file.relative_to(path)
                 inputs.append(Input(file, known[0], relative.as_posix(), relative.with_name(known[1]).as_posix()))
     if not inputs:
@@ -264,7 +265,8 @@ def _look(path: Path) -> str:
     return shlex.join(["ls", str(next(place for place in (path, *path.absolute().parents) if atomic.is_dir(place)))])
 
 
-def _input(path: Path) -> Input:
+def check_regular(path: Path) -> None:
+    """Raise ImageError for a path that is missing, cannot be examined, or is a folder, a pipe or a device."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
@@ -274,6 +276,10 @@ def _input(path: Path) -> Input:
         raise ImageError(f"{str(path)[:200]} cannot be opened: {reason}.", next=_look(path)) from error
     if not stat.S_ISREG(mode):
         raise ImageError(f"{path} is not a regular file.", next=_look(path))
+
+
+def _input(path: Path) -> Input:
+    check_regular(path)
     kind, stem = _kind(path) or ("image", path.stem)
     return Input(path, kind, path.name, stem)
 
@@ -284,7 +290,7 @@ def _kind(path: Path) -> tuple[Kind, str] | None:
         for ending in endings:
             if path.name.lower().endswith(ending) and len(path.name) > len(ending):
                 return kind, path.name[: -len(ending)]
-    return ("dicom", path.name) if is_dicom(path) else None
+    return ("dicom", path.name) if atomic.exists(path) and path.is_file() and is_dicom(path) else None
 
 
 def is_dicom(path: Path) -> bool:

@@ -15,6 +15,7 @@ from us43d import limits, tiff
 from us43d.errors import ImageError
 from us43d.masks import read
 from us43d.pictures import levels
+from us43d.pictures.media import check_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,6 +35,7 @@ _SINGLE = ("JPEG", "MPO")
 
 def opened(path: Path) -> "Pages | Still":
     """Open a still image by its first bytes, not by its name. Raises ImageError or UnreadableFile."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             start = file.read(16)

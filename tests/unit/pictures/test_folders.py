@@ -1,5 +1,6 @@
 """Folders: which files are images, in which order, under which names."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,3 +33,22 @@ def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match=r"No files found in .* that end in"):
         pictures.listing(tmp_path / "empty")
+
+
+def test_what_is_no_file_is_listed_and_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    """Links to a drive that is not there would be skipped without a word, and a pipe would be waited for."""
+    saved(grey, tmp_path / "good.png")
+    (tmp_path / "lost.png").symlink_to(tmp_path / "drive" / "a.png")
+    (tmp_path / "circle.tif").symlink_to("circle.tif")
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")  # without an ending that says what it is
+    listed = pictures.listing(tmp_path)
+    assert [entry.relative for entry in listed] == ["circle.tif", "good.png", "lost.png", "pipe.png"]
+    pictures.open(listed[1])
+    for entry, what in (
+        (listed[0], "symbolic links"),
+        (listed[2], "does not exist"),
+        (listed[3], "not a regular file"),
+    ):
+        with pytest.raises(ImageError, match=what):
+            pictures.open(entry)
