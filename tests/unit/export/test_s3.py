@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -264,7 +265,7 @@ def test_two_torchrun_processes_stream_the_batches_of_the_local_corpus(planted, 
 
     def drawn(*command: str) -> list[str]:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return sorted(line[line.index("draw ") :] for line in done.stdout.splitlines() if "draw " in line)
+        return sorted(re.findall(r"draw \d+ [0-9a-f]{64}", done.stdout))  # two processes may write to one line
 
     local = drawn(sys.executable, str(script), str(planted.corpus.path))
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617")
