@@ -26,7 +26,7 @@ test: env        ## the whole suite but what is marked slow, gpu or web
 test-slow: env   ## what takes longer
 	$(BIN)/pytest -m slow
 
-coverage: env    ## branches that the tests take, by module (docs/reliability.md); a quarter of an hour of a core
+coverage: env    ## branches that the tests take, by module (docs/reliability.md); half an hour of a core
 	$(BIN)/coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q -m 'not slow and not gpu and not web'
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --skip-covered --sort=cover
