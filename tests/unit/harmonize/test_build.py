@@ -309,6 +309,24 @@ def test_check_names_what_is_wrong_with_an_annotation(raw: Path, home: Home, fie
     assert [told in str(problem) for problem in problems] == [True], problems
 
 
+def test_check_names_what_is_wrong_with_an_image(raw: Path, home: Home) -> None:
+    path = build(RECIPE, raw, home, partial=True).path
+    shard = path / "annotations" / "train-00000-of-00001.json"
+    content = json.loads(shard.read_text())
+    images = content["images"]
+    wrong = ["file", "size", "key", "group", "sha256", "tags", "annotations"]
+    images[0]["file_name"] = "images/other.png"
+    images[1]["width"] += 1
+    images[2]["us43d"] |= {"key": "other"}
+    images[3]["us43d"] |= {"group": "other"}
+    images[4]["us43d"] |= {"sha256": "0"}
+    images[5]["us43d"] |= {"tags": {"view": "A4C"}}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != images[6]["id"]]
+    shard.write_text(json.dumps(content))
+    said = [problem.what.rpartition("disagree on ")[2] for problem in check(path) if problem.kind == "manifest"]
+    assert said == wrong
+
+
 @pytest.mark.parametrize(
     ("area", "height", "width", "speck"),
     [(15, 400, 376, True), (15, 400, 375, False), (16, 1000, 1000, False), (1, 100, 100, False), (1, 101, 100, True)],

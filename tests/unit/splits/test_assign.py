@@ -182,6 +182,7 @@ def test_what_is_pinned_stays_and_twins_found_later_are_excluded():
     assert later.split == dict(sorted((pinned | {"0": "excluded", "13": "train"}).items()))
     by_group = assign([Member("p/1", "p"), Member("q/1", "q")], source="s", profile="us43d", pinned={"p": "test"})
     assert by_group.split["p/1"] == "test"
+    assert by_group.rule.startswith("groups ordered by sha256")  # q is free
 
 
 def test_a_key_that_comes_twice_is_refused():

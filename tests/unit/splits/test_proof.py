@@ -40,8 +40,8 @@ def test_equal_groups_of_two_sources_are_two() -> None:
 
 
 def test_rows_may_lack_source_and_key() -> None:
-    rows = [{"group": "1", "split": split, "pixel_hash": split} for split in ("train", "test")]
-    assert prove(rows).shared_groups == {"1": ("train", "test")}
+    rows = [{"group": "X1", "split": split, "pixel_hash": split} for split in ("train", "test")]
+    assert prove(rows).shared_groups == {"X1": ("train", "test")}
 
 
 def test_equal_pixels_in_two_splits_whatever_their_source() -> None:
