@@ -1,5 +1,6 @@
 """What a block writes of a sample: ids, records, and samples that cannot be written."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from us43d.contract import Sample
 from us43d.errors import MaskMismatch, RawDataError
 from us43d.harmonize import blocks, ids, records
+from us43d.harmonize.pixels import pixel_hash
 from us43d.harmonize.records import Annotation, Record, Written
 
 RECORD = Record(
@@ -70,3 +72,16 @@ def test_a_mask_of_another_size_needs_a_rule(tmp_path: Path) -> None:
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(RawDataError, match=r"gone\.png cannot be read"):
         blocks._image(Sample(key="k", image=tmp_path / "gone.png"), {}, [])
+
+
+@pytest.mark.parametrize(
+    ("array", "head", "data"),
+    [
+        (np.array([[1, 2, 3], [4, 5, 6]], np.uint8), b"2,3,1,8", bytes([1, 2, 3, 4, 5, 6])),
+        (np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8), b"1,2,3,8", bytes([1, 2, 3, 4, 5, 6])),
+        (np.array([[258]], ">u2"), b"1,1,1,16", b"\x02\x01"),
+    ],
+)
+def test_the_hash_of_pixels_is_this_for_ever(array: np.ndarray, head: bytes, data: bytes) -> None:
+    """Links between images, lists of duplicates and verdicts of reviews hold it."""
+    assert pixel_hash(array) == hashlib.sha256(head + data).hexdigest()
