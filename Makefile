@@ -7,7 +7,7 @@ STAMP = $(VENV)/.us43d-installed
 REFERENCE = $(BIN)/typer --app app us43d.cli.app utils docs --name us43d --title 'Commands' | \
 	sed -E '/^  \[green\]/{N;s/\n$$//;s/\[\/?green\]//g;s/^/  /;};s/\[\/?bold\]/**/g;s/\\\[/[/g;s/^(\#\#+ )/\n\1/' | cat -s
 
-.PHONY: coverage model fuzz help env demo test test-slow test-web docs reference lint format types screenshots lint-web imports reproduce gpu kernels links check clean
+.PHONY: coverage model mutation fuzz help env demo test test-slow test-web docs reference lint format types screenshots lint-web imports reproduce gpu kernels links check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -30,6 +30,11 @@ coverage: env    ## branches that the tests take, by module (docs/reliability.md
 	$(BIN)/coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q -m 'not slow and not gpu and not web'
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --skip-covered --sort=cover
+
+MUTATE ?= splits
+MUTANTS ?= 300
+mutation: env    ## mutants of a package (MUTATE=masks, splits, coco, harmonize; MUTANTS=number), and which of them no test notices
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py $(MUTATE) --sample $(MUTANTS)
 
 FUZZ_SECONDS ?= 3600
 fuzz: env        ## damaged files of every format for an hour (FUZZ_SECONDS, FUZZ_SEED)

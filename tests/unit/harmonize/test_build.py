@@ -314,6 +314,7 @@ def test_check_names_what_is_wrong_with_an_image(raw: Path, home: Home) -> None:
     shard = path / "annotations" / "train-00000-of-00001.json"
     content = json.loads(shard.read_text())
     images = content["images"]
+    assert [image["license"] for image in images] == [content["licenses"][0]["id"]] * len(images)
     wrong = ["file", "size", "key", "group", "sha256", "tags", "annotations"]
     images[0]["file_name"] = "images/other.png"
     images[1]["width"] += 1
