@@ -386,7 +386,7 @@ def _check_exports(session: Session, exports: list[str]) -> None:
         shown = [f"{out}: {kind}: {where}: {what}" for out, kind, where, what in problems]
         raise CheckError(
             f"{len(problems)} problems:{lines_of(shown)}",
-            next="us43d export   (to an empty folder)",
+            next="us43d export --help   (export again, to an empty folder)",
         )
     session.answer([{"name": out, "state": "sound"} for out in exports], *(f"{out}: sound" for out in exports))
 
