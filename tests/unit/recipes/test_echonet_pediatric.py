@@ -66,5 +66,5 @@ def test_a_listed_video_that_is_not_there(tmp_path: Path) -> None:
 def test_no_video(tmp_path: Path) -> None:
     raw = tree(tmp_path, ["1"])
     shutil.copy(tmp_path / "A4C/FileList.csv", tmp_path / "A4C/Videos" / NAME)
-    with pytest.raises(RawDataError, match=f"{NAME} is not a readable video"):
+    with pytest.raises(RawDataError, match=f"{NAME} is not a video"):
         traced(raw)
