@@ -55,16 +55,12 @@ def look(config: ModelConfig) -> float:
     """Count the operations of the second look's forward pass on one crop; 0 for a model without it."""
     if not config.look:
         return 0.0
-    first, *widths = config.look
-    side = config.look_size // 2
-    total = 2.0 * 9 * side * side * (SEEN * widths[0] + widths[0] ** 2)
+    widths, cells = config.look, config.look_size**2
+    total = 2.0 * 9 * cells * (SEEN * widths[0] + widths[0] ** 2) + 2 * cells * widths[0]
     for narrow, wide in pairwise(widths):
-        below = (side // 2) ** 2
-        total += 2 * 9 * below * (narrow * wide + wide * wide)  # down
-        total += 2 * 4 * below * wide * narrow + 2 * 9 * side * side * 3 * narrow * narrow  # up and join
-        side //= 2
-    full = config.look_size**2
-    total += 2 * full * widths[0] * first + 2 * full * (9 * first * (first + SEEN) + first)
+        total += 2 * 9 * cells * 3 * narrow**2 + 2 * cells * wide * narrow  # join and up
+        cells //= 4
+        total += 2 * 9 * cells * (narrow * wide + wide**2)  # down
     return total + 2 * widths[-1] * (widths[-1] + 1)
 
 

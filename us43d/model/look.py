@@ -111,20 +111,16 @@ class Block(nn.Sequential):
 
 
 class SecondLook(nn.Module):
-    """A U-Net at half of the crop's resolution, and one convolution at full resolution that also reads the input."""
+    """A U-Net (Ronneberger et al. 2015) from the crop's full resolution down."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths = config.look
         self.side, self.frame = config.look_size, config.image_size
-        self.stem = nn.Sequential(
-            nn.Conv2d(SEEN, widths[1], 3, 2, padding=1, bias=False), Norm(widths[1]), nn.ReLU(inplace=True),
-            nn.Conv2d(widths[1], widths[1], 3, padding=1, bias=False), Norm(widths[1]), nn.ReLU(inplace=True),
-        )  # fmt: skip
-        self.down = nn.ModuleList(Block(a, b) for a, b in pairwise(widths[1:]))
+        self.stem = Block(SEEN, widths[0])
+        self.down = nn.ModuleList(Block(a, b) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairwise(widths))
-        self.join = nn.ModuleList(Block(2 * a, a) for a in widths[1:-1])
-        self.last = nn.Conv2d(widths[0] + SEEN, widths[0], 3, padding=1)
+        self.join = nn.ModuleList(Block(2 * a, a) for a in widths[:-1])
         self.mask = nn.Conv2d(widths[0], 1, 1)
         self.iou = nn.Sequential(nn.Linear(widths[-1], widths[-1]), nn.ReLU(), nn.Linear(widths[-1], 1))
 
@@ -164,8 +160,7 @@ class SecondLook(nn.Module):
             levels.append(x)
         iou = self.iou(x.mean((2, 3)))[:, 0]
         for n in range(len(self.join) - 1, -1, -1):
-            x = self.join[n](torch.cat([self.up[n + 1](x), levels[n]], 1))
-        x = F.relu(self.last(torch.cat([self.up[0](x), shown], 1)), inplace=True)
+            x = self.join[n](torch.cat([self.up[n](x), levels[n]], 1))
         return self.mask(x)[:, 0], iou
 
     def _maps(self, windows: Tensor, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
