@@ -20,9 +20,10 @@ from us43d.coco import own
 from us43d.harmonize.corpus import SPLITS, Corpus
 
 #: Name of the run, preset, and the settings that differ from it. First all parts learn, then the second look alone with
-#: tighter boxes; the same again with rotated images; then with nearly exact boxes and as many draws of each source; at
-#: last both once more, with more points and clicks. The weights that ship began their sixth stage from the fifth one's
-#: rounded to float16.
+#: tighter boxes; the same again with rotated images; then with nearly exact boxes and as many draws of each source;
+#: then both once more, with more points and clicks; at last the second look for long, from the mean of AVERAGED. In the
+#: weights that ship, the second look of the first seven stages worked at half of the crop's resolution: the eighth took
+#: over its layers from the second level down, and began those above from random numbers.
 STAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("1-all", "small", {}),
     ("2-look", "small-look", {}),
@@ -37,10 +38,12 @@ STAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
                         "validate_every": 450}),
     ("7-look", "small-look", {"steps": 4200, "warm_up": 80, "turn": 15, "learning_rate": 7e-4, "box_jitter": 0.002,
                               "box_share": 0.6, "clicks": 6, "balance": "source", "validate_every": 600}),
+    ("8-look", "small-look", {"steps": 7500, "warm_up": 100, "turn": 15, "learning_rate": 1.2e-3, "box_jitter": 0.004,
+                              "box_share": 0.6, "clicks": 6, "balance": "source", "validate_every": 600}),
 )  # fmt: skip
 
-#: What ships is the mean of these stages' weights: on the validation patients the last stage alone is better from a
-#: point or a name and worse after corrective clicks than the fifth; their mean keeps the better half of each.
+#: The last stage starts from the mean of these stages' weights: on the validation patients stage 7 alone is better from
+#: a point or a name and worse after corrective clicks than stage 5; their mean keeps the better half of each.
 AVERAGED = ("5-look", "7-look")
 
 #: The licences of the sources, as their records state them.
@@ -90,12 +93,23 @@ CREDITS = """\
 The images were reduced to 512 pixels and saved as JPEG before training."""
 
 
-def ship(runs: Sequence[Path], averaged: Sequence[Path], opened: Corpus, out: Path) -> None:
-    """Write the mean of some stages' weights in float16, with card, credits, configuration and log.
+def mean(folders: Sequence[Path], out: Path) -> None:
+    """Write the mean of weights of one architecture, with the last one's record, to the folder `out`."""
+    import torch
+
+    from us43d.model import weights
+
+    every = [weights.load(folder) for folder in folders]
+    model = every[-1].model()
+    model.load_state_dict({name: torch.stack([one.state[name] for one in every]).mean(0) for name in every[-1].state})
+    weights.save(model, out, every[-1].meta)
+
+
+def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
+    """Write the last stage's weights in float16, with card, credits, configuration and log.
 
     Args:
         runs: The finished stages, in their order.
-        averaged: Those whose weights are averaged; the last one's record describes the result.
         opened: What they were trained on.
         out: The folder to write.
     """
@@ -114,12 +128,7 @@ def ship(runs: Sequence[Path], averaged: Sequence[Path], opened: Corpus, out: Pa
         if record["kind"] in ("run", "step"):
             before = record["step"]
     minutes = seconds / 60
-    every = [weights.load(run / "weights") for run in averaged]
-    loaded = every[-1]
-    model = loaded.model()
-    model.load_state_dict(
-        {name: torch.stack([one.state[name].float() for one in every]).mean(0) for name in loaded.state}
-    )
+    loaded = weights.load(runs[-1] / "weights")
     images = opened.images["source"][opened.annotations["image"]]
     drawn = np.bincount(opened.annotations["category"])
     learnt = {n for n in range(len(drawn)) if drawn[n] >= 20}  # as us43d.train.loop counts
@@ -138,7 +147,7 @@ def ship(runs: Sequence[Path], averaged: Sequence[Path], opened: Corpus, out: Pa
         "init": None,
         "annotations": {source["name"]: int((images == n).sum()) for n, source in enumerate(opened.sources)},
     }
-    weights.save(model, out, meta, half=True)
+    weights.save(loaded.model(), out, meta, half=True)
     images_held = held_out(opened, TrainConfig.model_validate(stages[-1]))
     table = validate(weights.load(out).model().eval(), opened, images_held, torch.device("cpu"), "float32")
     validation = summary(table, opened)
@@ -180,8 +189,9 @@ ones (muscle fascicles, needles) poorly. A name works only for the structures li
 ## How it was made
 
 `{meta["command"]}`: {len(stages)} stages ({steps}), together
-{minutes:.0f} minutes of one core of an AMD EPYC (Zen 4). What ships is the mean of the weights after the
-stages {" and ".join(run.name for run in averaged)}. Configurations and corpus digest are in log.jsonl.
+{minutes:.0f} minutes of one core of an AMD EPYC (Zen 4). The last stage started from the mean of the weights after
+the stages {" and ".join(AVERAGED)}; until then the second look worked at half of the crop's resolution. Configurations
+and corpus digest are in log.jsonl.
 """
     (out / "README.md").write_text(card, "utf-8")
     for record in log:  # what each start had seen: part of the record of the weights, and long
@@ -202,7 +212,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--steps", type=int, help="of every stage, for a trial")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the averaged weights here, in float16")
+    parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the last weights here, in float16")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     opened = corpus(options.folder, options.runs / "corpus")
@@ -217,13 +227,11 @@ def main() -> None:
         )  # fmt: skip
         weights = result.weights
         print(weights)
+        if name == AVERAGED[-1]:
+            weights = options.runs / "mean"
+            mean([options.runs / one / "weights" for one in AVERAGED], weights)
     if options.ship:
-        ship(
-            [options.runs / name for name, _, _ in STAGES],
-            [options.runs / name for name in AVERAGED],
-            opened,
-            options.ship,
-        )
+        ship([options.runs / name for name, _, _ in STAGES], opened, options.ship)
 
 
 if __name__ == "__main__":
