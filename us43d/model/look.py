@@ -140,13 +140,15 @@ class SecondLook(nn.Module):
             windows: (P, 4) of the crops.
             points: (P, N, 2) in pixels of the network's input, as `UltraSam.decode` takes them.
             labels: (P, N) int.
-            first: (P, h, w) logits of the whole frame, of the first look.
+            first: (P, h, w) logits of the whole frame, of the first look. Not shown to the network where a box is given:
+                on training images they are better than on new ones, and it learns to trust them too much.
             former: (P, h, w) logits of the whole frame, of the mask that clicks correct.
 
         Returns:
             Logits (P, s, s) of the windows, and predicted IoU (P,).
         """
-        seen = [sample(first[:, None].sigmoid(), windows, self.side)]
+        boxed = (labels == 2).any(1)[:, None, None, None]
+        seen = [sample(first[:, None].sigmoid(), windows, self.side) * ~boxed]
         seen.append(
             torch.zeros_like(seen[0]) if former is None else sample(former[:, None].sigmoid(), windows, self.side)
         )
