@@ -442,16 +442,16 @@ class Predictor:
     def _looked(self, encoded: Encoded, points: Tensor, labels: Tensor, refine: int, former: Tensor | None) -> _Masks:
         """Predict the masks with the second look.
 
-        A prompt without a box and without an earlier mask is refined twice: on the window of the first mask, then on
-        the window of the refined mask.
+        Without a box the window is that of the first mask; without an earlier mask, either, the prompt is refined
+        twice, the second time on the window of the refined mask.
         """
         second = self.model.second_look
         assert second is not None
         logits, _, presence = self._first(encoded, points, labels, former)
         first = logits[:, 0]
         boxed = (labels == UPPER_LEFT).any(1)
-        around = first.float() if former is None else former.float()
-        windows = self._windows(around, points, labels)
+        # Not of the mask that clicks correct: where that is far too large, its window shows little of the object.
+        windows = self._windows(first.float(), points, labels)
         refined, iou = self._look(encoded, windows, points, labels, first, former)
         whole = look.paste(refined.float(), windows, self.model.config.image_size)
         again = (~boxed).nonzero()[:, 0]
