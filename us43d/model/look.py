@@ -140,7 +140,7 @@ class SecondLook(nn.Module):
             windows: (P, 4) of the crops.
             points: (P, N, 2) in pixels of the network's input, as `UltraSam.decode` takes them.
             labels: (P, N) int.
-            first: (P, h, w) logits of the whole frame, of the first look. Not shown to the network where a box is given:
+            first: (P, h, w) logits of the whole frame, of the first look. Hidden from the network where a box is given:
                 on training images they are better than on new ones, and it learns to trust them too much.
             former: (P, h, w) logits of the whole frame, of the mask that clicks correct.
 
