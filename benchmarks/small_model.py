@@ -195,8 +195,7 @@ ones (muscle fascicles, needles) poorly. A name works only for the structures li
 
 `{meta["command"]}`: {len(stages)} stages ({steps}), together
 {minutes:.0f} minutes of one core of an AMD EPYC (Zen 4). The eighth started from the mean of the weights after
-the stages {" and ".join(AVERAGED)}; until then the second look worked at half of the crop's resolution. The ninth
-started from step 5,400 of the eighth. Configurations and corpus digest are in log.jsonl.
+the stages {" and ".join(AVERAGED)}. Configurations and corpus digest are in log.jsonl.
 """
     (out / "README.md").write_text(card, "utf-8")
     for record in log:  # what each start had seen: part of the record of the weights, and long
