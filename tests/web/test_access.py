@@ -90,7 +90,7 @@ def test_no_barriers(reviewed: Running, session: Session, visit: Callable[..., A
     page.wait_for_selector("#objects .pick")
     look(page, "correct")
     page = visit(session.running.url, width=width, height=900, scheme=scheme)
-    page.wait_for_function("() => document.querySelector('#position').textContent !== ''")
+    page.wait_for_function("() => document.querySelector('#position')?.textContent !== ''")
     look(page, "label")
     assert barriers == []
 
@@ -128,7 +128,7 @@ def test_from_the_grid_to_a_confirmed_mask_by_keyboard_alone(
     page.keyboard.press("ArrowDown")
     with page.expect_response("**/api/label/prompt/*"):
         page.keyboard.press("x")
-    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+    page.wait_for_function("() => document.querySelector('#saved')?.textContent === 'Saved'")
     page.keyboard.press("Enter")
     page.wait_for_selector("#fix")
     assert len(review.fixes(mine)) == 1

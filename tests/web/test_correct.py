@@ -83,7 +83,7 @@ def test_a_mask_is_corrected_rebuilt_and_undone(viewing: Running, mine: Path, vi
         page.keyboard.press("x")  # the brush, in the middle of the image
         for _ in range(12):
             page.keyboard.press("ArrowUp")
-    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+    page.wait_for_function("() => document.querySelector('#saved')?.textContent === 'Saved'")
     assert review.fixes(mine) == {}  # a draft is not a fix
     page.keyboard.press("Enter")
     page.wait_for_selector("#fix")
@@ -116,7 +116,7 @@ def test_a_model_answers_a_click_on_a_mask_of_the_build(
     with page.expect_response("**/api/label/prompt/*") as answer:
         page.mouse.click(stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2)
     assert answer.value.status == 200
-    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+    page.wait_for_function("() => document.querySelector('#saved')?.textContent === 'Saved'")
     (drafts,) = (mine / "review" / "masks").glob("*/labels.json")
     (annotation,) = json.loads(drafts.read_text())["annotations"]
     after = rle.decode(annotation["segmentation"]["counts"].encode(), *annotation["segmentation"]["size"])

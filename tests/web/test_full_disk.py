@@ -72,7 +72,7 @@ def test_a_verdict_that_cannot_be_written_is_not_given(home: Path, small_disk: P
         page.wait_for_selector("#choices button")
         page.keyboard.press("1")
         until(page, lambda: len(review.decided(small_disk)) == 1)
-        page.wait_for_function("() => document.querySelector('#position').textContent.includes('1 undecided')")
+        page.wait_for_function("() => document.querySelector('#position')?.textContent.includes('1 undecided')")
         before = review.path(small_disk).read_bytes()
         with review.path(small_disk).open("ab") as stream:  # the next line takes some of the last block, then fails
             stream.write(b"\n" * (4096 - len(before) - 20))

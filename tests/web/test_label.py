@@ -93,7 +93,7 @@ def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> Non
 
 def saved(page: Any) -> None:
     page.wait_for_timeout(100)
-    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+    page.wait_for_function("() => document.querySelector('#saved')?.textContent === 'Saved'")
 
 
 def until(page: Any, holds: Callable[[], Any]) -> None:
@@ -118,7 +118,7 @@ def masks(out: Path) -> list[tuple[str, np.ndarray]]:
 
 def opened(visit: Callable[..., Any], url: str, **more: Any) -> Any:
     page = visit(url, **more)
-    page.wait_for_function("() => document.querySelector('#position').textContent.startsWith('1 of 3')")
+    page.wait_for_function("() => document.querySelector('#position')?.textContent.startsWith('1 of 3')")
     return page
 
 
@@ -201,7 +201,7 @@ def test_nothing_is_lost_between_images(session: Session, visit: Callable[..., A
     page = opened(visit, session.running.url)
 
     def on(number: int) -> None:
-        page.wait_for_function(f"() => document.querySelector('#position').textContent.startsWith('{number} of')")
+        page.wait_for_function(f"() => document.querySelector('#position')?.textContent.startsWith('{number} of')")
 
     page.keyboard.press("g")
     for corner in ((100, 20), (140, 20), (140, 50), (100, 50)):
@@ -262,7 +262,7 @@ def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callab
 
     def at_frame(number: int) -> None:
         text = f"{number} of 5"
-        page.wait_for_function("text => document.querySelector('#position').textContent === text", arg=text)
+        page.wait_for_function("text => document.querySelector('#position')?.textContent === text", arg=text)
 
     try:
         page = visit(running.url)
@@ -284,7 +284,7 @@ def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callab
         drag(page, (60, 30), (120, 80))
         page.wait_for_selector("#objects .pick")
         page.keyboard.press("y")  # what is between them follows both
-        page.wait_for_function("() => document.querySelector('#through-said').textContent.startsWith('2 frames')")
+        page.wait_for_function("() => document.querySelector('#through-said')?.textContent.startsWith('2 frames')")
         lefts = [int(np.flatnonzero(mask.any(0))[0]) for _, mask in masks(out)]
         assert abs(lefts[1] - lefts[0]) <= 2  # the box of a mask and a margin, as this model answers
         assert lefts[1] < lefts[2] < lefts[3] < lefts[4] == lefts[0] + 20
@@ -308,7 +308,7 @@ def test_what_has_no_name_is_kept_and_asked_for(session: Session, visit: Callabl
     page.keyboard.press("Enter")
     page.focus("#stage")
     page.keyboard.press("Enter")
-    page.wait_for_function("() => document.querySelector('#position').textContent.startsWith('2 of 3')")
+    page.wait_for_function("() => document.querySelector('#position')?.textContent.startsWith('2 of 3')")
     assert [name for name, _ in masks(session.out)] == ["thyroid_nodule"]
     drag(page, (40, 30), (100, 80))  # the name stays for what comes next
     until(page, lambda: len(masks(session.out)) == 2)
@@ -329,7 +329,7 @@ def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]
     ((name, mask),) = masks(session.out)
     assert (name, bool(mask[60, 84])) == ("breast_lesion", True)
     page.keyboard.press("Enter")  # reviewed, next
-    page.wait_for_function("() => document.querySelector('#position').textContent.startsWith('2 of 3')")
+    page.wait_for_function("() => document.querySelector('#position')?.textContent.startsWith('2 of 3')")
     content = json.loads((session.out / "labels.json").read_text())
     assert content["images"][0]["us43d"]["reviewed"] is True
     page.keyboard.press("d")
@@ -359,10 +359,10 @@ def test_the_least_certain_image_first_and_an_unreadable_one_last(
     try:
         page = opened(visit, running.url, quiet=True)  # the browser reports the image that is refused
         page.select_option("#order", "uncertain")
-        page.wait_for_function("() => document.querySelector('#name').textContent === 'P2'")
+        page.wait_for_function("() => document.querySelector('#name')?.textContent === 'P2'")
         assert page.inner_text("#position") == "1 of 3"
         page.keyboard.press(".")
-        page.wait_for_function("() => document.querySelector('#name').textContent === 'P1'")
+        page.wait_for_function("() => document.querySelector('#name')?.textContent === 'P1'")
     finally:
         running.stop()
 
@@ -417,7 +417,7 @@ def test_masks_of_an_image_that_cannot_be_read_any_more_are_kept(session: Sessio
     page.route("**/api/label/pixels/0?*", lambda route: route.fulfill(status=400, json={"error": "P0.png is cut off."}))
     page.reload()
     page.wait_for_selector("#no-image:not([hidden])")
-    page.wait_for_function("() => document.querySelector('#name').textContent !== ''")
+    page.wait_for_function("() => document.querySelector('#name')?.textContent !== ''")
     page.keyboard.press("Enter")
     page.wait_for_selector("#no-image", state="hidden")
     page.wait_for_timeout(500)

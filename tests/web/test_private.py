@@ -75,7 +75,7 @@ def test_a_private_source_is_shown_corrected_and_built_again(
         page.wait_for_selector("#objects .pick")
         for key in ("d", "ArrowLeft", "x"):
             page.keyboard.press(key)
-        page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+        page.wait_for_function("() => document.querySelector('#saved')?.textContent === 'Saved'")
         page.keyboard.press("Enter")
         page.wait_for_selector("#fix")
         printed = page.inner_text("#fix").partition("the next build applies it: ")[2].partition(". ")[0]

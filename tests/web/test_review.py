@@ -64,7 +64,7 @@ def rows(home: Path) -> dict[str, tuple[str, int]]:
 
 
 def position(page: Any, text: str) -> None:
-    page.wait_for_function("text => document.querySelector('#position').textContent.includes(text)", arg=text)
+    page.wait_for_function("text => document.querySelector('#position')?.textContent.includes(text)", arg=text)
 
 
 def test_a_pair_is_decided_by_key_and_the_next_build_splits_otherwise(

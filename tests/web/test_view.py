@@ -20,15 +20,15 @@ def test_open_filter_go_back_and_send_the_address(site: Running, visit: Callable
     assert "token" not in page.url
     total = page.inner_text("#count")
     page.get_by_role("checkbox", name="heart").check()
-    page.wait_for_function("total => document.querySelector('#count').textContent !== total", arg=total)
+    page.wait_for_function("total => document.querySelector('#count')?.textContent !== total", arg=total)
     assert page.inner_text("#count") == "48 images"
     assert "organ=heart" in page.url
     assert all("patient" in key for key in tiles(page))
     address = page.url
     page.go_back()
-    page.wait_for_function("total => document.querySelector('#count').textContent === total", arg=total)
+    page.wait_for_function("total => document.querySelector('#count')?.textContent === total", arg=total)
     page.goto(address)  # what a colleague would open
-    page.wait_for_function("() => document.querySelector('#count').textContent === '48 images'")
+    page.wait_for_function("() => document.querySelector('#count')?.textContent === '48 images'")
     assert page.get_by_role("checkbox", name="heart").is_checked()
 
 
@@ -40,7 +40,7 @@ def test_search_shows_nothing_and_everything(site: Running, visit: Callable[...,
     page.click("#clear")
     page.wait_for_selector(".item")
     page.fill("#q", "benign (2)")
-    page.wait_for_function("() => document.querySelector('#count').textContent === '1 image'")
+    page.wait_for_function("() => document.querySelector('#count')?.textContent === '1 image'")
     assert tiles(page)[0].endswith("benign (2).png")
 
 
@@ -91,7 +91,7 @@ def test_zoom_measure_and_switch_masks_off(site: Running, visit: Callable[..., A
     page.get_by_role("checkbox", name="left atrium").uncheck()
     hidden = painted()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("() => document.querySelector('#position').textContent.startsWith('2 ')")
+    page.wait_for_function("() => document.querySelector('#position')?.textContent.startsWith('2 ')")
     assert not page.get_by_role("checkbox", name="left atrium").is_checked()  # what is off stays off
     assert painted() != hidden
     page.keyboard.press("r")
@@ -121,7 +121,7 @@ def test_frames_of_a_group_by_slider(site: Running, visit: Callable[..., Any]) -
     page.wait_for_selector("#frames:not([hidden])")
     key = page.inner_text("#key")
     page.keyboard.press("ArrowDown")
-    page.wait_for_function("key => document.querySelector('#key').textContent !== key", arg=key)
+    page.wait_for_function("key => document.querySelector('#key')?.textContent !== key", arg=key)
     assert page.inner_text("#frame-of").startswith("2 / 4")
 
 
@@ -184,10 +184,10 @@ def test_groups_are_sought_and_ticked(site: Running, visit: Callable[..., Any]) 
     find.fill("0012")
     page.wait_for_function("() => document.querySelectorAll('[name=group]').length === 1")
     page.locator("[name=group]").check()
-    page.wait_for_function("() => document.querySelector('#count').textContent === '4 images'")
+    page.wait_for_function("() => document.querySelector('#count')?.textContent === '4 images'")
     assert "source=CAMUS&group=patient0012" in page.url
     page.click(".item a >> nth=0")
     page.wait_for_selector("#facts .strip")
     assert page.locator("#facts .strip a").count() == 3  # the others of the group
     page.click("#facts .strip a >> nth=1")
-    page.wait_for_function("() => document.querySelector('#frame-of').textContent.startsWith('3 / 4')")
+    page.wait_for_function("() => document.querySelector('#frame-of')?.textContent.startsWith('3 / 4')")
