@@ -55,14 +55,8 @@ class Graphs(UltraSam):
         embedding, *fine = self.sessions["encoder"](image=images)
         return Features(embedding, tuple(fine))
 
-    def decode(
-        self,
-        features: Features,
-        points: Tensor,
-        labels: Tensor,
-        mask: Tensor | None = None,
-        code: Tensor | None = None,
-    ) -> Decoded:
+    def decode(self, features: Features, points: Tensor, labels: Tensor, mask: Tensor | None, *_: Tensor) -> Decoded:
+        # What else the predictor hands over, the position code, is in the graph.
         low = self.config.mask_size
         names = [node.name for node in self.sessions["decoder"].session.get_inputs()][: 1 + len(features.fine)]
         shown = dict(zip(names, (features.embedding[:1], *(level[:1] for level in features.fine)), strict=True))

@@ -223,13 +223,14 @@ def _outlines(session: Session, names: list[str], out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(out / "outlines.csv", text.getvalue().encode())
     gaps = np.array([100 * (row[2] / row[-1] - 1) for row in rows])
-    data = {"file": out / "outlines.csv", "outlines": len(rows), "mean_difference_percent": float(np.nanmean(gaps)),
-            "largest_difference_percent": float(np.nanmax(np.abs(gaps)))}  # fmt: skip
-    session.answer(
-        data,
-        f"{len(rows):,} outlines of {', '.join(names)}: the circumference of the centre line differs from the source's "
-        f"table by {np.nanmean(gaps):+.3f} % on average, by at most {np.nanmax(np.abs(gaps)):.3f} %.",
-    )
+    known = gaps[np.isfinite(gaps)]
+    mean, largest = (float(known.mean()), float(np.abs(known).max())) if len(known) else (None, None)
+    data = {"file": out / "outlines.csv", "outlines": len(rows), "compared": len(known),
+            "mean_difference_percent": mean, "largest_difference_percent": largest}  # fmt: skip
+    compared = f"{len(rows):,} outlines of {', '.join(names)}, {len(known):,} of them with a circumference to compare"
+    if mean is not None:
+        compared += f": that of the centre line differs by {mean:+.3f} % on average, by at most {largest:.3f} %"
+    session.answer(data, f"{compared}.")
     session.say(f"{out / 'outlines.csv'}: circumference, axes, centre and angle by key")
 
 

@@ -17,7 +17,7 @@ from us43d.container import stated_length
 from us43d.errors import UnreadableFile
 from us43d.masks.read import common_channel
 
-__all__ = ["VideoFile", "video_frame", "video_length", "video_remark"]
+__all__ = ["VideoFile", "rgb_frame", "video_frame", "video_length", "video_remark"]
 
 #: (position, bytes) at the start of video files. Other files are refused: FFmpeg follows playlists to other files.
 _MAGIC: tuple[tuple[int, bytes], ...] = (

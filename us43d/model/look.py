@@ -152,7 +152,7 @@ class SecondLook(nn.Module):
         seen.append(
             torch.zeros_like(seen[0]) if former is None else sample(former[:, None].sigmoid(), windows, self.side)
         )
-        maps = (*self._maps(windows, points, labels), *seen)
+        maps = (*self._maps(windows, points, labels, boxed), *seen)
         shown = torch.cat([crops, *(values.to(crops.dtype) for values in maps)], 1)
         shown = shown.contiguous(memory_format=torch.channels_last)
         x = self.stem(shown)
@@ -165,8 +165,11 @@ class SecondLook(nn.Module):
             x = self.join[n](torch.cat([self.up[n](x), levels[n]], 1))
         return self.mask(x)[:, 0], iou
 
-    def _maps(self, windows: Tensor, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw prompts as maps (P, 1, s, s) of the windows: inside of the box, positive clicks, negative clicks."""
+    def _maps(self, windows: Tensor, points: Tensor, labels: Tensor, boxed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw prompts as maps (P, 1, s, s) of the windows: inside of the box, positive clicks, negative clicks.
+
+        boxed: (P, 1, 1, 1), whether a box is given.
+        """
         side = self.side
         low, high = windows[:, None, :2], windows[:, None, 2:]
         places = ((points - 0.5) / self.frame - low) / (high - low)  # (P, N, 2) in sides of the window
@@ -180,6 +183,5 @@ class SecondLook(nn.Module):
         soft = [(1.0 * (at - corners[0][..., None]) * side + 0.5).clamp(0, 1),
                 ((corners[1][..., None] - at) * side + 0.5).clamp(0, 1)]  # fmt: skip
         inside = soft[0] * soft[1]  # (P, 2, s)
-        boxed = (labels == 2).any(1)[:, None, None, None]
         box = (inside[:, 1, :, None] * inside[:, 0, None, :])[:, None] * boxed
         return box, clicks[0], clicks[1]

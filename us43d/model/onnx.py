@@ -20,6 +20,7 @@ from us43d import atomic
 from us43d.errors import UsageError
 from us43d.model.config import MEAN, STD
 from us43d.model.credits import carried
+from us43d.model.look import MARGIN
 from us43d.model.network import Features, UltraSam
 from us43d.model.weights import CONFIG, Loaded
 
@@ -254,7 +255,8 @@ mask = cv2.resize(up, (columns, rows)) > 0"""
     if config.look:
         lines += [
             "## Second look",
-            f"look.onnx refines a mask on a crop: cut the window (the box, each side times 1.25) out of the image, "
+            "look.onnx refines a mask on a crop: cut the window (the box, or without one the box of the decoder's mask "
+            f"and of the points inside; each side times {MARGIN}) out of the image, "
             f"resize it to {config.look_size} × {config.look_size} and normalise it as above (`crops`); `windows` are "
             "(x0, y0, x1, y1) in fractions of the image, `first` is logits[:, 0] of the decoder. `former` holds logits "
             "of the mask that clicks correct, of any size; fill it with −100 where there is none. The logits are those "

@@ -90,6 +90,7 @@ def test_the_centre_lines_of_outlines_agree_with_the_table(tmp_path: Path, share
     assert code == 0, err
     told, table = json.loads(text), pd.read_csv(out / "outlines.csv")
     assert told["outlines"] == len(table) > 30
+    assert told["compared"] == told["outlines"]
     assert abs(told["mean_difference_percent"]) < 0.02
     assert told["largest_difference_percent"] < 0.05
     assert (table["hc_mm"] / table["published_hc_mm"] - 1).abs().max() < 5e-4

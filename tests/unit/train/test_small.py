@@ -107,7 +107,9 @@ def test_prompts_are_where_they_were_given(shape: ModelConfig) -> None:
     windows = torch.tensor([[0.25, 0.25, 0.75, 0.75]])
     points = torch.tensor([[[24.5, 24.5], [40.5, 40.5], [32.5, 28.5]]])  # pixels of 64, half a pixel added
     labels = torch.tensor([[2, 3, 0]])
-    box, positive, negative = (maps[0, 0] for maps in second._maps(windows, points, labels))
+    box, positive, negative = (
+        maps[0, 0] for maps in second._maps(windows, points, labels, (labels == UPPER_LEFT).any(1)[:, None, None, None])
+    )
     assert box.sum() == pytest.approx(16 * 16, abs=1)
     assert box[8:24, 8:24].min() == 1
     assert not positive.any()
