@@ -302,6 +302,7 @@ def verify(
     )
 
     def one(recipe: Recipe) -> Outcome:
+        from us43d.fetch.store import receipt
         from us43d.fetch.verify import verify as findings
 
         counts: dict[str, int] = {}
@@ -314,7 +315,8 @@ def verify(
         summary = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
         if wrong:
             shown = lines_of([f"{entry['state']:8} {entry['path']}" for entry in wrong])
-            error = VerifyError(f"{recipe.name} differs from its receipt ({summary}):{shown}", next=recipe.again)
+            how = recipe.again_as(receipt(session.home, recipe.name).get("kind", ""))
+            error = VerifyError(f"{recipe.name} differs from its receipt ({summary}):{shown}", next=how)
             return failed(recipe, error, "differs")
         return Outcome(recipe.name, "ok", summary, data=counts)
 

@@ -470,6 +470,11 @@ class Facts(_Frozen):
         """The command that gets the raw files again."""
         return f"us43d import FOLDER --name {self.name} --force" if self.private else f"us43d fetch {self.name} --force"
 
+    def again_as(self, kind: str) -> str:
+        """The command that gets the raw files again as a receipt says (its `kind`)."""
+        ways = {"specimen": " --specimen", "given": " --from FOLDER"}
+        return f"us43d fetch {self.name}{ways[kind]} --force" if kind in ways else self.again
+
     def stated(self, what: CountName) -> Stated | None:
         """The published count: the one that a build must reach, else the one that others state; None if unknown."""
         count = getattr(self.expect, what)

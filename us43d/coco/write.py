@@ -291,5 +291,7 @@ def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[in
     named = ",".join(f"{label_map.key_text(key)}=NAME" for key in sorted(unnamed)[:_NAMED])
     raise ImageError(
         f"{count} of {files} pairs of image and mask cannot be used. {'; '.join(lines)}.",
-        next=f"us43d coco IMAGES MASKS --classes '{named}'" if named else "",
+        next=f"us43d coco IMAGES MASKS --classes '{named}'"
+        if named
+        else "the same command again   (after these files are mended or removed)",
     )

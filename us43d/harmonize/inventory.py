@@ -128,7 +128,7 @@ def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (
     if files:
         return skip
     if receipt.get("kind") == "specimen":
-        return f"us43d fetch {recipe.name} --specimen --force"
+        return recipe.again_as("specimen")
     if receipt.get("kind") == "download":
         return f"{recipe.again}   (or, to skip and record them: {skip})"
     if recipe.private:

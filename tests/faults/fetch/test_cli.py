@@ -60,6 +60,16 @@ def busi(server: Any, loopback: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp
     return buffer.getvalue()
 
 
+def test_a_damaged_specimen_is_made_again_not_downloaded(run: Run, home: Home) -> None:
+    assert run("fetch", "STU-Hospital", "--specimen").exit_code == 0
+    image = next(home.raw("STU-Hospital").rglob("*.png"))
+    image.chmod(0o644)
+    image.write_bytes(b"")
+    damaged = run("verify", "STU-Hospital")
+    assert damaged.exit_code == 1
+    assert "Next: us43d fetch STU-Hospital --specimen --force" in damaged.stderr
+
+
 def test_fetch_verify_clean(run: Run, busi: bytes, server: Any, home: Home) -> None:
     refused = run("fetch", "busi")
     assert refused.exit_code == 4

@@ -80,7 +80,11 @@ def test_weights_have_the_mode_the_umask_allows(tmp_path: Path) -> None:
         (("predict", "none.png"), "none.png does not exist", "ls {here}"),
         (("predict", "empty"), "No files found in empty", "ls empty"),
         (("predict", "b" * 300), "cannot be opened: File name too long", "ls {here}"),
-        (("predict", "text.png"), "text.png is not a readable image", "us43d predict --help"),
+        (
+            ("predict", "text.png"),
+            "text.png is not a readable image",
+            "us43d predict text.png --box 1,1,9,9   (with undamaged files)",
+        ),
         (("predict", "pipe"), "pipe is not a regular file", "ls {here}"),
         (("weights", "show", "text.png"), "text.png is not a PyTorch checkpoint", "us43d weights show --help"),
         (("weights", "show", "pipe"), "pipe is not a regular file", "us43d weights show"),
@@ -94,7 +98,9 @@ def test_a_path_that_cannot_be_used_has_a_next_step(
     Path("empty").mkdir()
     Path("text.png").write_text("text")
     os.mkfifo("pipe")
-    result = CliRunner().invoke(app, [*words, *(["--box", "1,1,9,9"] if words[0] == "predict" else [])])
+    words += ("--box", "1,1,9,9") if words[0] == "predict" else ()
+    monkeypatch.setattr("sys.argv", ["us43d", *words])
+    result = CliRunner().invoke(app, words)
     assert result.exit_code in (1, 2)
     lines = result.stderr.splitlines()[-3:]
     assert what in lines[0]

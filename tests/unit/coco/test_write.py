@@ -157,7 +157,7 @@ def test_a_size_that_does_not_fit_is_no_question_of_classes(folder: Path) -> Non
     cv2.imwrite(str(folder / "masks" / "p0" / "p0_0.png"), np.full((9, 9), 255, np.uint8))
     with pytest.raises(ImageError, match="its mask 9 × 9") as caught:
         from_masks(folder / "scans", folder / "masks")
-    assert caught.value.next == ""
+    assert "--classes" not in caught.value.next
 
 
 def test_names_of_masks_may_differ_in_case(folder: Path) -> None:
@@ -374,7 +374,7 @@ def test_classes_are_not_proposed_for_a_jpeg(folder: Path) -> None:
     cv2.imwrite(str(path.with_suffix(".jpg")), labels)
     with pytest.raises(ImageError, match=r"p0_0\.jpg holds .* the foreground values are unknown") as caught:
         from_masks(folder / "scans", folder / "masks")
-    assert caught.value.next == ""
+    assert "--classes" not in caught.value.next
 
 
 def test_a_value_without_a_name_is_refused(folder: Path) -> None:
