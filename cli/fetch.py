@@ -1,7 +1,7 @@
 """Verbs around getting the data: fetch, verify, open, clean."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,7 +98,12 @@ def fetch(
         outcomes = each(session, recipes, lambda recipe: _specimen(session, recipe, force))
     else:
         outcomes = _fetch_all(session, recipes, list(from_ or ()), _named(session, accept or []), jobs, force)
-    finish(session, "fetch", outcomes)
+    finish(session, "fetch", outcomes, options=_repeated(from_ or (), force))
+
+
+def _repeated(from_: Iterable[Path], force: bool) -> list[object]:
+    """Return the options to repeat in a next step."""
+    return [*(word for folder in from_ for word in ("--from", folder)), *(["--force"] if force else [])]
 
 
 def _specimen(session: Session, recipe: Recipe, force: bool) -> Outcome:
@@ -122,7 +127,7 @@ def _fetch_all(
 
     web = Web(jobs=jobs)
     refused = {}
-    willing = _Asking(session, accept)
+    willing = _Asking(session, accept, _repeated(from_, force))
     for recipe in recipes:
         try:
             with storage_errors(session.home.root, "Nothing was changed on disk."):
@@ -180,8 +185,8 @@ def _brief(outcome: Outcome) -> Outcome:
 class _Asking:
     """Shows each licence once and takes the answer: from the ledger, the option, or a person."""
 
-    def __init__(self, session: Session, accept: set[str]) -> None:
-        self._session, self._accept, self._rest = session, accept, False
+    def __init__(self, session: Session, accept: set[str], options: list[object]) -> None:
+        self._session, self._accept, self._options, self._rest = session, accept, options, False
 
     def ask(self, recipe: Recipe) -> None:
         """Ask for a licence unless it is accepted already.
@@ -207,7 +212,7 @@ class _Asking:
                 raise LicenceError(f"The licence of {recipe.name} was not accepted.", next=f"us43d info {recipe.name}")
         else:
             self._session.say(text)
-            ledger.require(home, recipe)  # raises, with the command to run
+            ledger.require(home, recipe, self._options)  # raises, with the command to run
         ledger.accept(home, recipe)
 
 

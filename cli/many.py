@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from us43d.atomic import storage_errors
 from us43d.contract import Recipe
-from us43d.errors import LicenceError, SomeFailed, Us43dError, counted
+from us43d.errors import LicenceError, SomeFailed, Us43dError, command, counted
 
 from .output import Session
 from .tables import Table
@@ -59,8 +59,12 @@ def failed(recipe: Recipe, error: Us43dError, state: str = "failed") -> Outcome:
     return Outcome(recipe.name, state, error.what, error.next, error=error)
 
 
-def finish(session: Session, verb: str, outcomes: list[Outcome], also: Iterable[Outcome] = ()) -> None:
+def finish(
+    session: Session, verb: str, outcomes: list[Outcome], also: Iterable[Outcome] = (), options: Iterable[object] = ()
+) -> None:
     """Print the table of outcomes; rows of `also` follow the sources and are not counted.
+
+    The next step repeats `verb` with `options` on the sources that failed.
 
     Raises:
         Us43dError: If there is one source and it failed.
@@ -77,7 +81,7 @@ def finish(session: Session, verb: str, outcomes: list[Outcome], also: Iterable[
     rows = [(o.name, o.state, f"{o.said}\n{o.next}".strip() if o.error else o.said) for o in (*outcomes, *also)]
     session.answer(data, Table((("source", "left"), (verb, "left"), ("", "fold")), rows))
     if bad:
-        names = " ".join(outcome.name for outcome in bad)
+        again = command(verb, *(outcome.name for outcome in bad), *options)
         if len(bad) < len(outcomes):
             what, disk = f"{len(bad)} of {counted(len(outcomes), 'source')} failed.", "The other sources are complete."
         else:  # one sentence if it holds for all; else the messages above have the state of each source
@@ -85,4 +89,4 @@ def finish(session: Session, verb: str, outcomes: list[Outcome], also: Iterable[
             what, disk = f"All {len(bad)} sources failed.", states.pop() if len(states) == 1 else ""
         licences = verb == "fetch" and all(isinstance(outcome.error, LicenceError) for outcome in bad)
         accept = " --accept-licence all   (after reading the licences above)" if licences else ""
-        raise SomeFailed(what, disk=disk, next=f"us43d {verb} {names}{accept}")
+        raise SomeFailed(what, disk=disk, next=f"{again}{accept}")

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from filelock import FileLock
 
 from us43d import atomic
 from us43d.contract import Recipe
-from us43d.errors import LicenceError, UnreadableFile
+from us43d.errors import LicenceError, UnreadableFile, command
 from us43d.fetch.store import now, write
 from us43d.paths import Home
 
@@ -73,12 +74,13 @@ def accept(home: Home, recipe: Recipe) -> dict[str, Any]:
     return entry
 
 
-def require(home: Home, recipe: Recipe) -> dict[str, Any]:
-    """Return the acceptance on record. Raises LicenceError without one."""
+def require(home: Home, recipe: Recipe, options: Iterable[object] = ()) -> dict[str, Any]:
+    """Return the acceptance on record. Raises LicenceError without one; its next step repeats these options."""
     entry = accepted(home, recipe)
     if entry is None:
         raise LicenceError(
             f"The licence of {recipe.name} was not accepted: {recipe.licence.terms.title} ({recipe.licence.id}).",
-            next=f"us43d fetch {recipe.name} --accept-licence {recipe.name}   (us43d info {recipe.name} shows it)",
+            next=command("fetch", recipe.name, *options, "--accept-licence", recipe.name)
+            + f"   (us43d info {recipe.name} shows it)",
         )
     return entry

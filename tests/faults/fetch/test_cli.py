@@ -70,6 +70,18 @@ def test_a_damaged_specimen_is_made_again_not_downloaded(run: Run, home: Home) -
     assert "Next: us43d fetch STU-Hospital --specimen --force" in damaged.stderr
 
 
+def test_a_licence_not_accepted_repeats_where_files_come_from(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "my files"
+    mine.mkdir()
+    for names in (["BUSI"], ["BUSI", "CAMUS"]):
+        refused = run("fetch", *names, "--from", str(mine), "--force")
+        accept = "BUSI" if len(names) == 1 else "all"
+        assert refused.exit_code != 0
+        assert (
+            f"Next: us43d fetch {' '.join(names)} --from '{mine}' --force --accept-licence {accept} " in refused.stderr
+        )
+
+
 def test_fetch_verify_clean(run: Run, busi: bytes, server: Any, home: Home) -> None:
     refused = run("fetch", "busi")
     assert refused.exit_code == 4
