@@ -31,6 +31,8 @@ logging.getLogger("pydicom").addHandler(logging.NullHandler())  # the error says
 _FAR = 1e12
 #: Codes of the ultrasound region macro (DICOM PS3.3 C.8.5.5): 2D image, and centimetres per pixel.
 _FLAT, _CENTIMETRES = 1, 3
+#: Colour models that pydicom converts to RGB, and those that the decoder of JPEG 2000 converts.
+_COLOURS, _TRANSFORMED = ("RGB", "YBR_FULL", "YBR_FULL_422"), ("YBR_RCT", "YBR_ICT")
 #: Functional groups of enhanced multi-frame files that decide how a frame is shown (PS3.3 C.7.6.16.2).
 _SHOWING = ("FrameVOILUTSequence", "PixelValueTransformationSequence")
 
@@ -71,6 +73,7 @@ class Dicom:
                 )
                 if not rows or not columns:
                     raise ImageError(f"{path} holds no image (SOP class {self._class()}).")
+                self._check_form()
                 limits.check_size(path, columns, rows, samples, max(1, size))
                 limits.check_bytes(path, self.count * rows * columns * samples * max(1, size), limits.MAX_VOLUME)
                 self._geometry()
@@ -82,6 +85,24 @@ class Dicom:
                 raise ImageError(f"{path} is damaged: {_said(error)}.") from error
         for text in dict.fromkeys(str(warning.message) for warning in deviations):
             self.remarks.append(f"deviates from the DICOM standard: {text.split('. Please see')[0]}")
+
+    def _check_form(self) -> None:
+        """Raise ImageError for colour models and places of the bits that pydicom would read as others."""
+        from pydicom.uid import JPEG2000TransferSyntaxes, MPEGTransferSyntaxes
+
+        syntax, colours = self.header.file_meta.get("TransferSyntaxUID"), self.header.get("PhotometricInterpretation")
+        known = syntax in MPEGTransferSyntaxes or colours in _COLOURS
+        if int(self.header.get("SamplesPerPixel", 1)) > 1 and colours is not None and not known:
+            if syntax not in JPEG2000TransferSyntaxes or colours not in _TRANSFORMED:
+                raise ImageError(
+                    f"{self.path} has colours of the model {colours}, which are not read. Save it as RGB or grey."
+                )
+        stored, highest = self.header.get("BitsStored"), self.header.get("HighBit")
+        if None not in (stored, highest) and syntax not in MPEGTransferSyntaxes and highest != stored - 1:
+            raise ImageError(
+                f"{self.path} says that the highest of its {stored} bits is bit {highest}; only pixels whose bits begin "
+                "at bit 0 are read."
+            )
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
         import pydicom
@@ -211,8 +232,7 @@ class Dicom:
         if photometric == "PALETTE COLOR":
             coloured = apply_color_lut(array, self.header)[..., :3]
             if coloured.dtype != np.uint8:
-                bits = int(self.header.RedPaletteColorLookupTableDescriptor[2])
-                coloured = levels.eight_bits(coloured, (0, 2**bits - 1))
+                coloured = levels.eight_bits(coloured, (0, 2 ** self._palette_bits() - 1))
             array = coloured
         if array.ndim == 3:
             single = read.common_channel(array)
@@ -220,6 +240,8 @@ class Dicom:
         header = self._header(number)
         if header.get("RescaleSlope") == 0:  # would make all values equal
             self.remarks.append("the rescale slope is 0 and was ignored")
+            values = array
+        elif (header.get("RescaleSlope"), header.get("RescaleIntercept")) == (1, 0):  # would be floating point
             values = array
         else:
             values = apply_modality_lut(array, header)
@@ -230,20 +252,30 @@ class Dicom:
             shown = 255 - shown if shown.dtype == np.uint8 else -shown.astype(np.float64)
         return shown
 
+    def _palette_bits(self) -> int:
+        """The bits of the palette's colours; 8 where a palette said to have 16 has no colour above 255."""
+        header, order = self.header, "<" if self.header.original_encoding[1] else ">"
+        bits = int(header.RedPaletteColorLookupTableDescriptor[2])
+        tables = [header.get(f"{name}PaletteColorLookupTableData") for name in ("Red", "Green", "Blue")]
+        if bits == 16 and all(table and (np.frombuffer(table, f"{order}u2") < 256).all() for table in tables):
+            self.remarks.append("its palette says 16 bits, but no colour is above 255: read as 8 bits")
+            return 8
+        return bits
+
     def _windowed(self, array: NDArray[Any], header: Any) -> NDArray[Any]:
         """The values after the header's VOI table or first window, in 8 bits; unchanged where it has none."""
-        from pydicom.pixels.processing import apply_voi_lut
+        from pydicom.pixels.processing import apply_windowing
 
         if not any(header.get(name) for name in ("VOILUTSequence", "WindowCenter")):
             return array
         try:
-            if tables := header.get("VOILUTSequence"):
-                ends = 0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1)
-            else:
-                with np.errstate(over="ignore"):  # of a sigmoid
-                    low, high = apply_voi_lut(np.array([-_FAR, _FAR]), header)
-                ends = float(low), float(high)
-            return levels.eight_bits(np.asarray(apply_voi_lut(array, header), np.float64), ends)
+            if header.get("VOILUTSequence"):
+                return _looked_up(array, header.VOILUTSequence[0], bool(self.header.original_encoding[1]))
+            if not header.get("WindowWidth"):
+                raise ValueError("it has no width")
+            with np.errstate(over="ignore"):  # of a sigmoid
+                low, high = apply_windowing(np.array([-_FAR, _FAR]), header)
+            return levels.eight_bits(np.asarray(apply_windowing(array, header), np.float64), (float(low), float(high)))
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             self.remarks.append(f"the window is not usable and was left out ({_said(error)})")
             return array
@@ -267,8 +299,8 @@ class Dicom:
             if len(spacings) > 1:
                 self.remarks.append("its ultrasound regions have different spacings; that of the largest is used")
             self.spacing = next((size for _, _, size in regions if size), None)  # type: ignore[assignment]
-        if self.spacing is None and (rows_columns := self.header.get("PixelSpacing")):
-            self.spacing = _spacing(rows_columns)
+        if self.spacing is None:
+            self.spacing = self._spacing(self.header)
         if self.spacing is None:
             self._frame_spacing()
 
@@ -278,11 +310,28 @@ class Dicom:
         for number in range(self.count or 1):
             shared, own = self._groups(number)
             measures = own.get("PixelMeasuresSequence") or shared.get("PixelMeasuresSequence") or ()
-            spacings.add(_spacing(measures[0].get("PixelSpacing")) if measures else None)
+            spacings.add(self._spacing(measures[0]) if measures else None)
         if len(spacings) == 1:
             (self.spacing,) = spacings
         else:
             self.remarks.append("the spacing of its pixels differs between frames, so distances are given in pixels")
+
+    def _spacing(self, header: Any) -> tuple[float, float] | None:
+        """(x, y) mm of a PixelSpacing, which has rows first; None where it is missing, or invalid, with a remark."""
+        element = header.get_item("PixelSpacing")
+        if element is None or not element.value:
+            return None
+        try:
+            y, x = (_positive(value, 1) for value in header.PixelSpacing)
+        except (ValueError, TypeError):  # more or fewer than two values, or text
+            x = y = None
+        if x and y:
+            return x, y
+        raw = isinstance(element.value, bytes)  # not converted by pydicom, for which it may be no number
+        values = element.value.decode("latin-1").split("\\") if raw else np.ravel(element.value)
+        text = ", ".join(str(value).strip() for value in values)[:60]
+        self.remarks.append(f"its PixelSpacing ({text}) is not two numbers above 0 and was left out")
+        return None
 
     def _inside(self, region: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
         """The region cut at the frame's border; None if it lies outside."""
@@ -310,13 +359,26 @@ class Dicom:
         return True
 
     def _class(self) -> str:
-        return str(getattr(self.header.get("SOPClassUID"), "name", "unknown"))
+        known = self.header.get("SOPClassUID") or self.header.file_meta.get("MediaStorageSOPClassUID")  # of a DICOMDIR
+        return str(getattr(known, "name", "unknown"))
 
 
-def _spacing(rows_columns: Any) -> tuple[float, float] | None:
-    """(x, y) mm of a PixelSpacing, which has rows first; None where it is missing or invalid."""
-    y, x = (_positive(value, 1) for value in rows_columns or (None, None))
-    return (x, y) if x and y else None
+def _looked_up(array: NDArray[Any], item: Any, little_endian: bool) -> NDArray[np.uint8]:
+    """The values that a VOI table gives (PS3.3 C.11.2.1.1), in 8 bits; pydicom has no table of 8 bits for 12.
+
+    Raises:
+        ValueError: The table has fewer entries than its descriptor states.
+    """
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    count, data = count or 1 << 16, item.LUTData
+    if isinstance(data, bytes):
+        packed = bits == 8 and len(data) - count in (0, 1)  # two entries of 8 bits in a word
+        data = np.frombuffer(data, np.uint8 if packed else f"{'<' if little_endian else '>'}u2")
+    table = np.asarray(data, np.float64)[:count]
+    if len(table) < count:
+        raise ValueError(f"its table has {len(table)} of {count} entries")
+    places = np.clip(np.rint(array) - float(first), 0, count - 1).astype(np.int64)
+    return levels.eight_bits(table, (0, float(2**bits - 1)))[places]
 
 
 def _positive(value: Any, factor: float) -> float | None:

@@ -28,8 +28,8 @@ _ENDINGS: dict[Kind, tuple[str, ...]] = {
     "nifti": (".nii", ".nii.gz"),
     "volume": (".mha", ".mhd", ".nrrd", ".nhdr"),
 }  # fmt: skip
-#: Names of files left by desktops and archivers; hidden files are skipped, too.
-_LITTER = ("thumbs.db", "desktop.ini", "__macosx")
+#: Names of files left by desktops and archivers, and of DICOM's index of a folder; hidden files are skipped, too.
+_LITTER = ("thumbs.db", "desktop.ini", "__macosx", "dicomdir")
 
 
 class Input(NamedTuple):
@@ -221,7 +221,7 @@ def _source(file: Input) -> Source:
 def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     """List a file, or the files of a known kind in a folder and its subfolders, by name.
 
-    Hidden files and files of desktops (`._*`, Thumbs.db …) are skipped. Links are followed, each folder once. A file
+    Hidden files, files of desktops (`._*`, Thumbs.db …) and DICOMDIR are skipped. Links are followed, each folder once. A file
     without a known ending is listed if its content is DICOM.
 
     Args:

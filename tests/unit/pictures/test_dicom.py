@@ -54,6 +54,81 @@ def test_a_voi_table_of_dicom(tmp_path: Path, grey: np.ndarray) -> None:
     assert (only(tmp_path / "a.dcm") == 255 - grey).all()
 
 
+@pytest.mark.parametrize(("bits", "data"), [(8, "words"), (8, "bytes"), (12, "words"), (16, "words")])
+def test_a_voi_table_of_dicom_for_more_values_than_it_has_bits(
+    tmp_path: Path, grey: np.ndarray, bits: int, data: str
+) -> None:
+    """A table that begins at 100, has 3,000 entries, and whose first and last ones continue beyond it."""
+    from pydicom.dataset import Dataset
+
+    deep = grey.astype(np.uint16) * 16
+    curve = np.rint(np.linspace(0, 1, 3000) ** 2 * (2**bits - 1)).astype(np.uint16)
+    table = Dataset()
+    table.LUTDescriptor = [3000, 100, bits]
+    table.LUTData = curve.astype(np.uint8).tobytes() if data == "bytes" else curve.tobytes()
+    table["LUTDescriptor"].VR, table["LUTData"].VR = "US", "OW"
+    wanted = curve[np.clip(deep.astype(int) - 100, 0, 2999)] * (255 / (2**bits - 1))
+    dicom(tmp_path / "a.dcm", deep, bits=12, VOILUTSequence=[table], WindowCenter=9, WindowWidth=2)
+    assert np.abs(only(tmp_path / "a.dcm") - wanted).max() <= 0.51
+    table.LUTDescriptor = [4000, 100, bits]
+    dicom(tmp_path / "short.dcm", deep, bits=12, VOILUTSequence=[table])
+    if data == "words":
+        assert "its table has 3000 of 4000 entries" in remark(tmp_path / "short.dcm")
+
+
+def test_a_window_without_width_is_left_out(tmp_path: Path, grey: np.ndarray) -> None:
+    dicom(tmp_path / "a.dcm", grey, WindowCenter=100)
+    assert (only(tmp_path / "a.dcm") == grey).all()
+    assert remark(tmp_path / "a.dcm") == "the window is not usable and was left out (it has no width)"
+
+
+def test_a_palette_of_8_bits_that_says_16(tmp_path: Path, grey: np.ndarray, colour: np.ndarray) -> None:
+    tables = [np.random.default_rng(seed).permutation(256).astype(np.uint16) for seed in range(3)]
+
+    def written(name: str, factor: int) -> Path:
+        fields: dict[str, Any] = {}
+        for key, table in zip(("Red", "Green", "Blue"), tables, strict=True):
+            fields[f"{key}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+            fields[f"{key}PaletteColorLookupTableData"] = (table * factor).astype(np.uint16).tobytes()
+        return dicom(tmp_path / name, grey, "PALETTE COLOR", **fields)
+
+    wanted = np.dstack([table[grey] for table in tables])
+    assert (only(written("deep.dcm", 257)) == wanted).all()
+    assert remark(tmp_path / "deep.dcm") == ""
+    assert (only(written("low.dcm", 1)) == wanted).all()
+    assert "no colour is above 255" in remark(tmp_path / "low.dcm")
+
+
+def test_a_rescaling_that_changes_nothing_keeps_8_bits(tmp_path: Path, grey: np.ndarray) -> None:
+    """As many writers add it; the values are not spread over 0 to 255 for it."""
+    low = grey // 4 + 50
+    same = {"RescaleSlope": "1.0", "RescaleIntercept": "0"}
+    assert (only(dicom(tmp_path / "a.dcm", low, **same)) == low).all()
+    assert (only(dicom(tmp_path / "b.dcm", low, "MONOCHROME1", **same)) == 255 - low).all()
+    assert remark(tmp_path / "a.dcm") == ""
+
+
+@pytest.mark.parametrize("model", ["HSV", "CMYK", "ARGB", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_RCT", "YBR_ICT"])
+def test_colour_models_that_are_not_read_are_named(tmp_path: Path, colour: np.ndarray, model: str) -> None:
+    with pytest.raises(ImageError, match=f"has colours of the model {model}, which are not read"):
+        pictures.open(dicom(tmp_path / "a.dcm", colour, model))
+
+
+def test_pixels_whose_bits_begin_elsewhere_are_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="the highest of its 12 bits is bit 15"):
+        pictures.open(dicom(tmp_path / "a.dcm", grey.astype(np.uint16) << 8, bits=12, HighBit=15))
+
+
+def test_bits_above_the_highest_are_no_part_of_the_pixels(tmp_path: Path, grey: np.ndarray) -> None:
+    """Overlays lie there, and rubbish."""
+    rubbish = np.random.default_rng(0).integers(0, 16, grey.shape).astype(np.uint16) << 12
+    dicom(tmp_path / "a.dcm", grey.astype(np.uint16) * 16 | rubbish, bits=12)
+    assert (only(tmp_path / "a.dcm") == grey).all()
+    signed = (grey.astype(np.int16) * 16 - 2040).view(np.uint16) & 0xFFF | rubbish
+    dicom(tmp_path / "b.dcm", signed.view(np.int16), bits=12)
+    assert (only(tmp_path / "b.dcm") == grey).all()
+
+
 def test_signed_pixels_and_rescaling_of_dicom(tmp_path: Path, grey: np.ndarray) -> None:
     dicom(tmp_path / "signed.dcm", grey.astype(np.int16) * 100 - 3000)
     assert (only(tmp_path / "signed.dcm") == grey).all()
@@ -227,6 +302,30 @@ def test_spacing_of_dicom(
     flat = [changes for changes in regions if "RegionSpatialFormat" not in changes]
     assert media.region == ((10, 20, 100, 80) if flat else None)
     assert ("different spacings" in " ".join(media.remarks)) == (len(regions) == 2)
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (b"0.11\\0.22", ""),
+        (b"1\\2\\3\\4  ", "(1, 2, 3, 4)"),
+        (b"0.11     ", "(0.11)"),
+        (b"0,11\\0,22", "(0,11, 0,22)"),
+        (b"0.00\\0.22", "(0.00, 0.22)"),
+        (b"NaN\\NaN  ", "(NaN, NaN)"),
+    ],
+)
+def test_a_spacing_that_is_not_two_numbers_is_left_out(
+    tmp_path: Path, grey: np.ndarray, stored: bytes, said: str
+) -> None:
+    """The pixels are as good as without it: PixelSpacing is no part of the ultrasound image modules."""
+    data = dicom(tmp_path / "a.dcm", grey, PixelSpacing=[0.11, 0.22]).read_bytes()
+    assert data.count(b"0.11\\0.22") == 1
+    (tmp_path / "a.dcm").write_bytes(data.replace(b"0.11\\0.22", stored))
+    assert (only(tmp_path / "a.dcm") == grey).all()
+    assert pictures.open(tmp_path / "a.dcm").spacing == (None if said else (0.22, 0.11))
+    text = f"its PixelSpacing {said} is not two numbers above 0 and was left out"
+    assert [text in line for line in pictures.open(tmp_path / "a.dcm").remarks].count(True) == bool(said)
 
 
 def groups(**values: Any) -> Any:

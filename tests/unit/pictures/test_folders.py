@@ -16,9 +16,10 @@ def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
     for name in ("b.png", "a.bmp", "a.png", "p2/a.png", "p1/a.png", "out/masks/a_1.png", ".hidden/a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         saved(grey, tmp_path / name)
-    for name in ("._a.png", "Thumbs.db", ".DS_Store", "notes.txt", "p1/._a.png", "__MACOSX/a.png"):
+    for name in ("._a.png", "Thumbs.db", ".DS_Store", "notes.txt", "p1/._a.png", "__MACOSX/a.png", "p1/DICOMDIR"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"litter")
+    dicom(tmp_path / "DICOMDIR", grey)  # an index of the folder, if it were real
     dicom(tmp_path / "1.2.840.1", grey)
     (tmp_path / "p1" / "again").symlink_to(tmp_path)  # in a circle
     (tmp_path / "linked").symlink_to(tmp_path / "p2" / "a.png")
