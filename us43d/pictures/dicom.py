@@ -90,18 +90,20 @@ class Dicom:
         """Raise ImageError for colour models and places of the bits that pydicom would read as others."""
         from pydicom.uid import JPEG2000TransferSyntaxes, MPEGTransferSyntaxes
 
-        syntax, colours = self.header.file_meta.get("TransferSyntaxUID"), self.header.get("PhotometricInterpretation")
-        known = syntax in MPEGTransferSyntaxes or colours in _COLOURS
-        if int(self.header.get("SamplesPerPixel", 1)) > 1 and colours is not None and not known:
-            if syntax not in JPEG2000TransferSyntaxes or colours not in _TRANSFORMED:
-                raise ImageError(
-                    f"{self.path} has colours of the model {colours}, which are not read. Save it as RGB or grey."
-                )
-        stored, highest = self.header.get("BitsStored"), self.header.get("HighBit")
-        if None not in (stored, highest) and syntax not in MPEGTransferSyntaxes and highest != stored - 1:
+        syntax = self.header.file_meta.get("TransferSyntaxUID")
+        if syntax in MPEGTransferSyntaxes:  # says both itself
+            return
+        known = (*_COLOURS, *_TRANSFORMED) if syntax in JPEG2000TransferSyntaxes else _COLOURS
+        model = self.header.get("PhotometricInterpretation", "RGB")
+        if int(self.header.get("SamplesPerPixel", 1)) > 1 and model not in known:
             raise ImageError(
-                f"{self.path} says that the highest of its {stored} bits is bit {highest}; only pixels whose bits begin "
-                "at bit 0 are read."
+                f"{self.path} has colours of the model {model}, which is not read. Save it as RGB or grey."
+            )
+        stored, highest = self.header.get("BitsStored"), self.header.get("HighBit")
+        if None not in (stored, highest) and highest != stored - 1:
+            raise ImageError(
+                f"{self.path} says that the highest of its {stored} bits is bit {highest}; only pixels whose bits "
+                "begin at bit 0 are read."
             )
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
@@ -327,10 +329,10 @@ class Dicom:
             x = y = None
         if x and y:
             return x, y
-        raw = isinstance(element.value, bytes)  # not converted by pydicom, for which it may be no number
+        raw = isinstance(element.value, bytes)  # not converted by pydicom, which may not read it as numbers
         values = element.value.decode("latin-1").split("\\") if raw else np.ravel(element.value)
         text = ", ".join(str(value).strip() for value in values)[:60]
-        self.remarks.append(f"its PixelSpacing ({text}) is not two numbers above 0 and was left out")
+        self.remarks.append(f"its PixelSpacing ({text}) is not two numbers above 0 and is ignored")
         return None
 
     def _inside(self, region: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
@@ -378,7 +380,8 @@ def _looked_up(array: NDArray[Any], item: Any, little_endian: bool) -> NDArray[n
     if len(table) < count:
         raise ValueError(f"its table has {len(table)} of {count} entries")
     places = np.clip(np.rint(array) - float(first), 0, count - 1).astype(np.int64)
-    return levels.eight_bits(table, (0, float(2**bits - 1)))[places]
+    shown: NDArray[np.uint8] = levels.eight_bits(table, (0, float(2**bits - 1)))[places]
+    return shown
 
 
 def _positive(value: Any, factor: float) -> float | None:

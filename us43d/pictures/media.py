@@ -221,8 +221,8 @@ def _source(file: Input) -> Source:
 def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     """List a file, or the files of a known kind in a folder and its subfolders, by name.
 
-    Hidden files, files of desktops (`._*`, Thumbs.db …) and DICOMDIR are skipped. Links are followed, each folder once. A file
-    without a known ending is listed if its content is DICOM.
+    Hidden files, files of desktops (`._*`, Thumbs.db …) and DICOMDIR are skipped. Links are followed, each folder
+    once. A file without a known ending is listed if its content is DICOM.
 
     Args:
         path: A file or a folder.

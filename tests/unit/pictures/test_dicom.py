@@ -110,7 +110,7 @@ def test_a_rescaling_that_changes_nothing_keeps_8_bits(tmp_path: Path, grey: np.
 
 @pytest.mark.parametrize("model", ["HSV", "CMYK", "ARGB", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_RCT", "YBR_ICT"])
 def test_colour_models_that_are_not_read_are_named(tmp_path: Path, colour: np.ndarray, model: str) -> None:
-    with pytest.raises(ImageError, match=f"has colours of the model {model}, which are not read"):
+    with pytest.raises(ImageError, match=f"has colours of the model {model}, which is not read"):
         pictures.open(dicom(tmp_path / "a.dcm", colour, model))
 
 
@@ -324,7 +324,7 @@ def test_a_spacing_that_is_not_two_numbers_is_left_out(
     (tmp_path / "a.dcm").write_bytes(data.replace(b"0.11\\0.22", stored))
     assert (only(tmp_path / "a.dcm") == grey).all()
     assert pictures.open(tmp_path / "a.dcm").spacing == (None if said else (0.22, 0.11))
-    text = f"its PixelSpacing {said} is not two numbers above 0 and was left out"
+    text = f"its PixelSpacing {said} is not two numbers above 0 and is ignored"
     assert [text in line for line in pictures.open(tmp_path / "a.dcm").remarks].count(True) == bool(said)
 
 
