@@ -2,6 +2,8 @@
 
 A file of a few kilobytes can claim gigabytes of pixels. The size in a header is compared with these limits before
 memory is allocated; they are far above any ultrasound image and below the memory of a small machine.
+
+JSON in which an object has a key twice is refused: parsers keep the last value and lose the others.
 """
 
 import io
@@ -30,6 +32,8 @@ MAX_VOLUME = 1 << 33
 MAX_CORNER = 1e6
 #: A whole number that Python does not convert.
 _ENDLESS = re.compile("[0-9]{4301,}")
+#: Texts of JSON, lists of numbers, and single characters that give it its structure.
+_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")|\[[-+.0-9eE,\s]*\]|([{}\[\],:])', re.DOTALL)
 
 #: Formats whose header Pillow reads before OpenCV decodes them. Other formats are refused.
 _FORMATS = ("BMP", "DIB", "GIF", "PPM", "WEBP")
@@ -111,6 +115,10 @@ def unreadable(data: bytes, path: Path) -> str:
     return f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r})."
 
 
+class _Repeated(Exception):
+    """An object of JSON has a key twice."""
+
+
 def parsed_json(text: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Parse JSON.
 
@@ -119,12 +127,22 @@ def parsed_json(text: str, hook: Callable[[dict[str, Any]], Any] | None = None) 
         hook: Replaces each object, as in `json.loads`.
 
     Raises:
-        ValueError: The text is not JSON, is nested too deeply, or holds a number of more than 4,300 digits.
+        ValueError: The text is not JSON, is nested too deeply, has a key twice in an object, or holds a number of more
+            than 4,300 digits.
     """
+
+    def entry(pairs: list[tuple[str, Any]]) -> Any:
+        read = dict(pairs)
+        if len(read) < len(pairs):
+            raise _Repeated
+        return hook(read) if hook else read
+
     try:
-        return json.loads(text, object_hook=hook)
+        return json.loads(text, object_pairs_hook=entry)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except _Repeated as error:
+        raise ValueError(_repeated(text)) from error
     except json.JSONDecodeError:
         raise
     except ValueError as error:  # Python's own message advises programmers
@@ -132,3 +150,29 @@ def parsed_json(text: str, hook: Callable[[dict[str, Any]], Any] | None = None) 
             raise
         line = text.count("\n", 0, number.start()) + 1
         raise ValueError(f"it holds a number of {len(number[0]):,} digits in line {line:,}") from error
+
+
+def _repeated(text: str) -> str:
+    """Name the first key of JSON that an object has twice, and where."""
+    keys: list[set[str] | None] = []  # of the objects that enclose a place; None for a list
+    path: list[str | int | None] = []  # in each of them, the key, or the number of the entry; None before a key
+    for token in _TOKEN.finditer(text):
+        string, mark = token.groups()
+        if mark in ("{", "["):
+            keys.append(set() if mark == "{" else None)
+            path.append(None if mark == "{" else 0)
+        elif mark in ("}", "]"):
+            keys.pop()
+            path.pop()
+        elif mark == "," and path:
+            path[-1] = path[-1] + 1 if isinstance(path[-1], int) else None
+        elif string and keys and (known := keys[-1]) is not None and path[-1] is None:
+            key = json.loads(string)
+            if key in known:
+                steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path[:-1])
+                where = "".join(steps).lstrip(".")[:200]
+                line = text.count("\n", 0, token.start()) + 1
+                return f"{where or 'it'} has the key {key[:60]!r} twice, again in line {line:,}"
+            known.add(key)
+            path[-1] = key
+    raise AssertionError("no key is repeated")

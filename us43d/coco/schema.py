@@ -231,7 +231,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        ValueError: If it cannot be read or is not JSON.
+        ValueError: If it cannot be read, is not JSON, or has a key twice in an object.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):

@@ -1,6 +1,5 @@
 """Configuration of a training run, read from a preset, TOML or JSON, and saved in every checkpoint."""
 
-import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from us43d import limits
 from us43d.errors import ConfigError, UnknownName, listed
 from us43d.model.config import PRESETS as MODELS
 from us43d.model.config import ModelConfig
@@ -389,7 +389,7 @@ def faults(error: ValidationError) -> Iterator[str]:
 def _parsed(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text("utf-8-sig")
-        settings = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        settings = limits.parsed_json(text) if file.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} is not a readable TOML or JSON file: {error}.") from error
     if not isinstance(settings, dict):

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from us43d import atomic
+from us43d import atomic, limits
 from us43d.errors import Busy, Us43dError, UsageError, listed
 from us43d.harmonize.taxonomy import taxonomy
 from us43d.masks import rle
@@ -114,7 +114,7 @@ class Labels:
 
     def _load(self) -> None:
         try:
-            content = json.loads(self.file.read_bytes())
+            content = limits.parsed_json(self.file.read_bytes().decode("utf-8-sig"))
             images, annotations = list(content["images"]), list(content["annotations"])
             for entry in content["categories"]:
                 self._categories[str(entry["name"])] = {

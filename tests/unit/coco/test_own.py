@@ -4,6 +4,7 @@ import codecs
 import copy
 import json
 import os
+import re
 import shutil
 import time
 import tracemalloc
@@ -309,6 +310,30 @@ def test_json_that_is_damaged_or_nested_deeply(make: Callable[..., Path]) -> Non
     for encoding in ("utf-8", "utf-16"):
         file.write_bytes(b'{\n"images": 6'.decode().encode(encoding) + ("6" * 5000 + "}").encode(encoding)[-10002:])
         assert faults(file).endswith("is not a readable COCO file: it holds a number of 5,001 digits in line 2.")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"x": [{"id": 1}],\n "y": [1],\n\n "y": []}', "it has the key 'y' twice, again in line 4"),
+        ('{"a": [[1], {"s": "", "b": [1], "t": {"b": 1}, "b": [2]}]}', "a[1] has the key 'b' twice, again in line 1"),
+        ('[{"s": "\\"}{[,", "id": 1,\n"\\u0069d": 1}]', "[0] has the key 'id' twice, again in line 2"),
+        ('{"": 1, "b": {"c": [1.5e-3, -2,\n3]}, "": 2}', "it has the key '' twice, again in line 2"),
+        ('{"a": "a", "b": {"a": ["b", "b"], "b": "a"}, "c": [{"a": 1}, {"a": 1}]}', ""),
+    ],
+)  # fmt: skip
+def test_a_key_that_an_object_has_twice_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """Of two values a parser keeps the last; the first would be lost silently."""
+    file = tmp_path / "data.json"
+    file.write_text(text)
+    if not said:
+        assert schema.read_json(file) == json.loads(text)
+        return
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        schema.read_json(file)
+    for read in (opened, schema.load_prompts):
+        with pytest.raises((TrainError, UsageError), match=re.escape(f"{said}.")):
+            read(file)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])

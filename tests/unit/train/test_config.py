@@ -48,6 +48,9 @@ def test_a_file_of_settings(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(ConfigError, match=r"a.json does not contain a table of settings"):
         read(PRESETS["tiny"], tmp_path / "a.json")
+    (tmp_path / "a.json").write_text('{"steps": 1, "steps": 2}')
+    with pytest.raises(ConfigError, match="it has the key 'steps' twice"):
+        read(PRESETS["tiny"], tmp_path / "a.json")
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ConfigError, match=r"a.json is not a readable TOML or JSON file"):
         read(PRESETS["tiny"], tmp_path / "a.json")

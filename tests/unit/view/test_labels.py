@@ -110,7 +110,10 @@ def test_an_invalid_object_is_refused_and_nothing_written(scans: Path, tmp_path:
     assert not (tmp_path / "labels" / "labels.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"images": [1], "annotations": [], "categories": []}'])
+_TWICE = '{"images": [], "annotations": [], "categories": [], "images": []}'
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"images": [1], "annotations": [], "categories": []}', _TWICE])
 def test_a_foreign_file_is_never_overwritten(scans: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "labels.json").write_text(text)
