@@ -32,9 +32,8 @@ coverage: env    ## branches that the tests take, by module (docs/reliability.md
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --skip-covered --sort=cover
 
 MUTATE ?= splits
-MUTANTS ?= 300
-mutation: env    ## mutants of a package (MUTATE=masks, splits, coco, harmonize; MUTANTS=number), and which of them no test notices
-	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py $(MUTATE) --sample $(MUTANTS)
+mutation: env    ## mutants of a package (MUTATE=masks, splits, coco, harmonize) that no test notices; resumes from its log
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py $(MUTATE) --log mutation-$(MUTATE).log $(MUTATION)
 
 FUZZ_SECONDS ?= 3600
 fuzz: env        ## damaged files of every format for an hour (FUZZ_SECONDS, FUZZ_SEED)

@@ -25,7 +25,7 @@ from us43d import limits, specimen
 from us43d.coco import own as coco
 from us43d.coco import schema, segmentation
 from us43d.errors import TrainError, UnreadableFile, UsageError
-from us43d.harmonize.corpus import SPECK, Corpus
+from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.masks import read as reading
 
 SHAPE = (40, 60)
@@ -418,8 +418,24 @@ def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
     assert (excluded[:12], ungrouped[:9]) == ("Excluded: 7 ", "data.json")
     data["annotations"] = data["annotations"][4:7]
     shutil.rmtree(corpus.path)
-    what = faults(make(data))
-    assert "; excluded: 2 whose image_id is not listed, 1 without segmentation." in what
+    file = make(data)
+    nothing = f"No annotation with a mask found in {file}"
+    assert faults(file) == f"{nothing}; excluded: 2 whose image_id is not listed, 1 without segmentation."
+    assert faults(make(data | {"annotations": []})) == f"{nothing}."
+
+
+def test_categories_are_numbered_by_their_ids(make: Callable[..., Path]) -> None:
+    data = content()
+    names = {"b": "cyst", 10: "nodule", "a": "node", 9: "lesion"}
+    data["categories"] = [{"id": key, "name": name, "supercategory": name[0]} for key, name in names.items()]
+    for annotation, key in zip(data["annotations"], names, strict=True):
+        annotation["category_id"] = key
+    corpus = opened(make(data))
+    assert corpus.categories == [
+        {"id": 1, "name": "lesion", "supercategory": "l"}, {"id": 2, "name": "nodule", "supercategory": "n"},
+        {"id": 3, "name": "node", "supercategory": "n"}, {"id": 4, "name": "cyst", "supercategory": "c"},
+    ]  # fmt: skip
+    assert corpus.annotations["category"].tolist() == [4, 2, 3, 1]
 
 
 def test_categories_of_one_name_are_named(make: Callable[..., Path]) -> None:
@@ -457,6 +473,12 @@ def test_groups_stay_whole(make: Callable[..., Path]) -> None:
     assert sorted(split) == ["g0", "g1"]
     assert all(len(each) == 1 for each in split.values())
     assert corpus.facts["images"] == {"train": 2, "val": 2, "test": 0, "excluded": 0}
+    data = content()
+    for image in data["images"]:
+        image["group"] = f"p{image['id'] // 3}"
+    held_out = coco._held_out([image["group"] for image in data["images"]])
+    corpus = opened(make(data))
+    assert all((SPLITS[row["split"]] == "val") == (corpus.group(n) in held_out) for n, row in enumerate(corpus.images))
 
 
 def test_without_groups_it_is_said_and_nothing_is_guessed(make: Callable[..., Path]) -> None:
@@ -610,13 +632,43 @@ def test_a_video_is_read_to_its_end(make: Callable[..., Path], frames: list[int]
     assert "a.avi" in faults(file)
 
 
+def test_a_frame_that_a_file_does_not_have(make: Callable[..., Path]) -> None:
+    data = content(3)
+    for image, (name, frame) in zip(data["images"], (("c.tif", 0), ("c.tif", 9), ("a.avi", None)), strict=True):
+        image |= {"file_name": name, "frame": frame}
+    file = make(data)
+    tifffile.imwrite(file.parent / "c.tif", np.zeros((2, *SHAPE), np.uint8), photometric="minisblack")
+    writer = cv2.VideoWriter(str(file.parent / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, SHAPE[::-1])
+    for _ in range(2):
+        writer.write(np.zeros((*SHAPE, 3), np.uint8))
+    writer.release()
+    assert faults(file).endswith(
+        "has 2 faults. image has no frame 9: images[1] (id 1) c.tif; "
+        "image has 2 frames, and the entry has no frame (from 0): images[2] (id 2) a.avi."
+    )
+
+
+def test_the_frame_of_an_image_file_is_that_of_the_video_it_came_from(make: Callable[..., Path]) -> None:
+    data = content(1)
+    data["images"][0]["frame"] = 7
+    file = make(data)
+    Image.new("RGB", SHAPE[::-1], (200, 100, 50)).quantize().save(file.parent / "0.png")
+    corpus = opened(file)
+    assert (corpus.picture(0) == (200, 100, 50)).all()
+    assert corpus.key(0) == "0.png#7"
+
+
 def test_missing_images(make: Callable[..., Path]) -> None:
     file = make(content())
     (file.parent / "1.png").unlink()
     assert f"image is not in {file.parent}: images[1] (id 1) 1.png" in faults(file)
-    for n in (0, 2):
-        (file.parent / f"{n}.png").unlink()
-    assert f"3 of 4 images of {file} are not in {file.parent}: 0.png, 1.png, 2.png." in faults(file)
+    (file.parent / "0.png").unlink()
+    assert f"2 faults. image is not in {file.parent}: images[0] (id 0) 0.png, images[1]" in faults(file)
+    (file.parent / "2.png").unlink()
+    with pytest.raises(TrainError) as caught:
+        opened(file)
+    assert f"3 of 4 images of {file} are not in {file.parent}: 0.png, 1.png, 2.png." in caught.value.what
+    assert caught.value.next.startswith("the same with --images FOLDER ")  # no folder has them
     data = content()
     for image in data["images"]:
         image["file_name"] = "x" * 5000
@@ -652,6 +704,13 @@ def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_pat
     for n in range(4):
         shutil.copy(tmp_path / f"{n}.png", tmp_path / "Masks")
         (tmp_path / f"{n}.png").rename(tmp_path / "my scans" / f"{n}.png")
+    with pytest.raises(TrainError) as caught:
+        opened(file)
+    assert caught.value.next == f"the same with --images '{tmp_path}/my scans'"
+    data = content()
+    for image in data["images"]:
+        image["file_name"] = f"there\\or here/{image['file_name']}"
+    file.write_text(json.dumps(data))
     with pytest.raises(TrainError) as caught:
         opened(file)
     assert caught.value.next == f"the same with --images '{tmp_path}/my scans'"
@@ -702,7 +761,10 @@ def test_a_damaged_image_is_named_before_training(make: Callable[..., Path], end
     if ending == ".jpg" and damage == "bit":
         opened(file)  # JPEG has no checksum
     else:
-        assert f"x{ending} is a {'damaged' if damage == 'bit' else 'truncated'}" in faults(file)
+        kind = "damaged" if damage == "bit" else "truncated"
+        what = faults(file)
+        assert f"image cannot be used: {file.parent}/x{ending} is a {kind}" in what
+        assert what.endswith(f": images[1] (id 1) x{ending}.")
 
 
 def test_backslashes_are_folders(make: Callable[..., Path]) -> None:
@@ -856,7 +918,7 @@ def test_the_number_of_categories_is_limited(make: Callable[..., Path], monkeypa
     opened(file)
     shutil.rmtree(file.parent / "corpus")
     monkeypatch.setattr(coco, "_CATEGORIES", 1)
-    assert "number is 2, more than 1: categories" in faults(file)
+    assert "has 1 fault. number is 2, more than 1: categories." in faults(file)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
