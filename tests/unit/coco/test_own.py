@@ -2,6 +2,7 @@
 
 import codecs
 import copy
+import gzip
 import json
 import os
 import re
@@ -81,6 +82,56 @@ def test_encoding_is_read_back() -> None:
     assert found is not None
     assert found.counts == reference.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
     assert found.area == mask.sum()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"size": [4, 5], "counts": []}, "has runs of 0 pixels together, but its image has 4 × 5"),
+        ({"size": [4, 5], "counts": [21, -1]}, "has runs from -1 to 21 in an image of 4 × 5 pixels"),
+        ({"size": [4, 5], "counts": [0, 21]}, "has runs from 0 to 21 in an image of 4 × 5 pixels"),
+        ({"size": [4, 5], "counts": [[20]]}, "has counts [[20]], which are not whole numbers"),
+        ({"size": [4, 5], "counts": [[20], 3]}, "has counts [[20], 3], which are not whole numbers"),
+        ({"size": [4, 5], "counts": [1.5] * 30}, f"has counts [{'1.5, ' * 11}1.5,…, which are not whole numbers"),
+        ({"size": [4, 5], "counts": [True, 19]}, "has counts [True, 19], which are not whole numbers"),
+        ({"size": [True, 5], "counts": [5]}, "has the size [True, 5], but height and width of its image are 4, 5"),
+        ({"size": "45", "counts": [20]}, "has the size '45', but height and width of its image are 4, 5"),
+        ({"counts": [20]}, "has no size"),
+        ({"size": [4, 5]}, "has no counts"),
+        ([[0, 0, 1e6, 0, 0, 1]], "has an outline of more than 2,000,000 pixels"),
+        ([[0, 0, 5, 0, 5, -1000001]], "has a corner at -1e+06, outside of any image"),
+        ([["a", 1]], "holds ['a', 1], which is not a list of numbers"),
+        ([[1, True, 3, 3]], "holds [1, True, 3, 3], which is not a list of numbers"),
+        ([1, 2, 3], "holds a polygon of 3 numbers, which are not pairs"),
+        ([[1, 2], [3, 4], [5, 6]], "is a list of points, where COCO has a list of polygons, each x, y, x, y, …"),
+    ],
+)
+def test_what_is_not_a_segmentation(given: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        segmentation.encoded(given, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ([], "without segmentation"),
+        ([[], []], "without segmentation"),
+        ([[0, 0], [5, 0]], "with fewer than 3 points"),
+        ([[1, 1, 4, 4]], "with fewer than 3 points"),
+        ([[9, 9, 12, 9, 9, 12]], "that enclose no pixel"),
+        ({"size": (4, 5), "counts": [20]}, "that enclose no pixel"),
+    ],
+)
+def test_why_a_segmentation_is_empty(given: Any, reason: str) -> None:
+    assert segmentation.encoded(given, 4, 5) == (None, reason)
+
+
+def test_run_lengths_in_all_forms() -> None:
+    with pytest.raises(ValueError, match=r"has the size \[True, 1\], but"):
+        segmentation.encoded({"size": [True, 1], "counts": [1]}, 1, 1)
+    whole = segmentation.Encoded(b"0d0", 20, (0, 0, 5, 4))
+    for counts in ([0, 20], np.array([0, 20]), "0d0", b"0d0"):
+        assert segmentation.encoded({"size": [4, 5], "counts": counts}, 4, 5) == (whole, "")
 
 
 @pytest.mark.parametrize("form", ["polygon", "flat polygon", "two polygons", "runs", "compressed"])
@@ -294,6 +345,78 @@ def test_all_faults_are_told_together(make: Callable[..., Path]) -> None:
         "id is missing: annotations[2], annotations[3]", "1.png is not a readable image",
     ):  # fmt: skip
         assert said in what
+
+
+@pytest.mark.parametrize(
+    ("path", "valid", "invalid", "said"),
+    [
+        ("images.0.id", 2**63 - 1, 2**63, "id is a number of more than 64 bits (write it as a text)"),
+        ("images.0.id", 1 - 2**63, -(2**63), "id is a number of more than 64 bits (write it as a text)"),
+        ("images.0.id", 7.0, 7.5, "id is neither a whole number nor a text"),
+        ("images.0.id", "x" * 99, True, "id is neither a whole number nor a text"),
+        ("images.0.group", "g" * 65_535, "g" * 65_536, "group is a text of over 65,535 bytes"),
+        ("images.0.patient_id", "é" * 32_767, "é" * 32_768, "patient_id is a text of over 65,535 bytes"),
+        ("images.0.file_name", "x" * 16_383, "x" * 16_384, "file_name string should have at most 16383 characters"),
+        ("images.0.frame", 0, 0.5, "frame should be a valid integer, got a number with a fractional part"),
+        ("images.0.spacing_mm", [1e-9, 2], [2, float("inf")], "spacing_mm.1 should be a finite number"),
+        ("images.0.tags", {str(n): n for n in range(64)}, {str(n): n for n in range(65)}, "tags dictionary should"),
+        ("images.0.us43d", {"frame": 0, "other": 1}, {"frame": -1}, "us43d.frame should be greater than or equal to 0"),
+        ("images.0.us43d", {"tags": {"a": None}}, {"spacing_mm": [0, 1]}, "us43d.spacing_mm.0 should be greater than"),
+        ("images.0.us43d", {"tags": {str(n): n for n in range(64)}}, {"tags": {str(n): n for n in range(65)}},
+         "us43d.tags dictionary should have at most 64 items"),
+        ("images.0.width", limits.MAX_PIXELS // 40, limits.MAX_PIXELS // 40 + 1, "width × height is over 134,217,728"),
+        ("categories.0.supercategory", None, 5, "supercategory should be a valid string"),
+    ],
+)  # fmt: skip
+def test_limits_of_fields(make: Callable[..., Path], path: str, valid: Any, invalid: Any, said: str) -> None:
+    data = content(1)
+    data["annotations"] = []
+    change(path, valid)(data)
+    schema.load(make(data))[1].raise_faults()
+    change(path, invalid)(data)
+    with pytest.raises(TrainError) as caught:
+        schema.load(make(data))[1].raise_faults()
+    assert f"has 1 fault. {said}" in caught.value.what
+
+
+def test_only_some_of_many_faults_are_listed() -> None:
+    def what(kinds: int, value: str) -> str:
+        report = schema.Report(Path("d.json"))
+        for n in range(4):
+            report.fault(f"images[{n}]", "id", "is missing")
+        for n in range(kinds - 1):
+            report.fault("images[9]", f"f{n}", "is odd", value)
+        with pytest.raises(TrainError) as caught:
+            report.raise_faults()
+        return caught.value.what
+
+    first = "id is missing: images[0], images[1], images[2] … and 1 more"
+    others = [f"f{n} is odd: images[9] has '{'x' * 58}'" for n in range(11)]
+    assert what(12, "x" * 58) == f"d.json has 15 faults. {'; '.join([first, *others])}."
+    assert what(13, "x" * 58) == f"d.json has 16 faults. {'; '.join([first, *others])}; and 1 more kinds of fault."
+    assert what(2, "x" * 59) == f"d.json has 5 faults. {first}; f0 is odd: images[9] has '{'x' * 59}…."
+    name = "7" * 60
+    assert schema.Annotation(f"{name}8", "", "", None, 3).where == f"annotations[3] (id {name})"
+
+
+@pytest.mark.parametrize(
+    ("entry", "unit", "spacing"),
+    [
+        ({"group": "b", "patient_id": "c", "us43d": {"group": "a", "spacing_mm": [1, 2]}}, "a", (1, 2)),
+        ({"group": "b", "patient_id": "c", "us43d": {}, "spacing_mm": [3, 4]}, "b", (3, 4)),
+        ({"group": "", "patient_id": 5, "us43d": {"spacing_mm": [1, 2]}, "spacing_mm": [3, 4]}, "5", (3, 4)),
+        ({"group": None, "patient_id": float("nan")}, None, None),
+    ],
+)
+def test_group_and_spacing_of_an_image(entry: dict[str, Any], unit: str | None, spacing: Any) -> None:
+    image = schema.Image.model_validate({"id": 1, "file_name": "a", "width": 1, "height": 1} | entry)
+    assert (image.unit, image.spacing, image.told) == (unit, spacing, {})
+
+
+def test_a_compressed_file_is_named(make: Callable[..., Path]) -> None:
+    file = make(content())
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    assert faults(file) == f"{file} is not a readable COCO file: it is compressed by gzip; unpack it first."
 
 
 @pytest.mark.parametrize("data", [[1], {}, "text", {"images": 5, "annotations": [], "categories": []}])

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -175,8 +174,13 @@ def test_specks_are_counted(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name / "a.png"), mask)
     written = from_masks(tmp_path / "scans", tmp_path / "masks", patient="a")
     assert len(written.content["annotations"]) == 2
-    (remark,) = written.remarks
-    assert re.match(r"1 annotation.* speck", remark)
+    end = "under 16 pixels and 1/10,000 of the image; training and evaluation exclude them."
+    assert written.remarks == [f"1 annotation is a speck, {end}"]
+    mask[9, 9] = 255
+    cv2.imwrite(str(tmp_path / "masks" / "a.png"), mask)
+    assert from_masks(tmp_path / "scans", tmp_path / "masks", patient="a").remarks == [
+        f"2 annotations are specks, {end}"
+    ]
 
 
 def test_ids_and_images_of_one_name(folder: Path) -> None:
@@ -186,7 +190,9 @@ def test_ids_and_images_of_one_name(folder: Path) -> None:
     assert {annotation["category_id"] for annotation in written.content["annotations"]} == {1}
     assert [image["id"] for image in written.content["images"]] == list(range(1, 7))
     shutil.copy(folder / "scans" / "p0" / "p0_0.png", folder / "scans" / "p0" / "p0_0.bmp")
-    with pytest.raises(ImageError, match="2 images share their name"):
+    with pytest.raises(
+        ImageError, match=r"^2 images share their names with another image or mask: p0/p0_0\.bmp, p0/p0_0\.png\."
+    ):
         from_masks(folder / "scans", folder / "masks", patient="p")
 
 
@@ -225,6 +231,55 @@ def test_all_faults_together(folder: Path) -> None:
         "p1_0.png holds the values 0, 1, 2: the foreground values are unknown",
     ):  # fmt: skip
         assert said in caught.value.what
+
+
+def test_three_of_many_faults_are_listed(folder: Path) -> None:
+    paths = sorted((folder / "masks").rglob("*.png"))
+    for path in paths[:5]:
+        cv2.imwrite(str(path), np.full((9, 9), 255, np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", SHAPE[::-1]).save(folder / "scans" / "p0" / "p0_0.png", exif=exif)
+    done: list[tuple[int, int | None]] = []
+    with pytest.raises(ImageError) as caught:
+        from_masks(folder / "scans", folder / "masks", progress=lambda *numbers: done.append(numbers))
+    scans = [folder / "scans" / path.relative_to(folder / "masks") for path in paths]
+    assert caught.value.what == (
+        "5 of 6 pairs of image and mask cannot be used. "
+        f"{scans[0]} has 60 × 80 pixels (rotated upright by the Exif orientation 6), its mask 9 × 9; "
+        f"{scans[1]} has 80 × 60 pixels, its mask 9 × 9; {scans[2]} has 80 × 60 pixels, its mask 9 × 9; and 2 more."
+    )
+    assert caught.value.next.startswith("the same command again ")
+    assert done == [(6, 6)]
+    for path in paths[3:]:
+        path.unlink()
+    with pytest.raises(ImageError, match=r"^3 of 3 pairs .* its mask 9 × 9\.\n"):
+        from_masks(folder / "scans", folder / "masks")
+
+
+@pytest.mark.parametrize(("values", "named"), [(32, True), (33, False)])
+def test_an_image_of_many_values_is_no_label_map(folder: Path, values: int, named: bool) -> None:
+    labels = np.repeat(np.arange(values + 1, dtype=np.uint8), 100)
+    Image.fromarray(np.resize(labels, SHAPE)).save(folder / "masks" / "p0" / "p0_0.png")
+    damaged = folder / "masks" / "p0" / "p0_1.png"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    with pytest.raises(ImageError, match=r"p0_0\.png holds .*p0_1\.png is not a readable PNG") as caught:
+        from_masks(folder / "scans", folder / "masks")
+    assert ("--classes '1=NAME,2=NAME,3=NAME'" in caught.value.next) == named
+
+
+def test_images_of_one_frame_with_their_spacing(folder: Path) -> None:
+    scan = folder / "scans" / "p0" / "p0_0.png"
+    pixels = sitk.GetImageFromArray(cv2.imread(str(scan), cv2.IMREAD_GRAYSCALE)[None])
+    pixels.SetSpacing((0.25, 0.5, 1))
+    scan.unlink()
+    sitk.WriteImage(pixels, str(scan.with_suffix(".mha")))
+    first, second, *_ = from_masks(folder / "scans", folder / "masks").content["images"]
+    assert first == {"id": 1, "file_name": "p0/p0_0.mha", "width": 80, "height": 60, "spacing_mm": [0.25, 0.5]}
+    assert second == {"id": 2, "file_name": "p0/p0_1.png", "width": 80, "height": 60}
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, *SHAPE), np.uint8)), str(scan.with_suffix(".mha")))
+    with pytest.raises(ImageError, match=r"p0_0\.mha has 2 frames; a mask belongs to one\.\n"):
+        from_masks(folder / "scans", folder / "masks")
 
 
 def test_masks_below_the_images_are_not_images(folder: Path) -> None:
@@ -389,8 +444,12 @@ def test_foreground_values_that_differ_are_remarked(folder: Path) -> None:
     """One class per mask: each mask alone looks two-valued."""
     for n, path in enumerate(sorted((folder / "masks").rglob("*.png"))):
         cv2.imwrite(str(path), (cv2.imread(str(path), 0) > 127).astype(np.uint8) * (1 + n % 2))
-    (line, *_) = from_masks(folder / "scans", folder / "masks").remarks
-    assert line.startswith("The foreground value differs between masks (1 in 3, 2 in 3); all count as structure.")
+    assert from_masks(folder / "scans", folder / "masks").remarks == [
+        "The foreground value differs between masks (1 in 3, 2 in 3); all count as structure. --classes tells classes "
+        "apart.",
+        "Patients are unknown (--patient was not given): every image counts as its own patient, and validation is "
+        "optimistically biased if a patient has several images.",
+    ]
 
 
 @pytest.mark.parametrize(
