@@ -214,6 +214,7 @@ def build_one(
     lines = [
         f"{counted(counts['images'] - counts['dropped'], 'image')}, {counted(counts['annotations'], 'annotation')}, "
         f"{counted(counts['groups'], 'group')}; train/val/test {cut}"
+        + (f", {excluded:,} excluded" if (excluded := splits.get("excluded", {}).get("images", 0)) else "")
     ]
     lines += [f"{number:,} dropped: {reason}" for reason, number in result.dataset["drops"].items()]
     lines += [f"{number:,} × {remark}" for remark, number in result.dataset["remarks"].items()]

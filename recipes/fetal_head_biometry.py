@@ -36,7 +36,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                     "csp": lazy(masks.equal, classes, 2),
                     "lateral_ventricle": lazy(masks.equal, classes, 3),
                 },
-                group=f"{pattern} {rule[1]}" if rule else "",
+                group=f"{pattern} {rule[1]}" if rule else None,
                 tags={"plane": group},
             )
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from us43d import masks
 from us43d.contract import RawTree, Remarked, Sample, Split, lazy
 from us43d.errors import MissingFolder
@@ -11,22 +13,30 @@ from us43d.facts import facts, source
 
 COLOURS = facts("mmotu_2d").colours
 NEAREST = 31  # the colours are 64 apart
+UNCLASSIFIED = len(COLOURS) + 1
 
 
-def uncoloured(painted: Any) -> Any:
-    """Return the pixels painted in none of the eight colours; masks of the figshare deposit may be black and white."""
-    rest = painted.any(axis=2)
-    for colour in COLOURS.values():
-        rest &= ~masks.colour(painted, colour, NEAREST)
-    return Remarked(rest, ("unclassified: the mask's colour does not say what is outlined",)) if rest.any() else rest
+def classes(painted: Any) -> Any:
+    """Return the label map (h, w) of a painted mask: n for the n-th of `COLOURS`, 9 for what no colour says, 0 for black.
+
+    A published mask has one colour. One that has several was saved again with loss; the most frequent counts. Masks of
+    the figshare deposit may be black and white.
+    """
+    inside = ~masks.colour(painted, (0, 0, 0), NEAREST)
+    counts = [int(masks.colour(painted, colour, NEAREST).sum()) for colour in COLOURS.values()]
+    number = counts.index(max(counts)) + 1 if any(counts) else UNCLASSIFIED
+    remarks = []
+    if number == UNCLASSIFIED and inside.any():
+        remarks.append("unclassified: the mask's colour does not say what is outlined")
+    elif max(counts) != inside.sum():
+        remarks.append("several colours in one mask: it was saved again with loss, and the most frequent colour counts")
+    return Remarked(np.where(inside, np.uint8(number), np.uint8(0)), tuple(remarks))
 
 
 def sample(tree: RawTree, key: str, image: str, mask: str, split: Split | None) -> Sample:
-    painted = lazy(masks.rgb, tree.path(mask))
-    labels = {label: lazy(masks.colour, painted, colour, NEAREST) for label, colour in COLOURS.items()}
-    return Sample(
-        key=key, image=tree.path(image), masks={**labels, "unclassified": lazy(uncoloured, painted)}, split=split
-    )
+    painted = lazy(classes, lazy(masks.rgb, tree.path(mask)))
+    labels = {label: lazy(masks.equal, painted, number) for number, label in enumerate((*COLOURS, "unclassified"), 1)}
+    return Sample(key=key, image=tree.path(image), masks=labels, split=split)
 
 
 def read(raw: RawTree) -> Iterator[Sample]:

@@ -335,7 +335,7 @@ class Sample:
     masks: source label → mask(s) of the image's size, non-zero inside; every connected component of every mask becomes
         an annotation. Several masks of a label stay apart.
     instances: source label → masks that are one annotation each, however many pieces they have.
-    group: the unit that must not cross splits, of the kind the recipe names; "" means the key itself.
+    group: the unit that must not cross splits, of the kind the recipe names. None: the key itself. "" is an error.
     split: the official split, where there is one.
     frame: index in its video or volume, from 0.
     spacing_mm: (x, y) size of a pixel. slice_mm: distance to the next frame of a volume; None where it is not one.
@@ -349,7 +349,7 @@ class Sample:
     image: "Image"
     masks: "Mapping[str, Mask | Sequence[Mask]]" = field(default_factory=dict)
     instances: "Mapping[str, Sequence[Mask]]" = field(default_factory=dict)
-    group: str = ""
+    group: str | None = None
     split: Split | None = None
     frame: int | None = None
     spacing_mm: tuple[float, float] | None = None
@@ -361,7 +361,7 @@ class Sample:
 
 
 def paths_in(sample: Sample) -> Iterator[Path]:
-    """Yield every raw file a sample refers to."""
+    """Yield every raw file a sample refers to, once."""
 
     def walk(node: object) -> Iterator[Path]:
         if isinstance(node, Path):
@@ -376,7 +376,7 @@ def paths_in(sample: Sample) -> Iterator[Path]:
             for value in node:
                 yield from walk(value)
 
-    yield from walk((sample.image, sample.masks, sample.instances))
+    yield from dict.fromkeys(walk((sample.image, sample.masks, sample.instances)))
 
 
 # ----------------------------------------------------------------------------------------------- facts and the recipe

@@ -6,10 +6,12 @@ files are found.
 
 import fnmatch
 import os
+import posixpath
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,13 +91,22 @@ def _by_folded(files: Iterable[str], root: Path) -> dict[str, str]:
 
 
 class _Index(dict[str, Row]):
-    """Rows by one column; a value that is not there is an error naming the table."""
+    """Rows by one column, found in any case; a value that is not there is an error naming the table."""
 
     def __init__(self, table: str, by: str) -> None:
         super().__init__()
         self.table, self.by = table, by
 
+    @cached_property
+    def _spelled(self) -> dict[str, str]:
+        return {folded(value): value for value in self}
+
+    def __contains__(self, value: object) -> bool:
+        return super().__contains__(value) or (isinstance(value, str) and folded(value) in self._spelled)
+
     def __missing__(self, value: str) -> Row:
+        if (spelled := self._spelled.get(folded(value))) is not None:
+            return self[spelled]
         raise MissingRawFile(f"{self.table} has no row with {self.by} {value!r}.")
 
 
@@ -189,7 +200,7 @@ class RawTree:
         real = self._real.get(folded(key))
         if real is None and self._collect:
             path = self.root / f"{self.prefix}{key}"
-            self.missing[path] = f"{self.prefix}{key} is missing"
+            self.missing[path] = f"{self.prefix}{key} is missing{self._saved_as(key)}"
             return path
         if real is None:
             folder = key.rpartition("/")[0]
@@ -197,6 +208,15 @@ class RawTree:
             hint = f" The folder holds {listed(beside, 5)}." if beside else ""
             raise MissingRawFile(f"{self.prefix}{key} is missing in {self.root}.{hint}")
         return self._files[real]
+
+    def _saved_as(self, key: str) -> str:
+        """Return the hint that a missing file is there with another ending, as after a conversion; "" if not."""
+        real = self._by_stem.get(folded(posixpath.splitext(key)[0]))
+        return f" (there is {posixpath.basename(real)})" if real else ""
+
+    @cached_property
+    def _by_stem(self) -> dict[str, str]:
+        return {folded(posixpath.splitext(key)[0]): key for key in self._files}
 
     def glob(self, pattern: str) -> list[str]:
         """Return the keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case.
@@ -219,6 +239,10 @@ class RawTree:
     def use(self, *paths: Path) -> None:
         """Note that these files were read or are referred to by a sample."""
         self._used.update(map(self.name, paths))
+
+    def is_used(self, key: str) -> bool:
+        """Return whether the file under a key was read or is referred to by a sample."""
+        return self.name(self.path(key)) in self._used
 
     def has_file(self, name: str) -> bool:
         """Return whether a file lies at this path below the root, in whatever case."""
@@ -246,7 +270,8 @@ class RawTree:
         Raises UnreadableFile.
         """
         if (text := rawtable.decoded(self.read(key), encodings)) is None:
-            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {' or '.join(encodings)} text.")
+            names = " or ".join(name.removesuffix("-sig").upper() for name in encodings)
+            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {names} text.")
         return text
 
     def json(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> Any:
@@ -296,13 +321,13 @@ class RawTree:
     ) -> dict[str, Row]:
         """Return rows of a table by the value of column `by`.
 
-        Raises UnreadableFile where a value comes twice, and MissingRawFile when one is asked for that is not there.
+        A value is found in any case. Raises UnreadableFile where two different rows have one value, and MissingRawFile
+        when a value is requested that is not there.
         """
         table = _Index(f"{self.prefix}{key} in {self.root}", by)
         for row in self.rows(key, (by, *columns), sep=sep, encodings=encodings):
-            if row[by] in table:
-                raise UnreadableFile(f"{table.table} has two rows with {by} {row[by]!r}.")
-            table[row[by]] = row
+            if table.setdefault(row[by], row) != row:
+                raise UnreadableFile(f"{table.table} has two different rows with {by} {row[by]!r}.")
         return table
 
     def sheet(self, key: str, columns: Iterable[str]) -> list[Row]:
@@ -353,9 +378,14 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
             if entry.is_symlink():
                 target = os.path.realpath(entry.path)
                 if not Path(target).is_relative_to(real):
-                    raise RawDataError(f"{entry.path} is a link out of the raw tree, to {target}.")
+                    raise RawDataError(
+                        f"{entry.path} is a link out of the raw tree, to {target}.",
+                        next=shlex.join(["cp", "-rL", root, "COPY"]) + "   (then the same command --from COPY)",
+                    )
                 if not Path(entry.path).exists():
-                    raise RawDataError(f"{entry.path} is a broken link to {target}.")
+                    raise RawDataError(
+                        f"{entry.path} is a broken link to {target}.", next=f"ls -l {shlex.quote(entry.path)}"
+                    )
             elif entry.is_dir():
                 folders.append((key + "/", entry.path))
                 continue

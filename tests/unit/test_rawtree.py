@@ -91,7 +91,7 @@ def test_text_tries_encodings(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_bytes("神经".encode("gbk"))
     tree = RawTree(tmp_path)
     assert tree.text("t.txt", ("utf-8", "gbk")) == "神经"
-    with pytest.raises(UnreadableFile, match="not utf-8 text"):
+    with pytest.raises(UnreadableFile, match="not UTF-8 text"):
         tree.text("t.txt", ("utf-8",))
 
 

@@ -26,8 +26,19 @@ def test_a_row_is_found_by_a_column(tmp_path):
         rows["c"]
 
 
+def test_a_row_is_found_in_any_case(tmp_path):
+    rows = tree(tmp_path, "ID,N\nImg_1.PNG,1\nb,2\n").index("t.csv", "ID")
+    assert rows["IMG_1.png"]["N"] == "1"
+    assert "img_1.PNG" in rows
+    assert "img_2.png" not in rows
+
+
+def test_equal_rows_are_one(tmp_path):
+    assert tree(tmp_path, "ID,N\na,1\na,1\n").index("t.csv", "ID")["a"]["N"] == "1"
+
+
 def test_a_value_that_comes_twice_is_an_error(tmp_path):
-    with pytest.raises(UnreadableFile, match="two rows with ID 'a'"):
+    with pytest.raises(UnreadableFile, match="two different rows with ID 'a'"):
         tree(tmp_path, "ID,N\na,1\na,2\n").index("t.csv", "ID")
 
 

@@ -226,14 +226,14 @@ class _Work:
 
     def from_given(self, paths: Sequence[Path], licence: dict[str, Any]) -> str:
         offer = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
-        if offer.tree:
-            return self._raw_from_tree(offer.tree, licence, packed=offer.packed)
         for number, path in enumerate(offer.candidates, start=1):
             try:
                 return self._from_files(given.Given(None, ((RawFile(name=path.name), path),)), licence)
             except (RawDataError, ArchiveError):
-                if number == len(offer.candidates):
+                if number == len(offer.candidates) and not offer.tree:
                     raise
+        if offer.tree:
+            return self._raw_from_tree(offer.tree, licence, packed=offer.packed)
         return self._from_files(offer, licence)
 
     def _from_files(self, offer: given.Given, licence: dict[str, Any]) -> str:
@@ -500,7 +500,7 @@ class _Work:
             for n, (key, path) in enumerate(files, start=1):
                 target = tree / key
                 target.parent.mkdir(parents=True, exist_ok=True)
-                atomic.link_or_copy(path, target)
+                atomic.link_or_copy(path.resolve(), target)  # of a link, the file
                 progress(n, len(files))
             if packed:
                 try:
@@ -527,9 +527,10 @@ class _Work:
         for key in sorted(known.keys() & paths.keys()):
             file, digests = known[key], verify.digests(paths[key], md5=True)
             if file.sha256 not in (None, digests["sha256"]) or file.md5 not in (None, digests["md5"]):
-                wrong.append(key)
+                wrong.append(file.name)
         if wrong:
-            return f"UNVERIFIED: {len(wrong)} files have another digest than published, such as {listed(wrong, 3)}"
+            differ = counted(len(wrong), "file has", "files have")
+            return f"UNVERIFIED: {differ} another digest than published: {listed(wrong, 3)}"
         count = len(known.keys() & paths.keys())
         return f"{count:,} of them with digests as published" if count else "not verified against anything published"
 

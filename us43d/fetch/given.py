@@ -1,6 +1,8 @@
 """Files a user has already: the right ones found among others, by name, size and digest; or a tree unpacked before."""
 
+import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,21 @@ _MOST_TOPS, _DEPTH = 40, 3
 _COPY = re.compile(r"( ?\(\d+\)| - copy| copy|[ _-]\d{1,2}|-master|-main|-[0-9a-f]{40})$", re.IGNORECASE)
 #: First bytes of zip, RAR, 7z, gzip and xz.
 _ARCHIVES = (b"PK\x03\x04", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"\xfd7zXZ")
+#: Endings of files that are zip or gzip inside, and no archives of a source.
+_PACKED_OTHERS = (
+    ".xlsx",
+    ".xlsm",
+    ".docx",
+    ".pptx",
+    ".ods",
+    ".odt",
+    ".npz",
+    ".nii.gz",
+    ".svgz",
+    ".json.gz",
+    ".pth",
+    ".pt",
+)
 #: Pattern of a nested archive that names no more than its ending.
 _ANY = re.compile(r"[*/]*\.\w+")
 _ENDING = re.compile(r"(\.tar)?\.\w{1,5}$", re.IGNORECASE)
@@ -40,7 +57,8 @@ class Given:
 
     packed: archives that lay inside the published one are still to be unpacked in that tree.
     route: the way whose files these are. digests: of each of `files`, by name. candidates: archives of other names that
-    may hold the tree, the likeliest first; the first one that does is taken. doubt: what speaks against the files.
+    may hold the tree, the likeliest first; the first one that does is taken, before a `tree`, which then lacks files.
+    doubt: what speaks against the files.
     """
 
     route: Route | None
@@ -64,10 +82,10 @@ class Layout:
 def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     """Return the files of `recipe` among `paths` (files, or folders searched to any depth).
 
-    In order: all files of one route; an unpacked tree that the reader accepts; a tree whose inner archives nobody has
-    unpacked; the archives named one by one, whatever they are called; archives in the folders that list what the
-    source's tree has, or its inner archives. Raises MissingRawFile with what was looked for, VerifyError if only
-    damaged files were found.
+    In order: all files of one route; an unpacked tree that the reader accepts and that is complete; the archives named
+    one by one, whatever they are called; a tree whose inner archives nobody has unpacked; archives in the folders that
+    list what the source's tree has, or its inner archives; an unpacked tree that lacks files. Raises MissingRawFile
+    with what was looked for, VerifyError if only damaged files were found.
     """
     for path in paths:
         if not path.exists():
@@ -82,13 +100,21 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
             others.append(offer)
     if others:
         return others[0]
-    refusals = []
+    refusals: list[Us43dError] = []
+    trees = []
     for path in paths:
         if path.is_dir():
             try:
-                return Given(None, tree=layout(recipe, path).files)
+                trees.append(layout(recipe, path))
             except Us43dError as error:
-                refusals.append(f"{path} is not the unpacked tree either: {error.what}")
+                error.what = f"{path} is not the unpacked tree either: {error.what}"
+                refusals.append(error)
+    whole = [tree for tree in trees if not tree.lacking and tree.samples >= (recipe.expect.images or 0)]
+    if whole:
+        return Given(None, tree=whole[0].files)
+    archives = [path for path in files if _is_archive(path)]
+    if trees:
+        return Given(None, tree=trees[0].files, candidates=tuple(_likely(recipe, archives)))
     if damaged:
         damaged[0].next = f"us43d fetch {recipe.name}   (or --from with a good copy)"
         raise damaged[0]
@@ -101,18 +127,20 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
                 raise
         return Given(None, files=tuple((RawFile(name=path.name), path) for path in named))
     for path in paths:
-        if path.is_dir() and (tree := _packed(recipe, path)):
-            return Given(None, tree=tree, packed=True)
-    archives = [path for path in files if _is_archive(path)]
+        if path.is_dir() and (packed := _packed(recipe, path)):
+            return Given(None, tree=packed, packed=True)
     if likely := _likely(recipe, archives):
         return Given(None, candidates=tuple(likely))
     names = dict.fromkeys(listed(file.name for file in route.files) for route in recipe.routes if route.files)
     wanted = " or ".join(names)
     hint = f" Archives there: {listed(archives, 3)}; to take one of them, name it." if archives else ""
+    next_ = f"us43d info {recipe.name}   (its download sources)"
+    if archives:
+        next_ = f"us43d fetch {recipe.name} --from {shlex.quote(str(archives[0]))}"
     raise MissingRawFile(
         f"{recipe.name}: {listed(paths)} holds neither {wanted or 'its files'} nor the unpacked tree.{hint} "
-        + " ".join(refusals),
-        next=f"us43d fetch {recipe.name} --from {archives[0]}" if archives else f"us43d info {recipe.name}",
+        + " ".join(error.what for error in refusals),
+        next=next((error.next for error in refusals if error.next), next_),
     )
 
 
@@ -192,6 +220,9 @@ def _doubt(wanted: RawFile, path: Path, digest: dict[str, str]) -> str:
 
 
 def _is_archive(path: Path) -> bool:
+    """Return whether a file is an archive by its first bytes, and not one of the other formats that begin so."""
+    if path.name.lower().endswith(_PACKED_OTHERS):
+        return False
     with path.open("rb") as file:
         return file.read(8).startswith(_ARCHIVES)
 
@@ -250,7 +281,7 @@ def _signature(recipe: Recipe) -> set[tuple[str, str]]:
 def layout(recipe: Recipe, folder: Path) -> Layout:
     """Return the layout of the tree in a folder that the reader accepts: as it is, or below another top folder.
 
-    Other files at its top are ignored. Raises RawDataError if the reader accepts no layout.
+    Files outside the folder that holds the source's are ignored. Raises RawDataError if the reader accepts no layout.
     """
     tree = RawTree(folder, collect=True)
     tops = list(_tops(tree))
@@ -287,6 +318,7 @@ def _tops(tree: RawTree) -> Iterator[str]:
 def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
     """Return the layout of a tree that the reader knows. Raises RawDataError where it does not, or hardly."""
     samples = lacking = 0
+    folders = [path for path in map(tree.path, tree) if path.is_dir()]  # links, which are not entered
     for sample in recipe.read(tree):
         tree.use(*paths_in(sample))
         samples += 1
@@ -296,7 +328,13 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
     if 2 * lacking > samples:
         few = listed(tree.missing.values(), 3)
         raise RawDataError(f"{lacking} of {samples} samples in {tree.root} lack a file: {few}.")
-    unread = set(tree.unread({}))
-    tops = {key.partition("/")[0] for key in tree if tree.name(tree.path(key)) not in unread}
-    files = tuple((key, tree.path(key)) for key in tree if key.partition("/")[0] in tops)
+    used = [key for key in tree if tree.is_used(key)]
+    top = posixpath.commonpath([posixpath.dirname(key) for key in used])
+    # Where the files of the source share no folder, other folders beside theirs are of something else.
+    tops = {key.partition("/")[0] for key in used}
+    files = tuple(
+        (key, path)
+        for key, path in ((key, tree.path(key)) for key in tree)
+        if (key.startswith(f"{top}/") if top else key.partition("/")[0] in tops) and path not in folders
+    )
     return Layout(files, samples, lacking)

@@ -170,6 +170,8 @@ def _annotations(
     masks = 0
     for label, group in _relabelled(sample.masks, options):
         arrays = [_mask(mask, sample, shape, memo, remarks) for mask in group]
+        if any(array[:: len(array) - 1 or 1, :: array.shape[1] - 1 or 1].all() for array in arrays):
+            remarks.append("mask covers all four corners of its image: inverted, or drawn over all of it")
         masks += sum(bool(array.any()) for array in arrays)
         if len({name for name, to in options.relabel.items() if to == label}) > 1:  # the paper merged these labels
             arrays = [np.logical_or.reduce(arrays)]

@@ -13,12 +13,12 @@ from typing import Any
 
 from us43d import atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, RecipeError, counted, listed
+from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, counted, listed
 from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
 from us43d.harmonize.ids import Ids
-from us43d.harmonize.inventory import Inventory, Skip, spellings, way_on
+from us43d.harmonize.inventory import Inventory, Skip, more, spellings, way_on
 from us43d.harmonize.plan import Plan
 from us43d.paths import Home
 from us43d.rawtree import folded
@@ -81,9 +81,9 @@ def build(
 
     Raises:
         CountError: If fewer images, masks or groups were found than published.
-        RawDataError: If raw files are missing, unknown or unreadable.
+        RawDataError: If raw files are missing, unknown or unreadable, or a label, group or key is invalid.
+        RecipeError: If the recipe is invalid for this profile.
         BuildError: If a worker process died, or an image cannot be written.
-        RecipeError: If the recipe is invalid for these files.
         StorageError: If the disk is full or cannot be written.
         Busy: If another process builds the source.
         ConfigError: If `executor` is invalid.
@@ -141,33 +141,51 @@ def _samples(plan: Plan) -> Iterator[tuple[int, Sample]]:
     """Yield (image id, sample) from the reader, corrected; notes every file a sample refers to."""
     recipe, tree = plan.recipe, plan.tree
     corrections = {fix.key: fix for fix in recipe.fixes} if plan.fixes else {}
-    ids, seen, twice, listed_as = Ids(recipe.slug), set(), [], spellings(recipe)
-    for sample in _readable(recipe, plan.profile, tree):
+    ids, seen, listed_as = Ids(recipe.slug), set(), spellings(recipe)
+    unusable: list[str] = []
+    for sample in _readable(plan):
         compared = folded(sample.key)
-        if compared in seen:
-            twice.append(sample.key)
+        why = "has a key that appears twice" if compared in seen else _unassigned(recipe, sample)
+        if why and (compared in seen or not plan.skip.bad):
+            unusable.append(f"{sample.key} {why}")
             continue
         seen.add(compared)
         if (key := listed_as.get(compared, sample.key)) != sample.key:
             sample = replace(sample, key=key)
-        if unknown := (set(sample.masks) | set(sample.instances)) - set(recipe.labels):
-            raise RecipeError(f"{recipe.name}: {sample.key} has labels the recipe does not declare: {listed(unknown)}.")
         tree.use(*paths_in(sample))
         if (fix := corrections.get(sample.key)) is not None:
             sample = _fixed(sample, fix)
+        if why:
+            remarks = (*sample.remarks, f"skipped: {sample.key} {why}")
+            sample = replace(sample, drop=blocks.SKIPPED, remarks=remarks, masks={}, instances={})
         yield ids.image(sample.key), sample
-    if twice:
-        raise RecipeError(f"{recipe.name}: {len(twice)} keys appear twice: {listed(twice)}.")
+    if unusable:
+        raise RawDataError(
+            f"{recipe.name}: {counted(len(unusable), 'sample')} cannot be used:\n  "
+            + "\n  ".join(unusable[:20])
+            + more(unusable),
+            disk="No build was written.",
+            next=recipe.again_as(plan.receipt.get("kind", "")) if plan.skip.bad else way_on(recipe, plan.receipt),
+        )
 
 
-def _readable(recipe: Recipe, profile: Profile, tree: RawTree) -> Iterator[Sample]:
+def _unassigned(recipe: Recipe, sample: Sample) -> str:
+    """Return why a sample's labels or group cannot be: a table or a name is not as published; "" if they can."""
+    if unknown := sorted((set(sample.masks) | set(sample.instances)) - set(recipe.labels)):
+        return f"has the label {listed(map(repr, unknown))}; known labels: {listed(recipe.labels)}"
+    return f"has no {recipe.group_kind}: its table or name leaves it empty" if sample.group == "" else ""
+
+
+def _readable(plan: Plan) -> Iterator[Sample]:
     """Yield the reader's samples. Where it stumbles over a file that is missing, that is what is said."""
-    samples = recipe.reader(profile)(tree)
+    recipe, tree = plan.recipe, plan.tree
+    samples = recipe.reader(plan.profile)(tree)
+    again = f"{recipe.again_as(plan.receipt.get('kind', ''))}   (or, to see what changed: us43d verify {recipe.name})"
     while True:
         try:
             sample = next(samples, None)
         except RawDataError as error:
-            error.next = error.next or f"{recipe.again}   (or, to see what changed: us43d verify {recipe.name})"
+            error.next = error.next or again
             if tree.missing and not isinstance(error, MissingRawFile):
                 what = f"{listed(tree.missing.values())} in {tree.root}."
                 raise MissingRawFile(what, disk=error.disk, next=error.next) from error
@@ -177,7 +195,7 @@ def _readable(recipe: Recipe, profile: Profile, tree: RawTree) -> Iterator[Sampl
             missing = f" {listed(tree.missing.values())}." if tree.missing else ""
             raise RawDataError(
                 f"{recipe.name}: the reader failed on {tree.root} ({type(error).__name__}: {error}).{missing}",
-                next=f"{recipe.again}   (or, to see what changed: us43d verify {recipe.name})",
+                next=again,
             ) from error
         if sample is None:
             return
@@ -245,9 +263,10 @@ def _run_blocks(plan: Plan, inventory: Inventory, staging: Path, work: pool.Work
     if number == 0 and not errors:
         raise _nothing(plan)
     if errors:
-        more = f"\n  … and {len(errors) - 20} more" if len(errors) > 20 else ""
         raise RawDataError(
-            f"{recipe.name}: {counted(len(errors), 'sample')} cannot be read:\n  " + "\n  ".join(errors[:20]) + more,
+            f"{recipe.name}: {counted(len(errors), 'sample')} cannot be read:\n  "
+            + "\n  ".join(errors[:20])
+            + more(errors),
             disk="The finished blocks are kept; no build was written.",
             next=way_on(recipe, plan.receipt),
         )

@@ -131,6 +131,15 @@ def _by_key(plan: Plan, index: list[tuple[str, Path, int]], assignment: Assignme
 
 def _refuse_short(recipe: Recipe, problems: list[dict[str, Any]]) -> None:
     short = [problem for problem in problems if problem["found"] < problem["published"]]
+    many = {problem["what"]: problem for problem in problems if problem["found"] > problem["published"]}
+    if not short and "groups" in many and "images" not in many:
+        raise CountError(
+            f"{recipe.name}: the same images have {many['groups']['found']:,} groups, published "
+            f"{many['groups']['published']:,}. A table or names are not as published, and splits could share a "
+            f"{recipe.group_kind}.",
+            disk="The finished blocks are kept; no build was written.",
+            next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial, which reports the counts)",
+        )
     if short:
         raise CountError(
             f"{recipe.name}: fewer than {'at import' if recipe.private else 'published'}: "

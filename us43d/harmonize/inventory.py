@@ -2,17 +2,19 @@
 
 import posixpath
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from us43d.contract import RawTree, Recipe, Sample, paths_in
 from us43d.errors import BuildError, RawDataError, Us43dError, counted, listed
 from us43d.rawtree import folded
 from us43d.splits import known_duplicates, pinned
 
-__all__ = ["Inventory", "Skip", "spellings", "way_on"]
+__all__ = ["Inventory", "Skip", "more", "spellings", "way_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,35 @@ def spellings(recipe: Recipe) -> dict[str, str]:
     return {folded(key): key for key in keys}
 
 
+class _Rule(NamedTuple):
+    """Names of a file and its image share a core; the texts before and after it are the same for all samples."""
+
+    before: str
+    after: str
+    image_before: str
+    image_after: str
+
+    def image_of(self, name: str) -> str:
+        """Return the path of the image that goes with a file, "" if the rule does not fit its name."""
+        core = name.removeprefix(self.before).removesuffix(self.after)
+        fits = core and "/" not in core and name == f"{self.before}{core}{self.after}"
+        return f"{self.image_before}{core}{self.image_after}" if fits else ""
+
+
+def _rule(name: str, image: str) -> _Rule:
+    """Return the rule by the longest text that the two base names share, without their endings."""
+    (folder, stem), (image_folder, image_stem) = (
+        posixpath.split(posixpath.splitext(path)[0]) for path in (name, image)
+    )
+    shared = SequenceMatcher(None, stem, image_stem, autojunk=False).find_longest_match()
+    core = stem[shared.a : shared.a + shared.size]
+    before, image_before = (
+        posixpath.join(folder, stem[: shared.a]),
+        posixpath.join(image_folder, image_stem[: shared.b]),
+    )
+    return _Rule(before, name[len(before) + len(core) :], image_before, image[len(image_before) + len(core) :])
+
+
 @dataclass
 class Inventory:
     """What the samples of a source name, beside what lies in its raw tree."""
@@ -44,7 +75,7 @@ class Inventory:
     missing: list[str] = field(default_factory=list)
     samples: int = 0
     _told: set[Path] = field(default_factory=set)
-    _pairs: set[tuple[str, str, str, str]] = field(default_factory=set)
+    _rules: Counter["_Rule"] = field(default_factory=Counter)
 
     def lacks(self, sample: Sample) -> list[str]:
         """Return the files of a sample that are missing, each in words."""
@@ -57,25 +88,20 @@ class Inventory:
         return [what for path, what in self.tree.missing.items() if path not in self._told]
 
     def note(self, sample: Sample) -> None:
-        """Remember how the names of a sample's files follow from each other."""
-        files = [self.tree.name(path) for path in paths_in(sample)]
-        if files and isinstance(sample.image, Path):
-            image = self.tree.name(sample.image)
-            folder, (stem, ending) = posixpath.dirname(image), posixpath.splitext(posixpath.basename(image))
-            for other in files:
-                name = posixpath.basename(other)
-                if other != image and name.startswith(stem):
-                    self._pairs.add((posixpath.dirname(other), name.removeprefix(stem), folder, ending))
+        """Remember how the names of a sample's files follow from that of its image."""
+        if not isinstance(sample.image, Path):
+            return
+        image = self.tree.name(sample.image)
+        for other in map(self.tree.name, paths_in(sample)):
+            if other != image:
+                known = (rule for rule in self._rules if rule.image_of(other) == image)
+                self._rules[next(known, None) or _rule(other, image)] += 1
 
     def cause(self, unread: str) -> str:
-        """Return why a file belongs to no sample, if its name tells; else ""."""
-        place, name = posixpath.dirname(unread), posixpath.basename(unread)
-        for folder, ending, images, image_ending in sorted(self._pairs):
-            if place == folder and name.endswith(ending) and ending:
-                image = posixpath.join(images, name.removesuffix(ending) + image_ending)
-                if not self.tree.has_file(image):
-                    return f"image {image} is missing"
-        return ""
+        """Return why a file belongs to no sample, if its name tells by the rule that most samples follow; else ""."""
+        images = (rule.image_of(unread) for rule, _ in self._rules.most_common())
+        image = next(filter(None, images), "")
+        return f"image {image} is missing" if image and not self.tree.has_file(image) else ""
 
     def survey(self, samples: Iterable[Sample]) -> None:
         """Go through all samples by name."""
@@ -96,7 +122,7 @@ class Inventory:
             return None
         causes = [f"{key} ({why})" if why else key for key, why in unread.items()]
         lines = [
-            f"{counted(len(missing), 'file is', 'files are')} missing:\n  " + "\n  ".join(missing[:20]) + _more(missing)
+            f"{counted(len(missing), 'file is', 'files are')} missing:\n  " + "\n  ".join(missing[:20]) + more(missing)
             if missing
             else "",
             f"{counted(len(unread), 'file')} of the raw tree neither read nor ignored by name: {listed(causes)}."
@@ -112,7 +138,8 @@ class Inventory:
         )
 
 
-def _more(lines: list[str]) -> str:
+def more(lines: list[str]) -> str:
+    """Return the line that ends a list of which the first 20 are shown; "" if those are all."""
     return f"\n  … and {len(lines) - 20} more" if len(lines) > 20 else ""
 
 

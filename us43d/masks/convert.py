@@ -388,10 +388,10 @@ def ellipse(outline: NDArray[Any]) -> Remarked:
     """Return the region enclosed by a drawn ellipse, closed where the image's border cuts it.
 
     A closed outline is filled as drawn. An open one is completed by the ellipse fitted to its pixels (least squares of
-    algebraic distance, Fitzgibbon 1995, as in OpenCV's fitEllipseDirect), with a remark. Raises UnreadableFile
-    with fewer than 5 pixels.
+    algebraic distance, Fitzgibbon 1995, as in OpenCV's fitEllipseDirect), with a remark. The line is brighter than
+    half of the brightest pixel, which the noise of a JPEG is not. Raises UnreadableFile with fewer than 5 pixels.
     """
-    line = outline != 0
+    line = outline > outline.max(initial=0) / 2
     filled = fill_holes(line)
     if np.count_nonzero(filled) > 2 * np.count_nonzero(line):
         return Remarked(filled, ())

@@ -220,7 +220,7 @@ def _sample(
         key=_key(file, image),
         image=_picture(path, image.frame),
         instances=instances,
-        group=stated or ("" if image.frame is None else file),
+        group=stated or (None if image.frame is None else file),
         split=entry.split,
         frame=image.frame,
         spacing_mm=image.spacing or _spacing(path),

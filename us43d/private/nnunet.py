@@ -116,14 +116,14 @@ def read(form: NnUnet, raw: RawTree) -> Iterator[Sample]:
             split = "test" if subset == "Ts" else None
             path = raw.path(key)
             if form.ending not in _VOLUMES:
-                yield _still(form, key, path, raw.path(truth) if truth else None, group or "", split)
+                yield _still(form, key, path, raw.path(truth) if truth else None, group, split)
                 continue
             volume = Volume.of(path, raw.path(truth) if truth else None)
             for frame in range(volume.frames):
                 yield _slice(form, key, volume, frame, group or key, split)
 
 
-def _still(form: NnUnet, key: str, path: Path, truth: Path | None, group: str, split: Any) -> Sample:
+def _still(form: NnUnet, key: str, path: Path, truth: Path | None, group: str | None, split: Any) -> Sample:
     if truth is None:
         return Sample(key=key, image=path, group=group, drop=_UNLABELLED)
     return Sample(

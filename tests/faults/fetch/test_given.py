@@ -51,6 +51,13 @@ def taken(home: Home, sources: ModuleType, *paths: Path, recipe: Recipe | None =
     return found
 
 
+def taken_by_name(home: Home, sources: ModuleType, *paths: Path) -> Fetched:
+    """Fetched from there, not built."""
+    recipe = registry.recipe("busi")
+    ledger.accept(home, recipe)
+    return fetch(recipe, home, sources.patient(), from_=paths)
+
+
 def busi(*files: RawFile, **facts: Any) -> Recipe:
     recipe = registry.recipe("busi")
     route = Route(kind="http", url="https://h.example/", files=files)
@@ -91,6 +98,68 @@ def test_an_unpacked_tree_in_any_place(home: Home, sources: ModuleType, tree: Pa
     assert "as given" in found.said
     assert sum(1 for path in home.raw("BUSI").rglob("*") if path.is_file()) == whole
     assert (home.raw("BUSI") / (TOP.upper() if shape == "upper case" else TOP)).is_dir()
+
+
+@pytest.mark.parametrize("top", ["", "datasets"])
+def test_a_tree_beside_another_source_with_a_readme(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path, top: str
+) -> None:
+    whole = sum(1 for path in tree.rglob("*") if path.is_file())
+    place = tmp_path / "data" / top
+    registry.specimen("busbra")(place / "other", np.random.default_rng(0))
+    (place / "other" / "README.md").write_text("about another source")
+    shutil.move(tree / TOP, place / "busi" / TOP)
+    taken(home, sources, tmp_path / "data")
+    assert sum(1 for path in home.raw("BUSI").rglob("*") if path.is_file()) == whole
+
+
+def test_an_archive_beside_a_tree_that_lacks_files_comes_first(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dl"
+    shutil.copytree(tree, folder / "unpacked")
+    sorted((folder / "unpacked" / TOP / "benign").glob("*_mask.png"))[0].unlink()
+    assert "of an unpacked tree as given" in taken_by_name(home, sources, folder).said  # nothing better is there
+    (folder / "archive.zip").write_bytes(zipped(tree))
+    assert taken(home, sources, folder).said.startswith("from archive.zip as given")
+    (folder / "archive.zip").write_bytes(zipped(tree)[:-2000] + b"PK")
+    assert "of an unpacked tree as given" in taken_by_name(home, sources, folder).said
+
+
+def test_links_in_a_folder_of_the_user(home: Home, sources: ModuleType, tree: Path, tmp_path: Path) -> None:
+    """A link to a file becomes the file, one to a folder beside it is ignored, one out of it refused."""
+    image = next(path for path in sorted((tree / TOP / "benign").iterdir()) if "_mask" not in path.name)
+    (tree / TOP / "store").mkdir()
+    image.rename(tree / TOP / "store" / "x.dat")
+    image.symlink_to(tree / TOP / "store" / "x.dat")
+    assert taken_by_name(home, sources, tree).state == "done"
+    (made,) = home.raw("BUSI").rglob(image.name)
+    assert made.is_file()
+    assert not made.is_symlink()
+    place = tmp_path / "linked"
+    place.mkdir()
+    (place / TOP).symlink_to(tree / TOP)
+    with pytest.raises(MissingRawFile, match="is a link out of the raw tree") as caught:
+        taken(home, sources, place)
+    assert caught.value.next.startswith(f"cp -rL {place} COPY ")
+    (place / TOP).unlink()
+    shutil.move(tree / TOP, place / TOP)
+    image = place / image.relative_to(tree)
+    (place / TOP / "store" / "x.dat").replace(image)
+    (place / "again").symlink_to(place / TOP)
+    assert taken_by_name(home, sources, place).state == "done"
+    assert not (home.raw("BUSI") / "again").exists()
+
+
+def test_a_workbook_is_not_offered_as_an_archive(tree: Path) -> None:
+    for mask in (tree / TOP).rglob("*_mask.png"):
+        mask.unlink()
+    with zipfile.ZipFile(tree / "table.xlsx", "w") as made:
+        made.writestr("[Content_Types].xml", "<x/>")
+    with pytest.raises(MissingRawFile) as caught:
+        given.look(registry.recipe("busi"), [tree])
+    assert "Archives there" not in caught.value.what
+    assert caught.value.next.startswith("us43d info BUSI")
 
 
 def test_a_tree_that_lacks_a_file_is_taken_and_another_is_not(
@@ -192,7 +261,7 @@ def test_verify_after_an_attempt_without_a_file(home: Home, sources: ModuleType,
 def test_files_of_a_tree_are_compared_with_published_digests(home: Home, sources: ModuleType, tree: Path) -> None:
     image = next(path for path in sorted((tree / TOP / "benign").iterdir()) if "_mask" not in path.name)
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
-    for wanted, said in ((digest, "1 of them with digests as published"), ("0" * 64, "UNVERIFIED: 1 files have")):
+    for wanted, said in ((digest, "1 of them with digests as published"), ("0" * 64, "UNVERIFIED: 1 file has")):
         file = RawFile(name=image.name, into=f"{TOP}/benign", unpack=False, sha256=wanted)
         assert said in taken(home, sources, tree, recipe=busi(file, RawFile(name="more.zip"))).said
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from us43d import load, registry
 from us43d.contract import Expect, Fix, RawTree, Recipe, Sample
-from us43d.errors import BuildError, CheckError, CountError, RawDataError, RecipeError, UsageError
+from us43d.errors import BuildError, CheckError, CountError, RawDataError, UsageError
 from us43d.harmonize import build as building
 from us43d.harmonize import shards
 from us43d.harmonize.build import build
@@ -176,8 +177,6 @@ def test_a_missing_mask_names_what_lies_beside(raw: Path, home: Home) -> None:
 
 def strict(raw: RawTree) -> Any:
     """The reader without its rule for masks of another size."""
-    from dataclasses import replace
-
     for sample in RECIPE.read(raw):
         yield replace(sample, fit=None)
 
@@ -192,6 +191,11 @@ def undeclared(raw: RawTree) -> Any:
         yield Sample(key=sample.key, image=sample.image, masks={"cyst": sample.masks["breast_lesion"]})
 
 
+def ungrouped(raw: RawTree) -> Any:
+    for sample in RECIPE.read(raw):
+        yield replace(sample, group="")
+
+
 def nothing(raw: RawTree) -> Any:
     yield from ()
 
@@ -204,8 +208,9 @@ def test_a_mask_of_another_size_needs_a_rule(raw: Path, home: Home) -> None:
 @pytest.mark.parametrize(
     ("reader", "error", "why"),
     [
-        (twice, RecipeError, "1 keys appear twice: Hospital/Test_Image_1.png"),
-        (undeclared, RecipeError, "labels the recipe does not declare: cyst"),
+        (twice, RawDataError, "1 sample cannot be used:\n  Hospital/Test_Image_1.png has a key that appears twice"),
+        (undeclared, RawDataError, "Test_Image_1.png has the label 'cyst'; known labels: breast_lesion"),
+        (ungrouped, RawDataError, "Test_Image_1.png has no image: its table or name leaves it empty"),
         (nothing, RawDataError, "found no sample"),
     ],
 )

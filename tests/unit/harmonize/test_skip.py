@@ -5,16 +5,19 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from us43d import registry
 from us43d.cards.card import left_out
-from us43d.errors import BuildError, RawDataError
+from us43d.contract import Expect, RawTree, Sample
+from us43d.errors import BuildError, CountError, RawDataError
 from us43d.harmonize import blocks, shards
 from us43d.harmonize.build import BuildResult, Skip, build
 from us43d.harmonize.check import check
@@ -175,3 +178,65 @@ def test_a_name_that_leads_the_reader_astray_is_one_error(tmp_path: Path) -> Non
     image.rename(image.with_name(f"renamed {image.name}"))
     with pytest.raises(RawDataError, match=f"renamed {image.stem}"):
         build(registry.recipe("tg3k"), tmp_path / "raw", Home(tmp_path / "home"), partial=True)
+
+
+@pytest.fixture
+def stu(tmp_path: Path) -> Path:
+    """Masks of this source do not have the names of their images."""
+    registry.specimen("stu_hospital")(tmp_path / "stu", np.random.default_rng(0))
+    return tmp_path / "stu"
+
+
+def test_the_image_that_is_missing_is_named_though_its_mask_has_another_name(stu: Path) -> None:
+    next(stu.rglob("Test_Image_5.png")).unlink()
+    with pytest.raises(BuildError, match=r"mask_5\.png \(image .*/Hospital/Test_Image_5\.png is missing\)"):
+        build(registry.recipe("stu_hospital"), stu, Home(stu.parent / "home"), receipt={"kind": "given"})
+
+
+def test_a_file_that_was_converted_is_named(stu: Path) -> None:
+    mask = next(stu.rglob("mask_5.png"))
+    mask.rename(mask.with_suffix(".tif"))
+    with pytest.raises(RawDataError, match=r"mask_5\.png is missing \(there is mask_5\.tif\)"):
+        build(registry.recipe("stu_hospital"), stu, Home(stu.parent / "home"), receipt={"kind": "given"})
+
+
+def test_a_file_that_several_labels_need_is_missing_once(tmp_path: Path) -> None:
+    registry.specimen("mmotu_2d")(tmp_path / "raw", np.random.default_rng(0))
+    next(path for path in (tmp_path / "raw").rglob("*.PNG") if "_" not in path.name).unlink()
+    with pytest.raises(RawDataError, match="1 file is missing"):
+        build(registry.recipe("mmotu_2d"), tmp_path / "raw", Home(tmp_path / "home"), receipt={"kind": "specimen"})
+
+
+def test_a_sample_without_group_or_with_an_unknown_label_is_skipped_on_request(stu: Path) -> None:
+    recipe = registry.recipe("stu_hospital")
+
+    def read(tree: RawTree) -> Iterator[Sample]:
+        for number, sample in enumerate(recipe.read(tree)):
+            masks = {"Lesion": sample.masks["breast_lesion"]} if number == 1 else sample.masks
+            yield replace(sample, group="" if number == 0 else None, masks=masks)
+
+    altered = recipe.model_copy(update={"read": read})
+    result = build(altered, stu, Home(stu.parent / "home"), receipt={"kind": "specimen"}, skip=Skip(True, ()))
+    dropped = {row["key"]: row["remarks"] for row in rows(result).values() if row["drop"]}
+    assert len(dropped) == 2
+    texts = " ".join(map(str, dropped.values()))
+    assert "has no image: its table or name leaves it empty" in texts
+    assert "has the label 'Lesion'; known labels: breast_lesion" in texts
+
+
+def test_more_groups_than_published_among_the_published_images_are_refused(stu: Path) -> None:
+    recipe = registry.recipe("stu_hospital")
+    images = len(list(stu.rglob("Test_Image_*.png")))
+    altered = recipe.model_copy(update={"expect": Expect(images=images, groups=images - 1), "group_kind": "patient"})
+    why = rf"have {images} groups, published {images - 1}.*splits could share a patient"
+    with pytest.raises(CountError, match=why):
+        build(altered, stu, Home(stu.parent / "home"))
+    more = recipe.model_copy(update={"expect": Expect(images=images - 1, groups=images - 1)})
+    assert build(more, stu, Home(stu.parent / "home")).dataset["counts"]["groups"] == images
+
+
+def test_an_inverted_mask_is_remarked(stu: Path) -> None:
+    path = next(stu.rglob("mask_5.png"))
+    cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    result = build(registry.recipe("stu_hospital"), stu, Home(stu.parent / "home"), receipt={"kind": "specimen"})
+    assert result.dataset["remarks"]["mask covers all four corners of its image"] == 1

@@ -1,0 +1,107 @@
+"""Masks and tables that were saved again by other programs: read right, remarked, or refused; never silently wrong."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from us43d.recipes import bus_uclm, hc18, mmotu_2d
+
+from us43d import masks, registry
+from us43d.contract import RawTree
+from us43d.errors import UnreadableFile
+
+
+def disc(value: tuple[int, int, int], background: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    """A painted RGB mask (90, 120, 3) with one disc of 2,821 pixels."""
+    array = np.full((90, 120, 3), background, np.uint8)
+    cv2.circle(array, (60, 45), 30, value, -1)
+    return array
+
+
+def as_jpeg(array: np.ndarray) -> np.ndarray:
+    return cv2.imdecode(cv2.imencode(".jpg", array, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_UNCHANGED)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_mask_of_mmotu_saved_as_jpeg_keeps_its_one_class(number: int) -> None:
+    painted = disc(list(mmotu_2d.COLOURS.values())[number - 1])
+    assert mmotu_2d.classes(painted).remarks == ()
+    lossy = mmotu_2d.classes(as_jpeg(painted))
+    assert set(np.unique(lossy.array)) == {0, number}
+    truth = painted.any(axis=2)
+    assert np.count_nonzero((lossy.array == number) & truth) / np.count_nonzero((lossy.array != 0) | truth) > 0.8
+    assert all(remark.startswith("several colours in one mask") for remark in lossy.remarks)
+
+
+def test_a_black_and_white_mask_of_mmotu_is_unclassified() -> None:
+    read = mmotu_2d.classes(disc((255, 255, 255)))
+    assert np.unique(read.array).tolist() == [0, 9]
+    assert read.remarks[0].startswith("unclassified")
+    assert mmotu_2d.classes(disc((0, 0, 0))).remarks == ()
+
+
+def test_colours_that_bus_uclm_does_not_describe() -> None:
+    green = disc(bus_uclm.GREEN)
+    assert bus_uclm.two_coloured(green) is green
+    with pytest.raises(UnreadableFile, match=r"colour \(255, 255, 255\), neither green nor red"):
+        bus_uclm.two_coloured(255 - green)
+    green[:2, :3] = (0, 0, 255)
+    assert bus_uclm.two_coloured(green).remarks == ("painted neither green nor red: 6 pixels",)
+
+
+def test_the_outline_of_hc18_saved_as_jpeg_has_no_specks() -> None:
+    outline = np.zeros((300, 400), np.uint8)
+    cv2.ellipse(outline, (200, 150), (120, 90), 20, 0, 360, 255, 3)
+    truth, lossy = masks.ellipse(outline).array, masks.ellipse(as_jpeg(outline))
+    assert lossy.remarks == ()
+    assert np.count_nonzero(truth ^ lossy.array) < 0.01 * np.count_nonzero(truth)
+    assert cv2.connectedComponents(lossy.array.astype(np.uint8))[0] == 2
+
+
+def test_a_circumference_far_from_the_table_is_remarked() -> None:
+    head = np.zeros((300, 400), np.uint8)
+    cv2.circle(head, (200, 150), 100, 1, -1)
+    for pixel, right in ((0.1, True), (0.104, True), (0.11, False), (0.09, False)):
+        read = hc18.measured(head, pixel, 62.8)
+        assert (read is head) == right
+    assert read.remarks[0].startswith("circumference differs from the table: 56.3 mm of the mask, 62.8 mm there")
+
+
+@pytest.fixture
+def busbra(tmp_path: Path) -> Path:
+    registry.specimen("busbra")(tmp_path, np.random.default_rng(0))
+    return tmp_path
+
+
+def changed(raw: Path, column: str, value: object) -> list[object]:
+    """Read BUS-BRA after `value` (row number, cell → cell) was applied to a column of its table."""
+    path = raw / "BUSBRA/bus_data.csv"
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    for number, row in enumerate(rows):
+        row[column] = value(number, row[column])
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return list(registry.recipe("busbra").read(RawTree(raw)))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("Case", lambda n, cell: "", "Case is '', not a number"),
+        ("Case", lambda n, cell: int(cell) + 1, "the name of the image says another"),
+        ("Pathology", lambda n, cell: "benign" if cell == "malignant" else "malignant", "in 5-fold-cv.csv another"),
+    ],
+)
+def test_a_column_of_bus_bra_that_moved_is_noticed(busbra: Path, column: str, value: object, why: str) -> None:
+    with pytest.raises(UnreadableFile, match=why):
+        changed(busbra, column, value)
+
+
+@pytest.mark.parametrize("form", ["{}.0", "{:0>4}"])
+def test_cases_of_bus_bra_are_whole_numbers_however_they_are_written(busbra: Path, form: str) -> None:
+    before = [sample.group for sample in registry.recipe("busbra").read(RawTree(busbra))]
+    assert [sample.group for sample in changed(busbra, "Case", lambda n, cell: form.format(cell))] == before
