@@ -105,6 +105,65 @@ def test_grey_beside_white_is_an_edge_where_it_is_thin(tmp_path: Path) -> None:
         convert.binary(tmp_path / "b.png")
 
 
+@pytest.mark.parametrize("value", [0, 1, 255, 65535])
+def test_one_value_alone_that_is_known(tmp_path: Path, value: int) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.full((3, 4), value, np.uint16))
+    assert (read(tmp_path / "a.tif") == (value > 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "said"),
+    [
+        ([256], "uint16", "holds the value 256 alone: foreground or background is unknown."),
+        ([38], "uint8", "holds the value 38 alone: foreground or background is unknown."),
+        ([-1, 0], "int16", "holds -1 to 0: the foreground value is unknown."),
+        ([0, np.nan], "float32", "holds 0 to nan: the foreground value is unknown."),
+        ([0, np.inf], "float32", "holds 0 to inf: the foreground value is unknown."),
+        ([2, 3], "uint16", "holds the values 2, 3: the foreground values are unknown."),
+        ([0, 1, 2, 3, 4, 5], "uint8", "holds the values 0, 1, 2, 3, 4, 5: the foreground values are unknown."),
+        ([0, 1, 2, 3, 4, 5, 6], "uint8", "holds 7 values: the foreground values are unknown."),
+    ],
+)
+def test_values_of_unknown_meaning(tmp_path: Path, values: list[float], dtype: str, said: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.repeat(np.array([values], dtype), 2, axis=0))
+    with pytest.raises(UnreadableFile) as caught:
+        convert.binary(tmp_path / "a.tif")
+    assert caught.value.what == f"{tmp_path}/a.tif {said}"
+
+
+@pytest.mark.parametrize(
+    ("indices", "said"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7], "holds the classes 1, 2, 3, 4, 5, 6: the class of the structure is unknown."),
+        ([0, 8], "uses the colour 8 of a palette that has 8."),
+    ],
+)
+def test_indices_of_unknown_meaning(indices: list[int], said: str) -> None:
+    colours = np.array([(n, 0, 9) if n else (0, 0, 0) for n in range(8)], np.uint8)
+    with pytest.raises(UnreadableFile) as caught:
+        convert._of_palette(np.array([indices]), colours, Path("a.png"))
+    assert caught.value.what == f"a.png {said}"
+    if 8 in indices:
+        with pytest.raises(UnreadableFile, match=f"^a.png {said}"):
+            convert._indexed(np.array([indices]), colours, Path("a.png"), colours=False)
+    with pytest.raises(
+        UnreadableFile, match=r"palette whose colour 0 is \(1, 2, 3\), not black: the foreground value is"
+    ):
+        convert._of_palette(np.array([[0, 1]]), colours + np.array([1, 2, 3], np.uint8), Path("a.png"))
+
+
+@pytest.mark.parametrize(("value", "kept"), [(60, False), (64, True)])
+def test_a_jpeg_keeps_masks_that_are_light_enough(tmp_path: Path, value: int, kept: bool) -> None:
+    array = np.zeros((16, 32), np.uint8)
+    array[:, 8:24] = value
+    Image.fromarray(array).save(tmp_path / "a.jpg", quality=100)
+    if kept:
+        assert (read(tmp_path / "a.jpg") == (array > 0)).all()
+    else:
+        with pytest.raises(UnreadableFile, match=f"is a JPEG with values up to {value} only"):
+            convert.binary(tmp_path / "a.jpg")
+
+
 def test_a_scan_is_not_a_mask(tmp_path: Path) -> None:
     """A folder of scans given as masks: speckle has black, white and all between, and was thresholded before."""
     scan = np.random.default_rng(0).rayleigh(60, (90, 120)).clip(0, 255).astype(np.uint8)

@@ -40,6 +40,8 @@ def test_a_colour_may_be_blurred_where_the_source_allows_it() -> None:
     assert masks.colour(picture, RED).tolist() == [[True, False, False]]
     assert masks.colour(picture, RED, 128).tolist() == [[True, True, True]]
     assert masks.colour(picture, RED, 0).tolist() == [[False, False, False]]
+    limit = painted((128, 127, 127), (127, 127, 127), (128, 128, 0), (128, 0, 128))
+    assert masks.colour(limit, RED).tolist() == [[True, False, False, False]]
 
 
 def volume(path: Path, array: np.ndarray) -> Callable[[Path, int], Any]:
@@ -73,6 +75,16 @@ def test_other_values_are_scaled_by_the_range_of_the_whole_volume(tmp_path: Path
         assert isinstance(frame, Remarked)
         assert frame.remarks == ("intensities scaled to 0–255: from -100 to 300",)
     assert [frame.array.tolist() for frame in frames] == [[[0, 64, 127]], [[64, 255, 163]]]
+
+
+@pytest.mark.parametrize(
+    ("ends", "wanted"),
+    [((0, 2), None), ((0, 255), None), ((7, 200), None), ((0, 1), (0, 255)), ((0, 256), (0, 255)), ((-1, 5), (0, 255))],
+)
+def test_values_of_an_eight_bit_range_are_not_scaled(ends: tuple[int, int], wanted: tuple[int, int] | None) -> None:
+    frames = [masks.grey_frame(lambda _, n: np.array([[ends[n]]], np.int16), Path("a"), n, 2) for n in range(2)]
+    assert all(isinstance(frame, Remarked) == (wanted is not None) for frame in frames)
+    assert tuple(np.asarray(getattr(frame, "array", frame)).item() for frame in frames) == (wanted or ends)
 
 
 def test_a_volume_of_one_value_is_black(tmp_path: Path) -> None:
@@ -111,6 +123,9 @@ def test_label_map_names_values_that_are_not_described() -> None:
     assert masks.label_map(labels, (1, 2)) is labels
     with pytest.raises(UnreadableFile, match=r"holds 2 beside 0 and 1\."):
         masks.label_map(labels, (1,))
+    for count, named in ((5, "1, 2, 3, 4, 5"), (6, "1, 2, 3, 4, 5 …")):
+        with pytest.raises(UnreadableFile, match=rf"^The label map holds {named} beside 0 and 8, 9\."):
+            masks.label_map(np.arange(count + 1), (8, 9))
 
 
 def test_label_values_are_whole_and_sorted() -> None:
