@@ -1,10 +1,11 @@
 """The length that a video container states, so that a truncated file is noticed whatever its decoder makes of it."""
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["stated_length"]
+__all__ = ["is_fragmented", "stated_length"]
 
 #: Bytes at the start in which the ASF header is searched for its file properties.
 _HEADER = 1 << 16
@@ -16,6 +17,8 @@ _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _PACK, _END = b"\0\0\1\xba", 0xB9
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+#: Types of the first box of an MP4 or MOV file.
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")
 
 
 def stated_length(path: Path) -> int | None:
@@ -31,8 +34,8 @@ def stated_length(path: Path) -> int | None:
         if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
             size = int.from_bytes(start[4:8], "little")
             return None if size >= _STREAMED - 8 else size + 8 - _INDEX_ENTRY
-        if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
-            return _boxes(file)
+        if start[4:8] in _BOXES:
+            return max((end for _, end in _boxes(file)), default=0)
         if start[:4] == _EBML:
             return _segment_end(start)
         if start[:4] == _PACK:
@@ -40,9 +43,17 @@ def stated_length(path: Path) -> int | None:
         return _asf(start) if start[:16] == _ASF else None
 
 
-def _boxes(file: BinaryIO) -> int:
-    """The end of the last box of an MP4 or MOV file (ISO/IEC 14496-12, 4.2) that begins within the file."""
-    end = at = 0
+def is_fragmented(path: Path) -> bool:
+    """Return whether an MP4 consists of fragments, whose frames its header does not count. Raises OSError."""
+    with path.open("rb") as file:
+        if file.read(8)[4:] not in _BOXES:
+            return False
+        return any(name == b"moof" for name, _ in _boxes(file))
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield (type, end) of the boxes of an MP4 or MOV file (ISO/IEC 14496-12, 4.2) that begin within the file."""
+    at = 0
     length = file.seek(0, 2)
     while at + 8 <= length:
         file.seek(at)
@@ -50,9 +61,9 @@ def _boxes(file: BinaryIO) -> int:
         size = int.from_bytes(head[:4], "big")
         size = int.from_bytes(head[8:16], "big") if size == 1 else size
         if size < 8:  # 0: to the end of the file; others are invalid
-            break
-        end = at = at + size
-    return end
+            return
+        at += size
+        yield head[4:8], at
 
 
 def _packets(file: BinaryIO) -> int | None:

@@ -39,11 +39,20 @@ _TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")|\[[-+.0-9eE,\s]*\]|([{}\[\],:])', re.D
 _FORMATS = ("BMP", "DIB", "GIF", "PPM", "WEBP")
 #: (position, bytes, name) of formats that people mistake for images that are read, in the order of the check.
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
-    (4, b"ftypavif", "an AVIF image"), (4, b"ftypheic", "a HEIC image"), (4, b"ftypmif1", "a HEIF image"),
+    (4, b"ftypavi", "an AVIF image"), (4, b"ftyphei", "a HEIC image"), (4, b"ftyphevc", "a HEIC image"),
+    (4, b"ftypmif1", "a HEIF image"), (4, b"ftypmsf1", "a HEIF image"), (0, b"\xff\x0a", "a JPEG XL image"),
+    (4, b"JXL ", "a JPEG XL image"), (0, b"II\xbc\x01", "a JPEG XR image"), (0, b"v/1\x01", "an OpenEXR image"),
+    (0, b"P7\n", "a PAM image"), (0, b"qoif", "a QOI image"), (0, b"SIMPLE  =", "a FITS image"),
+    (0, b"\0\0\1\0", "an icon"),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"), (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
     (0, b"8BPS", "a Photoshop document"), (0, b"%PDF", "a PDF document"), (0, b"%!PS", "a PostScript document"),
     (0, b"PK\3\4", "a ZIP archive"), (0, b"\x1f\x8b", "a gzip file"), (0, b"\x89HDF", "an HDF5 file"),
     (0, b"MATLAB", "a MATLAB file"), (0, b"\x93NUMPY", "a NumPy array"), (0, b"<", "a text of HTML or XML"),
+)  # fmt: skip
+_VIDEOS: tuple[tuple[int, bytes, str], ...] = (
+    (4, b"ftyp", "an MP4 video"), (8, b"AVI ", "an AVI video"), (0, b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (0, b"\0\0\1\xba", "an MPEG video"), (0, b"OggS", "an Ogg video"), (0, b"FLV", "a Flash video"),
+    (0, b"\x47\x40", "an MPEG transport stream"),
 )  # fmt: skip
 
 
@@ -112,6 +121,9 @@ def unreadable(data: bytes, path: Path) -> str:
     for at, magic, name in _OTHERS:
         if data[at : at + len(magic)] == magic:
             return f"{path} is {name}, which is not read here. Save it as PNG or TIFF."
+    for at, magic, name in _VIDEOS:
+        if data[at : at + len(magic)] == magic:
+            return f"{path} is {name}, not an image. Give it the ending of its format, such as .mp4 or .avi."
     return f"{path} is not a readable image ({len(data):,} bytes, beginning {data[:8]!r})."
 
 

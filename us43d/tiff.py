@@ -86,7 +86,12 @@ def palette(data: bytes, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8]] |
         if colours is None:
             return None
         _check(file.pages.first, path)
-        return np.asarray(file.pages.first.asarray(maxworkers=1)), (colours >> 8).astype(np.uint8).T
+        return np.asarray(file.pages.first.asarray(maxworkers=1)), _colours(colours)
+
+
+def _colours(table: NDArray[Any]) -> NDArray[np.uint8]:
+    """The colours (n, 3) of a palette of 16 bits (3, n); of 8, as libtiff reads it, where none is above 255."""
+    return np.asarray(table if int(table.max(initial=0)) < 256 else table >> 8, np.uint8).T
 
 
 def _check(chosen: Any, path: Path) -> None:
@@ -131,7 +136,7 @@ def page(file: Any, index: int, path: Path, *, alpha: bool = False) -> NDArray[A
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     if colours is not None and array.ndim == 2 and int(array.max(initial=0)) < colours.shape[1]:
-        return np.ascontiguousarray((colours >> 8).astype(np.uint8).T[array])
+        return np.ascontiguousarray(_colours(colours)[array])
     more = array[:, :, -1:] if alpha and array.ndim == 3 and array.shape[2] in (2, 4) else None
     if array.ndim == 3 and array.shape[2] <= 2 and photometric in ("MINISBLACK", "MINISWHITE"):
         array = array[:, :, 0]

@@ -253,8 +253,8 @@ def test_two_windows_do_not_overwrite_each_other(session: Session, visit: Callab
 
 def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callable[..., Any]) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "sweep.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, SHAPE[::-1])
-    for _ in range(5):
-        writer.write(np.full((*SHAPE, 3), 60, np.uint8))
+    for n in range(5):
+        writer.write(np.full((*SHAPE, 3), 60 + n, np.uint8))
     writer.release()
     out = tmp_path / "labels"
     labels = Labels(FileInputs(tmp_path / "sweep.avi"), out)

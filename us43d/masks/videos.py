@@ -1,8 +1,10 @@
 """Reading videos forwards with OpenCV's FFmpeg, and the one rule on how many frames a video may lack.
 
 An AVI whose header states more frames than can be read has lost some, and all after them would have another number: it
-is refused. An MP4 or MOV may lack two, which edit lists skip, and gets a remark. Other containers state a duration
-alone: their frames are compared with an estimate, for a remark.
+is refused. An MP4 or MOV may lack two, which edit lists skip, and gets a remark. Other containers, and MP4 of
+fragments, state a duration alone: their frames are compared with an estimate, for a remark.
+
+Videos of equal frames are refused: OpenCV from 4.13 on returns interlaced frames without having written them.
 """
 
 from functools import lru_cache
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import limits
-from us43d.container import stated_length
+from us43d.container import is_fragmented, stated_length
 from us43d.errors import UnreadableFile
 from us43d.masks.read import common_channel
 
@@ -35,7 +37,7 @@ class VideoFile:
     lacking: how many of them may be missing; None where `stated` is an estimate.
 
     Raises:
-        UnreadableFile: If the file is not a video, truncated, or above the limits.
+        UnreadableFile: If the file is not a video, truncated, or above the limits, or if all of its frames are equal.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +45,7 @@ class VideoFile:
         try:
             with path.open("rb") as file:
                 start = file.read(32)
-            needed, size = stated_length(path), path.stat().st_size
+            needed, size, fragmented = stated_length(path), path.stat().st_size, is_fragmented(path)
         except OSError as error:
             raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
         if not any(start[at : at + len(magic)] == magic for at, magic in _MAGIC):
@@ -52,9 +54,11 @@ class VideoFile:
             raise UnreadableFile(f"{path} is truncated: it has {size:,} of {needed:,} bytes.")
         capture = self.opened()
         stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1").strip("\0 ")
+        self._check_frames(capture)
         capture.release()
         self.stated = stated if stated > 0 else None
-        self.lacking = 0 if start[8:12] == b"AVI " else _LACKING.get(start[4:8])
+        self.lacking = None if fragmented else 0 if start[8:12] == b"AVI " else _LACKING.get(start[4:8])
 
     def opened(self) -> cv2.VideoCapture:
         """Open the video at its first frame."""
@@ -66,6 +70,19 @@ class VideoFile:
         limits.check_size(self.path, width, height, 3)
         return capture
 
+    def _check_frames(self, capture: cv2.VideoCapture) -> None:
+        ok, first = capture.read()
+        count, equal = int(ok), True
+        while ok and equal:
+            ok, frame = capture.read()
+            count, equal = count + ok, not ok or np.array_equal(first, frame)
+        if equal and count > 1:
+            raise UnreadableFile(
+                f"All {count} frames of {self.path} are equal, as OpenCV returns those of interlaced video, which it "
+                "cannot read. ffmpeg -i VIDEO -vf setfield=prog -c:v ffv1 NEW.avi writes a video that can be read; if "
+                "this one shows a still image, ffmpeg -i VIDEO -frames:v 1 NEW.png writes it."
+            )
+
     def remark(self, frames: int) -> str:
         """Compare the number of frames that were read to the end with the stated one; "" if there is nothing to say.
 
@@ -73,15 +90,19 @@ class VideoFile:
             UnreadableFile: If none could be read, or too few.
         """
         if frames < 1:
-            raise UnreadableFile(f"No frame of {self.path} can be read.")
+            raise UnreadableFile(
+                f"No frame of {self.path} can be read (codec {self.codec!r}). ffmpeg -i VIDEO -c:v ffv1 NEW.avi writes "
+                "a video that can."
+            )
         if self.stated is None or frames == self.stated or (frames > self.stated and self.lacking is None):
             return ""
         if self.lacking is not None and frames < self.stated - self.lacking:
             raise UnreadableFile(
-                f"{self.path} is damaged or truncated: {frames} of its {self.stated} frames can be read. If it was "
-                "recorded so, ffmpeg -i VIDEO -c:v ffv1 NEW.avi writes a video of these frames."
+                f"{self.path} is damaged, truncated or shortened by an edit list: {frames} of its {self.stated} frames "
+                "can be read. ffmpeg -i VIDEO -c:v ffv1 NEW.avi writes a video of these frames."
             )
-        return f"{frames} frames were read; the header states {self.stated}"
+        by = "its duration and frame rate give" if self.lacking is None else "the header states"
+        return f"{frames} frames were read; {by} {self.stated}"
 
 
 def rgb_frame(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,19 +15,22 @@ from us43d import atomic
 from us43d.errors import ImageError, RawDataError
 from us43d.pictures import levels
 
-__all__ = ["Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom", "listing", "open_media"]
+__all__ = ["ENDINGS", "Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom", "listing", "open_media"]
 
 Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
 
-_ENDINGS: dict[Kind, tuple[str, ...]] = {
+#: Endings of file names by the way in which the files are read.
+ENDINGS: dict[Kind, tuple[str, ...]] = {
     "image": (
         ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm",
     ),
-    "video": (".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v"),
+    "video": (".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v", ".3gp", ".asf", ".vob"),
     "dicom": (".dcm", ".dicom"),
     "nifti": (".nii", ".nii.gz"),
     "volume": (".mha", ".mhd", ".nrrd", ".nhdr"),
 }  # fmt: skip
+#: Endings of images that are listed to be refused by name, as they would be missed otherwise.
+_UNREAD = (".heic", ".heif", ".avif", ".jxl")
 #: Names of files left by desktops and archivers, and of DICOM's index of a folder; hidden files are skipped, too.
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx", "dicomdir")
 
@@ -247,7 +250,7 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
                 relative = file.relative_to(path)
                 inputs.append(Input(file, known[0], relative.as_posix(), relative.with_name(known[1]).as_posix()))
     if not inputs:
-        endings = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
+        endings = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
         raise ImageError(f"No files found in {path} that end in {endings}.", next=_look(path))
     uses = Counter(entry.name for entry in inputs)
     named = (entry if uses[entry.name] == 1 else entry._replace(name=entry.relative) for entry in inputs)
@@ -286,7 +289,7 @@ def _input(path: Path) -> Input:
 
 def _kind(path: Path) -> tuple[Kind, str] | None:
     """Return (kind, name without ending) of a file; None for an unknown kind."""
-    for kind, endings in _ENDINGS.items():
+    for kind, endings in (*ENDINGS.items(), ("image", _UNREAD)):
         for ending in endings:
             if path.name.lower().endswith(ending) and len(path.name) > len(ending):
                 return kind, path.name[: -len(ending)]

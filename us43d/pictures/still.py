@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["Pages", "Still", "opened", "upright"]
 
 _FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "DIB", "GIF", "WEBP", "PPM")
-#: Errors of Pillow for damaged files.
+#: Errors of Pillow and imagecodecs for damaged files.
 _DAMAGED = (
-    OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error,
+    OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
+    struct.error,
 )  # fmt: skip
+#: Modes of Pillow of one channel that keep the values of the file.
+_ONE = ("L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 #: Orientation tag of TIFF and Exif.
 _ORIENTATION = 0x0112
+#: Start of a JPEG 2000 stream, behind which its header states the bits of a channel.
+_STREAM, _BITS = b"\xff\x4f\xff\x51", 42
 #: Formats whose further images are not frames of a sequence.
 _SINGLE = ("JPEG", "MPO")
 
@@ -84,6 +89,7 @@ class Still:
         self.deep = self.header is not None and self.header.kind == "png" and self.header.bits == 16
         if self.deep and self.frames > 1:  # Pillow joins its frames wrongly
             raise ImageError(f"{path} is an animated PNG of 16 bits, which is not read here. Save its frames as files.")
+        self.streamed = not self.plain and self._is_deep_stream()
         if self.orientation != 1:
             self.remarks.append(f"rotated upright by the Exif orientation {self.orientation}")
         self.count: int | None = self.frames
@@ -92,9 +98,15 @@ class Still:
         """Return whether a PNG is animated."""
         return b"acTL" in read.png_chunks(self.data)
 
+    def _is_deep_stream(self) -> bool:
+        """Return whether the file is a JPEG 2000 of more than 8 bits."""
+        at = self.data.find(_STREAM) + _BITS
+        return self.format == "JPEG2000" and _BITS <= at < len(self.data) and self.data[at] & 0x7F >= 8
+
     def _facts(self) -> tuple[int, int]:
         """Read (orientation, number of frames)."""
         with _pillow(self.data, self.path) as image:
+            self.format = image.format
             frames = 1 if image.format in _SINGLE else int(getattr(image, "n_frames", 1))
             orientation = image.getexif().get(_ORIENTATION, 1)
             return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1, frames
@@ -105,12 +117,16 @@ class Still:
             yield upright(_simplest(array), self.orientation)
             return
         with _pillow(self.data, self.path) as image:
+            if self.streamed and image.mode not in _ONE:  # Pillow makes 8 bits of them, and black of white
+                yield upright(_simplest(_decoded_stream(self.data)), self.orientation)
+                return
             for number in range(self.frames) if wanted is None else (wanted,):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Pillow's own limit; that of us43d is checked below
                     image.seek(number)
-                limits.check_size(self.path, *image.size, 4)  # a frame may be larger than the first
-                yield upright(_pixels(image), self.orientation)
+                    limits.check_size(self.path, *image.size, 4)  # a frame may be larger than the first
+                    array = _pixels(image)
+                yield upright(array, self.orientation)
 
 
 class Pages:
@@ -181,11 +197,19 @@ def _pixels(image: "Image.Image") -> NDArray[Any]:
     """Return the current frame: grey in its own type, other modes as RGB uint8, without alpha."""
     if image.mode == "1":
         return np.asarray(image.convert("L"))
-    if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
+    if image.mode in _ONE:
         return np.asarray(image)
     if image.mode in ("LA", "La"):
         return np.asarray(image.getchannel(0))
     return _simplest(np.asarray(image.convert("RGB")))
+
+
+def _decoded_stream(data: bytes) -> NDArray[Any]:
+    """Decode a JPEG 2000 image of several channels: (h, w) or (h, w, 3), without alpha."""
+    import imagecodecs
+
+    array = imagecodecs.jpeg2k_decode(data)
+    return np.asarray(array[:, :, 0] if array.shape[2] == 2 else array[:, :, :3])
 
 
 def _simplest(array: NDArray[Any]) -> NDArray[Any]:

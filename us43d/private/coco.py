@@ -17,6 +17,7 @@ from us43d.contract import Lazy, RawTree, Remarked, Sample, Split, lazy
 from us43d.errors import ImageError, RawDataError, UnreadableFile, UsageError
 from us43d.masks import read as reading
 from us43d.masks import rle
+from us43d.pictures.media import ENDINGS
 from us43d.private.record import Annotations, Coco, group_of
 
 __all__ = ["Plan", "plan", "read"]
@@ -28,7 +29,7 @@ _HEAD = 1 << 18
 #: File names that are looked up to find the folder of the images.
 _TRIED = 50
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_VIDEO = (".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
+_VIDEO = ENDINGS["video"]
 _STILL = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 

@@ -36,6 +36,14 @@ def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
         pictures.listing(tmp_path / "empty")
 
 
+def test_images_that_are_not_read_are_listed_and_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    saved(grey, tmp_path / "a.png")
+    (tmp_path / "b.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert [entry.relative for entry in pictures.listing(tmp_path)] == ["a.png", "b.HEIC"]
+    with pytest.raises(ImageError, match=r"b\.HEIC is a HEIC image, which is not read here\. Save it as PNG or TIFF"):
+        pictures.open(tmp_path / "b.HEIC")
+
+
 def test_what_is_no_file_is_listed_and_refused(tmp_path: Path, grey: np.ndarray) -> None:
     """Links to a drive that is not there would be skipped without a word, and a pipe would be waited for."""
     saved(grey, tmp_path / "good.png")

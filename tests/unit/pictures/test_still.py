@@ -2,10 +2,12 @@
 
 import gzip
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -15,7 +17,7 @@ from us43d import pictures
 from us43d.errors import ImageError
 from us43d.pictures.still import upright
 
-from .files import SHAPE, dicom, frames, only, remark, saved
+from .files import SHAPE, dicom, frames, only, remark, saved, video
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tif", ".pgm"])
@@ -254,6 +256,42 @@ def test_sixteen_bit_animations_are_refused(tmp_path: Path, grey: np.ndarray) ->
         frames(tmp_path / "a.png")
 
 
+def test_a_palette_of_8_bits_in_a_tiff(tmp_path: Path, grey: np.ndarray) -> None:
+    """TIFF has palettes of 16 bits; some writers store 8, as which libtiff reads them."""
+    table = np.stack([np.random.default_rng(seed).permutation(256) for seed in range(3)]).astype(np.uint16)
+    wanted = np.dstack([channel[grey] for channel in table])
+    for name, factor in (("low.tif", 1), ("deep.tif", 257)):
+        tifffile.imwrite(tmp_path / name, grey, photometric="palette", colormap=table * np.uint16(factor))
+        assert (only(tmp_path / name) == wanted).all(), name
+
+
+@pytest.mark.parametrize("ending", ["jp2", "j2k"])
+def test_jpeg_2000_of_16_bits(tmp_path: Path, colour: np.ndarray, ending: str) -> None:
+    """Pillow reads its colours as 8 bits, and white as black."""
+    deep = colour.astype(np.uint16) * 257
+    deep[:2, :2], deep[2:4, :2] = 65535, 0
+    wanted = np.rint(deep / 257)
+    for name, pixels in (
+        ("colour", deep), ("alpha", np.dstack([deep, deep[:, :, 0]])), ("grey", deep[:, :, 1]), ("two", deep[:, :, :2]),
+    ):  # fmt: skip
+        path = tmp_path / f"{name}.{ending}"
+        data = imagecodecs.jpeg2k_encode(pixels, level=0, reversible=True, codecformat=ending)
+        path.write_bytes(data)
+        same = {"grey": wanted[:, :, 1], "two": wanted[:, :, 0]}.get(name, wanted)
+        assert (only(path) == same).all(), name
+        path.write_bytes(data[: len(data) // 2])
+        with pytest.raises(ImageError, match=f"{name}.{ending}"):
+            only(path)
+
+
+def test_transparency_of_a_palette_is_silent(tmp_path: Path, colour: np.ndarray) -> None:
+    few = Image.fromarray((colour // 64) * 85).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
+    few.save(tmp_path / "a.png", transparency=bytes(range(64)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (only(tmp_path / "a.png") == (colour // 64) * 85).all()
+
+
 def test_jpeg_2000(tmp_path: Path, grey: np.ndarray) -> None:
     Image.fromarray(grey).save(tmp_path / "a.jp2")
     assert (only(tmp_path / "a.jp2") == grey).all()
@@ -261,13 +299,13 @@ def test_jpeg_2000(tmp_path: Path, grey: np.ndarray) -> None:
 
 
 def test_formats_that_are_not_read_are_named(tmp_path: Path, grey: np.ndarray) -> None:
-    import imagecodecs
-
     files = {
         "a JPEG of 12 bits": imagecodecs.jpeg_encode(grey.astype(np.uint16) * 16, bitspersample=12),
         "a JPEG-LS image": imagecodecs.jpegls_encode(grey),
         "a PDF document": b"%PDF-1.7",
         "a HEIC image": b"\0\0\0\x18ftypheic",
+        "a JPEG XL image": imagecodecs.jpegxl_encode(grey),
+        "an AVIF image": imagecodecs.avif_encode(np.dstack([grey] * 3)),
         "a text of HTML or XML": b"<!doctype html><title>Sign in</title>",
         "a gzip file": gzip.compress(grey.tobytes()),
     }
@@ -275,6 +313,9 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path, grey: np.ndarray) -
         (tmp_path / "a.png").write_bytes(data)
         with pytest.raises(ImageError, match=rf"a\.png is {name}.* Save it as PNG or TIFF"):
             frames(tmp_path / "a.png")
+    video(tmp_path / "a.mp4", [grey] * 2, "mp4v").rename(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"a\.png is an MP4 video, not an image\. Give it the ending"):
+        frames(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".gif", ".webp", ".tif"])

@@ -1,5 +1,7 @@
 """Videos: right frames, and one message for a file that is cut or names another."""
 
+import base64
+import zlib
 from pathlib import Path
 
 import cv2
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from us43d import pictures
-from us43d.container import stated_length
+from us43d.container import is_fragmented, stated_length
 from us43d.errors import ImageError
 
 from .files import SHAPE, frames, video
@@ -76,6 +78,63 @@ def test_packets_of_mpeg_2_and_its_end_code(tmp_path: Path, grey: np.ndarray) ->
     ):  # fmt: skip
         (tmp_path / "b.vob").write_bytes(content)
         assert stated_length(tmp_path / "b.vob") == stated
+
+
+#: An MP4 of three fragments, each of 12 frames of 48 × 32 pixels with the values 0, 20, 40 …, as FFmpeg wrote it with
+#: -movflags frag_keyframe -frag_duration 100000: deflated, in base 85.
+FRAGMENTS = (
+    "c-oCr&1(}u6rateQKZErO+m1S6?5=VLzC8kheAP+97I@9K`NMScGoW1$%ftOQWb5i)mo$;#s5IO`GM)Nms;`Q#hdid1ux#jlY$@h&1}-Vq-o"
+    "5svv20T-@JLh_ueicL^0XTs^vM9kO<)tW*%maRwuKB$P?6Yd_ss#{W+bq4f!j)7KlXn(;8Acs&hY0dX5M@dFE<mSYKmhai`qH+rqw+{oFeaQ"
+    "xV2bRJSy~qk1Q=9LyNGyeT%P=XBd`T6{}4F!BoQoq|@;ZG&T^JJhO}ut@n-IK?5P_0Tq|yM~EE9GrJ;C0t8W9-Fmc{n=xljxZmf82$k?IVpt"
+    "{Ko**a<OR(y<tH-POm;k{(5i7`vi-!d-CcNJH$2@Fg{;+T7r}89<g}6ysv*eNs4@VW40wFWqkFqL99}OeWOMBi`6w+%Q|Dm&8s8U#BT|GXVV"
+    "1d!AZPqyk1-DskwwA52!u;W->?ap0^6--5*vEZm7Eq{o&kA^`UdX`g}KH;hc7&|d7bgfU!{hSe4M~lhR$%cYSqSv#w^?8WYRB~<A^G1;;?WI"
+    "^vx!H*fI)6Fufu1Lm=w$qPjG-{=L4lwSAY6S0|&loiB7_t^NmN0(I#g!VJj!F$wVV4r3ngVc_$09NtxNYR=)#xdfjQ*QZ&iKif)({JxR=bR<"
+    "-yn5nZ?wql{qov)yRurB-(fx4WBpcaqQUp%hEJgC3<?H>q}EUFLABg~PtE|@@FodLjay8ex0k{s}J+u1pQU!*s`==0wE2K(hVTvVU(pdj-bJ"
+    "gzYw6l8u8V*>RV#*BBtq>Abj%y0BR{N&#J23C6WOZLkz6{rvEs5V1g>NiqUSGEx5XqWnp1nT`Ws6S)nR)1R5bouw9GLTaHpG-#mCi+s6Bvc|"
+    "%$~{$*G}(tLNSNFF6IlNM_6$`W"
+)
+
+
+def test_fragments_are_read_though_the_header_does_not_count_their_frames(tmp_path: Path, grey: np.ndarray) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(data := zlib.decompress(base64.b85decode(FRAGMENTS)))
+    assert is_fragmented(path)
+    assert not is_fragmented(video(tmp_path / "whole.mp4", [grey] * 2, "mp4v"))
+    media = pictures.open(path)
+    assert media.count is None
+    for number, frame in enumerate(media.frames()):
+        assert np.abs(frame.pixels.astype(int) - 20 * number).max() <= 2
+    assert number == 11
+    assert media.remarks == ()
+    assert np.abs(media.frame(11).pixels.astype(int) - 220).max() <= 2
+    (tmp_path / "cut.mp4").write_bytes(data[: data.rindex(b"mdat") + 50])
+    with pytest.raises(ImageError, match=r"cut.mp4 is truncated"):
+        frames(tmp_path / "cut.mp4")
+
+
+def test_interlaced_video_is_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    """OpenCV from 4.13 on returns what happens to be in memory for each of its frames, always the same."""
+    data = bytearray(video(tmp_path / "a.vob", [np.roll(grey, 5 * n, 1) for n in range(9)], "MPG2").read_bytes())
+    assert len(frames(tmp_path / "a.vob")) == 9
+    for at in (
+        at for at in range(len(data)) if data[at : at + 4] == b"\0\0\1\xb5"
+    ):  # ISO/IEC 13818-2, 6.2.2.3, 6.2.3.1
+        if data[at + 4] >> 4 == 1:
+            data[at + 5] &= 0xF7  # progressive_sequence
+        if data[at + 4] >> 4 == 8:
+            data[at + 8] &= 0x7F  # progressive_frame
+    (tmp_path / "b.vob").write_bytes(data)
+    broken = tuple(int(number) for number in cv2.__version__.split(".")[:2]) >= (4, 13)
+    if not broken:
+        assert len(frames(tmp_path / "b.vob")) == 9
+        return
+    with pytest.raises(ImageError, match=r"All 9 frames of .*b\.vob are equal.* setfield=prog"):
+        pictures.open(tmp_path / "b.vob")
+
+
+def test_one_frame_is_not_compared(tmp_path: Path, grey: np.ndarray) -> None:
+    assert len(frames(video(tmp_path / "a.avi", [grey]))) == 1
+    assert len(frames(video(tmp_path / "b.avi", [grey, grey, 255 - grey]))) == 3
 
 
 def test_a_playlist_is_not_a_video(tmp_path: Path, grey: np.ndarray) -> None:

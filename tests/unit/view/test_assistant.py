@@ -106,8 +106,8 @@ def test_a_prediction_that_disagrees_with_what_is_expected_is_not_taken(
 
 def test_frames_between_are_filled_but_a_persons_work_stays(tmp_path: Path) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "sweep.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, SHAPE[::-1])
-    for _ in range(5):
-        writer.write(np.zeros((*SHAPE, 3), np.uint8))
+    for n in range(5):
+        writer.write(np.full((*SHAPE, 3), 20 * n, np.uint8))
     writer.release()
     labels = Labels(FileInputs(tmp_path / "sweep.avi"), tmp_path / "labels")
 
