@@ -18,7 +18,7 @@ SIZE, CIRCUMFERENCE = "pixel size(mm)", "head circumference (mm)"
 def measured(head: Any, pixel: float, circumference: float) -> Any:
     """Return the mask, with a remark where its circumference (mm) is far from the one in the table.
 
-    Of the published ones, 0.998 to 1.009 times the table's were measured.
+    Of 36 published ones, 0.998 to 1.009 times the table's were measured.
     """
     contours, _ = cv2.findContours(head.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(contours, key=len, default=np.empty((0, 1, 2), np.int32))

@@ -22,7 +22,7 @@ from us43d.rawtable import Row
 if TYPE_CHECKING:
     from xml.etree import ElementTree
 
-__all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "folded", "is_litter"]
+__all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "folded", "is_litter", "special"]
 
 #: Names that desktops, network drives and tools leave in any folder. They are in no listing, and match no pattern.
 _LITTER = frozenset({
@@ -262,7 +262,9 @@ class RawTree:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
+            raise UnreadableFile(
+                f"{path} cannot be read: {error.strerror}.", next=shlex.join(["ls", "-l", str(path)])
+            ) from error
 
     def text(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> str:
         """Return the decoded file, by the first of `encodings` that fits, or UTF-16 by its mark.
@@ -350,6 +352,12 @@ def is_litter(name: str) -> bool:
     return name.startswith("._") or name.casefold() in _LITTER
 
 
+def special(path: str | Path) -> RawDataError:
+    """Return the error for a pipe, socket or device, which nothing may open."""
+    what = f"{path} is neither a file nor a folder (a pipe, socket or device)."
+    return RawDataError(what, next=f"{shlex.join(['ls', '-l', str(path)])}   (then move it elsewhere)")
+
+
 def folded(key: str) -> str:
     """Return a key as it is compared: without regard to case, and to how accents are composed."""
     return key.casefold() if key.isascii() else unicodedata.normalize("NFC", key).casefold()
@@ -368,7 +376,9 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
             with os.scandir(folder) as entries:
                 inside = [entry for entry in entries if not is_litter(entry.name)]
         except OSError as error:
-            raise RawDataError(f"{folder} cannot be listed: {error.strerror}.") from error
+            raise RawDataError(
+                f"{folder} cannot be listed: {error.strerror}.", next=shlex.join(["ls", "-ld", folder])
+            ) from error
         for entry in inside:
             key = prefix + entry.name
             try:
@@ -390,5 +400,5 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
                 folders.append((key + "/", entry.path))
                 continue
             if not (entry.is_file() or entry.is_dir()):
-                raise RawDataError(f"{entry.path} is neither a file nor a folder (a pipe, socket or device).")
+                raise special(entry.path)
             yield key, entry.path

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal, TypeAlias
 
 from us43d import atomic
@@ -23,6 +24,7 @@ from us43d.errors import (
     ManualFileError,
     MissingRawFile,
     RawDataError,
+    UnreadableFile,
     Us43dError,
     UsageError,
     VerifyError,
@@ -146,7 +148,9 @@ def fetch(
         return _there(recipe, home, receipt)
     licence = ledger.require(home, recipe)
     with (
-        atomic.storage_errors(home.root, "The received bytes are kept; the next run resumes."),
+        atomic.storage_errors(
+            home.root, "No raw tree was written." if from_ else "The received bytes are kept; the next run resumes."
+        ),
         store.alone(home, recipe.name),
     ):
         if not force and not from_ and (receipt := here(home, recipe)) is not None:  # another process was quicker
@@ -499,6 +503,10 @@ class _Work:
         with store.making_raw(self.home, self.recipe.name) as tree, self.bars(self.recipe.name, "files") as progress:
             for n, (key, path) in enumerate(files, start=1):
                 target = tree / key
+                if not os.access(path, os.R_OK):
+                    raise UnreadableFile(
+                        f"{path} cannot be read: permission is denied.", next=f"ls -l {quote(str(path))}"
+                    )
                 target.parent.mkdir(parents=True, exist_ok=True)
                 atomic.link_or_copy(path.resolve(), target)  # of a link, the file
                 progress(n, len(files))

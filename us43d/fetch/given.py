@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from us43d import specimen
+from us43d.atomic import is_dir
 from us43d.contract import RawFile, RawTree, Recipe, Route, paths_in
 from us43d.errors import (
     ArchiveError,
@@ -21,7 +22,7 @@ from us43d.errors import (
 )
 from us43d.fetch import store, verify, zips
 from us43d.fetch.unpack import is_nested
-from us43d.rawtree import is_litter
+from us43d.rawtree import is_litter, special
 
 __all__ = ["Given", "Layout", "layout", "look"]
 
@@ -89,7 +90,8 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     """
     for path in paths:
         if not path.exists():
-            raise MissingRawFile(f"{path} does not exist.")
+            nearest = next(place for place in path.parents if is_dir(place))
+            raise MissingRawFile(f"{path} does not exist.", next=shlex.join(["ls", str(nearest)]))
     files = [file for path in paths for file in _files(path)]
     damaged: list[VerifyError] = []
     others = []
@@ -148,7 +150,7 @@ def _files(path: Path) -> Iterator[Path]:
     """Return the regular files at or below a path. Raises RawDataError for a pipe, socket or device."""
     if not path.is_dir():
         if not path.is_file():
-            raise RawDataError(f"{path} is neither a file nor a folder (a pipe, socket or device).")
+            raise special(path)
         yield path
         return
     for name, file in store.walk(path):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import threading
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from us43d import atomic
-from us43d.errors import Busy, MissingRawFile, RawDataError, StorageError, UnreadableFile
+from us43d.errors import Busy, MissingRawFile, StorageError, UnreadableFile
 from us43d.fetch import owner
 from us43d.paths import Home
+from us43d.rawtree import special
 
 __all__ = [
     "PARTS", "RECEIPT", "Receipt", "alone", "check_room", "finish_raw", "is_ours", "listing", "making_raw", "now",
@@ -57,14 +59,17 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
-            raise StorageError(f"{error.filename} cannot be listed: {error.strerror}.", next="ls -ld " + str(folder))
+            raise StorageError(
+                f"{error.filename} cannot be listed: {error.strerror}.",
+                next=shlex.join(["ls", "-ld", str(error.filename)]),
+            )
 
     entries = []
     for where, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             path = Path(where, name)
             if path.exists() and not (path.is_file() or path.is_dir()):
-                raise RawDataError(f"{path} is neither a file nor a folder (a pipe, socket or device).")
+                raise special(path)
             entries.append((path.relative_to(folder).as_posix(), path))
     return iter(sorted(entries))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -82,7 +83,9 @@ def digests(path: Path, *, md5: bool = False, progress: Progress | None = None) 
                 if progress:
                     progress(done, size)
     except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
+        raise UnreadableFile(
+            f"{path} cannot be read: {error.strerror}.", next=shlex.join(["ls", "-l", str(path)])
+        ) from error
     return {name: digest.hexdigest() for name, digest in hashes.items()}
 
 

@@ -151,6 +151,23 @@ def test_links_in_a_folder_of_the_user(home: Home, sources: ModuleType, tree: Pa
     assert not (home.raw("BUSI") / "again").exists()
 
 
+def test_a_file_without_permission_is_named_where_the_user_has_it(
+    home: Home, sources: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = next((tree / TOP / "benign").glob("*_mask.png"))
+    monkeypatch.setattr("us43d.fetch.fetch.os.access", lambda path, mode: Path(path) != secret)
+    with pytest.raises(RawDataError) as caught:
+        taken(home, sources, tree)
+    assert caught.value.what == f"{secret} cannot be read: permission is denied."
+    assert caught.value.next == f"ls -l '{secret}'"
+
+
+def test_a_folder_that_does_not_exist_leads_to_the_nearest_that_does(tmp_path: Path) -> None:
+    with pytest.raises(MissingRawFile) as caught:
+        given.look(registry.recipe("busi"), [tmp_path / "a" / "b"])
+    assert caught.value.next == f"ls {tmp_path}"
+
+
 def test_a_workbook_is_not_offered_as_an_archive(tree: Path) -> None:
     for mask in (tree / TOP).rglob("*_mask.png"):
         mask.unlink()
