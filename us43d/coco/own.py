@@ -373,7 +373,7 @@ def _numbered(ids: Sequence[str], what: str, report: Report) -> list[int]:
 
 def _order(text: str) -> tuple[int, int, str]:
     """Sort numbers by value, then texts."""
-    return (0, int(text), "") if _WHOLE.fullmatch(text) and text.isdigit() else (1, 0, text)
+    return (0, int(text), "") if _WHOLE.fullmatch(text) else (1, 0, text)
 
 
 def _key(image: Image) -> str:

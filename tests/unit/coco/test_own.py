@@ -487,7 +487,9 @@ def test_ids_of_any_kind(make: Callable[..., Path]) -> None:
         (lambda kind, n: ("1", "01", "2", "3")[n], "1 image ids repeat"),
         (lambda kind, n: str(2**63 + n), "ids are not whole numbers of 64 bits"),
         (lambda kind, n: "9" * 5000 + str(n), "ids are not whole numbers of 64 bits"),
+        (lambda kind, n: str(2**63 - n), "ids are not whole numbers of 64 bits"),
         (lambda kind, n: str(2**63 - 1 - n), None),
+        (lambda kind, n: str(n - 2**63), None),
         (lambda kind, n: float(n), None),
         (lambda kind, n: n - 1, None),
     ):
@@ -550,7 +552,7 @@ def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
 
 def test_categories_are_numbered_by_their_ids(make: Callable[..., Path]) -> None:
     data = content()
-    names = {"b": "cyst", 10: "nodule", "a": "node", 9: "lesion"}
+    names = {"b": "cyst", 10: "nodule", "a": "node", -9: "lesion"}
     data["categories"] = [{"id": key, "name": name, "supercategory": name[0]} for key, name in names.items()]
     for annotation, key in zip(data["annotations"], names, strict=True):
         annotation["category_id"] = key
@@ -951,6 +953,7 @@ def test_tags_and_licence_are_kept(make: Callable[..., Path]) -> None:
     file = make(data)
     corpus = opened(file)
     assert (file.parent / "corpus" / "tags.json").read_text() == '{"1": {"age": 3, "view": "A4C"}}'
+    assert not corpus.annotations["diagnosis"].any()
     assert [corpus.facts[name] for name in ("release", "diagnoses", "groups", "annotations")] == ["data", [""], 1, 2]
     (source,) = corpus.facts["sources"]
     assert source.pop("version") == source.pop("digest")[:12] == corpus.digest[:12]
