@@ -148,17 +148,17 @@ class Driver(Profile):
             outcome, place, *texts, last = line.split("\t")
             killers[str(ROOT / place.split(":")[0])][last] += bool(last)
             if outcome != "unfinished" or self.limit < math.inf:
-                known[place.split(":")[0], *texts].append(outcome)
+                known[place, *texts].append(outcome)
         outcomes: dict[str, Counter[str]] = defaultdict(Counter)
         with self.log.open("a", encoding="utf-8") as log:
             for file, number in self.drawn:
                 tree = ast.parse(Path(file).read_text("utf-8"))
                 node, edit, lines = next(itertools.islice(sites(tree), number, None))
-                name, texts = str(Path(file).relative_to(ROOT)), [ast.unparse(node)]
+                place, before = f"{Path(file).relative_to(ROOT)}:{span(node)[0]}", ast.unparse(node)
                 edit()
-                texts = [" ".join(text.split())[:140] for text in (*texts, ast.unparse(node))]
-                if known[name, *texts]:
-                    outcomes[file][known[name, *texts].pop(0)] += 1
+                texts = [" ".join(text.split())[:140] for text in (before, ast.unparse(node))]
+                if known[place, *texts]:
+                    outcomes[file][known[place, *texts].pop(0)] += 1
                     continue
                 code = compile(ast.fix_missing_locations(tree), file, "exec")
                 tests = {test for line, tests in self.executed[file].items() if line in lines for test in tests}
@@ -173,7 +173,7 @@ class Driver(Profile):
                     outcome = "unfinished"
                 outcomes[file][outcome] += 1
                 killers[file][killer] += bool(killer)
-                print(outcome, f"{name}:{span(node)[0]}", *texts, killer, sep="\t", file=log, flush=True)
+                print(outcome, place, *texts, killer, sep="\t", file=log, flush=True)
         words = ("killed", "out of time", "survived", "unfinished", "not executed")
         print("\n| module | mutants | run |", " | ".join(words), "|\n|---|--:|--:|", "--:|" * len(words), sep="")
         for file, total in self.total.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
 
 from us43d.errors import TrainError, Us43dError, UsageError, counted, listed
 from us43d.limits import MAX_CORNER, MAX_PIXELS, parsed_json
@@ -77,7 +77,6 @@ Corner: TypeAlias = Annotated[float, BeforeValidator(_number), Field(ge=-MAX_COR
 class _Extra(BaseModel):
     """Fields that us43d writes in addition to COCO's."""
 
-    model_config = ConfigDict(extra="ignore")
     group: Group = None
     frame: Number | None = None
     spacing_mm: tuple[Millimetres, Millimetres] | None = None
@@ -87,7 +86,6 @@ class _Extra(BaseModel):
 class _Entry(BaseModel):
     """An entry of a list. where: its position in the file, for messages."""
 
-    model_config = ConfigDict(extra="ignore")
     id: Id
     _where: str = PrivateAttr("")
 
@@ -168,7 +166,6 @@ class Place(_Entry):
 class Shown(BaseModel):
     """An entry of `annotations` in a file of prompts. bbox: x, y, width, height. keypoints: x, y, visibility, …"""
 
-    model_config = ConfigDict(extra="ignore")
     image_id: Id
     bbox: list[Corner] | None = None
     keypoints: list[Corner] | None = None
