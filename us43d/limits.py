@@ -155,8 +155,10 @@ def parsed_json(text: str, hook: Callable[[dict[str, Any]], Any] | None = None) 
         raise ValueError("it is nested too deeply") from error
     except _Repeated as error:
         raise ValueError(_repeated(text)) from error
-    except json.JSONDecodeError:
-        raise
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+        raise ValueError(f"another document begins in line {error.lineno:,}, as in JSON Lines") from error
     except ValueError as error:  # Python's own message advises programmers
         if (number := _ENDLESS.search(text)) is None:
             raise

@@ -155,7 +155,7 @@ class _Pixels:
                 raise TrainError(
                     f"{len(images)} of {len(self.entries)} images of {self.report.file} are {where} {self.images}: "
                     f"{listed((schema.shortened(image.file_name) for image in images), 5)}.",
-                    next=f"the same with --images {self._likely() or _ANY_FOLDER}",
+                    next=self._advice(images),
                 )
             for image in images:
                 self._fault(image, f"is {where} {self.images}")
@@ -165,18 +165,35 @@ class _Pixels:
             except (ImageError, RawDataError) as error:
                 self._fault(self.entries[places[0]], f"cannot be used: {error.what.rstrip('.')}")
 
-    def _likely(self) -> str:
-        """Return the only folder below that of the COCO file, or else beside it, that has the first image, or nothing.
+    def _advice(self, images: Sequence[Image]) -> str:
+        """Return what helps against images that are missing: the folder that has them, or the names that they need."""
+        names = [schema.spellings(image.file_name)[-1][0] for image in images]
+        if all(Path(name).is_absolute() and _is_file(Path(name)) for name in names):
+            folder = os.path.commonpath([Path(name).parent for name in names])
+            return f"the same with --images {shlex.quote(folder)}"
+        for name in (names[0], names[0].rpartition("/")[2]):
+            if len(folders := self._having(name)) > 1:
+                break
+            if folders and name == names[0]:
+                return f"the same with --images {shlex.quote(str(folders[0]))}"
+            if folders:  # whatever folder is given, names with another place in front are not in it
+                return (
+                    f"the same with --images {shlex.quote(str(folders[0]))}, once the file names in "
+                    f"{self.report.file.name} are relative to it ({schema.shortened(name)})"
+                )
+        return f"the same with --images {_ANY_FOLDER}"
+
+    def _having(self, name: str) -> list[Path]:
+        """Return the folders below that of the COCO file, or else beside it, that have a file of this name.
 
         Folders of masks often have files of the same names, and are not proposed.
         """
-        name = self.entries[0].file_name.replace("\\", "/").rpartition("/")[2]
-        with contextlib.suppress(OSError):
-            for folder in (self.report.file.parent, self.report.file.parent.parent):
-                near = [one for one in folder.iterdir() if not _MASKS.search(one.name) and _is_file(one / name)]
-                if near:
-                    return shlex.quote(str(near[0])) if len(near) == 1 else ""
-        return ""
+        for folder in (self.report.file.parent, self.report.file.parent.parent):
+            with contextlib.suppress(OSError):
+                near = [folder, *(one for one in folder.iterdir() if not _MASKS.search(one.name))]
+                if having := [one for one in near if _is_file(one / name)]:
+                    return having
+        return []
 
     def _located(self, name: str) -> tuple[Path | None, str]:
         """Return the file of a name, or where it would be, and a remark; None for a place outside of the folder."""
@@ -337,6 +354,7 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
     rows: list[tuple[Any, ...]] = []
     runs = bytearray()
     for place, (image, numbers) in enumerate(zip(content.images, by_image, strict=True)):
+        known: set[tuple[str, bytes]] = set()
         for number in numbers:
             one = content.annotations[number]
             try:
@@ -347,6 +365,10 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
             if mask is None:
                 report.leave_out(reason)
                 continue
+            if (same := (one.category_id, mask.counts)) in known:
+                report.leave_out(segmentation.REPEATS)
+                continue
+            known.add(same)
             flags = SPECK if is_speck(mask.area, image.height, image.width) else 0
             rows.append((ids[number], place, categories.get(one.category_id, 0), flags, mask.area, mask.box, len(runs),
                          len(mask.counts), 0))  # fmt: skip

@@ -236,9 +236,16 @@ def read_json(path: Path) -> Any:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
             raise ValueError("it is compressed by gzip; unpack it first")
+        if data[:4] == b"PK\3\4":
+            raise ValueError("it is a ZIP archive; unpack it first")
         text = data.decode(json.detect_encoding(data))
         del data  # not held while the text is parsed
         return parsed_json(text, _compact)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"it is not text in {error.encoding.upper()} (byte 0x{error.object[error.start]:02x} at position "
+            f"{error.start:,})"
+        ) from error
     except OSError as error:
         raise ValueError(error.strerror) from error
 
@@ -307,6 +314,11 @@ def _lists(file: Path, names: Sequence[str], kind: type[Us43dError], what: str) 
         content = read_json(file)
     except ValueError as error:
         raise kind(f"{file} is not {what}: {error}.") from error
+    if isinstance(content, list):
+        raise kind(
+            f"{file} is not {what}: it is a list, as files of results (predictions) and of other tools are. A COCO "
+            "file has the lists images, annotations and categories."
+        )
     for name in names:
         if not isinstance(content, Mapping) or not isinstance(content.get(name), list):
             raise kind(f"{file} is not {what}: it has no list of {name}.")

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from us43d.limits import MAX_CORNER
 from us43d.masks import rle
 
-__all__ = ["Encoded", "encode", "encoded"]
+__all__ = ["REPEATS", "Encoded", "encode", "encoded"]
+
+#: Why an annotation is excluded whose category and mask another one of its image has.
+REPEATS = "that repeat another one (same image, category and mask)"
 
 #: Longest outline of a polygon, in pixels; pycocotools needs about 100 bytes per pixel.
 _LONGEST = 2_000_000
@@ -111,7 +114,8 @@ def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
             raise ValueError(f"has counts {_short(counts)}, which are not whole numbers") from error
         flags = isinstance(counts, list) and bool in map(type, counts)
         if flags or runs.ndim != 1 or (len(runs) and runs.dtype.kind not in "iu"):
-            raise ValueError(f"has counts {_short(counts)}, which are not whole numbers")
+            shown = counts if isinstance(counts, list) else runs.tolist()
+            raise ValueError(f"has counts {_short(shown)}, which are not whole numbers")
         text = b""
     if len(runs) and (int(runs.min()) < 0 or int(runs.max()) > height * width):
         raise ValueError(f"has runs from {runs.min()} to {runs.max()} in an image of {height} × {width} pixels")

@@ -200,6 +200,7 @@ def _sample(
     instances: dict[str, list[Lazy]] = {}
     remarks = list[str]()
     left_out: Counter[str] = Counter()
+    known: set[tuple[str, bytes]] = set()
     for one in annotations:
         label = form.labels.get(names[one.category_id])
         if label is None:
@@ -209,9 +210,10 @@ def _sample(
             mask, why = segmentation.encoded(one.segmentation, image.height, image.width)
         except ValueError as error:
             raise RawDataError(f"{entry.file}: the segmentation of {one.where} {error}.") from error
-        if mask is None:
-            left_out[why] += 1
+        if mask is None or (one.category_id, mask.counts) in known:
+            left_out[why or segmentation.REPEATS] += 1
             continue
+        known.add((one.category_id, mask.counts))
         instances.setdefault(label, []).append(lazy(rle.decode, mask.counts, image.height, image.width))
     remarks += [f"annotations skipped: {number} {why}" for why, number in sorted(left_out.items())]
     file = _file(raw, entry, image)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 import tracemalloc
@@ -239,7 +240,7 @@ def test_prompts_of_an_image_with_a_fault_are_not_faults_too(tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"has 1 fault\. file_name string should have at least 1 character"):
         schema.load_prompts(file)
     file.write_text("[]")
-    with pytest.raises(UsageError, match="not a COCO file with prompts: it has no list of images"):
+    with pytest.raises(UsageError, match="not a COCO file with prompts: it is a list"):
         schema.load_prompts(file)
 
 
@@ -432,6 +433,22 @@ def test_what_is_not_a_coco_file(make: Callable[..., Path], data: Any) -> None:
     assert "data.json is not a readable COCO file" in faults(make(data))
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'[{"image_id": 0, "category_id": 7, "score": 0.5}]', "it is a list, as files of results"),
+        (b'{"id": 1}\n{"id": 2}\n', "another document begins in line 2, as in JSON Lines"),
+        (b"PK\3\4" + bytes(40), "it is a ZIP archive; unpack it first"),
+        (b"\x1f\x8b" + bytes(40), "it is compressed by gzip; unpack it first"),
+        ('{"name": "Läsion"}'.encode("latin-1"), "it is not text in UTF-8 (byte 0xe4 at position 11)"),
+    ],
+)
+def test_what_was_given_by_mistake_is_named(make: Callable[..., Path], data: bytes, said: str) -> None:
+    file = make(content())
+    file.write_bytes(data)
+    assert f"data.json is not a readable COCO file: {said}" in faults(file)
+
+
 def test_json_that_is_damaged_or_nested_deeply(make: Callable[..., Path]) -> None:
     file = make(content())
     whole = file.read_bytes()
@@ -524,6 +541,7 @@ def test_images_may_have_no_annotation_or_several(make: Callable[..., Path]) -> 
     data = content()
     for annotation in data["annotations"]:
         annotation["image_id"] = 2 if annotation["id"] > 1 else 0
+        annotation["segmentation"] = [[3, 2, 11, 2, 11, 8 + annotation["id"], 3, 8]]
     corpus = opened(make(data))
     assert [list(corpus.of(n)) for n in range(4)] == [[0, 1], [], [2, 3], []]
     assert corpus.annotations["image"].tolist() == [0, 0, 2, 2]
@@ -537,7 +555,7 @@ def test_what_is_left_out_is_counted(make: Callable[..., Path]) -> None:
         shape | {"id": 13, "segmentation": [[]]}, shape | {"id": 14, "segmentation": [[3, 2, 9, 9]]},
         shape | {"id": 15, "segmentation": [[200, 200, 210, 200, 210, 210]]},
         shape | {"id": 16, "segmentation": {"size": [40, 60], "counts": [2400]}},
-        shape | {"id": 17, "segmentation": [[3, 2, 9, 9], [3, 2, 11, 2, 11, 8, 3, 8]]},
+        shape | {"id": 17, "segmentation": [[3, 2, 9, 9], [3, 2, 12, 2, 12, 8, 3, 8]]},
     ]  # fmt: skip
     corpus = opened(make(data))
     assert len(corpus.annotations) == 5
@@ -569,6 +587,27 @@ def test_categories_are_numbered_by_their_ids(make: Callable[..., Path]) -> None
         {"id": 3, "name": "node", "supercategory": "n"}, {"id": 4, "name": "cyst", "supercategory": "c"},
     ]  # fmt: skip
     assert corpus.annotations["category"].tolist() == [4, 2, 3, 1]
+
+
+def test_annotations_that_repeat_others_are_counted_once(make: Callable[..., Path]) -> None:
+    """As exports that were merged have them: they would count twice in training and in mAP."""
+    data = content()
+    square = data["annotations"][0]["segmentation"]
+    mask = np.zeros((40, 60), np.uint8)
+    mask[2:8, 3:11] = 1
+    runs = {"size": [40, 60], "counts": reference.encode(np.asfortranarray(mask))["counts"].decode()}
+    data["categories"].append({"id": 8, "name": "cyst"})
+    data["annotations"] += [
+        {"id": 10, "image_id": 0, "category_id": 7, "segmentation": square},
+        {"id": 11, "image_id": 0, "category_id": 7, "segmentation": runs, "iscrowd": 1},
+        {"id": 12, "image_id": 0, "category_id": 8, "segmentation": square},
+        {"id": 13, "image_id": 0, "category_id": 7, "segmentation": [[3, 2, 12, 2, 12, 8, 3, 8]]},
+    ]
+    corpus = opened(make(data))
+    assert sorted(corpus.annotations["id"]) == [0, 1, 2, 3, 12, 13]
+    assert coco.told(corpus)[0] == (
+        "Excluded: 2 of 8 annotations: 2 that repeat another one (same image, category and mask)."
+    )
 
 
 def test_categories_of_one_name_are_named(make: Callable[..., Path]) -> None:
@@ -645,8 +684,8 @@ def test_outlines_take_a_quarter_of_the_memory_of_lists(make: Callable[..., Path
     """A file of 300 MB fits into 2 GB: its numbers are never all held as Python's."""
     data = content(1)
     angles = np.linspace(0, 6.28, 20_000)
-    ring = np.round(np.stack([30 + 20 * np.cos(angles), 20 + 15 * np.sin(angles)], 1), 6).ravel().tolist()
-    data["annotations"] = [dict(data["annotations"][0], id=n, segmentation=[ring]) for n in range(5)]
+    ring = np.round(np.stack([30 + 20 * np.cos(angles), 20 + 15 * np.sin(angles)], 1), 6).ravel()
+    data["annotations"] = [dict(data["annotations"][0], id=n, segmentation=[(ring + n).tolist()]) for n in range(5)]
     file = make(data)
     numbers, size = 5 * len(ring), file.stat().st_size
     tracemalloc.start()
@@ -772,8 +811,8 @@ def test_a_frame_that_a_file_does_not_have(make: Callable[..., Path]) -> None:
     file = make(data)
     tifffile.imwrite(file.parent / "c.tif", np.zeros((2, *SHAPE), np.uint8), photometric="minisblack")
     writer = cv2.VideoWriter(str(file.parent / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, SHAPE[::-1])
-    for _ in range(2):
-        writer.write(np.zeros((*SHAPE, 3), np.uint8))
+    for n in range(2):
+        writer.write(np.full((*SHAPE, 3), 50 * n, np.uint8))
     writer.release()
     assert faults(file).endswith(
         "has 2 faults. image has no frame 9: images[1] (id 1) c.tif; "
@@ -846,7 +885,10 @@ def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_pat
     file.write_text(json.dumps(data))
     with pytest.raises(TrainError) as caught:
         opened(file)
-    assert caught.value.next == f"the same with --images '{tmp_path}/my scans'"
+    wanted = (
+        f"the same with --images '{tmp_path}/my scans', once the file names in data.json are relative to it (0.png)"
+    )
+    assert caught.value.next == wanted
     (tmp_path / "others").mkdir()
     shutil.copy(tmp_path / "Masks" / "0.png", tmp_path / "others")
     with pytest.raises(TrainError) as caught:
@@ -856,6 +898,29 @@ def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_pat
     with pytest.raises(TrainError, match="scan is not a folder") as caught:
         coco.read(file, tmp_path / "corpus", tmp_path / "scan")
     assert caught.value.next.startswith("the same with --images FOLDER ")
+
+
+@pytest.mark.parametrize(
+    "prefix", ["my scans/", "my%20scans/", "my scans\\", "{folder}/my scans/", "file://{folder}/my scans/"]
+)
+def test_the_folder_that_is_proposed_works(make: Callable[..., Path], tmp_path: Path, prefix: str) -> None:
+    data = content()
+    for image in data["images"]:
+        image["file_name"] = prefix.format(folder=tmp_path) + image["file_name"]
+    file = make(data)
+    (tmp_path / "my scans").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for n in range(4):
+        (tmp_path / f"{n}.png").rename(tmp_path / "my scans" / f"{n}.png")
+    for given in ("elsewhere", "my scans"):
+        try:
+            coco.read(file, tmp_path / "corpus", tmp_path / given)
+        except TrainError as error:
+            command, _, folder = error.next.partition(" --images ")
+            assert command == "the same with"
+            assert len(coco.read(file, tmp_path / "corpus", Path(shlex.split(folder)[0]))) == 4
+        else:
+            assert given == "my scans"
 
 
 def test_a_refused_file_removes_nothing_of_another_process(
