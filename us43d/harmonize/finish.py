@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from us43d import __version__, atomic
 from us43d.contract import Recipe
-from us43d.errors import CountError, listed
+from us43d.errors import CountError, counted, listed
 from us43d.harmonize import blocks, records, shards
 from us43d.harmonize.built import DATASET, PROVENANCE
 from us43d.harmonize.corrections import REMARK
@@ -18,7 +18,7 @@ from us43d.harmonize.inventory import Inventory
 from us43d.harmonize.plan import Plan
 from us43d.harmonize.records import Record
 from us43d.harmonize.taxonomy import taxonomy
-from us43d.splits import duplicate_links
+from us43d.splits import duplicate_links, pinned
 from us43d.splits.assign import Assigned, Assignment, Member
 from us43d.splits.decide import decide
 from us43d.splits.review import WRONG
@@ -38,13 +38,15 @@ def finish(plan: Plan, staging: Path, count: int, inventory: Inventory) -> dict[
     """
     recipe, skip = plan.recipe, plan.skip
     index: list[tuple[str, Path, int]] = []
-    members, counts = [], _Counts()
+    members, counts, bare = [], _Counts(), list[str]()
     reviewed: dict[str, set[str]] = {REMARK: set(), WRONG: set()}
     for block in range(count):
         path = records.path_of(staging, block)
         for offset, line in records.lines(path):
             record = records.parse(line)
             counts.annotated_in_source += bool(record.annotations)
+            if record.image and not record.annotations:
+                bare.append(record.key)
             for remark in plan.corrections.apply(record, plan.category):
                 reviewed[remark].add(record.key)
             counts.add(record)
@@ -54,7 +56,7 @@ def finish(plan: Plan, staging: Path, count: int, inventory: Inventory) -> dict[
     problems = counts.problems(recipe) if plan.profile == "us43d" and not plan.specimen else []
     skipped = _skipped(plan, inventory, counts) if skip else {}
     if not plan.partial and not any(skipped.get(what) for what in ("samples", "files", "ignored")):
-        _refuse_short(recipe, problems)
+        _refuse_short(plan, problems, {key for key, _, _ in index}, bare)
     decision = decide(members, recipe, plan.profile, links=plan.links, listed=not plan.specimen)
     # The others stay where they are, as if it were there.
     out: dict[str, Assigned] = dict.fromkeys(reviewed[WRONG], "excluded")
@@ -129,26 +131,38 @@ def _by_key(plan: Plan, index: list[tuple[str, Path, int]], assignment: Assignme
             yield record
 
 
-def _refuse_short(recipe: Recipe, problems: list[dict[str, Any]]) -> None:
+def _refuse_short(plan: Plan, problems: list[dict[str, Any]], keys: Set[str], bare: list[str]) -> None:
+    """Raise CountError for counts below the published ones, or for more groups among the same images.
+
+    keys: of all samples, to name those of the pinned split that are missing. bare: of images without annotation, to
+    name them where every published image has one.
+    """
+    recipe = plan.recipe
+    partial = f"us43d build {recipe.name} --partial"
+    next_ = f"{partial}   (for a cut of the source; or us43d fetch {recipe.name} --from with a complete copy)"
+    if recipe.private or plan.receipt.get("kind") == "download":
+        next_ = f"{recipe.again}   (or, for a cut of the source: {partial})"
+    disk = "The finished blocks are kept; no build was written."
     short = [problem for problem in problems if problem["found"] < problem["published"]]
     many = {problem["what"]: problem for problem in problems if problem["found"] > problem["published"]}
-    if not short and "groups" in many and "images" not in many:
-        raise CountError(
-            f"{recipe.name}: the same images have {many['groups']['found']:,} groups, published "
-            f"{many['groups']['published']:,}. A table or names are not as published, and splits could share a "
-            f"{recipe.group_kind}.",
-            disk="The finished blocks are kept; no build was written.",
-            next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial, which reports the counts)",
-        )
     if short:
+        counts = listed(
+            f"{p['what']} {p['found']:,} of {p['published']:,} ({p['found'] - p['published']:+,})" for p in short
+        )
+        published = set() if recipe.slug in pinned.GROUPS_ONLY else {row.member.key for row in pinned.rows(recipe.slug)}
+        lines = [f"{recipe.name}: fewer than {'at import' if recipe.private else 'published'}: {counts}."]
+        if missing := sorted(published - keys):
+            lines.append(f"{counted(len(missing), 'image is', 'images are')} missing: {listed(missing)}.")
+        if bare and recipe.expect.annotated == recipe.expect.images:
+            lines.append(f"{counted(len(bare), 'image has', 'images have')} no annotation: {listed(sorted(bare))}.")
+        raise CountError("\n".join(lines), disk=disk, next=next_)
+    if "groups" in many and "images" not in many:
+        groups = many["groups"]
         raise CountError(
-            f"{recipe.name}: fewer than {'at import' if recipe.private else 'published'}: "
-            + listed(
-                f"{p['what']} {p['found']:,} of {p['published']:,} ({p['found'] - p['published']:+,})" for p in short
-            )
-            + ".",
-            disk="The finished blocks are kept; no build was written.",
-            next=f"us43d verify {recipe.name}   (or us43d build {recipe.name} --partial for a cut)",
+            f"{recipe.name}: the same images have {groups['found']:,} groups, published {groups['published']:,}. "
+            f"A table or names are not as published, and splits could share a {recipe.group_kind}.",
+            disk=disk,
+            next=next_,
         )
 
 

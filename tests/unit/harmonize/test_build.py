@@ -130,6 +130,22 @@ def test_coco_is_read_unchanged_and_agrees_with_itself(raw: Path, home: Home) ->
         assert judge.stats[0] == 1.0
 
 
+def test_a_count_that_is_short_names_the_images(raw: Path, home: Home) -> None:
+    """Those of the pinned split that are missing, and, as every published image has a lesion, those without."""
+    mask = next(raw.rglob("mask_3.png"))
+    cv2.imwrite(str(mask), np.zeros((128, 128), np.uint8))
+    for kind, next_ in (
+        ("given", "us43d build STU-Hospital --partial "),
+        ("download", "us43d fetch STU-Hospital --force "),
+    ):
+        with pytest.raises(CountError) as caught:
+            build(RECIPE, raw, home, receipt={"kind": kind})
+        _, missing, bare = caught.value.what.split("\n")
+        assert missing.startswith("30 images are missing: Hospital/Test_Image_13.png, Hospital/Test_Image_14.png, ")
+        assert bare.startswith("1 image has no annotation: Hospital/Test_Image_3.png")
+        assert caught.value.next.startswith(next_)
+
+
 def test_counts_are_enforced_and_reported(raw: Path, home: Home) -> None:
     with pytest.raises(CountError, match=r"images 12 of 42 \(-30\)"):
         build(RECIPE, raw, home)
