@@ -78,6 +78,7 @@ def from_masks(
     names = [category] if classes is None else [n for n in dict.fromkeys(classes.values()) if n != label_map.BACKGROUND]
     values: Counter[str] = Counter()  # masks by their foreground value
     unnamed: set[int] = set()
+    corners: list[str] = []
     for done, (image, mask) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if pattern is not None:
@@ -113,7 +114,8 @@ def from_masks(
         if not any(array.any() for _, array in arrays):
             counts["empty"] += 1
             counts["black JPEG"] += _is_jpeg(mask)
-        counts["corners"] += any(array[::h, ::w].all() for _, array in arrays for h, w in [_ends(array)])
+        if any(array[::h, ::w].all() for _, array in arrays for h, w in [_ends(array)]):
+            corners.append(mask.relative)
         if progress is not None:
             progress(done, len(pairs))
     _raise(faults, len(pairs), unnamed)
@@ -133,10 +135,11 @@ def from_masks(
             f"{counted(counts['black JPEG'], 'empty mask is a JPEG', 'empty masks are JPEGs')}: JPEG turns a mask of 0 "
             "and 1 black. Check the originals."
         )
-    if counts["corners"]:
+    if corners:
         remarks.append(
-            f"{counted(counts['corners'], 'mask covers', 'masks cover')} all four corners of the image. Black "
-            "is background: masks that are white outside of the structure have to be inverted first."
+            f"{counted(len(corners), 'mask covers', 'masks cover')} all four corners of the image: "
+            f"{listed(corners, 5)}. Black is background: masks that are white outside of the structure have to be "
+            "inverted first (1-bit TIFF of tifffile and masks of ImageJ may be)."
         )
     if counts["specks"]:
         remarks.append(

@@ -70,6 +70,10 @@ class Nifti:
 
     def _spacing(self) -> tuple[float, float] | None:
         x, y = (float(size) for size in self.image.header.get_zooms()[:2])
+        with self.image.file_map["image"].get_prepare_fileobj("rb") as file:
+            stored = type(self.image.header).from_fileobj(file, check=False)["pixdim"][1:3]
+        if not stored.all():  # nibabel makes 1 of 0, which means that the size is unknown
+            return None
         try:
             unit = self.image.header.get_xyzt_units()[0]
         except KeyError:  # a code that the format does not define

@@ -116,13 +116,15 @@ def test_a_mask_is_one_image(folder: Path) -> None:
 
 
 def test_masks_that_look_inverted_are_remarked(folder: Path) -> None:
-    for path in sorted((folder / "masks").rglob("*.png"))[:2]:
+    paths = sorted((folder / "masks").rglob("*.png"))[:2]
+    for path in paths:
         cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
-    remarks = from_masks(folder / "scans", folder / "masks", patient="p").remarks
-    assert remarks == [
-        "2 masks cover all four corners of the image. Black is background: masks that are white outside of the "
-        "structure have to be inverted first."
-    ]
+    (remark,) = from_masks(folder / "scans", folder / "masks", patient="p").remarks
+    names = ", ".join(path.relative_to(folder / "masks").as_posix() for path in paths)
+    assert remark.startswith(
+        f"2 masks cover all four corners of the image: {names}. Black is background: masks that are white outside of "
+        "the structure have to be inverted first"
+    )
 
 
 def test_empty_masks_are_remarked_and_black_jpegs_among_them(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """NIfTI, MetaImage and NRRD: right pixels, slices, spacing and remarks, or one message that names the file."""
 
+import gzip
+import struct
 from pathlib import Path
 
 import nibabel
@@ -158,6 +160,21 @@ def test_damaged_volumes(tmp_path: Path, grey: np.ndarray, ending: str) -> None:
     (tmp_path / f"b{ending}").write_bytes(sums)
     with pytest.raises(ImageError, match=f"b{ending} is damaged"):
         frames(tmp_path / f"b{ending}")
+
+
+@pytest.mark.parametrize(("sizes", "wanted"), [((0, 0), None), ((0.5, 0), None), ((-0.5, 0.25), (0.5, 0.25))])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_pixel_size_of_zero_is_unknown(
+    tmp_path: Path, grey: np.ndarray, sizes: tuple[float, float], wanted: tuple[float, float] | None, ending: str
+) -> None:
+    image = nibabel.Nifti1Image(grey.T[:, :, None], np.eye(4))
+    image.header.set_xyzt_units("mm")
+    data = bytearray(image.to_bytes())
+    struct.pack_into("<2f", data, 80, *sizes)  # pixdim[1], pixdim[2]
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(gzip.compress(bytes(data)) if ending == ".nii.gz" else data)
+    assert pictures.open(path).spacing == wanted
+    assert (only(path) == grey).all()
 
 
 def test_an_undefined_unit_of_nifti_counts_as_unknown(tmp_path: Path, grey: np.ndarray) -> None:
