@@ -25,6 +25,7 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
             masks={"breast_lesion": lesion},
             group=stem,
             tags={"diagnosis": kind} if kind else {},
+            remarks=("diagnosis unknown: the workbook has none for it",) if kinds and not kind else (),
         )
 
 

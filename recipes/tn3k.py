@@ -1,13 +1,15 @@
 """TN3K: thyroid nodules; JPEG images with JPEG masks of the same name, trainval and test numbered apart."""
 
-import csv
-import io
+import re
 from collections.abc import Iterator
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.errors import UnreadableFile
 from us43d.facts import source
+
+#: An image and its class, whatever separates them when a spreadsheet has saved the table again.
+ROW = re.compile(r"""^\s*"?([^,;\t"]+\.jpg)"?\s*[,;\t]\s*"?([01])"?\s*$""", re.IGNORECASE | re.MULTILINE)
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
@@ -19,13 +21,15 @@ def read(raw: RawTree) -> Iterator[Sample]:
         subset, name = key.split("/")[1].removesuffix("-image"), key.rpartition("/")[2]
         number = name.removesuffix(".jpg")
         held_out = number.isdecimal() and int(number) in validation
-        label = labels.get(subset, {}).get(name)
+        table = labels.get(subset, {})
+        label = table.get(name)
         yield Sample(
             key=key,
             image=tree.path(key),
             masks={"thyroid_nodule": lazy(masks.binary, tree.path(f"tn3k/{subset}-mask/{name}"))},
             split="test" if subset == "test" else "val" if held_out else "train" if validation else None,
             tags={"diagnosis": ("benign", "malignant")[int(label)]} if label in {"0", "1"} else {},
+            remarks=(f"diagnosis unknown: label4{subset}.csv has none for it",) if table and not label else (),
         )
 
 
@@ -39,8 +43,12 @@ def _validation(tree: RawTree, key: str) -> list[int]:
 def _labels(tree: RawTree, subset: str) -> dict[str, str]:
     """Return the benign/malignant table of a part, which has no header; the GitHub copy lacks it."""
     key = f"tn3k/label4{subset}.csv"
-    rows = csv.reader(io.StringIO(tree.text(key) if tree.has(key) else ""))
-    return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+    if not tree.has(key):
+        return {}
+    rows = dict(ROW.findall(tree.text(key)))
+    if not rows:
+        raise UnreadableFile(f"{key} in {tree.root} has no row of an image and 0 or 1.")
+    return rows
 
 
 RECIPE = source(__name__, read)

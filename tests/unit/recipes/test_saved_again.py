@@ -105,3 +105,25 @@ def test_a_column_of_bus_bra_that_moved_is_noticed(busbra: Path, column: str, va
 def test_cases_of_bus_bra_are_whole_numbers_however_they_are_written(busbra: Path, form: str) -> None:
     before = [sample.group for sample in registry.recipe("busbra").read(RawTree(busbra))]
     assert [sample.group for sample in changed(busbra, "Case", lambda n, cell: form.format(cell))] == before
+
+
+@pytest.mark.parametrize("form", ["{},{}", "{};{}", '"{}"\t{}'])
+def test_the_classes_of_tn3k_are_read_whatever_separates_them(tmp_path: Path, form: str) -> None:
+    registry.specimen("tn3k")(tmp_path, np.random.default_rng(0))
+    table = next(tmp_path.rglob("label4test.csv"))
+    lines = [line.replace('"', "").strip().split(",") for line in table.read_text().splitlines() if line.strip()]
+
+    def read() -> tuple[list[object], list[str]]:
+        samples = [s for s in registry.recipe("tn3k").read(RawTree(tmp_path)) if s.split == "test"]
+        return [s.tags.get("diagnosis") for s in samples], [remark for s in samples for remark in s.remarks]
+
+    before = read()
+    assert all(before[0])
+    assert before[1] == []
+    table.write_text("".join(f"{form.format(*line)}\r\n" for line in lines))
+    assert read() == before
+    table.write_text("".join(f"{form.format(*line)}\r\n" for line in lines[1:]))
+    assert read()[1] == ["diagnosis unknown: label4test.csv has none for it"]
+    table.write_text("nothing")
+    with pytest.raises(UnreadableFile, match="no row of an image and 0 or 1"):
+        read()
