@@ -291,7 +291,9 @@ def load_prompts(file: Path) -> list[tuple[Place, Shown]]:
     lists = _lists(file, ("images", "annotations"), UsageError, "a COCO file with prompts")
     report = Report(file)
     listed_ids = _ids(lists["images"])
-    places = {place.id: place for _, place in _entries(Place, "images", lists["images"], report)}
+    entries = [place for _, place in _entries(Place, "images", lists["images"], report)]
+    _check_ids(entries, report)
+    places = {place.id: place for place in entries}
     prompts = []
     for _, one in _entries(Shown, "annotations", lists["annotations"], report):
         if one.bbox and (len(one.bbox) != 4 or min(one.bbox[2:]) <= 0):
@@ -390,7 +392,7 @@ def _ids(entries: Sequence[Any]) -> set[str]:
     return {str(entry["id"]) for entry in entries if isinstance(entry, Mapping) and "id" in entry}
 
 
-def _check_ids(entries: Sequence[Image] | Sequence[Category], report: Report) -> None:
+def _check_ids(entries: Sequence[Image] | Sequence[Place] | Sequence[Category], report: Report) -> None:
     first: dict[str, str] = {}
     for entry in entries:
         if entry.id in first:

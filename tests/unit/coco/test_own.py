@@ -239,6 +239,10 @@ def test_prompts_of_an_image_with_a_fault_are_not_faults_too(tmp_path: Path) -> 
     file.write_text(json.dumps({"images": [place | {"file_name": ""}], "annotations": []}))
     with pytest.raises(UsageError, match=r"has 1 fault\. file_name string should have at least 1 character"):
         schema.load_prompts(file)
+    listed = [{"id": 1, "file_name": "a.png"}, {"id": 1.0, "file_name": "b.png"}]
+    file.write_text(json.dumps({"images": listed, "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}))
+    with pytest.raises(UsageError, match=r"has 1 fault\. id is that of images\[0\] as well: images\[1\] \(id 1.0\)"):
+        schema.load_prompts(file)
     file.write_text("[]")
     with pytest.raises(UsageError, match="not a COCO file with prompts: it is a list"):
         schema.load_prompts(file)
