@@ -23,8 +23,8 @@ PANEL = "Model"
 
 #: Rows of the table a person is shown; all are in predictions.json.
 _SHOWN = 40
-#: Next step after files that cannot be read.
-_MENDED = "the same command again   (with undamaged files)"
+#: Next step after files that cannot be read, or prompts that do not fit.
+_AGAIN = "the same command again   (with {})"
 
 
 @verb(
@@ -310,7 +310,7 @@ def _alone(inputs: list["Input"], failed: dict[str, Us43dError], writer: "Writer
     """Raise the error of a single input."""
     if len(inputs) == 1 and failed:
         (error,) = failed.values()
-        error.next = error.next or _MENDED
+        error.next = error.next or _again(failed)
         error.disk = (
             f"Masks of the {len(writer.images)} frames before it are in {writer.folder}."
             if writer.images
@@ -329,10 +329,17 @@ def _finish(
     """Write predictions.json, print the table, and raise SomeFailed where files failed. meaning: of the score."""
     what = f"{len(failed)} of {counted(len(inputs), 'file')} could not be segmented: {listed(failed)}."
     if failed and not writer.images:
-        raise SomeFailed(what, next=_MENDED)  # earlier predictions in the folder stay
+        raise SomeFailed(what, next=_again(failed))  # earlier predictions in the folder stay
     _tell(session, writer, writer.close(), failed, meaning)
     if failed:
-        raise SomeFailed(what, disk=f"Masks of what could be read are in {writer.folder}.", next=_MENDED)
+        raise SomeFailed(what, disk=f"Masks of what could be read are in {writer.folder}.", next=_again(failed))
+
+
+def _again(failed: dict[str, Us43dError]) -> str:
+    """The next step after failures: other files, or other prompts where these are invalid or outside of an image."""
+    invalid = [isinstance(error, UsageError) for error in failed.values()]
+    causes = [name for name, due in (("other prompts", any(invalid)), ("undamaged files", not all(invalid))) if due]
+    return _AGAIN.format(" and ".join(causes))
 
 
 def _region(media: "Media") -> tuple[int, int, int, int]:
