@@ -261,6 +261,7 @@ class Driver(Profile):
         for test, after in itertools.zip_longest(tests, tests[1:]):
             Path(folder, "last").write_text(test, "utf-8")
             signal.setitimer(signal.ITIMER_PROF, 3 + 3 * self.seconds[test])
+            signal.alarm(60 + int(100 * self.seconds[test]))
             item, following = self.items[test], self.items.get(after)
             config: Any = item.config
             config._tmp_path_factory._basetemp = Path(folder).resolve()

@@ -273,13 +273,10 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _array(numbers: Any) -> Any:
-    """The numbers of a list as an array; anything else unchanged."""
+    """The numbers of a list as an array; anything else unchanged. Whole numbers beyond all types stay Python's."""
     if not isinstance(numbers, list) or not numbers or not set(map(type, numbers)) <= {int, float}:
         return numbers
-    try:
-        return np.asarray(numbers)
-    except OverflowError:  # whole numbers beyond all types; the check of the outline names them
-        return numbers
+    return np.asarray(numbers)
 
 
 def load_prompts(file: Path) -> list[tuple[Place, Shown]]:

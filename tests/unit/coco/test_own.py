@@ -195,11 +195,13 @@ def test_prompts_are_boxes_and_points(tmp_path: Path) -> None:
         {"image_id": "1", "bbox": [0, -1.5, 3, 0.5], "segmentation": [[0, 0, 3, 0, 3, 3]], "area": 4.5},
         {"image_id": 2, "keypoints": [1, 2, 0, 3, 4, 2], "segmentation": {"size": [4, 5], "counts": [20]}},
         {"image_id": 2, "bbox": [1, 2, 3, 4], "keypoints": [1, 2, 0]},
+        {"image_id": 1, "keypoints": [1, 2, 1]},
     )
     assert [(name, frame, shown.bbox, shown.keypoints) for name, frame, shown in found] == [
         ("a.png", None, [0, -1.5, 3, 0.5], None),
         ("b.avi", 3, None, [1, 2, 0, 3, 4, 2]),
         ("b.avi", 3, [1, 2, 3, 4], [1, 2, 0]),
+        ("a.png", None, None, [1, 2, 1]),
     ]
 
 
@@ -225,7 +227,7 @@ def test_prompts_are_boxes_and_points(tmp_path: Path) -> None:
 def test_faults_of_prompts(tmp_path: Path, annotation: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=r"p\.json has 1 fault\.") as caught:
         prompts(tmp_path / "p.json", {"image_id": 1} | annotation)
-    assert said in caught.value.what
+    assert f"has 1 fault. {said}" in caught.value.what
 
 
 def test_prompts_of_an_image_with_a_fault_are_not_faults_too(tmp_path: Path) -> None:
@@ -282,10 +284,12 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         ("images.1.id", "", "id is neither a whole number nor a text: images[1] (id ) has ''"),
         ("images.1.id", ..., "id is missing: images[1]"),
         ("images.1.id", None, "id is neither a whole number nor a text: images[1] has null"),
-        ("images.1.id", 0, "id is that of images[0] as well: images[1] (id 0)"),
+        ("images.1.id", 0, "1 fault. id is that of images[0] as well: images[1] (id 0)"),
         ("images.1.id", "0", "id is that of images[0] as well"),
         ("images.1.id", 2**64, "id is a number of more than 64 bits (write it as a text): images[1]"),
-        ("images.1", None, "entry is not an object: images[1] has null"),
+        ("images.1", None, "1 fault. entry is not an object: images[1] has null"),
+        ("categories", [{"id": 7, "name": "a"}, None], "1 fault. entry is not an object: categories[1] has null"),
+        ("categories", [{"id": 7, "name": "a"}, {"name": "b"}], "1 fault. id is missing: categories[1]"),
         ("images.1.width", True, "width is true or false, not a number: images[1] (id 1) has True"),
         ("images.1.frame", False, "frame is true or false, not a number"),
         ("images.1.spacing_mm", [0.1, True], "spacing_mm.1 is true or false, not a number"),
@@ -295,7 +299,11 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         ("annotations.2.id", ..., "id is missing: annotations[2]"),
         ("annotations.2.image_id", ..., "image_id is missing: annotations[2] (id 2)"),
         ("annotations.2.category_id", ..., "category_id is missing: annotations[2] (id 2)"),
-        ("annotations.2.category_id", 9, "category_id is not among the categories: annotations[2] (id 2) has '9'"),
+        (
+            "annotations.2.category_id",
+            9,
+            "1 fault. category_id is not among the categories: annotations[2] (id 2) has '9'",
+        ),
         ("annotations.2.segmentation", ..., "segmentation is missing: annotations[2] (id 2)"),
         ("annotations.2.segmentation", None, "segmentation is neither a list of polygons nor run lengths"),
         ("annotations.2.segmentation", "rle", "segmentation is neither"),
@@ -376,7 +384,7 @@ def test_all_faults_are_told_together(make: Callable[..., Path]) -> None:
         ("images.0.us43d", {"tags": {"a": None}}, {"spacing_mm": [0, 1]}, "us43d.spacing_mm.0 should be greater than"),
         ("images.0.us43d", {"tags": {str(n): n for n in range(64)}}, {"tags": {str(n): n for n in range(65)}},
          "us43d.tags dictionary should have at most 64 items"),
-        ("images.0.width", limits.MAX_PIXELS // 40, limits.MAX_PIXELS // 40 + 1, "width × height is over 134,217,728"),
+        ("images.0.width", limits.MAX_PIXELS // 64, limits.MAX_PIXELS // 64 + 1, "width × height is over 134,217,728"),
         ("categories.0.name", "x", "", "name string should have at least 1 character"),
         ("categories.0.supercategory", None, 5, "supercategory should be a valid string"),
     ],
@@ -384,6 +392,7 @@ def test_all_faults_are_told_together(make: Callable[..., Path]) -> None:
 def test_limits_of_fields(make: Callable[..., Path], path: str, valid: Any, invalid: Any, said: str) -> None:
     data = content(1)
     data["annotations"] = []
+    data["images"][0]["height"] = 64
     change(path, valid)(data)
     schema.load(make(data))[1].raise_faults()
     change(path, invalid)(data)
@@ -977,6 +986,7 @@ def test_backslashes_are_folders(make: Callable[..., Path]) -> None:
     data["images"][0]["file_name"] = "sub\\0.png"
     file.write_text(json.dumps(data))
     assert opened(file).picture(0)[0, 0] == 50
+    assert coco.told(opened(file)) == []
 
 
 def test_a_corpus_is_made_anew_when_the_file_changes_or_the_folder_moves(make: Callable[..., Path]) -> None:
