@@ -21,11 +21,13 @@ from us43d.harmonize.corpus import SPLITS, Corpus
 
 #: Name of the run, preset, and the settings that differ from it. First all parts learn, then the second look alone with
 #: tighter boxes; the same again with rotated images; then with nearly exact boxes and as many draws of each source;
-#: then both once more, with more points and clicks; at last the second look for long, from the mean of AVERAGED, first
-#: with strong augmentation, then with weak one and every image drawn as often. In the weights that ship, the second
-#: look of the first seven stages worked at half of the crop's resolution: the eighth took over its layers from the
-#: second level down, began those above from random numbers, saw the first mask of boxes, too, and was ended early: the
-#: ninth began from its 5,400th step.
+#: then both once more, with more points and clicks; then the second look for long, from the mean of AVERAGED, first
+#: with strong augmentation, then with weak one and every image drawn as often; then encoder and decoder, with points
+#: above all and images of rare sizes drawn more often; at last the second look's network for boxes alone, from random
+#: numbers (RENEWED).
+#: In the weights that ship, the second look of the first seven stages worked at half of the crop's resolution: the
+#: eighth took over its layers from the second level down, began those above from random numbers, saw the first mask of
+#: boxes, too, and was ended early: the ninth began from its 5,400th step. Until then one network served all prompts.
 STAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("1-all", "small", {}),
     ("2-look", "small-look", {}),
@@ -45,11 +47,20 @@ STAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("9-look", "small-look", {"steps": 4000, "warm_up": 100, "turn": 10, "zoom": 0.15, "quality": 0.15,
                               "learning_rate": 1.2e-3, "box_jitter": 0.01, "box_share": 0.6, "clicks": 6,
                               "validate_every": 600}),
+    ("10-decoder", "small", {"steps": 2700, "warm_up": 100, "turn": 20, "quality": 0.35, "contrast": 0.15,
+                             "learning_rate": 1e-3, "box_share": 0.3, "box_jitter": 0.02, "clicks": 6,
+                             "size_repeats": 4, "freeze": ("second_look",), "validate_every": 450}),
+    ("11-boxes", "small-look", {"seed": 1, "steps": 6000, "warm_up": 100, "turn": 10, "zoom": 0.1, "quality": 0.1,
+                                "learning_rate": 2e-3, "box_share": 1.0, "extra_points": 0.0, "clicks": 0,
+                                "instances": 1, "repeats": 1, "batch": 8, "micro_batch": 8, "validate_every": 1000}),
 )  # fmt: skip
 
 #: The eighth stage starts from the mean of these stages' weights: on the validation patients stage 7 alone is better
 #: from a point or a name and worse after corrective clicks than stage 5; their mean keeps the better half of each.
 AVERAGED = ("5-look", "7-look")
+
+#: The stage whose network for boxes alone starts from random numbers.
+RENEWED = "11-boxes"
 
 #: The licences of the sources, as their records state them.
 CC_BY = {
@@ -108,6 +119,19 @@ def mean(folders: Sequence[Path], out: Path) -> None:
     model = every[-1].model()
     model.load_state_dict({name: torch.stack([one.state[name] for one in every]).mean(0) for name in every[-1].state})
     weights.save(model, out, every[-1].meta)
+
+
+def renewed(folder: Path, seed: int, out: Path) -> None:
+    """Write weights whose network for boxes alone has random numbers, with their record, to the folder `out`."""
+    from us43d.model import weights
+    from us43d.model.network import UltraSam
+
+    loaded = weights.load(folder)
+    model, random = loaded.model(), UltraSam.random(loaded.config, seed)
+    assert model.second_look is not None
+    assert random.second_look is not None
+    model.second_look.boxes.load_state_dict(random.second_look.boxes.state_dict())
+    weights.save(model, out, loaded.meta)
 
 
 def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
@@ -195,7 +219,8 @@ ones (muscle fascicles, needles) poorly. A name works only for the structures li
 
 `{meta["command"]}`: {len(stages)} stages ({steps}), together
 {minutes:.0f} minutes of one core of an AMD EPYC (Zen 4). The eighth started from the mean of the weights after
-the stages {" and ".join(AVERAGED)}. Configurations and corpus digest are in log.jsonl.
+the stages {" and ".join(AVERAGED)}; the network for boxes alone began from random numbers in
+{RENEWED}. Configurations and corpus digest are in log.jsonl.
 """
     (out / "README.md").write_text(card, "utf-8")
     for record in log:  # what each start had seen: part of the record of the weights, and long
@@ -225,6 +250,9 @@ def main() -> None:
         config = read(PRESETS[preset], **changes)
         if options.steps:
             config = config.shortened(options.steps)
+        if name == RENEWED and weights:
+            renewed(weights, config.seed, options.runs / "renewed")
+            weights = options.runs / "renewed"
         result = train(
             config, opened, options.runs / name, init=weights, resume=True,
             report=lambda record: print(json.dumps(record), flush=True),

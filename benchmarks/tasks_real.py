@@ -61,7 +61,7 @@ RUN: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "context": 0.4, "steps": 500, "validate_every": 250}),
     "small-classes-box-frozen": ("classify-prompt", weights.SHIPPED, SMALL_CLASSES | {
         "frozen": True, "learning_rate": 1e-3}),
-    "box-unet": ("box-unet", None, {"steps": 5000, "box_jitter": 0.02, "validate_every": 1500}),
+    "box-unet": ("box-unet", None, {"steps": 6000, "box_jitter": 0.02, "validate_every": 1500}),
 }  # fmt: skip
 
 

@@ -38,10 +38,10 @@ _MANY = 128 * 128
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation (Wu & He 2018) with 8 groups, fewer where the channels do not divide."""
+    """Group normalisation (Wu & He 2018) with 8 groups, fewer where the channels do not divide, or as many as given."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(next(n for n in (8, 4, 2, 1) if channels % n == 0), channels)
+    def __init__(self, channels: int, groups: int | None = None) -> None:
+        super().__init__(groups or next(n for n in (8, 4, 2, 1) if channels % n == 0), channels)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.bfloat16 and x.device.type == "cpu" and torch.is_grad_enabled():

@@ -78,15 +78,17 @@ class TrainConfig(BaseModel):
     # Data. splits: splits to train on. sources: names; all sources of the corpus if empty. min_area, min_share:
     # smallest area of an instance, in pixels and as a fraction of its image; smaller ones are excluded. instances:
     # largest number of instances drawn from an image at once. balance: unit that is drawn evenly; "image" draws every
-    # image equally often. by_aspect: a micro-batch has either wide or other images. commercial: refuse data whose
-    # licence forbids commercial use or does not settle it. allow_external: train on sources of the external tier, which
-    # are reserved for comparing models.
+    # image equally often. size_repeats: within a unit, an image whose largest instance has a rare size (in octaves of
+    # the image) is drawn up to this many times as often. by_aspect: a micro-batch has either wide or other images.
+    # commercial: refuse data whose licence forbids commercial use or does not settle it. allow_external: train on
+    # sources of the external tier, which are reserved for comparing models.
     splits: tuple[str, ...] = ("train",)
     sources: tuple[str, ...] = ()
     min_area: int = Field(default=16, ge=1)
     min_share: float = Field(default=1e-4, ge=0, lt=1)
     instances: int = Field(default=20, ge=1)
     balance: Literal["image", "source", "organ", "structure"] = "image"
+    size_repeats: int = Field(default=1, ge=1, le=100)
     by_aspect: bool = False
     commercial: bool = False
     allow_external: bool = False
@@ -202,6 +204,13 @@ class TrainConfig(BaseModel):
         if self.by_aspect and self.balance != "image":
             raise ValueError("by_aspect needs the balance image")
         return self
+
+    @property
+    def boxes_alone(self) -> bool:
+        """Whether the second look alone is trained, on boxes alone."""
+        first = {"image_encoder", "prompt_encoder", "mask_decoder"}
+        others = self.extra_points or self.clicks or self.structure_prompts
+        return bool(self.model.look) and first <= set(self.freeze) and self.box_share == 1 and not others
 
     def shortened(self, steps: int) -> "TrainConfig":
         """Scale the run to another number of steps, with warm-up and milestones in proportion."""

@@ -226,11 +226,11 @@ class Order:
     """Order of the images in an endless sequence of draws.
 
     Images belong to classes (a single one, or the sources, organs or structures), which are drawn equally often. Within
-    a class, every image is drawn once before any is repeated.
+    a class, every image is drawn once before any is repeated; with `size_repeats`, those of rare sizes several times.
 
     Args:
         corpus: The corpus.
-        config: Seed, `balance`, and `by_aspect`.
+        config: Seed, `balance`, `size_repeats`, and `by_aspect`.
         annotations: Rows that may be drawn.
         empty: Images without annotation that may be drawn; a class of their own unless all images are drawn equally
             often.
@@ -249,6 +249,8 @@ class Order:
         if empty is not None and config.balance == "image":
             images = np.union1d(images, empty)
         self.names, self.classes = self._classes(corpus, config, annotations, of, images)
+        if config.size_repeats > 1:
+            self.classes = [self._evened(corpus, rows, annotations, config.size_repeats) for rows in self.classes]
         #: Classes of one cycle, with repetitions; the first place of each class in it.
         self.turns = [*range(len(self.classes))]
         if empty is not None and len(empty) and config.balance != "image":
@@ -276,6 +278,20 @@ class Order:
         value = np.array([source[field] for source in corpus.sources])[corpus.images["source"][images]]
         names = np.unique(value)
         return names.tolist(), [images[value == key] for key in names]
+
+    @staticmethod
+    def _evened(
+        corpus: Corpus, images: NDArray[np.int64], annotations: NDArray[np.int64], most: int
+    ) -> NDArray[np.int64]:
+        """Repeat images (N,) whose largest instance has a size, in octaves of its image, that few others have."""
+        of = corpus.annotations["image"][annotations]
+        largest = np.zeros(len(corpus.images), np.int64)
+        np.maximum.at(largest, of, corpus.annotations["area"][annotations])
+        pixels = corpus.images["height"].astype(np.int64) * corpus.images["width"]
+        octave = np.floor(np.log2(np.maximum(largest, 1) / pixels))[images]
+        _, which, counts = np.unique(octave, return_inverse=True, return_counts=True)
+        times = np.clip(np.rint(counts.max() / counts), 1, most).astype(np.int64)
+        return np.asarray(np.repeat(images, times[which]), np.int64)
 
     def __call__(self, place: int) -> tuple[Any, int]:
         """Return (class, row of `images`) at a place."""

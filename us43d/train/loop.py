@@ -210,7 +210,8 @@ class _Run:
             task.encoder(self.model).compile()
         self.objective: Any = task.objective(self.model)
         if team.world > 1:
-            self.objective = DistributedDataParallel(self.objective)
+            # A batch without one kind of prompts leaves one of the second look's networks without a gradient.
+            self.objective = DistributedDataParallel(self.objective, find_unused_parameters=bool(config.model.look))
 
         micro_batches = batches(task.draws, self.step, team.rank, team.world, together=task.collate, pin=team.on_gpu)
         per_step = config.batch // (config.micro_batch * team.world)

@@ -117,10 +117,11 @@ class Objective(nn.Module):
             target = (target >= target.flatten(1).amax(1).clamp(max=0.5)[:, None, None]).float()
         target = target[batch.target_of]
         with autocast(device, config.precision):
-            features = self.model.encode(normalise(batch.images, batch.inner)).take(batch.image_of)
-            passes = self._looked(batch, features, target) if config.model.look else self._refined(
-                batch, features, target
-            )  # fmt: skip
+            if config.boxes_alone:
+                passes = self._boxes(batch)
+            else:
+                features = self.model.encode(normalise(batch.images, batch.inner)).take(batch.image_of)
+                passes = (self._looked if config.model.look else self._refined)(batch, features, target)
         parts = [torch.stack([getattr(one, name).sum() for one in passes]).sum() for name in PARTS[:-1]]
         # The IoU is that of the last pass; a sum over passes would be meaningless.
         sums = torch.stack([*parts, passes[-1].iou.sum()]).detach()
@@ -188,6 +189,17 @@ class Objective(nn.Module):
             )
             passes.append(self._look_loss(refined, rated, truth[clicked]))
         return passes
+
+    def _boxes(self, batch: Batch) -> list[MaskLoss]:
+        """Compute the loss of the second look where nothing else is trained and all prompts are boxes alone.
+
+        It needs neither encoder nor decoder, as the first masks of boxes are hidden from it.
+        """
+        second, crops = self.model.second_look, normalise_crops(batch.crops)
+        assert second is not None
+        hidden = crops.new_zeros(len(crops), 1, 1)
+        refined, rated = second(crops, batch.windows, batch.points, batch.labels, hidden)
+        return [self._look_loss(refined, rated, batch.crop_targets.float() / 255)]
 
     def _presence(self, presence: Tensor | None, batch: Batch) -> list[MaskLoss]:
         """Compute the cross-entropy of the presence of named structures."""

@@ -1,6 +1,7 @@
 """Draws: determined by their place alone, geometry that agrees with prediction, balance, what cannot be used."""
 
 import json
+import math
 import pickle
 import shutil
 from collections import Counter
@@ -15,7 +16,7 @@ from us43d.coco import own as coco
 from us43d.errors import TrainError, UnknownName
 from us43d.harmonize.corpus import Corpus
 from us43d.model import predictor as predict
-from us43d.train.config import TrainConfig
+from us43d.train.config import TrainConfig, read
 from us43d.train.data import Draws, Order, batches, collate, eligible, normalise
 from us43d.train.dataset import CorpusDataset
 
@@ -140,6 +141,23 @@ def test_balance_draws_classes_evenly(blobs: Corpus, small: TrainConfig) -> None
         (row,) = (n for n in blobs.of(image) if blobs.annotations["category"][n] == category)
         size = tuple(one.draw(place).inner.tolist())
         assert np.abs(_reduced(blobs.mask(row), size, side, low) - one.draw(place).targets[0].numpy()).mean() < 6
+
+
+def test_images_of_rare_sizes_are_drawn_more_often(blobs: Corpus, small: TrainConfig) -> None:
+    """At most as often as asked, and so often that their octave comes closer to the most frequent one."""
+    rows = eligible(blobs, small, ("train",))
+    of, area = blobs.annotations["image"][rows], blobs.annotations["area"][rows]
+    images = blobs.images
+    octave = {
+        int(n): math.floor(math.log2(area[of == n].max() / (int(images["height"][n]) * int(images["width"][n]))))
+        for n in np.unique(of)
+    }
+    counts = Counter(octave.values())
+    expected = {n: min(3, max(1, round(max(counts.values()) / counts[size]))) for n, size in octave.items()}
+    assert len(set(expected.values())) > 1
+    order = Order(blobs, read(small, balance="image", size_repeats=3), rows)
+    lap = Counter(order(place)[1] for place in range(sum(expected.values())))
+    assert lap == expected
 
 
 @pytest.mark.parametrize(("balance", "even"), [("source", 3), ("organ", 2), ("image", 1)])

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -95,6 +96,7 @@ def test_curves_for_tensorboard(blobs: Corpus, small: TrainConfig, tmp_path: Pat
         patch.setattr(loop._Run, "_learn", fails)
         with pytest.raises(TrainError, match="plug"):
             train(settings, blobs, tmp_path / "run")
+    time.sleep(1.1)  # TensorBoard orders its files by the second in which they were begun
     result = train(settings, blobs, tmp_path / "run", resume=True)
     drawn = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     drawn.Reload()
@@ -237,7 +239,7 @@ def test_two_processes_do_what_one_does(blobs: Corpus, small: TrainConfig, tmp_p
 
 
 #: Losses of the first steps of `small` on the synthetic images of conftest.py, in float32. Another recipe gives others.
-FIRST_LOSSES = (3.22281, 3.39965, 4.73386)
+FIRST_LOSSES = (3.20009, 3.34974, 3.95053)
 
 
 def test_a_short_stretch_of_the_recipe_that_ships(blobs: Corpus, tmp_path: Path) -> None:

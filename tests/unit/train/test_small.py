@@ -18,7 +18,7 @@ from us43d.model.network import PADDING, POSITIVE, PRESETS, STRUCTURE, UPPER_LEF
 from us43d.model.predictor import Postprocess, Predictor, _Masks
 from us43d.train.config import PRESETS as RUNS
 from us43d.train.config import TrainConfig, read
-from us43d.train.data import Draws, batches, collate
+from us43d.train.data import Draws, batches, collate, normalise
 from us43d.train.loop import train
 from us43d.train.losses import Objective
 
@@ -270,6 +270,59 @@ def test_a_second_look_can_be_left_out(learnt: Predictor) -> None:
         learnt.predict(points=[(70, 60)])
         assert len(calls) == 3  # around the first mask, then around what was found there
     assert quick.logits.shape == (learnt.model.config.mask_size,) * 2
+
+
+def test_boxes_alone_have_a_network_of_their_own(shape: ModelConfig) -> None:
+    second = UltraSam.random(shape, 0).second_look
+    assert second is not None
+    #: Box; box and click; click; box with a mask to correct; box with a mask of −100, which is none.
+    labels = torch.tensor([[2, 3, -1], [2, 3, 0], [1, -1, -1], [2, 3, -1], [2, 3, -1]])
+    count = len(labels)
+    crops, windows = torch.randn(count, 3, 32, 32), torch.tensor([[0.1, 0.2, 0.7, 0.9]]).repeat(count, 1)
+    points, first, former = (
+        torch.full((count, 3, 2), 30.0),
+        torch.randn(count, 16, 16),
+        torch.full((count, 8, 8), -100.0),
+    )
+    former[3, 2:5, 2:5] = 8
+    arguments = crops, windows, points, labels, first, former
+    seen = []
+    for network in (second.others, second.boxes):
+        network.register_forward_hook(lambda _, given, result: seen.append((given[0][:, :3], *result)))
+    rows = {True: [[1, 2, 3], [0, 4]], False: [[0, 1, 2, 3, 4], [0, 4]]}
+    for training, (others, boxes) in rows.items():
+        seen.clear()
+        with torch.no_grad():
+            results = second.train(training)(*arguments)
+        assert torch.equal(seen[0][0], crops[others])
+        assert torch.equal(seen[1][0], crops[boxes])
+        for n, values in enumerate(results, 1):
+            expected = torch.zeros_like(values)
+            expected[others], expected[boxes] = seen[0][n], seen[1][n]
+            if not training:
+                expected[boxes] = (seen[0][n][boxes] + seen[1][n]) / 2
+            assert torch.allclose(values, expected, atol=1e-6)
+
+
+def test_boxes_alone_need_no_encoder(blobs: Corpus, config: TrainConfig) -> None:
+    """Where the second look alone is trained on boxes alone, the loss is the same and the encoder does not run."""
+    freeze = ("image_encoder", "prompt_encoder", "mask_decoder")
+    alone = read(config, freeze=freeze, box_share=1.0, clicks=0, extra_points=0.0, structure_prompts=0, focal=0, bce=0,
+                 dice=0, iou=0.5)  # fmt: skip
+    assert alone.boxes_alone
+    assert not any(read(alone, **{name: 1}).boxes_alone for name in ("clicks", "structure_prompts", "extra_points"))
+    assert not read(alone, freeze=freeze[1:]).boxes_alone
+    batch = collate([Draws(blobs, alone)[n] for n in range(2)])  # type: ignore[misc]
+    objective = Objective(UltraSam.random(alone.model, 0), alone)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UltraSam, "encode", None)
+        loss, sums = objective(batch)
+    with torch.no_grad():
+        features = objective.model.encode(normalise(batch.images, batch.inner)).take(batch.image_of)
+        first, whole = objective._looked(batch, features, (batch.targets.float() / 255)[batch.target_of])
+    assert float(loss) == pytest.approx(float(whole.loss.sum()), rel=1e-5)
+    assert float(sums[-1]) == pytest.approx(float(whole.iou.sum()), rel=1e-5)
+    assert len(first.loss) == len(batch.labels)
 
 
 def test_prompts_in_a_batch_are_as_prompts_alone(learnt: Predictor) -> None:
