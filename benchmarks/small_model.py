@@ -145,7 +145,7 @@ def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
     import torch
 
     from us43d.model import weights
-    from us43d.train.config import TrainConfig
+    from us43d.train.config import PRESETS
     from us43d.train.journal import group_hash
     from us43d.train.validate import held_out, summary, validate
 
@@ -177,7 +177,7 @@ def ship(runs: Sequence[Path], opened: Corpus, out: Path) -> None:
         "annotations": {source["name"]: int((images == n).sum()) for n, source in enumerate(opened.sources)},
     }
     weights.save(loaded.model(), out, meta, half=True)
-    images_held = held_out(opened, TrainConfig.model_validate(stages[-1]))
+    images_held = held_out(opened, PRESETS["small"].model_copy(update={"instances": 20}))
     table = validate(weights.load(out).model().eval(), opened, images_held, torch.device("cpu"), "float32")
     validation = summary(table, opened)
     rows = "\n".join(
