@@ -82,7 +82,7 @@ kernels: env     ## what the attention kernels use on a GPU, compiled without on
 	PYTHONPATH=. $(BIN)/python benchmarks/kernels.py --write benchmarks/kernels.md
 
 REAL ?= ../shared/real_train
-model: env       ## trains the weights that ship again (REAL: folder with train.json, val.json, images/): about seven hours of a core
+model: env       ## trains the weights that ship again (REAL: folder with train.json, val.json, images/): about eight hours of a core
 	$(BIN)/python benchmarks/small_model.py $(REAL) model --ship model/us43d-small
 
 links: env       ## whether all addresses in the recipes still answer (needs a network; report in links.json)

@@ -71,6 +71,7 @@ def learnt(opened: Corpus, norm: str, steps: int) -> tuple[dict[str, float], flo
         nn.utils.clip_grad_norm_(second.parameters(), CONFIG.clip)
         optimizer.step()
     seconds = (time.process_time() - began) / steps
+    second.others = second.boxes  # whose mean prediction takes
     table = validate.validate(model.eval(), opened, validate.held_out(opened, CONFIG), torch.device("cpu"), "float32")
     sources = validate.summary(table, opened)["sources"]
     return {name: values["box_dice"] for name, values in sources.items()}, seconds
