@@ -29,7 +29,7 @@ LEAST = 1 / 64
 OUTSIDE = -8.0
 #: Width of a click in the maps, in sides of the window.
 CLICK = 0.03
-#: Least logit of a mask that is given; below it everywhere, there is none.
+#: A mask to correct whose logits are all below this counts as absent.
 GIVEN = -99.0
 #: Channels of the input: red, green, blue; box, clicks inside, clicks outside; mask of the first look, mask to correct.
 SEEN = 8
