@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from us43d import masks
 from us43d.contract import RawTree, Remarked, Sample, Split, lazy
 from us43d.errors import MissingFolder
@@ -19,18 +17,23 @@ UNCLASSIFIED = len(COLOURS) + 1
 def classes(painted: Any) -> Any:
     """Return the label map (h, w) of a painted mask: n for the n-th of `COLOURS`, 9 for what no colour says, 0 for black.
 
-    A published mask has one colour. One that has several was saved again with loss; the most frequent counts. Masks of
-    the figshare deposit may be black and white.
+    A mask whose pixels are not all in one of the colours or black was saved again with loss, or is the figshare
+    deposit's, which may be black and white: its most frequent colour counts.
     """
+    import numpy as np
+
     inside = ~masks.colour(painted, (0, 0, 0), NEAREST)
-    counts = [int(masks.colour(painted, colour, NEAREST).sum()) for colour in COLOURS.values()]
+    layers = [masks.colour(painted, colour, NEAREST) for colour in COLOURS.values()]
+    counts = [int(layer.sum()) for layer in layers]
+    if sum(counts) == inside.sum():
+        return Remarked(
+            sum((np.uint8(n) * layer for n, layer in enumerate(layers, 1)), np.zeros_like(inside, np.uint8)), ()
+        )
     number = counts.index(max(counts)) + 1 if any(counts) else UNCLASSIFIED
-    remarks = []
-    if number == UNCLASSIFIED and inside.any():
-        remarks.append("unclassified: the mask's colour does not say what is outlined")
-    elif max(counts) != inside.sum():
-        remarks.append("several colours in one mask: it was saved again with loss, and the most frequent colour counts")
-    return Remarked(np.where(inside, np.uint8(number), np.uint8(0)), tuple(remarks))
+    remark = "several colours in one mask: it was saved again with loss, and the most frequent colour counts"
+    if number == UNCLASSIFIED:
+        remark = "unclassified: the mask's colour does not say what is outlined"
+    return Remarked(np.where(inside, np.uint8(number), np.uint8(0)), (remark,))
 
 
 def sample(tree: RawTree, key: str, image: str, mask: str, split: Split | None) -> Sample:

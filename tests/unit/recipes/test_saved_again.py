@@ -35,6 +35,17 @@ def test_a_mask_of_mmotu_saved_as_jpeg_keeps_its_one_class(number: int) -> None:
     assert all(remark.startswith("several colours in one mask") for remark in lossy.remarks)
 
 
+def test_two_colours_of_a_mask_of_mmotu_are_two_classes() -> None:
+    """Colours that nothing blurred: each says what its pixels are."""
+    first, second, *_ = mmotu_2d.COLOURS.values()
+    painted = disc(first)
+    painted[:10, :20] = second
+    read = mmotu_2d.classes(painted)
+    assert read.remarks == ()
+    assert np.array_equal(read.array == 2, np.all(painted == second, axis=2))
+    assert np.array_equal(read.array == 1, np.all(painted == first, axis=2))
+
+
 def test_a_black_and_white_mask_of_mmotu_is_unclassified() -> None:
     read = mmotu_2d.classes(disc((255, 255, 255)))
     assert np.unique(read.array).tolist() == [0, 9]
