@@ -52,7 +52,8 @@ STAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
                              "size_repeats": 4, "freeze": ("second_look",), "validate_every": 450}),
     ("11-boxes", "small-look", {"seed": 1, "steps": 6000, "warm_up": 100, "turn": 10, "zoom": 0.1, "quality": 0.1,
                                 "learning_rate": 2e-3, "box_share": 1.0, "extra_points": 0.0, "clicks": 0,
-                                "instances": 1, "repeats": 1, "batch": 8, "micro_batch": 8, "validate_every": 1000}),
+                                "instances": 1, "repeats": 1, "batch": 8, "micro_batch": 8, "validate_every": 1000,
+                                "freeze": ("image_encoder", "prompt_encoder", "mask_decoder", "second_look.others")}),
 )  # fmt: skip
 
 #: The eighth stage starts from the mean of these stages' weights: on the validation patients stage 7 alone is better

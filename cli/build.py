@@ -8,10 +8,20 @@ import typer
 
 from us43d import registry
 from us43d.contract import Collection, Profile, Recipe
-from us43d.errors import BuildError, CheckError, MissingRawFile, SplitError, UsageError, command, counted, listed
+from us43d.errors import (
+    BuildError,
+    CheckError,
+    MissingRawFile,
+    SplitError,
+    UsageError,
+    command,
+    counted,
+    lines_of,
+    listed,
+)
 from us43d.licences import refuse_uncommercial
 
-from .many import Outcome, each, finish, lines_of
+from .many import Outcome, each, finish
 from .options import Apart, Commercial, Every, Include, Jobs, Names, by_default, workers
 from .output import Session
 from .select import State, chosen, sources_on_disk

@@ -11,10 +11,19 @@ import typer
 from us43d import registry
 from us43d.atomic import storage_errors
 from us43d.contract import Recipe
-from us43d.errors import LicenceError, LoginError, ManualFileError, Us43dError, UsageError, VerifyError, listed
+from us43d.errors import (
+    LicenceError,
+    LoginError,
+    ManualFileError,
+    Us43dError,
+    UsageError,
+    VerifyError,
+    lines_of,
+    listed,
+)
 from us43d.licences import refuse_uncommercial
 
-from .many import Outcome, attempt, each, failed, finish, lines_of
+from .many import Outcome, attempt, each, failed, finish
 from .options import Commercial, Every, Names
 from .output import Session
 from .select import chosen, sources_on_disk

@@ -1,6 +1,6 @@
 """Run a verb on several sources: continue after failures, print one table, return one exit code."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from us43d.atomic import storage_errors
@@ -10,7 +10,7 @@ from us43d.errors import LicenceError, SomeFailed, Us43dError, command, counted
 from .output import Session
 from .tables import Table
 
-__all__ = ["Outcome", "attempt", "each", "failed", "finish", "lines_of"]
+__all__ = ["Outcome", "attempt", "each", "failed", "finish"]
 
 
 class Outcome(NamedTuple):
@@ -47,12 +47,6 @@ def attempt(session: Session, recipe: Recipe, work: Callable[[Recipe], Outcome])
         outcome = failed(recipe, error)
     session.say(f"{outcome.name}: {outcome.state}")
     return outcome
-
-
-def lines_of(faults: Sequence[str]) -> str:
-    """Return the first 20 of them, each on a line of its own, and the number of the rest."""
-    more = [f"… and {len(faults) - 20} more"] if len(faults) > 20 else []
-    return "".join(f"\n  {line}" for line in [*faults[:20], *more])
 
 
 def failed(recipe: Recipe, error: Us43dError, state: str = "failed") -> Outcome:

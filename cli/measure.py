@@ -252,11 +252,8 @@ def _drawn(
             )
         number = 0
         for sample in recipe.read(RawTree(raw)):
-            for made in sample.masks.values():
-                mask: Any = made
-                while isinstance(mask, Lazy) and mask.func is not masks.ellipse:  # what checks or changes the ellipse
-                    mask = mask.args[0] if mask.args else None
-                if isinstance(mask, Lazy) and sample.spacing_mm:
+            for mask in sample.masks.values():
+                if isinstance(mask, Lazy) and mask.func is masks.ellipse and sample.spacing_mm:
                     number += 1
                     outline = mask.args[0].read({}, []) != 0
                     published = sample.tags.get("hc_mm", np.nan)

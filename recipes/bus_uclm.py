@@ -6,7 +6,6 @@ from typing import Any
 
 from us43d import masks
 from us43d.contract import RawTree, Remarked, Sample, lazy
-from us43d.errors import UnreadableFile
 from us43d.facts import source
 
 GREEN, RED = (0, 255, 0), (255, 0, 0)
@@ -14,15 +13,12 @@ TEST = {"COPE", "ANFO", "ELCO", "CRCI", "FLKA"}
 
 
 def two_coloured(painted: Any) -> Any:
-    """Return the painted mask, with a remark on other colours. Raises UnreadableFile if it has no more than those."""
+    """Return the painted mask, with a remark where it has other colours."""
     known = masks.colour(painted, GREEN) | masks.colour(painted, RED)
     strange = (painted > 127).any(axis=2) & ~known
-    if not strange.any():
-        return painted
-    if not known.any():
-        colour = tuple(int(channel) for channel in painted[strange][0])
-        raise UnreadableFile(f"The mask is painted in the colour {colour}, neither green nor red.")
-    return Remarked(painted, (f"painted neither green nor red: {strange.sum():,} pixels",))
+    return (
+        Remarked(painted, (f"painted neither green nor red: {strange.sum():,} pixels",)) if strange.any() else painted
+    )
 
 
 def read(raw: RawTree) -> Iterator[Sample]:

@@ -22,7 +22,10 @@ def classes(painted: Any) -> Any:
     """
     import numpy as np
 
-    inside = ~masks.colour(painted, (0, 0, 0), NEAREST)
+    inside = painted.any(axis=2)
+    bright = ~masks.colour(painted, (0, 0, 0), NEAREST)
+    if bright.any():  # else a mask of 0 and 1; the loss of a JPEG darkens what is around an object
+        inside = bright
     layers = [masks.colour(painted, colour, NEAREST) for colour in COLOURS.values()]
     counts = [int(layer.sum()) for layer in layers]
     if sum(counts) == inside.sum():

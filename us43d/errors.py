@@ -32,7 +32,7 @@ command to run next.
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError", "ImageError",
@@ -53,6 +53,12 @@ def listed(items: Iterable[object], limit: int = 20) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """Return "1 file" or "2 files". many: other than `one` with an s, as in "masks are empty"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def lines_of(entries: Sequence[str], limit: int = 20) -> str:
+    """Return the first `limit` entries, each on a line of its own, and the number of the rest."""
+    rest = [f"… and {len(entries) - limit} more"] if len(entries) > limit else []
+    return "".join(f"\n  {line}" for line in [*entries[:limit], *rest])
 
 
 def command(*words: object) -> str:

@@ -13,7 +13,7 @@ from us43d import pictures
 from us43d.errors import ImageError, RawDataError, UsageError, command, counted, listed
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
-from us43d.masks.components import Piece, components, whole
+from us43d.masks.components import Piece, components, covers_corners, whole
 from us43d.masks.convert import foreground
 from us43d.pictures import Input, still
 from us43d.rawtree import folded
@@ -114,7 +114,7 @@ def from_masks(
         if not any(array.any() for _, array in arrays):
             counts["empty"] += 1
             counts["black JPEG"] += _is_jpeg(mask)
-        if any(array[::h, ::w].all() for _, array in arrays for h, w in [_ends(array)]):
+        if any(covers_corners(array) for _, array in arrays):
             corners.append(mask.relative)
         if progress is not None:
             progress(done, len(pairs))
@@ -243,11 +243,6 @@ def _orientation(mask: Input) -> int:
     if media.count != 1:
         raise ImageError(f"{mask.path} has {media.count} frames; a mask has one.")
     return media.orientation
-
-
-def _ends(array: NDArray[np.bool_]) -> tuple[int, int]:
-    """Steps between the corners of a mask."""
-    return max(1, array.shape[0] - 1), max(1, array.shape[1] - 1)
 
 
 def _classes(mask: Input) -> list[int]:

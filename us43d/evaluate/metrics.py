@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d.masks.distance import exact
+
 __all__ = ["NSD_MM", "NSD_PIXELS", "ROUNDS", "Interval", "Scores", "bootstrap", "distances", "overlap", "scores"]
 
 #: Tolerance of NSD: boundary pixels within this distance agree. A choice of this project, stated in every table.
@@ -95,19 +97,11 @@ def distances(
     one, two = _boundary(truth), _boundary(predicted)
     if spacing[0] == spacing[1]:
         to_two, to_one = (cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for edge in (two, one))
-        return _exact(to_two[one != 0]) * spacing[0], _exact(to_one[two != 0]) * spacing[0]
+        return exact(to_two[one != 0]) * spacing[0], exact(to_one[two != 0]) * spacing[0]
     from scipy.spatial import KDTree  # OpenCV's distance transform supports square pixels only
 
     a, b = (np.argwhere(edge)[:, ::-1] * spacing for edge in (one, two))
     return KDTree(b).query(a)[0], KDTree(a).query(b)[0]
-
-
-def _exact(lengths: NDArray[Any]) -> NDArray[Any]:
-    """Round squared distances to whole numbers, which they are between pixel centres.
-
-    The last bit of OpenCV's results depends on the memory alignment of its arrays, so that two runs could differ.
-    """
-    return np.sqrt(np.rint(np.square(lengths.astype(np.float64))))
 
 
 def _around(truth: Mask, predicted: Mask) -> tuple[slice, slice] | None:

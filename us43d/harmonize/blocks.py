@@ -21,7 +21,7 @@ from us43d.errors import BuildError, MaskMismatch, RawDataError
 from us43d.harmonize import pixels, records
 from us43d.harmonize.corpus import is_speck
 from us43d.harmonize.records import Annotation, Record, Written
-from us43d.masks.components import Piece, components, whole
+from us43d.masks.components import Piece, components, covers_corners, whole
 from us43d.masks.convert import fill_polygon
 from us43d.masks.read import header, picture
 
@@ -170,7 +170,7 @@ def _annotations(
     masks = 0
     for label, group in _relabelled(sample.masks, options):
         arrays = [_mask(mask, sample, shape, memo, remarks) for mask in group]
-        if any(array[:: len(array) - 1 or 1, :: array.shape[1] - 1 or 1].all() for array in arrays):
+        if any(map(covers_corners, arrays)):
             remarks.append("mask covers all four corners of its image: inverted, or drawn over all of it")
         masks += sum(bool(array.any()) for array in arrays)
         if len({name for name, to in options.relabel.items() if to == label}) > 1:  # the paper merged these labels

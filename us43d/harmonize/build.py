@@ -13,12 +13,12 @@ from typing import Any
 
 from us43d import atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, counted, listed
+from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, counted, lines_of, listed
 from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
 from us43d.harmonize.ids import Ids
-from us43d.harmonize.inventory import Inventory, Skip, more, spellings, way_on
+from us43d.harmonize.inventory import Inventory, Skip, spellings, way_on
 from us43d.harmonize.plan import Plan
 from us43d.paths import Home
 from us43d.rawtree import folded
@@ -161,9 +161,7 @@ def _samples(plan: Plan) -> Iterator[tuple[int, Sample]]:
         yield ids.image(sample.key), sample
     if unusable:
         raise RawDataError(
-            f"{recipe.name}: {counted(len(unusable), 'sample')} cannot be used:\n  "
-            + "\n  ".join(unusable[:20])
-            + more(unusable),
+            f"{recipe.name}: {counted(len(unusable), 'sample')} cannot be used:{lines_of(unusable)}",
             disk="No build was written.",
             next=recipe.again_as(plan.receipt.get("kind", "")) if plan.skip.bad else way_on(recipe, plan.receipt),
         )
@@ -264,9 +262,7 @@ def _run_blocks(plan: Plan, inventory: Inventory, staging: Path, work: pool.Work
         raise _nothing(plan)
     if errors:
         raise RawDataError(
-            f"{recipe.name}: {counted(len(errors), 'sample')} cannot be read:\n  "
-            + "\n  ".join(errors[:20])
-            + more(errors),
+            f"{recipe.name}: {counted(len(errors), 'sample')} cannot be read:{lines_of(errors)}",
             disk="The finished blocks are kept; no build was written.",
             next=way_on(recipe, plan.receipt),
         )

@@ -162,7 +162,7 @@ def _refuse_short(plan: Plan, problems: list[dict[str, Any]], keys: Set[str], ba
             f"{recipe.name}: the same images have {groups['found']:,} groups, published {groups['published']:,}. "
             f"A table or names are not as published, and splits could share a {recipe.group_kind}.",
             disk=disk,
-            next=next_,
+            next=recipe.again_as(plan.receipt.get("kind", "")),
         )
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from us43d.contract import RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, RawDataError, Us43dError, counted, listed
+from us43d.errors import BuildError, RawDataError, Us43dError, counted, lines_of, listed
 from us43d.rawtree import folded
 from us43d.splits import known_duplicates, pinned
 
-__all__ = ["Inventory", "Skip", "more", "spellings", "way_on"]
+__all__ = ["Inventory", "Skip", "spellings", "way_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,10 @@ def spellings(recipe: Recipe) -> dict[str, str]:
     if recipe.slug not in pinned.GROUPS_ONLY:
         keys += [row.member.key for row in pinned.rows(recipe.slug)]
     return {folded(key): key for key in keys}
+
+
+#: Rules that are remembered for a folder: names without a common rule would give one each.
+_MOST_RULES = 20
 
 
 class _Rule(NamedTuple):
@@ -75,7 +79,7 @@ class Inventory:
     missing: list[str] = field(default_factory=list)
     samples: int = 0
     _told: set[Path] = field(default_factory=set)
-    _rules: Counter["_Rule"] = field(default_factory=Counter)
+    _rules: dict[str, Counter["_Rule"]] = field(default_factory=dict)  # by the folder of the file
 
     def lacks(self, sample: Sample) -> list[str]:
         """Return the files of a sample that are missing, each in words."""
@@ -94,12 +98,15 @@ class Inventory:
         image = self.tree.name(sample.image)
         for other in map(self.tree.name, paths_in(sample)):
             if other != image:
-                known = (rule for rule in self._rules if rule.image_of(other) == image)
-                self._rules[next(known, None) or _rule(other, image)] += 1
+                rules = self._rules.setdefault(posixpath.dirname(other), Counter())
+                rule = next((rule for rule in rules if rule.image_of(other) == image), None)
+                if rule or len(rules) < _MOST_RULES:
+                    rules[rule or _rule(other, image)] += 1
 
     def cause(self, unread: str) -> str:
-        """Return why a file belongs to no sample, if its name tells by the rule that most samples follow; else ""."""
-        images = (rule.image_of(unread) for rule, _ in self._rules.most_common())
+        """Return why a file belongs to no sample, by the rule that most names of its folder follow."""
+        rules = self._rules.get(posixpath.dirname(unread), Counter[_Rule]())
+        images = (rule.image_of(unread) for rule, _ in rules.most_common())
         image = next(filter(None, images), "")
         return f"image {image} is missing" if image and not self.tree.has_file(image) else ""
 
@@ -122,9 +129,7 @@ class Inventory:
             return None
         causes = [f"{key} ({why})" if why else key for key, why in unread.items()]
         lines = [
-            f"{counted(len(missing), 'file is', 'files are')} missing:\n  " + "\n  ".join(missing[:20]) + more(missing)
-            if missing
-            else "",
+            f"{counted(len(missing), 'file is', 'files are')} missing:{lines_of(missing)}" if missing else "",
             f"{counted(len(unread), 'file')} of the raw tree neither read nor ignored by name: {listed(causes)}."
             if unread
             else "",
@@ -136,11 +141,6 @@ class Inventory:
             disk="No build was written.",
             next=way_on(self.recipe, receipt, ignore),
         )
-
-
-def more(lines: list[str]) -> str:
-    """Return the line that ends a list of which the first 20 are shown; "" if those are all."""
-    return f"\n  … and {len(lines) - 20} more" if len(lines) > 20 else ""
 
 
 def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:

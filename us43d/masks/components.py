@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-__all__ = ["Piece", "components", "whole"]
+__all__ = ["Piece", "components", "covers_corners", "whole"]
 
 
 class Piece(NamedTuple):
@@ -25,6 +25,11 @@ class Piece(NamedTuple):
 def components(mask: NDArray[Any]) -> list[Piece]:
     """Return the 8-connected components of a mask (h, w), ordered by their first pixel read column by column."""
     return [piece for _, piece in sorted(_components(_flat(mask)))]
+
+
+def covers_corners(mask: NDArray[Any]) -> bool:
+    """Return whether a mask (h, w) covers all four corners: it is inverted, or drawn over all of the image."""
+    return bool(mask[:: max(1, len(mask) - 1), :: max(1, mask.shape[1] - 1)].all())
 
 
 def whole(mask: NDArray[Any]) -> Piece | None:

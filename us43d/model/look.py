@@ -116,10 +116,7 @@ class Block(nn.Sequential):
 
 
 class Refiner(nn.Module):
-    """A U-Net (Ronneberger et al. 2015) from the crop's full resolution down.
-
-    With instance normalisation it learns boxes far faster (docs/benchmarks.md).
-    """
+    """A U-Net (Ronneberger et al. 2015) from the crop's full resolution down."""
 
     def __init__(self, widths: tuple[int, ...], *, instance: bool) -> None:
         super().__init__()
@@ -144,10 +141,7 @@ class Refiner(nn.Module):
 
 
 class SecondLook(nn.Module):
-    """Two refiners: one for all prompts, one for boxes alone, whose result is the mean of both.
-
-    In training, boxes alone go to the second one only: two networks that learnt apart err less alike.
-    """
+    """Two refiners: one for all prompts, one for boxes alone, whose result is the mean of both."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -177,6 +171,26 @@ class SecondLook(nn.Module):
         Returns:
             Logits (P, s, s) of the windows, and predicted IoU (P,).
         """
+        shown = self.shown(crops, windows, points, labels, first, former)
+        alone = (labels == 2).any(1) & ~((labels == 0) | (labels == 1)).any(1)
+        if former is not None:
+            alone = alone & (former.flatten(1).amax(1) < GIVEN)
+        logits, iou = self.others(shown)
+        if torch.compiler.is_exporting():  # a graph has no branches
+            more, rated = self.boxes(shown)
+        else:
+            (rows,) = alone.nonzero(as_tuple=True)
+            if not len(rows):
+                return logits, iou
+            results = zip((logits, iou), self.boxes(shown[rows]), strict=True)
+            more, rated = (torch.zeros_like(all_rows).index_copy(0, rows, some) for all_rows, some in results)
+        mean = (logits + more) / 2, (iou + rated) / 2
+        return torch.where(alone[:, None, None], mean[0], logits), torch.where(alone, mean[1], iou)
+
+    def shown(
+        self, crops: Tensor, windows: Tensor, points: Tensor, labels: Tensor, first: Tensor, former: Tensor | None
+    ) -> Tensor:
+        """Compute the input (P, SEEN, s, s) of the refiners; arguments as those of `forward`."""
         boxed = (labels == 2).any(1)[:, None, None, None]
         seen = [sample(first[:, None].sigmoid(), windows, self.side) * ~boxed]
         seen.append(
@@ -184,23 +198,7 @@ class SecondLook(nn.Module):
         )
         maps = (*self._maps(windows, points, labels, boxed), *seen)
         shown = torch.cat([crops, *(values.to(crops.dtype) for values in maps)], 1)
-        shown = shown.contiguous(memory_format=torch.channels_last)
-        alone = boxed[:, 0, 0, 0] & ~((labels == 0) | (labels == 1)).any(1)
-        if former is not None:
-            alone = alone & (former.flatten(1).amax(1) < GIVEN)
-        if torch.compiler.is_exporting():  # a graph has no branches
-            pairs = zip(self.others(shown), self.boxes(shown), strict=True)
-            logits, iou = (torch.where(alone.view(-1, *[1] * (x.ndim - 1)), (x + y) / 2, x) for x, y in pairs)
-            return logits, iou
-        others = ~alone if self.training else torch.ones_like(alone)
-        logits, iou = crops.new_zeros(len(crops), self.side, self.side), crops.new_zeros(len(crops))
-        for refiner, rows in ((self.others, others), (self.boxes, alone)):
-            if rows.any():
-                refined, rated = refiner(shown[rows])
-                logits[rows] += refined.to(logits.dtype)
-                iou[rows] += rated.to(iou.dtype)
-        both = (alone & others).to(logits.dtype) + 1
-        return logits / both[:, None, None], iou / both
+        return shown.contiguous(memory_format=torch.channels_last)
 
     def _maps(self, windows: Tensor, points: Tensor, labels: Tensor, boxed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Draw prompts as maps (P, 1, s, s) of the windows: inside of the box, positive clicks, negative clicks.

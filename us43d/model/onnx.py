@@ -260,7 +260,7 @@ mask = cv2.resize(up, (columns, rows)) > 0"""
             f"resize it to {config.look_size} × {config.look_size} and normalise it as above (`crops`); `windows` are "
             "(x0, y0, x1, y1) in fractions of the image, `first` is logits[:, 0] of the decoder. `former` holds logits "
             "of the mask that clicks correct, of any size; fill it with −100 where there is none. The logits are those "
-            "of the window; outside of it is background. Boxes alone and other prompts have networks of their own; the "
-            "graph computes both and takes the prompt's.",
+            "of the window; outside of it is background. The graph computes two networks for every prompt; the result "
+            "of boxes alone is the mean of both, that of other prompts the first one's.",
         ]
     return "\n\n".join(lines) + "\n"

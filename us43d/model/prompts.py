@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d.masks.distance import exact
+
 __all__ = ["box", "box_of", "click", "clicks", "ellipse", "fixed", "jittered", "outside", "point"]
 
 Mask = NDArray[np.bool_]
@@ -133,7 +135,7 @@ def click(truth: Mask, predicted: Mask) -> tuple[int, int, int] | None:
         if best is None or area > best[0]:
             padded = np.pad((labels == component).view(np.uint8), 1)
             depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            down, right = divmod(int(depth.argmax()), depth.shape[1])
+            down, right = divmod(int(exact(depth).argmax()), depth.shape[1])
             best = (area, x + right - 1, y + down - 1, inside)
     return best[1:] if best else None
 

@@ -32,8 +32,8 @@ _DAMAGED = (
 _ONE = ("L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 #: Orientation tag of TIFF and Exif.
 _ORIENTATION = 0x0112
-#: Start of a JPEG 2000 stream, behind which its header states the bits of a channel.
-_STREAM, _BITS = b"\xff\x4f\xff\x51", 42
+#: Start of a JPEG 2000 stream, and its header of sizes: right, lower, left and upper edge, channels, bits − 1.
+_STREAM, _SIZES = b"\xff\x4f\xff\x51", struct.Struct(">8x4I16xHB")
 #: Formats whose further images are not frames of a sequence.
 _SINGLE = ("JPEG", "MPO")
 
@@ -99,9 +99,13 @@ class Still:
         return b"acTL" in read.png_chunks(self.data)
 
     def _is_deep_stream(self) -> bool:
-        """Return whether the file is a JPEG 2000 of more than 8 bits."""
-        at = self.data.find(_STREAM) + _BITS
-        return self.format == "JPEG2000" and _BITS <= at < len(self.data) and self.data[at] & 0x7F >= 8
+        """Return whether the file is a JPEG 2000 of more than 8 bits; check the size that its stream claims."""
+        at = self.data.find(_STREAM)
+        if self.format != "JPEG2000" or not 0 <= at <= len(self.data) - _SIZES.size:
+            return False
+        right, lower, left, upper, channels, bits = _SIZES.unpack_from(self.data, at)
+        limits.check_size(self.path, max(0, right - left), max(0, lower - upper), channels, 2)
+        return int(bits) & 0x7F >= 8
 
     def _facts(self) -> tuple[int, int]:
         """Read (orientation, number of frames)."""

@@ -14,6 +14,8 @@ from us43d.model.config import ModelConfig
 
 __all__ = ["PRESETS", "InstanceHead", "Task", "TrainConfig", "faults", "finetuning", "preset", "read"]
 
+#: What can be frozen; "second_look.others" is all of the second look but its network for boxes alone.
+Module: TypeAlias = Literal["image_encoder", "prompt_encoder", "mask_decoder", "second_look", "second_look.others"]
 #: What a network is trained for.
 Network: TypeAlias = Literal["encoder", "unet", "dynunet"]
 Task: TypeAlias = Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"]
@@ -150,7 +152,7 @@ class TrainConfig(BaseModel):
     decay: float = Field(default=0.1, ge=0, le=1)
     ema: float = Field(default=0.0, ge=0, lt=1)
     lora: int = Field(default=0, ge=0)
-    freeze: tuple[Literal["image_encoder", "prompt_encoder", "mask_decoder", "second_look"], ...] = ()
+    freeze: tuple[Module, ...] = ()
 
     # Computation. precision: fp16, with a scaled loss, is for GPUs without bf16. workers: number of loader processes;
     # with 0, data are loaded in the training process.
@@ -207,10 +209,10 @@ class TrainConfig(BaseModel):
 
     @property
     def boxes_alone(self) -> bool:
-        """Whether the second look alone is trained, on boxes alone."""
-        first = {"image_encoder", "prompt_encoder", "mask_decoder"}
+        """Whether the second look's network for boxes alone is trained, and nothing else."""
+        rest = {"image_encoder", "prompt_encoder", "mask_decoder", "second_look.others"}
         others = self.extra_points or self.clicks or self.structure_prompts
-        return bool(self.model.look) and first <= set(self.freeze) and self.box_share == 1 and not others
+        return rest <= set(self.freeze) and "second_look" not in self.freeze and self.box_share == 1 and not others
 
     def shortened(self, steps: int) -> "TrainConfig":
         """Scale the run to another number of steps, with warm-up and milestones in proportion."""

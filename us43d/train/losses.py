@@ -191,14 +191,15 @@ class Objective(nn.Module):
         return passes
 
     def _boxes(self, batch: Batch) -> list[MaskLoss]:
-        """Compute the loss of the second look where nothing else is trained and all prompts are boxes alone.
+        """Compute the loss of the second look's network for boxes alone, where nothing else is trained.
 
-        It needs neither encoder nor decoder, as the first masks of boxes are hidden from it.
+        It needs neither encoder nor decoder, as the first masks of boxes are hidden from it; and it learns by itself,
+        not as part of the mean: two networks that learnt apart err less alike.
         """
         second, crops = self.model.second_look, normalise_crops(batch.crops)
         assert second is not None
         hidden = crops.new_zeros(len(crops), 1, 1)
-        refined, rated = second(crops, batch.windows, batch.points, batch.labels, hidden)
+        refined, rated = second.boxes(second.shown(crops, batch.windows, batch.points, batch.labels, hidden, None))
         return [self._look_loss(refined, rated, batch.crop_targets.float() / 255)]
 
     def _presence(self, presence: Tensor | None, batch: Batch) -> list[MaskLoss]:

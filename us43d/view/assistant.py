@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import Us43dError
+from us43d.masks.distance import exact
 
 if TYPE_CHECKING:
     from us43d.model.predictor import Encoded, Predictor
@@ -227,6 +228,6 @@ def _distance(mask: Mask) -> NDArray[np.float32]:
     inside = np.ascontiguousarray(mask).view(np.uint8)
 
     def depth(region: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray(cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+        return exact(cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)).astype(np.float32)
 
     return np.asarray(depth(inside) - depth(1 - inside), np.float32)

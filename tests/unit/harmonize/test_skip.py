@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 import pytest
 
-from us43d import registry
+from us43d import masks, registry
 from us43d.cards.card import left_out
-from us43d.contract import Expect, RawTree, Sample
+from us43d.contract import Expect, RawTree, Sample, lazy
 from us43d.errors import BuildError, CountError, RawDataError
 from us43d.harmonize import blocks, shards
 from us43d.harmonize.build import BuildResult, Skip, build
 from us43d.harmonize.check import check
+from us43d.harmonize.inventory import Inventory
 from us43d.loading import latest
 from us43d.paths import Home
 
@@ -240,3 +241,19 @@ def test_an_inverted_mask_is_remarked(stu: Path) -> None:
     cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
     result = build(registry.recipe("stu_hospital"), stu, Home(stu.parent / "home"), receipt={"kind": "specimen"})
     assert result.dataset["remarks"]["mask covers all four corners of its image"] == 1
+
+
+def test_rules_of_names_belong_to_a_folder_and_are_few(tmp_path: Path) -> None:
+    """A source with a folder per patient, or without any rule, would otherwise compare each name with thousands."""
+    pairs = [(f"p{n}/{n}.png", f"p{n}/{n}_mask.png") for n in range(3)]
+    pairs += [(f"image/{n:02}.png", f"mask/{chr(97 + n) * 3}{n:02}{chr(122 - n) * 2}.png") for n in range(25)]
+    for key in [*itertools.chain(*pairs), "p2/other_mask.png"]:
+        (tmp_path / key).parent.mkdir(exist_ok=True)
+        (tmp_path / key).touch()
+    tree = RawTree(tmp_path)
+    inventory = Inventory(registry.recipe("busi"), tree)
+    for image, mask in pairs:
+        inventory.note(Sample(key=image, image=tree.path(image), masks={"lesion": lazy(masks.binary, tree.path(mask))}))
+    assert inventory.cause("p2/other_mask.png") == "image p2/other.png is missing"
+    assert inventory.cause("p1/other.txt") == inventory.cause("p9/other_mask.png") == ""
+    assert {folder: len(rules) for folder, rules in inventory._rules.items()} == {"p0": 1, "p1": 1, "p2": 1, "mask": 20}

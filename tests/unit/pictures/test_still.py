@@ -284,6 +284,17 @@ def test_jpeg_2000_of_16_bits(tmp_path: Path, colour: np.ndarray, ending: str) -
             only(path)
 
 
+def test_a_jpeg_2000_whose_stream_claims_more_than_its_header(tmp_path: Path, colour: np.ndarray) -> None:
+    data = bytearray(imagecodecs.jpeg2k_encode(colour.astype(np.uint16), level=0, reversible=True, codecformat="jp2"))
+    place = data.index(b"\xff\x4f\xff\x51") + 8
+    data[place : place + 8] = (1 << 20).to_bytes(4, "big") * 2
+    (tmp_path / "a.jp2").write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imagecodecs, "jpeg2k_decode", None)  # not reached
+        with pytest.raises(ImageError, match="claims 1048576 × 1048576 pixels"):
+            only(tmp_path / "a.jp2")
+
+
 def test_transparency_of_a_palette_is_silent(tmp_path: Path, colour: np.ndarray) -> None:
     few = Image.fromarray((colour // 64) * 85).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
     few.save(tmp_path / "a.png", transparency=bytes(range(64)))

@@ -3,6 +3,7 @@
 import unicodedata
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -91,3 +92,24 @@ def test_names_of_prompts_without_regard_to_case_and_accents() -> None:
         segment.matched({"SCANS/B.PNG": placed}, files, Path("p.json"))
     with pytest.raises(UsageError, match="not found"):
         segment.matched({"opfe.png": placed}, files, Path("p.json"))
+
+
+def test_a_click_does_not_depend_on_the_memory_of_its_masks() -> None:
+    """Two pixels are equally far from the boundary; OpenCV's last bit would choose, by the alignment of its arrays."""
+    truth = np.zeros((60, 80), bool)
+    truth[10:31, 5:26] = truth[10:31, 40:61] = truth[20, 26:40] = True
+    nothing = np.zeros_like(truth)
+    with pytest.MonkeyPatch.context() as patch:
+        transform, places = cv2.distanceTransform, set()
+        for favoured in (0, 1):
+            nudge = np.zeros(2)
+            nudge[favoured] = 1e-6
+
+            def nudged(array: np.ndarray, *args: int, by: np.ndarray = nudge) -> np.ndarray:
+                depth = transform(array, *args)
+                depth[:, :30], depth[:, 30:] = depth[:, :30] + by[0], depth[:, 30:] + by[1]
+                return depth
+
+            patch.setattr(cv2, "distanceTransform", nudged)
+            places.add(prompts.click(truth, nothing))
+    assert places == {(15, 20, 1)}

@@ -272,57 +272,53 @@ def test_a_second_look_can_be_left_out(learnt: Predictor) -> None:
     assert quick.logits.shape == (learnt.model.config.mask_size,) * 2
 
 
-def test_boxes_alone_have_a_network_of_their_own(shape: ModelConfig) -> None:
+@pytest.mark.parametrize("training", [False, True])
+def test_boxes_alone_get_the_mean_of_two_networks(shape: ModelConfig, training: bool) -> None:
     second = UltraSam.random(shape, 0).second_look
     assert second is not None
     #: Box; box and click; click; box with a mask to correct; box with a mask of −100, which is none.
     labels = torch.tensor([[2, 3, -1], [2, 3, 0], [1, -1, -1], [2, 3, -1], [2, 3, -1]])
-    count = len(labels)
+    count, alone = len(labels), [0, 4]
     crops, windows = torch.randn(count, 3, 32, 32), torch.tensor([[0.1, 0.2, 0.7, 0.9]]).repeat(count, 1)
-    points, first, former = (
-        torch.full((count, 3, 2), 30.0),
-        torch.randn(count, 16, 16),
-        torch.full((count, 8, 8), -100.0),
-    )
+    points, first = torch.full((count, 3, 2), 30.0), torch.randn(count, 16, 16)
+    former = torch.full((count, 8, 8), -100.0)
     former[3, 2:5, 2:5] = 8
     arguments = crops, windows, points, labels, first, former
-    seen = []
-    for network in (second.others, second.boxes):
-        network.register_forward_hook(lambda _, given, result: seen.append((given[0][:, :3], *result)))
-    rows = {True: [[1, 2, 3], [0, 4]], False: [[0, 1, 2, 3, 4], [0, 4]]}
-    for training, (others, boxes) in rows.items():
-        seen.clear()
-        with torch.no_grad():
-            results = second.train(training)(*arguments)
-        assert torch.equal(seen[0][0], crops[others])
-        assert torch.equal(seen[1][0], crops[boxes])
-        for n, values in enumerate(results, 1):
-            expected = torch.zeros_like(values)
-            expected[others], expected[boxes] = seen[0][n], seen[1][n]
-            if not training:
-                expected[boxes] = (seen[0][n][boxes] + seen[1][n]) / 2
+    with torch.no_grad():
+        results = second.train(training)(*arguments)
+        shown = second.shown(*arguments)
+        for values, expected, more in zip(results, second.others(shown), second.boxes(shown[alone]), strict=True):
+            expected[alone] = (expected[alone] + more) / 2
             assert torch.allclose(values, expected, atol=1e-6)
 
 
-def test_boxes_alone_need_no_encoder(blobs: Corpus, config: TrainConfig) -> None:
-    """Where the second look alone is trained on boxes alone, the loss is the same and the encoder does not run."""
-    freeze = ("image_encoder", "prompt_encoder", "mask_decoder")
-    alone = read(config, freeze=freeze, box_share=1.0, clicks=0, extra_points=0.0, structure_prompts=0, focal=0, bce=0,
-                 dice=0, iou=0.5)  # fmt: skip
+def test_the_network_for_boxes_alone_learns_by_itself(blobs: Corpus, config: TrainConfig, tmp_path: Path) -> None:
+    """Where nothing else is trained; its loss is that of its own masks, and the encoder does not run."""
+    rest = ("image_encoder", "prompt_encoder", "mask_decoder", "second_look.others")
+    alone = read(config, freeze=rest, box_share=1.0, clicks=0, extra_points=0.0, structure_prompts=0, iou=0.5, steps=2,
+                 warm_up=1, validation_images=0)  # fmt: skip
     assert alone.boxes_alone
     assert not any(read(alone, **{name: 1}).boxes_alone for name in ("clicks", "structure_prompts", "extra_points"))
-    assert not read(alone, freeze=freeze[1:]).boxes_alone
+    assert not read(alone, freeze=rest[:3]).boxes_alone
     batch = collate([Draws(blobs, alone)[n] for n in range(2)])  # type: ignore[misc]
-    objective = Objective(UltraSam.random(alone.model, 0), alone)
+    model = UltraSam.random(alone.model, alone.seed)
+    objective = Objective(model, alone)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(UltraSam, "encode", None)
         loss, sums = objective(batch)
+        assert model.second_look is not None
+        model.second_look.others = model.second_look.boxes  # so that the mean is its mask
     with torch.no_grad():
-        features = objective.model.encode(normalise(batch.images, batch.inner)).take(batch.image_of)
+        features = model.encode(normalise(batch.images, batch.inner)).take(batch.image_of)
         first, whole = objective._looked(batch, features, (batch.targets.float() / 255)[batch.target_of])
     assert float(loss) == pytest.approx(float(whole.loss.sum()), rel=1e-5)
     assert float(sums[-1]) == pytest.approx(float(whole.iou.sum()), rel=1e-5)
     assert len(first.loss) == len(batch.labels)
+    before = UltraSam.random(alone.model, alone.seed).state_dict()
+    after = Predictor.from_weights(train(alone, blobs, tmp_path / "run").weights).model.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert changed
+    assert all(name.startswith("second_look.boxes.") for name in changed)
 
 
 def test_prompts_in_a_batch_are_as_prompts_alone(learnt: Predictor) -> None:

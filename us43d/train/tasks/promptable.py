@@ -92,8 +92,9 @@ def initial(config: TrainConfig, init: Path | None) -> UltraSam:
             weights.fit(model, state)
         except WeightsError as error:
             raise WeightsError(f"{init} does not fit the model of the configuration: {error.what}") from error
+    modules = dict(model.named_modules())
     for name in config.freeze:
-        module = getattr(model, name)
+        module = modules.get(name)
         if module is None:
             raise WeightsError(f"Cannot freeze {name}: the model does not have this module.")
         module.requires_grad_(False)
