@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from us43d.masks.convert import *
-    from us43d.masks.ellipses import *
     from us43d.masks.hdf5 import *
     from us43d.masks.matlab import *
     from us43d.masks.metaimage import *
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from us43d.masks.read import *
     from us43d.masks.videos import *
 
-_MODULES = ("read", "convert", "ellipses", "metaimage", "nrrd", "matlab", "pickled", "hdf5", "videos")
+_MODULES = ("read", "convert", "metaimage", "nrrd", "matlab", "pickled", "hdf5", "videos")
 
 
 def __getattr__(name: str) -> Any:

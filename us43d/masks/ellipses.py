@@ -1,19 +1,12 @@
-"""Ellipses: drawn as an outline, fitted to the boundary of a mask, and their perimeter."""
+"""Ellipses fitted to the boundary of a mask, and their perimeter."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.contract import Remarked
-from us43d.errors import UnreadableFile
-from us43d.masks.convert import fill_holes
-
-__all__ = ["Ellipse", "boundary", "ellipse", "fit_ellipse", "perimeter"]
-
-#: Difference from a published circumference that is remarked, as a fraction of it.
-_DIFFERENCE = 0.05
+__all__ = ["Ellipse", "boundary", "fit_ellipse", "perimeter"]
 
 
 class Ellipse(NamedTuple):
@@ -71,42 +64,3 @@ def perimeter(ellipse: Ellipse) -> float:
     a, b = ellipse.long / 2, ellipse.short / 2
     h = ((a - b) / (a + b)) ** 2
     return float(np.pi * (a + b) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h))))
-
-
-def ellipse(outline: NDArray[Any], pixel: float | None = None, circumference: float | None = None) -> Remarked:
-    """Return the region enclosed by a drawn ellipse, closed where the image's border cuts it.
-
-    A closed outline is filled as drawn. An open one is completed by the ellipse fitted to its pixels (least squares of
-    algebraic distance, Fitzgibbon 1995, as in OpenCV's fitEllipseDirect), with a remark. The line is brighter than
-    half of the brightest pixel, which the noise of a JPEG is not.
-
-    Args:
-        outline: (h, w), the drawn line.
-        pixel: Side of a pixel in mm.
-        circumference: The published one in mm; one that differs by more than 5 % is remarked.
-
-    Raises:
-        UnreadableFile: If an open outline has fewer than 5 pixels.
-    """
-    line = outline > outline.max(initial=0) / 2
-    filled = fill_holes(line)
-    if np.count_nonzero(filled) > 2 * np.count_nonzero(line):
-        return Remarked(filled, _differs(filled, pixel, circumference))
-    points = cv2.findNonZero(line.astype(np.uint8))
-    if points is None or len(points) < 5:
-        raise UnreadableFile("An outline has fewer than 5 pixels, too few for an ellipse.")
-    centre, axes, angle = cv2.fitEllipseDirect(points)
-    canvas = np.zeros(line.shape, np.uint8)
-    cv2.ellipse(canvas, (centre, axes, angle), 1, -1, cv2.LINE_8)
-    region = (canvas != 0) | line
-    remark = "open outline completed by the fitted ellipse"
-    return Remarked(region, (remark, *_differs(region, pixel, circumference)))
-
-
-def _differs(region: NDArray[np.bool_], pixel: float | None, circumference: float | None) -> tuple[str, ...]:
-    if pixel is None or circumference is None:
-        return ()
-    around = perimeter(fit_ellipse(boundary(region, (pixel, pixel))))
-    if not abs(around - circumference) > _DIFFERENCE * circumference:  # NaN where no ellipse fits
-        return ()
-    return (f"circumference differs from the published one: {around:.1f} mm of the mask, {circumference:.1f} mm there",)
