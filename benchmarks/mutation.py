@@ -200,6 +200,7 @@ class Driver(Profile):
             variants[name.partition("[")[0]] += 1
             self.costs[name] = self.seconds[name] * variants[name.partition("[")[0]]
         self.executed = {file: self.tracer.get_data().contexts_by_lineno(file) for file in self.total}
+        gc.unfreeze()  # a test that runs the command has frozen what there was, which would not be listed
         self.functions, self.caches = defaultdict(list), []
         for thing in gc.get_objects():
             if isinstance(thing, FunctionType) and thing.__code__.co_filename in self.total:
