@@ -23,8 +23,6 @@ PANEL = "Model"
 
 #: Rows of the table a person is shown; all are in predictions.json.
 _SHOWN = 40
-#: Next step after files that cannot be read, or prompts that do not fit.
-_AGAIN = "the same command again   (with {})"
 
 
 @verb(
@@ -336,10 +334,10 @@ def _finish(
 
 
 def _again(failed: dict[str, Us43dError]) -> str:
-    """The next step after failures: other files, or other prompts where these are invalid or outside of an image."""
-    invalid = [isinstance(error, UsageError) for error in failed.values()]
-    causes = [name for name, due in (("other prompts", any(invalid)), ("undamaged files", not all(invalid))) if due]
-    return _AGAIN.format(" and ".join(causes))
+    """The next step after failures of files that cannot be read, or of prompts that are invalid or do not fit."""
+    if not any(isinstance(error, UsageError) for error in failed.values()):
+        return "the same command again   (with undamaged files)"
+    return "correct the boxes and points, then run the same command"
 
 
 def _region(media: "Media") -> tuple[int, int, int, int]:

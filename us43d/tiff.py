@@ -28,6 +28,8 @@ _CONVERTED = (6, 7, 33003, 33004, 33005, 34712, 34892, 50001)
 #: Defaults of YCbCr in TIFF 6.0: black and white of the three channels; parts of red, green and blue in Y.
 _FULL_RANGE = [0, 255, 128, 255, 128, 255]
 _LUMA = [0.299, 0.587, 0.114]
+#: Kinds of extra samples (ExtraSamples): alpha, premultiplied or not. Others are channels of their own.
+_ALPHA = (1, 2)
 #: Bits of a page's type (NewSubfileType): a smaller copy of another page, a mask of another page.
 _COPY_OR_MASK = 0b101
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # the error says what is wrong
@@ -138,7 +140,8 @@ def page(file: Any, index: int, path: Path, *, alpha: bool = False) -> NDArray[A
     if colours is not None and array.ndim == 2 and int(array.max(initial=0)) < colours.shape[1]:
         return np.ascontiguousarray(_colours(colours)[array])
     more = array[:, :, -1:] if alpha and array.ndim == 3 and array.shape[2] in (2, 4) else None
-    if array.ndim == 3 and array.shape[2] <= 2 and photometric in ("MINISBLACK", "MINISWHITE"):
+    alphas = sum(sample in _ALPHA for sample in chosen.extrasamples)
+    if array.ndim == 3 and array.shape[2] == 1 + alphas and photometric in ("MINISBLACK", "MINISWHITE"):
         array = array[:, :, 0]
     if photometric == "MINISWHITE":
         array = -array if array.dtype.kind == "f" else ~array  # of n bits: 2ⁿ − 1 − value, and −1 − value with a sign

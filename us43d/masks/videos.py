@@ -4,11 +4,18 @@ An AVI whose header states more frames than can be read has lost some, and all a
 is refused. An MP4 or MOV may lack two, which edit lists skip, and gets a remark. Other containers, and MP4 of
 fragments, state a duration alone: their frames are compared with an estimate, for a remark.
 
-Videos of equal frames are refused: OpenCV from 4.13 on returns interlaced frames without having written them.
+OpenCV from 4.13 on returns interlaced frames without having written them: as the frame before, or as what was in
+memory. FFmpeg's message about that is the only sign of it, so where two frames are equal, another process decodes the
+video, and its messages are read.
 """
 
+import itertools
+import os
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +36,15 @@ _MAGIC: tuple[tuple[int, bytes], ...] = (
 )  # fmt: skip
 #: Frames that a container may lack, by the four bytes that follow its first four; others state no number of frames.
 _LACKING = {b"ftyp": 2, b"moov": 2, b"mdat": 2, b"wide": 2, b"free": 2}
+#: Frames that are compared when a video is opened. Memory of interlaced ones may change between two of them.
+_COMPARED = 5
+#: What FFmpeg says of an interlaced frame, and the program that lets it speak.
+_INTERLACED = b"Cannot convert interlaced"
+_DECODE = (
+    "import cv2, sys; capture = cv2.VideoCapture(sys.argv[1], cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])\n"
+    "while capture.read()[0]: pass"
+)
+_SPEAKING = {"OPENCV_FFMPEG_LOGLEVEL": "16", "PYTHONSAFEPATH": "1"}
 
 
 class VideoFile:
@@ -37,7 +53,7 @@ class VideoFile:
     lacking: how many of them may be missing; None where `stated` is an estimate.
 
     Raises:
-        UnreadableFile: If the file is not a video, truncated, or above the limits, or if all of its frames are equal.
+        UnreadableFile: If the file is not a video, truncated, above the limits, or interlaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,8 +71,11 @@ class VideoFile:
         capture = self.opened()
         stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1").strip("\0 ")
-        self._check_frames(capture)
+        self._compared = False
+        first = [bgr for ok, bgr in (capture.read() for _ in range(_COMPARED)) if ok]
         capture.release()
+        for before, frame in itertools.pairwise(first):
+            self.check(before, frame)
         self.stated = stated if stated > 0 else None
         self.lacking = None if fragmented else 0 if start[8:12] == b"AVI " else _LACKING.get(start[4:8])
 
@@ -70,17 +89,20 @@ class VideoFile:
         limits.check_size(self.path, width, height, 3)
         return capture
 
-    def _check_frames(self, capture: cv2.VideoCapture) -> None:
-        ok, first = capture.read()
-        count, equal = int(ok), True
-        while ok and equal:
-            ok, frame = capture.read()
-            count, equal = count + ok, not ok or np.array_equal(first, frame)
-        if equal and count > 1:
+    def check(self, before: NDArray[Any] | None, frame: NDArray[Any]) -> None:
+        """Compare a frame with the one that was decoded before it. Raises UnreadableFile if OpenCV wrote neither."""
+        if self._compared or before is None or not np.array_equal(before, frame):
+            return
+        self._compared = True
+        command = [sys.executable, "-c", _DECODE, str(self.path)]
+        environment = os.environ | _SPEAKING
+        messages = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False
+        ).stdout
+        if _INTERLACED in messages:
             raise UnreadableFile(
-                f"All {count} frames of {self.path} are equal, as OpenCV returns those of interlaced video, which it "
-                "cannot read. ffmpeg -i VIDEO -vf setfield=prog -c:v ffv1 NEW.avi writes a video that can be read; if "
-                "this one shows a still image, ffmpeg -i VIDEO -frames:v 1 NEW.png writes it."
+                f"{self.path} is interlaced video, which OpenCV cannot read. ffmpeg -i VIDEO -vf setfield=prog -c:v "
+                "ffv1 NEW.avi writes a video that can be read."
             )
 
     def remark(self, frames: int) -> str:
@@ -118,6 +140,7 @@ class _Forwards:
     def __init__(self, path: Path) -> None:
         self.file = VideoFile(path)
         self.capture, self.next = self.file.opened(), 0
+        self.before: NDArray[Any] | None = None
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         if index < self.next:
@@ -129,6 +152,8 @@ class _Forwards:
         if self.next < index or not ok:
             raise UnreadableFile(f"{self.file.path} has {self.next} frames, no frame {index}.")
         self.next += 1
+        self.file.check(self.before, bgr)
+        self.before = bgr
         return rgb_frame(np.asarray(bgr, np.uint8))
 
 

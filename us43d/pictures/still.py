@@ -112,6 +112,8 @@ class Still:
         with _pillow(self.data, self.path) as image:
             self.format = image.format
             frames = 1 if image.format in _SINGLE else int(getattr(image, "n_frames", 1))
+            if image.format == "PPM" and _is_followed(self.data, image):
+                raise ImageError(f"{self.path} holds several images, of which one is read. Save them as files.")
             orientation = image.getexif().get(_ORIENTATION, 1)
             return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1, frames
 
@@ -191,6 +193,17 @@ def _pillow(data: bytes, path: Path) -> Iterator["Image.Image"]:
         except _DAMAGED as error:
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise ImageError(f"{path} is damaged or truncated: {reason}.") from error
+
+
+def _is_followed(data: bytes, image: Any) -> bool:
+    """Return whether another image follows that of a PNM file, as its format allows."""
+    codec, _, offset, how = image.tile[0]
+    if codec == "ppm_plain":  # text
+        return b"P" in data[offset:]
+    deep = image.mode == "I" or (codec == "ppm" and how[1] > 255)
+    bits = 1 if image.mode == "1" else len(image.getbands()) * (16 if deep else 8)
+    rest = data[offset + (image.width * bits + 7) // 8 * image.height :]
+    return rest.lstrip()[:1] == b"P"
 
 
 def _too_large(path: Path) -> ImageError:

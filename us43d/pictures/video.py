@@ -27,12 +27,16 @@ class Video:
 
     def read(self, wanted: int | None) -> Iterator[NDArray[Any]]:
         capture = self._file.opened()
-        done, kept = 0, None
+        done, kept, before = 0, None, None
         try:
             while True:  # to the end, also for one frame: a lost frame moves those after it; seeking is not exact
-                ok, bgr = capture.read() if wanted in (None, done) else (capture.grab(), None)
+                decoded = wanted is None or wanted in (done, done + 1)
+                ok, bgr = capture.read() if decoded else (capture.grab(), None)
                 if not ok:
                     break
+                if bgr is not None:
+                    self._file.check(before, bgr)
+                    before = bgr
                 if wanted is None:
                     yield rgb_frame(np.asarray(bgr, np.uint8))
                 elif done == wanted:

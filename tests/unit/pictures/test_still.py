@@ -14,7 +14,8 @@ import tifffile
 from PIL import Image, ImageOps, PngImagePlugin
 
 from us43d import pictures
-from us43d.errors import ImageError
+from us43d.errors import ImageError, UnreadableFile
+from us43d.masks.convert import foreground
 from us43d.pictures.still import upright
 
 from .files import SHAPE, dicom, frames, only, remark, saved, video
@@ -175,6 +176,33 @@ def test_channels_that_are_neither_grey_nor_colour(tmp_path: Path, grey: np.ndar
     tifffile.imwrite(tmp_path / "a.tif", grey.astype(np.complex64))
     with pytest.raises(ImageError, match="complex64"):
         frames(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_a_second_channel_that_is_not_alpha_is_refused(tmp_path: Path, grey: np.ndarray, planar: str) -> None:
+    two = np.stack([grey, 255 - grey], axis=0 if planar == "separate" else 2)
+    how: Any = {"photometric": "minisblack", "planarconfig": planar}
+    tifffile.imwrite(tmp_path / "a.tif", two, **how)
+    with pytest.raises(ImageError, match=r"MINISBLACK and the shape \(\d+, \d+, 2\)"):
+        frames(tmp_path / "a.tif")
+    with pytest.raises(UnreadableFile, match="MINISBLACK"):
+        foreground(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "a.tif", two, **how, extrasamples=["unassalpha"])
+    assert (only(tmp_path / "a.tif") == grey).all()
+
+
+@pytest.mark.parametrize("kind", [b"P1", b"P2", b"P4", b"P5", b"P6", b"P5 deep", b"P6 deep"])
+def test_several_images_in_a_pnm_are_refused(tmp_path: Path, kind: bytes) -> None:
+    text = kind in (b"P1", b"P2")
+    samples = (3 if kind[:2] == b"P6" else 1) * (2 if b"deep" in kind else 1)
+    pixels = b"0 1 " * 10 + b"\n" if text else bytes(4) if kind == b"P4" else b"\0P" * (10 * samples)
+    highest = b"" if kind in (b"P1", b"P4") else b"900\n" if b"deep" in kind else b"255\n"
+    data = kind[:2] + b"\n5 4\n" + highest + pixels
+    (tmp_path / "a.pnm").write_bytes(data + b"\n")
+    assert only(tmp_path / "a.pnm").shape[:2] == (4, 5)
+    (tmp_path / "a.pnm").write_bytes(data + data)
+    with pytest.raises(ImageError, match="holds several images, of which one is read"):
+        frames(tmp_path / "a.pnm")
 
 
 @pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits", None])

@@ -431,7 +431,7 @@ def test_prompts_that_are_refused(us43d, picture: np.ndarray, options: tuple[str
     assert found == code
     assert why in err
     assert "Nothing was changed on disk." in err
-    assert ("   (with other prompts)" in err) == ("outside the image" in why)
+    assert ("Next: correct the boxes and points, then run" in err) == ("outside the image" in why)
     assert "undamaged" not in err
     assert not Path("predictions").exists()
 
