@@ -93,7 +93,7 @@ def one(home: Path, form: str) -> None:
     corpus = Corpus.open(home / "corpora" / "all")
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=home) as folder:
-        export.module(form).write(corpus, Path(folder) / "out", Options(link=True))
+        export.write(form, corpus, Path(folder) / "out", Options(link=True))
         print(time.perf_counter() - began, generated.peak())
 
 

@@ -11,7 +11,7 @@ import typer
 from us43d import registry
 from us43d.contract import Profile
 from us43d.errors import UnknownName, UsageError, listed
-from us43d.export import FORMATS
+from us43d.export import FORMATS, write
 
 from .build import PANEL, is_built, newest
 from .models import corpora_on_disk, makes_corpus, release
@@ -71,7 +71,6 @@ def export(
     jobs: Jobs = None,
 ) -> None:
     """Export a corpus for another training tool, with its exclusions, groups, splits and licences."""
-    from us43d.export import module
     from us43d.export.selection import EXPORTED, Options
 
     if to not in FORMATS:
@@ -100,7 +99,7 @@ def export(
         for note in notes:
             session.warn(note)
         with session.progress(f"export to {to}") as move:
-            report = module(to).write(corpus, out, options, jobs=workers(jobs), progress=move)
+            report = write(to, corpus, out, options, jobs=workers(jobs), progress=move)
     facts = report.facts
     cut = ", ".join(f"{facts['images'][name]:,} {name}" for name in EXPORTED if name in facts["images"])
     lines = [

@@ -7,25 +7,17 @@ labels.json, data -> images           all splits in one file, as FiftyOne reads 
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from us43d.export.run import Block, Finish, Format, Report, run
+from us43d.export.run import Block, Finish, Format
 from us43d.export.selection import Item, Options, Selection, Shape
-from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.shards import canonical_json
 
-__all__ = ["Coco", "write"]
-
-
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export to COCO. how: jobs, progress, as `run` takes them."""
-    return run(Coco(), corpus, out, options, **how)
+__all__ = ["Coco"]
 
 
 class Coco(Format):
-    name: ClassVar[str] = "coco"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "Masks are compressed RLE and come back equal (IoU 1). Ids are numbered from 1 unless --keep-ids was given; "
         'the ids of us43d are under "us43d".'
     )

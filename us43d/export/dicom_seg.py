@@ -13,17 +13,16 @@ from collections import Counter
 from io import BufferedRandom
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from us43d import __version__
 from us43d.export import frames
-from us43d.export.run import Block, Finish, Format, Report, rgb, run
-from us43d.export.selection import Category, Item, Options, Selection, Shape
-from us43d.harmonize.corpus import Corpus
+from us43d.export.run import Block, Finish, Format, rgb
+from us43d.export.selection import Category, Item, Selection, Shape
 
-__all__ = ["DicomSeg", "uid", "write"]
+__all__ = ["DicomSeg", "uid"]
 
 #: Date and time of everything: when an export is made changes no byte of it.
 _DATE, _TIME = "19700101", "000000"
@@ -32,14 +31,8 @@ _PRIVATE = "99US43D"
 _LESIONS = ("lesion", "nodule", "tumour")
 
 
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export to DICOM. how: jobs, progress, as `run` takes them."""
-    return run(DicomSeg(), corpus, out, options, **how)
-
-
 class DicomSeg(Format):
-    name: ClassVar[str] = "dicom-seg"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "The mask of every annotation comes back equal (IoU 1); pixels of the image are equal to those us43d reads, 8 "
         "bits. In a single image every annotation is a segment. In a volume the n-th annotations of a structure in "
         "all slices share a segment, which does not state that they are one object; position and direction in space "

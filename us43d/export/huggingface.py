@@ -2,14 +2,12 @@
 
 import json
 import re
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from us43d.export.run import BLOCK, Block, Finish, Format, Report, png, run
-from us43d.export.selection import Item, Options, Selection
-from us43d.harmonize.corpus import Corpus
+from us43d.export.run import BLOCK, Block, Finish, Format, png
+from us43d.export.selection import Item, Selection
 
-__all__ = ["SPLIT_NAMES", "HuggingFace", "features", "write"]
+__all__ = ["SPLIT_NAMES", "HuggingFace", "features"]
 
 #: Names of splits on the Hub.
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
@@ -17,14 +15,8 @@ SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 _ROWS = 16
 
 
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export to parquet for Hugging Face datasets. how: jobs, progress, as `run` takes them."""
-    return run(HuggingFace(), corpus, out, options, **how)
-
-
 class HuggingFace(Format):
-    name: ClassVar[str] = "huggingface"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "Every annotation is a PNG mask of the size of its image (IoU 1), with its structure, box and diagnosis; the "
         "image is the published file."
     )

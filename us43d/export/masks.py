@@ -4,24 +4,13 @@ Every image of a source that annotates a structure has a mask of it, empty where
 image. Images keep the file that was published.
 """
 
-from pathlib import Path
-from typing import Any, ClassVar
+from us43d.export.run import Block, Finish, Format, png
 
-from us43d.export.run import Block, Finish, Format, Report, png, run
-from us43d.export.selection import Options
-from us43d.harmonize.corpus import Corpus
-
-__all__ = ["Masks", "write"]
-
-
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export to plain images and masks. how: jobs, progress, as `run` takes them."""
-    return run(Masks(), corpus, out, options, **how)
+__all__ = ["Masks"]
 
 
 class Masks(Format):
-    name: ClassVar[str] = "masks"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "A mask file is the union of the annotations of its structure in the image (IoU 1); which pieces are separate "
         "instances is not kept. Masks of different structures may overlap."
     )
@@ -35,7 +24,8 @@ class Masks(Format):
                 name = f"{item.split}/masks/{categories[index].name}/{item.name}.png"
                 block.write(name, png(item.union(index)))
                 block.count("mask files")
-            block.count("annotations merged into the mask of their structure", _merged(item.shapes))
+            merged = len(item.shapes) - len({shape.category for shape in item.shapes})
+            block.count("annotations merged into the mask of their structure", merged)
 
     def usage(self, finish: Finish) -> str:
         split, structure = next(iter(finish.selection.rows)), finish.selection.categories[0].name
@@ -45,7 +35,3 @@ class Masks(Format):
             f"    image = cv2.imread(str(next((path.parents[2] / 'images').glob(path.stem + '.*'))), 0)\n"
             "    mask = cv2.imread(str(path), 0) > 0\n"
         )
-
-
-def _merged(shapes: Any) -> int:
-    return len(shapes) - len({shape.category for shape in shapes})

@@ -7,27 +7,19 @@
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.export.run import Block, Finish, Format, Report, rgb, run
-from us43d.export.selection import Item, Options, Shape
-from us43d.harmonize.corpus import Corpus
+from us43d.export.run import Block, Finish, Format, rgb
+from us43d.export.selection import Item, Shape
 
-__all__ = ["MedSam", "write"]
-
-
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export for MedSAM. how: jobs, progress, as `run` takes them."""
-    return run(MedSam(), corpus, out, options, **how)
+__all__ = ["MedSam"]
 
 
 class MedSam(Format):
-    name: ClassVar[str] = "medsam"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "Every instance comes back equal (IoU 1): instances that overlap are in further files of the same image "
         "(counted). Images without annotation have no file (counted). MedSAM trains at 1024 × 1024; its own "
         "preprocessing resizes."

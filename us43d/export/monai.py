@@ -1,25 +1,15 @@
 """MONAI: images, label maps and datalist.json with folds, as load_decathlon_datalist and Auto3DSeg read it."""
 
-from pathlib import Path
-from typing import Any, ClassVar
-
 from us43d.export import stream
 from us43d.export.labelmap import Labelled
-from us43d.export.run import Block, Finish, Report, run
-from us43d.export.selection import Options, Selection
-from us43d.harmonize.corpus import Corpus
+from us43d.export.run import Block, Finish
+from us43d.export.selection import Selection
 
-__all__ = ["Monai", "write"]
-
-
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export for MONAI. how: jobs, progress, as `run` takes them."""
-    return run(Monai(), corpus, out, options, **how)
+__all__ = ["Monai"]
 
 
 class Monai(Labelled):
-    name: ClassVar[str] = "monai"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "Label maps give the mask of every structure back (IoU 1), by the values that datalist.json lists under "
         '"values"; which pieces are separate instances is not kept.'
     )

@@ -6,8 +6,7 @@ One 8-bit grey PNG per image ("2d"). Structures that overlap become regions. Tra
 
 import json
 import re
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,28 +15,21 @@ from numpy.typing import NDArray
 from us43d.errors import UsageError
 from us43d.export import stream
 from us43d.export.labelmap import Labelled
-from us43d.export.run import Block, Finish, Report, png, run
-from us43d.export.selection import Options, Selection
+from us43d.export.run import Block, Finish, png
+from us43d.export.selection import Selection
 from us43d.export.storage import Store
-from us43d.harmonize.corpus import Corpus
 
-__all__ = ["NnUnet", "dataset_name", "luminance", "write"]
-
-
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export to nnU-Net. how: jobs, progress, as `run` takes them."""
-    return run(NnUnet(), corpus, out, options, **how)
+__all__ = ["NnUnet", "dataset_name", "luminance"]
 
 
 class NnUnet(Labelled):
-    name: ClassVar[str] = "nnunet"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "Label maps give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
         "Images are 8-bit grey: colour images are reduced to luminance (counted)."
     )
     #: Ending of the files; configuration of nnU-Net that trains on them.
-    ending: ClassVar[str] = ".png"
-    configuration: ClassVar[str] = "2d"
+    ending = ".png"
+    configuration = "2d"
 
     def prepare(self, selection: Selection, store: Store) -> None:
         if "train" not in selection.rows:

@@ -7,7 +7,6 @@ one in the corpus, are cases. Axes are x, y and slice as in the build; position 
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,11 @@ from numpy.typing import NDArray
 from us43d.errors import UsageError
 from us43d.export import frames
 from us43d.export.nnunet import NnUnet, dataset_name, luminance
-from us43d.export.run import Block, Report, run
-from us43d.export.selection import Item, Options, Selection
+from us43d.export.run import Block
+from us43d.export.selection import Item, Selection
 from us43d.export.storage import Store
-from us43d.harmonize.corpus import Corpus
 
-__all__ = ["NnUnet3d", "write"]
+__all__ = ["NnUnet3d"]
 
 #: Compression of the files, and zlib's number of its gzip form, whose header holds no time: the same bytes always.
 _LEVEL, _GZIP = 5, 31
@@ -28,20 +26,14 @@ _LEVEL, _GZIP = 5, 31
 _HEADER = 352
 
 
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export volumes to nnU-Net. how: jobs, progress, as `run` takes them."""
-    return run(NnUnet3d(), corpus, out, options, **how)
-
-
 class NnUnet3d(NnUnet):
-    name: ClassVar[str] = "nnunet-3d"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "Label volumes give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
         "Voxel sizes are those of the source; position and direction in space are not kept. Colour is reduced to grey. "
         "Images that are not of a volume with known voxel size and complete slices are not exported (counted)."
     )
-    ending: ClassVar[str] = ".nii.gz"
-    configuration: ClassVar[str] = "3d_fullres"
+    ending = ".nii.gz"
+    configuration = "3d_fullres"
 
     def prepare(self, selection: Selection, store: Store) -> None:
         if all(selection.corpus.slice_mm(row) is None for rows in selection.rows.values() for row in rows.tolist()):

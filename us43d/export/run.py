@@ -178,8 +178,10 @@ class Format(ABC):
         fidelity: One or two sentences for the README: what comes back equal and what does not.
     """
 
-    name: ClassVar[str]
     fidelity: ClassVar[str]
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def prepare(self, selection: Selection, store: Store) -> None:  # noqa: B027  (few formats need it)
         """Do what must be known before the first block."""

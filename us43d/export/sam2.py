@@ -9,33 +9,25 @@ Frames of one video or volume are images whose keys are "<file>#<frame>"; where 
 """
 
 from collections import Counter
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
 
 from us43d.export.frames import frame_of, video_name
-from us43d.export.run import Block, Finish, Format, Report, png, run
-from us43d.export.selection import Item, Options, Selection
+from us43d.export.run import Block, Finish, Format, png
+from us43d.export.selection import Item, Selection
 from us43d.export.storage import Store
-from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.shards import canonical_json
 
-__all__ = ["Sam2", "write"]
+__all__ = ["Sam2"]
 
 #: Quality of images that were not published as JPEG; chroma is not subsampled.
 _QUALITY = 95
 
 
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export for SAM 2. how: jobs, progress, as `run` takes them."""
-    return run(Sam2(), corpus, out, options, **how)
-
-
 class Sam2(Format):
-    name: ClassVar[str] = "sam2"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "Masks of images are RLE and come back equal (IoU 1); masks of frames are the union of a structure (IoU 1). "
         "SAM 2 reads JPEG alone: images not published as JPEG are encoded without chroma subsampling at quality "
         f"{_QUALITY}, which is lossy (counted)."

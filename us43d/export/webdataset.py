@@ -7,27 +7,17 @@
 import io
 import json
 import tarfile
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from us43d.export.run import Block, Finish, Format, Report, png, run
-from us43d.export.selection import Item, Options
-from us43d.harmonize.corpus import Corpus
+from us43d.export.run import Block, Finish, Format, png
+from us43d.export.selection import Item
 from us43d.harmonize.shards import canonical_json
 
-__all__ = ["WebDataset", "write"]
-
-
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export to WebDataset shards. how: jobs, progress, as `run` takes them."""
-    return run(WebDataset(), corpus, out, options, **how)
+__all__ = ["WebDataset"]
 
 
 class WebDataset(Format):
-    name: ClassVar[str] = "webdataset"
-    fidelity: ClassVar[str] = (
-        "Every annotation is a PNG mask of the size of its image (IoU 1); the image is the published file."
-    )
+    fidelity = "Every annotation is a PNG mask of the size of its image (IoU 1); the image is the published file."
 
     def block(self, block: Block) -> None:
         name = f"{block.shard}.tar"

@@ -5,31 +5,22 @@ are centres of pixels, so that `cv2.fillPoly` of the polygon in pixels gives the
 """
 
 import json
-from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from us43d.export.polygons import outlines
-from us43d.export.run import Block, Finish, Format, Report, run
-from us43d.export.selection import Item, Options
-from us43d.harmonize.corpus import Corpus
+from us43d.export.run import Block, Finish, Format
+from us43d.export.selection import Item
 
-__all__ = ["Yolo", "line", "write"]
+__all__ = ["Yolo", "line"]
 
 #: ultralytics takes a line of at most this many columns for a box; shorter polygons repeat their last point.
 _BOX_COLUMNS = 6
 
 
-def write(corpus: Corpus, out: str | Path, options: Options, **how: Any) -> Report:
-    """Export to YOLO segmentation. how: jobs, progress, as `run` takes them."""
-    return run(Yolo(), corpus, out, options, **how)
-
-
 class Yolo(Format):
-    name: ClassVar[str] = "yolo"
-    fidelity: ClassVar[str] = (
+    fidelity = (
         "Polygons filled at the size of the image give the masks back (IoU 1). Holes are joined to the outline by a "
         "cut, and a mask of several pieces becomes one object for each piece; both are counted. ultralytics itself "
         "rasterizes polygons at the training size, which moves edges by up to a pixel."

@@ -34,7 +34,7 @@ def exported(planted, tmp_path_factory):
     def of(format: str) -> Path:
         if format not in made:
             made[format] = tmp_path_factory.mktemp("out") / format
-            export.module(format).write(planted.corpus, made[format], Options())
+            export.write(format, planted.corpus, made[format], Options())
         return made[format]
 
     return of
@@ -108,12 +108,12 @@ def test_documents_and_checksums_travel_along(format, exported) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_same_bytes_whatever_the_jobs(format, planted, exported, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(running, "BLOCK", 128)
-    again = export.module(format).write(planted.corpus, tmp_path / format, Options(), jobs=3)
+    again = export.write(format, planted.corpus, tmp_path / format, Options(), jobs=3)
     first, second = contents(exported(format)), contents(tmp_path / format)
     usage = {"README.md", "export.json", "checksums.txt"}  # these state the folder
     assert {n: d for n, d in first.items() if n not in usage} == {n: d for n, d in second.items() if n not in usage}
     assert not again.reused
-    assert export.module(format).write(planted.corpus, tmp_path / format, Options()).reused
+    assert export.write(format, planted.corpus, tmp_path / format, Options()).reused
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -121,7 +121,7 @@ def test_an_interrupted_export_resumes_to_the_same_bytes(format, planted, export
     monkeypatch.setattr(running, "BLOCK", 8)
     monkeypatch.setattr(frames, "BLOCK", 8)
     whole = tmp_path / "one" / "out"
-    export.module(format).write(planted.corpus, whole, Options())
+    export.write(format, planted.corpus, whole, Options())
     record, blocks = running.Block.record, []
 
     def interrupted(self) -> bytes:
@@ -133,9 +133,9 @@ def test_an_interrupted_export_resumes_to_the_same_bytes(format, planted, export
     monkeypatch.setattr(running.Block, "record", interrupted)
     out = tmp_path / "two" / "out"
     with pytest.raises(KeyboardInterrupt):
-        export.module(format).write(planted.corpus, out, Options())
+        export.write(format, planted.corpus, out, Options())
     assert not out.exists()
-    export.module(format).write(planted.corpus, out, Options())
+    export.write(format, planted.corpus, out, Options())
     assert len(set(blocks)) == len(blocks) - 1, "finished blocks are not written again"
     first, second = contents(out), contents(whole)
     usage = {"README.md", "export.json", "checksums.txt"}
@@ -167,7 +167,7 @@ def killed(self):
     return record(self)
 run.Block.record = killed
 corpus = Corpus.open(Path({str(corpus.path)!r}), Path({str(corpus.home)!r}))
-export.module({format!r}).write(corpus, sys.argv[1], Options())
+export.write({format!r}, corpus, sys.argv[1], Options())
 """
     root = Path(__file__).resolve().parents[3]
     environment = os.environ | {"PYTHONPATH": str(root)}
@@ -191,7 +191,7 @@ export.module({format!r}).write(corpus, sys.argv[1], Options())
 
 def test_commercial_refuses(planted, tmp_path) -> None:
     with pytest.raises(LicenceError, match="CAMUS"):
-        export.module("coco").write(planted.corpus, tmp_path / "out", Options(commercial=True))
+        export.write("coco", planted.corpus, tmp_path / "out", Options(commercial=True))
     assert not list(tmp_path.iterdir())
 
 
@@ -203,28 +203,28 @@ def test_missing_and_damaged_images_are_named(format, planted, tmp_path) -> None
     try:
         victim.unlink()
         with pytest.raises(TrainError, match=f"{victim.name} is missing") as error:
-            export.module(format).write(corpus, out, Options(sources=("CAMUS",)))
+            export.write(format, corpus, out, Options(sources=("CAMUS",)))
         assert (error.value.disk, error.value.next) == (
             "Finished blocks are kept; the same command resumes.", "us43d check CAMUS",
         )  # fmt: skip
         victim.write_bytes(content + b"0")  # still an image
         with pytest.raises(TrainError, match="is not the file that was built"):
-            export.module(format).write(corpus, out, Options(sources=("CAMUS",)))
+            export.write(format, corpus, out, Options(sources=("CAMUS",)))
     finally:
         victim.write_bytes(content)
-    assert not export.module(format).write(corpus, out, Options(sources=("CAMUS",))).reused
+    assert not export.write(format, corpus, out, Options(sources=("CAMUS",))).reused
 
 
 def test_another_folder_is_never_overwritten(planted, tmp_path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="is not empty") as refused:
-        export.module("masks").write(planted.corpus, f"{tmp_path}/out/", Options())
+        export.write("masks", planted.corpus, f"{tmp_path}/out/", Options())
     assert refused.value.next == f"the same command with --out {tmp_path}/out-2"  # not inside the folder
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    export.module("masks").write(planted.corpus, tmp_path / "two", Options(sources=("BUSI",)))
+    export.write("masks", planted.corpus, tmp_path / "two", Options(sources=("BUSI",)))
     with pytest.raises(UsageError, match="other content or options"):
-        export.module("masks").write(planted.corpus, tmp_path / "two", Options())
+        export.write("masks", planted.corpus, tmp_path / "two", Options())
 
 
 @pytest.mark.parametrize("place", ["hf://datasets/me/repository", "hf://me/repository/"])
@@ -277,7 +277,7 @@ def test_a_disk_without_links_is_reported(planted, tmp_path, monkeypatch) -> Non
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "symlink_to", refused)
-    report = export.module("coco").write(planted.corpus, tmp_path / "out", Options(sources=("BUSI",)))
+    report = export.write("coco", planted.corpus, tmp_path / "out", Options(sources=("BUSI",)))
     assert "data_path='images'" in report.usage
     assert not (tmp_path / "out" / "data").exists()
     assert check(str(tmp_path / "out")) == []
@@ -292,7 +292,7 @@ def test_printed_lines_run_as_they_are(format, planted, tmp_path, monkeypatch) -
     if format == "huggingface":
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "it's an export"
-    usage = export.module(format).write(planted.corpus, f"{out}/", Options(sources=("BUSI",))).usage
+    usage = export.write(format, planted.corpus, f"{out}/", Options(sources=("BUSI",))).usage
     assert "data_path" not in usage
     if format in ("yolo", "nnunet"):  # lines of a shell
         assert any(Path(word.partition("=")[2] or word).exists() for word in shlex.split(usage) if str(out) in word)
@@ -316,7 +316,7 @@ def test_printed_lines_run_as_they_are(format, planted, tmp_path, monkeypatch) -
 def test_a_place_that_cannot_be_written_says_that_nothing_was_changed(planted, tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="a file stands where a folder is needed") as error:
-        export.module("masks").write(planted.corpus, tmp_path / "file/out", Options())
+        export.write("masks", planted.corpus, tmp_path / "file/out", Options())
     assert error.value.disk == "Nothing was changed on disk."
 
 
@@ -326,8 +326,8 @@ def test_a_full_disk_leaves_nothing_final(planted, tmp_path, monkeypatch) -> Non
 
     monkeypatch.setattr(running.documents, "written", full)
     with pytest.raises(StorageError, match=r"^file of the export cannot be written: the disk is full"):
-        export.module("masks").write(planted.corpus, tmp_path / "out", Options())
+        export.write("masks", planted.corpus, tmp_path / "out", Options())
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()
-    export.module("masks").write(planted.corpus, tmp_path / "out", Options())
+    export.write("masks", planted.corpus, tmp_path / "out", Options())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

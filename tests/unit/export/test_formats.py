@@ -25,7 +25,7 @@ from us43d.export.yolo import line
 
 
 def made(format: str, planted, folder: Path, **options) -> Path:
-    export.module(format).write(planted.corpus, folder / format, Options(**options))
+    export.write(format, planted.corpus, folder / format, Options(**options))
     return folder / format
 
 
@@ -131,7 +131,7 @@ def test_coco_loads_in_mmdetection(planted, tmp_path) -> None:
 
     out = tmp_path / "coco"
     lines: dict[str, Any] = {}
-    usage = export.module("coco").write(planted.corpus, out, Options()).usage
+    usage = export.write("coco", planted.corpus, out, Options()).usage
     exec(usage[usage.index("metainfo = ") :], lines)
     for split in ("train", "val", "test"):
         arguments = lines[f"{split}_dataloader"]["dataset"]
@@ -387,7 +387,7 @@ def test_sam2_reads_what_is_listed(planted, tmp_path) -> None:
     needs("sam2", "it wants its own torch; run once in an environment of its own")
     from training.dataset import vos_raw_dataset
 
-    usage = export.module("sam2").write(planted.corpus, tmp_path / "sam2", Options()).usage
+    usage = export.write("sam2", planted.corpus, tmp_path / "sam2", Options()).usage
     printed = re.findall(r"(SA1BRawDataset|PNGRawDataset)(\(.+\))$", usage, re.M)
     assert [name for name, _ in printed] == ["SA1BRawDataset", "PNGRawDataset"]
     train = [item for item in items(planted) if item.split == "train" and item.shapes]
@@ -524,9 +524,9 @@ def compare_volumes(volumes, out: Path, options: Options) -> int:
 def test_a_volume_is_one_image_and_one_segmentation(volumes, tmp_path) -> None:
     needs("highdicom", "pip install 'us43d[export]'")
     out = tmp_path / "dicom"
-    report = export.module("dicom-seg").write(volumes, out, Options())
+    report = export.write("dicom-seg", volumes, out, Options())
     assert compare_volumes(volumes, out, Options()) == report.facts["annotations"] > 0
-    again = export.module("dicom-seg").write(volumes, tmp_path / "again", Options(), jobs=2)
+    again = export.write("dicom-seg", volumes, tmp_path / "again", Options(), jobs=2)
     assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*.dcm")} == {
         p.relative_to(again.out): p.read_bytes() for p in Path(again.out).rglob("*.dcm")
     }
@@ -547,10 +547,10 @@ def test_structures_of_a_volume_that_overlap_are_written_a_frame_at_a_time(volum
 
     monkeypatch.setattr(Item, "_shapes", overlapping)
     options, out = Options(sources=("CETUS",), splits=("val",), size=701), tmp_path / "dicom"
-    export.module("dicom-seg").write(volumes, tmp_path / "small", replace(options, size=None))  # imports what it needs
+    export.write("dicom-seg", volumes, tmp_path / "small", replace(options, size=None))  # imports what it needs
     tracemalloc.start()
     try:
-        report = export.module("dicom-seg").write(volumes, out, options)
+        report = export.write("dicom-seg", volumes, out, options)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -62,8 +62,8 @@ def objects(fs, root: str) -> dict[str, bytes]:
 def test_an_export_to_s3_is_the_local_one(format, planted, bucket, tmp_path) -> None:
     fs, name = bucket
     local = tmp_path / "local"
-    export.module(format).write(planted.corpus, local, Options())
-    report = export.module(format).write(planted.corpus, f"s3://{name}/out", Options(), jobs=2)
+    export.write(format, planted.corpus, local, Options())
+    report = export.write(format, planted.corpus, f"s3://{name}/out", Options(), jobs=2)
     found = objects(fs, f"{name}/out")
     files = {p.relative_to(local).as_posix() for p in local.rglob("*") if p.is_file()}
     files = {file for file in files if format != "coco" or not file.startswith("data/")}
@@ -73,7 +73,7 @@ def test_an_export_to_s3_is_the_local_one(format, planted, bucket, tmp_path) -> 
     assert not fs.exists(f"{name}/.out"), "no staging folder is left"
     assert {path.split("/")[1] for path in fs.find(name)} == {"out"}
     assert check(report.out) == []
-    assert export.module(format).write(planted.corpus, f"s3://{name}/out", Options()).reused
+    assert export.write(format, planted.corpus, f"s3://{name}/out", Options()).reused
 
 
 def test_an_interrupted_export_to_s3_shows_nothing_and_resumes(planted, bucket, monkeypatch) -> None:
@@ -89,9 +89,9 @@ def test_an_interrupted_export_to_s3_shows_nothing_and_resumes(planted, bucket, 
 
     monkeypatch.setattr(running.Block, "record", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export.module("webdataset").write(planted.corpus, f"s3://{name}/out", Options())
+        export.write("webdataset", planted.corpus, f"s3://{name}/out", Options())
     assert objects(fs, f"{name}/out") == {}
-    export.module("webdataset").write(planted.corpus, f"s3://{name}/out", Options())
+    export.write("webdataset", planted.corpus, f"s3://{name}/out", Options())
     assert len(set(blocks)) == len(blocks) - 1, "finished blocks are not uploaded again"
     assert check(f"s3://{name}/out") == []
     fs.pipe_file(f"{name}/out/README.md", b"changed")
@@ -129,7 +129,7 @@ def test_large_files_go_up_in_parts_or_not_at_all(bucket, tmp_path, monkeypatch)
 
 def test_a_missing_bucket_is_named(planted, server) -> None:
     with pytest.raises(StorageError, match="nowhere-at-all"):
-        export.module("masks").write(planted.corpus, "s3://nowhere-at-all/out", Options())
+        export.write("masks", planted.corpus, "s3://nowhere-at-all/out", Options())
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_corpus_is_read_from_s3(planted, uploaded, tmp_path) -> None:
         assert np.array_equal(corpus.picture(row), planted.corpus.picture(row))
     again = Corpus.open(corpus.path, corpus.home)
     assert again.file(0) == corpus.file(0), "what a loader's process opens is the same"
-    out = export.module("masks").write(again, tmp_path / "out", Options())
+    out = export.write("masks", again, tmp_path / "out", Options())
     assert sum(out.facts["images"].values()) == len(corpus) - 2
 
 
@@ -187,16 +187,16 @@ def test_images_in_a_bucket_are_compared_with_their_builds(planted, uploaded, bu
     fs.pipe_file(place, content + b"0")  # still an image
     out, options = tmp_path / "out", Options(sources=(corpus.sources[corpus.images["source"][row]]["name"],))
     with pytest.raises(TrainError, match=f"s3://{place} is not the file that was built") as error:
-        export.module("masks").write(corpus, out, options)
+        export.write("masks", corpus, out, options)
     fs.pipe_file(place, content)
     subprocess.run(error.value.next.partition("   ")[0], shell=True, check=True)
-    report = export.module("masks").write(corpus, out, options)
+    report = export.write("masks", corpus, out, options)
     assert not [what for what in report.facts["counts"] if "not compared" in what]
     for path in fs.glob(f"{name}/home/build/*/*/manifest.parquet"):
         fs.rm_file(path)
     for path in Path(os.environ["US43D_CACHE"]).rglob("manifest.parquet"):
         path.unlink()
-    report = export.module("masks").write(Corpus.open(uploaded), tmp_path / "two", options)
+    report = export.write("masks", Corpus.open(uploaded), tmp_path / "two", options)
     counted = report.facts["counts"]["images not compared with their build: its manifest is not beside the corpus"]
     assert counted == sum(report.facts["images"].values())
 
