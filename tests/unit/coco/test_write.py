@@ -60,6 +60,7 @@ def test_a_file_is_written_and_read_back(folder: Path) -> None:
         union = np.any([corpus.mask(row) for row in corpus.of(n)], axis=0)
         assert (union == drawn(folder, image["file_name"])).all()
     for annotation in content["annotations"]:
+        assert annotation["iscrowd"] == 0
         assert annotation["area"] == int(reference.area(annotation["segmentation"]))
         assert annotation["bbox"] == reference.toBbox(annotation["segmentation"]).tolist()
     assert len(from_masks(folder / "scans", folder / "masks", united=True).content["annotations"]) == 6
@@ -144,14 +145,15 @@ def test_empty_masks_are_remarked_and_black_jpegs_among_them(folder: Path) -> No
 
 def test_grey_edges_are_remarked_and_two_corners_are_not(folder: Path) -> None:
     paths = sorted((folder / "masks").rglob("*.png"))
-    for path, rows in zip(paths, (np.s_[:-1], np.s_[:, :-1], np.s_[1:], np.s_[:, 1:]), strict=False):
-        mask = np.zeros(SHAPE, np.uint8)
-        mask[rows] = 255
-        mask[30, 40] = 100 if path == paths[0] else 255
-        cv2.imwrite(str(path), mask)
-    assert from_masks(folder / "scans", folder / "masks", patient="p").remarks == [
-        "1 mask has grey edges, thresholded at half range."
-    ]
+    for number, text in ((1, "1 mask has"), (2, "2 masks have")):
+        for path, rows in zip(paths, (np.s_[:-1], np.s_[:, :-1], np.s_[1:], np.s_[:, 1:]), strict=False):
+            mask = np.zeros(SHAPE, np.uint8)
+            mask[rows] = 255
+            mask[30, 40] = 100 if path in paths[:number] else 255
+            cv2.imwrite(str(path), mask)
+        assert from_masks(folder / "scans", folder / "masks", patient="p").remarks == [
+            f"{text} grey edges, thresholded at half range."
+        ]
 
 
 def test_a_size_that_does_not_fit_is_no_question_of_classes(folder: Path) -> None:
@@ -228,7 +230,7 @@ def test_all_faults_together(folder: Path) -> None:
     with pytest.raises(ImageError) as caught:
         from_masks(folder / "scans", folder / "masks", patient="p[01]_")
     for said in (
-        "5 of 6 pairs of image and mask cannot be used", "No patient found by 'p[01]_': p2/p2_0.png, p2/p2_1.png",
+        "5 of 6 pairs of image and mask cannot be used. No patient found by 'p[01]_': p2/p2_0.png, p2/p2_1.png; /",
         "p0_0.png has 80 × 60 pixels, its mask 9 × 9", "p0_1.png is not a readable image",
         "p1_0.png holds the values 0, 1, 2: the foreground values are unknown",
     ):  # fmt: skip
@@ -253,10 +255,11 @@ def test_three_of_many_faults_are_listed(folder: Path) -> None:
     )
     assert caught.value.next.startswith("the same command again ")
     assert done == [(6, 6)]
-    for path in paths[3:]:
-        path.unlink()
-    with pytest.raises(ImageError, match=r"^3 of 3 pairs .* its mask 9 × 9\.\n"):
-        from_masks(folder / "scans", folder / "masks")
+    for number, end in ((4, "; and 1 more"), (3, "")):
+        for path in paths[number:]:
+            path.unlink(missing_ok=True)
+        with pytest.raises(ImageError, match=rf"^{number} of {number} pairs .* its mask 9 × 9{end}\.\n"):
+            from_masks(folder / "scans", folder / "masks")
 
 
 @pytest.mark.parametrize(("values", "named"), [(32, True), (33, False)])
@@ -305,6 +308,17 @@ def test_names_that_do_not_fit(folder: Path) -> None:
         from_masks(folder / "scans", folder / "masks", suffix="_mask")
     with pytest.raises(UsageError, match="is not a regular expression"):
         from_masks(folder / "scans", folder / "masks", patient="(")
+
+
+def test_a_suffix_behind_one_letter_and_an_image_in_colour(tmp_path: Path) -> None:
+    for name, pixels in (("scans/a", np.arange(12).reshape(2, 2, 3)), ("masks/a_m", np.eye(2))):
+        (tmp_path / name).parent.mkdir()
+        cv2.imwrite(str(tmp_path / f"{name}.png"), pixels.astype(np.uint8))
+    with pytest.raises(UsageError, match="No mask in") as got:
+        from_masks(tmp_path / "scans", tmp_path / "masks")
+    assert got.value.next == f"us43d coco {tmp_path}/scans {tmp_path}/masks --suffix _m"
+    (image,) = from_masks(tmp_path / "scans", tmp_path / "masks", suffix="_m").content["images"]
+    assert image == {"id": 1, "file_name": "a.png", "width": 2, "height": 2}
 
 
 def test_the_command(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,14 +436,17 @@ def test_several_classes_without_names_are_refused(folder: Path, form: str, name
     assert caught.value.next == f"us43d coco IMAGES MASKS --classes '{named}'"
 
 
-def test_classes_are_not_proposed_for_a_jpeg(folder: Path) -> None:
+@pytest.mark.parametrize("ending", [".jpg", ".jpeg"])
+def test_classes_are_not_proposed_for_a_jpeg(folder: Path, ending: str) -> None:
     """Its values are not those that were saved."""
     path = folder / "masks" / "p0" / "p0_0.png"
     path.unlink()
     labels = np.zeros(SHAPE, np.uint8)
     labels[:30, :40], labels[30:, 40:] = 80, 160
-    cv2.imwrite(str(path.with_suffix(".jpg")), labels)
-    with pytest.raises(ImageError, match=r"p0_0\.jpg holds .* the foreground values are unknown") as caught:
+    cv2.imwrite(str(path.with_suffix(ending)), labels)
+    with pytest.raises(
+        ImageError, match=rf"used\. /\S*p0_0\{ending} holds .* the foreground values are unknown"
+    ) as caught:
         from_masks(folder / "scans", folder / "masks")
     assert "--classes" not in caught.value.next
 
@@ -445,9 +462,9 @@ def test_a_value_without_a_name_is_refused(folder: Path) -> None:
 def test_foreground_values_that_differ_are_remarked(folder: Path) -> None:
     """One class per mask: each mask alone looks two-valued."""
     for n, path in enumerate(sorted((folder / "masks").rglob("*.png"))):
-        cv2.imwrite(str(path), (cv2.imread(str(path), 0) > 127).astype(np.uint8) * (1 + n % 2))
+        cv2.imwrite(str(path), (cv2.imread(str(path), 0) > 127).astype(np.uint8) * (2 + n % 2 * 8))
     assert from_masks(folder / "scans", folder / "masks").remarks == [
-        "The foreground value differs between masks (1 in 3, 2 in 3); all count as structure. --classes tells classes "
+        "The foreground value differs between masks (2 in 3, 10 in 3); all count as structure. --classes tells classes "
         "apart.",
         "Patients are unknown (--patient was not given): every image counts as its own patient, and validation is "
         "optimistically biased if a patient has several images.",
