@@ -84,7 +84,7 @@ def _key_map(path: Path, colours: bool) -> NDArray[np.int64]:
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
         raise UnreadableFile(f"{path} has values that are not whole numbers, so it is not a label map.")
     whole = array.astype(np.int64)
-    if int(whole.min(initial=0)) < 0 or int(whole.max(initial=0)) >= _COLOUR:
+    if whole.min() < 0 or whole.max() >= _COLOUR:
         raise UnreadableFile(f"{path} has values below 0 or above 32 bits, so it is not a label map.")
     return whole
 

@@ -195,7 +195,7 @@ def _two_valued(path: Path) -> tuple[NDArray[np.bool_] | Remarked, NDArray[Any]]
     if (coded := palette(data, path)) is not None:
         return _of_palette(*coded, path), coded[0]
     array = tiff.image(data, path, alpha=True) if tiff.is_tiff(data) else _rgb(decode(data, path))
-    if known is not None and known.kind == "jpeg" and 0 < int(array.max(initial=0)) < _KEPT:
+    if known is not None and known.kind == "jpeg" and 0 < int(array.max()) < _KEPT:
         raise UnreadableFile(
             f"{path} is a JPEG with values up to {int(array.max())} only. JPEG loses pixels of such dark masks: save "
             "it as PNG from the original."
@@ -228,14 +228,14 @@ _CHROMA = 32
 def _is_grey(array: NDArray[np.uint8]) -> bool:
     """Return whether an image is white on black but for the noise of JPEG's colours."""
     spread = array.max(axis=2) - array.min(axis=2)
-    return int(spread.max(initial=0)) <= _CHROMA and int(array.max(initial=0)) >= _WHITE
+    return int(spread.max()) <= _CHROMA and int(array.max()) >= _WHITE
 
 
 def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
     """Return the mask in grey values or colours on black."""
     if array.ndim == 3:
         array = _brightness(array, path)
-    top = float(array.max(initial=0))
+    top = float(array.max())
     if array.dtype == np.uint8 and (top <= 1 or top >= _WHITE):  # white, but for grey edges
         mask = array > (0 if top <= 1 else 127)
         between = cv2.countNonZero(cv2.inRange(array, 1, 254)) if top > 1 else 0
@@ -282,7 +282,7 @@ def _brightness(array: NDArray[Any], path: Path) -> NDArray[Any]:
     Raises UnreadableFile where the
     foreground has several colours."""
     lightest = np.asarray(array.max(axis=2))
-    top = float(lightest.max(initial=0))
+    top = float(lightest.max())
     inside = array[lightest > top / 2].astype(np.float64)
     if len(inside) and float(np.abs(inside / top * 255 - inside.mean(0) / top * 255).max()) > 4 * _CHROMA:
         raise UnreadableFile(f"{path} has a foreground of several colours: the colour of the structure is unknown.")
@@ -403,7 +403,7 @@ def ellipse(outline: NDArray[Any], pixel: float | None = None, circumference: fl
     Raises:
         UnreadableFile: If an open outline has fewer than 5 pixels.
     """
-    line = outline > outline.max(initial=0) / 2
+    line = outline > outline.max() / 2
     filled = fill_holes(line)
     if np.count_nonzero(filled) > 2 * np.count_nonzero(line):
         return Remarked(filled, _differs(filled, pixel, circumference))

@@ -105,6 +105,22 @@ def test_grey_beside_white_is_an_edge_where_it_is_thin(tmp_path: Path) -> None:
         convert.binary(tmp_path / "b.png")
 
 
+@pytest.mark.parametrize(
+    ("light", "pixel", "inside"),
+    [(192, (96, 128, 96), False), (192, (95, 128, 95), True), (254, (96, 128, 96), False)],
+)
+def test_white_with_the_noise_of_colours_is_grey(
+    tmp_path: Path, light: int, pixel: tuple[int, int, int], inside: bool
+) -> None:
+    """Its luma is compared with half range; of other images, the lightest channel."""
+    array = np.zeros((20, 20, 3), np.uint8)
+    array[5:15, 5:15], array[0, 0] = light, pixel
+    Image.fromarray(array).save(tmp_path / "a.tif")
+    mask = read(tmp_path / "a.tif")
+    assert mask[0, 0] == inside
+    assert mask[5:15, 5:15].all()
+
+
 @pytest.mark.parametrize("value", [0, 1, 255, 65535])
 def test_one_value_alone_that_is_known(tmp_path: Path, value: int) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.full((3, 4), value, np.uint16))
@@ -135,7 +151,7 @@ def test_values_of_unknown_meaning(tmp_path: Path, values: list[float], dtype: s
     ("indices", "said"),
     [
         ([1, 2, 3, 4, 5, 6, 7], "holds the classes 1, 2, 3, 4, 5, 6: the class of the structure is unknown."),
-        ([0, 8], "uses the colour 8 of a palette that has 8."),
+        ([0, 7, 8], "uses the colour 8 of a palette that has 8."),
     ],
 )
 def test_indices_of_unknown_meaning(indices: list[int], said: str) -> None:
@@ -196,7 +212,7 @@ def test_edges_that_jpeg_leaves(tmp_path: Path, mask: np.ndarray, colour: tuple[
     assert both > 0.985
 
 
-@pytest.mark.parametrize(("value", "quality"), [(1, 75), (2, 30), (8, 90), (16, 90)])
+@pytest.mark.parametrize(("value", "quality"), [(1, 75), (1, 100), (2, 30), (8, 90), (16, 90)])
 def test_jpegs_that_lost_pixels_of_a_dark_mask_are_refused(
     tmp_path: Path, mask: np.ndarray, value: int, quality: int
 ) -> None:

@@ -45,6 +45,8 @@ def test_masks_of_values_and_colours(tmp_path: Path) -> None:
         assert (found["a"] == (labels == 3)).all()
     found = dict(classes.masks(tmp_path / "grey.png", {COLOUR + 0x010101 * n: f"{n}" for n in (1, 2, 3)}))
     assert all((found[f"{n}"] == (labels == n)).all() for n in (1, 2, 3))
+    Image.fromarray(0 * labels).save(tmp_path / "black.png")
+    assert dict(classes.masks(tmp_path / "black.png", {COLOUR: "black"}))["black"].all()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,6 @@ def test_what_is_not_a_label_map(tmp_path: Path, array: np.ndarray, said: str) -
 def test_keys_without_a_name(tmp_path: Path) -> None:
     array = np.arange(11, dtype=np.uint8)[:, None].repeat(16, axis=1).repeat(16, axis=0)
     Image.fromarray(array).save(tmp_path / "a.png")
-    Image.fromarray(array * np.uint8(25)).save(tmp_path / "a.jpg", quality=100)
     with pytest.raises(UnreadableFile) as caught:
         list(classes.masks(tmp_path / "a.png", {1: "a", 2: "b"}))
     named = "3, 4, 5, 6, 7, 8, 9, 10"
@@ -75,5 +76,9 @@ def test_keys_without_a_name(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile) as caught:
         list(classes.masks(tmp_path / "a.png", {10: "a"}))
     assert caught.value.what.endswith("holds 1, 2, 3, 4, 5, 6, 7, 8 … and 1 more besides the classes 10.")
-    with pytest.raises(UnreadableFile, match=r"besides the classes 1 \(JPEG changes values: save masks as PNG\)\."):
-        list(classes.masks(tmp_path / "a.jpg", {1: "a"}))
+    for name in ("a.jpg", "a.jpeg"):
+        Image.fromarray(array * np.uint8(25)).save(tmp_path / name, quality=100)
+        with pytest.raises(
+            UnreadableFile, match=r" besides the classes 1 \(JPEG changes values: save masks as PNG\)\."
+        ):
+            list(classes.masks(tmp_path / name, {1: "a"}))

@@ -9,7 +9,7 @@ from pycocotools import mask as coco
 from skimage.measure import label
 
 from us43d.masks import rle
-from us43d.masks.components import components, whole
+from us43d.masks.components import components, covers_corners, whole
 
 masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda shape: arrays(np.bool_, shape))
 
@@ -67,6 +67,18 @@ def test_edge_cases(mask: np.ndarray) -> None:
 
 def test_touching_at_a_corner_is_one_instance() -> None:
     assert len(components(np.eye(3, dtype=bool))) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 2), (2, 3), (5, 4)])
+def test_all_four_corners(shape: tuple[int, int]) -> None:
+    assert covers_corners(np.ones(shape, bool))
+    for place in {(0, 0), (0, -1), (-1, 0), (-1, -1)}:
+        mask = np.ones(shape, bool)
+        mask[place] = False
+        assert not covers_corners(mask)
+    mask = np.zeros(shape, bool)
+    mask[:: max(1, shape[0] - 1), [0, -1]] = True
+    assert covers_corners(mask)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])

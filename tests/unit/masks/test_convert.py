@@ -108,6 +108,7 @@ def test_eight_bit_cuts_off_and_counts() -> None:
     assert cut.array.tolist() == [[0, 0, 255, 255, 0]]
     assert cut.remarks == ("grey values outside 0–255 cut off: 3 pixels",)
     assert masks.eight_bit(np.array([[3.0]])).tolist() == [[3]]
+    assert masks.eight_bit(cut.array) is cut.array
 
 
 def test_thresholds() -> None:
@@ -116,6 +117,7 @@ def test_thresholds() -> None:
     assert masks.between(values, 1, 128).tolist() == [False, False, True, True, False]
     assert masks.nonzero(values).tolist() == [False, True, True, True, True]
     assert masks.equal(values, 1, 255).tolist() == [False, True, False, False, True]
+    assert masks.equal(values, 1).tolist() == [False, True, False, False, False]
 
 
 def test_label_map_names_values_that_are_not_described() -> None:
@@ -265,8 +267,11 @@ def test_label_images_are_read_as_stored(tmp_path: Path) -> None:
     coloured.putpalette([0, 0, 0, 220, 20, 60, 0, 128, 0])
     grey = Image.fromarray(labels)
     grey.putpalette([0, 0, 0, 2, 2, 2, 1, 1, 1])
+    doubled = Image.fromarray(labels)
+    doubled.putpalette([0, 0, 0, 9, 9, 9, 9, 9, 9])  # grey values that do not tell the classes apart
     images = {
         "grey": Image.fromarray(labels), "sixteen": Image.fromarray(labels.astype(np.uint16)), "palette": coloured,
+        "doubled": doubled,
         "rgb": Image.fromarray(np.dstack([labels] * 3)), "alpha": Image.fromarray(np.dstack([labels] * 3 + [labels])),
     }  # fmt: skip
     for name, image in images.items():
