@@ -258,7 +258,7 @@ def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
 
 def _is_label_map(array: NDArray[np.uint8]) -> bool:
     """Return whether grey between black and white is a class of its own: few values, and an area instead of an edge."""
-    if np.count_nonzero(np.bincount(array.ravel(), minlength=256)) > _CLASSES:
+    if np.count_nonzero(np.bincount(array.ravel())) > _CLASSES:
         return False
     middle = cv2.inRange(array, 64, 191)
     inner = cv2.erode(middle, np.ones((3, 3), np.uint8), borderValue=0)
@@ -272,8 +272,7 @@ def _is_photograph(array: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bool:
 
 
 def _few(values: NDArray[Any]) -> str:
-    few = ", ".join(f"{value:g}" for value in values[:6])
-    return f"the values {few}" if len(values) <= 6 else f"{len(values)} values"
+    return f"the values {', '.join(f'{v:g}' for v in values)}" if len(values) <= 6 else f"{len(values)} values"
 
 
 def _brightness(array: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -335,7 +334,7 @@ def _of_alpha(colours: NDArray[Any], alpha: NDArray[Any], path: Path) -> NDArray
     covered = _cut(alpha, path)
     if (colours == colours[:1, :1]).all():
         return covered
-    shown = _cut(colours[:, :, 0] if colours.shape[2] == 1 else colours, path)
+    shown = _cut(colours, path)
     one, other = (np.asarray(mask.array if isinstance(mask, Remarked) else mask, bool) for mask in (shown, covered))
     if np.count_nonzero(one & ~other):
         raise UnreadableFile(f"{path} has colours and an alpha channel that contradict each other.")

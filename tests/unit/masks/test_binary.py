@@ -69,25 +69,89 @@ def test_sixteen_bits(tmp_path: Path, mask: np.ndarray, value: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-@pytest.mark.parametrize(("low", "high"), [(10, 100), (26, 75)])
-def test_grey_edges_may_cover_a_quarter_of_the_mask(tmp_path: Path, dtype: str, low: int, high: int) -> None:
+@pytest.mark.parametrize(
+    ("greys", "edge"),
+    [
+        ({60: 25}, True), ({60: 26}, False), ({25: 40, 60: 25}, True), ({75: 26}, False), ({76: 40}, True),
+        ({1: 3, 40: 9, 50: 9}, True),
+    ],
+)  # fmt: skip
+def test_grey_edges_may_cover_a_quarter_of_the_mask(
+    tmp_path: Path, dtype: str, greys: dict[int, int], edge: bool
+) -> None:
     """Values between a quarter and three quarters of the range are an edge, if few; else a class of its own."""
     array = np.zeros(SHAPE, dtype)
-    array[:10, :10], array[20, :25], array[21, :9] = 100, 60, low
-    array[22, :7] = high
-    edges = 25 + (9 + 7) * (low > 25)
-    array[:10, 10 : 10 + (edges - 25 if edges > 25 else 0)] = 100  # the mask grows with the edge
+    array[:10, :10] = 100
+    for row, (value, count) in enumerate(greys.items(), 20):
+        array[row, :count] = value
     tifffile.imwrite(tmp_path / "a.tif", array)
+    if not edge:
+        with pytest.raises(UnreadableFile, match="the foreground values are unknown"):
+            convert.binary(tmp_path / "a.tif")
+        return
     found = convert.binary(tmp_path / "a.tif")
     assert isinstance(found, Remarked)
     assert (found.array == (array > 50)).all()
-    assert found.remarks == (
-        f"grey mask edge: {np.count_nonzero((array > 0) & (array < 100))} pixels between 0 and 100",
-    )
-    array[20, 25:80] = 60
-    tifffile.imwrite(tmp_path / "b.tif", array)
-    with pytest.raises(UnreadableFile, match="the foreground values are unknown"):
-        convert.binary(tmp_path / "b.tif")
+    assert found.remarks == (f"grey mask edge: {sum(greys.values())} pixels between 0 and 100",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "values", "edge"),
+    [
+        (2, 20, [128], True), (3, 20, [128], False), (20, 2, [128], True), (20, 3, [128], False),
+        (4, 4, [128], True), (5, 5, [128], False), (5, 5, [64], False), (5, 5, [63], True), (5, 5, [191], False),
+        (5, 5, [192], True), (5, 5, [65, 66, 67], False), (5, 5, [65, 66, 67, 68], True),
+    ],
+)  # fmt: skip
+def test_grey_beside_white_is_a_class_where_it_is_an_area(
+    tmp_path: Path, rows: int, columns: int, values: list[int], edge: bool
+) -> None:
+    """Black, white and up to three greys, of which a quarter has grey all around."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[60:80, 60:80] = 255
+    array[10 : 10 + rows, 10 : 10 + columns] = np.resize(values, (rows, columns))
+    Image.fromarray(array).save(tmp_path / "a.png")
+    if edge:
+        assert (read(tmp_path / "a.png") == (array > 127)).all()
+    else:
+        with pytest.raises(UnreadableFile, match="the foreground values are unknown"):
+            convert.binary(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("grey", "white", "edge"), [(20, 10, True), (21, 41, False), (21, 42, True)])
+def test_an_image_with_much_grey_is_not_a_mask(tmp_path: Path, grey: int, white: int, edge: bool) -> None:
+    """Over 1/8 of 160 pixels, and over half as many as there are white ones."""
+    array = np.zeros(160, np.uint8)
+    array[:grey], array[160 - white :] = range(64, 64 + grey), 255
+    Image.fromarray(array.reshape(10, 16)).save(tmp_path / "a.png")
+    if edge:
+        assert np.count_nonzero(read(tmp_path / "a.png")) == white
+    else:
+        with pytest.raises(UnreadableFile, match="the foreground values are unknown"):
+            convert.binary(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("light", "pixel", "said"),
+    [
+        ((200, 0, 0), (0, 100, 0), ""),
+        ((200, 0, 0), (0, 101, 0), "several colours"),
+        ((255, 0, 0), (255, 129, 0), ""),
+        ((255, 0, 0), (255, 130, 0), "several colours"),
+    ],
+)
+def test_a_pixel_of_another_colour(
+    tmp_path: Path, light: tuple[int, int, int], pixel: tuple[int, int, int], said: str
+) -> None:
+    array = np.zeros((20, 20, 3), np.uint8)
+    array[5:15, 5:15] = light
+    array[5, 5] = pixel
+    Image.fromarray(array).save(tmp_path / "a.png")
+    if said:
+        with pytest.raises(UnreadableFile, match=said):
+            convert.binary(tmp_path / "a.png")
+    else:
+        assert np.count_nonzero(read(tmp_path / "a.png")) == 100 - (max(pixel) < 128)
 
 
 def test_grey_beside_white_is_an_edge_where_it_is_thin(tmp_path: Path) -> None:
@@ -98,11 +162,6 @@ def test_grey_beside_white_is_an_edge_where_it_is_thin(tmp_path: Path) -> None:
     found = convert.binary(tmp_path / "a.png")
     assert isinstance(found, Remarked)
     assert found.remarks == ("grey mask edge: 181 pixels between 0 and 255",)
-    array[:, 2] = 128
-    array[50, 50] = 0
-    Image.fromarray(array).save(tmp_path / "b.png")
-    with pytest.raises(UnreadableFile, match="the foreground values are unknown"):
-        convert.binary(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize(

@@ -154,15 +154,16 @@ def test_largest_takes_the_first_of_equal_ones() -> None:
     mask = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 1]], bool)
     assert masks.largest(mask).tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert masks.largest(mask[[0, 2, 3]])[0].tolist() == [True, True, False, False]
+    assert masks.largest(mask[[3, 2, 0, 1]]).tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
     assert not masks.largest(np.zeros((2, 2), bool)).any()
 
 
-@pytest.mark.parametrize("side", [2, 3])
+@pytest.mark.parametrize("side", [2, 3, 5])
 def test_opening_keeps_the_place_of_what_is_wide_enough(side: int) -> None:
     mask = np.zeros((12, 12), bool)
     mask[2:8, 3:9] = True
     square = mask.copy()
-    mask[4, 9:12] = True  # a line
+    mask[4 : 3 + side, 9:12] = True  # a line that is too thin
     mask[10, 1] = True  # a speck
     assert np.array_equal(masks.opened(mask, side), square)
 
@@ -225,6 +226,9 @@ def test_a_drawn_ellipse_is_filled() -> None:
     closed = masks.ellipse(canvas)
     assert closed.remarks == ()
     assert np.array_equal(closed.array, masks.fill_holes(canvas))
+    noise = canvas * 200
+    noise[0, 0] = 100
+    assert np.array_equal(masks.ellipse(noise).array, closed.array)
     arc = canvas.copy()
     arc[:, 55:] = 0
     completed = masks.ellipse(arc)
@@ -275,8 +279,9 @@ def test_label_images_are_read_as_stored(tmp_path: Path) -> None:
         "rgb": Image.fromarray(np.dstack([labels] * 3)), "alpha": Image.fromarray(np.dstack([labels] * 3 + [labels])),
     }  # fmt: skip
     for name, image in images.items():
-        image.save(tmp_path / f"{name}.png")
-        assert (masks.label_image(tmp_path / f"{name}.png") == labels).all(), name
+        for ending in (".png", ".bmp", ".gif", ".tif") if name == "palette" else (".png",):
+            image.save(tmp_path / f"{name}{ending}")
+            assert (masks.label_image(tmp_path / f"{name}{ending}") == labels).all(), name + ending
     grey.save(tmp_path / "swapped.png")
     assert (masks.label_image(tmp_path / "swapped.png") == np.array([0, 2, 1])[labels]).all()
     coloured.convert("RGB").save(tmp_path / "colours.png")
