@@ -243,6 +243,22 @@ def test_a_drawn_ellipse_is_filled() -> None:
             with pytest.raises(UnreadableFile, match="fewer than 5 pixels"):
                 masks.ellipse(dots)
     assert masks.ellipse(dots).array[4, 4]
+    small = np.pad(np.zeros((5, 5), np.uint8), 1, constant_values=1)  # 24 of 49 pixels
+    assert masks.ellipse(small).remarks == ()
+
+
+@pytest.mark.parametrize(("part", "differs"), [(1.04, False), (0.96, False), (1.06, True), (0.94, True)])
+def test_a_published_circumference_may_differ_by_a_twentieth(part: float, differs: bool) -> None:
+    canvas = np.zeros((60, 80), np.uint8)
+    cv2.ellipse(canvas, ((40, 30), (49, 29), 0), 1, 1)
+    around = np.pi * 0.5 * (3 * 40 - np.sqrt((3 * 25 + 15) * (25 + 3 * 15)))  # half axes of 25 and 15 pixels of 0.5 mm
+    remarks = masks.ellipse(canvas, 0.5, around / part).remarks
+    assert len(remarks) == differs
+    for remark in remarks:
+        assert remark == (
+            f"circumference differs from the published one: 63.3 mm of the mask, {around / part:.1f} mm there"
+        )
+    assert masks.ellipse(canvas, 0.5).remarks == masks.ellipse(canvas, None, 9).remarks == ()
 
 
 def test_a_pair_of_volumes_must_have_one_shape(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile
+from us43d.limits import MAX_CORNER
 from us43d.masks import convert
 from us43d.masks.convert import fill_polygon
 
@@ -42,6 +43,13 @@ def test_fractions_decide_at_the_pixel() -> None:
     square = [(1.2, 1.2), (3.7, 1.2), (3.7, 2.9), (1.2, 2.9)]
     found = fill_polygon(square, (5, 6), "inside")
     assert sorted(zip(*(each.tolist() for each in np.nonzero(found)), strict=True)) == [(2, 2), (2, 3)]
+
+
+def test_corners_are_rounded_and_what_the_outline_touches_is_filled() -> None:
+    found = fill_polygon([(0.6, 0.4), (3.4, 0.4), (3.4, 2.6), (0.6, 2.6)], (5, 6))
+    assert np.argwhere(found).tolist() == [[y, x] for y in range(4) for x in range(1, 4)]
+    assert not fill_polygon([], (5, 6), "touch").any()
+    assert fill_polygon([(MAX_CORNER, 0), (0, 0), (0, 3)], (5, 6))[:3].all()
 
 
 @pytest.mark.parametrize("rule", ["inside", "touch"])
