@@ -10,6 +10,7 @@ from skimage.measure import label
 
 from us43d.masks import rle
 from us43d.masks.components import components, covers_corners, whole
+from us43d.masks.distance import exact
 
 masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda shape: arrays(np.bool_, shape))
 
@@ -88,6 +89,10 @@ def test_whatever_is_not_0_is_foreground(dtype: str) -> None:
     values = np.where(mask, 100, 0).astype(dtype)
     assert components(values) == components(mask)
     assert whole(values) == whole(mask)
+
+
+def test_distances_do_not_depend_on_their_last_bit() -> None:
+    assert exact(np.sqrt(np.array([2, 3, 25], np.float32)) * np.float32(1 + 1e-6)).tolist() == [2**0.5, 3**0.5, 5]
 
 
 def test_thousands_of_specks() -> None:
