@@ -26,13 +26,19 @@ def external_link_to_a_group(file: h5py.File, secret: Path) -> None:
     file["away"] = h5py.ExternalLink(str(secret.with_suffix(".h5")), "/")
 
 
+def an_external_group(file: h5py.File, secret: Path) -> None:
+    file["away"] = h5py.ExternalLink(str(secret.with_suffix(".h5")), "/")
+
+
 def virtual(file: h5py.File, secret: Path) -> None:
     layout = h5py.VirtualLayout((4, 2, 3), np.uint8)
     layout[:] = h5py.VirtualSource(str(secret.with_suffix(".h5")), "image", (4, 2, 3))
     file.create_virtual_dataset("image", layout)
 
 
-@pytest.mark.parametrize("make", [external_storage, external_link, external_link_to_a_group, virtual])
+@pytest.mark.parametrize(
+    "make", [external_storage, external_link, external_link_to_a_group, an_external_group, virtual]
+)
 def test_values_of_other_files_are_refused(tmp_path: Path, make: Callable[[h5py.File, Path], None]) -> None:
     secret = tmp_path / "secret.bin"
     secret.write_bytes(bytes(range(100, 124)))
@@ -43,7 +49,7 @@ def test_values_of_other_files_are_refused(tmp_path: Path, make: Callable[[h5py.
         make(file, secret)
     for read in (masks.hdf5_shape, lambda p, n: masks.hdf5_row(p, n, 0), masks.hdf5_text):
         with pytest.raises(UnreadableFile, match=r"links are not followed|takes its values from other files"):
-            read(path, "image")
+            read(path, "away/image" if make is an_external_group else "image")
 
 
 def test_an_array_in_a_group_is_read(tmp_path: Path) -> None:
@@ -52,11 +58,12 @@ def test_an_array_in_a_group_is_read(tmp_path: Path) -> None:
         file["group/image"] = ROWS
         file["text"] = np.array(["a", "b"], dtype=object)
         file["huge"] = h5py.Empty("u1")
-        file.create_dataset("chunks", (10, 40_000, 40_000), np.uint8, chunks=(1, 40_000, 40_000))
+        file.create_dataset("rows", (2, 40_000, 40_000), np.uint8)
+        file.create_dataset("chunks", (10, 5000, 5000), np.float64, chunks=(10, 5000, 5000))
     assert np.array_equal(masks.hdf5_row(path, "group/image", 2), ROWS[2])
     for name, reason in (
         ("group/none", "no array"), ("group/image/more", "no array"), ("text", "not numbers|too"), ("huge", "no array"),
-        ("chunks", "more than"),
+        ("rows", "more than"), ("chunks", "more than"),
     ):  # fmt: skip
         with pytest.raises(UnreadableFile, match=reason):
             masks.hdf5_row(path, name, 0)
