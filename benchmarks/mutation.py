@@ -38,7 +38,8 @@ OURS = ("us43d", "tests", "conftest")
 ROOT = Path(__file__).resolve().parents[1]
 #: Package → its unit tests.
 TESTS = {
-    "masks": "masks pictures coco/test_write.py evaluate/test_measure.py", "splits": "splits", "coco": "coco", "harmonize": "harmonize",
+    "masks": "masks pictures coco/test_write.py evaluate/test_measure.py", "splits": "splits",
+    "coco": "coco", "harmonize": "harmonize",
 }  # fmt: skip
 Swaps = list[tuple[FunctionType, CodeType]]
 OPTIONS = ["-q", "-s", "--tb=native", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning",
