@@ -107,7 +107,7 @@ class _Index(dict[str, Row]):
     def __missing__(self, value: str) -> Row:
         if (spelled := self._spelled.get(folded(value))) is not None:
             return self[spelled]
-        raise MissingRawFile(f"{self.table} has no row with {self.by} {value!r}.")
+        raise UnreadableFile(f"{self.table} has no row with {self.by} {value!r}.")
 
 
 class RawTree:
@@ -323,8 +323,8 @@ class RawTree:
     ) -> dict[str, Row]:
         """Return rows of a table by the value of column `by`.
 
-        A value is found in any case. Raises UnreadableFile where two different rows have one value, and MissingRawFile
-        when a value is requested that is not there.
+        A value is found in any case. Raises UnreadableFile where two different rows have one value, and where a value
+        is requested that is not there.
         """
         table = _Index(f"{self.prefix}{key} in {self.root}", by)
         for row in self.rows(key, (by, *columns), sep=sep, encodings=encodings):

@@ -22,7 +22,7 @@ def test_a_row_is_found_by_a_column(tmp_path):
     raw = tree(tmp_path, "ID,N\na,1\nb,2\n")
     rows = raw.index("t.csv", "ID", ["N"])
     assert rows["b"].whole("N") == 2
-    with pytest.raises(MissingRawFile, match=r"t\.csv in .* has no row with ID 'c'"):
+    with pytest.raises(UnreadableFile, match=r"t\.csv in .* has no row with ID 'c'"):
         rows["c"]
 
 

@@ -296,15 +296,19 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
         ways = [(top, "") for top in tops[1:]]
         first = error
     best: Layout | None = None
+    unread: RawDataError | None = None
     for top, name in ways:
         try:
             accepted = _accepted(recipe, tree.under(top, name))
-        except RawDataError:
+        except MissingRawFile:
+            continue
+        except RawDataError as error:  # all that the tree should have is there
+            unread = unread or error
             continue
         if best is None or accepted.samples - accepted.lacking > best.samples - best.lacking:
             best = accepted
     if best is None:
-        raise first
+        raise unread or first
     return best
 
 

@@ -372,6 +372,17 @@ def test_given_but_damaged(source: Any, sources: ModuleType, home: Home, tmp_pat
         fetch(source, home, sources.patient(), from_=[tmp_path])
 
 
+def test_given_tree_with_an_unreadable_table(sources: ModuleType, home: Home, tmp_path: Path) -> None:
+    recipe = registry.recipe("busbra")
+    ledger.accept(home, recipe)
+    registry.specimen("busbra")(tmp_path, np.random.default_rng(0))
+    top = (tmp_path / "BUSBRA").rename(tmp_path / "mine")
+    table = top / "bus_data.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(MissingRawFile, match=r"bus_data\.csv in .* has no row with ID 'bus_"):
+        fetch(recipe, home, sources.patient(), from_=[top])
+
+
 def test_given_unpacked_tree(sources: ModuleType, home: Home, tmp_path: Path) -> None:
     made = registry.recipe("stu_hospital")
     ledger.accept(home, made)
