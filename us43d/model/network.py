@@ -114,6 +114,7 @@ class DecoderAttention(nn.Module):
     def __init__(self, dim: int, heads: int, downsample: int = 1) -> None:
         super().__init__()
         self.heads, inner = heads, dim // downsample
+        self.scale = (inner // heads) ** -0.5
         self.q_proj = nn.Linear(dim, inner)
         self.k_proj = nn.Linear(dim, inner)
         self.v_proj = nn.Linear(dim, inner)
@@ -121,12 +122,55 @@ class DecoderAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         """Attend from q to k. keep: (P, 1, 1, T) bool, keys to attend to; all if None."""
-
-        def split(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        out = F.scaled_dot_product_attention(split(self.q_proj(q)), split(self.k_proj(k)), split(self.v_proj(v)), keep)
+        projected = (self.per_head(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
+        out = F.scaled_dot_product_attention(*projected, keep)
         return self.out_proj(out.transpose(1, 2).flatten(2))
+
+    def few(self, tokens: Tensor) -> bool:
+        """Return whether the tokens (P, T, C) are so few that projecting them on the image's channels is cheaper.
+
+        Scores are then products of the image with projected tokens, and the image itself is not projected: the same
+        values but for rounding. For inference in float32, where rounding is small; an exported graph has no branches.
+        """
+        exact = tokens.dtype == torch.float32 and not torch.is_autocast_enabled(tokens.device.type)
+        plain = torch.is_grad_enabled() or torch.compiler.is_exporting()
+        return exact and not plain and self.heads * tokens.shape[1] <= self.k_proj.out_features
+
+    def per_head(self, x: Tensor) -> Tensor:
+        """Split (P, T, heads · D) into (P, heads, T, D)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class TokensToImage(DecoderAttention):
+    """Attention from few tokens to the many cells of the image."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        if not self.few(q):
+            return super().forward(q, k, v, keep)
+        # The bias of k_proj adds the same to all scores of a token, which softmax ignores.
+        asked = self.per_head(self.q_proj(q) * self.scale) @ self.k_proj.weight.unflatten(0, (self.heads, -1))
+        weights = (asked.flatten(1, 2) @ k.transpose(1, 2)).softmax(-1)  # (P, heads · T, G·G)
+        seen = (weights @ v).unflatten(1, (self.heads, -1))
+        out = seen @ self.v_proj.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)
+        return self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)
+
+
+class ImageToTokens(DecoderAttention):
+    """Attention from the many cells of the image to few tokens."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        if not self.few(k):
+            return super().forward(q, k, v, keep)
+        keys = self.per_head(self.k_proj(k) * self.scale)
+        asked = keys @ self.q_proj.weight.unflatten(0, (self.heads, -1))
+        offset = keys @ self.q_proj.bias.view(self.heads, -1, 1)
+        scores = torch.baddbmm(offset.flatten(1, 2), asked.flatten(1, 2), q.transpose(1, 2))
+        scores = scores.unflatten(1, (self.heads, -1))  # (P, heads, T, G·G)
+        if keep is not None:
+            scores = scores.masked_fill(~keep.transpose(2, 3), -math.inf)
+        shown = self.per_head(self.v_proj(v)) @ self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)
+        weights = scores.softmax(2).flatten(1, 2).transpose(1, 2)
+        return torch.baddbmm(self.out_proj.bias, weights, shown.flatten(1, 2))
 
 
 class DecoderBlock(nn.Module):
@@ -138,12 +182,12 @@ class DecoderBlock(nn.Module):
         self.first, self.residual = first, 2.0 if config.mlp_residual == "double" else 1.0
         self.self_attn = DecoderAttention(dim, heads)
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.cross_attn_token_to_image = DecoderAttention(dim, heads, 2)
+        self.cross_attn_token_to_image = TokensToImage(dim, heads, 2)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, config.decoder_mlp, F.relu, config.decoder_dropout)
         self.norm3 = nn.LayerNorm(dim, eps=eps)
         self.norm4 = nn.LayerNorm(dim, eps=eps)
-        self.cross_attn_image_to_token = DecoderAttention(dim, heads, 2)
+        self.cross_attn_image_to_token = ImageToTokens(dim, heads, 2)
 
     def forward(
         self, q: Tensor, k: Tensor, q_code: Tensor, k_code: Tensor, keep: Tensor | None
@@ -162,7 +206,7 @@ class TwoWayTransformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderBlock(config, n == 0) for n in range(config.decoder_depth))
-        self.final_attn_token_to_image = DecoderAttention(config.prompt_dim, config.decoder_heads, 2)
+        self.final_attn_token_to_image = TokensToImage(config.prompt_dim, config.decoder_heads, 2)
         self.norm_final_attn = nn.LayerNorm(config.prompt_dim, eps=config.decoder_eps)
 
     def forward(self, image: Tensor, image_code: Tensor, tokens: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -85,8 +85,10 @@ def test_parts_are_near_their_shares_and_not_empty(members, profile):
         assert set(found.split.values()) == set(parts)
     for part, share in zip(("train", "val", "test"), RATIOS[profile], strict=True):
         if part != "train" and share and len(sizes) >= 10:
-            # Groups are not cut, so half of the largest one is as near as can be promised.
-            assert abs(counts(found)[part] - share * len(members)) <= max(sizes.values()) / 2 + 1
+            # Groups are not cut, so half of the largest one is as near as can be promised; and a part takes a group
+            # that is too large rather than none.
+            near = abs(counts(found)[part] - share * len(members)) <= max(sizes.values()) / 2 + 1
+            assert near or len({found.group[key] for key, to in found.split.items() if to == part}) == 1
 
 
 def test_large_source_is_cut_to_a_percent():

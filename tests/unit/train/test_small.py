@@ -1,6 +1,7 @@
 """The small model: prompts of any number, structures by name, a second look at a crop, corrective clicks."""
 
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -14,7 +15,18 @@ from us43d.errors import UsageError
 from us43d.harmonize.corpus import Corpus
 from us43d.model import look, prompts
 from us43d.model.layers import _GroupNorm
-from us43d.model.network import PADDING, POSITIVE, PRESETS, STRUCTURE, UPPER_LEFT, ModelConfig, UltraSam
+from us43d.model.network import (
+    PADDING,
+    POSITIVE,
+    PRESETS,
+    STRUCTURE,
+    UPPER_LEFT,
+    DecoderAttention,
+    ImageToTokens,
+    ModelConfig,
+    TokensToImage,
+    UltraSam,
+)
 from us43d.model.predictor import Postprocess, Predictor, _Masks
 from us43d.train.config import PRESETS as RUNS
 from us43d.train.config import TrainConfig, read
@@ -48,6 +60,24 @@ def test_padding_counts_for_nothing(shape: ModelConfig) -> None:
         padded = model.decode(features, F.pad(points, (0, 0, 0, 3)), F.pad(labels, (0, 3), value=PADDING))
     for one, other in zip(plain, padded, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 8, 9])
+@pytest.mark.parametrize("kind", [TokensToImage, ImageToTokens])
+def test_few_tokens_and_many_cells_attend_in_another_order(kind: type[DecoderAttention], tokens: int) -> None:
+    torch.manual_seed(tokens)
+    attention = kind(32, 2, 2)
+    for value in attention.parameters():
+        torch.nn.init.normal_(value, std=0.3)
+    many, few = torch.randn(3, 50, 32), torch.randn(3, tokens, 32)
+    keep = None if tokens == 1 else torch.arange(tokens).expand(3, 1, 1, -1) < tokens - 1
+    given = (few, many, many + 1) if kind is TokensToImage else (many, few, few + 1, keep)
+    expected = attention(*given)
+    plain = F.scaled_dot_product_attention
+    with torch.inference_mode(), mock.patch.object(F, "scaled_dot_product_attention", side_effect=plain) as called:
+        out = attention(*given)
+    assert torch.allclose(out, expected, atol=1e-5)
+    assert called.called == (tokens > 8)  # then projecting the tokens takes more operations
 
 
 def test_a_structure_has_no_place_but_a_name(shape: ModelConfig) -> None:
