@@ -148,10 +148,10 @@ class TokensToImage(DecoderAttention):
         if not self.few(q):
             return super().forward(q, k, v, keep)
         # The bias of k_proj adds the same to all scores of a token, which softmax ignores.
-        asked = self.per_head(self.q_proj(q) * self.scale) @ self.k_proj.weight.unflatten(0, (self.heads, -1))
-        weights = (asked.flatten(1, 2) @ k.transpose(1, 2)).softmax(-1)  # (P, heads · T, G·G)
-        seen = (weights @ v).unflatten(1, (self.heads, -1))
-        out = seen @ self.v_proj.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)
+        queries = self.per_head(self.q_proj(q) * self.scale) @ self.k_proj.weight.unflatten(0, (self.heads, -1))
+        weights = (queries.flatten(1, 2) @ k.transpose(1, 2)).softmax(-1)  # (P, heads · T, G·G)
+        values = (weights @ v).unflatten(1, (self.heads, -1))
+        out = values @ self.v_proj.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)
         return self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)
 
 
@@ -162,15 +162,15 @@ class ImageToTokens(DecoderAttention):
         if not self.few(k):
             return super().forward(q, k, v, keep)
         keys = self.per_head(self.k_proj(k) * self.scale)
-        asked = keys @ self.q_proj.weight.unflatten(0, (self.heads, -1))
+        queries = keys @ self.q_proj.weight.unflatten(0, (self.heads, -1))
         offset = keys @ self.q_proj.bias.view(self.heads, -1, 1)
-        scores = torch.baddbmm(offset.flatten(1, 2), asked.flatten(1, 2), q.transpose(1, 2))
+        scores = torch.baddbmm(offset.flatten(1, 2), queries.flatten(1, 2), q.transpose(1, 2))
         scores = scores.unflatten(1, (self.heads, -1))  # (P, heads, T, G·G)
         if keep is not None:
             scores = scores.masked_fill(~keep.transpose(2, 3), -math.inf)
-        shown = self.per_head(self.v_proj(v)) @ self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)
+        values = self.per_head(self.v_proj(v)) @ self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)
         weights = scores.softmax(2).flatten(1, 2).transpose(1, 2)
-        return torch.baddbmm(self.out_proj.bias, weights, shown.flatten(1, 2))
+        return torch.baddbmm(self.out_proj.bias, weights, values.flatten(1, 2))
 
 
 class DecoderBlock(nn.Module):
