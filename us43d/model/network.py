@@ -122,8 +122,8 @@ class DecoderAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         """Attend from q to k. keep: (P, 1, 1, T) bool, keys to attend to; all if None."""
-        projected = (self.per_head(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
-        out = F.scaled_dot_product_attention(*projected, keep)
+        q, k, v = self.per_head(self.q_proj(q)), self.per_head(self.k_proj(k)), self.per_head(self.v_proj(v))
+        out = F.scaled_dot_product_attention(q, k, v, keep)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def few(self, tokens: Tensor) -> bool:
