@@ -1,7 +1,6 @@
 """DICOM files: palette colours, modality and VOI tables, windows, compressed frames and videos, the size of a pixel."""
 
 import hashlib
-import itertools
 import logging
 import math
 import struct
@@ -123,17 +122,24 @@ class Dicom:
                 warnings.simplefilter("ignore")
                 source = pydicom.dcmread(self.path) if self.deflated else self.path  # a path is read frame by frame
             self._check_length()
-            plugin = "imagecodecs" if codecs.is_available(str(self.header.file_meta.get("TransferSyntaxUID"))) else ""
-            indices = None if wanted is None else [wanted]
-            arrays = iter_pixels(source, indices=indices, decoding_plugin=plugin)
-            for number in itertools.count(wanted or 0):
+            syntax = self.header.file_meta.get("TransferSyntaxUID")
+            plugin = "imagecodecs" if codecs.is_available(str(syntax)) else ""
+            numbers = range(self.count or 1) if wanted is None else (wanted,)
+            # Of uncompressed YBR_FULL_422, pydicom reads no frame after another one.
+            batches: list[Any] = [None] if wanted is None else [numbers]
+            if self.header.get("PhotometricInterpretation") == "YBR_FULL_422" and not syntax.is_compressed:
+                batches = [[number] for number in numbers]
+            arrays = (one for batch in batches for one in iter_pixels(source, indices=batch, decoding_plugin=plugin))
+            for number in numbers:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # deviations from the standard are among the remarks
                     array = next(arrays, None)
-                    frame = None if array is None else self._shown(array, number)
-                if frame is None:
-                    return
+                    if array is None:
+                        raise ImageError(f"{self.path} is damaged: {number} of its {self.count} frames can be read.")
+                    frame = self._shown(array, number)
                 yield frame
+            if wanted is None and next(arrays, None) is not None:
+                self.remarks.append(f"{self.count} of the frames are read, as the header states; there are more")
         except Us43dError:
             raise
         except (*_DAMAGED, BytesLengthException, Image.DecompressionBombError) as error:

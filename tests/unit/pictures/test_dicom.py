@@ -460,6 +460,43 @@ def test_more_pixels_than_the_header_states(tmp_path: Path, grey: np.ndarray, co
         frames(dicom(tmp_path / "b.dcm", colour, "YBR_FULL_422"))
 
 
+def test_halved_colours_of_several_frames(tmp_path: Path) -> None:
+    """pydicom 3.0 takes the second frame for one with full colours."""
+    import pydicom
+    from pydicom.pixels.processing import convert_color_space
+
+    stack = np.zeros((3, 8, 12, 3), np.uint8) + np.arange(30, 120, 10, np.uint8).reshape(3, 1, 1, 3)
+    full = convert_color_space(stack, "RGB", "YBR_FULL")
+    path = dicom(tmp_path / "a.dcm", full, "YBR_FULL_422")
+    header = pydicom.dcmread(path)
+    header.PixelData = np.stack(
+        [full[:, :, ::2, 0], full[:, :, 1::2, 0], full[:, :, ::2, 1], full[:, :, ::2, 2]], -1
+    ).tobytes()
+    header.save_as(path)
+    assert np.abs(np.array(frames(path)).astype(int) - stack).max() <= 2
+    assert np.abs(pictures.open(path).frame(2).pixels.astype(int) - stack[2]).max() <= 2
+
+
+def test_compressed_frames_that_the_header_does_not_state(tmp_path: Path, grey: np.ndarray) -> None:
+    import imagecodecs
+    import pydicom
+    from pydicom.uid import JPEGLSLossless
+
+    stack = np.stack([grey, 255 - grey, grey // 2])
+    encoded = [imagecodecs.jpegls_encode(one) for one in stack]
+    header = pydicom.dcmread(dicom(tmp_path / "a.dcm", stack, syntax=JPEGLSLossless, encoded=encoded))
+    for stated in (2, 3, 4):
+        header.NumberOfFrames = stated
+        header.save_as(tmp_path / f"{stated}.dcm")
+    assert [(one == other).all() for one, other in zip(frames(tmp_path / "2.dcm"), stack[:2], strict=True)] == [
+        True
+    ] * 2
+    assert remark(tmp_path / "2.dcm") == "2 of the frames are read, as the header states; there are more"
+    assert remark(tmp_path / "3.dcm") == ""
+    with pytest.raises(ImageError, match=r"4.dcm is damaged: 3 of its 4 frames can be read"):
+        frames(tmp_path / "4.dcm")
+
+
 def test_a_deflated_bomb(tmp_path: Path, grey: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
