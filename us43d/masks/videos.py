@@ -32,7 +32,7 @@ __all__ = ["VideoFile", "rgb_frame", "video_frame", "video_length", "video_remar
 _MAGIC: tuple[tuple[int, bytes], ...] = (
     (8, b"AVI "), (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (0, b"\x1aE\xdf\xa3"),
     (0, b"\0\0\1\xba"), (0, b"\0\0\1\xb3"), (0, b"\x30\x26\xb2\x75"), (0, b"OggS"), (0, b"FLV"),
-    (0, b"\0\0\0\1"), (0, b"\x47\x40"),  # H.264 and HEVC without a container, MPEG transport streams
+    (0, b"\0\0\0\1"), (0, b"\x47\x40"), (4, b"\x47\x40"),  # H.264 and HEVC without a container, MPEG transport streams
 )  # fmt: skip
 #: Frames that a container may lack, by the four bytes that follow its first four; others state no number of frames.
 _LACKING = {b"ftyp": 2, b"moov": 2, b"mdat": 2, b"wide": 2, b"free": 2}

@@ -23,14 +23,18 @@ Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
 ENDINGS: dict[Kind, tuple[str, ...]] = {
     "image": (
         ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm",
+        ".pbm", ".pfm", ".jfif", ".jpe", ".dib", ".jpx", ".j2c",
     ),
-    "video": (".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v", ".3gp", ".asf", ".vob"),
+    "video": (
+        ".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v", ".3gp", ".asf", ".vob", ".ts",
+        ".m2ts", ".mts", ".flv", ".ogv",
+    ),
     "dicom": (".dcm", ".dicom"),
     "nifti": (".nii", ".nii.gz"),
     "volume": (".mha", ".mhd", ".nrrd", ".nhdr"),
 }  # fmt: skip
 #: Endings of images that are listed to be refused by name, as they would be missed otherwise.
-_UNREAD = (".heic", ".heif", ".avif", ".jxl")
+_UNREAD = (".heic", ".heif", ".avif", ".jxl", ".hdr")
 #: Names of files left by desktops and archivers, and of DICOM's index of a folder; hidden files are skipped, too.
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx", "dicomdir")
 

@@ -4,6 +4,7 @@ In a slice, the first stored axis points right, the second down.
 """
 
 import gzip
+import logging
 import math
 import re
 import zlib
@@ -27,6 +28,7 @@ _MILLIMETRES = {"meter": 1e3, "m": 1e3, "cm": 10.0, "mm": 1.0, "micron": 1e-3, "
 _LOADED = 1 << 31
 #: Largest text header of a MetaImage or NRRD, in bytes.
 _HEADER = 1 << 16
+logging.getLogger("nibabel").addHandler(logging.NullHandler())  # the error says what is wrong
 
 
 def nifti(path: Path) -> Any:
@@ -37,7 +39,7 @@ def nifti(path: Path) -> Any:
 
     damaged = nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, WrapStructError
     try:
-        with LoggingOutputSuppressor():  # the error says what is wrong
+        with LoggingOutputSuppressor():
             second = nibabel.nifti2.Nifti2Image.path_maybe_image(path)[0]
             kind = nibabel.nifti2.Nifti2Image if second else nibabel.nifti1.Nifti1Image
             return kind.from_filename(path, keep_file_open=True)
@@ -134,14 +136,19 @@ class Itk:
         channels = self.reader.GetNumberOfComponents()
         kind = sitk.GetPixelIDValueAsString(self.reader.GetPixelID())
         bits = re.search(r"(\d+)-bit", kind)
-        if "complex" in kind or not bits or channels not in (1, 3, 4) or len(size) < 2:
+        # The sequences of 3D Slicer: one value per pixel and time.
+        self.sequence = self.nrrd and channels > 1 and "list" in self.fields.get("kinds", "").lower().split()
+        known = self.sequence or channels in (1, 3, 4)
+        if "complex" in kind or not bits or not known or len(size) < 2:
             raise ImageError(f"{path} holds {kind} with {channels} values per pixel, which is neither grey nor RGB.")
         limits.check_size(path, size[0], size[1], channels, int(bits[1]) // 8)
         length = math.prod(size) * channels * int(bits[1]) // 8
         limits.check_bytes(path, length, _LOADED)
-        if self.fields.get("encoding", self.fields.get("compresseddata", "")).lower() in ("gz", "gzip", "true"):
-            self._check_stream(length)
-        self.count: int | None = math.prod(size[2:])
+        packed = "gzip" if self.fields.get("compresseddata", "").lower() == "true" else "raw"
+        encoding = self.fields.get("encoding", packed).lower()
+        if encoding in ("gz", "gzip", "raw") and self.fields.get("binarydata", "true").lower() == "true":
+            self._check_length(length, encoding != "raw")
+        self.count: int | None = math.prod(size[2:]) * (channels if self.sequence else 1)
         self.spacing = self._spacing()
 
     def _header(self) -> dict[str, str]:
@@ -180,13 +187,13 @@ class Itk:
                 raise ImageError(f"{self.path} takes its pixels from {data!r}, which is not a file in the same folder.")
         return fields
 
-    def _check_stream(self, length: int) -> None:
-        """Compare the checksum, which SimpleITK ignores; not where lines or bytes are to be skipped first."""
+    def _check_length(self, length: int, compressed: bool) -> None:
+        """Check length and checksum, which SimpleITK ignores; not where lines or bytes are to be skipped first."""
         names = [self.fields[name] for name in ("data file", "datafile", "elementdatafile") if name in self.fields]
         here = not names or names[0].upper() == "LOCAL"
         place, start = (self.path, self.start) if here else (self.path.parent / names[0], 0)
         if not {"line skip", "lineskip", "byte skip", "byteskip", "headersize"} & set(self.fields):
-            check_length(place, start, length, True, place.stat().st_mtime_ns)
+            check_length(place, start, length, compressed, place.stat().st_mtime_ns)
 
     def _spacing(self) -> tuple[float, float] | None:
         keys = ("elementspacing", "elementsize", "spacings", "space directions")
@@ -212,7 +219,11 @@ class Itk:
         channels = array.shape[-1:] if image.GetNumberOfComponentsPerPixel() > 1 else ()
         flat = array.reshape(-1, *image.GetSize()[1::-1], *channels)
         for number in range(self.count or 0) if wanted is None else (wanted,):
-            yield np.array(flat[number][..., :3] if channels else flat[number])
+            if self.sequence:
+                time, place = divmod(number, len(flat))
+                yield np.array(flat[place, :, :, time])
+            else:
+                yield np.array(flat[number][..., :3] if channels else flat[number])
 
 
 def _last(error: Exception) -> str:

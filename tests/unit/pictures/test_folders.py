@@ -3,13 +3,14 @@
 import os
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from us43d import pictures
 from us43d.errors import ImageError
 
-from .files import dicom, saved
+from .files import dicom, saved, video
 
 
 def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
@@ -42,6 +43,26 @@ def test_images_that_are_not_read_are_listed_and_refused(tmp_path: Path, grey: n
     assert [entry.relative for entry in pictures.listing(tmp_path)] == ["a.png", "b.HEIC"]
     with pytest.raises(ImageError, match=r"b\.HEIC is a HEIC image, which is not read here\. Save it as PNG or TIFF"):
         pictures.open(tmp_path / "b.HEIC")
+
+
+def test_other_endings_of_formats_that_are_read(tmp_path: Path, grey: np.ndarray) -> None:
+    """They were skipped silently."""
+    saved(grey, tmp_path / "photo.jpg")
+    (tmp_path / "photo.jpg").rename(tmp_path / "photo.jfif")
+    saved(grey, tmp_path / "mask.ppm", "1")
+    (tmp_path / "mask.ppm").rename(tmp_path / "mask.PBM")
+    stack = [np.roll(grey, 5 * n, 1) for n in range(5)]
+    video(tmp_path / "film.ts", stack, "MPG2")
+    packets = (tmp_path / "film.ts").read_bytes()
+    timed = b"".join(bytes(4) + packets[at : at + 188] for at in range(0, len(packets), 188))  # of Blu-ray, AVCHD
+    (tmp_path / "film.m2ts").write_bytes(timed)
+    image = nibabel.Nifti1Pair(grey, np.eye(4))
+    nibabel.save(image, tmp_path / "volume.img")
+    inputs = pictures.listing(tmp_path)
+    assert [one.relative for one in inputs] == ["film.m2ts", "film.ts", "mask.PBM", "photo.jfif", "volume.hdr"]
+    assert [len(list(pictures.open(one).frames())) for one in inputs[:4]] == [5, 5, 1, 1]
+    with pytest.raises(ImageError, match=r"volume\.hdr is a NIfTI header without its pixels, which is not read"):
+        pictures.open(inputs[4])
 
 
 def test_what_is_no_file_is_listed_and_refused(tmp_path: Path, grey: np.ndarray) -> None:

@@ -2,6 +2,8 @@
 
 import gzip
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -12,7 +14,7 @@ import SimpleITK as sitk
 from us43d import pictures
 from us43d.errors import ImageError
 
-from .files import frames, only
+from .files import SHAPE, frames, only
 
 
 def test_nifti(tmp_path: Path, grey: np.ndarray) -> None:
@@ -47,6 +49,11 @@ def test_colour_nifti(tmp_path: Path, colour: np.ndarray) -> None:
 def test_damaged_nifti(tmp_path: Path, grey: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(np.stack([grey.T] * 3, -1), np.eye(4)), tmp_path / "a.nii.gz")
     data = (tmp_path / "a.nii.gz").read_bytes()
+    (tmp_path / "packed.nii").write_bytes(data)
+    code = f"from us43d import pictures; pictures.open({str(tmp_path / 'packed.nii')!r})"
+    messages = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert "packed.nii is not a readable NIfTI file" in messages
+    assert "sizeof_hdr" not in messages  # nibabel's own
     rng = np.random.default_rng(0)
     for n in range(30):
         broken = bytearray(data[: len(data) - 300 * (n % 3)])
@@ -105,6 +112,27 @@ def test_metaimage_and_nrrd(
     assert (only(path) == colour).all()
 
 
+@pytest.mark.parametrize("times", [2, 3, 4])
+@pytest.mark.parametrize("first", [True, False])
+def test_sequences_of_3d_slicer_are_frames(tmp_path: Path, grey: np.ndarray, times: int, first: bool) -> None:
+    """Three frames were read as red, green and blue."""
+    stack = np.stack(
+        [np.stack([np.roll(grey, 9 * time, 1), np.roll(255 - grey, 9 * time, 0)]) for time in range(times)]
+    )
+    sizes, kinds, directions = [120, 90, 2], ["domain"] * 3, ["(0.2,0,0)", "(0,0.3,0)", "(0,0,1)"]
+    for axis, text in ((sizes, times), (kinds, "list"), (directions, "none")):
+        axis.insert(0 if first else 3, text)
+    head = ["NRRD0005", "type: uchar", "dimension: 4", f"sizes: {' '.join(map(str, sizes))}", "encoding: raw",
+            "space: left-posterior-superior", f"space directions: {' '.join(directions)}",
+            f"kinds: {' '.join(kinds)}"]  # fmt: skip
+    pixels = np.moveaxis(stack, 0, -1) if first else stack
+    (tmp_path / "a.seq.nrrd").write_bytes("\n".join([*head, "", ""]).encode() + pixels.tobytes())
+    media = pictures.open(tmp_path / "a.seq.nrrd")
+    assert (media.count, media.spacing) == (2 * times, pytest.approx((0.2, 0.3)))
+    assert (np.stack(frames(tmp_path / "a.seq.nrrd")) == stack.reshape(-1, *SHAPE)).all()
+    assert (media.frame(3).pixels == stack[1, 1]).all()
+
+
 def test_pixels_outside_of_the_folder_are_refused(tmp_path: Path, grey: np.ndarray) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(grey), str(tmp_path / "a.mhd"))
     text = (tmp_path / "a.mhd").read_text()
@@ -155,6 +183,10 @@ def test_damaged_volumes(tmp_path: Path, grey: np.ndarray, ending: str) -> None:
         (tmp_path / f"b{ending}").write_bytes(data[:length])
         with pytest.raises(ImageError, match=f"b{ending}"):
             frames(tmp_path / f"b{ending}")
+    sitk.WriteImage(sitk.GetImageFromArray(np.stack([grey] * 3)), str(tmp_path / f"c{ending}"))
+    (tmp_path / f"c{ending}").write_bytes((tmp_path / f"c{ending}").read_bytes()[:-40])
+    with pytest.raises(ImageError, match=f"c{ending} is cut short: 32,360 of 32,400 bytes"):
+        pictures.open(tmp_path / f"c{ending}")
     sums = bytearray(data)
     sums[-6 if ending == ".nrrd" else -2] ^= 1  # CRC-32 of gzip, Adler-32 of zlib
     (tmp_path / f"b{ending}").write_bytes(sums)
