@@ -14,7 +14,7 @@ from us43d.errors import ImageError, RawDataError, UsageError, command, counted,
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, covers_corners, whole
-from us43d.masks.convert import foreground
+from us43d.masks.convert import foreground, is_outline
 from us43d.pictures import Input, still
 from us43d.rawtree import folded
 
@@ -79,6 +79,7 @@ def from_masks(
     values: Counter[str] = Counter()  # masks by their foreground value
     unnamed: set[int] = set()
     corners: list[str] = []
+    outlines: list[str] = []
     for done, (image, mask) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if pattern is not None:
@@ -94,7 +95,7 @@ def from_masks(
                 arrays = [(name, still.upright(array, turn)) for name, array in label_map.masks(mask.path, classes)]
         except (ImageError, RawDataError) as error:
             faults.setdefault("", []).append(error.what)
-            if classes is None and mask.kind == "image" and not _is_jpeg(mask):
+            if classes is None and isinstance(error, RawDataError) and not _is_jpeg(mask):
                 unnamed.update(_classes(mask))
             continue
         try:
@@ -116,6 +117,8 @@ def from_masks(
             counts["black JPEG"] += _is_jpeg(mask)
         if any(covers_corners(array) for _, array in arrays):
             corners.append(mask.relative)
+        elif any(is_outline(array) for _, array in arrays):
+            outlines.append(mask.relative)
         if progress is not None:
             progress(done, len(pairs))
     _raise(faults, len(pairs), unnamed)
@@ -140,6 +143,11 @@ def from_masks(
             f"{counted(len(corners), 'mask covers', 'masks cover')} all four corners of the image: "
             f"{listed(corners, 5)}. Black is background: masks that are white outside of the structure have to be "
             "inverted first (1-bit TIFF of tifffile and masks of ImageJ may be)."
+        )
+    if outlines:
+        remarks.append(
+            f"{counted(len(outlines), 'mask is', 'masks are')} of closed lines: {listed(outlines, 5)}. The annotations "
+            "are these lines; fill the masks first if they outline structures."
         )
     if counts["specks"]:
         remarks.append(

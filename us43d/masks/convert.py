@@ -21,8 +21,8 @@ from us43d.masks.read import common_channel, content, decode, grey, header, pict
 
 __all__ = [
     "above", "between", "binary", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
-    "fill_polygon", "foreground", "grey_frame", "label_image", "label_map", "label_values", "largest", "nonzero",
-    "opened", "turned",
+    "fill_polygon", "foreground", "grey_frame", "is_outline", "label_image", "label_map", "label_values", "largest",
+    "nonzero", "opened", "turned",
 ]  # fmt: skip
 
 #: Difference from a published circumference that is remarked, as a fraction of it.
@@ -370,6 +370,14 @@ def fill_holes(mask: NDArray[Any]) -> NDArray[np.bool_]:
     padded = cv2.copyMakeBorder((mask != 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(padded, None, (0, 0), 2, flags=4)
     return np.asarray(padded[1:-1, 1:-1] != 2)
+
+
+def is_outline(mask: NDArray[Any]) -> bool:
+    """Return whether a mask is of closed lines: its holes are over twice its area, and it is up to 4 pixels thick."""
+    if cv2.erode((mask != 0).astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0).any():
+        return False
+    area = np.count_nonzero(mask)
+    return bool(np.count_nonzero(fill_holes(mask)) - area > 2 * area)
 
 
 def largest(mask: NDArray[Any]) -> NDArray[np.bool_]:

@@ -108,8 +108,9 @@ def test_a_mask_is_one_image(folder: Path) -> None:
     path = folder / "masks" / "p0" / "p0_0.png"
     mask = Image.open(path).copy()
     mask.save(path, save_all=True, append_images=[mask.rotate(180)])
-    with pytest.raises(ImageError, match=r"p0_0\.png has 2 frames; a mask has one"):
+    with pytest.raises(ImageError, match=r"p0_0\.png has 2 frames; a mask has one") as caught:
         from_masks(folder / "scans", folder / "masks")
+    assert "--classes" not in caught.value.next
     path.unlink()
     sitk.WriteImage(sitk.GetImageFromArray(np.asarray(mask)), str(path.with_suffix(".nii.gz")))
     with pytest.raises(ImageError, match=r"p0_0\.nii\.gz is not an image file; save the mask of each image as PNG"):
@@ -126,6 +127,19 @@ def test_masks_that_look_inverted_are_remarked(folder: Path) -> None:
         f"2 masks cover all four corners of the image: {names}. Black is background: masks that are white outside of "
         "the structure have to be inverted first"
     )
+
+
+@pytest.mark.parametrize(("width", "inner", "told"), [(1, 1, True), (4, 1, True), (6, 1, False), (3, 2, False)])
+def test_masks_of_closed_lines_are_remarked(folder: Path, width: int, inner: int, told: bool) -> None:
+    """A ring is remarked, not one that is thick, or whose hole is filled in part."""
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[10:50, 10:60] = 255
+    mask[10 + width : 50 - width, 10 + width : 60 - width] = 0
+    if inner == 2:
+        mask[20:40, 20:50] = 255
+    cv2.imwrite(str(folder / "masks" / "p0" / "p0_0.png"), mask)
+    remarks = from_masks(folder / "scans", folder / "masks", patient="p").remarks
+    assert ("1 mask is of closed lines: p0/p0_0.png. The annotations are these lines" in " ".join(remarks)) == told
 
 
 def test_empty_masks_are_remarked_and_black_jpegs_among_them(folder: Path) -> None:
