@@ -86,7 +86,8 @@ def coco(
         {"file": out, **counts, "remarks": written.remarks},
         f"{out}: {counted(counts['annotations'], 'annotation')} in {counted(counts['images'], 'image')}{patients}",
     )
-    session.say(f"Next: {command('train', '--data', out, '--images', images)}")
+    folder = images if images.is_dir() else images.parent
+    session.say(f"Next: {command('train', '--data', out, '--images', folder)}")
 
 
 def _named(text: str) -> dict[int, str]:

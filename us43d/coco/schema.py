@@ -60,6 +60,12 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _box(value: Any) -> Any:
+    """Return x, y, width and height; None for what is not a box, as boxes are compared with masks, and not needed."""
+    numbers = isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
+    return value if numbers and min(value[2:]) > 0 and all(abs(number) <= MAX_CORNER for number in value) else None
+
+
 def _outline(value: Any) -> Any:
     if not isinstance(value, list | dict):
         raise ValueError("is neither a list of polygons nor run lengths")
@@ -133,6 +139,7 @@ class Annotation(NamedTuple):
     image_id: str
     category_id: str
     segmentation: Any
+    bbox: tuple[float, ...] | None
     place: int
 
     @property
@@ -147,6 +154,7 @@ class _Annotation(_Entry):
     image_id: Id
     category_id: Id
     segmentation: Annotated[Any, BeforeValidator(_outline)]
+    bbox: Annotated[tuple[float, ...] | None, BeforeValidator(_box)] = None
 
 
 class Category(_Entry):
@@ -348,7 +356,7 @@ def load(file: Path) -> tuple[File, Report]:
             report.fault(one.where, "category_id", "is not among the categories", one.category_id)
         elif one.image_id in listed_images:
             image_id, category_id = listed_images[one.image_id], known[one.category_id]  # texts that are held already
-            kept.append(Annotation(one.id, image_id, category_id, one.segmentation, place))
+            kept.append(Annotation(one.id, image_id, category_id, one.segmentation, one.bbox, place))
         else:
             report.leave_out("whose image_id is not listed")
     return File(images, kept, categories), report

@@ -418,7 +418,7 @@ def test_only_some_of_many_faults_are_listed() -> None:
     assert what(13, "x" * 58) == f"d.json has 16 faults. {'; '.join([first, *others])}; and 1 more kinds of fault."
     assert what(2, "x" * 59) == f"d.json has 5 faults. {first}; f0 is odd: images[9] has '{'x' * 59}…."
     name = "7" * 60
-    assert schema.Annotation(f"{name}8", "", "", None, 3).where == f"annotations[3] (id {name})"
+    assert schema.Annotation(f"{name}8", "", "", None, None, 3).where == f"annotations[3] (id {name})"
 
 
 @pytest.mark.parametrize(
@@ -629,6 +629,30 @@ def test_categories_of_one_name_are_named(make: Callable[..., Path]) -> None:
     corpus = opened(make(data))
     name = data["categories"][0]["name"]
     assert f"Several categories have one name, and stay several: {name}." in coco.told(corpus)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, False), ({"bbox": [9, 4, 20, 12]}, False), ({"bbox": [8, 2, 22, 16]}, False), ({"bbox": None}, False),
+        ({"bbox": [0, 0, 0, 0]}, False), ({"bbox": [1, 2, "x", 4]}, False), ({"bbox": [-1e9, 4, 20, 12]}, False),
+        ({"bbox": [10, 4, 50, 36]}, True),
+        ({"segmentation": [[4, 10, 16, 10, 16, 30, 4, 30]]}, True),  # y before x
+        ({"segmentation": [[20, 8, 60, 8, 60, 32, 20, 32]]}, True),  # another size
+        # Cut at the border of the image.
+        ({"bbox": [50, 30, 90, 90], "segmentation": [[50, 30, 140, 30, 140, 120, 50, 120]]}, False),
+        ({"bbox": [100, 100, 20, 12]}, True), ({"bbox": [10, 34, 20, 12]}, True),
+    ],
+)  # fmt: skip
+def test_a_box_that_is_not_that_of_its_outline_is_remarked(
+    make: Callable[..., Path], change: dict[str, Any], told: bool
+) -> None:
+    """Outlines in percent, with y first or run lengths of rows instead of columns give masks in other places."""
+    data = content(2)
+    outline = {"segmentation": [[10, 4, 30, 4, 30, 16, 10, 16]], "bbox": [10, 4, 20, 12]}
+    data["annotations"] = [dict(data["annotations"][0], image_id=data["images"][0]["id"], **(outline | change))]
+    remark = "The bbox of 1 of 1 annotation is not that of the segmentation: annotations[0]"
+    assert (remark in " ".join(coco.told(opened(make(data))))) == told
 
 
 def test_specks_are_flagged(make: Callable[..., Path]) -> None:
