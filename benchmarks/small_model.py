@@ -23,8 +23,8 @@ from us43d.harmonize.corpus import SPLITS, Corpus
 #: tighter boxes; the same again with rotated images; then with nearly exact boxes and as many draws of each source;
 #: then both once more, with more points and clicks; then the second look for long, from the mean of AVERAGED, first
 #: with strong augmentation, then with weak one and every image drawn as often; then encoder and decoder, with points
-#: above all and images of rare sizes drawn more often; at last the second look's network for boxes alone, from random
-#: numbers (RENEWED).
+#: above all and images of rare sizes drawn more often; then the second look's network for boxes alone, from random
+#: numbers (RENEWED); at last encoder and decoder once more, with twice as many names.
 #: In the weights that ship, the second look of the first seven stages worked at half of the crop's resolution: the
 #: eighth took over its layers from the second level down, began those above from random numbers, saw the first mask of
 #: boxes, too, and was ended early: the ninth began from its 5,400th step. Until then one network served all prompts.
@@ -54,6 +54,10 @@ STAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
                                 "learning_rate": 2e-3, "box_share": 1.0, "extra_points": 0.0, "clicks": 0,
                                 "instances": 1, "repeats": 1, "batch": 8, "micro_batch": 8, "validate_every": 1000,
                                 "freeze": ("image_encoder", "prompt_encoder", "mask_decoder", "second_look.others")}),
+    ("12-decoder", "small", {"seed": 2, "steps": 2700, "warm_up": 100, "turn": 20, "quality": 0.35, "contrast": 0.15,
+                             "learning_rate": 8e-4, "box_share": 0.25, "box_jitter": 0.02, "clicks": 6,
+                             "structure_prompts": 2, "size_repeats": 4, "freeze": ("second_look",),
+                             "validate_every": 450}),
 )  # fmt: skip
 
 #: The eighth stage starts from the mean of these stages' weights: on the validation patients stage 7 alone is better
