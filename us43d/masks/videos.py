@@ -6,16 +6,19 @@ fragments, state a duration alone: their frames are compared with an estimate, f
 
 OpenCV from 4.13 on returns interlaced frames without having written them: as the frame before, or as what was in
 memory. FFmpeg's message about that is the only sign of it, so where two frames are equal, another process decodes the
-video, and its messages are read.
+video, and its messages are read. It ends the process at 24-bit RGB whose rows are stored from below, the usual
+uncompressed AVI, which is read here.
 """
 
 import itertools
 import os
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -47,6 +50,79 @@ _DECODE = (
 _SPEAKING = {"OPENCV_FFMPEG_LOGLEVEL": "16", "PYTHONSAFEPATH": "1"}
 
 
+#: Bytes at the start of an AVI that describe its images: from `vids` to their number, and of them width, height,
+#: planes, bits per pixel and compression.
+_START, _NUMBER, _IMAGES = 1 << 16, struct.Struct("<4s28xI"), struct.Struct("<iiHHI")
+
+
+class _Uncompressed:
+    """An AVI of 24-bit RGB whose rows are stored from below; methods as those of cv2.VideoCapture."""
+
+    def __init__(self, path: Path, width: int, height: int, number: int) -> None:
+        self.file, self.shape, self.stride = path.open("rb"), (height, width, 3), (3 * width + 3) // 4 * 4
+        self.chunks = _frame_chunks(self.file)
+        self.last: NDArray[np.uint8] | None = None
+        self.facts = {
+            cv2.CAP_PROP_FRAME_WIDTH: width, cv2.CAP_PROP_FRAME_HEIGHT: height, cv2.CAP_PROP_FRAME_COUNT: number,
+        }  # fmt: skip
+
+    @classmethod
+    def opened(cls, path: Path) -> "_Uncompressed | None":
+        """Open a video of this kind; None for any other."""
+        with path.open("rb") as file:
+            start = file.read(_START)
+        stream = start.find(b"vids")
+        at = start.find(b"strf", stream) + 12
+        if start[8:12] != b"AVI " or stream < 0 or at < 12 or len(start) < at + _IMAGES.size:
+            return None
+        width, height, _, bits, compression = _IMAGES.unpack_from(start, at)
+        if (bits, compression) != (24, 0) or width <= 0 or height <= 0:
+            return None
+        return cls(path, width, height, _NUMBER.unpack_from(start, stream)[1])
+
+    def isOpened(self) -> bool:
+        return True
+
+    def get(self, what: int) -> int:
+        return self.facts.get(what, 0)
+
+    def grab(self) -> bool:
+        return self.read()[0]
+
+    def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
+        height, width, _ = self.shape
+        length, size = next(self.chunks, -1), self.stride * height
+        if length == 0 and self.last is not None:  # repeats the frame before
+            return True, self.last
+        data = self.file.read(size) if length >= size else b""
+        if len(data) < size:
+            return False, None
+        self.last = np.frombuffer(data, np.uint8).reshape(height, -1)[::-1, : 3 * width].reshape(self.shape)
+        return True, self.last
+
+    def release(self) -> None:
+        self.file.close()
+
+    __del__ = release
+
+
+def _frame_chunks(file: BinaryIO) -> Iterator[int]:
+    """Go to each chunk of images of an AVI, and yield its length in bytes."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        name, length = struct.unpack("<4sI", head)
+        if name in (b"RIFF", b"LIST"):  # their chunks follow
+            at += 12
+            continue
+        if name[2:] in (b"db", b"dc"):
+            yield length
+        at += 8 + length + length % 2
+
+
 class VideoFile:
     """A video that can be opened. stated: number of frames in its header, or by its duration; None without either.
 
@@ -71,7 +147,7 @@ class VideoFile:
         capture = self.opened()
         stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1").strip("\0 ")
-        self._compared = False
+        self._compared = isinstance(capture, _Uncompressed)
         first = [bgr for ok, bgr in (capture.read() for _ in range(_COMPARED)) if ok]
         capture.release()
         for before, frame in itertools.pairwise(first):
@@ -79,10 +155,12 @@ class VideoFile:
         self.stated = stated if stated > 0 else None
         self.lacking = None if fragmented else 0 if start[8:12] == b"AVI " else _LACKING.get(start[4:8])
 
-    def opened(self) -> cv2.VideoCapture:
+    def opened(self) -> Any:
         """Open the video at its first frame."""
         # FFmpeg wherever this runs, so that pixels agree; parallelism is by process.
-        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        capture: Any = _Uncompressed.opened(self.path)
+        if capture is None:
+            capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise UnreadableFile(f"{self.path} is not a video that OpenCV can read.")
         width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))

@@ -1,6 +1,7 @@
 """Videos: right frames, and one message for a file that is cut or names another."""
 
 import base64
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,52 @@ def test_equal_frames_are_read(tmp_path: Path, grey: np.ndarray) -> None:
     assert len(frames(video(tmp_path / "b.avi", [grey, grey, 255 - grey]))) == 3
     assert len(frames(video(tmp_path / "c.avi", [grey] * 9))) == 9
     assert len(frames(video(tmp_path / "d.vob", [grey] * 9, "MPG2"))) == 9
+
+
+def uncompressed(frames: list[bytes], width: int, height: int, bits: int = 24) -> bytes:
+    """An AVI as frame grabbers and MATLAB write it: rows of BGR from below, each filled up to four bytes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    count = len(frames)
+    image = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, 0, 0, 0, 0, 0)
+    stream = b"vids\0\0\0\0" + struct.pack(
+        "<IHHIIIIIIIIhhhh", 0, 0, 0, 0, 1, 25, 0, count, 0, 0, 0, 0, 0, width, height
+    )
+    main = struct.pack("<14I", 40_000, 0, 0, 0x10, count, 0, 1, 0, width, abs(height), 0, 0, 0, 0)
+    lists = b"hdrl" + chunk(b"avih", main) + chunk(b"LIST", b"strl" + chunk(b"strh", stream) + chunk(b"strf", image))
+    pixels = b"movi" + b"".join(chunk(b"01wb", b"sound") + chunk(b"00db", frame) for frame in frames)
+    return chunk(b"RIFF", b"AVI " + chunk(b"LIST", lists) + chunk(b"LIST", pixels))
+
+
+@pytest.mark.parametrize("width", [120, 117])
+def test_uncompressed_colours_with_rows_from_below(tmp_path: Path, colour: np.ndarray, width: int) -> None:
+    """OpenCV from 4.13 on ends the process."""
+    stack = [np.roll(colour, 5 * n, 1)[:, :width] for n in range(7)]
+    rows = [np.pad(one[::-1, :, ::-1].reshape(len(one), -1), ((0, 0), (0, -3 * width % 4))) for one in stack]
+    packed = [one.tobytes() for one in rows]
+    path = tmp_path / "a.avi"
+    path.write_bytes(uncompressed([*packed, b""], width, SHAPE[0]))
+    assert pictures.open(path).count == 8
+    assert (np.stack(frames(path)) == np.stack([*stack, stack[-1]])).all()
+    assert (pictures.open(path).frame(4).pixels == stack[4]).all()
+    assert (video_frame(path, 5) == stack[5]).all()
+    assert (video_frame(path, 2) == stack[2]).all()
+    path.write_bytes(uncompressed([packed[0]] * 6, width, SHAPE[0]))
+    assert (np.stack(frames(path)) == stack[0]).all()
+    path.write_bytes(uncompressed([*packed[:3], packed[3][:-3], *packed[4:]], width, SHAPE[0]))
+    with pytest.raises(ImageError, match="3 of its 7 frames can be read"):
+        frames(path)
+    path.write_bytes(uncompressed([b"", *packed], width, SHAPE[0]))
+    with pytest.raises(ImageError, match="No frame of"):
+        frames(path)
+    path.write_bytes(uncompressed(packed, 30_000, 30_000))
+    with pytest.raises(ImageError, match="claims 30000 × 30000 pixels"):
+        pictures.open(path)
+    if width == 120:  # rows from above are left to OpenCV
+        path.write_bytes(uncompressed([one[::-1].tobytes() for one in rows], width, -SHAPE[0]))
+        assert (np.stack(frames(path)) == np.stack(stack)).all()
 
 
 def test_a_playlist_is_not_a_video(tmp_path: Path, grey: np.ndarray) -> None:
