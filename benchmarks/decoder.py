@@ -1,7 +1,10 @@
-"""One prompt through the mask decoder: as it is, compiled, and as a CUDA graph. Prints a Markdown table.
+"""Prompts through the mask decoder: as it is, compiled, and as a CUDA graph. Prints a Markdown table.
 
     python benchmarks/decoder.py --device cuda                # ViT-B's, bf16
-    python benchmarks/decoder.py --model tiny --rounds 3      # on a CPU
+    python benchmarks/decoder.py --no-compile --prompts 16    # on a CPU
+
+In float32, cross-attention with few tokens does not project the image (`DecoderAttention.few`). SAM's code projects it:
+that is another row of the table.
 
 The image is encoded before. What a person waits for after a click is this, and it is so little work that a GPU waits
 for the launches: a graph launches them all at once.
@@ -10,12 +13,13 @@ for the launches: a graph launches them all at once.
 import argparse
 import statistics
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 from beside import Turns, place, shape
 from torch import Tensor
 
-from us43d.model.network import Features, UltraSam
+from us43d.model.network import DecoderAttention, Features, UltraSam
 
 
 def graphed(decode: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Tensor, ...]) -> Callable[[], object]:
@@ -62,6 +66,9 @@ def main() -> None:
 
     with torch.inference_mode():
         ways: dict[str, Callable[[], object]] = {"eager": lambda: decode(*inputs)}
+        if not on_gpu:
+            projected = mock.patch.object(DecoderAttention, "few", return_value=False)
+            ways["eager, the image projected"] = projected(ways["eager"])
         if not options.no_compile:
             compiled = torch.compile(decode)
             ways["compiled"] = lambda: compiled(*inputs)
