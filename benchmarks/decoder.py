@@ -67,7 +67,7 @@ def main() -> None:
     with torch.inference_mode():
         ways: dict[str, Callable[[], object]] = {"eager": lambda: decode(*inputs)}
         if not on_gpu:
-            projected = mock.patch.object(DecoderAttention, "few", return_value=False)
+            projected = mock.patch.object(DecoderAttention, "few", mock.Mock(return_value=False))
             ways["eager, the image projected"] = projected(ways["eager"])
         if not options.no_compile:
             compiled = torch.compile(decode)
