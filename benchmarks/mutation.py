@@ -204,9 +204,9 @@ class Driver(Profile):
         gc.unfreeze()  # a test that runs the command has frozen what there was, which would not be listed
         self.functions, self.caches = defaultdict(list), []
         for thing in gc.get_objects():
-            if isinstance(thing, FunctionType) and thing.__code__.co_filename in self.total:
+            if type(thing) is FunctionType and thing.__code__.co_filename in self.total:
                 self.functions[thing.__code__.co_filename].append(thing)
-            elif isinstance(thing, functools._lru_cache_wrapper) and thing.__module__.split(".")[0] in OURS:
+            elif type(thing) is functools._lru_cache_wrapper and thing.__module__.split(".")[0] in OURS:
                 self.caches.append(thing)
         gc.freeze()  # a fork need not look through all that again
 
