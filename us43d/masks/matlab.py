@@ -43,7 +43,7 @@ class _Place(NamedTuple):
 
 
 class _Head(NamedTuple):
-    """kind: class of the matrix. flags: bits beside it. shape: its axes. end: offset behind the head."""
+    """kind: class of the matrix. flags: kind and other bits. shape: its axes. end: offset behind the head."""
 
     kind: int
     flags: int
@@ -125,7 +125,7 @@ class _Matlab:
         _, length, data, at = self._tag(place, at)
         if length > _MOST_NAME:
             raise ValueError("a matrix has too long a name")
-        return _Head(flags & 0xFF, flags & ~0xFF, shape, self._bytes(place, data, length).decode("latin-1"), at)
+        return _Head(flags & 0xFF, flags, shape, self._bytes(place, data, length).decode("latin-1"), at)
 
     def _walk(self, place: _Place) -> None:
         """Note the place of a variable, and the fields of a struct array, which are not entered further."""

@@ -32,7 +32,7 @@ class _Dtype(pickles.Stateful):
     """A dtype: a plain number's, or object."""
 
     def __init__(self, code: Any, *_: object) -> None:
-        if not isinstance(code, str) or (code not in {"O", "O8", "O4"} and not _PLAIN.fullmatch(code)):
+        if not isinstance(code, str) or (code not in {"O8", "O4"} and not _PLAIN.fullmatch(code)):
             raise PickleError(f"asks for a dtype {code!r}")
         self.object = code[0] == "O"
         self.code, self.order = code, "|"

@@ -19,6 +19,8 @@ CASES: dict[str, Any] = {
     "logical": RNG.integers(0, 2, (4, 4)).astype(bool),
     "single": np.float32([[1.5, -2.25]]),
     "tiny": np.uint8([[3]]),
+    "uint64": np.array([[1 << 63]], np.uint64),
+    "empty": np.zeros((0, 3)),
 }
 
 
@@ -59,22 +61,75 @@ def test_complex_numbers_and_text_are_not_arrays(tmp_path: Path) -> None:
             masks.mat_array(path, name)
 
 
+def element(kind: int, data: bytes, order: str = "<") -> bytes:
+    return struct.pack(f"{order}II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+
+
+def matrix(order: str, kind: int, axes: tuple[int, ...], data: bytes, name: bytes = b"a") -> bytes:
+    """A matrix of a class: data are the elements behind its name."""
+    head = struct.pack(f"{order}II", kind, 0), struct.pack(f"{order}{len(axes)}i", *axes), name
+    return element(14, b"".join(map(element, (6, 5, 1), head, order * 3)) + data, order)
+
+
 def write(
     path: Path, order: str, kind: int, axes: tuple[int, ...], data: tuple[int, bytes], name: bytes = b"a"
 ) -> None:
     """A file with one matrix: its class, and the type and bytes of its data."""
-
-    def element(kind: int, data: bytes) -> bytes:
-        return struct.pack(f"{order}II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
-
-    matrix = element(6, struct.pack(f"{order}II", kind, 0)) + element(5, struct.pack(f"{order}{len(axes)}i", *axes))
     mark = {"<": b"\x00\x01IM", ">": b"\x01\x00MI"}[order]
-    path.write_bytes(b" " * 124 + mark + element(14, matrix + element(1, name) + element(*data)))
+    path.write_bytes(b" " * 124 + mark + matrix(order, kind, axes, element(*data, order), name))
 
 
 def test_high_byte_first(tmp_path: Path) -> None:
     write(tmp_path / "a.mat", ">", 10, (1, 2), (4, struct.pack(">HH", 258, 772)))
     assert masks.mat_array(tmp_path / "a.mat", "a").tolist() == [[258, 772]]
+
+
+def structs(path: Path, entries: int, width: int, names: bytes, fields: bytes) -> Path:
+    """A file with a struct array: the width of a field's name, all names, and the fields one after the other."""
+    inside = element(5, struct.pack("<i", width)) + element(1, names) + fields
+    path.write_bytes(b" " * 124 + b"\x00\x01IM" + matrix("<", 2, (1, entries), inside))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("entries", "width", "names", "valid"),
+    [
+        (50_000, 4, b"a\0\0\0b\0\0\0", True), (50_001, 4, b"a\0\0\0b\0\0\0", False), (2, 4096, b"a" * 4096, True),
+        (2, 4097, b"a" * 4097, False), (2, 0, b"", False), (2, -1, b"a", False),
+    ],
+)  # fmt: skip
+def test_how_many_fields_a_struct_array_may_have(
+    tmp_path: Path, entries: int, width: int, names: bytes, valid: bool
+) -> None:
+    path = structs(
+        tmp_path / "a.mat", entries, width, names, element(14, b"") * entries * (len(names) // max(1, width))
+    )
+    if valid:
+        assert masks.mat_length(path, "a") == entries
+    else:
+        with pytest.raises(
+            UnreadableFile, match=f"struct a has {entries:,} entries and fields in {len(names):,} bytes"
+        ):
+            masks.mat_length(path, "a")
+
+
+def test_nothing_is_read_beyond_what_holds_it(tmp_path: Path) -> None:
+    write(path := tmp_path / "variable.mat", "<", 9, (1, 16), (2, bytes(16)))
+    field = matrix("<", 9, (1, 16), element(2, bytes(16)), b"")
+    structs(tmp_path / "field.mat", 1, 4, b"f\0\0\0", field)
+    for file, name, of in ((path, "a", path.read_bytes()[128:]), (tmp_path / "field.mat", "a[0].f", field)):
+        data = file.read_bytes()
+        at = data.index(of)
+        file.write_bytes(data[: at + 4] + struct.pack("<I", len(of) - 24) + data[at + 8 :])
+        with pytest.raises(UnreadableFile, match="an element is longer than what holds it"):
+            masks.mat_array(file, name)
+    savemat(path := tmp_path / "short.mat", {"x": np.zeros((4, 4))})
+    path.write_bytes(path.read_bytes().replace(struct.pack("<HH", 1, 1) + b"x", struct.pack("<HH", 1, 5) + b"x"))
+    with pytest.raises(UnreadableFile, match="an element is longer than what holds it"):
+        masks.mat_array(path, "x")
+    path.write_bytes(b" " * 124 + b"\x00\x01IM")
+    with pytest.raises(UnreadableFile, match=r"has nothing called x; it has no variable\."):
+        masks.mat_array(tmp_path / "short.mat", "x")
 
 
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -175,8 +230,8 @@ def test_claims_are_checked_before_anything_is_allocated(tmp_path: Path) -> None
 
 def test_other_formats_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.mat").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 200)
-    with pytest.raises(UnreadableFile, match=r"a MATLAB 7\.3 file, which is HDF5"):
+    with pytest.raises(UnreadableFile, match=r"a\.mat is a MATLAB 7\.3 file, which is HDF5"):
         masks.mat_array(tmp_path / "a.mat", "x")
     (tmp_path / "b.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(UnreadableFile, match="not a MATLAB file of version 5 to 7"):
+    with pytest.raises(UnreadableFile, match=r"b\.mat is not a MATLAB file of version 5 to 7"):
         masks.mat_array(tmp_path / "b.mat", "x")

@@ -14,8 +14,9 @@ from us43d import registry
 from us43d.contract import RawTree
 from us43d.errors import UnreadableFile
 from us43d.harmonize.build import build
-from us43d.masks.pickled import MAX_BYTES, MAX_OPERATIONS, pickled_array
+from us43d.masks.pickled import MAX_BYTES, MAX_OPERATIONS, _Dtype, pickled_array
 from us43d.paths import Home
+from us43d.pickles import PickleError
 
 
 def write(path: Path, pickled: bytes) -> Path:
@@ -60,6 +61,30 @@ def test_both_generations_of_numpy(tmp_path: Path, core: bytes) -> None:
     assert pickled.count(b"numpy._core.") == 1
     path = write(tmp_path / "a.npy", pickled.replace(b"numpy._core.", b"numpy." + core + b"."))
     assert pickled_array(path, "liver").sum() == 4
+
+
+def test_objects_of_a_machine_of_32_bits(tmp_path: Path) -> None:
+    pickled = pickle.dumps(np.array({"liver": np.ones((2, 2), np.uint8)}, object), 3)
+    assert pickled.count(b"O8") == 1
+    assert pickled_array(write(tmp_path / "a.npy", pickled.replace(b"O8", b"O4")), "liver").sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("state", "valid"),
+    [
+        ((3, "<", None, None, None, -1), True), ((4, "=", None, None, None, -1, -1, 0, {}), True),
+        ((2, "<", None, None, None), False), ((5, "<", None, None, None), False), ((3, "!", None, None, None), False),
+        ((3, "<", (), None, None), False), ((3, "<", None, (), None), False), ((3, "<", None, None, {}), False),
+    ],
+)  # fmt: skip
+def test_the_state_of_a_type(state: tuple[Any, ...], valid: bool) -> None:
+    dtype = _Dtype("i2")
+    if valid:
+        dtype.restore(state)
+        assert dtype.array(b"\2\1").tolist() == [258]
+    else:
+        with pytest.raises(PickleError, match="asks for a structured dtype"):
+            dtype.restore(state)
 
 
 @pytest.mark.parametrize("protocol", range(6))
