@@ -97,7 +97,7 @@ def png_chunks(data: bytes) -> set[bytes]:
 def check_complete(data: bytes, path: Path, head: Header) -> None:
     """Compare the checksums of a PNG, and look for the end of a JPEG, without decoding. Raises UnreadableFile."""
     if head.kind == "jpeg":
-        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        if data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):  # equal: neither
             raise UnreadableFile(f"{path} is a truncated JPEG ({len(data):,} bytes).")
         return
     at, name = 8, b""
@@ -155,8 +155,6 @@ def picture(data: bytes, path: Path, head: Header | None) -> NDArray[Any]:
     if (array := _fast_png(data, head)) is not None:
         return array
     array = decode(data, path)
-    if array.ndim == 3 and array.shape[2] == 2:
-        array = array[:, :, 0]
     return np.ascontiguousarray(array[:, :, 2::-1]) if array.ndim == 3 else array
 
 
@@ -317,9 +315,19 @@ def _voxels(path: Path, *index: Any) -> NDArray[Any]:
 
 @lru_cache(maxsize=4096)
 def nifti_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Return (shape, spacing) of a NIfTI file from its header: axes x, y, z/time; spacing in the header's unit (mm)."""
-    head = _nifti(path).header
-    return tuple(int(n) for n in head.get_data_shape()), tuple(float(z) for z in head.get_zooms())
+    """Return (shape, spacing) of a NIfTI file from its header.
+
+    Axes x, y, z/time; spacing in the header's unit (mm), 0 where it is unknown.
+    """
+    image = _nifti(path)
+    return tuple(int(n) for n in image.shape), nifti_sizes(image)
+
+
+def nifti_sizes(image: Any) -> tuple[float, ...]:
+    """Return the sizes of a voxel of an opened NIfTI file; 0 stays 0, an unknown size, of which nibabel makes 1."""
+    with image.file_map["image"].get_prepare_fileobj("rb") as file:
+        stored = type(image.header).from_fileobj(file, check=False)["pixdim"][1:]
+    return tuple(float(size) if known else 0.0 for size, known in zip(image.header.get_zooms(), stored, strict=False))
 
 
 def nifti_pair(image: Path, labels: Path) -> tuple[int, tuple[float, float] | None]:

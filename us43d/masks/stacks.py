@@ -97,8 +97,6 @@ def check_length(path: Path, start: int, expected: int, compressed: bool, mtime_
                 while packed and not inflater.eof and count <= expected:
                     count += len(inflater.decompress(packed, _BLOCK))
                     packed = inflater.unconsumed_tail or file.read(_BLOCK)
-                while not inflater.eof and count <= expected and (rest := inflater.decompress(b"", _BLOCK)):
-                    count += len(rest)
     except (OSError, zlib.error) as error:
         raise UnreadableFile(f"{path} is damaged: {error}.") from error
     if count < expected or (compressed and not inflater.eof and count == expected):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from us43d import limits
 from us43d.errors import ImageError
+from us43d.masks.read import nifti_sizes
 from us43d.masks.stacks import check_length
 
 __all__ = ["Itk", "Nifti", "nifti"]
@@ -71,11 +72,7 @@ class Nifti:
             self._check_stream()
 
     def _spacing(self) -> tuple[float, float] | None:
-        x, y = (float(size) for size in self.image.header.get_zooms()[:2])
-        with self.image.file_map["image"].get_prepare_fileobj("rb") as file:
-            stored = type(self.image.header).from_fileobj(file, check=False)["pixdim"][1:3]
-        if not stored.all():  # nibabel makes 1 of 0, which means that the size is unknown
-            return None
+        x, y = nifti_sizes(self.image)[:2]
         try:
             unit = self.image.header.get_xyzt_units()[0]
         except KeyError:  # a code that the format does not define

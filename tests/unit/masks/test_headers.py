@@ -94,6 +94,8 @@ JPEG = b"\xff\xd8"
         (JPEG + exif("<", (0x010F, 6)) + frame(), 3, True),
         (JPEG + segment(0xE1, b"Exif\0\0II\x2a\0\x0c\0\0\0gap!\x01\0") + frame(), 3, True),  # cut
         (JPEG + segment(0xE1, b"http://ns.adobe.com") + frame(), 3, True),
+        (JPEG + exif(">", (0x0112, 6)).replace(b"Exif", b"exif") + frame(), 3, True),
+        (JPEG + exif(">", (0x0112, 6)).replace(b"\xff\xe1", b"\xff\xe2") + frame(), 3, True),
         (JPEG + frame() + b"\xff\xda" * 100, 3, True),
     ],
 )  # fmt: skip
@@ -124,7 +126,7 @@ def test_jpegs_that_are_not_read(data: bytes, said: str) -> None:
 def test_a_jpeg_is_complete_with_its_end() -> None:
     head = Header("jpeg", 7, 5, 8, 3, True)
     check_complete(JPEG + b"\xff\xda..\xff\xd9", PATH, head)
-    for data in (JPEG + b"\xff\xda..", JPEG + b"\xff\xd9\xff\xda.."):
+    for data in (JPEG + b"\xff\xda..", JPEG + b"\xff\xd9\xff\xda..", JPEG + frame()):
         with pytest.raises(UnreadableFile, match=rf"is a truncated JPEG \({len(data)} bytes\)"):
             check_complete(data, PATH, head)
 

@@ -14,7 +14,7 @@ from us43d import registry
 from us43d.contract import RawTree
 from us43d.errors import UnreadableFile
 from us43d.harmonize.build import build
-from us43d.masks.pickled import MAX_BYTES, MAX_OPERATIONS, _Dtype, pickled_array
+from us43d.masks.pickled import MAX_BYTES, MAX_OPERATIONS, _Array, _Dtype, pickled_array
 from us43d.paths import Home
 from us43d.pickles import PickleError
 
@@ -67,6 +67,17 @@ def test_objects_of_a_machine_of_32_bits(tmp_path: Path) -> None:
     pickled = pickle.dumps(np.array({"liver": np.ones((2, 2), np.uint8)}, object), 3)
     assert pickled.count(b"O8") == 1
     assert pickled_array(write(tmp_path / "a.npy", pickled.replace(b"O8", b"O4")), "liver").sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "data"),
+    [("O8", (2,), [1]), ("O8", (1,), b"1"), ("O8", (1,), "1"), ("u1", (1,), [1]), ("u1", (1,), "1")],
+)
+def test_data_that_do_not_fit_their_type(dtype: str, shape: tuple[int, ...], data: Any) -> None:
+    with pytest.raises(PickleError, match=r"object array of another length|claims more than 1 values|not bytes"):
+        _Array().restore((1, shape, _Dtype(dtype), False, data))
+    with pytest.raises(PickleError, match="asks for numbers that are not bytes"):
+        _Dtype("O8").array(b"12345678")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +178,9 @@ def test_files_cut_anywhere(tmp_path: Path) -> None:
 def test_other_files(tmp_path: Path) -> None:
     np.save(plain := tmp_path / "plain.npy", np.ones((4, 4)))
     with pytest.raises(UnreadableFile, match="no pickled object"):
+        pickled_array(plain, "x")
+    np.save(plain, np.array([{"x": np.ones(2)}], object), allow_pickle=True)
+    with pytest.raises(UnreadableFile, match=r"holds an array of object with the shape \(1,\), no pickled object"):
         pickled_array(plain, "x")
     with (tmp_path / "large.npy").open("wb") as file:
         file.truncate(MAX_BYTES + 1)

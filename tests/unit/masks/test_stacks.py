@@ -58,6 +58,8 @@ def test_frames_have_rows_and_channels(tmp_path: Path, form: str, dtype: str, ch
             stack.frame(index)
     flat = Stack(path, path, 4, (5, 12), np.dtype(dtype), channels=channels, compressed=form != "plain")
     assert (flat.frames, flat.frame(0).shape[:2]) == (1, (12, 5))
+    narrow = written(tmp_path / "b", bytes(20_000))
+    assert Stack(narrow, narrow, 4, (1, 20_000), UINT8).frame(0).shape == (20_000, 1)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,8 @@ def test_the_length_of_the_pixels(tmp_path: Path, form: str) -> None:
     (tmp_path / "c").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(UnreadableFile, match="c is damaged: "):
         stack((2, 3), tmp_path / "c")
+    written(tmp_path / "e", bytes(1 << 20), form)  # one block, and the checksum in the next
+    stack((1024, 1024), tmp_path / "e")
     written(tmp_path / "d", bytes(5_000_000), form)  # a small file that inflates to several blocks
     stack((1000, 1000, 5), tmp_path / "d")
     with pytest.raises(UnreadableFile, match="d holds more pixels than the 2,000,000 bytes"):
