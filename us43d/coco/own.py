@@ -42,8 +42,6 @@ _CATEGORIES = 65_535
 _MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
 #: For the command to run next.
 _ANY_FOLDER = "FOLDER   (the folder to which the file names are relative)"
-#: Pixels by which both boxes of an annotation are enlarged before they are compared, and the least IoU.
-_MARGIN, _SAME_BOX = 2, 0.5
 #: Ids as arrays hold them: 64 bits.
 _WHOLE, _BEYOND = re.compile(r"-?[0-9]{1,19}"), 1 << 63
 
@@ -372,7 +370,7 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
                 report.leave_out(segmentation.REPEATS)
                 continue
             known.add(same)
-            if one.bbox and not _fits_box(one.bbox, mask.box, image):
+            if one.bbox and not segmentation.fits_box(one.bbox, mask.box, image.height, image.width):
                 unlike.append(one.where)
             flags = SPECK if is_speck(mask.area, image.height, image.width) else 0
             rows.append((ids[number], place, categories.get(one.category_id, 0), flags, mask.area, mask.box, len(runs),
@@ -385,18 +383,6 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
             "count down the columns, and that bbox is x, y, width, height."
         )
     return np.array(rows, ANNOTATION), runs
-
-
-def _fits_box(stated: Sequence[float], box: Sequence[float], image: Image) -> bool:
-    """Return whether a stated x, y, width, height, cut at the border of the image, is roughly the box of a mask."""
-    sides = []
-    for axis, length in enumerate((image.width, image.height)):
-        ends = [(one[axis], one[axis] + one[axis + 2]) for one in (stated, box)]
-        cut = [(max(0.0, low) - _MARGIN, min(length, high) + _MARGIN) for low, high in ends]
-        common = min(high for _, high in cut) - max(low for low, _ in cut)
-        sides.append((max(0.0, common), *(max(0.0, high - low) for low, high in cut)))
-    common, first, second = (x * y for x, y in zip(*sides, strict=True))
-    return bool(common >= _SAME_BOX * (first + second - common))
 
 
 def _numbered(ids: Sequence[str], what: str, report: Report) -> list[int]:

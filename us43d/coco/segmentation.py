@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from us43d.limits import MAX_CORNER
 from us43d.masks import rle
 
-__all__ = ["REPEATS", "Encoded", "encode", "encoded"]
+__all__ = ["REPEATS", "Encoded", "encode", "encoded", "fits_box"]
 
 #: Why an annotation is excluded whose category and mask another one of its image has.
 REPEATS = "that repeat another one (same image, category and mask)"
 
 #: Longest outline of a polygon, in pixels; pycocotools needs about 100 bytes per pixel.
 _LONGEST = 2_000_000
+#: Pixels by which both boxes of an annotation are enlarged before they are compared, and the least IoU.
+_MARGIN, _SAME_BOX = 2, 0.5
 
 
 class Encoded(NamedTuple):
@@ -66,6 +68,18 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
         return None, "that enclose no pixel"
     x, y, w, h = (int(value) for value in coco.toBbox(packed))
     return Encoded(bytes(packed["counts"]), area, (x, y, w, h)), ""
+
+
+def fits_box(stated: Sequence[float], box: Sequence[float], height: int, width: int) -> bool:
+    """Return whether a stated x, y, width, height, cut at the border of the image, is roughly the box of a mask."""
+    sides = []
+    for axis, length in enumerate((width, height)):
+        ends = [(one[axis], one[axis] + one[axis + 2]) for one in (stated, box)]
+        cut = [(max(0.0, low) - _MARGIN, min(length, high) + _MARGIN) for low, high in ends]
+        common = min(high for _, high in cut) - max(low for low, _ in cut)
+        sides.append((max(0.0, common), *(max(0.0, high - low) for low, high in cut)))
+    common, first, second = (x * y for x, y in zip(*sides, strict=True))
+    return bool(common >= _SAME_BOX * (first + second - common))
 
 
 def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:

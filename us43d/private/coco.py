@@ -214,6 +214,8 @@ def _sample(
             left_out[why or segmentation.REPEATS] += 1
             continue
         known.add((one.category_id, mask.counts))
+        if one.bbox and not segmentation.fits_box(one.bbox, mask.box, image.height, image.width):
+            remarks.append("the bbox of an annotation is not that of its segmentation")
         instances.setdefault(label, []).append(lazy(rle.decode, mask.counts, image.height, image.width))
     remarks += [f"annotations skipped: {number} {why}" for why, number in sorted(left_out.items())]
     file = _file(raw, entry, image)

@@ -97,6 +97,17 @@ def rows(home: Home, name: str) -> list[dict[str, Any]]:
     return shards.read_manifest(build / shards.MANIFEST)
 
 
+def test_a_box_that_is_not_that_of_its_outline_is_remarked(home: Home, tmp_path: Path) -> None:
+    folder = coco(tmp_path / "Lab")
+    data = content(folder)
+    data["annotations"] = data["annotations"][:1]
+    data["annotations"][0] |= {"segmentation": [[2, 2, 12, 2, 12, 9, 2, 9]], "bbox": [4, 4, 20, 14]}
+    save(folder, data)
+    assert run("import", folder, *MEAN)[0] == run("build", "Lab")[0] == 0
+    remarks = [remark for row in rows(home, "Lab") for remark in json.loads(row["remarks"])]
+    assert remarks == ["the bbox of an annotation is not that of its segmentation"]
+
+
 def test_a_coco_folder_becomes_a_source_like_any_other(home: Home, tmp_path: Path) -> None:
     folder = coco(tmp_path / "Thyroid Lab")
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}
