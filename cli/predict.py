@@ -185,10 +185,20 @@ def predict(
     trackers: dict[str, list[Tracker]] = {}  # of a clip, one per prompt
     lost: list[str] = []
     absent: list[str] = []
+    beyond: list[str] = []
+
+    def check(prompts: list["Prompt"], media: "Media", frame: "Frame") -> None:
+        """Check that prompts are for this size, and note a box that is outside of the image for the most part."""
+        shape = frame.pixels.shape[0], frame.pixels.shape[1]
+        for prompt in prompts:
+            prompt.check_size(*shape)
+        if any(prompt.is_beyond(*shape) for prompt in prompts):
+            beyond.append(f"{media.relative} {frame.number}")
 
     def followed(media: "Media", frame: "Frame") -> list["Segment"]:
         """Return the segments of a frame of a clip whose first frame is prompted."""
         if media.relative not in trackers:
+            check(fixed, media, frame)
             model.set_image(frame.pixels)
             first = [
                 model.predict(
@@ -211,6 +221,7 @@ def predict(
             wanted = [prompt for at, prompt in by_input[media.relative] if still or at in (None, frame.number)]
         if not (wanted or everything):
             return None
+        check(wanted, media, frame)
         shape = frame.pixels.shape[0], frame.pixels.shape[1]
         region = _region(media) if crop_sector else (0, 0, shape[1], shape[0])
         x0, y0, x1, y1 = region
@@ -243,6 +254,11 @@ def predict(
     failed = _run(session, inputs, frame, segmented, writer)
     if lost:
         session.warn(f"Tracking was lost on {len(lost)} frames, which keep the previous mask: {listed(lost, 5)}.")
+    if beyond:
+        session.warn(
+            f"Over a quarter of a box is outside of {counted(len(beyond), 'frame')}: {listed(beyond, 5)}. --box is "
+            "x0,y0,x1,y1; bbox is x, y, width, height."
+        )
     _alone(inputs, failed, writer)
     if unmet := _unmet(by_input, writer, failed):
         if frame is None:

@@ -60,6 +60,10 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _side(value: Any) -> int | None:
+    return value if type(value) is int and 0 < value <= MAX_PIXELS else None
+
+
 def _box(value: Any) -> Any:
     """Return x, y, width and height; None for what is not a box, as boxes are compared with masks, and not needed."""
     numbers = isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
@@ -165,10 +169,12 @@ class Category(_Entry):
 
 
 class Place(_Entry):
-    """An entry of `images` in a file of prompts."""
+    """An entry of `images` in a file of prompts. width, height: None if they are unknown."""
 
     file_name: str = Field(min_length=1)
     frame: Number | None = None
+    width: Annotated[int | None, BeforeValidator(_side)] = None
+    height: Annotated[int | None, BeforeValidator(_side)] = None
 
 
 class Shown(BaseModel):

@@ -36,12 +36,28 @@ class Prompt(NamedTuple):
         points: (x, y) in pixels of the image.
         labels: One per point: 1 inside, 0 outside.
         structure: Id of a structure of the taxonomy.
+        size: (width, height) of the image for which the prompt was made; None if unknown.
     """
 
     box: tuple[float, float, float, float] | None = None
     points: tuple[tuple[float, float], ...] = ()
     labels: tuple[int, ...] = ()
     structure: int | None = None
+    size: tuple[int, int] | None = None
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise UsageError if the prompt was made for an image of another size."""
+        if self.size not in (None, (width, height)):
+            made = " × ".join(map(str, self.size or ()))
+            raise UsageError(f"The image has {width} × {height} pixels, but its prompts are for {made}.")
+
+    def is_beyond(self, height: int, width: int) -> bool:
+        """Return whether more than a quarter of the box is outside of an image of this size."""
+        if self.box is None:
+            return False
+        x0, y0, x1, y1 = self.box
+        inside = max(0.0, min(x1, width) - max(x0, 0)) * max(0.0, min(y1, height) - max(y0, 0))
+        return inside < 0.75 * (x1 - x0) * (y1 - y0)
 
 
 class Segment(NamedTuple):
@@ -255,7 +271,9 @@ def read_prompts(path: Path) -> Prompts:
             box = (x, y, x + width, y + height)
         flat = shown.keypoints or []
         points = tuple((x, y) for x, y, v in zip(flat[::3], flat[1::3], flat[2::3], strict=True) if v > 0)
-        prompts.setdefault(place.file_name, []).append((place.frame, Prompt(box, points, (1,) * len(points))))
+        size = (place.width, place.height) if place.width and place.height else None
+        prompt = Prompt(box, points, (1,) * len(points), size=size)
+        prompts.setdefault(place.file_name, []).append((place.frame, prompt))
     return prompts
 
 

@@ -37,6 +37,8 @@ ENDINGS: dict[Kind, tuple[str, ...]] = {
 _UNREAD = (".heic", ".heif", ".avif", ".jxl", ".hdr")
 #: Names of files left by desktops and archivers, and of DICOM's index of a folder; hidden files are skipped, too.
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx", "dicomdir")
+#: In a folder that has the file of `predict`, its other results.
+_PREDICTED, _RESULTS, _LABELS = "predictions.json", ("masks", "overlays"), "_labels.nii.gz"
 
 
 class Input(NamedTuple):
@@ -228,8 +230,8 @@ def _source(file: Input) -> Source:
 def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     """List a file, or the files of a known kind in a folder and its subfolders, by name.
 
-    Hidden files, files of desktops (`._*`, Thumbs.db …) and DICOMDIR are skipped. Links are followed, each folder
-    once. A file without a known ending is listed if its content is DICOM.
+    Hidden files, files of desktops (`._*`, Thumbs.db …), DICOMDIR and results of predict are skipped. Links are
+    followed, each folder once. A file without a known ending is listed if its content is DICOM.
 
     Args:
         path: A file or a folder.
@@ -245,14 +247,17 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     inputs = []
     for place, folders, names in os.walk(path, onerror=_unlisted, followlinks=True):
         folder = Path(place)
-        inside = {name: _identity(folder / name) for name in sorted(folders) if not _is_litter(name)}
+        results = _RESULTS if _PREDICTED in names else ()
+        known = sorted(name for name in folders if name not in results and not _is_litter(name))
+        inside = {name: _identity(folder / name) for name in known}
         folders[:] = [name for name, identity in inside.items() if identity not in entered]
         entered.update(inside.values())
         for name in names:
             file = folder / name
-            if not _is_litter(name) and (known := _kind(file)):
+            result = results and name.endswith(_LABELS)
+            if not result and not _is_litter(name) and (kind := _kind(file)):
                 relative = file.relative_to(path)
-                inputs.append(Input(file, known[0], relative.as_posix(), relative.with_name(known[1]).as_posix()))
+                inputs.append(Input(file, kind[0], relative.as_posix(), relative.with_name(kind[1]).as_posix()))
     if not inputs:
         endings = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
         raise ImageError(f"No files found in {path} that end in {endings}.", next=_look(path))

@@ -37,6 +37,17 @@ def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
         pictures.listing(tmp_path / "empty")
 
 
+def test_results_of_predict_are_not_listed(tmp_path: Path, grey: np.ndarray) -> None:
+    """With another --out, they were segmented as images."""
+    for name in ("a.png", "masks/own.png", "p/own.png", "p/masks/a_1.png", "p/overlays/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        saved(grey, tmp_path / name)
+    nibabel.save(nibabel.Nifti1Image(grey, np.eye(4)), tmp_path / "p" / "v_labels.nii.gz")
+    (tmp_path / "p" / "predictions.json").write_text("{}")
+    assert [one.relative for one in pictures.listing(tmp_path)] == ["a.png", "masks/own.png", "p/own.png"]
+    assert [one.relative for one in pictures.listing(tmp_path / "p" / "masks")] == ["a_1.png"]
+
+
 def test_images_that_are_not_read_are_listed_and_refused(tmp_path: Path, grey: np.ndarray) -> None:
     saved(grey, tmp_path / "a.png")
     (tmp_path / "b.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")

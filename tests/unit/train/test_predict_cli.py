@@ -10,6 +10,7 @@ import subprocess
 import sys
 import typing
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -565,6 +566,27 @@ def test_weights_with_the_log_of_their_training_are_not_a_run(us43d, home: Path,
     Path("logged/log.jsonl").write_text("")
     code, _, err = us43d("predict", "scan.png", "--weights", "logged", "--point", "9,9")
     assert code == 0, err
+
+
+def test_prompts_for_another_size_are_refused_and_boxes_beyond_the_image_reported(us43d, picture: np.ndarray) -> None:
+    cv2.imwrite("scan.png", picture)
+
+    def predicted(box: list[int], **size: Any) -> tuple[int, str]:
+        images = [{"id": 1, "file_name": "scan.png", **size}]
+        Path("prompts.json").write_text(json.dumps({"images": images, "annotations": [{"image_id": 1, "bbox": box}]}))
+        code, _, err = us43d("predict", "scan.png", "--weights", "small", "--prompts", "prompts.json")
+        return code, err
+
+    code, err = predicted([10, 10, 40, 40], width=640, height=480)
+    assert code == 2
+    assert "The image has 120 × 90 pixels, but its prompts are for 640 × 480." in err
+    for size in ({}, {"width": 120, "height": 90}, {"width": 0, "height": 0}, {"width": None, "height": "90"}):
+        code, err = predicted([80, 10, 50, 40], **size)
+        assert code == 0
+        assert "quarter of a box" not in err
+    code, err = predicted([80, 10, 60, 40])
+    assert code == 0
+    assert "Over a quarter of a box is outside of 1 frame: scan.png 0. --box is x0,y0,x1,y1" in err
 
 
 def test_faults_of_prompts_are_told_together(us43d, picture: np.ndarray) -> None:
