@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Drawn", "Specimen", "Truth", "blob", "of_source", "ring", "speckle", "ventricle", "write_image"]
+__all__ = [
+    "Drawn", "Specimen", "Truth", "blob", "of_source", "ring", "speckle", "ventricle", "write_image", "write_stack",
+    "write_volume",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +175,25 @@ def write_image(path: Path, array: "NDArray[Any]", *options: int) -> None:
     if not ok:
         raise ValueError(f"OpenCV cannot write {path.suffix}")
     path.write_bytes(data.tobytes())
+
+
+def write_volume(path: Path, array: "NDArray[Any]", spacing: Sequence[float] = (1, 1, 1)) -> None:
+    """Write a NIfTI file of an array with axes x, y and slice or time; folders are made. spacing: in mm."""
+    import nibabel
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.nifti1.Nifti1Image(np.ascontiguousarray(array), np.diag([*spacing, 1])), path)
+
+
+def write_stack(
+    path: Path, array: "NDArray[Any]", spacing: Sequence[float] | None = None, *, compress: bool = False
+) -> None:
+    """Write (slices, rows, columns) or (rows, columns) as MetaImage or NRRD; folders are made. spacing: (x, y, z)."""
+    import SimpleITK as sitk
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    if spacing:
+        image.SetSpacing(spacing)
+    sitk.WriteImage(image, str(path), compress)

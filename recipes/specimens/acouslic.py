@@ -5,19 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_stack
 
 SHAPE = (56, 74)  # 562 × 744 as published, a tenth
 FRAMES = 840
-
-
-def save(path: Path, stack: Any, compressed: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture: Any = sitk.GetImageFromArray(stack)
-    picture.SetSpacing((0.28, 0.28, 0.28))
-    sitk.WriteImage(picture, str(path), compressed)
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
@@ -51,8 +43,9 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             samples[f"{key}#{t:04}"] = Drawn(masks, group=group, tags=tags)
         if case == 5:
             samples[f"{key}#0000"] = Drawn(group=group, dropped=True)
-        save(top / "images" / key, images, compressed=case % 2 == 0)
-        save(top / f"masks/stacked_fetal_abdomen/{name}.mha", labels, compressed=case != 1)
+        write_stack(top / "images" / key, images, (0.28, 0.28, 0.28), compress=case % 2 == 0)
+        truth = top / f"masks/stacked_fetal_abdomen/{name}.mha"
+        write_stack(truth, labels, (0.28, 0.28, 0.28), compress=case != 1)
     (top / "circumferences").mkdir()
     text = "\n".join(table) + "\n"
     (top / "circumferences/fetal_abdominal_circumferences_per_sweep.csv").write_text(text)

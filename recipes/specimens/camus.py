@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, ventricle
+from us43d.specimen import Drawn, Truth, blob, speckle, ventricle, write_volume
 
 PARTS = ("training", "training", "training", "testing", "training", "validation")
 
@@ -45,8 +44,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             for name, first, last in (("ED", 0, 1), ("ES", frames - 1, frames), ("half_sequence", 0, frames)):
                 for ending, array in (("", volume), ("_gt", truth)):
                     one = array[..., first] if last - first == 1 else array[..., first:last]
-                    image = nibabel.nifti1.Nifti1Image(one, np.diag([-spacing, -spacing, 1, 1]))
-                    nibabel.save(image, folder / f"{patient}_{view}_{name}{ending}.nii.gz")
+                    file = folder / f"{patient}_{view}_{name}{ending}.nii.gz"
+                    write_volume(file, one, (-spacing, -spacing, 1))
             (folder / f"Info_{view}.cfg").write_text(
                 f"ED: 1\nES: {frames}\nNbFrame: {frames}\nSex: {'F' if p % 2 else 'M'}\nAge: {50 + p}\n"
                 f"ImageQuality: Good\nEF: {ef}\nFrameRate: 48.5\n"

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
 
 SHAPE = (72, 96)
 CELLS = {
@@ -19,12 +18,6 @@ CASES = (
     ("CardiacNet-ASD", "ASD", "001", "unlabelled"), ("CardiacNet-ASD", "ASD", "002", "empty"),
     ("CardiacNet-ASD", "Non-ASD", "001", "mismatched"), ("CardiacNet-ASD", "Non-ASD", "004", "folder"),
 )  # fmt: skip
-
-
-def save(path: Path, frames: Any) -> None:
-    """Frames (time, rows, columns), stored with axes x, y, time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.nifti1.Nifti1Image(np.ascontiguousarray(frames.transpose(2, 1, 0)), np.eye(4)), path)
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
@@ -51,8 +44,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             samples[f"{case}#0000"] = Drawn(dropped=True, **facts)
         name = root / f"{case}_image.nii"
         place = name / f"{number}_image.nii" if form == "folder" else name if form == "plain" else f"{name}.gz"
-        save(Path(place), images * np.float32(2.5) - 20 if form == "plain" else images)
+        write_volume(Path(place), (images * np.float32(2.5) - 20 if form == "plain" else images).T)
         if form != "unlabelled":
             ending = ".nii" if form in ("folder", "plain") else ".nii.gz"
-            save(root / f"{case}_label{ending}", labels[:-1] if form == "mismatched" else labels)
+            write_volume(root / f"{case}_label{ending}", (labels[:-1] if form == "mismatched" else labels).T)
     return Truth(samples)

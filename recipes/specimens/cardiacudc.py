@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
 
 SHAPE = (72, 96)
 CHAMBERS = ("left_ventricle", "left_atrium", "right_atrium", "right_ventricle")
@@ -15,9 +14,7 @@ CELLS = ((0.5, 0, 1, 0.55), (0.5, 0.55, 1, 1), (0, 0.55, 0.5, 1), (0, 0, 0.5, 0.
 
 def save(path: Path, frames: Any, dtype: str) -> None:
     """Frames (time, rows, columns) as seen, stored turned by 180 degrees with axes x, y, time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stored = np.ascontiguousarray(frames[:, ::-1, ::-1].transpose(2, 1, 0)).astype(dtype)
-    nibabel.save(nibabel.nifti1.Nifti1Image(stored, np.eye(4)), path)
+    write_volume(path, frames[:, ::-1, ::-1].T.astype(dtype))
 
 
 def outline(mask: Any) -> Any:

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from numpy.typing import NDArray
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
@@ -24,11 +22,6 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 masks = {"left_ventricle": [cavity]} if cavity.any() else {}
                 samples[f"{patient}_{phase}.nii.gz#{z:03}"] = Drawn(masks, group=patient, tags={"phase": name})
             folder = root / "dataset" / patient
-            write(folder / f"{patient}_{phase}.nii.gz", stored)
-            write(folder / f"{patient}_{phase}_gt.nii.gz", truth)
+            write_volume(folder / f"{patient}_{phase}.nii.gz", stored, (0.7, 0.7, 0.7))
+            write_volume(folder / f"{patient}_{phase}_gt.nii.gz", truth, (0.7, 0.7, 0.7))
     return Truth(samples)
-
-
-def write(path: Path, volume: NDArray[np.generic]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.nifti1.Nifti1Image(volume, np.diag([0.7, 0.7, 0.7, 1.0])), path)

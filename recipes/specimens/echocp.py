@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import openpyxl
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
 
 SHAPE = (72, 96)
 CHAMBERS = ("left_ventricle", "left_atrium", "right_atrium", "right_ventricle")
@@ -16,8 +15,7 @@ CELLS = ((0.5, 0, 1, 0.55), (0.5, 0.55, 1, 1), (0, 0.55, 0.5, 1), (0, 0, 0.5, 0.
 
 def save(path: Path, frames: Any) -> None:
     """Frames (time, rows, columns) as seen, stored turned by 180 degrees with axes x, y, time."""
-    stored = np.ascontiguousarray(frames[:, ::-1, ::-1].transpose(2, 1, 0))
-    nibabel.save(nibabel.nifti1.Nifti1Image(stored, np.eye(4)), path)
+    write_volume(path, frames[:, ::-1, ::-1].T)
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:

@@ -1,11 +1,10 @@
 """FH-PS-AOP as published: MetaImages named by serial number, the grey image three times channel first, 256 × 256."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_stack
 
 SHAPE = (256, 256)
 
@@ -20,15 +19,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         head = blob(SHAPE, rng, 0.3, (0.35, 0.35, 0.75, 0.9)) & fan & ~symphysis
         picture = np.where(fan, np.maximum(speckle(SHAPE, [symphysis, head], rng), 1), 0).astype(np.uint8)
         name = f"{n:05}.mha"
-        _metaimage(top / "image_mha" / name, np.stack([picture] * 3), compress=n % 2 == 0)
-        _metaimage(top / "label_mha" / name, (symphysis + 2 * head).astype(np.uint8), compress=n % 2 == 0)
+        write_stack(top / "image_mha" / name, np.stack([picture] * 3), compress=n % 2 == 0)
+        write_stack(top / "label_mha" / name, (symphysis + 2 * head).astype(np.uint8), compress=n % 2 == 0)
         masks = {"pubic_symphysis": [symphysis], "fetal_head": [head]}
         samples[f"image_mha/{name}"] = Drawn(masks, group="all")
     return Truth(samples)
-
-
-def _metaimage(path: Path, array: np.ndarray[Any, Any], *, compress: bool) -> None:
-    import SimpleITK as sitk
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(sitk.GetImageFromArray(array), str(path), compress)

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_stack
 
 SHAPE = (70, 96)
 VALUES = {"soleus": 100, "gastrocnemius_medialis": 150, "gastrocnemius_lateralis": 200}
@@ -33,9 +32,6 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 samples[f"{key}#{z:04}"] = Drawn(masks, group=folder, split=split)
         if n == 4:
             samples[f"{key}#0000"] = Drawn(dropped=True, group=folder, split=split)
-        (root / folder).mkdir(parents=True)
         for name, volume in ((key, images), (f"{folder}/masksX_max{n}.mha", labels)):
-            picture = sitk.GetImageFromArray(volume)
-            picture.SetSpacing((0.3, 0.3, 1.0))
-            sitk.WriteImage(picture, str(root / name), n % 2 == 0)
+            write_stack(root / name, volume, (0.3, 0.3, 1.0), compress=n % 2 == 0)
     return Truth(samples)

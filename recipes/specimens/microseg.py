@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from numpy.typing import NDArray
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
 
+SPACING = (0.03, 0.03, 1.0)
 TOP = "Micro_Ultrasound_Prostate_Segmentation_Dataset"
 OTHERS = {
     "train": {"non_expert_annotations": "nonexpert_annotation"},
@@ -34,13 +33,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 key = f"{subset}/micro_ultrasound_scans/microUS_{subset}_{number:02}.nii.gz#{t:03}"
                 masks = {"prostate": [prostate]} if t else {}
                 samples[key] = Drawn(masks, group=f"{subset}_{number:02}", split=subset)
-            write(folder / f"micro_ultrasound_scans/microUS_{subset}_{number:02}.nii.gz", stored)
-            write(folder / f"expert_annotations/expert_annotation_{subset}_{number:02}.nii.gz", truth)
+            write_volume(folder / f"micro_ultrasound_scans/microUS_{subset}_{number:02}.nii.gz", stored, SPACING)
+            write_volume(folder / f"expert_annotations/expert_annotation_{subset}_{number:02}.nii.gz", truth, SPACING)
             for other, name in OTHERS[subset].items():
-                write(folder / other / f"{name}_{subset}_{number:02}.nii.gz", np.roll(truth, 3, axis=0))
+                write_volume(folder / other / f"{name}_{subset}_{number:02}.nii.gz", np.roll(truth, 3, axis=0), SPACING)
     return Truth(samples)
-
-
-def write(path: Path, volume: NDArray[np.generic]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.nifti1.Nifti1Image(volume, np.diag([0.03, 0.03, 1.0, 1.0])), path)

@@ -1,21 +1,12 @@
 """MVSeg as published: gzipped NIfTI volumes with a label volume beside, thin leaflets on some of the slices."""
 
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
 
-SHAPE = (64, 84)
-
-
-def save(path: Path, slices: Any) -> None:
-    """Slices (z, y, x), stored with axes x, y, z."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    volume = nibabel.nifti1.Nifti1Image(np.ascontiguousarray(slices.transpose(2, 1, 0)), np.diag([0.4, 0.5, 0.7, 1]))
-    nibabel.save(volume, path)
+SHAPE, SPACING = (64, 84), (0.4, 0.5, 0.7)
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
@@ -41,6 +32,6 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 samples[f"{key}#{z:04}"] = Drawn(masks, group=case, split=split)
         if n == 3:
             samples[f"{key}#0000"] = Drawn(dropped=True, group=case, split=split)
-        save(root / "MVSeg" / key, images * np.int16(3) if n % 2 else images)
-        save(root / "MVSeg" / split / f"{case}-label.nii.gz", labels)
+        write_volume(root / "MVSeg" / key, (images * np.int16(3) if n % 2 else images).T, SPACING)
+        write_volume(root / "MVSeg" / split / f"{case}-label.nii.gz", labels.T, SPACING)
     return Truth(samples)

@@ -1,11 +1,10 @@
 """PSFHS as published: MetaImages of three planes, 256 × 256, under serial numbers that do not begin at 1."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_stack
 
 SHAPE = (256, 256)
 
@@ -23,14 +22,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         for label, mask in masks.items():
             labels[mask] = 1 if label == "pubic_symphysis" else 2
         name = f"{3744 + n:05}.mha"
-        metaimage(root / "PSFHS/image_mha" / name, picture, compress=n % 2 == 0)
-        metaimage(root / "PSFHS/label_mha" / name, labels, compress=n % 2 == 0)
+        write_stack(root / "PSFHS/image_mha" / name, picture, compress=n % 2 == 0)
+        write_stack(root / "PSFHS/label_mha" / name, labels, compress=n % 2 == 0)
         samples[f"image_mha/{name}"] = Drawn({label: [mask] for label, mask in masks.items()})
     return Truth(samples)
-
-
-def metaimage(path: Path, array: np.ndarray[Any, Any], *, compress: bool) -> None:
-    import SimpleITK as sitk
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(sitk.GetImageFromArray(array), str(path), compress)

@@ -1,21 +1,12 @@
 """RESECT-SEG as published: masks in folders of cases, volumes beside or in another tree; structures without a mask."""
 
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
 
-SHAPE = (66, 74)
-
-
-def save(path: Path, slices: Any) -> None:
-    """Slices (z, y, x), stored with axes x, y, z."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    volume = nibabel.nifti1.Nifti1Image(np.ascontiguousarray(slices.transpose(2, 1, 0)), np.diag([0.2, 0.2, 0.2, 1]))
-    nibabel.save(volume, path)
+SHAPE, SPACING = (66, 74), (0.2, 0.2, 0.2)
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
@@ -40,12 +31,13 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                     masks = {label: [mask] for label, mask in shapes.items()}
                     samples[f"{stem}#{z:04}"] = Drawn(masks, group=case, tags={"phase": phase})
             challenge = case == "Case7"  # the form of the challenge: two trees
-            save(root / (f"RESECT/NIFTI/{case}/US" if challenge else "") / f"{stem}.nii.gz", images)
+            write_volume(root / (f"RESECT/NIFTI/{case}/US" if challenge else "") / f"{stem}.nii.gz", images.T, SPACING)
             if bare:
                 samples[f"{stem}#0000"] = Drawn(dropped=True, group=case, tags={"phase": phase})
                 continue
             folder = root / (f"RESECT_segmentation/{case}" if challenge else case)
             for ending, truth in labels.items():
-                save(folder / f"{stem}-{ending}.nii.gz", truth.astype(np.float32) if challenge else truth)
-        save(root / case / f"{case}-FLAIR-tumor.nii.gz", labels["sulci"].astype(np.int16))
+                stored = truth.astype(np.float32) if challenge else truth
+                write_volume(folder / f"{stem}-{ending}.nii.gz", stored.T, SPACING)
+        write_volume(root / case / f"{case}-FLAIR-tumor.nii.gz", labels["sulci"].astype(np.int16).T, SPACING)
     return Truth(samples)

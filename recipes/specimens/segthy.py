@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from numpy.typing import NDArray
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
 
+SPACING = (0.12, 0.12, 0.12)
 SCANS = [(n, 1 + n % 3, 1 + n // 20, side) for n in (1, 2, 3, 5, 6, 7, 8, 11, 14, 21) for side in ("left", "right")]
 
 
@@ -37,12 +36,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 group=f"{volunteer:03}",
                 tags={"physician": physician, "repeat": repeat, "side": side},
             )
-        write(top / f"US/{name}_US.nii", stored)
-        write(top / f"US_thyroid_label/{name}.nii", truth)
-    write(root / "US_volunteer_dataset/scans/004_P1_1_left_US.nii", np.zeros((8, 8, 2), np.uint8))
+        write_volume(top / f"US/{name}_US.nii", stored, SPACING)
+        write_volume(top / f"US_thyroid_label/{name}.nii", truth, SPACING)
+    write_volume(root / "US_volunteer_dataset/scans/004_P1_1_left_US.nii", np.zeros((8, 8, 2), np.uint8), SPACING)
     return Truth(samples)
-
-
-def write(path: Path, volume: NDArray[np.generic]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.nifti1.Nifti1Image(volume, np.diag([0.12, 0.12, 0.12, 1.0])), path)

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_stack
 
 SHAPE = (60, 72)
 
@@ -16,8 +15,6 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     number = 0
     for folder, split, count in (("Train", "train", 4), ("Validation", "val", 2), ("Test", "test", 2)):
         top, frames = root / "TDSC-ABUS" / folder, 6 * scale
-        for name in ("DATA", "MASK"):
-            (top / name).mkdir(parents=True)
         labels, boxes = ["case_id,Label,Data_path,Mask_path"], ["id,c_x,c_y,c_z,len_x,len_y,len_z"]
         for n in range(count):
             key, letter = f"{folder}/DATA/DATA_{number:03}.nrrd", "MB"[n % 2]
@@ -33,9 +30,9 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                     samples[f"{key}#{z:04}"] = Drawn({"tumour": [mask]}, **facts)
             if unmarked or n == 3:
                 samples[f"{key}#0000"] = Drawn(dropped=True, **facts)
-            sitk.WriteImage(sitk.GetImageFromArray(images), str(top / f"DATA/DATA_{number:03}.nrrd"), n % 2 == 0)
+            write_stack(top / f"DATA/DATA_{number:03}.nrrd", images, compress=n % 2 == 0)
             if not unmarked:
-                sitk.WriteImage(sitk.GetImageFromArray(truth), str(top / f"MASK/MASK_{number:03}.nrrd"), True)
+                write_stack(top / f"MASK/MASK_{number:03}.nrrd", truth, compress=True)
             labels.append(f"{number},{letter},DATA\\DATA_{number:03}.nrrd,MASK\\MASK_{number:03}.nrrd")
             boxes.append(f"{number},30,20,2,9,9,2")
             number += 1

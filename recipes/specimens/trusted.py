@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from numpy.typing import NDArray
 
-from us43d.specimen import Drawn, Truth, blob, speckle
+from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
+
+SPACING = (0.5, 0.5, 0.5)
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
@@ -25,19 +25,14 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 masks = {"kidney": [kidney]} if kidney.any() else {}
                 if case != "04R":
                     samples[f"{key}#{z:04}"] = Drawn(masks, group=f"{n:02}")
-            write(top / "US_DATA" / key, stored)
+            write_volume(top / "US_DATA" / key, stored, SPACING)
             folder = top / "US_DATA/US_masks"
             if case == "04R":  # one without a consensus
                 samples[f"{key}#0000"] = Drawn(group=f"{n:02}", dropped=True)
             else:
-                write(folder / f"GT_estimated_masksUS/{case}_maskUS.nii.gz", truth)
+                write_volume(folder / f"GT_estimated_masksUS/{case}_maskUS.nii.gz", truth, SPACING)
             for annotator in (1, 2) if n % 2 else (1,):
                 drawing = np.zeros((4, 4, 4), np.uint8)
-                write(folder / f"Annotator{annotator}/{case}{annotator}_maskUS.nii.gz", drawing)
-            write(top / f"CT_DATA/CT_images/{case}_imgCT.nii.gz", np.zeros((4, 4, 4), np.int16))
+                write_volume(folder / f"Annotator{annotator}/{case}{annotator}_maskUS.nii.gz", drawing, SPACING)
+            write_volume(top / f"CT_DATA/CT_images/{case}_imgCT.nii.gz", np.zeros((4, 4, 4), np.int16), SPACING)
     return Truth(samples)
-
-
-def write(path: Path, volume: NDArray[np.generic]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.nifti1.Nifti1Image(volume, np.diag([0.5, 0.5, 0.5, 1.0])), path)
