@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from us43d import report
-from us43d.errors import Us43dError, UsageError
+from us43d.errors import UsageError
 from us43d.evaluate.metrics import overlap
 from us43d.harmonize.corpus import Corpus
 from us43d.model import look, prompts
@@ -26,7 +26,7 @@ from us43d.train.journal import Record
 from us43d.train.precision import autocast
 from us43d.train.tasks import images
 
-__all__ = ["BoxUNet", "Network", "load", "make", "segment"]
+__all__ = ["BoxUNet", "Network", "load", "segment"]
 
 #: Side of the crop in pixels, a multiple of the 16 by which the network reduces it.
 SIDE = 128
@@ -138,25 +138,19 @@ def segment(
     return masks
 
 
-class BoxUNet:
+class BoxUNet(images.ImageTask):
     """See `Task`. Validation: Dice of exact boxes, and of the box's inscribed ellipse, which looks at no image."""
 
     parts = _Objective.parts
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
-        self.config, self.corpus = config, corpus
+        super().__init__(config, corpus)
         self.annotations = eligible(corpus, config, config.splits)
         self.images = np.unique(corpus.annotations["image"][self.annotations]).astype(np.int64)
         self.draws = _Draws(corpus, config, self.annotations)
         kept = images.held_out(corpus, config)
         large = {int(row) for row in eligible(corpus, config, ("val",))} if kept else set()
         self.held_out = [place for image in kept for place in corpus.of(image) if place in large]
-
-    def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
-        return images.collate(draws)
-
-    def count(self, batch: Drawn) -> int:
-        return len(batch.crops)
 
     def initial(self, init: Path | None) -> Network:
         if init is not None:
@@ -167,9 +161,6 @@ class BoxUNet:
 
     def encoder(self, model: Network) -> nn.Module:
         return model.unet
-
-    def rates(self, model: Network) -> list[tuple[float, list[nn.Parameter]]]:
-        return images.rates(model, self.config)
 
     def objective(self, model: Network) -> nn.Module:
         return _Objective(model, self.config)
@@ -219,11 +210,6 @@ class BoxUNet:
             f"the validation split at step {validation['step']:,}: {validation['box_dice']:.3f}; of the box's "
             f"inscribed ellipse {validation['ellipse_dice']:.3f}."
         )
-
-
-def make(config: TrainConfig, corpus: Corpus) -> BoxUNet:
-    """The task on a corpus. Raises UnknownName, TrainError."""
-    return BoxUNet(config, corpus)
 
 
 def load(place: Path) -> tuple[Network, images.TaskRecord]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from us43d.errors import Us43dError, UsageError
+from us43d.errors import UsageError
 from us43d.evaluate.classification import scored
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model import prompts
@@ -29,7 +29,7 @@ from us43d.train.precision import autocast
 from us43d.train.tasks import images, unet
 from us43d.train.tasks.unet import UNetEncoder
 
-__all__ = ["Classifier", "Classify", "Item", "chances", "classify", "items", "load", "make"]
+__all__ = ["Classifier", "Classify", "Item", "chances", "classify", "items", "load"]
 
 #: Focusing of the focal loss (Lin et al. 2017).
 GAMMA = 2.0
@@ -269,13 +269,13 @@ def classify(
     return F.softmax(model(batch).float(), 1)[0].double().cpu().numpy()
 
 
-class Classify:
+class Classify(images.ImageTask):
     """The tasks `classify` and `classify-prompt`; see `Task`."""
 
     parts = ("loss", "accuracy")
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
-        self.config, self.corpus = config, corpus
+        super().__init__(config, corpus)
         rows = images.chosen(corpus, config, config.splits)
         self.items = items(corpus, rows, config)
         counts = Counter(item.label for item in self.items)
@@ -295,12 +295,6 @@ class Classify:
         kept = np.array(images.held_out(corpus, config), np.int64)
         self.held_out = [item for item in items(corpus, kept, config) if item.label in self.classes]
 
-    def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
-        return images.collate(draws)
-
-    def count(self, batch: Drawn) -> int:
-        return len(batch.labels)
-
     def initial(self, init: Path | None) -> Classifier:
         begin = unet.initial if self.config.network == "unet" else images.backbone
         base: UltraSam | UNetEncoder = begin(self.config, init)
@@ -308,12 +302,6 @@ class Classify:
             torch.manual_seed(self.config.seed)
             prompted = self.config.task == "classify-prompt"
             return Classifier(base, self.classes, prompted, self.config.pool, self.config.context)
-
-    def encoder(self, model: Classifier) -> nn.Module:
-        return model.image_encoder
-
-    def rates(self, model: Classifier) -> list[tuple[float, list[nn.Parameter]]]:
-        return images.rates(model, self.config)
 
     def objective(self, model: Classifier) -> nn.Module:
         return _Objective(model, self.weights, self.config)
@@ -349,11 +337,6 @@ class Classify:
             f"groups of the validation split at step {validation['step']:,}: macro F1 {validation['f1']:.3f}, accuracy "
             f"{validation['accuracy']:.3f}; always the most frequent class {validation['majority']:.3f}."
         )
-
-
-def make(config: TrainConfig, corpus: Corpus) -> Classify:
-    """Create the task on a corpus. Raises UnknownName, TrainError."""
-    return Classify(config, corpus)
 
 
 def load(place: Path) -> tuple[Classifier, images.TaskRecord]:

@@ -116,6 +116,13 @@ def evaluate(
     return _classes(place, corpus, config, rows, facts, torch.device(device), progress)
 
 
+def _nothing(facts: dict[str, Any], verb: str, what: str, names: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"No image of the split {facts['split']!r} {verb} one of the {what} {listed(names)}.",
+        next="the same with --split all",
+    )
+
+
 def _structures(
     place: Path, corpus: Corpus, rows: Any, facts: dict[str, Any], device: str, progress: Progress | None
 ) -> TaskEvaluation:
@@ -144,10 +151,7 @@ def _structures(
         if progress is not None:
             progress(done, len(rows))
     if not overlaps:
-        raise UsageError(
-            f"No image of the split {facts['split']!r} shows one of the structures {listed(record.classes)}.",
-            next="the same with --split all",
-        )
+        raise _nothing(facts, "shows", "structures", record.classes)
     table = np.array(overlaps)
     facts |= {"items": len(table), "groups": len(np.unique(table[:, 0])), "classes": record.classes,
               "images": len(rows), "network": record.network}  # fmt: skip
@@ -192,10 +196,7 @@ def _instances(
     categories = {number: name for number, name in model.categories.items() if number in here}
     truth = detection.reference(corpus, rows.tolist(), categories)
     if not truth["annotations"]:
-        raise UsageError(
-            f"No image of the split {facts['split']!r} shows one of the structures {listed(record.classes)}.",
-            next="the same with --split all",
-        )
+        raise _nothing(facts, "shows", "structures", record.classes)
     results: list[dict[str, Any]] = []
     for done, image in enumerate(rows.tolist(), 1):
         detections = instances.detect(model, corpus.picture(image), device)
@@ -242,10 +243,7 @@ def _classes(
     every = classify.items(corpus, rows, config)
     wanted = [item for item in every if item.label in record.classes]
     if not wanted:
-        raise UsageError(
-            f"No image of the split {facts['split']!r} has one of the classes {listed(record.classes)}.",
-            next="the same with --split all",
-        )
+        raise _nothing(facts, "has", "classes", record.classes)
     named = {item.image for item in every}
     facts["excluded"] = {"images without a label": int(sum(int(row) not in named for row in rows)),
                          "items of classes unknown to the weights": len(every) - len(wanted)}  # fmt: skip

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 from us43d import atomic
 from us43d.errors import TrainError, Us43dError, WeightsError, listed
-from us43d.harmonize.corpus import Corpus
+from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model import lora, weights
 from us43d.model.network import Features, ModelConfig, UltraSam
 from us43d.model.predictor import fitted
@@ -25,8 +25,9 @@ from us43d.train.config import InstanceHead, Network, Task, TrainConfig, faults
 from us43d.train.data import OfCorpus
 
 __all__ = [
-    "Draws", "Laps", "TaskRecord", "augmented", "backbone", "canvas", "chosen", "collate", "encode", "features", "fit",
-    "held_out", "labels", "mean_masks", "merged", "nothing_to_draw", "place_of", "rates", "read", "save",
+    "Draws", "ImageTask", "Laps", "TaskRecord", "annotated", "augmented", "backbone", "canvas", "chosen", "encode",
+    "features", "fit", "held_out", "labels", "mean_masks", "merged", "nothing_to_draw", "place_of", "read", "save",
+    "starting",
 ]  # fmt: skip
 
 D = TypeVar("D")
@@ -72,6 +73,29 @@ _DIAGNOSES = ("pathology", "diagnosis", "label")
 def chosen(corpus: Corpus, config: TrainConfig, splits: Sequence[str]) -> NDArray[np.int64]:
     """Select the rows of `images` in the given splits and the configuration's sources. Raises UnknownName."""
     return np.flatnonzero(corpus.selected(splits, config.sources))
+
+
+def annotated(corpus: Corpus, images: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Select the annotations on images, without specks.
+
+    Args:
+        corpus: The corpus.
+        images: Rows of `images`.
+
+    Returns:
+        Rows of `annotations`, and the categories that occur: id → name, by id.
+
+    Raises:
+        TrainError: The images have no annotation other than specks.
+    """
+    used = np.zeros(len(corpus), bool)
+    used[images] = True
+    annotations = np.flatnonzero(used[corpus.annotations["image"]] & (corpus.annotations["flags"] & SPECK == 0))
+    if not len(annotations):
+        raise nothing_to_draw(corpus, "no annotation")
+    named = {category["id"]: category["name"] for category in corpus.categories}
+    ids = np.unique(corpus.annotations["category"][annotations]).tolist()
+    return annotations, {number: named[number] for number in ids}
 
 
 def labels(corpus: Corpus, images: NDArray[np.int64], target: str) -> dict[int, str]:
@@ -129,15 +153,35 @@ class Draws(OfCorpus[D]):
         """Make the draw of an item, by its number."""
 
 
-def collate(draws: Sequence[D | Us43dError]) -> D | Us43dError:
-    """Join draws, tuples of tensors, to a batch; the error of an unusable image instead of a batch with it."""
-    good: list[Any] = []
-    for draw in draws:
-        if isinstance(draw, Us43dError):
-            return draw
-        good.append(draw)
-    batch: D = type(good[0])(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
-    return batch
+class ImageTask:
+    """What the tasks without prompts share; see `Task`. The first tensor of a batch has a row for each item."""
+
+    def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
+        self.config, self.corpus = config, corpus
+
+    def collate(self, draws: Sequence[D | Us43dError]) -> D | Us43dError:
+        """Join draws, tuples of tensors, to a batch; the error of an unusable image instead of a batch with it."""
+        good: list[Any] = []
+        for draw in draws:
+            if isinstance(draw, Us43dError):
+                return draw
+            good.append(draw)
+        batch: D = type(good[0])(*(torch.cat(tensors) for tensors in zip(*good, strict=True)))
+        return batch
+
+    def count(self, batch: Sequence[Tensor]) -> int:
+        return len(batch[0])
+
+    def encoder(self, model: Any) -> nn.Module:
+        encoder: nn.Module = model.image_encoder
+        return encoder
+
+    def rates(self, model: nn.Module) -> list[tuple[float, list[nn.Parameter]]]:
+        """List trained parameters by rate: those of `image_encoder` at `encoder_rate` times the rate of the others."""
+        named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+        inside = [value for name, value in named if name.startswith("image_encoder.")]
+        others = [value for name, value in named if not name.startswith("image_encoder.")]
+        return [(factor, group) for factor, group in ((self.config.encoder_rate, inside), (1.0, others)) if group]
 
 
 def held_out(corpus: Corpus, config: TrainConfig) -> list[int]:
@@ -239,18 +283,25 @@ def backbone(config: TrainConfig, init: Path | None) -> UltraSam:
     Raises:
         WeightsError: The weights do not fit the configuration.
     """
-    model = UltraSam.random(config.model, config.seed)
-    if init is not None:
-        try:
-            weights.fit(model, weights.starting(weights.load(init), model))
-        except WeightsError as error:
-            raise WeightsError(f"{init} does not fit the model of the configuration: {error.what}") from error
+    model = starting(config, init)
     if config.lora:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             lora.adapt(model, config.lora)
     elif config.frozen:
         model.image_encoder.requires_grad_(False)
+    return model
+
+
+def starting(config: TrainConfig, init: Path | None) -> UltraSam:
+    """Create the promptable model with initial or random weights. Raises WeightsError if they do not fit."""
+    model = UltraSam.random(config.model, config.seed)
+    if init is not None:
+        state = weights.starting(weights.load(init), model)
+        try:
+            weights.fit(model, state)
+        except WeightsError as error:
+            raise WeightsError(f"{init} does not fit the model of the configuration: {error.what}") from error
     return model
 
 
@@ -309,14 +360,6 @@ def fit(model: nn.Module, state: dict[str, Tensor], place: Path) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise WeightsError(f"The tensors in {place} do not fit the model of its {weights.CONFIG}: {error}.") from error
-
-
-def rates(model: nn.Module, config: TrainConfig) -> list[tuple[float, list[nn.Parameter]]]:
-    """List trained parameters by rate: those of `image_encoder` at `encoder_rate` times the rate of the others."""
-    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    inside = [value for name, value in named if name.startswith("image_encoder.")]
-    others = [value for name, value in named if not name.startswith("image_encoder.")]
-    return [(factor, group) for factor, group in ((config.encoder_rate, inside), (1.0, others)) if group]
 
 
 def nothing_to_draw(corpus: Corpus, what: str) -> TrainError:

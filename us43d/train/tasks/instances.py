@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from us43d import report
 from us43d.coco.segmentation import encode
-from us43d.errors import Us43dError, UsageError
+from us43d.errors import UsageError
 from us43d.evaluate.detection import average_precision, reference
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model.conv import ConvEncoder
@@ -30,7 +30,7 @@ from us43d.train.journal import Record
 from us43d.train.precision import autocast
 from us43d.train.tasks import images
 
-__all__ = ["LIKELY", "Detection", "InstanceNetwork", "Instances", "detect", "load", "make", "results"]
+__all__ = ["LIKELY", "Detection", "InstanceNetwork", "Instances", "detect", "load", "results"]
 
 #: Detections of an image that COCO's average precision counts.
 MOST = 100
@@ -261,44 +261,24 @@ def results(image: int, detections: Iterator[Detection]) -> list[dict[str, Any]]
 # ----------------------------------------------------------------------------------------------------------------- task
 
 
-class Instances:
+class Instances(images.ImageTask):
     """See `Task`. Validation: COCO's mean average precision, also of the mean mask, which looks at no image."""
 
     parts = ("loss", "cross_entropy", "mask", "dice")
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
-        self.config, self.corpus = config, corpus
+        super().__init__(config, corpus)
         self.images = images.chosen(corpus, config, config.splits)  # those without an instance teach what none is
-        used = np.zeros(len(corpus), bool)
-        used[self.images] = True
-        counted = used[corpus.annotations["image"]] & (corpus.annotations["flags"] & SPECK == 0)
-        self.annotations = np.flatnonzero(counted)
-        ids = np.unique(corpus.annotations["category"][self.annotations]).tolist()
-        if not ids:
-            raise images.nothing_to_draw(corpus, "no annotation")
-        named = {category["id"]: category["name"] for category in corpus.categories}
-        self.categories = {number: named[number] for number in ids}
-        self.numbers = {number: n for n, number in enumerate(ids)}
+        self.annotations, self.categories = images.annotated(corpus, self.images)
+        self.numbers = {number: n for n, number in enumerate(self.categories)}
         self.draws = _Draws(corpus, config, self.images, self.numbers)
         self.held_out = images.held_out(corpus, config)
-
-    def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
-        return images.collate(draws)
-
-    def count(self, batch: Drawn) -> int:
-        return len(batch.images)
 
     def initial(self, init: Path | None) -> InstanceNetwork:
         base = images.backbone(self.config, init)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             return InstanceNetwork(base, self.categories, self.config.head)
-
-    def encoder(self, model: InstanceNetwork) -> nn.Module:
-        return model.image_encoder
-
-    def rates(self, model: InstanceNetwork) -> list[tuple[float, list[nn.Parameter]]]:
-        return images.rates(model, self.config)
 
     def objective(self, model: InstanceNetwork) -> nn.Module:
         return _Objective(model, self.config)
@@ -380,11 +360,6 @@ class Instances:
             f"{validation['step']:,}: {validation['segm_map']:.3f} (AP50 {validation['segm_ap50']:.3f}); of the mean "
             f"mask {validation['mean_mask']:.3f}."
         )
-
-
-def make(config: TrainConfig, corpus: Corpus) -> Instances:
-    """The task on a corpus. Raises UnknownName, TrainError."""
-    return Instances(config, corpus)
 
 
 def load(place: Path) -> tuple[InstanceNetwork, images.TaskRecord]:

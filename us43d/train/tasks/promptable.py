@@ -17,8 +17,9 @@ from us43d.train import checkpoint, data, losses
 from us43d.train import validate as validation
 from us43d.train.config import TrainConfig
 from us43d.train.journal import Record
+from us43d.train.tasks import images
 
-__all__ = ["Promptable", "initial", "make"]
+__all__ = ["Promptable", "initial"]
 
 
 class Promptable:
@@ -76,22 +77,9 @@ class Promptable:
         )
 
 
-def make(config: TrainConfig, corpus: Corpus) -> Promptable:
-    """Create the task on a corpus. Raises UnknownName, TrainError."""
-    return Promptable(config, corpus)
-
-
 def initial(config: TrainConfig, init: Path | None) -> UltraSam:
     """Create the initial model of a run. Raises WeightsError if the weights do not fit the configuration."""
-    if init is None:
-        model = UltraSam.random(config.model, config.seed)
-    else:
-        model = UltraSam.random(config.model, config.seed)
-        state = weights.starting(weights.load(init), model)
-        try:
-            weights.fit(model, state)
-        except WeightsError as error:
-            raise WeightsError(f"{init} does not fit the model of the configuration: {error.what}") from error
+    model = images.starting(config, init)
     modules = dict(model.named_modules())
     for name in config.freeze:
         module = modules.get(name)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from us43d import report
-from us43d.errors import Us43dError, UsageError
+from us43d.errors import UsageError
 from us43d.evaluate.metrics import overlap
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model.layers import LayerNorm2d
@@ -28,7 +28,7 @@ from us43d.train.journal import Record
 from us43d.train.precision import autocast
 from us43d.train.tasks import images, unet
 
-__all__ = ["Semantic", "SemanticNetwork", "chances", "load", "make", "segment", "truth"]
+__all__ = ["Semantic", "SemanticNetwork", "chances", "load", "segment", "truth"]
 
 #: Target of pixels outside of the image.
 OUTSIDE = 255
@@ -148,33 +148,19 @@ def segment(model: SemanticNetwork, pixels: NDArray[np.uint8], device: str) -> N
     return chances(model, pixels, device).argmax(0).to(torch.uint8).cpu().numpy()
 
 
-class Semantic:
+class Semantic(images.ImageTask):
     """The task `semantic`; see `Task`. Validation: Dice of each structure, and of the mean mask as a baseline."""
 
     parts = ("loss", "entropy", "dice")
 
     def __init__(self, config: TrainConfig, corpus: Corpus) -> None:
-        self.config, self.corpus = config, corpus
-        rows = images.chosen(corpus, config, config.splits)
-        used = np.zeros(len(corpus), bool)
-        used[rows] = True
-        counted = used[corpus.annotations["image"]] & (corpus.annotations["flags"] & SPECK == 0)
-        self.annotations = np.flatnonzero(counted)
-        ids = np.unique(corpus.annotations["category"][self.annotations]).tolist()
-        if not ids:
-            raise images.nothing_to_draw(corpus, "no annotation")
-        self.numbers = {number: n for n, number in enumerate(ids, 1)}
-        named = {category["id"]: category["name"] for category in corpus.categories}
-        self.classes = [named[number] for number in ids]
-        self.images = rows  # images without a structure show background
-        self.draws = _Draws(corpus, config, rows, self.numbers)
+        super().__init__(config, corpus)
+        self.images = images.chosen(corpus, config, config.splits)  # those without a structure show background
+        self.annotations, categories = images.annotated(corpus, self.images)
+        self.numbers = {number: n for n, number in enumerate(categories, 1)}
+        self.classes = list(categories.values())
+        self.draws = _Draws(corpus, config, self.images, self.numbers)
         self.held_out = images.held_out(corpus, config)
-
-    def collate(self, draws: Sequence[Drawn | Us43dError]) -> Drawn | Us43dError:
-        return images.collate(draws)
-
-    def count(self, batch: Drawn) -> int:
-        return len(batch.images)
 
     def initial(self, init: Path | None) -> SemanticNetwork:
         if self.config.network != "encoder" and init is not None:
@@ -186,9 +172,6 @@ class Semantic:
 
     def encoder(self, model: SemanticNetwork) -> nn.Module:
         return model.image_encoder if model.kind == "encoder" else model.unet
-
-    def rates(self, model: SemanticNetwork) -> list[tuple[float, list[nn.Parameter]]]:
-        return images.rates(model, self.config)
 
     def objective(self, model: SemanticNetwork) -> nn.Module:
         return _Objective(model, self.config)
@@ -255,11 +238,6 @@ class Semantic:
             f"{validation['groups']:,} groups of the validation split at step {validation['step']:,}: "
             f"{validation['dice']:.3f}; of the mean mask {validation['mean_mask']:.3f}."
         )
-
-
-def make(config: TrainConfig, corpus: Corpus) -> Semantic:
-    """Create the task on a corpus. Raises UnknownName, TrainError."""
-    return Semantic(config, corpus)
 
 
 def load(place: Path) -> tuple[SemanticNetwork, images.TaskRecord]:
