@@ -11,7 +11,7 @@ import typer
 
 from us43d import __version__, registry
 from us43d.contract import APART, Collection, CountName, Facts, Recipe, Shared
-from us43d.errors import BuildError, CheckError, UsageError, counted, listed
+from us43d.errors import CheckError, UsageError, counted, listed
 from us43d.machine import processors
 
 from .options import Names
@@ -292,7 +292,7 @@ def cite(
     """Print BibTeX of sources; with --all, also of the collection and UltraSam."""
     from us43d.bibliography import ULTRASAM, bibtex
 
-    recipes = chosen(names or (), registry.recipes() if every else None, "cite", session.home)
+    recipes = chosen(names, registry.recipes() if every else None, "cite", session.home)
     text = bibtex(citation for recipe in recipes for citation in recipe.citations)
     entries = f"{ULTRASAM}\n\n{text}" if every else text
     session.answer({"bibtex": entries, "sources": [recipe.name for recipe in recipes]}, entries.rstrip("\n"))
@@ -315,7 +315,7 @@ def licences(
     from us43d.licences import CAVEAT, allows, summary
 
     if names or every:
-        recipes = chosen(names or (), registry.recipes() if every else None, "licences", session.home)
+        recipes = chosen(names, registry.recipes() if every else None, "licences", session.home)
     else:
         recipes = sources_on_disk(session.home)
         if not recipes:
@@ -377,7 +377,9 @@ def card(
     from us43d.bibliography import bibtex
     from us43d.cards import pages
     from us43d.cards.card import card as page
-    from us43d.cards.croissant import croissant
+    from us43d.cards.croissant import croissant, croissant_of_build
+
+    from .build import newest
 
     if sum((name is not None, write, check)) != 1:
         raise UsageError("Give one of a name, --write and --check.", next="us43d card --help")
@@ -386,7 +388,7 @@ def card(
         if build and format != "croissant":
             raise UsageError("--build needs --format croissant.", next="us43d card --help")
         if format == "croissant":
-            made = _build_described(session, recipe) if build else croissant(recipe)
+            made = croissant_of_build(recipe, newest(session, recipe)) if build else croissant(recipe)
             session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))
         else:
             text = f"{page(recipe)}{_of_build(session, recipe)}" if format == "md" else bibtex(recipe.citations)
@@ -401,17 +403,6 @@ def card(
     if stale:
         raise CheckError(f"{len(stale)} pages in {folder} are stale: {listed(stale)}.", next="us43d card --write")
     session.answer({"folder": folder, "stale": []}, f"{folder} is up to date")
-
-
-def _build_described(session: Session, recipe: Recipe) -> dict[str, Any]:
-    """Return the Croissant record of the newest build of a source. Raises BuildError if the source is not built."""
-    from us43d.cards.croissant import croissant_of_build
-    from us43d.loading import latest
-
-    build = latest(session.home, recipe.name)
-    if build is None:
-        raise BuildError(f"{recipe.name} is not built.", next=f"us43d build {recipe.name}")
-    return croissant_of_build(recipe, build)
 
 
 def _of_build(session: Session, recipe: Recipe) -> str:

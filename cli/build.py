@@ -77,8 +77,8 @@ def sources(
             what, before = ("fetched", "fetch") if has is is_fetched else ("built", "build")
             where = f" of the collection {collection}" if collection else ""
             raise UsageError(f"No {what} sources{where} found in {session.home.root}.", next=f"us43d {before} --all")
-        return chosen(names or (), present, verb, session.home)
-    return chosen(names or (), None, verb, session.home)
+        return chosen(names, present, verb, session.home)
+    return chosen(names, None, verb, session.home)
 
 
 # --------------------------------------------------------------------------------------------------------------- build

@@ -73,9 +73,8 @@ def coco(
             united=united,
             progress=move,
         )
-    with atomic.storage_errors(out, "Nothing was changed on disk."):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(out, json.dumps(written.content, indent=1, ensure_ascii=False).encode())
+    text = json.dumps(written.content, indent=1, ensure_ascii=False)
+    atomic.write_files(out.parent, {out.name: text}, "Nothing was changed on disk.")
     for line in written.remarks:
         session.warn(line)
     content = written.content

@@ -1,7 +1,6 @@
 """The verb that evaluates."""
 
 import contextlib
-import datetime
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from us43d import atomic
 from us43d.errors import UsageError, listed
 
 from .models import (
@@ -26,7 +26,7 @@ from .models import (
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
-from .tasks import TaskName, evaluated, segmenter, task_in
+from .tasks import TaskName, evaluated, new_folder, segmenter, task_in
 from .verb import verb
 
 if TYPE_CHECKING:
@@ -200,9 +200,7 @@ def _written(
     session: Session, evaluation: "Evaluation", names: list[str], compare: tuple[str, str] | None, out: Path | None
 ) -> None:
     """Write the results and tell them; with `compare`, the differences alone."""
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    label = evaluation.facts["weights"][0].replace("/", "-")
-    folder = evaluation.write(out or session.home.root / "evaluations" / f"{label}-{stamp}")
+    folder = evaluation.write(out or new_folder(session, evaluation.facts["weights"][0].replace("/", "-")))
     if compare:
         first, second = (_labels(names).get(name, name) for name in compare)
         _compared(session, evaluation, evaluation, first, second, folder)
@@ -219,17 +217,13 @@ def _clips(
     session: Session, model: "Predictor", read: "Corpus", sources: list[str], split: str, out: Path | None
 ) -> None:
     """Follow the clips of a split, write clips.csv and ejection_fractions.csv, and tell the means."""
-    from us43d import atomic
     from us43d.evaluate.clips import over_time, tables
 
     with session.progress("following", "clips") as move:
         rows, fractions = over_time(model, read, split=split, sources=sources, progress=move)
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = out or session.home.root / "evaluations" / f"clips-{stamp}"
-    with atomic.storage_errors(folder, "Files of the evaluation that are there are complete."):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in (("clips", rows), ("ejection_fractions", fractions)):
-            atomic.write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    folder = out or new_folder(session, "clips")
+    files = {"clips.csv": rows.to_csv(index=False), "ejection_fractions.csv": fractions.to_csv(index=False)}
+    atomic.write_files(folder, files, "Files of the evaluation that are there are complete.")
     shown: list[str | Table] = []
     for head, heads, cells in tables(rows, fractions):
         columns: Columns = [(name, "left" if n < 2 else "right") for n, name in enumerate(heads)]
@@ -285,7 +279,6 @@ def _by_name(
     out: Path | None,
 ) -> None:
     """Evaluate structures by name: a table per weights, and structures.csv in a folder."""
-    from us43d import atomic
     from us43d.evaluate import structures as by_name
 
     answer: list[dict[str, Any]] = []
@@ -297,9 +290,7 @@ def _by_name(
         rows = by_name.summary(table, wanted["seed"])
         kept = f"{label.replace('/', '-')}-structures"
         folder = session.home.root / "evaluations" / kept if out is None else out if len(names) == 1 else out / kept
-        with atomic.storage_errors(folder, "Nothing was changed on disk."):
-            folder.mkdir(parents=True, exist_ok=True)
-            atomic.write_bytes(folder / "structures.csv", table.to_csv(index=False).encode())
+        atomic.write_files(folder, {"structures.csv": table.to_csv(index=False)}, "Nothing was changed on disk.")
         answer += [{"weights": label, "folder": folder} | row for row in rows]
         heads: Columns = (("source", "left"), ("structure", "left"), ("present", "right"), ("absent", "right"),
                           ("Dice", "right"), ("95 % interval", "right"), ("presence AUROC", "right"))  # fmt: skip

@@ -89,7 +89,7 @@ def fetch(
     ] = False,
 ) -> None:
     """Download, verify and unpack sources after showing their licences. Resumes an interrupted run."""
-    recipes = chosen(names or (), registry.recipes() if every else None, "fetch", session.home)
+    recipes = chosen(names, registry.recipes() if every else None, "fetch", session.home)
     if private := [recipe.name for recipe in recipes if recipe.private]:
         raise UsageError(
             f"{listed(private)} {'is a private source' if len(private) == 1 else 'are private sources'}, imported and "
@@ -308,12 +308,8 @@ def verify(
 
     A file that was damaged before its digest was recorded cannot be detected, unless it carries a checksum of its own.
     """
-    recipes = chosen(
-        names or (),
-        sources_on_disk(session.home, lambda status: status.fetched) if every else None,
-        "verify",
-        session.home,
-    )
+    present = sources_on_disk(session.home, lambda status: status.fetched) if every else None
+    recipes = chosen(names, present, "verify", session.home)
 
     def one(recipe: Recipe) -> Outcome:
         from us43d.fetch.store import receipt

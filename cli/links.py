@@ -35,7 +35,7 @@ def links(
     from us43d.fetch.http import Web
     from us43d.fetch.links import check, passed, report, stamp
 
-    recipes = chosen(names or (), registry.recipes() if every else None, "links", session.home)
+    recipes = chosen(names, registry.recipes() if every else None, "links", session.home)
     folder = _facts() if update else None
     with session.progress("links", "links") as moved:
         results = check(recipes, Web(attempts=2), delay=delay, moved=moved)

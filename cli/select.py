@@ -32,7 +32,7 @@ def sources_on_disk(home: Home, has: Callable[[State], object] = lambda s: s.fet
     return [recipe for recipe in registry.recipes(home) if has(state(home, recipe))]
 
 
-def chosen(names: Sequence[str], every: Iterable[Recipe] | None, command: str, home: Home) -> list[Recipe]:
+def chosen(names: Sequence[str] | None, every: Iterable[Recipe] | None, command: str, home: Home) -> list[Recipe]:
     """Return the named sources, once each, or `every` with --all.
 
     Raises:

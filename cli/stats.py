@@ -29,9 +29,7 @@ def stats(
     builds = [newest(session, recipe) for recipe in sources(session, names, every, is_built, "stats")]
     counts = statistics(builds)
     file = session.home.root / "stats" / "index.html"
-    with atomic.storage_errors(file, "The last page stays."):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(file, page(counts).encode())
+    atomic.write_files(file.parent, {file.name: page(counts)}, "The last page stays.")
     data = counts.data()
     heads: Columns = (
         ("source", "left"), ("images", "right"), ("groups", "right"), ("annotations", "right"), ("train", "right"),

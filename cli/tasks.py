@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from us43d.evaluate.protocols import Segmenter
     from us43d.harmonize.corpus import Corpus
 
-__all__ = ["TaskName", "evaluated", "predicted", "segmenter", "task_in"]
+__all__ = ["TaskName", "evaluated", "new_folder", "predicted", "segmenter", "task_in"]
 
 TaskName: TypeAlias = Annotated[
     str | None,
@@ -57,14 +57,19 @@ def segmenter(place: Path, device: str, dtype: str) -> "Segmenter":
     return predictor(place, device, dtype)
 
 
+def new_folder(session: Session, name: str) -> Path:
+    """Return the folder of an evaluation that is written now."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    return session.home.root / "evaluations" / f"{name}-{stamp}"
+
+
 def evaluated(session: Session, place: Path, corpus: "Corpus", wanted: dict[str, Any], out: Path | None) -> None:
     """Evaluate the weights of a task; write and tell the results."""
     from us43d.train.tasks.evaluation import evaluate
 
     with session.progress("evaluating", "items") as move:
         evaluation = evaluate(place, corpus, progress=move, **wanted)
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = evaluation.write(out or session.home.root / "evaluations" / f"{evaluation.facts['weights']}-{stamp}")
+    folder = evaluation.write(out or new_folder(session, evaluation.facts["weights"]))
     shown: list[str | Table] = [evaluation.described()]
     for head, heads, rows in evaluation.tables:
         columns: Columns = [(name, "left" if n == 0 else "right") for n, name in enumerate(heads)]
@@ -106,9 +111,7 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([heads, *rows])
     file = out / "predictions.csv"
-    with atomic.storage_errors(file, "Predictions that are there are complete."):
-        out.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(file, text.getvalue().encode())
+    atomic.write_files(out, {file.name: text.getvalue()}, "Predictions that are there are complete.")
     columns: Columns = [(name, "left" if n in (0, 2) else "right") for n, name in enumerate(heads)]
     session.answer({"predictions": [dict(zip(heads, row, strict=True)) for row in rows], "file": file},
                    Table(columns, rows))  # fmt: skip

@@ -129,8 +129,7 @@ def get(
     with session.progress(name, "B") as move:
         came = download(remote, folder, Web(), move, known=known.get("sha256"))
     entry = {"name": name, "licence": wanted.licence, **came.entry()}
-    with atomic.storage_errors(receipt, f"{file} is complete."):
-        atomic.write_bytes(receipt, json.dumps(entry, indent=1).encode())
+    atomic.write_files(folder, {receipt.name: json.dumps(entry, indent=1)}, f"{file} is complete.")
     session.answer({"path": file, "fetched": True, **entry}, f"{file}: {came.bytes:,} bytes, checked by {came.trust}")
 
 

@@ -6,7 +6,7 @@ import platform
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from us43d.errors import Busy, StorageError
 
 __all__ = [
     "alone", "denied", "exists", "is_dir", "link_or_copy", "new_folder", "open_to_others", "replace_dir",
-    "storage_errors", "write_bytes",
+    "storage_errors", "write_bytes", "write_files",
 ]  # fmt: skip
 
 _WHAT = {
@@ -93,6 +93,21 @@ def replace_by(path: Path, temporary: Path, data: bytes, *, durable: bool = True
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_files(folder: Path, files: Mapping[str, bytes | str], disk: str) -> Path:
+    """Write files into a folder, which is made, and return the folder. Raises StorageError.
+
+    Args:
+        folder: Destination.
+        files: Name → content; text is written as UTF-8.
+        disk: State of the folder after an error, for the message.
+    """
+    with storage_errors(folder if len(files) > 1 else folder / next(iter(files)), disk):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
+    return folder
 
 
 def open_to_others(path: Path) -> None:

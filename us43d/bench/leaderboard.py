@@ -161,11 +161,7 @@ class Board:
         page = report.page("Benchmark", sections, f"{self.definition['name']}-{self.definition['version']}")
         files = {BOARD: json.dumps(self.data(), indent=1, sort_keys=True, ensure_ascii=False),
                  "table.md": self.markdown(), "page.html": page}  # fmt: skip
-        with atomic.storage_errors(folder, "Files of the benchmark that are there are complete."):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                atomic.write_bytes(folder / name, text.encode())
-        return folder
+        return atomic.write_files(folder, files, "Files of the benchmark that are there are complete.")
 
 
 def _by_instance(result: Result) -> dict[tuple[int, str], tuple[str, float]]:

@@ -293,11 +293,9 @@ def _instances(rows: "pd.DataFrame", name: str) -> list[list[Any]]:
 
 def write(result: Mapping[str, Any], folder: Path) -> Path:
     """Write <model>.json. Raises StorageError."""
-    file = folder / f"{result['model']['name'].replace('/', '-')}.json"
-    with atomic.storage_errors(file, "Results that are there are complete."):
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(file, json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False).encode())
-    return file
+    name = f"{result['model']['name'].replace('/', '-')}.json"
+    text = json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False)
+    return atomic.write_files(folder, {name: text}, "Results that are there are complete.") / name
 
 
 def verified(file: Path) -> dict[str, Any]:

@@ -273,18 +273,14 @@ class Evaluation:
         rows, sizes = io.BytesIO(), io.BytesIO()
         self.rows.to_parquet(rows, index=False)
         self.measurements.to_parquet(sizes, index=False)
-        files = {
+        files: dict[str, bytes | str] = {
             "instances.parquet": rows.getvalue(),
             "measurements.parquet": sizes.getvalue(),
-            "metrics.json": json.dumps(self.data(), indent=1, ensure_ascii=False).encode(),
-            "table.md": self.markdown().encode(),
-            "page.html": self.page().encode(),
+            "metrics.json": json.dumps(self.data(), indent=1, ensure_ascii=False),
+            "table.md": self.markdown(),
+            "page.html": self.page(),
         }
-        with atomic.storage_errors(folder, "Files of the evaluation that are there are complete."):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                atomic.write_bytes(folder / name, content)
-        return folder
+        return atomic.write_files(folder, files, "Files of the evaluation that are there are complete.")
 
 
 def _ways(rows: "pd.DataFrame") -> list[tuple[tuple[str, str, int, str], "pd.DataFrame"]]:

@@ -108,9 +108,7 @@ def write(home: Home, record: Record) -> None:
     """Write a record. Raises StorageError."""
     path = home.private(record.facts.slug)
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
-    with atomic.storage_errors(path, "No record was written."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, text.encode())
+    atomic.write_files(path.parent, {path.name: text}, "No record was written.")
 
 
 def group_of(pattern: str | None, path: str) -> str | None:

@@ -66,11 +66,7 @@ class TaskEvaluation(NamedTuple):
             "table.md": "\n".join(markdown),
             "page.html": report.page(f"Evaluation of {self.facts['weights']}", sections, self.facts["task"]),
         }
-        with atomic.storage_errors(folder, "Files of the evaluation that are there are complete."):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                atomic.write_bytes(folder / name, text.encode())
-        return folder
+        return atomic.write_files(folder, files, "Files of the evaluation that are there are complete.")
 
 
 def evaluate(

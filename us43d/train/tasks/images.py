@@ -330,11 +330,10 @@ def save(model: nn.Module, place: Path, record: TaskRecord, meta: Mapping[str, A
     from safetensors.torch import save as packed
 
     state = {name: value.detach().cpu().contiguous() for name, value in merged(model).items()}
-    with atomic.storage_errors(place, "Weights written before are complete."):
-        place.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(place / weights.TENSORS, packed({name: value.clone() for name, value in state.items()}))
-        text = json.dumps({"task": record.model_dump(mode="json"), "meta": dict(meta)}, indent=1)
-        atomic.write_bytes(place / weights.CONFIG, text.encode())
+    tensors = packed({name: value.clone() for name, value in state.items()})
+    text = json.dumps({"task": record.model_dump(mode="json"), "meta": dict(meta)}, indent=1)
+    files: dict[str, bytes | str] = {weights.TENSORS: tensors, weights.CONFIG: text}
+    atomic.write_files(place, files, "Weights written before are complete.")
 
 
 def read(place: Path, *names: str) -> tuple[TaskRecord, dict[str, Tensor]]:
