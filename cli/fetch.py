@@ -390,7 +390,7 @@ def clean(
         (item.name, item.kind, _size(item.bytes), "remove" if item in going else "keep", str(item.path))
         for item in items
     ]
-    agreed = bool(going) and (yes or (session.asks and _agreed(session, Table(heads, rows), total)))
+    agreed = bool(going) and (yes or (session.asks and _agreed(Table(heads, rows), total)))
     if agreed:
         cleaning.remove(session.home, going)
     data = {"found": [item._asdict() for item in items], "removed": [item.path for item in going] if agreed else []}
@@ -406,7 +406,7 @@ def clean(
         session.say("Nothing to remove.")
 
 
-def _agreed(session: Session, table: Table, total: int) -> bool:
+def _agreed(table: Table, total: int) -> bool:
     from .tables import draw
 
     sys.stderr.write(f"{draw(table, 120)}\nRemove {_size(total)}?  [y/N]: ")

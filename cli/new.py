@@ -76,11 +76,10 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("images")
     for key in tree.glob("images/*.png"):
         name = key.rpartition("/")[2]
-        labels = lazy(masks.label_map, lazy(masks.label_image, tree.path(f"masks/{name}")), tuple(VALUES.values()))
         yield Sample(
             key=key,
             image=tree.path(key),
-            masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+            masks=masks.by_value(lazy(masks.label_image, tree.path(f"masks/{name}")), VALUES),
             group=name.partition("_")[0],
         )
 

@@ -5,7 +5,6 @@ from statistics import median
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
-from us43d.errors import MaskMismatch
 from us43d.facts import source
 from us43d.rawtree import Row
 
@@ -26,9 +25,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         uuid = name[: -len(".mha")]
         image, truth = images.path(key), truths.path(f"stacked_fetal_abdomen/{name}")
         raw.use(truth)
-        shape, spacing = masks.mha_shape(image)
-        if masks.mha_shape(truth)[0] != shape:
-            raise MaskMismatch(f"{truth} has the shape {masks.mha_shape(truth)[0]}, its images {shape}.")
+        shape, spacing = masks.mha_pair(image, truth)
         subject = subjects[uuid]["subject_id"] if uuid in subjects else ""
         subject = "" if subject.lower() == "nan" else subject
         group = f"subject {subject}" if subject else uuid

@@ -6,7 +6,6 @@ from typing import Any
 
 from us43d import masks
 from us43d.contract import Lazy, RawTree, Sample, Split, lazy
-from us43d.errors import MaskMismatch
 from us43d.facts import source
 
 VALUES = {"left_ventricle": 1, "myocardium": 2, "left_atrium": 3}
@@ -26,11 +25,9 @@ def read(raw: RawTree, *, in_sector: bool = False) -> Iterator[Sample]:
         folder, name = key.rsplit("/", 1)
         patient, view = name.split("_")[:2]
         image, truth = tree.path(key), tree.path(key.replace("_half_sequence", "_half_sequence_gt"))
-        shape, spacing = masks.nifti_shape(image)
-        if masks.nifti_shape(truth)[0] != shape:
-            raise MaskMismatch(f"{truth} has the shape {masks.nifti_shape(truth)[0]}, its images {shape}.")
+        frames, spacing = masks.nifti_pair(image, truth)
         info = described(tree.text(f"{folder}/Info_{view}.cfg"))
-        for frame in range(shape[2]):
+        for frame in range(frames):
             picture, labels = lazy(masks.nifti_frame, image, frame), lazy(masks.nifti_frame, truth, frame)
             phase = {info.get("ED"): "end-diastole", info.get("ES"): "end-systole"}.get(str(frame + 1), "between")
             structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
@@ -43,7 +40,7 @@ def read(raw: RawTree, *, in_sector: bool = False) -> Iterator[Sample]:
                 group=patient,
                 split=split.get(patient),
                 frame=frame,
-                spacing_mm=(spacing[0], spacing[1]),
+                spacing_mm=spacing,
                 tags={
                     "view": view,
                     "phase": phase,

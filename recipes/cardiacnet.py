@@ -35,11 +35,10 @@ def read(raw: RawTree) -> Iterator[Sample]:
             yield Sample(key=f"{case}#0000", image=image, drop=drop, **facts)
         for n in shown:
             few = int((masks.nifti_frame(truth, n) != 0).sum()) < FEWEST
-            labels = lazy(masks.label_map, lazy(masks.nifti_frame, truth, n), tuple(VALUES.values()))
             yield Sample(
                 key=f"{case}#{n:04}",
                 image=lazy(masks.grey_frame, masks.nifti_frame, image, n, frames),
-                masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+                masks=masks.by_value(lazy(masks.nifti_frame, truth, n), VALUES),
                 frame=n,
                 drop=f"fewer than {FEWEST} labelled pixels" if few else None,
                 **facts,

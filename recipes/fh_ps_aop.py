@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from us43d import masks
-from us43d.contract import Lazy, RawTree, Remarked, Sample, lazy
+from us43d.contract import RawTree, Remarked, Sample, lazy
 from us43d.facts import source
 
 VALUES = {"pubic_symphysis": 1, "fetal_head": 2}
@@ -18,8 +18,7 @@ def read(raw: RawTree, *, in_view: bool = False) -> Iterator[Sample]:
     for key in tree.glob("image_mha/*.mha"):
         picture = lazy(plane, tree.path(key))
         labels = lazy(masks.mha_frame, tree.path(key.replace("image_mha/", "label_mha/", 1)), 0)
-        labels = lazy(masks.label_map, labels, tuple(VALUES.values()))
-        structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
+        structures = masks.by_value(labels, VALUES)
         view = lazy(field_of_view, picture)
         yield Sample(
             key=key,

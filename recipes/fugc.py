@@ -16,11 +16,10 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for folder, split in PARTS.items():
         for key in tree.glob(f"{folder}/images/*.png"):
             truth = tree.path(f"{folder}/labels/{key.rpartition('/')[2]}")
-            labels = lazy(masks.label_map, lazy(masks.label_image, truth), tuple(VALUES.values()))
             yield Sample(
                 key=key,  # numbers restart in every folder
                 image=tree.path(key),
-                masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+                masks=masks.by_value(lazy(masks.label_image, truth), VALUES),
                 split=split,
             )
     for key in tree.glob(f"{UNLABELLED}/images/*.png"):

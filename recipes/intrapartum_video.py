@@ -38,12 +38,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 drop = "no frame of this video is labelled"
                 yield Sample(key=f"{key}#0000", image=path, group=video, split=split, drop=drop)
             for frame, mask in sorted(frames.items()):
-                labels = lazy(masks.label_map, lazy(masks.label_image, tree.path(mask)), tuple(VALUES.values()))
                 beyond = frame >= masks.video_length(path)
                 yield Sample(
                     key=f"{key}#{frame:04}",
                     image=path if beyond else lazy(masks.video_frame, path, frame),
-                    masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+                    masks=masks.by_value(lazy(masks.label_image, tree.path(mask)), VALUES),
                     group=video,
                     split=split,
                     frame=frame,

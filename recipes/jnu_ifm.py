@@ -15,12 +15,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
         _, video, _, name = key.split("/")
         stem = name.removesuffix(".png")
         labels = lazy(masks.label_image, tree.path(f"us_data/{video}/mask/{stem}_mask.png"))
-        labels = lazy(masks.label_map, labels, tuple(VALUES.values()))
         number = stem.rpartition("_")[2]
         yield Sample(
             key=f"{video}/{name}",
             image=tree.path(key),
-            masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+            masks=masks.by_value(labels, VALUES),
             group=video,
             frame=int(number) if number.isdecimal() else None,
         )

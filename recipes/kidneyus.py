@@ -41,8 +41,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 for kind in ("capsule", "regions")
             )
             structures[f"{prefix}capsule"] = lazy(masks.nonzero, capsule)
-            known = lazy(masks.label_map, regions, tuple(REGIONS.values()))
-            structures |= {f"{prefix}{label}": lazy(masks.equal, known, value) for label, value in REGIONS.items()}
+            structures |= {f"{prefix}{label}": mask for label, mask in masks.by_value(regions, REGIONS).items()}
         yield Sample(
             key=name,
             image=raw.path(key),

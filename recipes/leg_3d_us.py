@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, Split, lazy
-from us43d.errors import MaskMismatch
 from us43d.facts import source
 
 VALUES = {"soleus": 100, "gastrocnemius_medialis": 150, "gastrocnemius_lateralis": 200}
@@ -18,9 +17,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             folder, _, name = key.rpartition("/")
             image, truth = tree.path(key), tree.path(f"{folder}/masksX{name[1:]}")
             tree.use(truth)
-            shape, spacing = masks.mha_shape(image)
-            if masks.mha_shape(truth)[0] != shape:
-                raise MaskMismatch(f"{truth} has the shape {masks.mha_shape(truth)[0]}, its images {shape}.")
+            shape, spacing = masks.mha_pair(image, truth)
             frames, known = shape[2] if len(shape) == 3 else 1, set(VALUES.values())
             values = {n: set(masks.label_values(masks.mha_frame(truth, n), truth)) for n in range(frames)}
             shown = [n for n in range(frames) if values[n] & known]

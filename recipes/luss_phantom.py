@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from us43d import masks
-from us43d.contract import Lazy, RawTree, Sample, Split, lazy
+from us43d.contract import RawTree, Sample, Split, lazy
 from us43d.facts import source
 
 VALUES = {"rib": 1, "pleural_line": 2, "a_line": 3, "b_line": 4, "b_line_confluence": 5}
@@ -15,14 +15,10 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for folder in parts:
         for key in tree.glob(f"{folder}/images/*.png"):
             name = key.rpartition("/")[2]
-            labels = lazy(
-                masks.label_map, lazy(masks.label_image, tree.path(f"{folder}/masks/{name}")), tuple(VALUES.values())
-            )
-            structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
             yield Sample(
                 key=key,
                 image=tree.path(key),
-                masks=structures,
+                masks=masks.by_value(lazy(masks.label_image, tree.path(f"{folder}/masks/{name}")), VALUES),
                 group=name.removesuffix(".png").rpartition("-F")[0],
                 split=folder,
             )

@@ -1,8 +1,9 @@
 """MicroSeg: micro-ultrasound volumes of 75 prostates; MUP in the US-43d table is the same archive and reads it here."""
 
+import operator
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from us43d import masks
 from us43d.contract import Lazy, RawTree, Sample, lazy
@@ -56,12 +57,8 @@ def sample(section: Slice, picture: Lazy, mask: Lazy) -> Sample:
 def read_lit(raw: RawTree) -> Iterator[Sample]:
     """Clear the mask where the image is exactly black."""
     for section in slices(raw):
-        lit = lazy(_both, section.mask, lazy(masks.nonzero, section.picture))
+        lit = lazy(operator.and_, section.mask, lazy(masks.nonzero, section.picture))
         yield sample(section, lazy(masks.turned, section.picture), lazy(masks.turned, lit))
-
-
-def _both(one: Any, other: Any) -> Any:
-    return one & other
 
 
 RECIPE = source(__name__, read, paper=read_lit)

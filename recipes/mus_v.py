@@ -17,12 +17,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
             name = key.rpartition("/")[2]
             flat = f"Annotations/{name}"  # one public program reads it so; the authors' has the folders
             truth = tree.path(flat if tree.has(flat) else f"Annotations/{folder}/{name}")
-            labels = lazy(masks.label_map, lazy(masks.label_image, truth), tuple(VALUES.values()))
             clip, _, number = name.removesuffix(".png").rpartition("_")
             yield Sample(
                 key=key,
                 image=tree.path(key),
-                masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+                masks=masks.by_value(lazy(masks.label_image, truth), VALUES),
                 group=clip or name,
                 split=split,
                 frame=int(number) if number.isdecimal() else None,

@@ -22,11 +22,10 @@ def read(raw: RawTree) -> Iterator[Sample]:
             if not shown:
                 yield Sample(key=f"{key}#0000", image=image, group=case, split=split, drop="no slice is labelled")
             for n in shown:
-                labels = lazy(masks.label_map, lazy(masks.nifti_frame, truth, n), tuple(VALUES.values()))
                 yield Sample(
                     key=f"{key}#{n:04}",
                     image=lazy(masks.grey_frame, masks.nifti_frame, image, n, frames),
-                    masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+                    masks=masks.by_value(lazy(masks.nifti_frame, truth, n), VALUES),
                     group=case,
                     split=split,
                     frame=n,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from us43d import masks
-from us43d.contract import Lazy, RawTree, Sample, lazy
+from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
 
 VALUES = {"pubic_symphysis": 1, "fetal_head": 2}
@@ -15,11 +15,9 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for key in tree.glob("image_mha/*.mha"):
         name = key.rpartition("/")[2]
         labels = lazy(masks.mha_frame, tree.path(f"label_mha/{name}"), 0)
-        labels = lazy(masks.label_map, labels, tuple(VALUES.values()))
-        structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
         path = tree.path(key)
         planes = (lazy(masks.eight_bit, lazy(masks.mha_frame, path, plane)) for plane in range(3))
-        yield Sample(key=key, image=lazy(coloured, *planes), masks=structures)
+        yield Sample(key=key, image=lazy(coloured, *planes), masks=masks.by_value(labels, VALUES))
 
 
 def coloured(*planes: Any) -> Any:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
-from us43d.errors import MaskMismatch
 from us43d.facts import source
 
 VALUES = {"left_ventricle": 1, "myocardium": 2}
@@ -16,18 +15,15 @@ def read(raw: RawTree) -> Iterator[Sample]:
         stem, patient = key.removesuffix(".mhd"), key.rpartition("/")[2].partition("_")[0]
         image, truth = raw.path(key), raw.path(f"{stem}_gt.mhd")
         raw.use(masks.mha_pixels(image), masks.mha_pixels(truth))
-        shape, spacing = masks.mha_shape(image)
-        if masks.mha_shape(truth)[0] != shape:
-            raise MaskMismatch(f"{truth} has the shape {masks.mha_shape(truth)[0]}, its images {shape}.")
+        shape, spacing = masks.mha_pair(image, truth)
         lines = (line.partition(":") for line in raw.text(f"{stem.removesuffix('_sequence')}_info.cfg").splitlines())
         info = {name.strip(): value.strip() for name, colon, value in lines if colon}
         phases = {info.get(end): phase for end, phase in ENDS.items()}
         for frame in range(shape[2]):
-            labels = lazy(masks.label_map, lazy(masks.mha_frame, truth, frame), tuple(VALUES.values()))
             yield Sample(
                 key=f"{patient}#{frame:03}",
                 image=lazy(masks.eight_bit, lazy(masks.mha_frame, image, frame)),
-                masks={label: lazy(masks.equal, labels, value) for label, value in VALUES.items()},
+                masks=masks.by_value(lazy(masks.mha_frame, truth, frame), VALUES),
                 group=patient,
                 frame=frame,
                 spacing_mm=(spacing[0], spacing[1]),

@@ -44,10 +44,12 @@ def of_weights(path: Path, device: str, dtype: torch.dtype = torch.float32) -> E
 
     Raises WeightsError.
     """
-    if path.is_dir() and _is_sam2(path):
+    content = _content(path)
+    if str(content.get("model_type", "")).startswith("sam2"):
         return Entry(Sam2(path, device), _digest(path / weights.TENSORS), UNKNOWN, "sam2 (transformers)")
     file = path / weights.TENSORS if path.is_dir() else path
-    if path.is_dir() and _task(path) == "box-unet":
+    task = content.get("task")
+    if isinstance(task, dict) and task.get("name") == "box-unet":
         return Entry(BoxUNet(path, device), _digest(file), _seen(path), "U-Net of the box (MONAI)")
     entry = Predictor.from_weights(path, device=device, dtype=dtype)
     return Entry(entry, _digest(file), _seen(path), "us43d")
@@ -78,20 +80,13 @@ def _seen(path: Path) -> Mapping[str, Any]:
     return dict(origin(path)["seen"])
 
 
-def _is_sam2(path: Path) -> bool:
+def _content(path: Path) -> dict[str, Any]:
+    """Return config.json of a folder of weights; empty without one that can be read."""
     try:
-        return str(json.loads((path / weights.CONFIG).read_text("utf-8")).get("model_type", "")).startswith("sam2")
+        content = json.loads((path / weights.CONFIG).read_text("utf-8"))
     except (OSError, ValueError):
-        return False
-
-
-def _task(path: Path) -> str:
-    """The task of weights other than promptable ones, "" for those."""
-    try:
-        task = json.loads((path / weights.CONFIG).read_text("utf-8")).get("task")
-    except (OSError, ValueError, AttributeError):
-        return ""  # what is wrong with the file, reading the weights says
-    return str(task.get("name", "")) if isinstance(task, dict) else ""
+        return {}  # what is wrong with the file, reading the weights says
+    return content if isinstance(content, dict) else {}
 
 
 def _boxes(encoded: Encoded, points: Tensor, labels: Tensor) -> NDArray[np.float64]:

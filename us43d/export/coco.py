@@ -25,7 +25,8 @@ class Coco(Format):
     linked: bool
 
     def block(self, block: Block) -> None:
-        options, licences = block.selection.options, _licence_ids(block.selection)
+        options, sources = block.selection.options, block.selection.exported_sources
+        licences = {source["name"]: number for number, source in enumerate(sources, start=1)}
         for item in block.items():
             block.image(item, f"images/{item.file}")
             block.row(item, f"images/{item.file}")
@@ -102,10 +103,6 @@ class Coco(Format):
             if split != "train":
                 lines.append(f"{split}_evaluator = dict(ann_file={finish.literal(name)})")
         return "\n".join(lines) + "\n"
-
-
-def _licence_ids(selection: Selection) -> dict[str, int]:
-    return {source["name"]: number for number, source in enumerate(selection.exported_sources, start=1)}
 
 
 def _category(index: int, selection: Selection) -> int:

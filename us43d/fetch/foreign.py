@@ -88,7 +88,7 @@ def unpack_rar(files: Sequence[Path], sink: Sink) -> None:
                     with archive.open(entry) as source:
                         _rar_member(entry, source, sink)
             elif contents:
-                with _piped(archive, files, sink) as pipe:
+                with _piped(files, sink) as pipe:
                     for entry in contents:
                         _rar_member(entry, pipe, sink)
         except rarfile.Error as error:
@@ -121,7 +121,7 @@ def _rar_member(member: Any, source: IO[bytes], sink: Sink) -> None:
 
 
 @contextmanager
-def _piped(archive: Any, files: Sequence[Path], sink: Sink) -> Iterator[IO[bytes]]:
+def _piped(files: Sequence[Path], sink: Sink) -> Iterator[IO[bytes]]:
     """Open the bytes of all files of the archive, one after the other, from a program's stdout."""
     program = next(filter(None, map(shutil.which, _TO_STDOUT)), None)
     if program is None:

@@ -252,7 +252,7 @@ class Web:
         seen: list[str] = []
         sent = dict(headers)
         while True:
-            self._heed_rest(url)
+            self.wait(self._not_before.get(_host(url), 0.0) - time.monotonic())
             hop = stack.enter_context(ExitStack())
             hop.enter_context(self._turn(url))
             answer = self._session.request(
@@ -305,9 +305,6 @@ class Web:
         with self._lock:
             until = time.monotonic() + min(seconds, self.patience)
             self._not_before[_host(url)] = max(until, self._not_before.get(_host(url), 0.0))
-
-    def _heed_rest(self, url: str) -> None:
-        self.wait(self._not_before.get(_host(url), 0.0) - time.monotonic())
 
 
 def _address(url: str, location: str) -> str:

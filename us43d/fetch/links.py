@@ -121,16 +121,16 @@ def _asked(route: Route | None, link: Link, web: Web) -> Link:
     try:
         remotes = resolve(route, web)
     except LoginError as error:
-        return _with(link, state="login", said=error.what)
+        return replace(link, state="login", said=error.what)
     except ManualFileError as error:
-        return _with(link, state="by hand", said=error.what)
+        return replace(link, state="by hand", said=error.what)
     except VerifyError as error:
-        return _with(link, state="changed", said=error.what)
+        return replace(link, state="changed", said=error.what)
     except FetchError as error:
-        return _with(link, **_failure(error))
+        return replace(link, **_failure(error))
     sizes = tuple((remote.name, remote.size) for remote in remotes if remote.size)
     total = sum(size for _, size in sizes) if sizes and len(sizes) == len(remotes) else None
-    return _with(link, state="ok", bytes=total, said=f"{len(remotes)} files", sizes=sizes)
+    return replace(link, state="ok", bytes=total, said=f"{len(remotes)} files", sizes=sizes)
 
 
 def _address(link: Link, web: Web, size: int | None) -> Link:
@@ -142,16 +142,16 @@ def _address(link: Link, web: Web, size: int | None) -> Link:
             return _judged(link, status, length, kind, size, "")
     except HttpError as error:
         if error.status not in (400, 401, 403, 404, 405, 406, 410, 429, 500, 501, 503):
-            return _with(link, **_failure(error))
+            return replace(link, **_failure(error))
     except FetchError as error:
-        return _with(link, **_failure(error))
+        return replace(link, **_failure(error))
     try:
         with web.open(link.url, headers={"Range": "bytes=0-1023"}) as answer:
             title = page_title(next(answer.iter_content(1024), b"").decode("utf-8", "replace"))
             kind = answer.headers.get("Content-Type", "")
             return _judged(link, answer.status_code, _length(answer.headers), kind, size, title)
     except FetchError as error:
-        return _with(link, **_failure(error))
+        return replace(link, **_failure(error))
 
 
 def _length(headers: Any) -> int | None:
@@ -169,17 +169,13 @@ def _judged(link: Link, status: int, length: int | None, kind: str, size: int | 
         state, remark = "changed", f"a page{f' titled {title!r}' if title else ''} where a file was"
     elif None not in (size, length) and size != length:
         state, remark = "changed", f"{length:,} bytes, where {size:,} are known"
-    return _with(link, state=state, status=status, bytes=length if link.what == "file" else None, said=remark)
+    return replace(link, state=state, status=status, bytes=length if link.what == "file" else None, said=remark)
 
 
 def _failure(error: FetchError) -> dict[str, Any]:
     status = error.status if isinstance(error, HttpError) else 0
     state = "gone" if status in (404, 410) else "refuses" if status in (401, 403, 429, 451) else "failed"
     return {"state": state, "status": status or None, "said": error.what}
-
-
-def _with(link: Link, **changes: Any) -> Link:
-    return replace(link, **changes)
 
 
 def passed(recipe: Recipe, links: Iterable[Link]) -> bool:

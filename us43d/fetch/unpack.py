@@ -60,12 +60,9 @@ def unpack(
 def is_nested(name: str, patterns: Sequence[str]) -> bool:
     """Return whether a path matches one of the patterns for archives inside archives, without regard to case."""
     matches = any(fnmatch.fnmatchcase(name.lower(), pattern.rstrip("/").lower()) for pattern in patterns)
-    return matches and not _forked(name)
-
-
-def _forked(name: str) -> bool:
-    """Return whether it is one of the files macOS puts beside others, of the same name but with other content."""
-    return name.rpartition("/")[2].startswith("._") or "__macosx/" in name.lower()
+    # macOS puts files beside others, of the same name but with other content.
+    forked = name.rpartition("/")[2].startswith("._") or "__macosx/" in name.lower()
+    return matches and not forked
 
 
 def _inner(names: list[str], tree: Tree, apart: Sequence[str]) -> None:

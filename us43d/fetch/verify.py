@@ -69,19 +69,14 @@ def check_type(path: Path, name: str, size: int | None = None) -> None:
             raise VerifyError(f"{name} is not a valid {_MAGIC[suffix][0]}: it begins with {begin[:8]!r}.")
 
 
-def digests(path: Path, *, md5: bool = False, progress: Progress | None = None) -> dict[str, str]:
+def digests(path: Path, *, md5: bool = False) -> dict[str, str]:
     """Compute the sha256 of a file, and md5 on request. Raises UnreadableFile."""
     hashes = {"sha256": hashlib.sha256()} | ({"md5": hashlib.md5(usedforsecurity=False)} if md5 else {})
     try:
-        size = path.stat().st_size
         with path.open("rb", buffering=0) as file:
-            done = 0
             while block := file.read(1 << 20):
                 for digest in hashes.values():
                     digest.update(block)
-                done += len(block)
-                if progress:
-                    progress(done, size)
     except OSError as error:
         raise UnreadableFile(
             f"{path} cannot be read: {error.strerror}.", next=shlex.join(["ls", "-l", str(path)])

@@ -4,7 +4,7 @@ import io
 import math
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import limits, tiff
-from us43d.contract import Remarked
+from us43d.contract import Lazy, Remarked, lazy
 from us43d.errors import UnreadableFile
 from us43d.masks.ellipses import boundary, fit_ellipse, perimeter
 from us43d.masks.read import common_channel, content, decode, grey, header, picture
 
 __all__ = [
-    "above", "between", "binary", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
+    "above", "between", "binary", "by_value", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
     "fill_polygon", "foreground", "grey_frame", "is_outline", "label_image", "label_map", "label_values", "largest",
     "nonzero", "opened", "turned",
 ]  # fmt: skip
@@ -91,6 +91,12 @@ def label_map(array: NDArray[Any], values: tuple[int, ...]) -> NDArray[Any]:
         examples = ", ".join(f"{value:g}" for value in strange[:5])
         raise UnreadableFile(f"The label map holds {examples}{more} beside 0 and {', '.join(map(str, values))}.")
     return array
+
+
+def by_value(labels: Lazy, values: Mapping[str, int]) -> dict[str, Lazy]:
+    """Return label → its mask in a label map, which may hold no other values than 0 and those of `values`."""
+    known = lazy(label_map, labels, tuple(values.values()))
+    return {label: lazy(equal, known, value) for label, value in values.items()}
 
 
 def eight_bit(array: NDArray[Any]) -> NDArray[np.uint8] | Remarked:

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.errors import UnreadableFile
+from us43d.errors import MaskMismatch, UnreadableFile
 from us43d.masks.stacks import Stack
 
-__all__ = ["mha_axes", "mha_frame", "mha_pixels", "mha_shape"]
+__all__ = ["mha_axes", "mha_frame", "mha_pair", "mha_pixels", "mha_shape"]
 
 _TYPES = {
     "MET_UCHAR": "u1", "MET_CHAR": "i1", "MET_USHORT": "u2", "MET_SHORT": "i2", "MET_UINT": "u4", "MET_INT": "i4",
@@ -94,6 +94,14 @@ def mha_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Return (shape, spacing) of a MetaImage from its header: axes x, y, z/time; spacing in mm."""
     stack = _mha(path)
     return stack.size, stack.spacing
+
+
+def mha_pair(image: Path, labels: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return `mha_shape` of an image, once its label map is known to have the same shape. Raises MaskMismatch."""
+    shape, spacing = mha_shape(image)
+    if mha_shape(labels)[0] != shape:
+        raise MaskMismatch(f"{labels} has the shape {mha_shape(labels)[0]}, its images {shape}.")
+    return shape, spacing
 
 
 def mha_axes(path: Path) -> str:

@@ -46,7 +46,7 @@ def plan(tree: RawTree) -> Plan | None:
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise RawDataError(f"{where} is not that of an nnU-Net dataset: the object labels is missing.")
     values = _values(content["labels"], where)
-    ending = _ending(tree, content, where)
+    ending = _ending(content, where)
     remarks, missing, keys = list[str](), list[str](), ["dataset.json"]
     beyond = 0
     for subset in ("Tr", "Ts"):
@@ -95,7 +95,7 @@ def _values(labels: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...]]
     return values
 
 
-def _ending(tree: RawTree, content: Mapping[str, Any], where: str) -> str:
+def _ending(content: Mapping[str, Any], where: str) -> str:
     ending = content.get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or ending.lower() not in ENDINGS:
         raise RawDataError(

@@ -276,7 +276,7 @@ def _append(home: Path, entries: Iterable[dict[str, Any]]) -> list[str]:
             if end:
                 stream.seek(end - 1)
                 if stream.read(1) != b"\n":  # left by a process that was killed
-                    end = stream.truncate(end - len(_tail(file)))
+                    end = stream.truncate(end - len(file.read_bytes().rpartition(b"\n")[2]))
             try:
                 written = 0
                 while written < len(lines):  # a disk that becomes full takes a part first
@@ -286,11 +286,6 @@ def _append(home: Path, entries: Iterable[dict[str, Any]]) -> list[str]:
                 stream.truncate(end)
                 raise
     return [str(entry["id"]) for entry in entries]
-
-
-def _tail(file: Path) -> bytes:
-    """Return the text after the last end of a line."""
-    return file.read_bytes().rpartition(b"\n")[2]
 
 
 def export(home: Path) -> bytes:

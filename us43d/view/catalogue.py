@@ -515,16 +515,13 @@ def _named(
 
 
 def _texts(name: str, title: str, rows: Sequence[int], texts: Sequence[str]) -> Facet:
-    values = sorted(set(texts))
-    place = {text: n for n, text in enumerate(values)}
-    return _facet(name, title, values, list(rows), [place[text] for text in texts])
+    place = {text: n for n, text in enumerate(sorted(set(texts)))}
+    return _facet(name, title, list(place), list(rows), [place[text] for text in texts])
 
 
 def _blocks(name: str, title: str, blocks: Sequence[NDArray[Any]], texts: Sequence[str]) -> Facet:
     """Return a facet of blocks of rows that share a text."""
-    values = sorted(set(texts))
-    place = {text: n for n, text in enumerate(values)}
-    empty = np.zeros(0, np.int32)
-    rows = np.concatenate([empty, *blocks])
+    place = {text: n for n, text in enumerate(sorted(set(texts)))}
+    rows = np.concatenate([np.zeros(0, np.int32), *blocks])
     codes = np.repeat(np.array([place[text] for text in texts], np.int32), [len(block) for block in blocks])
-    return _facet(name, title, values, rows, codes)
+    return _facet(name, title, list(place), rows, codes)

@@ -26,7 +26,7 @@ from us43d.train.data import OfCorpus
 
 __all__ = [
     "Draws", "ImageTask", "Laps", "TaskRecord", "annotated", "augmented", "backbone", "canvas", "chosen", "encode",
-    "features", "fit", "held_out", "labels", "mean_masks", "merged", "nothing_to_draw", "place_of", "read", "save",
+    "features", "fit", "held_out", "labels", "mean_masks", "merged", "nothing_to_draw", "read", "save",
     "starting",
 ]  # fmt: skip
 
@@ -146,7 +146,7 @@ class Draws(OfCorpus[D]):
         self.order = Laps(count, config.seed)
 
     def draw(self, place: int) -> D:
-        return self.drawn(self.order(place), place_of(self.config.seed, place))
+        return self.drawn(self.order(place), np.random.default_rng([self.config.seed, 1, place]))
 
     @abstractmethod
     def drawn(self, item: int, rng: np.random.Generator) -> D:
@@ -244,11 +244,6 @@ def canvas(pixels: Pixels, model: ModelConfig) -> tuple[Tensor, Tensor]:
     out = np.zeros((side, side, 3), np.uint8)
     out[:rows, :columns] = small if small.ndim == 3 else small[:, :, None]
     return torch.from_numpy(out), torch.tensor([rows, columns])
-
-
-def place_of(seed: int, place: int) -> np.random.Generator:
-    """Create the random generator of a draw, from seed and place only."""
-    return np.random.default_rng([seed, 1, place])
 
 
 def mean_masks(count: int, shown: Iterable[tuple[int, Mask]], side: int = 64) -> NDArray[np.float32]:
