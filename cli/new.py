@@ -121,7 +121,7 @@ from pathlib import Path
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_image
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_image
 
 #: FILL IN: the value of each label in the label maps.
 VALUES = {
@@ -134,9 +134,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     for n in range(12 * scale):
         name, shape = f"p{n // 2:03}_{n % 2}.png", (64, 64 * count)
         drawn = {label: blob(shape, rng, cell=(at / count, 0, (at + 1) / count, 1)) for at, label in enumerate(VALUES)}
-        labels = np.zeros(shape, np.uint8)
-        for label, value in VALUES.items():
-            labels[drawn[label]] = value
+        labels = label_map(shape, {VALUES[label]: mask for label, mask in drawn.items()})
         write_image(root / "images" / name, speckle(shape, list(drawn.values()), rng))
         write_image(root / "masks" / name, labels)
         truth = {label: [mask] for label, mask in drawn.items()}

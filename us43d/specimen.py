@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "Drawn", "Specimen", "Truth", "blob", "of_source", "ring", "speckle", "ventricle", "write_image", "write_stack",
-    "write_volume",
+    "Drawn", "Specimen", "Truth", "blob", "label_map", "of_source", "ring", "speckle", "ventricle", "write_image",
+    "write_stack", "write_volume",
 ]  # fmt: skip
 
 
@@ -162,6 +162,16 @@ def speckle(
     noise = cv2.GaussianBlur(rng.rayleigh(1.0, shape), (0, 0), 0.8) / 1.25
     picture: NDArray[np.uint8] = np.clip(tissue * depth * (0.35 + 0.65 * noise), 0, 255).astype(np.uint8)
     return picture
+
+
+def label_map(shape: tuple[int, int], masks: "Mapping[int, NDArray[np.bool_]]") -> "NDArray[np.uint8]":
+    """Return the label map (h, w) uint8 of value → mask (h, w) bool, later ones over earlier ones."""
+    import numpy as np
+
+    labels = np.zeros(shape, np.uint8)
+    for value, mask in masks.items():
+        labels[mask] = value
+    return labels
 
 
 def write_image(path: Path, array: "NDArray[Any]", *options: int) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, ventricle, write_volume
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, ventricle, write_volume
 
 PARTS = ("training", "training", "training", "testing", "training", "validation")
 
@@ -32,8 +32,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 wall = ventricle(shape, (apex[0], apex[1] - 6), (size[0] + 5, size[1] + 14), angle, ejected) & ~cavity
                 masks = {"left_ventricle": cavity, "myocardium": wall, "left_atrium": atrium & ~cavity & ~wall}
                 volume[..., t] = speckle(shape, list(masks.values()), rng).T
-                for value, mask in enumerate(masks.values(), start=1):
-                    truth[..., t][mask.T] = value
+                truth[..., t] = label_map(shape, dict(enumerate(masks.values(), start=1))).T
                 key = f"database_nifti/{patient}/{patient}_{view}_half_sequence.nii.gz#{t:03}"
                 samples[key] = Drawn(
                     {label: [mask] for label, mask in masks.items()},

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_volume
 
 SHAPE = (72, 96)
 CELLS = {
@@ -32,8 +32,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             if t % 6 not in (1, 4) or form in ("unlabelled", "empty"):
                 continue
             slip = form == "slip" and t % 6 == 4
-            for value, mask in enumerate(shapes.values(), 1):
-                labels[t][mask] = value
+            labels[t] = label_map(SHAPE, dict(enumerate(shapes.values(), 1)))
             if slip:
                 labels[t] = 0
                 labels[t][3, 3:6] = 2

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import openpyxl
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_volume
 
 SHAPE = (72, 96)
 CHAMBERS = ("left_ventricle", "left_atrium", "right_atrium", "right_ventricle")
@@ -40,8 +40,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 images[t] = speckle(SHAPE, chambers, rng)
                 if t in (2, 5) and name != "004_v":
                     shown = {n: mask for n, mask in enumerate(chambers) if t == 2 or n != 1}  # one chamber out of sight
-                    for n, mask in shown.items():
-                        labels[t][mask] = n + 1
+                    labels[t] = label_map(SHAPE, {n + 1: mask for n, mask in shown.items()})
                     samples[f"{key}#{t:04}"] = Drawn({CHAMBERS[n]: [mask] for n, mask in shown.items()}, **facts)
             if name == "004_v":
                 samples[f"{key}#0000"] = Drawn(dropped=True, **facts)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from us43d.specimen import Drawn, Truth, blob, ring, speckle, write_image
+from us43d.specimen import Drawn, Truth, blob, label_map, ring, speckle, write_image
 
 SHAPE = (132, 190)
 DIVERSE = "Diverse Fetal Head Images"
@@ -24,9 +24,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             masks = {"brain": brain, "csp": csp, "lateral_ventricle": ventricle}
             if n % 3 == 1:
                 del masks["lateral_ventricle"]
-            painted = np.zeros(SHAPE, np.uint8)
-            for number, mask in enumerate(masks.values(), 1):
-                painted[mask] = number
+            painted = label_map(SHAPE, dict(enumerate(masks.values(), 1)))
             colours = [(0, 0, 0), (255, 0, 0), (255, 255, 0) if diverse else (0, 255, 0), (0, 0, 255)]
             inside = "task/SegmentationClass" if diverse else "SegmentationClass"
             folder = root / group

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_image
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_image
 
 SHAPE = (84, 136)  # 336 × 544 as published, a quarter
 UPPER, LOWER = (0.1, 0, 0.9, 0.5), (0.1, 0.5, 0.9, 1)
@@ -17,9 +17,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
     for folder, split, count in PARTS:
         for n in range(1, count * scale + 1):
             anterior, posterior = blob(SHAPE, rng, 0.3, UPPER), blob(SHAPE, rng, 0.3, LOWER)
-            labels = np.zeros(SHAPE, np.uint8)
-            labels[anterior] = 1
-            labels[posterior] = 2
+            labels = label_map(SHAPE, {1: anterior, 2: posterior})
             image = np.stack([speckle(SHAPE, [anterior, posterior], rng)] * 3, axis=2)
             write_image(root / top / folder / f"images/{n:04}.png", image)
             write_image(root / top / folder / f"labels/{n:04}.png", labels)

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_image
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_image
 
 SHAPE = (96, 96)
 
@@ -37,9 +37,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 if t not in shown:
                     continue
                 number = frames if late and t == 4 else t
-                labels = np.zeros(SHAPE, np.uint8)
-                for value, mask in enumerate(shapes.values(), 1):
-                    labels[mask] = value
+                labels = label_map(SHAPE, dict(enumerate(shapes.values(), 1)))
                 name = {"train": f"{video}/mask/{video}_{t}_6", "val": f"{video}_{number}", "test": video}[split]
                 write_image(top / f"seg/{name}.png", labels)
                 masks: Any = {label: [mask] for label, mask in shapes.items()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_image
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_image
 
 SHAPE = (103, 130)
 WHAT = {(): 3, ("pubic_symphysis",): 4, ("fetal_head",): 5, ("pubic_symphysis", "fetal_head"): 6}
@@ -24,9 +24,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 masks = {}
             if t % 4 == 2:
                 del masks[("pubic_symphysis", "fetal_head")[n % 2]]
-            labels = np.zeros(SHAPE, np.uint8)
-            for label, mask in masks.items():
-                labels[mask] = 7 if label == "pubic_symphysis" else 8
+            values = {"pubic_symphysis": 7, "fetal_head": 8}
+            labels = label_map(SHAPE, {values[label]: mask for label, mask in masks.items()})
             name = f"{video}_{t + 10}"
             write_image(folder / f"image/{name}.png", speckle(SHAPE, list(masks.values()), rng))
             write_image(folder / f"mask/{name}_mask.png", labels)

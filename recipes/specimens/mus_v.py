@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_image
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_image
 
 SHAPE = (110, 140)
 
@@ -20,9 +20,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             }
             if t % 3 == 2:  # compressed
                 del masks["vein"]
-            labels = np.zeros(SHAPE, np.uint8)
-            for label, mask in masks.items():
-                labels[mask] = ("vein", "artery").index(label) + 1
+            labels = label_map(SHAPE, {("vein", "artery").index(label) + 1: mask for label, mask in masks.items()})
             name = f"carotid_{clip}_{t:03}.png"
             write_image(top / f"Videos/{folder}/{name}", speckle(SHAPE, list(masks.values()), rng))
             write_image(top / f"Annotations/{folder}/{name}", labels)

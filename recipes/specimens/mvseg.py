@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_volume
 
 SHAPE, SPACING = (64, 84), (0.4, 0.5, 0.7)
+VALUES = {"posterior_leaflet": 1, "anterior_leaflet": 2}
 
 
 def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
@@ -25,8 +26,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             if z % 4 == 0 or n == 3:
                 shapes = {}
             images[z] = speckle(SHAPE, list(shapes.values()), rng)
-            for label, mask in shapes.items():
-                labels[z][mask] = 1 if label == "posterior_leaflet" else 2
+            labels[z] = label_map(SHAPE, {VALUES[label]: mask for label, mask in shapes.items()})
             if shapes:
                 masks = {label: [mask] for label, mask in shapes.items()}
                 samples[f"{key}#{z:04}"] = Drawn(masks, group=case, split=split)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_stack
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_stack
 
 SHAPE = (256, 256)
 
@@ -18,9 +18,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
         if n == 5:  # an image in which the symphysis is not seen
             del masks["pubic_symphysis"]
         picture = np.stack([speckle(SHAPE, list(masks.values()), rng)] * 3)
-        labels = np.zeros(SHAPE, np.uint8)
-        for label, mask in masks.items():
-            labels[mask] = 1 if label == "pubic_symphysis" else 2
+        values = {"pubic_symphysis": 1, "fetal_head": 2}
+        labels = label_map(SHAPE, {values[label]: mask for label, mask in masks.items()})
         name = f"{3744 + n:05}.mha"
         write_stack(root / "PSFHS/image_mha" / name, picture, compress=n % 2 == 0)
         write_stack(root / "PSFHS/label_mha" / name, labels, compress=n % 2 == 0)

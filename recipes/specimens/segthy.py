@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, blob, speckle, write_volume
+from us43d.specimen import Drawn, Truth, blob, label_map, speckle, write_volume
 
 SPACING = (0.12, 0.12, 0.12)
 SCANS = [(n, 1 + n % 3, 1 + n // 20, side) for n in (1, 2, 3, 5, 6, 7, 8, 11, 14, 21) for side in ("left", "right")]
@@ -26,9 +26,8 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
                 masks = {"thyroid": thyroid}
             if t == 2:  # a slice beyond the lobe
                 masks = {}
-            labels = np.zeros(shape, np.uint8)
-            for label, mask in masks.items():
-                labels[mask] = {"thyroid": (1, 1), "carotid": (2, 4), "jugular": (3, 5)}[label][side == "right"]
+            values = {"thyroid": 1, "carotid": 4 if side == "right" else 2, "jugular": 5 if side == "right" else 3}
+            labels = label_map(shape, {values[label]: mask for label, mask in masks.items()})
             stored[:, :, t] = speckle(shape, list(masks.values()), rng)[::-1, ::-1].T
             truth[:, :, t] = labels[::-1, ::-1].T
             samples[f"US/{name}_US.nii#{t:04}"] = Drawn(

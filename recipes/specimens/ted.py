@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from us43d.specimen import Drawn, Truth, speckle, ventricle
+from us43d.specimen import Drawn, Truth, label_map, speckle, ventricle
 
 SHAPE = (70, 90)
 #: 19 is not in the published table of CAMUS's patients.
@@ -35,8 +35,7 @@ def make(root: Path, rng: np.random.Generator, scale: int = 1) -> Truth:
             wall = ventricle(SHAPE, (apex[0], apex[1] - 6), (size[0] + 6, size[1] + 8), ejected=ejected)
             shapes = {"left_ventricle": cavity, "myocardium": wall & ~cavity}
             images[frame] = speckle(SHAPE, list(shapes.values()), rng)
-            for value, mask in enumerate(shapes.values(), start=1):
-                labels[frame][mask] = value
+            labels[frame] = label_map(SHAPE, dict(enumerate(shapes.values(), start=1)))
             phase = {0: "end-diastole", 2: "end-systole"}.get(frame, "between")
             tags = {"phase": phase, "sex": "F", "age": "61", "imagequality": "Good", "ef": str(ef)}
             masks = {label: [mask] for label, mask in shapes.items()}

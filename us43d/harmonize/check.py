@@ -48,7 +48,7 @@ def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], N
     problems += (Problem("split", g, f"the group lies in {' and '.join(w)}") for g, w in proof.shared_groups.items())
     problems += (Problem("split", p, f"the image lies in {' and '.join(w)}") for p, w in proof.shared_pictures.items())
     counts = Counter(row["split"] for row in rows if row["split"])
-    written = {split: dataset["splits"][split]["images"] for split in prove(rows).images if split in dataset["splits"]}
+    written = {split: dataset["splits"][split]["images"] for split in proof.images if split in dataset["splits"]}
     if counts != written:
         problems.append(Problem("split", "dataset.json", f"the manifest has {dict(counts)}, dataset.json {written}"))
     digest = shards.build_digest(build, dataset, shards.rows_digest(rows))

@@ -69,18 +69,14 @@ def _remotes(route: Route, archive: str, whole: str, single: str, query: str, pa
                 f"Open {page}/rules and accept them; old competitions ask to press Late Submission first.",
                 login=True,
             ) from error
-        if error.status in (401, 403) and headers:
-            raise steps(
-                f"Kaggle does not accept the credentials found for {page} (HTTP {error.status}).",
-                "Open https://www.kaggle.com/settings, section API, and make a new token.",
-                "Put it where it says there (~/.kaggle/access_token or ~/.kaggle/kaggle.json).",
-                f"Or download it at {page} in a browser and put it into the downloads folder of this source.",
-                login=True,
-            ) from error
         if error.status in (401, 403):
+            what, first = f"Kaggle does not accept the credentials found for {page} (HTTP {error.status}).", ""
+            if not headers:
+                what = f"Kaggle gives {page} to its members only, and no credentials were found."
+                first = "Make a free account at https://www.kaggle.com, or log in."
             raise steps(
-                f"Kaggle gives {page} to its members only, and no credentials were found.",
-                "Make a free account at https://www.kaggle.com, or log in.",
+                what,
+                first,
                 "Open https://www.kaggle.com/settings, section API, and make a new token.",
                 "Put it where it says there (~/.kaggle/access_token or ~/.kaggle/kaggle.json).",
                 f"Or download it at {page} in a browser and put it into the downloads folder of this source.",
