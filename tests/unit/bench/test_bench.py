@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -17,12 +18,10 @@ from us43d.bench.models import BoxUNet, Ellipse, Entry, Sam2, ellipse, of_weight
 from us43d.bench.slices import SIZES
 from us43d.coco import own
 from us43d.errors import SplitError, UnknownName, UsageError
-from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.harmonize.merge import merge
 from us43d.model import weights
 from us43d.model.network import PRESETS, UltraSam
-from us43d.paths import Home
 from us43d.train import journal
 
 SMALL = PRESETS["tiny"].model_copy(update={"depth": 1, "global_blocks": (0,), "image_size": 64})
@@ -34,14 +33,9 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def corpus(tmp_path_factory: pytest.TempPathFactory, built: Callable) -> Corpus:
     folder = tmp_path_factory.mktemp("bench")
-    home, paths = Home(folder / "home"), []
-    for slug in ("busi", "stu_hospital", "cubs"):
-        raw = folder / slug
-        raw.mkdir()
-        registry.specimen(slug)(raw, np.random.default_rng(0))
-        paths.append(build(registry.recipe(slug), raw, home, partial=True).path)
+    home, paths = built(folder, "busi", "stu_hospital", "cubs")
     merged = merge(paths, home.root, "test")
     facts = json.loads((merged.path / "corpus.json").read_text())
     for source in facts["sources"]:

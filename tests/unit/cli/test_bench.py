@@ -1,31 +1,24 @@
 """us43d bench: a run on a specimen's corpus, merging, what is refused."""
 
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from typer.testing import CliRunner
 
-from us43d import registry
 from us43d.bench import definition
-from us43d.harmonize.build import build
 from us43d.harmonize.merge import merge
 from us43d.model import weights
 from us43d.model.network import PRESETS, UltraSam
-from us43d.paths import Home
+
+from .runs import run
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, built: Callable) -> Path:
     folder = tmp_path_factory.mktemp("bench")
-    raw = folder / "raw"
-    raw.mkdir()
-    registry.specimen("stu_hospital")(raw, np.random.default_rng(0))
-    home = Home(folder / "home")
-    merged = merge([build(registry.recipe("stu_hospital"), raw, home, partial=True).path], home.root, "us43d")
+    home, builds = built(folder, "stu_hospital")
+    merged = merge(builds, home.root, "us43d")
     facts = json.loads((merged.path / "corpus.json").read_text())
     facts["sources"][0]["specimen"] = True
     (merged.path / "corpus.json").write_text(json.dumps(facts))
@@ -34,14 +27,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quick = definition.read("specimens-1").model_copy(update={"corruptions": ("jpeg",), "clicks": (0,)})
     (folder / "quick.json").write_text(quick.model_dump_json())
     return home.root
-
-
-def run(*words: str | Path) -> tuple[int, str, str]:
-    torch.set_num_threads(1)
-    app = importlib.import_module("us43d.cli.app").app
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert "Traceback" not in result.output
-    return result.exit_code, result.stdout, result.stderr
 
 
 def test_a_run_and_a_merge(home: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """`us43d export` and `us43d check` on an export, from the command line."""
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -8,19 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from us43d import registry
 from us43d.harmonize import shards
 from us43d.harmonize.build import build
 from us43d.paths import Home
 
-app = importlib.import_module("us43d.cli.app").app
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    return result.exit_code, result.stdout, result.stderr
+from .runs import run
 
 
 @pytest.fixture(scope="module")

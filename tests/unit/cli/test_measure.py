@@ -1,37 +1,26 @@
 """us43d measure, on files and on a specimen's corpus."""
 
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from us43d import registry
-from us43d.harmonize.build import build
 from us43d.harmonize.merge import merge
 from us43d.paths import Home
 
+from .runs import run
+
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("measure")
-    raw = folder / "raw"
-    raw.mkdir()
-    registry.specimen("hc18")(raw, np.random.default_rng(0))
-    home = Home(folder / "home")
-    merge([build(registry.recipe("hc18"), raw, home, partial=True).path], home.root, "us43d")
+def home(tmp_path_factory: pytest.TempPathFactory, built: Callable) -> Path:
+    home, builds = built(tmp_path_factory.mktemp("measure"), "hc18")
+    merge(builds, home.root, "us43d")
     return home.root
-
-
-def run(*words: str | Path) -> tuple[int, str, str]:
-    app = importlib.import_module("us43d.cli.app").app
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert "Traceback" not in result.output
-    return result.exit_code, result.stdout, result.stderr
 
 
 def oval(path: Path, axes: tuple[int, int], width: int = -1) -> Path:

@@ -9,17 +9,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from us43d import registry
-from us43d.harmonize.build import build
 from us43d.harmonize.merge import merge
 from us43d.model import published, weights
 from us43d.model.network import PRESETS, UltraSam
-from us43d.paths import Home
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -27,16 +23,9 @@ SMALL = PRESETS["tiny"].model_copy(update={"depth": 2, "global_blocks": (1,), "i
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(tmp_path_factory: pytest.TempPathFactory, built: Callable) -> Path:
     """A home with one corpus of two sources, and two sets of weights."""
-    folder = tmp_path_factory.mktemp("verbs")
-    home = Home(folder / "home")
-    paths = []
-    for slug in ("stu_hospital", "busi"):
-        raw = folder / slug
-        raw.mkdir()
-        registry.specimen(slug)(raw, np.random.default_rng(0))
-        paths.append(build(registry.recipe(slug), raw, home, partial=True).path)
+    home, paths = built(tmp_path_factory.mktemp("verbs"), "stu_hospital", "busi")
     merge(paths, home.root, "us43d")
     for seed, name in enumerate(("one", "two")):
         weights.save(UltraSam.random(SMALL, seed), home.weights / name)

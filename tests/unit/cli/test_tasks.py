@@ -1,27 +1,19 @@
 """us43d train, eval and predict with --task, on a user's own COCO file."""
 
-import importlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import torch
-from typer.testing import CliRunner
 
 from us43d import specimen
 from us43d.model import weights
 
-
-def run(*words: str | Path) -> tuple[int, str, str]:
-    torch.set_num_threads(1)
-    app = importlib.import_module("us43d.cli.app").app
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert "Traceback" not in result.output
-    return result.exit_code, result.stdout, result.stderr
+from .runs import run
 
 
 @pytest.fixture(scope="module")
@@ -162,18 +154,13 @@ def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: P
     assert "take no prompts" in err
 
 
-def test_clips_of_a_specimen(tmp_path: Path) -> None:
-    from us43d import registry
-    from us43d.harmonize.build import build
+def test_clips_of_a_specimen(tmp_path: Path, built: Callable) -> None:
     from us43d.harmonize.merge import merge
     from us43d.model import weights
     from us43d.model.network import PRESETS, UltraSam
-    from us43d.paths import Home
 
-    raw, home = tmp_path / "raw", Home(tmp_path / "home")
-    raw.mkdir()
-    registry.specimen("echonet_dynamic")(raw, np.random.default_rng(0))
-    merge([build(registry.recipe("echonet_dynamic"), raw, home, partial=True).path], home.root, "us43d")
+    home, builds = built(tmp_path, "echonet_dynamic")
+    merge(builds, home.root, "us43d")
     small = PRESETS["tiny"].model_copy(update={"depth": 1, "global_blocks": (0,), "image_size": 64})
     weights.save(UltraSam.random(small, 0), home.weights / "one")
     where = ("--home", home.root, "--all", "--split", "train", "--out", tmp_path / "c")

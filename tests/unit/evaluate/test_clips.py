@@ -1,29 +1,22 @@
 """Clips of specimens, followed by a model that knows the truth and by one that finds nothing."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
-from us43d import registry
 from us43d.errors import UnknownName, UsageError
 from us43d.evaluate.clips import clips, over_time, tables
-from us43d.harmonize.build import build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
 from us43d.model.layers import Features
 from us43d.model.predictor import Encoded, Prediction, Predictor
-from us43d.paths import Home
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    folder = tmp_path_factory.mktemp("clips")
-    home, paths = Home(folder / "home"), []
-    for slug in ("camus", "echonet_dynamic"):
-        raw = folder / slug
-        raw.mkdir()
-        registry.specimen(slug)(raw, np.random.default_rng(0))
-        paths.append(build(registry.recipe(slug), raw, home, partial=True).path)
+def corpus(tmp_path_factory: pytest.TempPathFactory, built: Callable) -> Corpus:
+    home, paths = built(tmp_path_factory.mktemp("clips"), "camus", "echonet_dynamic")
     return merge(paths, home.root, "test")
 
 

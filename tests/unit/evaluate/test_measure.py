@@ -1,17 +1,16 @@
 """Measurements against shapes whose size is known from geometry, and the read-outs of an evaluation."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from us43d import registry
 from us43d.evaluate import measure, readouts
 from us43d.evaluate.agreement import agreement, plot
 from us43d.evaluate.protocols import references
-from us43d.harmonize.build import build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
-from us43d.paths import Home
 
 
 def oval(long: float, short: float, angle: float, shape: tuple[int, int] = (400, 500)) -> np.ndarray:
@@ -116,14 +115,8 @@ def test_limits_of_agreement() -> None:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    folder = tmp_path_factory.mktemp("measured")
-    home, paths = Home(folder / "home"), []
-    for slug in ("hc18", "camus", "echonet_dynamic"):
-        raw = folder / slug
-        raw.mkdir()
-        registry.specimen(slug)(raw, np.random.default_rng(0))
-        paths.append(build(registry.recipe(slug), raw, home, partial=True).path)
+def corpus(tmp_path_factory: pytest.TempPathFactory, built: Callable) -> Corpus:
+    home, paths = built(tmp_path_factory.mktemp("measured"), "hc18", "camus", "echonet_dynamic")
     return merge(paths, home.root, "test")
 
 

@@ -1,24 +1,16 @@
 """The card beside a run's weights names exactly the sources trained on, and what they allow."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from us43d import registry
-from us43d.harmonize.build import build
 from us43d.harmonize.merge import merge
-from us43d.paths import Home
 from us43d.train import card, journal
 from us43d.train.config import PRESETS
 
 
-def test_card_and_references(tmp_path: Path) -> None:
-    home, builds = Home(tmp_path / "home"), []
-    for slug in ("stu_hospital", "camus"):
-        raw = tmp_path / slug
-        raw.mkdir()
-        registry.specimen(slug)(raw, np.random.default_rng(0))
-        builds.append(build(registry.recipe(slug), raw, home, receipt={"kind": "specimen"}).path)
+def test_card_and_references(tmp_path: Path, built: Callable) -> None:
+    home, builds = built(tmp_path, "stu_hospital", "camus", receipt={"kind": "specimen"})
     corpus = merge(builds, home.root, "two")
     config = PRESETS["tiny"].model_copy(update={"sources": ("CAMUS",)})
     meta = {

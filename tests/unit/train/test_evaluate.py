@@ -1,6 +1,7 @@
 """Evaluation on a specimen's corpus: perfect masks, the ellipse, clicks, what is left out, pages, comparisons."""
 
 import json
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,17 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from us43d import registry, report
+from us43d import report
 from us43d.errors import TrainError, UnknownName, UsageError
 from us43d.evaluate.protocols import evaluate
 from us43d.evaluate.results import BASELINE, Evaluation, compare, compared
-from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.harmonize.merge import merge
 from us43d.model.network import PRESETS, Features, UltraSam
 from us43d.model.predictor import Encoded, Prediction, Predictor
 from us43d.model.prompts import click
-from us43d.paths import Home
 from us43d.train import journal
 
 
@@ -62,16 +61,9 @@ def corners(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def corpus(tmp_path_factory: pytest.TempPathFactory, built: Callable) -> Corpus:
     """Two sources, BUSI with several masks on some images, all pictures in the test split."""
-    folder = tmp_path_factory.mktemp("evaluation")
-    home = Home(folder / "home")
-    paths = []
-    for slug in ("stu_hospital", "busi"):
-        raw = folder / slug
-        raw.mkdir()
-        registry.specimen(slug)(raw, np.random.default_rng(0))
-        paths.append(build(registry.recipe(slug), raw, home, partial=True).path)
+    home, paths = built(tmp_path_factory.mktemp("evaluation"), "stu_hospital", "busi")
     merged = merge(paths, home.root, "test")
     images = np.array(merged.images)
     images["split"] = 2
