@@ -217,8 +217,6 @@ def facts(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the facts.")] = False,
 ) -> None:
     """Print the facts of sources with their evidence, as TOML or JSON. Default: all sources."""
-    import json
-
     from us43d import facts
 
     if schema:

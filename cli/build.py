@@ -166,11 +166,11 @@ def _older(session: Session, merged: set[Path]) -> None:
     from us43d.harmonize.corpus import Corpus
     from us43d.loading import latest
 
-    for file in sorted((session.home.root / "corpora").glob("[!.]*/corpus.json")):
-        if file.parent in merged:
+    for path in session.home.corpora():
+        if path in merged:
             continue
         try:
-            corpus = Corpus.open(file.parent, session.home.root)
+            corpus = Corpus.open(path, session.home.root)
         except BuildError:  # a damaged corpus is reported by what reads it, and does not make this build fail
             continue
         newer = [
@@ -180,7 +180,7 @@ def _older(session: Session, merged: set[Path]) -> None:
             and Build(build).digest != source["digest"]
         ]
         if newer:
-            session.say(f"The corpus {file.parent.name} has an older build of {listed(newer)}.")
+            session.say(f"The corpus {path.name} has an older build of {listed(newer)}.")
             session.say(f"Next: {merging(session, corpus)}")
 
 

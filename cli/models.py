@@ -112,7 +112,7 @@ def weights_on_disk(session: Session) -> dict[str, Path]:
 
 def corpora_on_disk(session: Session) -> list[str]:
     """Return the names of the corpora in the home, sorted."""
-    return sorted(path.parent.name for path in (session.home.root / "corpora").glob("[!.]*/corpus.json"))
+    return [path.name for path in session.home.corpora()]
 
 
 def release(session: Session, name: str | None, option: str | None = "--corpus") -> str | Path:

@@ -125,7 +125,7 @@ def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
         )
     if names:
         chosen = sources(session, names, False, is_built, "view")
-    elif corpus or any((session.home.root / "corpora").glob("[!.]*/corpus.json")):
+    elif corpus or session.home.corpora():
         return Corpus.open(release(session, corpus), session.home.root)
     else:
         chosen = sources_on_disk(session.home, is_built)

@@ -48,6 +48,10 @@ class Home:
     def corpus(self, release: str) -> Path:
         return self.root / "corpora" / release
 
+    def corpora(self) -> list[Path]:
+        """Return the folders of all corpora, sorted by name; without those being written."""
+        return sorted(file.parent for file in (self.root / "corpora").glob("[!.]*/corpus.json"))
+
     def private(self, slug: str) -> Path:
         return self.root / "private" / f"{slug}.json"
 

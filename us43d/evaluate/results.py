@@ -3,7 +3,7 @@
 import html
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -294,21 +294,25 @@ def _ways(rows: "pd.DataFrame") -> list[tuple[tuple[str, str, int, str], "pd.Dat
 
 
 def _summary(rows: "pd.DataFrame", seed: int) -> list[dict[str, Any]]:
-    entries = []
-    for way, subset in _ways(rows):
-        cells = [("macro", "all", subset)]
-        cells += [(level, str(name), cell) for level in _LEVELS for name, cell in subset.groupby(level, observed=True)]
-        for level, name, cell in cells:
-            if not name:  # no diagnosis
-                continue
-            group, source = cell["group"].cat.codes.to_numpy(), cell["source"].cat.codes.to_numpy()
-            entry: dict[str, Any] = dict(zip(WAY, way, strict=True)) | {"level": level, "name": name}
-            entry |= {"instances": len(cell), "groups": len(np.unique(group))}
-            for metric in METRICS:
-                strata = source if level == "macro" else None
-                entry[metric] = bootstrap(cell[metric].to_numpy(), group, strata, seed=seed)
-            entries.append(entry)
-    return entries
+    return [
+        dict(zip(WAY, way, strict=True)) | cell
+        for way, subset in _ways(rows)
+        for cell in _cells(subset, _LEVELS, METRICS, seed)
+    ]
+
+
+def _cells(rows: "pd.DataFrame", levels: Iterable[str], metrics: Iterable[str], seed: int) -> Iterator[dict[str, Any]]:
+    """Yield the interval of each metric over all rows, then for each value of each level."""
+    cells = [("macro", "all", rows)]
+    cells += [(level, str(name), cell) for level in levels for name, cell in rows.groupby(level, observed=True)]
+    for level, name, cell in cells:
+        if not name:  # no diagnosis
+            continue
+        group, source = cell["group"].cat.codes.to_numpy(), cell["source"].cat.codes.to_numpy()
+        strata = source if level == "macro" else None
+        yield {"level": level, "name": name, "instances": len(cell), "groups": len(np.unique(group))} | {
+            metric: bootstrap(cell[metric].to_numpy(), group, strata, seed=seed) for metric in metrics
+        }
 
 
 def _coco(rows: "pd.DataFrame", corpus: Corpus) -> dict[str, Any]:
@@ -375,35 +379,20 @@ def compare(a: Evaluation, b: Evaluation, first: str, second: str) -> list[dict[
         )
     if pairs.empty:
         raise UsageError(f"{first} and {second} have no instance and prompt in common.", next="us43d eval --help")
-    entries = []
-    for way, subset in pairs.groupby(keys[1:], sort=False):
-        cells = [("macro", "all", subset), *(("source", str(n), p) for n, p in subset.groupby("source", observed=True))]
-        for level, name, cell in cells:
-            group, source = cell["group"].cat.codes.to_numpy(), cell["source"].cat.codes.to_numpy()
-            entry: dict[str, Any] = dict(zip(keys[1:], way, strict=True)) | {"level": level, "name": name}
-            entry |= {"instances": len(cell), "groups": len(np.unique(group))}
-            for metric in _COMPARED:
-                gap = cell[metric].to_numpy() - cell[f"{metric}_second"].to_numpy()
-                entry[metric] = bootstrap(gap, group, source if level == "macro" else None, seed=a.facts["seed"])
-            entries.append(entry)
-    return entries
+    for metric in _COMPARED:
+        pairs[metric] -= pairs[f"{metric}_second"]
+    return [
+        dict(zip(keys[1:], way, strict=True)) | cell
+        for way, subset in pairs.groupby(keys[1:], sort=False)
+        for cell in _cells(subset, ["source"], _COMPARED, a.facts["seed"])
+    ]
 
 
 def compared(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     """Make a table (headings, rows) of the result of `compare`."""
     heads = [
-        "",
-        "protocol",
-        "prompt",
-        "clicks",
-        "instances",
-        "groups",
-        "Dice",
-        "IoU",
-        "HD95 px",
-        "NSD",
-        "clicks to 0.9",
-    ]
+        "", "protocol", "prompt", "clicks", "instances", "groups", "Dice", "IoU", "HD95 px", "NSD", "clicks to 0.9",
+    ]  # fmt: skip
     rows = [
         ["all sources" if e["level"] == "macro" else e["name"], e["protocol"], e["prompt"], e["clicks"],
          e["instances"], e["groups"], *(_words(e[metric], metric, signed=True) for metric in _COMPARED)]

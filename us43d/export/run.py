@@ -59,15 +59,34 @@ class _Task(NamedTuple):
         return f"{RECORDS}/{self.split}-{self.number:06}.json"
 
 
-class Block:
+class _Writing:
+    """Files of an export being written. files: those written so far. counts: what a person should know."""
+
+    def __init__(self, store: Store, selection: Selection) -> None:
+        self.store, self.selection = store, selection
+        self.files: list[Written] = []
+        self.counts: Counter[str] = Counter()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the export."""
+        self.files.append(self.store.write(name, data))
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Give a local path to write a file of the export to."""
+        with self.store.file(name) as path:
+            yield path
+            written = _described(name, path)
+        self.files.append(written)
+
+
+class Block(_Writing):
     """One block being written. What a format notes here is in its record once the block is whole."""
 
     def __init__(self, store: Store, selection: Selection, task: _Task) -> None:
-        self.selection, self.task, self._store = selection, task, store
-        self.split = task.split
-        self.files: list[Written] = []
+        super().__init__(store, selection)
+        self.task, self.split = task, task.split
         self.rows: list[list[Any]] = []
-        self.counts: Counter[str] = Counter()
         self.lines: dict[str, list[Any]] = {}
 
     @property
@@ -100,40 +119,27 @@ class Block:
         """Keep a JSON value for `Finish.lines`."""
         self.lines.setdefault(stream, []).append(value)
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file of the export."""
-        self.files.append(self._store.write(name, data))
-
-    @contextmanager
-    def file(self, name: str) -> Iterator[Path]:
-        """Give a local path to write a file of the export to."""
-        with self._store.file(name) as path:
-            yield path
-            written = _described(name, path)
-        self.files.append(written)
-
     def image(self, item: Item, name: str) -> None:
         """Write the image: its file as published, or a PNG of the resized image."""
         if item.resized:
             self.write(name, png(item.picture()))
             return
-        self._store.add(name, item.path, link=self.selection.options.link)
+        self.store.add(name, item.path, link=self.selection.options.link)
         self.files.append(Written(name, item.path.stat().st_size, item.sha256))
 
     def record(self) -> bytes:
         return canonical_json({"files": self.files, "rows": self.rows, "counts": self.counts, "lines": self.lines})
 
 
-class Finish:
+class Finish(_Writing):
     """Indices and documents written after the blocks, from the records in order.
 
     inputs: digest of everything that decides the bytes of the export.
     """
 
     def __init__(self, store: Store, selection: Selection, tasks: list[_Task], out: str, inputs: str) -> None:
-        self.store, self.selection, self.inputs, self._out, self._tasks = store, selection, inputs, out, tasks
-        self.files: list[Written] = []
-        self.counts: Counter[str] = Counter()
+        super().__init__(store, selection)
+        self.inputs, self._out, self._tasks = inputs, out, tasks
 
     def place(self, *names: str) -> str:
         """Path of a file of the export, or of the export itself."""
@@ -156,18 +162,6 @@ class Finish:
         """Yield the lines that blocks kept under a name, in order."""
         for _, record in self.records():
             yield from record["lines"].get(stream, ())
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file of the export."""
-        self.files.append(self.store.write(name, data))
-
-    @contextmanager
-    def file(self, name: str) -> Iterator[Path]:
-        """Give a local path to write a file of the export to."""
-        with self.store.file(name) as path:
-            yield path
-            written = _described(name, path)
-        self.files.append(written)
 
 
 class Format(ABC):

@@ -137,7 +137,7 @@ def remove(name: str, home: Home) -> tuple[str, list[Path]]:
     if (facts := known.get(normalised(name))) is None:
         names = listed(entry.name for entry in known.values()) if known else "none"
         raise UnknownName(f"No private source is called {name!r}. Private sources: {names}.", next="us43d list")
-    using = [path.parent.name for path in _corpora(home) if _holds(path, facts.slug)]
+    using = [path.name for path in home.corpora() if _holds(path / "corpus.json", facts.slug)]
     if using:
         raise UsageError(
             f"The {'corpus' if len(using) == 1 else 'corpora'} {listed(using)} {'is' if len(using) == 1 else 'are'} "
@@ -360,10 +360,6 @@ def _take(home: Home, made: Record, folder: Path, tree: RawTree, keys: Sequence[
         record.write(home, made)
         facts: dict[str, Any] = {"kind": "given", "said": summary, "licence": None, "route": None}
         store.finish_raw(home, name, raw, receipt, **facts)
-
-
-def _corpora(home: Home) -> list[Path]:
-    return sorted((home.root / "corpora").glob("[!.]*/corpus.json"))
 
 
 def _holds(corpus: Path, slug: str) -> bool:
