@@ -1,6 +1,5 @@
 """Unpacking good archives of every kind, hostile ones, and each of them cut at every kilobyte."""
 
-import importlib.util
 import os
 import random
 import shutil
@@ -15,12 +14,7 @@ from us43d.errors import ArchiveError
 from us43d.fetch import foreign
 from us43d.fetch.unpack import Limits, unpack
 
-spec = importlib.util.spec_from_file_location("hostile", Path(__file__).with_name("hostile.py"))
-assert spec is not None
-assert spec.loader is not None
-hostile = importlib.util.module_from_spec(spec)
-sys.modules["hostile"] = hostile
-spec.loader.exec_module(hostile)
+from . import hostile
 
 #: Small ones, so that a bomb of three megabytes is one.
 LIMITS = Limits(ratio=100, free=1 << 20, members=300)

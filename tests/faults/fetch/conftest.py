@@ -1,7 +1,5 @@
 """The loopback server, sources on it, and a home."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,25 +9,18 @@ import pytest
 
 from us43d.paths import Home
 
-
-def _beside(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"fetch_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+from . import loopback as _loopback
+from . import sources as _sources
 
 
 @pytest.fixture(scope="session")
 def loopback() -> ModuleType:
-    return _beside("loopback")
+    return _loopback
 
 
 @pytest.fixture(scope="session")
 def sources() -> ModuleType:
-    return _beside("sources")
+    return _sources
 
 
 @pytest.fixture

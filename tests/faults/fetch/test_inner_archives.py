@@ -1,7 +1,5 @@
 """Sources whose archive holds archives, given as published: zipped, and with the outer archive alone unpacked."""
 
-import importlib.util
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,8 @@ from us43d.fetch.unpack import unpack
 from us43d.harmonize.build import build
 from us43d.harmonize.shards import MANIFEST, read_manifest
 from us43d.paths import Home
+
+from ..archives import hostile  # noqa: TID252  (tests are in no package with an absolute name)
 
 SPLITS = ("train", "val", "test")
 
@@ -63,48 +63,27 @@ def mouse_brain_tumor(root: Path) -> None:
     packed(root, *(path.name for path in sorted(root.glob("*.zip"))), into="27237894.zip")
 
 
+def busi_whu(root: Path) -> None:
+    """One archive, the images in a RAR in it (stored, as nobody can make a compressed one freely)."""
+    files = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    stored = [hostile.Rar(path.relative_to(root).as_posix(), path.read_bytes()) for path in files]
+    (root / "BUSI_WHU.rar").write_bytes(hostile.rar5_bytes(stored))
+    for path in files:
+        path.unlink()
+    packed(root, "BUSI_WHU.rar", into="k6cpmwybk3-1.zip")
+
+
 PACK: dict[str, Callable[[Path], None]] = {
-    made.__name__: made for made in (fetal_head_biometry, intrapartum_video, jnu_ifm, mouse_brain_tumor)
+    made.__name__: made for made in (fetal_head_biometry, intrapartum_video, jnu_ifm, mouse_brain_tumor, busi_whu)
 }
 
 
-def busi_whu(hostile: ModuleType) -> Callable[[Path], None]:
-    """One archive, the images in a RAR in it (stored, as nobody can make a compressed one freely)."""
-
-    def pack(root: Path) -> None:
-        files = [path for path in sorted(root.rglob("*")) if path.is_file()]
-        stored = [hostile.Rar(path.relative_to(root).as_posix(), path.read_bytes()) for path in files]
-        (root / "BUSI_WHU.rar").write_bytes(hostile.rar5_bytes(stored))
-        for path in files:
-            path.unlink()
-        packed(root, "BUSI_WHU.rar", into="k6cpmwybk3-1.zip")
-
-    return pack
-
-
-@pytest.fixture
-def pack(request: pytest.FixtureRequest) -> Callable[[Path], None]:
-    slug: str = request.getfixturevalue("slug")
-    if slug in PACK:
-        return PACK[slug]
-    path = Path(__file__).parents[1] / "archives" / "hostile.py"
-    spec = importlib.util.spec_from_file_location("inner_hostile", path)
-    assert spec is not None
-    assert spec.loader is not None
-    hostile = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = hostile
-    spec.loader.exec_module(hostile)
-    return busi_whu(hostile)
-
-
 @pytest.mark.parametrize("shape", ["archives", "folder of archives", "inner archives left"])
-@pytest.mark.parametrize("slug", [*PACK, "busi_whu"])
-def test_archives_inside_archives(
-    home: Home, sources: ModuleType, tmp_path: Path, pack: Callable[[Path], None], slug: str, shape: str
-) -> None:
+@pytest.mark.parametrize("slug", PACK)
+def test_archives_inside_archives(home: Home, sources: ModuleType, tmp_path: Path, slug: str, shape: str) -> None:
     recipe, mine = registry.recipe(slug), tmp_path / "mine"
     truth = registry.specimen(slug)(mine, np.random.default_rng(0))
-    pack(mine)
+    PACK[slug](mine)
     outer = sorted(path for path in mine.iterdir() if path.suffix == ".zip")
     assert outer
     assert not list(mine.rglob("*.png")) + list(mine.rglob("*.bmp"))

@@ -3,7 +3,6 @@
 Readers run in a process of their own, so that a crash of a decoder, a hang or memory without bound is seen as well.
 """
 
-import importlib.util
 import os
 import resource
 import shutil
@@ -19,12 +18,7 @@ import pytest
 
 from us43d.errors import Us43dError
 
-spec = importlib.util.spec_from_file_location("corpus", Path(__file__).with_name("corpus.py"))
-assert spec is not None
-assert spec.loader is not None
-corpus = importlib.util.module_from_spec(spec)
-sys.modules["corpus"] = corpus
-spec.loader.exec_module(corpus)
+from . import corpus
 
 #: Seconds of CPU time that one file may take (ten times as many by the clock, as the machine may be busy), and bytes.
 SECONDS, MEMORY = 60, 2 << 30

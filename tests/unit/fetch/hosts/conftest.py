@@ -1,7 +1,5 @@
 """The fakes of all hosts, and a session that finds them in place of the hosts."""
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,16 +9,12 @@ import pytest
 
 from us43d.fetch.http import Web
 
+from . import fakes as _fakes
+
 
 @pytest.fixture(scope="session")
 def fakes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hosts_fakes", Path(__file__).with_name("fakes.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return _fakes
 
 
 @pytest.fixture
