@@ -2,16 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from us43d import registry
 from us43d.cards.croissant import croissant, croissant_of_build
 from us43d.harmonize import shards
-from us43d.harmonize.build import build
-from us43d.paths import Home
 
 mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed: it validates these files")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -34,14 +32,10 @@ def test_every_source_validates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "slug", [slug if slug == "busi" else pytest.param(slug, marks=pytest.mark.slow) for slug in registry.slugs()]
 )
-def test_a_build_has_its_samples_as_records(slug: str, tmp_path: Path) -> None:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    registry.specimen(slug)(raw, np.random.default_rng(0))
-    recipe = registry.recipe(slug)
-    path = build(recipe, raw, Home(tmp_path / "home"), receipt={"kind": "specimen"}).path
+def test_a_build_has_its_samples_as_records(built: Callable, slug: str, tmp_path: Path) -> None:
+    _, (path,) = built(tmp_path, slug, receipt={"kind": "specimen"})
     copy = shutil.copytree(path, tmp_path / "copy")
-    dataset = validated(croissant_of_build(recipe, path), copy / "croissant.json")
+    dataset = validated(croissant_of_build(registry.recipe(slug), path), copy / "croissant.json")
     records = list(dataset.records("samples"))
     rows = shards.read_manifest(path / shards.MANIFEST)
     assert rows

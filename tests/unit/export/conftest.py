@@ -1,5 +1,6 @@
 """A corpus of three specimens with planted near-duplicates, and one export of it in every format."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from us43d import registry
 from us43d.harmonize import shards
-from us43d.harmonize.build import build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
 from us43d.paths import Home
 from us43d.splits import duplicate_links
+
+SPECIMEN = {"kind": "specimen"}
 
 
 class Planted(NamedTuple):
@@ -26,28 +27,19 @@ class Planted(NamedTuple):
     near: str
 
 
-def build_specimen(slug: str, folder: Path, home: Home) -> Path:
-    raw = folder / slug
-    if not raw.is_dir():
-        raw.mkdir(parents=True)
-        registry.specimen(slug)(raw, np.random.default_rng(0))
-    return build(registry.recipe(slug), raw, home, receipt={"kind": "specimen"}).path
-
-
 def manifest(path: Path) -> dict[str, dict]:
     return {row["key"]: row for row in shards.read_manifest(path / shards.MANIFEST)}
 
 
 @pytest.fixture(scope="session")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+def planted(built: Callable, tmp_path_factory: pytest.TempPathFactory) -> Planted:
     folder = tmp_path_factory.mktemp("exports")
-    home = Home(folder / "home")
-    builds = {slug: build_specimen(slug, folder, home) for slug in ("stu_hospital", "camus", "kidneyus")}
+    slugs = ("stu_hospital", "camus", "kidneyus")
+    home, paths = built(folder, *slugs, receipt=SPECIMEN)
+    builds = dict(zip(slugs, paths, strict=True))
     tested = [row for row in manifest(builds["stu_hospital"]).values() if row["split"] == "test"]
     busi = folder / "busi"
-    busi.mkdir()
-    registry.specimen("busi")(busi, np.random.default_rng(0))
-    rows = manifest(build_specimen("busi", folder, home))
+    rows = manifest(built(folder, "busi", receipt=SPECIMEN)[1][0])
     exact, near = [key for key, row in rows.items() if row["split"] == "train" and "benign" in key][:2]
     shown = cv2.imread(str(builds["stu_hospital"] / tested[0]["file"]))
     softened = cv2.GaussianBlur(shown, (3, 3), 0)
@@ -58,7 +50,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         mask = np.zeros(shown.shape[:2], np.uint8)
         mask[10:40, 10:40] = 255  # formats without images that lack annotations would not show a twin without a mask
         cv2.imwrite(str(busi / key.replace(".png", "_mask.png")), mask)
-    builds["busi"] = build_specimen("busi", folder, home)
+    _, (builds["busi"],) = built(folder, "busi", receipt=SPECIMEN)
     rows = manifest(builds["busi"])
     assert rows[near]["pixel_hash"] != tested[0]["pixel_hash"]
     ends = (
@@ -71,8 +63,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 
 @pytest.fixture(scope="session")
-def volumes(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def volumes(built: Callable, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Two sources of volumes with known voxel size."""
     folder = tmp_path_factory.mktemp("volumes")
-    home = Home(folder / "home")
-    return merge([build_specimen(slug, folder, home) for slug in ("cetus", "segthy")], home.root, "volumes")
+    home, builds = built(folder, "cetus", "segthy", receipt=SPECIMEN)
+    return merge(builds, home.root, "volumes")

@@ -1,9 +1,9 @@
 """Opening a build: what is damaged, foreign or of another version gives one message that names the file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from us43d import registry
@@ -15,12 +15,9 @@ from us43d.paths import Home
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Path:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    registry.specimen("stu_hospital")(raw, np.random.default_rng(0))
-    home = Home(tmp_path / "home")
-    return build(registry.recipe("stu_hospital"), raw, home, receipt={"kind": "specimen"}).path
+def made(built: Callable, tmp_path: Path) -> Path:
+    _, (path,) = built(tmp_path, "stu_hospital", receipt={"kind": "specimen"})
+    return path
 
 
 def test_all_of_a_build_is_reached(made: Path) -> None:
@@ -66,6 +63,6 @@ def test_a_build_of_another_schema_is_made_again(made: Path, tmp_path: Path) -> 
     facts = json.loads((made / DATASET).read_text())
     (made / DATASET).write_text(json.dumps(facts | {"schema": 99}))
     home = Home(tmp_path / "home")
-    again = build(registry.recipe("stu_hospital"), tmp_path / "raw", home, receipt={"kind": "specimen"})
+    again = build(registry.recipe("stu_hospital"), tmp_path / "stu_hospital", home, receipt={"kind": "specimen"})
     assert not again.reused
     assert Build(again.path).facts == facts

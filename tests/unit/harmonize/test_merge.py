@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,8 @@ from us43d.harmonize import shards
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import SPLITS, Corpus
 from us43d.harmonize.merge import merge
-from us43d.paths import Home
 
 SPECIMEN = {"kind": "specimen"}
-
-
-def built(slug: str, folder: Path, home: Home) -> Path:
-    raw = folder / slug
-    if not raw.is_dir():
-        raw.mkdir()
-        registry.specimen(slug)(raw, np.random.default_rng(0))
-    return build(registry.recipe(slug), raw, home, receipt=SPECIMEN).path
 
 
 def splits(corpus: Corpus, source: str) -> dict[str, str]:
@@ -40,23 +32,20 @@ def manifest(build: Path) -> dict[str, dict]:
     return {row["key"]: row for row in shards.read_manifest(build / shards.MANIFEST)}
 
 
-def test_a_picture_that_another_source_tests_on_is_never_trained_on(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    one = built("stu_hospital", tmp_path, home)
+def test_a_picture_that_another_source_tests_on_is_never_trained_on(built: Callable, tmp_path: Path) -> None:
+    home, (one,) = built(tmp_path, "stu_hospital", receipt=SPECIMEN)
     rows = manifest(one)
     tested = next(row for row in rows.values() if row["split"] == "test")
     trained = next(row for row in rows.values() if row["split"] == "train")
     # BUSI comes to hold both pictures under other names, written anew.
     busi = tmp_path / "busi"
-    busi.mkdir()
-    registry.specimen("busi")(busi, np.random.default_rng(0))
-    places = manifest(built("busi", tmp_path, home))
+    places = manifest(built(tmp_path, "busi", receipt=SPECIMEN)[1][0])
     keys = [key for key, row in places.items() if row["split"] == "train" and "normal" in key][:2]
     for key, row in zip(keys, (tested, trained), strict=True):
         picture = cv2.imread(str(one / row["file"]))
         cv2.imwrite(str(busi / key), picture)
         cv2.imwrite(str(busi / key.replace(".png", "_mask.png")), np.zeros(picture.shape[:2], np.uint8))
-    other = built("busi", tmp_path, home)
+    _, (other,) = built(tmp_path, "busi", receipt=SPECIMEN)
     alone = splits(merge([other], home.root, "alone"), "busi")
     assert [alone[key] for key in keys] == ["train", "train"]
     corpus = merge([one, other], home.root, "both")
@@ -75,12 +64,11 @@ def test_a_picture_that_another_source_tests_on_is_never_trained_on(tmp_path: Pa
     ]
 
 
-def test_one_archive_is_split_once_whether_or_not_its_twin_is_there(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
+def test_one_archive_is_split_once_whether_or_not_its_twin_is_there(built: Callable, tmp_path: Path) -> None:
     (tmp_path / "microseg").mkdir()
     registry.specimen("microseg")(tmp_path / "microseg", np.random.default_rng(0), 4)
     shutil.copytree(tmp_path / "microseg", tmp_path / "mup")
-    mup, microseg = built("mup", tmp_path, home), built("microseg", tmp_path, home)
+    home, (mup, microseg) = built(tmp_path, "mup", "microseg", receipt=SPECIMEN)
     assert {k: r["split"] for k, r in manifest(mup).items()} == {k: r["split"] for k, r in manifest(microseg).items()}
     corpus = merge([mup, microseg], home.root, "both")
     said = corpus.facts["across_sources"]
@@ -93,10 +81,9 @@ def altered(slug: str, **facts: Any) -> Recipe:
     return Recipe(**({name: getattr(recipe, name) for name in Recipe.model_fields} | facts))
 
 
-def test_groups_that_a_rule_names_stay_in_one_split(tmp_path: Path) -> None:
+def test_groups_that_a_rule_names_stay_in_one_split(built: Callable, tmp_path: Path) -> None:
     """A case of BrEaST is made a patient of BUS-BRA who is tested on: it is not trained on."""
-    home = Home(tmp_path / "home")
-    one, other = (built(slug, tmp_path, home) for slug in ("breast_lesions_usg", "busbra"))
+    home, (one, other) = built(tmp_path, "breast_lesions_usg", "busbra", receipt=SPECIMEN)
     cases = {row["group"]: row["split"] for row in manifest(one).values()}
     patients = {row["group"]: row["split"] for row in manifest(other).values()}
     case = next(name for name, split in cases.items() if split == "train")
@@ -115,17 +102,15 @@ def test_groups_that_a_rule_names_stay_in_one_split(tmp_path: Path) -> None:
     assert across["unmatched"] == []
 
 
-def test_sources_that_share_unknown_groups_are_named(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    builds = [built(slug, tmp_path, home) for slug in ("mmotu_2d", "mmotu_3d", "stu_hospital")]
+def test_sources_that_share_unknown_groups_are_named(built: Callable, tmp_path: Path) -> None:
+    home, builds = built(tmp_path, "mmotu_2d", "mmotu_3d", "stu_hospital", receipt=SPECIMEN)
     unmatched = merge(builds, home.root, "all").facts["across_sources"]["unmatched"]
     assert unmatched == [{"sources": ["MMOTU-2D", "MMOTU-3D"], "what": "patients", "certain": False}]
     assert merge(builds[1:], home.root, "two").facts["across_sources"]["unmatched"] == []
 
 
-def test_a_build_of_before_these_facts_is_still_merged(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    path = built("stu_hospital", tmp_path, home)
+def test_a_build_of_before_these_facts_is_still_merged(built: Callable, tmp_path: Path) -> None:
+    home, (path,) = built(tmp_path, "stu_hospital", receipt=SPECIMEN)
     dataset = json.loads((path / "dataset.json").read_text())
     for name in ("kind", "external_tier", "shares_with"):
         del dataset[name]
@@ -134,10 +119,9 @@ def test_a_build_of_before_these_facts_is_still_merged(tmp_path: Path) -> None:
     assert (source["kind"], source["external_tier"]) == ("human", False)
 
 
-def test_a_citation_corrected_in_between_is_named(tmp_path: Path) -> None:
+def test_a_citation_corrected_in_between_is_named(built: Callable, tmp_path: Path) -> None:
     """An earlier build has the same key with another text; the source is built again, as a fact has changed."""
-    home = Home(tmp_path / "home")
-    builds = [built(slug, tmp_path, home) for slug in ("mmotu_2d", "mmotu_3d")]
+    home, builds = built(tmp_path, "mmotu_2d", "mmotu_3d", receipt=SPECIMEN)
     dataset = json.loads((builds[0] / "dataset.json").read_text())
     dataset["citations"][0]["bibtex"] = dataset["citations"][0]["bibtex"].replace("2022", "2021")
     (builds[0] / "dataset.json").write_text(json.dumps(dataset))
@@ -149,9 +133,8 @@ def test_a_citation_corrected_in_between_is_named(tmp_path: Path) -> None:
     merge(builds, home.root, "both")
 
 
-def test_a_corpus_carries_terms_and_references_of_its_sources(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    builds = [built(slug, tmp_path, home) for slug in ("stu_hospital", "busbra")]
+def test_a_corpus_carries_terms_and_references_of_its_sources(built: Callable, tmp_path: Path) -> None:
+    home, builds = built(tmp_path, "stu_hospital", "busbra", receipt=SPECIMEN)
     facts = merge(builds, home.root, "two").facts
     assert facts["licences"]["commercial"] is False
     uses = facts["licences"]["uses"]["research"]
@@ -165,9 +148,10 @@ def test_a_corpus_carries_terms_and_references_of_its_sources(tmp_path: Path) ->
     assert Corpus.open(home.corpus("two")).facts == facts
 
 
-def test_a_merge_that_fails_leaves_the_corpus_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = Home(tmp_path / "home")
-    path = built("stu_hospital", tmp_path, home)
+def test_a_merge_that_fails_leaves_the_corpus_as_it_was(
+    built: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, (path,) = built(tmp_path, "stu_hospital", receipt=SPECIMEN)
     before = merge([path], home.root, "local").digest
 
     def full(*_: object, **__: object) -> None:
@@ -185,9 +169,9 @@ def test_a_merge_that_fails_leaves_the_corpus_as_it_was(tmp_path: Path, monkeypa
     assert Corpus.open(home.corpus("local")).digest == before
 
 
-def test_sources_are_selected_in_any_spelling(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    corpus = merge([built(slug, tmp_path, home) for slug in ("stu_hospital", "asus")], home.root, "both")
+def test_sources_are_selected_in_any_spelling(built: Callable, tmp_path: Path) -> None:
+    home, builds = built(tmp_path, "stu_hospital", "asus", receipt=SPECIMEN)
+    corpus = merge(builds, home.root, "both")
     assert [source["name"] for source in corpus.sources] == ["ASUS", "STU-Hospital"]
     assert corpus.select() == [0, 1]
     for names, chosen in (
