@@ -207,6 +207,10 @@ def open_media(path: Path | str | Input) -> Media:
     """
     file = path if isinstance(path, Input) else _input(Path(path))
     check_regular(file.path)  # links that lead nowhere and pipes are listed, so that they are reported
+    try:
+        file.relative.encode()
+    except UnicodeEncodeError as error:  # no COCO file could hold it
+        raise ImageError(f"The name of {os.fsencode(file.path)!r} is not UTF-8. Rename the file.") from error
     if file.kind == "image" and is_dicom(file.path):  # by content, not by name
         file = file._replace(kind="dicom")
     try:

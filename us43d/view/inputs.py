@@ -68,6 +68,11 @@ class Source(NamedTuple):
     picture: str
 
 
+def _text(name: str) -> str:
+    """Return a file name that a page can show: of one that is not UTF-8, the bytes as escapes."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 class FileInputs:
     """The files that `us43d predict` reads, listed at once and decoded when they are shown.
 
@@ -92,8 +97,9 @@ class FileInputs:
         self._frames: OrderedDict[int, list[bytes]] = OrderedDict()
         self._lock = Lock()
         for number, file in enumerate(self.files):
-            match = pattern.search(file.relative) if pattern else None
-            owner = match.group(1 if match.re.groups else 0) if match else file.name
+            label, relative = _text(file.name), _text(file.relative)
+            match = pattern.search(relative) if pattern else None
+            owner = match.group(1 if match.re.groups else 0) if match else label
             count, spacing = 1, None
             try:
                 media = self._media[number] = pictures.open(file)
@@ -103,10 +109,10 @@ class FileInputs:
                     self.named[number] = owner
                 count = len(self._decoded(number)) if media.count is None else media.count
             except ImageError as error:  # the page shows it in the place of the image
-                self.faults[file.relative] = error.what
+                self.faults[relative] = error.what
             for frame in range(count):
-                name = file.name if count == 1 else f"{file.name}_{frame:05}"
-                self.items.append(Item(name, file.relative, frame if count > 1 else None, number, owner, spacing))
+                name = label if count == 1 else f"{label}_{frame:05}"
+                self.items.append(Item(name, relative, frame if count > 1 else None, number, owner, spacing))
                 self._place.append((number, frame))
 
     def read(self, number: int, window: Window | None = None) -> NDArray[np.uint8]:
@@ -130,7 +136,7 @@ class FileInputs:
 
     def _opened(self, file: int) -> pictures.Media:
         if file not in self._media:
-            raise ImageError(self.faults[self.files[file].relative])
+            raise ImageError(self.faults[_text(self.files[file].relative)])
         return self._media[file]
 
     def original(self, number: int) -> Path | None:

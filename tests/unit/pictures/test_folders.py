@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from us43d import pictures
+from us43d.coco.write import from_masks
 from us43d.errors import ImageError
 
 from .files import dicom, saved, video
@@ -54,6 +55,21 @@ def test_images_that_are_not_read_are_listed_and_refused(tmp_path: Path, grey: n
     assert [entry.relative for entry in pictures.listing(tmp_path)] == ["a.png", "b.HEIC"]
     with pytest.raises(ImageError, match=r"b\.HEIC is a HEIC image, which is not read here\. Save it as PNG or TIFF"):
         pictures.open(tmp_path / "b.HEIC")
+
+
+def test_names_that_are_not_utf_8_are_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    """They are those of archives that were made on other systems; no COCO file can hold them."""
+    for folder in ("scans", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in (b"good.png", b"m\xfcller.png"):
+            saved(255 * (grey > 127).astype(np.uint8), tmp_path / folder / os.fsdecode(name))
+    good, bad = pictures.listing(tmp_path / "scans")
+    pictures.open(good)
+    for path in (bad, bad.path):
+        with pytest.raises(ImageError, match=r"The name of b'.*m\\xfcller\.png' is not UTF-8\. Rename the file"):
+            pictures.open(path)
+    with pytest.raises(ImageError, match=r"1 of 2 pairs .* is not UTF-8"):
+        from_masks(tmp_path / "scans", tmp_path / "masks")
 
 
 def test_other_endings_of_formats_that_are_read(tmp_path: Path, grey: np.ndarray) -> None:

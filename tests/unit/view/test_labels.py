@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -225,6 +226,20 @@ def test_a_damaged_file_among_others_is_named_and_shown_as_such(scans: Path, tmp
         inputs.read(number)
     with pytest.raises(ImageError):
         Labels(inputs, tmp_path / "labels").save(number, 0, [])
+
+
+def test_a_name_that_is_not_utf_8_is_shown_with_escapes(tmp_path: Path) -> None:
+    """The page of the whole folder was an error."""
+    (tmp_path / "scans").mkdir()
+    cv2.imwrite(str(tmp_path / "scans" / "good.png"), np.zeros((9, 9), np.uint8))
+    shutil.copy(os.fsencode(tmp_path / "scans" / "good.png"), os.fsencode(tmp_path) + b"/scans/m\xfcller.png")
+    inputs = FileInputs(tmp_path / "scans")
+    assert [item.name for item in inputs.items] == ["good", r"m\udcfcller"]
+    assert list(inputs.faults) == [r"m\udcfcller.png"]
+    json.dumps(inputs.items, ensure_ascii=False).encode()
+    assert inputs.read(0).shape == (9, 9)
+    with pytest.raises(ImageError, match="is not UTF-8"):
+        inputs.read(1)
 
 
 def test_an_invalid_pattern(scans: Path) -> None:
