@@ -288,14 +288,15 @@ def test_the_foreground_value_of_a_mask(tmp_path: Path, mask: np.ndarray) -> Non
     tifffile.imwrite(tmp_path / "half.tif", (mask * 0.5).astype(np.float32))
     tifffile.imwrite(tmp_path / "deep.tif", red.astype(np.uint16) * 257, photometric="rgb")
     Image.fromarray(whole * 3).save(tmp_path / "grey.png")
+    Image.fromarray(np.dstack([whole * 3] * 3)).save(tmp_path / "rgb.png")
     Image.fromarray(red).save(tmp_path / "red.png")
     Image.fromarray(red).save(tmp_path / "red.bmp")
     Image.fromarray(np.dstack([red, 255 * whole])).save(tmp_path / "alpha.png")
     palette(mask, (0, 0, 0), (255, 0, 0)).save(tmp_path / "palette.png")
     Image.fromarray(0 * whole).save(tmp_path / "empty.png")
     values = {
-        "half.tif": "0.5", "deep.tif": "65535, 0, 0", "grey.png": "3", "red.png": "#ff0000", "red.bmp": "#ff0000",
-        "alpha.png": "255", "palette.png": "1", "empty.png": "",
+        "half.tif": "0.5", "deep.tif": "65535, 0, 0", "grey.png": "3", "rgb.png": "3", "red.png": "#ff0000",
+        "red.bmp": "#ff0000", "alpha.png": "255", "palette.png": "1", "empty.png": "",
     }  # fmt: skip
     for name, value in values.items():
         found, shown = convert.foreground(tmp_path / name)

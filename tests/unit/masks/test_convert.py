@@ -14,6 +14,7 @@ from PIL import Image
 from us43d import masks
 from us43d.contract import Remarked
 from us43d.errors import MaskMismatch, UnreadableFile
+from us43d.masks.ellipses import fit_ellipse
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -245,6 +246,26 @@ def test_a_drawn_ellipse_is_filled() -> None:
     assert masks.ellipse(dots).array[4, 4]
     small = np.pad(np.zeros((5, 5), np.uint8), 1, constant_values=1)  # 24 of 49 pixels
     assert masks.ellipse(small).remarks == ()
+
+
+@pytest.mark.parametrize("angle", [0, 30, 90, 150])
+@pytest.mark.parametrize("count", [6, 100])
+def test_points_on_an_ellipse_give_it_back(angle: float, count: int) -> None:
+    turn = np.radians(angle)
+    t = np.arange(count) * 2 * np.pi / count + 0.1
+    points = np.stack([0.4 * np.cos(t), 0.2 * np.sin(t)], axis=1) @ [
+        [np.cos(turn), np.sin(turn)],
+        [-np.sin(turn), np.cos(turn)],
+    ] + [7, -3]
+    found = fit_ellipse(points)
+    assert found[:4] == pytest.approx((7, -3, 0.8, 0.4), abs=1e-4)
+    assert np.sin(np.radians(found.angle - angle)) == pytest.approx(0, abs=1e-3)
+    assert 0 <= found.angle < 180
+
+
+@pytest.mark.parametrize("points", [np.eye(5, 2), np.ones((9, 2))])
+def test_points_that_no_ellipse_fits(points: np.ndarray) -> None:
+    assert np.isnan(fit_ellipse(points)).all()
 
 
 @pytest.mark.parametrize(("part", "differs"), [(1.04, False), (0.96, False), (1.06, True), (0.94, True)])
