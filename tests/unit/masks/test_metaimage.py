@@ -33,6 +33,17 @@ def test_every_frame_in_any_order(tmp_path: Path, compressed: bool, dtype: str) 
         masks.mha_frame(tmp_path / "a.mha", 7)
 
 
+@pytest.mark.parametrize(
+    ("name", "axes"), [("TransformMatrix", "-1 0 0 1"), ("Orientation", "-1 0 0 1"), ("Comment", "")]
+)
+def test_the_directions_of_axes(tmp_path: Path, name: str, axes: str) -> None:
+    write(tmp_path / "a.mha", np.zeros((3, 4), np.uint8), False)
+    data = (tmp_path / "a.mha").read_bytes()
+    assert data.count(b"TransformMatrix = 1 0 0 1") == 1
+    (tmp_path / "b.mha").write_bytes(data.replace(b"TransformMatrix = 1 ", f"{name} = -1  ".encode()))
+    assert masks.mha_axes(tmp_path / "b.mha") == axes
+
+
 def test_a_picture_is_frame_0(tmp_path: Path) -> None:
     picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
     write(tmp_path / "a.mha", picture, False)
