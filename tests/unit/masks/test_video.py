@@ -9,6 +9,7 @@ import pytest
 
 from us43d import masks
 from us43d.errors import UnreadableFile
+from us43d.masks.videos import VideoFile
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (12, 48, 64, 3), dtype=np.uint8)
 
@@ -25,6 +26,25 @@ def test_length_and_frames(tmp_path: Path) -> None:
     write(tmp_path / "a.avi")
     assert masks.video_length(tmp_path / "a.avi") == 12
     assert masks.video_frame(tmp_path / "a.avi", 11).shape == (48, 64, 3)
+
+
+def test_what_a_video_states(tmp_path: Path) -> None:
+    write(path := tmp_path / "a.avi")
+    video = VideoFile(path)
+    assert (video.codec, video.stated, video.remark(12)) == ("MJPG", 12, "")
+    with pytest.raises(UnreadableFile, match=r"^No frame of .*a\.avi can be read \(codec 'MJPG'\)"):
+        video.remark(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(FRAMES[0])
+    writer.release()
+    assert VideoFile(path).stated == 1
+
+
+def test_a_playlist_is_not_followed(tmp_path: Path) -> None:
+    write(tmp_path / "a.avi")
+    (tmp_path / "b.avi").write_text("#EXTM3U\n#EXTINF:1,\na.avi\n")
+    with pytest.raises(UnreadableFile, match=r"b\.avi is not a video \(it begins with b'#EXTM3U"):
+        masks.video_length(tmp_path / "b.avi")
 
 
 def test_a_cut_video_is_an_error_wherever_it_is_cut(tmp_path: Path) -> None:
