@@ -86,6 +86,8 @@ JPEG = b"\xff\xd8"
         (JPEG + frame(channels=1), 1, True),
         (JPEG + frame(channels=4), 4, False),
         (JPEG + b"\xff\xff\xff" + frame()[1:], 3, True),  # fill bytes
+        (JPEG + b"\xff\xff" + frame()[1:], 3, True),
+        (JPEG + segment(0xE0, bytes(300)) + frame(), 3, True),
         (JPEG + segment(0xE0, b"JFIF") + segment(0xC4, b"table") + frame(), 3, True),
         (JPEG + segment(0xC8, b"\x08" * 9) + segment(0xCC, b"\x08" * 9) + frame(0xC2), 3, True),
         (JPEG + exif("<", (0x010F, 1), (0x0112, 6)) + frame(0xCF), 3, False),
