@@ -42,6 +42,15 @@ def test_numbers_keep_their_type_in_the_files() -> None:
     assert [type(value) for value in after.spacing] == [int, float]
 
 
+def test_ids_are_these_for_ever() -> None:
+    """The first 53 bits of a hash: corrections, verdicts and predictions name images and annotations by them."""
+    for found, text in (
+        (ids.Ids("busi").image("benign/benign (1).png"), "image\0busi\0benign/benign (1).png"),
+        (ids.annotation_id(7, "tumour", 2), "annotation\x007\0tumour\x002"),
+    ):
+        assert found == int(hashlib.sha256(text.encode()).hexdigest()[:14], 16) >> 3
+
+
 def test_ids_that_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids, "_digest", lambda *parts: 7 if len(parts) == 3 else 100 + int(parts[3]))
     source = ids.Ids("s")
