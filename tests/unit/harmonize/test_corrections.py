@@ -78,6 +78,8 @@ def test_a_reviewed_image_has_its_new_masks_and_the_others_their_own(home: Home)
     assert raw(home) == untouched
     (facts,) = home.builds("BUSI").glob("*/dataset.json")
     assert '"corrections"' in facts.read_text()
+    (entry,) = json.loads((facts.parent / "provenance.json").read_text())["corrections"]
+    assert (set(entry), entry["key"]) == ({"id", "who", "when", "key", "replaces"}, key)
     rows = {row["key"]: row["remarks"] for row in shards.read_manifest(facts.parent / shards.MANIFEST)}
     assert corrections.REMARK in rows[key]
     assert sum(corrections.REMARK in text for text in rows.values()) == 1
