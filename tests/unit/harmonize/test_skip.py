@@ -21,7 +21,7 @@ from us43d.errors import BuildError, CountError, RawDataError
 from us43d.harmonize import blocks, shards
 from us43d.harmonize.build import BuildResult, Skip, build
 from us43d.harmonize.check import check
-from us43d.harmonize.inventory import Inventory
+from us43d.harmonize.inventory import Inventory, way_on
 from us43d.loading import latest
 from us43d.paths import Home
 
@@ -257,3 +257,22 @@ def test_rules_of_names_belong_to_a_folder_and_are_few(tmp_path: Path) -> None:
     assert inventory.cause("p2/other_mask.png") == "image p2/other.png is missing"
     assert inventory.cause("p1/other.txt") == inventory.cause("p9/other_mask.png") == ""
     assert {folder: len(rules) for folder, rules in inventory._rules.items()} == {"p0": 1, "p1": 1, "p2": 1, "mask": 20}
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "command"),
+    [
+        ("", 3, "us43d build BUSI --ignore f0 --ignore f1 --ignore f2"),
+        ("download", 4, "us43d build BUSI --skip-bad"),
+        ("specimen", 0, "us43d fetch BUSI --specimen --force"),
+        ("download", 0, "us43d fetch BUSI --force   (or, to skip and record them: us43d build BUSI --skip-bad)"),
+        (
+            "",
+            0,
+            "us43d build BUSI --skip-bad   (skips and records them; or us43d fetch BUSI --from with a complete copy)",
+        ),
+    ],
+)
+def test_the_command_to_go_on_with(kind: str, files: int, command: str) -> None:
+    recipe = registry.recipe("busi")
+    assert way_on(recipe, {"kind": kind}, [f"f{n}" for n in range(files)]) == command
