@@ -16,8 +16,8 @@ import pytest
 from us43d import load, registry
 from us43d.contract import Expect, Fix, RawTree, Recipe, Sample
 from us43d.errors import BuildError, CheckError, CountError, RawDataError, UsageError
+from us43d.harmonize import blocks, shards
 from us43d.harmonize import build as building
-from us43d.harmonize import shards
 from us43d.harmonize.build import build
 from us43d.harmonize.built import PROVENANCE
 from us43d.harmonize.check import check
@@ -240,6 +240,13 @@ def test_fixes_can_be_switched_off(raw: Path, home: Home) -> None:
     fixed = altered(fixes=(Fix(key="Hospital/Test_Image_2.png", reason="a copy", drop=True),))
     assert build(fixed, raw, home, partial=True).dataset["drops"] == {"a copy": 1}
     assert build(fixed, raw, home, partial=True, fixes=False).dataset["drops"] == {}
+
+
+def test_a_fix_replaces_tags_and_is_remarked() -> None:
+    sample = Sample(key="k", image=Path("k.png"), tags={"left": True, "age": 40}, remarks=("seen",), drop="blurred")
+    fixed = building._fixed(sample, Fix(key="k", reason="wrong age", tags={"age": 41}))
+    assert (fixed.tags, fixed.drop) == ({"left": True, "age": 41}, "blurred")
+    assert fixed.remarks == ("seen", f"{blocks.FIXED}wrong age")
 
 
 def test_a_dropped_sample_keeps_its_row(raw: Path, home: Home) -> None:
