@@ -285,12 +285,12 @@ class _Pixels:
         image = self.entries[place]
         if (image.width, image.height) == (width, height):
             return True
-        shown = f"{width} × {height} pixels" + (f" ({remark})" if remark else "")
-        self._fault(image, f"has {shown}, but the entry says {image.width} × {image.height}")
+        sizes = f"{width} × {height} pixels instead of {image.width} × {image.height}"
+        self._fault(image, "has another size than its entry says", f" ({sizes}{f'; {remark}' if remark else ''})")
         return False
 
-    def _fault(self, image: Image, what: str) -> None:
-        self.report.fault(f"{image.where} {schema.shortened(image.file_name)}", "image", what)
+    def _fault(self, image: Image, what: str, more: str = "") -> None:
+        self.report.fault(f"{image.where} {schema.shortened(image.file_name)}{more}", "image", what)
 
 
 def _is_file(path: Path) -> bool:

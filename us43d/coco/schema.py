@@ -231,7 +231,7 @@ class Report:
         count = sum(map(len, self._faults.values()))
         faults = self._faults.items()
         kinds = [f"{field} {problem}: {listed(entries, _NAMED)}" for (field, problem), entries in faults]
-        more = f"; and {len(kinds) - _KINDS} more kinds of fault" if len(kinds) > _KINDS else ""
+        more = f"; and {counted(len(kinds) - _KINDS, 'more kind')} of fault" if len(kinds) > _KINDS else ""
         raise kind(
             f"{self.file} has {counted(count, 'fault')}. {'; '.join(kinds[:_KINDS])}{more}.",
             next="correct the file or its images, then run the same command (docs/finetune.md describes the format)",

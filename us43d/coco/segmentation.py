@@ -117,7 +117,7 @@ def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
     if size is None or counts is None:
         raise ValueError(f"has no {'size' if size is None else 'counts'}")
     if not isinstance(size, list | tuple) or list(size) != [height, width] or bool in map(type, size):
-        raise ValueError(f"has the size {_short(size)}, but height and width of its image are {height}, {width}")
+        raise ValueError("has a size that is not [height, width] of its image")
     if isinstance(counts, str | bytes):
         text = counts.encode() if isinstance(counts, str) else counts
         runs = rle.counts(text)

@@ -96,8 +96,8 @@ def test_encoding_is_read_back() -> None:
         ({"size": [4, 5], "counts": [[20], 3]}, "has counts [[20], 3], which are not whole numbers"),
         ({"size": [4, 5], "counts": [1.5] * 30}, f"has counts [{'1.5, ' * 11}1.5,…, which are not whole numbers"),
         ({"size": [4, 5], "counts": [True, 19]}, "has counts [True, 19], which are not whole numbers"),
-        ({"size": [True, 5], "counts": [5]}, "has the size [True, 5], but height and width of its image are 4, 5"),
-        ({"size": "45", "counts": [20]}, "has the size '45', but height and width of its image are 4, 5"),
+        ({"size": [True, 5], "counts": [5]}, "has a size that is not [height, width] of its image"),
+        ({"size": "45", "counts": [20]}, "has a size that is not [height, width] of its image"),
         ({"counts": [20]}, "has no size"),
         ({"size": [4, 5]}, "has no counts"),
         ([[0, 0, 1e6, 0, 0, 1]], "has an outline of more than 2,000,000 pixels"),
@@ -129,7 +129,7 @@ def test_why_a_segmentation_is_empty(given: Any, reason: str) -> None:
 
 
 def test_run_lengths_in_all_forms() -> None:
-    with pytest.raises(ValueError, match=r"has the size \[True, 1\], but"):
+    with pytest.raises(ValueError, match=r"has a size that is not"):
         segmentation.encoded({"size": [True, 1], "counts": [1]}, 1, 1)
     whole = segmentation.Encoded(b"0d0", 20, (0, 0, 5, 4))
     for counts in ([0, 20], np.array([0, 20]), "0d0", b"0d0"):
@@ -322,7 +322,7 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
         (
             "annotations.2.segmentation",
             {"size": [60, 40], "counts": [2400]},
-            "height and width of its image are 40, 60",
+            "[height, width] of its image",
         ),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": [True, 2399]}, "which are not whole numbers"),
         ("annotations.2.segmentation", {"size": [40, 60], "counts": [5, 5]}, "has runs of 10 pixels together"),
@@ -360,7 +360,7 @@ def test_all_faults_are_told_together(make: Callable[..., Path]) -> None:
     (file.parent / "1.png").write_bytes(b"no image")
     what = faults(file)
     for said in (
-        "has 7 faults", "width is missing: images[3] (id 3)", "image has 60 × 40 pixels, but the entry says 60 × 41",
+        "has 7 faults", "width is missing: images[3] (id 3)", "(60 × 40 pixels instead of 60 × 41)",
         "holds a polygon of 3 numbers", "category_id is not among the categories: annotations[1] (id 1) has 'x'",
         "id is missing: annotations[2], annotations[3]", "1.png is not a readable image",
     ):  # fmt: skip
@@ -415,7 +415,7 @@ def test_only_some_of_many_faults_are_listed() -> None:
     first = "id is missing: images[0], images[1], images[2] … and 1 more"
     others = [f"f{n} is odd: images[9] has '{'x' * 58}'" for n in range(11)]
     assert what(12, "x" * 58) == f"d.json has 15 faults. {'; '.join([first, *others])}."
-    assert what(13, "x" * 58) == f"d.json has 16 faults. {'; '.join([first, *others])}; and 1 more kinds of fault."
+    assert what(13, "x" * 58) == f"d.json has 16 faults. {'; '.join([first, *others])}; and 1 more kind of fault."
     assert what(2, "x" * 59) == f"d.json has 5 faults. {first}; f0 is odd: images[9] has '{'x' * 59}…."
     name = "7" * 60
     assert schema.Annotation(f"{name}8", "", "", None, None, 3).where == f"annotations[3] (id {name})"
@@ -781,7 +781,7 @@ def test_images_of_other_forms_are_read_once_and_kept(make: Callable[..., Path])
     with pytest.raises(TrainError) as caught:
         opened(file)
     assert "has 3 frames, and the entry has no frame (from 0): images[2] (id 2) c.tif" in caught.value.what
-    assert "has 60 × 40 pixels (rotated upright by the Exif orientation 6), but the entry says 40 × 60" in (
+    assert "another size than its entry says: images[1] (id 1) b.png (60 × 40 pixels instead of 40 × 60; rotated " in (
         caught.value.what
     )
     assert len(opened_again(folder)) == 4  # the corpus of the former file is untouched
