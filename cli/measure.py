@@ -247,7 +247,7 @@ def _drawn(
                 f"The raw files of {recipe.name} are not in {session.home.root}.", next=f"us43d fetch {recipe.name}"
             )
         number = 0
-        for sample in recipe.read(RawTree(raw)):
+        for sample in recipe.samples(RawTree(raw)):
             for mask in sample.masks.values():
                 if isinstance(mask, Lazy) and mask.func is masks.ellipse and sample.spacing_mm:
                     number += 1

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, Typ
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from us43d.errors import RawDataError
 from us43d.licences import LICENCES, Terms
 
 if TYPE_CHECKING:
@@ -516,3 +517,15 @@ class Recipe(Facts):
 
     def reader(self, profile: Profile) -> Reader:
         return self.read_paper or self.read if profile == "paper" else self.read
+
+    def samples(self, tree: "RawTree", profile: Profile = "us43d") -> Iterator[Sample]:
+        """Yield the samples that the reader finds.
+
+        Raises RawDataError, also where a name or a table of another form than the source's led the reader astray.
+        """
+        try:
+            yield from self.reader(profile)(tree)
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise RawDataError(
+                f"{self.name}: the reader failed on {tree.root} ({type(error).__name__}: {error})."
+            ) from error

@@ -180,10 +180,17 @@ class RawTree:
         view._used, view.missing, view.hidden, view._collect = self._used, self.missing, self.hidden, self._collect
         return view
 
-    def under(self, folder: str, top: str) -> "RawTree":
-        """The files below one folder ("" or ending in `/`) as if they lay below `top` (likewise), on their own."""
-        view = self._from(folder)
-        view._files = {f"{top}{key}": path for key, path in view._files.items()}
+    def under(self, folder: str, top: str, *, beside: bool = False) -> "RawTree":
+        """The files below one folder ("" or ending in `/`) as if they lay below `top` (likewise), on their own.
+
+        beside: with all that lies beside the folder, where it is: a table of the source may.
+        """
+        above = folder.rpartition("/")[0].rpartition("/")[0]
+        view = self._from((f"{above}/" if above else "") if beside else folder)
+        own = folder.removeprefix(view.prefix)
+        view._files = {
+            f"{top}{key.removeprefix(own)}" if key.startswith(own) else key: path for key, path in view._files.items()
+        }
         view._real = {folded(key): key for key in view._files}
         view.prefix, view._used, view.missing = "", set(), {}
         return view

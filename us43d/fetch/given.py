@@ -16,13 +16,14 @@ from us43d.errors import (
     MissingRawFile,
     RawDataError,
     RecipeError,
+    UnreadableFile,
     Us43dError,
     VerifyError,
     listed,
 )
 from us43d.fetch import store, verify, zips
 from us43d.fetch.unpack import is_nested
-from us43d.rawtree import is_litter, special
+from us43d.rawtree import folded, is_litter, special
 
 __all__ = ["Given", "Layout", "layout", "look"]
 
@@ -102,30 +103,30 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
             others.append(offer)
     if others:
         return others[0]
-    refusals: list[Us43dError] = []
+    refusals: list[tuple[Path, Us43dError]] = []
     trees = []
     for path in paths:
         if path.is_dir():
             try:
                 trees.append(layout(recipe, path))
             except Us43dError as error:
-                error.what = f"{path} is not the unpacked tree either: {error.what}"
-                refusals.append(error)
+                refusals.append((path, error))
     whole = [tree for tree in trees if not tree.lacking and tree.samples >= (recipe.expect.images or 0)]
     if whole:
         return Given(None, tree=whole[0].files)
     archives = [path for path in files if _is_archive(path)]
     if trees:
         return Given(None, tree=trees[0].files, candidates=tuple(_likely(recipe, archives)))
+    again = f"us43d fetch {recipe.name}   (or --from with a good copy)"
     if damaged:
-        damaged[0].next = f"us43d fetch {recipe.name}   (or --from with a good copy)"
+        damaged[0].next = again
         raise damaged[0]
     if named := [path for path in paths if path.is_file()]:
         for path in named:
             try:
                 verify.check_type(path, path.name)
             except VerifyError as error:
-                error.next = f"us43d fetch {recipe.name}   (or --from with a good copy)"
+                error.next = again
                 raise
         return Given(None, files=tuple((RawFile(name=path.name), path) for path in named))
     for path in paths:
@@ -133,6 +134,9 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
             return Given(None, tree=packed, packed=True)
     if likely := _likely(recipe, archives):
         return Given(None, candidates=tuple(likely))
+    for _, error in refusals:
+        if isinstance(error, UnreadableFile):  # the tree is there
+            raise UnreadableFile(f"{recipe.name}: {error.what}", next=error.next or again)
     names = dict.fromkeys(listed(file.name for file in route.files) for route in recipe.routes if route.files)
     wanted = " or ".join(names)
     hint = f" Archives there: {listed(archives, 3)}; to take one of them, name it." if archives else ""
@@ -141,8 +145,8 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
         next_ = f"us43d fetch {recipe.name} --from {shlex.quote(str(archives[0]))}"
     raise MissingRawFile(
         f"{recipe.name}: {listed(paths)} holds neither {wanted or 'its files'} nor the unpacked tree.{hint} "
-        + " ".join(error.what for error in refusals),
-        next=next((error.next for error in refusals if error.next), next_),
+        + " ".join(f"{path} is not the unpacked tree either: {error.what}" for path, error in refusals),
+        next=next((error.next for _, error in refusals if error.next), next_),
     )
 
 
@@ -290,16 +294,17 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
     try:
         return _accepted(recipe, tree.under("", ""))
     except MissingFolder as error:
-        ways = [(top, f"{name}/") for name in error.folders for top in tops]
-        first: Us43dError = error
+        names = [f"{name}/" for name in error.folders]
+        ways = [(top, name, beside) for name in names for top in tops for beside in (True, False)]
+        first: RawDataError = error
     except RawDataError as error:  # of a tree that holds several copies, each for itself may do
-        ways = [(top, "") for top in tops[1:]]
+        ways = [(top, "", False) for top in tops[1:]]
         first = error
     best: Layout | None = None
     unread: RawDataError | None = None
-    for top, name in ways:
+    for top, name, beside in ways:
         try:
-            accepted = _accepted(recipe, tree.under(top, name))
+            accepted = _accepted(recipe, tree.under(top, name, beside=beside))
         except MissingRawFile:
             continue
         except RawDataError as error:  # all that the tree should have is there
@@ -308,7 +313,7 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
         if best is None or accepted.samples - accepted.lacking > best.samples - best.lacking:
             best = accepted
     if best is None:
-        raise unread or first
+        raise first if isinstance(first, UnreadableFile) else unread or first
     return best
 
 
@@ -325,7 +330,11 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
     """Return the layout of a tree that the reader knows. Raises RawDataError where it does not, or hardly."""
     samples = lacking = 0
     folders = [path for path in map(tree.path, tree) if path.is_dir()]  # links, which are not entered
-    for sample in recipe.read(tree):
+    keys = set[str]()
+    for sample in recipe.samples(tree):
+        if (key := folded(sample.key)) in keys:
+            raise RawDataError(f"{sample.key} is there twice in {tree.root}.")
+        keys.add(key)
         tree.use(*paths_in(sample))
         samples += 1
         lacking += any(path in tree.missing for path in paths_in(sample))

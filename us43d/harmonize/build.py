@@ -177,7 +177,7 @@ def _unassigned(recipe: Recipe, sample: Sample) -> str:
 def _readable(plan: Plan) -> Iterator[Sample]:
     """Yield the reader's samples. Where it stumbles over a file that is missing, that is what is said."""
     recipe, tree = plan.recipe, plan.tree
-    samples = recipe.reader(plan.profile)(tree)
+    samples = recipe.samples(tree, plan.profile)
     again = f"{recipe.again_as(plan.receipt.get('kind', ''))}   (or, to see what changed: us43d verify {recipe.name})"
     while True:
         try:
@@ -188,13 +188,6 @@ def _readable(plan: Plan) -> Iterator[Sample]:
                 what = f"{listed(tree.missing.values())} in {tree.root}."
                 raise MissingRawFile(what, disk=error.disk, next=error.next) from error
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            # A name or a table of another form than the source's led the reader astray.
-            missing = f" {listed(tree.missing.values())}." if tree.missing else ""
-            raise RawDataError(
-                f"{recipe.name}: the reader failed on {tree.root} ({type(error).__name__}: {error}).{missing}",
-                next=again,
-            ) from error
         if sample is None:
             return
         yield sample

@@ -299,7 +299,7 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
     groups, images, turned = set[str](), 0, 0
     without: list[str] = []
     dropped: Counter[str] = Counter()
-    for sample in record.recipe(made).read(tree):
+    for sample in record.recipe(made).samples(tree):
         images += 1
         groups.add(sample.group or sample.key)
         dropped.update([sample.drop] if sample.drop else [])

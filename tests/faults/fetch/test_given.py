@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from us43d import registry
-from us43d.contract import RawFile, Recipe, Route
-from us43d.errors import MissingRawFile, RawDataError, Us43dError, VerifyError
+from us43d.contract import RawFile, RawTree, Recipe, Route
+from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, Us43dError, VerifyError
 from us43d.fetch import given, ledger
 from us43d.fetch.fetch import Fetched, fetch
 from us43d.fetch.verify import verify
@@ -111,6 +111,41 @@ def test_a_tree_beside_another_source_with_a_readme(
     shutil.move(tree / TOP, place / "busi" / TOP)
     taken(home, sources, tmp_path / "data")
     assert sum(1 for path in home.raw("BUSI").rglob("*") if path.is_file()) == whole
+
+
+def test_a_table_beside_a_renamed_folder_is_taken_along(home: Home, sources: ModuleType, tmp_path: Path) -> None:
+    recipe = registry.recipe("breast_lesions_usg")
+    folder = tmp_path / "made"
+    registry.specimen("breast_lesions_usg")(folder, np.random.default_rng(0))
+    before = [sample.tags for sample in recipe.read(RawTree(folder))]
+    (folder / "BrEaST-Lesions_USG-images_and_masks").rename(folder / "mine")
+    (folder / "thesis.pdf").write_bytes(b"%PDF")
+    ledger.accept(home, recipe)
+    raw = fetch(recipe, home, sources.patient(), from_=[folder]).raw
+    assert [sample.tags for sample in recipe.read(RawTree(raw))] == before
+    assert not (raw / "thesis.pdf").exists()
+
+
+def test_of_two_copies_the_fuller_one_is_taken(home: Home, sources: ModuleType, tmp_path: Path) -> None:
+    recipe = registry.recipe("busi_whu")  # read at any depth
+    for copy in ("a", "b"):
+        registry.specimen("busi_whu")(tmp_path / f"made/{copy}", np.random.default_rng(0))
+    whole = len(list(recipe.read(RawTree(tmp_path / "made/b"))))
+    next((tmp_path / "made/a").rglob("test/img/**/*.bmp")).unlink()
+    ledger.accept(home, recipe)
+    raw = fetch(recipe, home, sources.patient(), from_=[tmp_path / "made"]).raw
+    assert len(list(recipe.read(RawTree(raw)))) == whole
+
+
+def test_a_damaged_file_of_a_tree_is_named_and_is_no_bug(home: Home, sources: ModuleType, tmp_path: Path) -> None:
+    recipe = registry.recipe("aul")  # whose reader trips over the names in a folder below the top
+    registry.specimen("aul")(tmp_path / "made", np.random.default_rng(0))
+    outline = next((tmp_path / "made").rglob("liver/*.json"))
+    outline.write_text("[[1, 2], [")
+    ledger.accept(home, recipe)
+    with pytest.raises(UnreadableFile, match=rf"AUL: .*liver/{outline.name} in .* is not readable JSON") as caught:
+        fetch(recipe, home, sources.patient(), from_=[tmp_path / "made"])
+    assert caught.value.next.startswith("us43d fetch AUL ")
 
 
 def test_an_archive_beside_a_tree_that_lacks_files_comes_first(

@@ -379,7 +379,7 @@ def test_given_tree_with_an_unreadable_table(sources: ModuleType, home: Home, tm
     top = (tmp_path / "BUSBRA").rename(tmp_path / "mine")
     table = top / "bus_data.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(MissingRawFile, match=r"bus_data\.csv in .* has no row with ID 'bus_"):
+    with pytest.raises(UnreadableFile, match=r"bus_data\.csv in .* has no row with ID 'bus_"):
         fetch(recipe, home, sources.patient(), from_=[top])
 
 
