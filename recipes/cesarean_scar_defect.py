@@ -24,6 +24,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             image=tree.path(key),
             masks={"defect": lazy(masks.binary, tree.path(f"SegmentationClass/{stem}.png"))},
             split=split.get(stem),
+            remarks=() if stem in split else ("official split unknown: no list names the image",),
         )
 
 

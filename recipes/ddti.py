@@ -32,7 +32,8 @@ def _processed(tree: RawTree, images: str, labels: str, table: str) -> Iterator[
         mask = lazy(masks.binary, tree.path(f"{labels}/{name}"))
         kind = {"0": "benign", "1": "malignant"}.get(classes.get(name, ""))
         tags = {"diagnosis": kind} if kind else {}
-        yield Sample(key=key, image=tree.path(key), masks={"thyroid_nodule": mask}, tags=tags)
+        remarks = () if kind or not classes else (f"diagnosis unknown: {table} has none for it",)
+        yield Sample(key=key, image=tree.path(key), masks={"thyroid_nodule": mask}, tags=tags, remarks=remarks)
 
 
 def _original(raw: RawTree) -> Iterator[Sample]:

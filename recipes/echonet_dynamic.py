@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from us43d import masks
 from us43d.contract import Polygon, RawTree, Sample, Split, lazy
+from us43d.errors import UnreadableFile
 from us43d.facts import source
 from us43d.rawtree import Row
 
@@ -57,6 +58,8 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     for key in tree.glob("Videos/*.avi"):
         name, path = Path(key).stem, tree.path(key)
         row, traced_frames = listed[name], sorted(tracings.pop(name, ()))
+        if (subset := row["Split"].upper()) not in SPLITS:
+            raise UnreadableFile(f"{row.where}: Split is {row['Split']!r}; known splits: {', '.join(SPLITS)}.")
         measured = {tag.lower(): row.number(tag) for tag in ("EF", "ESV", "EDV", "FPS")}
         largest = max((tracing.area for tracing in traced_frames), default=0.0)
         for tracing in traced_frames or [Tracing(0, array("d"))]:
@@ -69,7 +72,7 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
                 image=lazy(masks.video_frame, path, tracing.frame),
                 masks={} if drop else {"left_ventricle": Polygon(tracing.points, rule)},
                 group=name,
-                split=SPLITS.get(row["Split"].upper()),
+                split=SPLITS[subset],
                 frame=tracing.frame,
                 tags=measured if drop else measured | {"phase": phase},
                 drop=drop,

@@ -24,22 +24,23 @@ class Cycle(NamedTuple):
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    cycles = dict(_cycles(raw))
-    truths = {_plain(key.rpartition("/")[2][len("Mask_") :]): key for key in raw.glob("**/Mask_*.mat")}
-    for key in raw.glob("**/*.avi"):
-        path, clip = raw.path(key), _plain(key.rpartition("/")[2])
+    tree = raw.at("HMC-QU", "HMC-QU Echos", "A4C", "A2C")
+    cycles = dict(_cycles(tree))
+    truths = {_plain(key.rpartition("/")[2][len("Mask_") :]): key for key in tree.glob("**/Mask_*.mat")}
+    for key in tree.glob("**/*.avi"):
+        path, clip = tree.path(key), _plain(key.rpartition("/")[2])
         facts: dict[str, Any] = {"group": re.split(r"[_ ]", Path(key).stem, maxsplit=1)[0]}
         facts["tags"] = {"view": "A2C" if re.search("2CH|A2C", key, re.IGNORECASE) else "A4C"}
         cycle = cycles.get(clip)
         if clip not in truths:
             if cycle and cycle.marked:
-                raw.path(f"Mask_{Path(key).stem}.mat")  # missing, and the error names it
+                tree.path(f"Mask_{Path(key).stem}.mat")  # missing, and the error names it
             yield Sample(key=f"{key}#0000", image=path, drop="no mask is published for this video", **facts)
             continue
         if cycle is None:
             raise UnreadableFile(f"No table in {raw.root} gives the frames of the cycle of {key}.")
-        truth, length = raw.path(truths[clip]), masks.video_length(path)
-        raw.use(truth)
+        truth, length = tree.path(truths[clip]), masks.video_length(path)
+        tree.use(truth)
         shape = masks.mat_array(truth, TRUTH).shape
         if len(shape) != 3:
             raise UnreadableFile(f"{truth} has the shape {shape}, not that of a sequence of masks.")

@@ -30,7 +30,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
             masks={MUSCLES[muscle.upper()]: lazy(masks.binary, tree.path(f"{muscle}/{condition}/Masks/{name}"))},
             split=None if unclear or not official else next(iter(official)),
             tags={"muscle": muscle.upper(), "condition": condition.lower()},
-            remarks=("official split unclear: the file name is not unique",) if unclear else (),
+            remarks=("official split unclear: the file name is not unique",)
+            if unclear
+            else ()
+            if official
+            else ("official split unknown: no folder of MuscleCNN has the image",),
         )
 
 

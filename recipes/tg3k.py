@@ -19,6 +19,7 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     for run, (_, frames) in enumerate(groupby(keys, key=lambda key: masks.image_size(tree.path(key)))):
         for key in frames:
             name = key.rpartition("/")[2]
+            number = name.removesuffix(".jpg")
             mask = tree.path(f"tg3k/thyroid-mask/{name}")
             nodule = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)
             yield Sample(
@@ -26,7 +27,7 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
                 image=tree.path(key),
                 masks={"thyroid_gland": nodule},
                 group=f"run{run:02}",
-                tags={"official_val": int(name.removesuffix(".jpg")) in validation},
+                tags={"official_val": number.isdecimal() and int(number) in validation},
             )
 
 

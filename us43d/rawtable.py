@@ -98,8 +98,9 @@ def text_rows(text: str, table: str, columns: Iterable[str], sep: str) -> Iterat
     data = io.BytesIO(text.encode())  # a StringIO takes four bytes for every character
     reader = csv.reader(io.TextIOWrapper(data, "utf-8", newline=""), delimiter=chosen)
     try:
-        header = [cell.strip() for cell in next(reader, [])]
-        for number, cells in enumerate(reader, start=2):
+        lines = enumerate(reader, start=1)
+        header = next((names for _, cells in lines if any(names := [cell.strip() for cell in cells])), [])
+        for number, cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
             where = f"{table}, line {number}"

@@ -84,9 +84,12 @@ def _by_folded(files: Iterable[str], root: Path) -> dict[str, str]:
     twice = []
     for key in files:
         if (other := real.setdefault(folded(key), key)) != key:
-            twice.append(f"{other} and {key}")
+            twice.append((other, key))
     if twice:
-        raise RawDataError(f"Files in {root} have names that differ only in upper and lower case: {listed(twice)}.")
+        raise RawDataError(
+            f"Files in {root} have names that differ only in upper and lower case: {listed(map(' and '.join, twice))}.",
+            next=f"{shlex.join(['ls', '-l', *(str(root / key) for key in twice[0])])}   (then remove one)",
+        )
     return real
 
 
@@ -276,9 +279,12 @@ class RawTree:
     def text(self, key: str, encodings: tuple[str, ...] = ("utf-8-sig",)) -> str:
         """Return the decoded file, by the first of `encodings` that fits, or UTF-16 by its mark.
 
-        Raises UnreadableFile.
+        Raises UnreadableFile, also for an empty file, and one of zero bytes as a full disk leaves it.
         """
-        if (text := rawtable.decoded(self.read(key), encodings)) is None:
+        data = self.read(key)
+        if not data.strip(b"\0"):
+            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is empty ({len(data):,} bytes, all of them zero).")
+        if (text := rawtable.decoded(data, encodings)) is None:
             names = " or ".join(name.removesuffix("-sig").upper() for name in encodings)
             raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {names} text.")
         return text

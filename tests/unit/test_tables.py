@@ -94,3 +94,8 @@ def test_a_comma_is_no_point_where_it_separates_cells(tmp_path: Path) -> None:
 def test_a_table_of_other_columns_names_its_separator(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match=r"no column Name, Size.* separated by ';' where the published"):
         tree(tmp_path, "Name;Length\na;1\n").table("t.csv", ["Name", "Size"])
+
+
+def test_blank_lines_above_the_header_are_passed_over(tmp_path: Path) -> None:
+    (row,) = tree(tmp_path, "\n\nName,Size\na,2\n").table("t.csv", ["Size"])
+    assert (row["Size"], row.where.rpartition(", ")[2]) == ("2", "line 4")

@@ -469,11 +469,15 @@ class _Work:
         try:
             wanted = given.layout(self.recipe, tree).files
         except RawDataError as error:
-            what = error.what.replace(str(tree), "it")
+            what, next_ = error.what.replace(str(tree), "it"), f"us43d info {self.recipe.name}"
+            inside = listed(name for name, path in store.walk(tree) if path.is_file() and given.is_archive(path))
+            if inside:
+                what += f" It holds archives: {inside}."
+                next_ = f"us43d fetch {self.recipe.name} --from FOLDER   (after unpacking it: the one with {inside})"
             raise RawDataError(
                 f"{self.recipe.name}: the unpacked files are not this source's data: {what}",
                 disk="No raw tree was written.",
-                next=f"us43d info {self.recipe.name}",
+                next=next_,
             ) from error
         for key, path in wanted:
             target = tree / key

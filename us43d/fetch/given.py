@@ -25,7 +25,7 @@ from us43d.fetch import store, verify, zips
 from us43d.fetch.unpack import is_nested
 from us43d.rawtree import folded, is_litter, special
 
-__all__ = ["Given", "Layout", "layout", "look"]
+__all__ = ["Given", "Layout", "is_archive", "layout", "look"]
 
 #: Folders of a tree that are tried as its top, and how deep they may lie.
 _MOST_TOPS, _DEPTH = 40, 3
@@ -114,7 +114,7 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     whole = [tree for tree in trees if not tree.lacking and tree.samples >= (recipe.expect.images or 0)]
     if whole:
         return Given(None, tree=whole[0].files)
-    archives = [path for path in files if _is_archive(path)]
+    archives = [path for path in files if is_archive(path)]
     if trees:
         return Given(None, tree=trees[0].files, candidates=tuple(_likely(recipe, archives)))
     again = f"us43d fetch {recipe.name}   (or --from with a good copy)"
@@ -134,9 +134,9 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
             return Given(None, tree=packed, packed=True)
     if likely := _likely(recipe, archives):
         return Given(None, candidates=tuple(likely))
-    for _, error in refusals:
-        if isinstance(error, UnreadableFile):  # the tree is there
-            raise UnreadableFile(f"{recipe.name}: {error.what}", next=error.next or again)
+    for _, refusal in refusals:
+        if isinstance(refusal, UnreadableFile):  # the tree is there
+            raise UnreadableFile(f"{recipe.name}: {refusal.what}", next=refusal.next or again)
     names = dict.fromkeys(listed(file.name for file in route.files) for route in recipe.routes if route.files)
     wanted = " or ".join(names)
     hint = f" Archives there: {listed(archives, 3)}; to take one of them, name it." if archives else ""
@@ -145,8 +145,8 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
         next_ = f"us43d fetch {recipe.name} --from {shlex.quote(str(archives[0]))}"
     raise MissingRawFile(
         f"{recipe.name}: {listed(paths)} holds neither {wanted or 'its files'} nor the unpacked tree.{hint} "
-        + " ".join(f"{path} is not the unpacked tree either: {error.what}" for path, error in refusals),
-        next=next((error.next for _, error in refusals if error.next), next_),
+        + " ".join(f"{path} is not the unpacked tree either: {refusal.what}" for path, refusal in refusals),
+        next=next((refusal.next for _, refusal in refusals if refusal.next), next_),
     )
 
 
@@ -225,7 +225,7 @@ def _doubt(wanted: RawFile, path: Path, digest: dict[str, str]) -> str:
     return ""
 
 
-def _is_archive(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
     """Return whether a file is an archive by its first bytes, and not one of the other formats that begin so."""
     if path.name.lower().endswith(_PACKED_OTHERS):
         return False

@@ -322,3 +322,15 @@ def test_a_damaged_archive_is_named(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "Dataset_BUSI (1).zip").write_bytes(zipped(tree)[:-100])
     with pytest.raises(VerifyError, match="truncated zip"):
         given.look(registry.recipe("busi"), [tmp_path / "Dataset_BUSI (1).zip"])
+
+
+def test_an_archive_in_an_archive_is_named(home: Home, sources: ModuleType, tree: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.writestr("mine/inner.zip", zipped(tree))
+    ledger.accept(home, registry.recipe("busi"))
+    with pytest.raises(RawDataError, match=r"It holds archives: mine/inner\.zip\.") as caught:
+        fetch(registry.recipe("busi"), home, sources.patient(), from_=[tmp_path / "outer.zip"])
+    assert caught.value.next.startswith("us43d fetch BUSI --from FOLDER ")
+    with zipfile.ZipFile(tmp_path / "outer.zip") as outer:
+        outer.extractall(tmp_path / "by hand")
+    assert fetch(registry.recipe("busi"), home, sources.patient(), from_=[tmp_path / "by hand"]).state == "done"

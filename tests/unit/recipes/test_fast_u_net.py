@@ -19,7 +19,7 @@ def tree(root: Path, mask: Any, *, lists: str = "{}.txt") -> RawTree:
     write_image(root / "Dataset/HC/image2/007_2HC.png", np.full(SHAPE, 90, np.uint8))
     write_image(root / "Dataset/HC/mask/007_2HC_Annotation.png", mask)
     (root / "Dataset/HC" / lists.format("train")).write_text("resized_data/image/007_2HC.png resized_data/mask/x.png\n")
-    (root / "Dataset/HC" / lists.format("val")).write_text("")
+    (root / "Dataset/HC" / lists.format("val")).write_text("\n")
     return RawTree(root)
 
 

@@ -69,3 +69,12 @@ def test_masks_of_two_axes_are_an_error(raw: Path) -> None:
     savemat(next(raw.rglob(f"Mask_{CLIP}.mat")), {"predicted": np.zeros((48, 60))})
     with pytest.raises(UnreadableFile, match=r"has the shape \(48, 60\), not that of a sequence of masks"):
         samples(raw)
+
+
+def test_keys_do_not_depend_on_the_folder_above(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    registry.specimen("hmc_qu")(tmp_path / "raw", np.random.default_rng(1))
+    before = [sample.key for sample in registry.recipe("hmc_qu").read(RawTree(tmp_path / "raw"))]
+    (tmp_path / "above/deep").mkdir(parents=True)
+    (tmp_path / "raw").rename(tmp_path / "above/deep/raw")
+    assert [sample.key for sample in registry.recipe("hmc_qu").read(RawTree(tmp_path / "above"))] == before

@@ -10,7 +10,9 @@ from us43d.recipes import bus_uclm, mmotu_2d
 
 from us43d import masks, registry
 from us43d.contract import RawTree
-from us43d.errors import UnreadableFile
+from us43d.errors import RawDataError, UnreadableFile
+from us43d.harmonize.build import build
+from us43d.paths import Home
 
 
 def disc(value: tuple[int, int, int], background: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
@@ -143,3 +145,59 @@ def test_the_classes_of_tn3k_are_read_whatever_separates_them(tmp_path: Path, fo
     table.write_text("nothing")
     with pytest.raises(UnreadableFile, match="no row of an image and 0 or 1"):
         read()
+
+
+@pytest.mark.parametrize(
+    ("slug", "listing", "remark"),
+    [
+        ("tnscui", "train.csv", "diagnosis unknown: train.csv has none for it"),
+        ("ddti", "1_or_data/category.csv", "diagnosis unknown: 1_or_data/category.csv has none for it"),
+        ("cesarean_scar_defect", "Segmentation/val.txt", "official split unknown: no list names the image"),
+    ],
+)
+def test_an_image_whose_row_is_missing_is_remarked(tmp_path: Path, slug: str, listing: str, remark: str) -> None:
+    registry.specimen(slug)(tmp_path, np.random.default_rng(0))
+
+    def remarks() -> int:
+        return sum(remark in sample.remarks for sample in registry.recipe(slug).read(RawTree(tmp_path)))
+
+    before = remarks()
+    table = next(path for path in tmp_path.rglob("*") if path.as_posix().endswith(listing))
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:-1], ""]))
+    assert remarks() == before + 1
+
+
+def test_an_image_of_stmus_in_no_official_part_is_remarked(tmp_path: Path) -> None:
+    registry.specimen("stmus_nda")(tmp_path, np.random.default_rng(0))
+    remark = "official split unknown: no folder of MuscleCNN has the image"
+    recipe = registry.recipe("stmus_nda")
+    before = sum(remark in sample.remarks for sample in recipe.read(RawTree(tmp_path)))
+    unique = next(sample.key.rpartition("/")[2] for sample in recipe.read(RawTree(tmp_path)) if sample.split == "train")
+    next(tmp_path.rglob(f"MuscleCNN/train/{unique}")).unlink()
+    assert sum(remark in sample.remarks for sample in recipe.read(RawTree(tmp_path))) == before + 1
+
+
+def test_a_video_of_echonet_without_a_split_is_refused(tmp_path: Path) -> None:
+    registry.specimen("echonet_dynamic")(tmp_path, np.random.default_rng(0))
+    table = next(tmp_path.rglob("FileList.csv"))
+    table.write_text(table.read_text().replace("TEST", ""))
+    with pytest.raises(UnreadableFile, match=r"FileList\.csv in .*, line \d+: Split is ''; known splits: TRAIN, VAL"):
+        list(registry.recipe("echonet_dynamic").read(RawTree(tmp_path)))
+
+
+def test_a_copy_of_a_frame_of_tg3k_is_named_by_its_mask(tmp_path: Path) -> None:
+    registry.specimen("tg3k")(tmp_path, np.random.default_rng(0))
+    image = next(tmp_path.rglob("thyroid-image/*.jpg"))
+    copy = image.with_name(f"Copy of {image.name}")
+    copy.write_bytes(image.read_bytes())
+    with pytest.raises(RawDataError, match=rf"thyroid-mask/{copy.name} is missing"):
+        build(registry.recipe("tg3k"), tmp_path, Home(tmp_path.parent / f"{tmp_path.name}-home"), partial=True)
+
+
+def test_details_of_a_patient_in_an_empty_file_are_not_lost(tmp_path: Path) -> None:
+    """Sex, phase and image quality were silently missing."""
+    registry.specimen("camus")(tmp_path, np.random.default_rng(0))
+    next(tmp_path.rglob("Info_2CH.cfg")).write_bytes(bytes(40))
+    with pytest.raises(UnreadableFile, match=r"Info_2CH\.cfg in .* is empty"):
+        list(registry.recipe("camus").read(RawTree(tmp_path)))
