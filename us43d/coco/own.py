@@ -320,6 +320,9 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
         reasons = f"; excluded: {report.reasons}" if report.left_out else ""
         raise TrainError(f"No annotation with a mask found in {report.file}{reasons}.")
 
+    if specks := int(np.count_nonzero(annotations["flags"] & SPECK)):
+        report.remarks.append(segmentation.specks_remark(specks))
+
     rows = np.zeros(len(content.images), IMAGE)
     rows["id"] = _numbered([image.id for image in content.images], "image", report)
     rows["height"], rows["width"] = ([getattr(i, side) for i in content.images] for side in ("height", "width"))

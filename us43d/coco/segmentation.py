@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d.errors import counted
 from us43d.limits import MAX_CORNER
 from us43d.masks import rle
 
-__all__ = ["REPEATS", "Encoded", "encode", "encoded", "fits_box"]
+__all__ = ["REPEATS", "Encoded", "encode", "encoded", "fits_box", "specks_remark"]
 
 #: Why an annotation is excluded whose category and mask another one of its image has.
 REPEATS = "that repeat another one (same image, category and mask)"
@@ -80,6 +81,14 @@ def fits_box(stated: Sequence[float], box: Sequence[float], height: int, width: 
         sides.append((max(0.0, common), *(max(0.0, high - low) for low, high in cut)))
     common, first, second = (x * y for x, y in zip(*sides, strict=True))
     return bool(common >= _SAME_BOX * (first + second - common))
+
+
+def specks_remark(count: int) -> str:
+    """Return the remark on annotations that are specks."""
+    return (
+        f"{counted(count, 'annotation is a speck', 'annotations are specks')}, under 16 pixels and 1/10,000 of the "
+        "image; training and evaluation exclude them."
+    )
 
 
 def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import pictures
+from us43d.coco import segmentation
 from us43d.errors import ImageError, RawDataError, UsageError, command, counted, listed
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
@@ -150,10 +151,7 @@ def from_masks(
             "are these lines; fill the masks first if they outline structures."
         )
     if counts["specks"]:
-        remarks.append(
-            f"{counted(counts['specks'], 'annotation is a speck', 'annotations are specks')}, under 16 pixels "
-            "and 1/10,000 of the image; training and evaluation exclude them."
-        )
+        remarks.append(segmentation.specks_remark(counts["specks"]))
     if pattern is None:
         remarks.append(
             "Patients are unknown (--patient was not given): every image counts as its own patient, and validation is "

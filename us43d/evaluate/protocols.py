@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 import us43d
-from us43d.errors import UsageError, listed
+from us43d.errors import UsageError, counted, listed
 from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, Scores, scores
 from us43d.evaluate.results import BASELINE, METRICS, Evaluation, compare
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
@@ -254,9 +254,10 @@ def _chosen(
         if large:
             kept.append((image, large))
     if not kept:
+        excluded = f": {counted(specks, 'annotation is a speck', 'annotations are specks')}" if specks else ""
         raise UsageError(
-            f"No instance to evaluate in the split {split!r} of {listed(names[n] for n in wanted)}.",
-            next="the same with --split all",
+            f"No instance to evaluate in the split {split!r} of {listed(names[n] for n in wanted)}{excluded}.",
+            next="us43d eval --help" if split == "all" else "the same with --split all",
         )
     of = len(kept)
     within = set(corpus.sample((image for image, _ in kept), limit, seed))

@@ -669,6 +669,8 @@ def test_specks_are_flagged(make: Callable[..., Path]) -> None:
     corpus = opened(file)
     flags = dict(zip(corpus.annotations["id"].tolist(), corpus.annotations["flags"].tolist(), strict=True))
     assert [key for key, flag in flags.items() if flag & SPECK] == [20]
+    remark = "1 annotation is a speck, under 16 pixels and 1/10,000 of the image; training and evaluation exclude them."
+    assert remark in coco.told(corpus)
 
 
 # -------------------------------------------------------------------------------------------------------------- groups

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from us43d import report
+from us43d.coco import own
 from us43d.errors import TrainError, UnknownName, UsageError
 from us43d.evaluate.protocols import evaluate
 from us43d.evaluate.results import BASELINE, Evaluation, compare, compared
@@ -230,6 +231,23 @@ def test_sources(corpus: Corpus) -> None:
 def test_what_cannot_be_evaluated(corpus: Corpus, options: dict, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         evaluate(Oracle(corpus), corpus, **options)
+
+
+def test_specks_alone_cannot_be_evaluated(corpus: Corpus, tmp_path: Path) -> None:
+    """Outlines in fractions of the image are specks."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((120, 160), np.uint8))
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 160, "height": 120}],
+        "categories": [{"id": 1, "name": "lesion"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0.2, 0.2, 0.8, 0.2, 0.8, 0.8, 0.2, 0.8]]}
+        ],
+    }
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    specks = own.read(tmp_path / "data.json", tmp_path / "corpus")
+    with pytest.raises(UsageError, match="split 'all' of data: 1 annotation is a speck") as caught:
+        evaluate(Oracle(corpus), specks, split="all")
+    assert caught.value.next == "us43d eval --help"
 
 
 def test_a_name_that_is_the_baselines(corpus: Corpus) -> None:
