@@ -52,12 +52,12 @@ class Prompt(NamedTuple):
             raise UsageError(f"The image has {width} × {height} pixels, but its prompts are for {made}.")
 
     def is_beyond(self, height: int, width: int) -> bool:
-        """Return whether more than a quarter of the box is outside of an image of this size."""
+        """Return whether over a quarter of the box, but not all of it, is outside of an image of this size."""
         if self.box is None:
             return False
         x0, y0, x1, y1 = self.box
         inside = max(0.0, min(x1, width) - max(x0, 0)) * max(0.0, min(y1, height) - max(y0, 0))
-        return inside < 0.75 * (x1 - x0) * (y1 - y0)
+        return 0 < inside < 0.75 * (x1 - x0) * (y1 - y0)
 
 
 class Segment(NamedTuple):
