@@ -12,6 +12,7 @@ from us43d.errors import MaskMismatch, RawDataError
 from us43d.harmonize import blocks, ids, records
 from us43d.harmonize.pixels import pixel_hash
 from us43d.harmonize.records import Annotation, Record, Written
+from us43d.masks.read import rgb
 
 RECORD = Record(
     id=1, key="a\n\x85é", group="g", official="test", frame=0, spacing=(1, 0.1), slice=None,
@@ -76,6 +77,16 @@ def test_a_mask_of_another_size_needs_a_rule(tmp_path: Path) -> None:
     assert blocks.run(blocks.Block(0, tmp_path, ((1, fitting),), options)) == []
     ((_, line),) = records.lines(records.path_of(tmp_path, 0))
     assert records.parse(line).annotations[0].area == 48
+
+
+def test_colours_of_an_array_stay(tmp_path: Path) -> None:
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    block = blocks.Block(0, tmp_path, ((1, Sample(key="k", image=image)),), blocks.Options({}, False))
+    assert blocks.run(block) == []
+    ((_, line),) = records.lines(records.path_of(tmp_path, 0))
+    written = records.parse(line).image
+    assert written is not None
+    assert np.array_equal(rgb(tmp_path / written.file), image)
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_a_drawn_ellipse_is_filled() -> None:
 @pytest.mark.parametrize("count", [6, 100])
 def test_points_on_an_ellipse_give_it_back(angle: float, count: int) -> None:
     turn = np.radians(angle)
-    t = np.arange(count) * 2 * np.pi / count + 0.1
+    t = np.arange(count) * 5 / count  # not all around
     points = np.stack([0.4 * np.cos(t), 0.2 * np.sin(t)], axis=1) @ [
         [np.cos(turn), np.sin(turn)],
         [-np.sin(turn), np.cos(turn)],
