@@ -53,7 +53,9 @@ def test_ids_are_these_for_ever() -> None:
 
 
 def test_ids_that_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids, "_digest", lambda *parts: 7 if len(parts) == 3 else 100 + int(parts[3]))
+    monkeypatch.setattr(
+        ids, "_digest", lambda kind, *parts: 7 if len(parts) == 2 else (kind == "image") * 100 + int(parts[2])
+    )
     source = ids.Ids("s")
     assert [source.image(key) for key in "abc"] == [7, 101, 102]
 
