@@ -172,6 +172,8 @@ def _annotations(
         arrays = [_mask(mask, sample, shape, memo, remarks) for mask in group]
         if any(map(covers_corners, arrays)):
             remarks.append("mask covers all four corners of its image: inverted, or drawn over all of it")
+        if again := _again(arrays):
+            remarks.append(f"equal masks, as of a copied file: {again} more of {label}")
         masks += sum(bool(array.any()) for array in arrays)
         if len({name for name, to in options.relabel.items() if to == label}) > 1:  # the paper merged these labels
             arrays = [np.logical_or.reduce(arrays)]
@@ -184,6 +186,14 @@ def _annotations(
                 masks += 1
                 annotations.append(_annotation(piece, label, number, shape))
     return annotations, masks
+
+
+def _again(arrays: Sequence[NDArray[Any]]) -> int:
+    """Return how many masks, of those that are not empty, equal one before them."""
+    if len(arrays) < 2:
+        return 0
+    drawn = [np.packbits(array != 0).tobytes() for array in arrays if array.any()]
+    return len(drawn) - len(set(drawn))
 
 
 def _relabelled(masks: "Mapping[str, Mask | Sequence[Mask]]", options: Options) -> "Iterator[tuple[str, list[Mask]]]":

@@ -105,10 +105,16 @@ class Inventory:
 
     def cause(self, unread: str) -> str:
         """Return why a file belongs to no sample, by the rule that most names of its folder follow."""
-        rules = self._rules.get(posixpath.dirname(unread), Counter[_Rule]())
-        images = (rule.image_of(unread) for rule, _ in rules.most_common())
-        image = next(filter(None, images), "")
-        return f"image {image} is missing" if image and not self.tree.has_file(image) else ""
+        rules = [rule for rule, _ in self._rules.get(posixpath.dirname(unread), Counter[_Rule]()).most_common()]
+        image = next(filter(None, (rule.image_of(unread) for rule in rules)), "")
+        if image and not self.tree.has_file(image):
+            return f"image {image} is missing"
+        stem = posixpath.splitext(unread)[0]  # of a file that was converted, or of "a.png.part"
+        for rule in rules:
+            for name in (stem, stem + posixpath.splitext(rule.after)[1]):
+                if self.tree.has_file(rule.image_of(name)) and not self.tree.has_file(name):
+                    return f"of image {rule.image_of(name)}, as which {posixpath.basename(name)} would be read"
+        return ""
 
     def survey(self, samples: Iterable[Sample]) -> None:
         """Go through all samples by name."""

@@ -243,6 +243,29 @@ def test_an_inverted_mask_is_remarked(stu: Path) -> None:
     assert result.dataset["remarks"]["mask covers all four corners of its image"] == 1
 
 
+def test_a_mask_that_a_copied_file_repeats_is_remarked(raw: Path) -> None:
+    mask = next((raw / TOP / "malignant").glob("*_mask.png"))
+    mask.with_name(f"{mask.stem}_1.png").write_bytes(mask.read_bytes())
+    assert made(raw).dataset["remarks"]["equal masks, as of a copied file"] == 1
+
+
+@pytest.mark.parametrize("name", ["{}.jpg", "{}.png.part"])
+def test_a_further_mask_under_another_ending_is_not_to_be_ignored(raw: Path, name: str) -> None:
+    """The build would have lacked it, with no more than a file ignored by its pattern."""
+    first, second = images(raw)[:2]
+    for path in (first, second):
+        further = path.with_name(f"{path.stem}_mask_1.png")
+        further.write_bytes(path.with_name(f"{path.stem}_mask.png").read_bytes())
+    further.rename(further.with_name(name.format(further.stem)))
+    image = further.name.replace("_mask_1", "")
+    with pytest.raises(BuildError) as caught:
+        made(raw, kind="given")
+    assert f"{image}, as which {further.name} would be read" in caught.value.what
+    assert "--ignore" not in caught.value.next
+    skipped = made(raw, bad=True).dataset["skipped"]["files"]
+    assert [image in why for why in skipped.values()] == [True]
+
+
 def test_rules_of_names_belong_to_a_folder_and_are_few(tmp_path: Path) -> None:
     """A source with a folder per patient, or without any rule, would otherwise compare each name with thousands."""
     pairs = [(f"p{n}/{n}.png", f"p{n}/{n}_mask.png") for n in range(3)]

@@ -191,7 +191,7 @@ def test_a_copy_of_a_frame_of_tg3k_is_named_by_its_mask(tmp_path: Path) -> None:
     image = next(tmp_path.rglob("thyroid-image/*.jpg"))
     copy = image.with_name(f"Copy of {image.name}")
     copy.write_bytes(image.read_bytes())
-    with pytest.raises(RawDataError, match=rf"thyroid-mask/{copy.name} is missing"):
+    with pytest.raises(RawDataError, match=rf"1 file is missing:\n.*thyroid-mask/{copy.name} is missing"):
         build(registry.recipe("tg3k"), tmp_path, Home(tmp_path.parent / f"{tmp_path.name}-home"), partial=True)
 
 
