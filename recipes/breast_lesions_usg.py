@@ -43,7 +43,7 @@ def _sample(tree: RawTree, key: str, row: Row | None) -> Sample:
     tags: dict[str, str | int] = {}
     if row:
         tags = {"diagnosis": row["Classification"].lower(), "birads": row["BIRADS"]}
-        clinical = {name: row[name] for name in (*_CLINICAL, "Diagnosis") if row.get(name)}
+        clinical = {name: row[name] for name in (*_CLINICAL, "Diagnosis") if row.optional(name)}
         # "Diagnosis" is the finding in words; the tag of that name is the class.
         tags |= {"finding" if name == "Diagnosis" else name.lower(): text for name, text in clinical.items()}
     return Sample(

@@ -11,8 +11,8 @@ from us43d.facts import source
 def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     tree = raw.at("original")
     table = raw.glob("**/datasetb.xlsx")
-    rows = raw.sheet(table[0], ("Image", "Type")) if table else []
-    kinds = {row.whole("Image"): row["Type"].lower() for row in rows}
+    rows = raw.index(table[0], "Image", ("Type",)) if table else {}
+    kinds = {row.whole("Image"): row["Type"].lower() for row in rows.values()}
     for key in tree.glob("original/*.png"):
         name = key.rpartition("/")[2]
         stem = name.removesuffix(".png")

@@ -26,11 +26,11 @@ def read_paper(raw: RawTree) -> Iterator[Sample]:
 
 
 def _processed(tree: RawTree, images: str, labels: str, table: str) -> Iterator[Sample]:
-    classes = {row["ID"]: row["CATE"] for row in tree.table(table, ("ID", "CATE"))} if tree.has(table) else {}
+    classes = tree.index(table, "ID", ("CATE",)) if tree.has(table) else {}
     for key in tree.glob(f"{images}/*.PNG"):
         name = key.rpartition("/")[2]
         mask = lazy(masks.binary, tree.path(f"{labels}/{name}"))
-        kind = {"0": "benign", "1": "malignant"}.get(classes.get(name, ""))
+        kind = {"0": "benign", "1": "malignant"}.get(classes[name]["CATE"] if name in classes else "")
         tags = {"diagnosis": kind} if kind else {}
         remarks = () if kind or not classes else (f"diagnosis unknown: {table} has none for it",)
         yield Sample(key=key, image=tree.path(key), masks={"thyroid_nodule": mask}, tags=tags, remarks=remarks)

@@ -45,7 +45,10 @@ def _labels(tree: RawTree, subset: str) -> dict[str, str]:
     key = f"tn3k/label4{subset}.csv"
     if not tree.has(key):
         return {}
-    rows = dict(ROW.findall(tree.text(key)))
+    pairs = set(ROW.findall(tree.text(key)))
+    rows = dict(pairs)
+    if len(rows) < len(pairs):
+        raise UnreadableFile(f"{key} in {tree.root} gives an image both classes.")
     if not rows:
         raise UnreadableFile(f"{key} in {tree.root} has no row of an image and 0 or 1.")
     return rows

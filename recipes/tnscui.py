@@ -12,8 +12,8 @@ _VOC = "JPEGImages"  # the re-packaging UltraSam read; the official tree has ima
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("mask", "SegmentationClass")  # images alone are found in the test set, too
     if tree.has("train.csv"):
-        rows = tree.table("train.csv", ("ID", "CATE"))  # carriage returns only, which csv takes as line ends
-        classes = {row["ID"].removesuffix(".PNG"): row["CATE"] for row in rows}
+        rows = tree.index("train.csv", "ID", ("CATE",))  # carriage returns only, which csv takes as line ends
+        classes = {name.removesuffix(".PNG"): row["CATE"] for name, row in rows.items()}
     else:
         classes = {}
     for key in tree.glob("image/*.PNG") or tree.glob(f"{_VOC}/*.jpg"):

@@ -42,6 +42,13 @@ class Row(dict[str, str]):
                 return cell
         raise KeyError(column)
 
+    def optional(self, column: str) -> str:
+        """Return a cell; "" where the table has no such column."""
+        try:
+            return self[column]
+        except KeyError:
+            return ""
+
     def number(self, column: str, *, decimal_comma: bool | None = None) -> float:
         """Return a cell as a finite number. Raises UnreadableFile for anything else.
 

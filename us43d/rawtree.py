@@ -334,13 +334,15 @@ class RawTree:
         sep: str = ",",
         encodings: tuple[str, ...] = ("utf-8-sig",),
     ) -> dict[str, Row]:
-        """Return rows of a table by the value of column `by`.
+        """Return rows of a table or workbook (.xlsx) by the value of column `by`.
 
         A value is found in any case. Raises UnreadableFile where two different rows have one value, and where a value
         is requested that is not there.
         """
         table = _Index(f"{self.prefix}{key} in {self.root}", by)
-        for row in self.rows(key, (by, *columns), sep=sep, encodings=encodings):
+        workbook = key.lower().endswith(".xlsx")
+        wanted = (by, *columns)
+        for row in self.sheet(key, wanted) if workbook else self.rows(key, wanted, sep=sep, encodings=encodings):
             if table.setdefault(row[by], row) != row:
                 raise UnreadableFile(f"{table.table} has two different rows with {by} {row[by]!r}.")
         return table

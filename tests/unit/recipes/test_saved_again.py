@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openpyxl
 import pytest
 from us43d.recipes import bus_uclm, mmotu_2d
 
@@ -201,3 +202,40 @@ def test_details_of_a_patient_in_an_empty_file_are_not_lost(tmp_path: Path) -> N
     next(tmp_path.rglob("Info_2CH.cfg")).write_bytes(bytes(40))
     with pytest.raises(UnreadableFile, match=r"Info_2CH\.cfg in .* is empty"):
         list(registry.recipe("camus").read(RawTree(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("slug", "listing"),
+    [("tnscui", "train.csv"), ("ddti", "1_or_data/category.csv"), ("tn3k", "label4test.csv")],
+)
+def test_an_image_of_two_classes_is_refused(tmp_path: Path, slug: str, listing: str) -> None:
+    """The last row was taken."""
+    registry.specimen(slug)(tmp_path, np.random.default_rng(0))
+    table = next(path for path in tmp_path.rglob("*") if path.as_posix().endswith(listing))
+    lines = table.read_text().split()
+    image, kind = lines[-1].split(",")
+    table.write_text("\n".join([*lines, f"{image},{1 - int(kind)}", ""]))
+    with pytest.raises(UnreadableFile, match=r"two different rows|both classes"):
+        list(registry.recipe(slug).read(RawTree(tmp_path)))
+
+
+def test_an_image_of_two_types_in_the_workbook_is_refused(tmp_path: Path) -> None:
+    registry.specimen("bus_dataset_b")(tmp_path, np.random.default_rng(0))
+    path = next(tmp_path.rglob("DatasetB.xlsx"))
+    book = openpyxl.load_workbook(path)
+    image, kind = (cell.value for cell in book.worksheets[0][book.worksheets[0].max_row][:2])
+    book.worksheets[0].append([image, f"not {kind}"])
+    book.save(path)
+    with pytest.raises(UnreadableFile, match="two different rows with Image"):
+        list(registry.recipe("bus_dataset_b").read(RawTree(tmp_path)))
+
+
+def test_clinical_columns_are_read_in_any_case(tmp_path: Path) -> None:
+    registry.specimen("breast_lesions_usg")(tmp_path, np.random.default_rng(0))
+    before = [sample.tags for sample in registry.recipe("breast_lesions_usg").read(RawTree(tmp_path))]
+    path = next(tmp_path.rglob("*.xlsx"))
+    book = openpyxl.load_workbook(path)
+    for cell in book.worksheets[0][1]:
+        cell.value = str(cell.value).upper()
+    book.save(path)
+    assert [sample.tags for sample in registry.recipe("breast_lesions_usg").read(RawTree(tmp_path))] == before
