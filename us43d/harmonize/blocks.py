@@ -192,8 +192,8 @@ def _again(arrays: Sequence[NDArray[Any]]) -> int:
     """Return how many masks, of those that are not empty, equal one before them."""
     if len(arrays) < 2:
         return 0
-    drawn = [np.packbits(array != 0).tobytes() for array in arrays if array.any()]
-    return len(drawn) - len(set(drawn))
+    masks = [np.packbits(array != 0).tobytes() for array in arrays if array.any()]
+    return len(masks) - len(set(masks))
 
 
 def _relabelled(masks: "Mapping[str, Mask | Sequence[Mask]]", options: Options) -> "Iterator[tuple[str, list[Mask]]]":
