@@ -143,6 +143,7 @@ def _samples(plan: Plan) -> Iterator[tuple[int, Sample]]:
     corrections = {fix.key: fix for fix in recipe.fixes} if plan.fixes else {}
     ids, seen, listed_as = Ids(recipe.slug), set(), spellings(recipe)
     unusable: list[str] = []
+    groups: dict[str, str] = {}  # as they are compared → as the first sample has it
     for sample in _readable(plan):
         compared = folded(sample.key)
         why = "has a key that appears twice" if compared in seen else _unassigned(recipe, sample)
@@ -152,6 +153,9 @@ def _samples(plan: Plan) -> Iterator[tuple[int, Sample]]:
         seen.add(compared)
         if (key := listed_as.get(compared, sample.key)) != sample.key:
             sample = replace(sample, key=key)
+        if sample.group and (group := groups.setdefault(folded(sample.group), sample.group)) != sample.group:
+            remarks = (*sample.remarks, f"group spelled in two ways: {sample.group} is taken for {group}")
+            sample = replace(sample, group=group, remarks=remarks)
         tree.use(*paths_in(sample))
         if (fix := corrections.get(sample.key)) is not None:
             sample = _fixed(sample, fix)
@@ -163,7 +167,9 @@ def _samples(plan: Plan) -> Iterator[tuple[int, Sample]]:
         raise RawDataError(
             f"{recipe.name}: {counted(len(unusable), 'sample')} cannot be used:{lines_of(unusable)}",
             disk="No build was written.",
-            next=recipe.again_as(plan.receipt.get("kind", "")) if plan.skip.bad else way_on(recipe, plan.receipt),
+            next=recipe.again_as(plan.receipt.get("kind", ""))
+            if plan.skip.bad
+            else way_on(recipe, plan.receipt, patterns=plan.skip.ignore),
         )
 
 
@@ -257,7 +263,7 @@ def _run_blocks(plan: Plan, inventory: Inventory, staging: Path, work: pool.Work
         raise RawDataError(
             f"{recipe.name}: {counted(len(errors), 'sample')} cannot be read:{lines_of(errors)}",
             disk="The finished blocks are kept; no build was written.",
-            next=way_on(recipe, plan.receipt),
+            next=way_on(recipe, plan.receipt, patterns=plan.skip.ignore),
         )
     return number
 

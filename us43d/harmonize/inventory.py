@@ -145,19 +145,22 @@ class Inventory:
         return kind(
             f"{self.recipe.name}: " + "\n".join(filter(None, lines)),
             disk="No build was written.",
-            next=way_on(self.recipe, receipt, ignore),
+            next=way_on(self.recipe, receipt, ignore, self.tree.hidden),
         )
 
 
-def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
+def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (), patterns: Iterable[str] = ()) -> str:
     """Return a command that gets a person on whose raw tree is not what the recipe describes.
 
-    ignore: superfluous files, which can be skipped by name.
+    ignore: superfluous files, which can be skipped by name. patterns: of files that are ignored already.
     """
-    files = list(ignore)
-    if 0 < len(files) <= 3:
-        return f"us43d build {recipe.name} " + " ".join(f"--ignore {shlex.quote(_literal(file))}" for file in files)
-    skip = f"us43d build {recipe.name} --skip-bad"
+    files, given = list(ignore), list(patterns)
+    few = 0 < len(files) <= 3
+    skipped = [*given, *(_literal(file) for file in files if few)]
+    skip = f"us43d build {recipe.name}" + "".join(f" --ignore {shlex.quote(pattern)}" for pattern in skipped)
+    if few:
+        return skip
+    skip += " --skip-bad"
     if files:
         return skip
     if receipt.get("kind") == "specimen":

@@ -236,6 +236,33 @@ def test_more_groups_than_published_among_the_published_images_are_refused(stu: 
     assert build(more, stu, Home(stu.parent / "home")).dataset["counts"]["groups"] == images
 
 
+def test_the_next_command_keeps_what_is_ignored_already(raw: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (raw / TOP / name).write_text("x")
+    with pytest.raises(BuildError) as caught:
+        made(raw, ignore=("*a.csv",), kind="given")
+    assert caught.value.next == f"us43d build BUSI --ignore '*a.csv' --ignore {TOP}/b.csv"
+    images(raw)[0].unlink()
+    with pytest.raises(BuildError) as caught:
+        made(raw, ignore=("*a.csv",), kind="given")
+    assert caught.value.next.startswith("us43d build BUSI --ignore '*a.csv' --skip-bad ")
+    assert made(raw, ignore=("*a.csv",), bad=True, kind="given").dataset["skipped"]["ignored"]
+
+
+def test_a_patient_in_two_spellings_is_one_group(stu: Path) -> None:
+    """The images of one patient could be in two splits."""
+    recipe = registry.recipe("stu_hospital")
+    samples = list(recipe.read(RawTree(stu)))
+
+    def read(raw: RawTree) -> Iterator[Sample]:
+        for number, sample in enumerate(samples):
+            yield replace(sample, group=("Pat-A", "PAT-a", "other")[min(number, 2)])
+
+    result = build(recipe.model_copy(update={"read": read}), stu, Home(stu.parent / "home"), partial=True)
+    assert {row["group"] for row in rows(result).values()} == {"Pat-A", "other"}
+    assert result.dataset["remarks"]["group spelled in two ways"] == 1
+
+
 def test_an_inverted_mask_is_remarked(stu: Path) -> None:
     path = next(stu.rglob("mask_5.png"))
     cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
