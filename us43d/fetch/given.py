@@ -294,26 +294,32 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
     try:
         return _accepted(recipe, tree.under("", ""))
     except MissingFolder as error:
-        names = [f"{name}/" for name in error.folders]
-        ways = [(top, name, beside) for name in names for top in tops for beside in (True, False)]
+        ways = [(top, f"{name}/", (True, False)) for name in error.folders for top in tops]
         first: RawDataError = error
+    except UnreadableFile:  # the tree, or a copy of it: a folder in it that can be read may be no more than a part
+        raise
     except RawDataError as error:  # of a tree that holds several copies, each for itself may do
-        ways = [(top, "", False) for top in tops[1:]]
+        ways = [(top, "", (False,)) for top in tops[1:]]
         first = error
     best: Layout | None = None
     unread: RawDataError | None = None
-    for top, name, beside in ways:
-        try:
-            accepted = _accepted(recipe, tree.under(top, name, beside=beside))
-        except MissingRawFile:
-            continue
-        except RawDataError as error:  # all that the tree should have is there
-            unread = unread or error
-            continue
-        if best is None or accepted.samples - accepted.lacking > best.samples - best.lacking:
-            best = accepted
+    for top, name, choices in ways:
+        for beside in choices:
+            try:
+                accepted = _accepted(recipe, tree.under(top, name, beside=beside))
+            except MissingRawFile:
+                continue
+            except UnreadableFile as error:  # without what lies beside it, a table would silently be missing
+                unread = unread or error
+                break
+            except RawDataError as error:  # all that the tree should have is there
+                unread = unread or error
+                continue
+            if best is None or accepted.samples - accepted.lacking > best.samples - best.lacking:
+                best = accepted
+            break
     if best is None:
-        raise first if isinstance(first, UnreadableFile) else unread or first
+        raise unread or first
     return best
 
 

@@ -126,6 +126,26 @@ def test_a_table_beside_a_renamed_folder_is_taken_along(home: Home, sources: Mod
     assert not (raw / "thesis.pdf").exists()
 
 
+def test_a_damaged_table_beside_a_renamed_folder_is_named(home: Home, sources: ModuleType, tmp_path: Path) -> None:
+    recipe = registry.recipe("breast_lesions_usg")
+    registry.specimen("breast_lesions_usg")(tmp_path, np.random.default_rng(0))
+    (tmp_path / "BrEaST-Lesions_USG-images_and_masks").rename(tmp_path / "mine")
+    next(tmp_path.glob("*.xlsx")).write_bytes(b"PK")
+    ledger.accept(home, recipe)
+    with pytest.raises(UnreadableFile, match=r"clinical-data.*\.xlsx in .* is not a readable Excel workbook"):
+        fetch(recipe, home, sources.patient(), from_=[tmp_path])
+
+
+def test_a_damaged_file_does_not_reduce_a_tree_to_a_part_of_it(home: Home, sources: ModuleType, tmp_path: Path) -> None:
+    """The folder of one patient was taken for all of the source."""
+    recipe = registry.recipe("ted")
+    registry.specimen("ted")(tmp_path, np.random.default_rng(0))
+    sorted(tmp_path.rglob("*.cfg"))[0].write_bytes(b"")
+    ledger.accept(home, recipe)
+    with pytest.raises(UnreadableFile, match=r"\.cfg in .* is empty"):
+        fetch(recipe, home, sources.patient(), from_=[tmp_path])
+
+
 def test_of_two_copies_the_fuller_one_is_taken(home: Home, sources: ModuleType, tmp_path: Path) -> None:
     recipe = registry.recipe("busi_whu")  # read at any depth
     for copy in ("a", "b"):
