@@ -154,10 +154,10 @@ def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (
 
     ignore: superfluous files, which can be skipped by name. patterns: of files that are ignored already.
     """
-    files, given = list(ignore), list(patterns)
+    files = list(ignore)
     few = 0 < len(files) <= 3
-    skipped = [*given, *(_literal(file) for file in files if few)]
-    skip = f"us43d build {recipe.name}" + "".join(f" --ignore {shlex.quote(pattern)}" for pattern in skipped)
+    globs = [*patterns, *(_literal(file) for file in files if few)]
+    skip = f"us43d build {recipe.name}" + "".join(f" --ignore {shlex.quote(pattern)}" for pattern in globs)
     if few:
         return skip
     skip += " --skip-bad"
