@@ -294,12 +294,12 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
     try:
         return _accepted(recipe, tree.under("", ""))
     except MissingFolder as error:
-        ways = [(top, f"{name}/", (True, False)) for name in error.folders for top in tops]
+        ways = [(top, f"{name}/", [True, False]) for name in error.folders for top in tops]
         first: RawDataError = error
     except UnreadableFile:  # the tree, or a copy of it: a folder in it that can be read may be no more than a part
         raise
     except RawDataError as error:  # of a tree that holds several copies, each for itself may do
-        ways = [(top, "", (False,)) for top in tops[1:]]
+        ways = [(top, "", [False]) for top in tops[1:]]
         first = error
     best: Layout | None = None
     unread: RawDataError | None = None
