@@ -130,9 +130,10 @@ class DecoderAttention(nn.Module):
         """Return whether the tokens (P, T, C) are so few that projecting them on the image's channels is cheaper.
 
         Scores are then products of the image with projected tokens, and the image itself is not projected: the same
-        values but for rounding. For inference in float32, where rounding is small; an exported graph has no branches.
+        values but for rounding. For inference in float32, where rounding is small, on a CPU, where it was measured; an
+        exported graph has no branches.
         """
-        exact = tokens.dtype == torch.float32 and not torch.is_autocast_enabled(tokens.device.type)
+        exact = tokens.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") and tokens.device.type == "cpu"
         plain = torch.is_grad_enabled() or torch.compiler.is_exporting()
         return exact and not plain and self.heads * tokens.shape[1] <= self.k_proj.out_features
 
