@@ -39,7 +39,7 @@ def _sample(tree: RawTree, key: str, row: Row | None) -> Sample:
         names = set(tree.glob(f"{stem}_{label}*.png"))
         if row:  # which of them there must be
             names |= {f"{_FOLDER}/{name.strip()}" for name in row[column].split("&") if name.strip()}
-        structures[label] = tuple(lazy(masks.nonzero, lazy(masks.grey, tree.path(mask))) for mask in sorted(names))
+        structures[label] = tuple(lazy(masks.not_black, tree.path(mask)) for mask in sorted(names))
     tags: dict[str, str | int] = {}
     if row:
         tags = {"diagnosis": row["Classification"].lower(), "birads": row["BIRADS"]}

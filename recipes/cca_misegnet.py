@@ -20,7 +20,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 key=key,
                 image=tree.path(key),
                 # Not `binary`: whether 1 or 255 marks the artery, and whether edges are grey, is not published.
-                masks={"carotid_artery": lazy(masks.nonzero, lazy(masks.grey, truth))},
+                masks={"carotid_artery": lazy(masks.not_black, truth)},
                 group=folder,
                 split=split,
                 tags={"part": folder},

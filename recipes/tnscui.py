@@ -23,7 +23,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         yield Sample(
             key=key,
             image=tree.path(key),
-            masks={"thyroid_nodule": lazy(masks.nonzero, lazy(masks.grey, tree.path(mask)))},
+            masks={"thyroid_nodule": lazy(masks.not_black, tree.path(mask))},
             tags={"diagnosis": ("benign", "malignant")[int(label)]} if label in {"0", "1"} else {},
             remarks=() if label in {"0", "1"} or not classes else ("diagnosis unknown: train.csv has none for it",),
         )

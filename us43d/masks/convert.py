@@ -22,7 +22,7 @@ from us43d.masks.read import common_channel, content, decode, grey, header, pict
 __all__ = [
     "above", "between", "binary", "by_value", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
     "fill_polygon", "foreground", "grey_frame", "is_outline", "label_image", "label_map", "label_values", "largest",
-    "nonzero", "opened", "turned",
+    "nonzero", "not_black", "opened", "turned",
 ]  # fmt: skip
 
 #: Difference from a published circumference that is remarked, as a fraction of it.
@@ -40,6 +40,15 @@ def between(array: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
 
 def nonzero(array: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(array != 0)
+
+
+def not_black(path: Path) -> NDArray[np.bool_] | Remarked:
+    """Return the pixels of a mask file that are not black; of a JPEG, whose noise is not black either, as `binary`.
+
+    A JPEG is recognised by its content, as some are saved as .png.
+    """
+    known = header(content(path), path)
+    return binary(path) if known is not None and known.kind == "jpeg" else nonzero(grey(path))
 
 
 def equal(array: NDArray[Any], *values: float) -> NDArray[np.bool_]:

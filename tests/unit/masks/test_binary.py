@@ -353,3 +353,14 @@ def test_grey_palettes_mean_their_grey_values(tmp_path: Path, mask: np.ndarray) 
     assert (read(tmp_path / "two.png") == mask).all()
     palette(2 - mask.astype(np.uint8), (9, 9, 9), (255, 255, 255), (0, 0, 0)).save(tmp_path / "reversed.png")
     assert (read(tmp_path / "reversed.png") == mask).all()
+
+
+def test_what_is_not_black_is_cut_at_half_range_in_a_jpeg_of_any_name(mask: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "mask.png"
+    cv2.imwrite(str(file), 3 * mask.astype(np.uint8))
+    assert np.array_equal(convert.not_black(file), mask)
+    file.write_bytes(cv2.imencode(".jpg", 255 * mask.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes())
+    cut = convert.not_black(file)
+    assert isinstance(cut, Remarked)
+    assert cut.remarks[0].startswith("grey mask edge")
+    assert np.count_nonzero(cut.array != mask) < 0.02 * mask.sum() < np.count_nonzero((convert.grey(file) != 0) != mask)
