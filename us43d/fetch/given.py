@@ -136,7 +136,8 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
         return Given(None, candidates=tuple(likely))
     for _, refusal in refusals:
         if isinstance(refusal, UnreadableFile):  # the tree is there
-            raise UnreadableFile(f"{recipe.name}: {refusal.what}", next=refusal.next or again)
+            without = f"{again[:-1]}, or without the files of a damaged sample)"
+            raise UnreadableFile(f"{recipe.name}: {refusal.what}", next=refusal.next or without)
     names = dict.fromkeys(listed(file.name for file in route.files) for route in recipe.routes if route.files)
     wanted = " or ".join(names)
     hint = f" Archives there: {listed(archives, 3)}; to take one of them, name it." if archives else ""
@@ -290,13 +291,15 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
     Files outside the folder that holds the source's are ignored. Raises RawDataError if the reader accepts no layout.
     """
     tree = RawTree(folder, collect=True)
-    tops = list(_tops(tree))
+    tops, as_it_is = list(_tops(tree)), tree.under("", "")
     try:
-        return _accepted(recipe, tree.under("", ""))
+        return _accepted(recipe, as_it_is)
     except MissingFolder as error:
         ways = [(top, f"{name}/", [True, False]) for name in error.folders for top in tops]
         first: RawDataError = error
-    except UnreadableFile:  # the tree, or a copy of it: a folder in it that can be read may be no more than a part
+    except UnreadableFile as error:  # the tree, or a copy of it: a folder in it that can be read may be only a part
+        if as_it_is.missing:  # the reader stumbled over that
+            error.what = f"{listed(as_it_is.missing.values(), 3)} in {folder}."
         raise
     except RawDataError as error:  # of a tree that holds several copies, each for itself may do
         ways = [(top, "", [False]) for top in tops[1:]]

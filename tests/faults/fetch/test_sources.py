@@ -383,6 +383,22 @@ def test_given_tree_with_an_unreadable_table(sources: ModuleType, home: Home, tm
         fetch(recipe, home, sources.patient(), from_=[top])
 
 
+def test_given_tree_without_a_volume(sources: ModuleType, home: Home, tmp_path: Path) -> None:
+    recipe = registry.recipe("camus")
+    ledger.accept(home, recipe)
+    registry.specimen("camus")(tmp_path, np.random.default_rng(0))
+    truth = next(tmp_path.rglob("*_half_sequence_gt.nii.gz"))
+    truth.write_bytes(truth.read_bytes()[:60])
+    with pytest.raises(UnreadableFile, match=rf"{truth.name} is not a readable NIfTI file: ") as caught:
+        fetch(recipe, home, sources.patient(), from_=[tmp_path])
+    assert caught.value.next.endswith("(or --from with a good copy, or without the files of a damaged sample)")
+    truth.unlink()
+    with pytest.raises(UnreadableFile, match=rf"{truth.name} is missing in {tmp_path}\."):
+        fetch(recipe, home, sources.patient(), from_=[tmp_path])
+    truth.with_name(truth.name.replace("_gt", "")).unlink()
+    assert fetch(recipe, home, sources.patient(), from_=[tmp_path]).receipt["kind"] == "given"
+
+
 def test_given_unpacked_tree(sources: ModuleType, home: Home, tmp_path: Path) -> None:
     made = registry.recipe("stu_hospital")
     ledger.accept(home, made)
