@@ -10,6 +10,7 @@ import posixpath
 import re
 import shlex
 import unicodedata
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "folded", "is_litter", "special"]
 
+#: Files of one sample that are remembered; more are of several.
+_ASKED = 8
 #: Names that desktops, network drives and tools leave in any folder. They are in no listing, and match no pattern.
 _LITTER = frozenset({
     "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eadir", ".spotlight-v100",
@@ -129,6 +132,8 @@ class RawTree:
         self.missing: dict[Path, str] = {}
         #: Pattern of `hide` → the files it hid.
         self.hidden: dict[str, list[str]] = {pattern: [] for pattern in hide}
+        #: Keys of the files that were asked for last.
+        self.asked: deque[str] = deque(maxlen=_ASKED)
         self._collect = collect
         if not root.is_dir():
             raise MissingRawFile(f"{root} is not a folder.")
@@ -181,6 +186,7 @@ class RawTree:
         view._files = {key[len(prefix) :]: path for key, path in self._files.items() if key.startswith(prefix)}
         view._real = {folded(key): key for key in view._files}
         view._used, view.missing, view.hidden, view._collect = self._used, self.missing, self.hidden, self._collect
+        view.asked = self.asked
         return view
 
     def under(self, folder: str, top: str, *, beside: bool = False) -> "RawTree":
@@ -217,6 +223,7 @@ class RawTree:
             beside = [other for other in self._files if other.rpartition("/")[0] == folder]
             hint = f" The folder holds {listed(beside, 5)}." if beside else ""
             raise MissingRawFile(f"{self.prefix}{key} is missing in {self.root}.{hint}")
+        self.asked.append(f"{self.prefix}{real}")
         return self._files[real]
 
     def _saved_as(self, key: str) -> str:

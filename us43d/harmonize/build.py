@@ -31,6 +31,11 @@ BLOCK = 256
 Progress = Callable[[int, int | None], None]
 
 
+#: Most files that a next command ignores by name, and endings of lists and tables, which no single sample owns.
+_FILES = 3
+_TEXTS = ("", ".cfg", ".csv", ".json", ".tsv", ".txt", ".xlsx", ".xml")
+
+
 @dataclass(frozen=True, slots=True)
 class BuildResult:
     """path: the build's folder. dataset: what dataset.json holds. reused: it was there already, unchanged."""
@@ -180,16 +185,30 @@ def _unassigned(recipe: Recipe, sample: Sample) -> str:
     return f"has no {recipe.group_kind}: its table or name leaves it empty" if sample.group == "" else ""
 
 
+def _without(plan: Plan, what: str) -> str:
+    """Return the command that goes on without the files of the sample at which the reader stopped; "" if unknown."""
+    recipe, tree = plan.recipe, plan.tree
+    named = [key for key in tree.asked if key in what] or [str(path) for path in tree.missing]
+    # Of the same ending: the image and the mask. Before them, the reader may have asked for lists and tables.
+    ending = Path(named[0]).suffix.lower() if named else ""
+    files = dict.fromkeys(key for key in tree.asked if Path(key).suffix.lower() == ending)
+    if ending in _TEXTS or not 0 < len(files) <= _FILES:
+        return ""
+    way = way_on(recipe, plan.receipt, files, plan.skip.ignore)
+    return f"{way}   (or, with a good copy: {recipe.again_as(plan.receipt.get('kind', ''))})"
+
+
 def _readable(plan: Plan) -> Iterator[Sample]:
     """Yield the reader's samples. Where it stumbles over a file that is missing, that is what is said."""
     recipe, tree = plan.recipe, plan.tree
     samples = recipe.samples(tree, plan.profile)
     again = f"{recipe.again_as(plan.receipt.get('kind', ''))}   (or, to see what changed: us43d verify {recipe.name})"
     while True:
+        tree.asked.clear()
         try:
             sample = next(samples, None)
         except RawDataError as error:
-            error.next = error.next or again
+            error.next = error.next or _without(plan, error.what) or again
             if tree.missing and not isinstance(error, MissingRawFile):
                 what = f"{listed(tree.missing.values())} in {tree.root}."
                 raise MissingRawFile(what, disk=error.disk, next=error.next) from error

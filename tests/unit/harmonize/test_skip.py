@@ -225,6 +225,42 @@ def test_a_sample_without_group_or_with_an_unknown_label_is_skipped_on_request(s
     assert "has the label 'Lesion'; known labels: breast_lesion" in texts
 
 
+def camus(folder: Path, *ignore: str) -> BuildResult:
+    skip, home = Skip(False, ignore), Home(folder / "home")
+    return build(registry.recipe("camus"), folder / "raw", home, receipt={"kind": "given"}, partial=True, skip=skip)
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(file.read_bytes()[:60]), Path.unlink])
+def test_next_goes_on_without_a_volume_at_which_the_reader_stops(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    registry.specimen("camus")(tmp_path / "raw", np.random.default_rng(0))
+    truth = next((tmp_path / "raw").rglob("patient0001_2CH_half_sequence_gt.nii.gz"))
+    damage(truth)
+    ignored: list[str] = []
+    for _ in range(2):  # the image, and the mask if it is there; then what belongs to no sample any more
+        with pytest.raises((RawDataError, BuildError)) as caught:
+            camus(tmp_path, *ignored)
+        command = shlex.split(caught.value.next.partition("   ")[0])
+        assert command[:3] == ["us43d", "build", "CAMUS"]
+        ignored = command[4::2]
+    rest = camus(tmp_path, *ignored).dataset
+    assert {Path(name).name for name in ignored} - {truth.name} == {
+        "patient0001_2CH_half_sequence.nii.gz",
+        "Info_2CH.cfg",
+    }
+    assert rest["skipped"]["ignored"] == {name: [name] for name in ignored}
+
+
+def test_a_table_at_which_the_reader_stops_is_not_to_be_ignored(tmp_path: Path) -> None:
+    registry.specimen("busbra")(tmp_path / "raw", np.random.default_rng(0))
+    table = tmp_path / "raw/BUSBRA/bus_data.csv"
+    table.write_text("\n".join([*table.read_text().splitlines()[:1], *table.read_text().splitlines()[2:]]))
+    with pytest.raises(RawDataError, match="has no row with ID") as caught:
+        build(registry.recipe("busbra"), tmp_path / "raw", Home(tmp_path / "home"), receipt={"kind": "given"})
+    assert "--ignore" not in caught.value.next
+
+
 def test_more_groups_than_published_among_the_published_images_are_refused(stu: Path) -> None:
     recipe = registry.recipe("stu_hospital")
     images = len(list(stu.rglob("Test_Image_*.png")))
