@@ -186,7 +186,7 @@ def _unassigned(recipe: Recipe, sample: Sample) -> str:
 
 
 def _without(plan: Plan, what: str) -> str:
-    """Return the command that goes on without the files of the sample at which the reader stopped; "" if unknown."""
+    """Return the command that ignores the files of the sample at which the reader stopped; "" if unknown."""
     recipe, tree = plan.recipe, plan.tree
     named = [key for key in tree.asked if key in what] or [str(path) for path in tree.missing]
     # Of the same ending: the image and the mask. Before them, the reader may have asked for lists and tables.
