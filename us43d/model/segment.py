@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from us43d.coco import schema
 from us43d.errors import UsageError, counted, listed
 from us43d.masks import rle
 from us43d.model.predictor import Encoded, Postprocess, Predictor, at_once, point_prompts
-from us43d.pictures.media import Frame, Media
+from us43d.pictures.media import PREDICTIONS, Frame, Media, results
 from us43d.pictures.volume import nifti
 from us43d.rawtree import folded
 
@@ -109,8 +108,6 @@ MIN_SCORE, MIN_STABILITY = 0.8, 0.8
 NAMELESS = {1: "structure"}
 #: Largest length of an overlay's longer side, in pixels.
 _OVERLAY = 2048
-
-_PREDICTIONS = "predictions.json"
 
 #: File name → (frame, prompt); frame None applies to all frames.
 Prompts: TypeAlias = dict[str, list[tuple[int | None, Prompt]]]
@@ -426,8 +423,8 @@ class Writer:
             "categories": [{"id": number, "name": name} for number, name in self.categories.items()],
             "files": sorted(self._files),
         }
-        earlier = self._earlier()
-        path = self._write(_PREDICTIONS, json.dumps(content, indent=1).encode())
+        earlier = results(self.folder)
+        path = self._write(PREDICTIONS, json.dumps(content, indent=1).encode())
         with atomic.storage_errors(path, "The new predictions are complete."):
             kept = {name.casefold() for name in self._files}  # one file on disks that ignore case
             for name in sorted(earlier):
@@ -435,24 +432,6 @@ class Writer:
                     (self.folder / name).unlink()
                     self.removed += 1
         return path
-
-    def _earlier(self) -> set[str]:
-        """Return the files of the predictions that the folder already holds, by the names this class gives."""
-        file = self.folder / _PREDICTIONS
-        if not file.is_file():  # nothing, or a pipe that would be waited for
-            return set()
-        try:
-            known = json.loads(file.read_bytes())["files"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return set()  # none, or not of this class: nothing there is ours to remove
-        root = self.folder.resolve()
-        return {
-            name
-            for name in (known if isinstance(known, list) else ())
-            if isinstance(name, str)
-            and re.fullmatch(r"(?:masks|overlays)/.+\.png|.+_labels\.nii\.gz", name)
-            and (root / name).resolve().is_relative_to(root)
-        }
 
     def _label(self, media: Media, index: int, segments: list[Segment]) -> None:
         if self._volume is None or self._volume[0] != media.path:

@@ -1,6 +1,8 @@
 """An input file: its frames, one at a time, its pixel spacing, and remarks on how it was read."""
 
+import json
 import os
+import re
 import shlex
 import stat
 from collections import Counter
@@ -15,7 +17,10 @@ from us43d import atomic
 from us43d.errors import ImageError, RawDataError
 from us43d.pictures import levels
 
-__all__ = ["ENDINGS", "Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom", "listing", "open_media"]
+__all__ = [
+    "ENDINGS", "PREDICTIONS", "Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom", "listing",
+    "open_media", "results",
+]  # fmt: skip
 
 Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
 
@@ -37,8 +42,8 @@ ENDINGS: dict[Kind, tuple[str, ...]] = {
 _UNREAD = (".heic", ".heif", ".avif", ".jxl", ".hdr")
 #: Names of files left by desktops and archivers, and of DICOM's index of a folder; hidden files are skipped, too.
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx", "dicomdir")
-#: In a folder that has the file of `predict`, its other results.
-_PREDICTED, _RESULTS, _LABELS = "predictions.json", ("masks", "overlays"), "_labels.nii.gz"
+#: What `predict` writes into a folder: a COCO file that names the other results.
+PREDICTIONS = "predictions.json"
 
 
 class Input(NamedTuple):
@@ -234,8 +239,9 @@ def _source(file: Input) -> Source:
 def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     """List a file, or the files of a known kind in a folder and its subfolders, by name.
 
-    Hidden files, files of desktops (`._*`, Thumbs.db …), DICOMDIR and results of predict are skipped. Links are
-    followed, each folder once. A file without a known ending is listed if its content is DICOM.
+    Hidden files, files of desktops (`._*`, Thumbs.db …), DICOMDIR and the results of `predict` that a predictions.json
+    names are skipped. Links are followed, each folder once. A file without a known ending is listed if its content is
+    DICOM.
 
     Args:
         path: A file or a folder.
@@ -249,25 +255,44 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
         return [_input(path)]
     entered = {_identity(path), _identity(leave_out)}
     inputs = []
+    predicted = set[Path]()
     for place, folders, names in os.walk(path, onerror=_unlisted, followlinks=True):
         folder = Path(place)
-        results = _RESULTS if _PREDICTED in names else ()
-        known = sorted(name for name in folders if name not in results and not _is_litter(name))
-        inside = {name: _identity(folder / name) for name in known}
+        if PREDICTIONS in names:
+            predicted.update(folder / name for name in results(folder))
+        inside = {name: _identity(folder / name) for name in sorted(folders) if not _is_litter(name)}
         folders[:] = [name for name, identity in inside.items() if identity not in entered]
         entered.update(inside.values())
         for name in names:
             file = folder / name
-            result = results and name.endswith(_LABELS)
-            if not result and not _is_litter(name) and (kind := _kind(file)):
+            if file not in predicted and not _is_litter(name) and (known := _kind(file)):
                 relative = file.relative_to(path)
-                inputs.append(Input(file, kind[0], relative.as_posix(), relative.with_name(kind[1]).as_posix()))
+                inputs.append(Input(file, known[0], relative.as_posix(), relative.with_name(known[1]).as_posix()))
     if not inputs:
         endings = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
         raise ImageError(f"No files found in {path} that end in {endings}.", next=_look(path))
     uses = Counter(entry.name for entry in inputs)
     named = (entry if uses[entry.name] == 1 else entry._replace(name=entry.relative) for entry in inputs)
     return sorted(named, key=lambda entry: entry.relative)
+
+
+def results(folder: Path) -> set[str]:
+    """Return the results of `predict` in a folder, as its predictions.json names them; none of a file of others."""
+    file = folder / PREDICTIONS
+    if not file.is_file():  # nothing, or a pipe that would be waited for
+        return set()
+    try:
+        known = json.loads(file.read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+    root = folder.resolve()
+    return {
+        name
+        for name in (known if isinstance(known, list) else ())
+        if isinstance(name, str)
+        and re.fullmatch(r"(?:masks|overlays)/.+\.png|.+_labels\.nii\.gz", name)
+        and (root / name).resolve().is_relative_to(root)
+    }
 
 
 def _unlisted(error: OSError) -> NoReturn:

@@ -1,5 +1,6 @@
 """Folders: which files are images, in which order, under which names."""
 
+import json
 import os
 from pathlib import Path
 
@@ -39,14 +40,18 @@ def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
 
 
 def test_results_of_predict_are_not_listed(tmp_path: Path, grey: np.ndarray) -> None:
-    """With another --out, they were segmented as images."""
-    for name in ("a.png", "masks/own.png", "p/own.png", "p/masks/a_1.png", "p/overlays/a.png"):
+    """With another --out, they were segmented as images. What predictions.json does not name is not a result."""
+    results = ["masks/a_1.png", "overlays/a.png", "v_labels.nii.gz"]
+    for name in ("a.png", "masks/own.png", "p/own.png", "p/masks/own.png", "p/masks/a_1.png", "p/overlays/a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         saved(grey, tmp_path / name)
     nibabel.save(nibabel.Nifti1Image(grey, np.eye(4)), tmp_path / "p" / "v_labels.nii.gz")
-    (tmp_path / "p" / "predictions.json").write_text("{}")
-    assert [one.relative for one in pictures.listing(tmp_path)] == ["a.png", "masks/own.png", "p/own.png"]
-    assert [one.relative for one in pictures.listing(tmp_path / "p" / "masks")] == ["a_1.png"]
+    (tmp_path / "p" / "predictions.json").write_text(json.dumps({"files": [*results, "own.png", "../a.png"]}))
+    listed = [one.relative for one in pictures.listing(tmp_path)]
+    assert listed == ["a.png", "masks/own.png", "p/masks/own.png", "p/own.png"]
+    assert [one.relative for one in pictures.listing(tmp_path / "p" / "masks")] == ["a_1.png", "own.png"]
+    (tmp_path / "p" / "predictions.json").write_text("{}")  # of another tool
+    assert len(pictures.listing(tmp_path)) == 7
 
 
 def test_images_that_are_not_read_are_listed_and_refused(tmp_path: Path, grey: np.ndarray) -> None:
