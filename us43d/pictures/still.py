@@ -201,7 +201,8 @@ def _is_followed(data: bytes, image: Any) -> bool:
     if codec == "ppm_plain":  # text
         return b"P" in data[offset:]
     deep = image.mode == "I" or (codec == "ppm" and how[1] > 255)
-    bits = 1 if image.mode == "1" else len(image.getbands()) * (16 if deep else 8)
+    depth = {"1": 1, "F": 32}.get(image.mode, 16 if deep else 8)
+    bits = len(image.getbands()) * depth
     rest = data[offset + (image.width * bits + 7) // 8 * image.height :]
     return rest.lstrip()[:1] == b"P"
 

@@ -191,12 +191,14 @@ def test_a_second_channel_that_is_not_alpha_is_refused(tmp_path: Path, grey: np.
     assert (only(tmp_path / "a.tif") == grey).all()
 
 
-@pytest.mark.parametrize("kind", [b"P1", b"P2", b"P4", b"P5", b"P6", b"P5 deep", b"P6 deep"])
+@pytest.mark.parametrize("kind", [b"P1", b"P2", b"P4", b"P5", b"P6", b"P5 deep", b"P6 deep", b"Pf"])
 def test_several_images_in_a_pnm_are_refused(tmp_path: Path, kind: bytes) -> None:
     text = kind in (b"P1", b"P2")
     samples = (3 if kind[:2] == b"P6" else 1) * (2 if b"deep" in kind else 1)
     pixels = b"0 1 " * 10 + b"\n" if text else bytes(4) if kind == b"P4" else b"\0P" * (10 * samples)
     highest = b"" if kind in (b"P1", b"P4") else b"900\n" if b"deep" in kind else b"255\n"
+    if kind == b"Pf":  # 32 bits, of which any may look like the start of an image
+        pixels, highest = b"P\0\0\0" * 20, b"-1.0\n"
     data = kind[:2] + b"\n5 4\n" + highest + pixels
     (tmp_path / "a.pnm").write_bytes(data + b"\n")
     assert only(tmp_path / "a.pnm").shape[:2] == (4, 5)
