@@ -48,8 +48,6 @@ _DECODE = (
     "while capture.read()[0]: pass"
 )
 _SPEAKING = {"OPENCV_FFMPEG_LOGLEVEL": "16", "PYTHONSAFEPATH": "1"}
-
-
 #: Bytes at the start of an AVI that describe its images: from `vids` to their number, and of them width, height,
 #: planes, bits per pixel and compression.
 _START, _NUMBER, _IMAGES = 1 << 16, struct.Struct("<4s28xI"), struct.Struct("<iiHHI")
@@ -112,7 +110,7 @@ def _frame_chunks(file: BinaryIO) -> Iterator[int]:
     while True:
         file.seek(at)
         head = file.read(8)
-        if len(head) < 8:
+        if len(head) < 8 or not head.strip(b"\0"):  # the end, or zero bytes as a full disk leaves them
             return
         name, length = struct.unpack("<4sI", head)
         if name in (b"RIFF", b"LIST"):  # their chunks follow

@@ -1,10 +1,12 @@
 """Videos: right frames, and one message for a file that is cut or names another."""
 
 import base64
+import io
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from us43d import pictures
 from us43d.container import is_fragmented, stated_length
 from us43d.errors import ImageError, UnreadableFile
+from us43d.masks import videos
 from us43d.masks.videos import video_frame
 
 from .files import SHAPE, frames, video
@@ -224,6 +227,13 @@ def test_uncompressed_colours_with_rows_from_below(tmp_path: Path, colour: np.nd
     if width == 120:  # rows from above are left to OpenCV
         path.write_bytes(uncompressed([one[::-1].tobytes() for one in rows], width, -SHAPE[0]))
         assert (np.stack(frames(path)) == np.stack(stack)).all()
+
+
+def test_zero_bytes_at_the_end_of_an_uncompressed_video_are_not_searched() -> None:
+    """A full disk leaves gigabytes of them."""
+    file = mock.Mock(wraps=io.BytesIO(uncompressed([bytes(120)] * 3, 10, 4) + bytes(8000)))
+    assert list(videos._frame_chunks(file)) == [120] * 3
+    assert file.read.call_count < 30
 
 
 def test_a_playlist_is_not_a_video(tmp_path: Path, grey: np.ndarray) -> None:
