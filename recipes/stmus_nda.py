@@ -24,17 +24,18 @@ def read(raw: RawTree) -> Iterator[Sample]:
         muscle, condition, _, name = key.split("/")
         official = parts[name] if folders[name] == 1 else set()
         unclear = bool(parts[name]) and len(official) != 1
+        remarks: tuple[str, ...] = ()
+        if unclear:
+            remarks = ("official split unclear: the file name is not unique",)
+        elif not official:
+            remarks = ("official split unknown: no folder of MuscleCNN has the image",)
         yield Sample(
             key=key,
             image=tree.path(key),
             masks={MUSCLES[muscle.upper()]: lazy(masks.binary, tree.path(f"{muscle}/{condition}/Masks/{name}"))},
             split=None if unclear or not official else next(iter(official)),
             tags={"muscle": muscle.upper(), "condition": condition.lower()},
-            remarks=("official split unclear: the file name is not unique",)
-            if unclear
-            else ()
-            if official
-            else ("official split unknown: no folder of MuscleCNN has the image",),
+            remarks=remarks,
         )
 
 

@@ -290,7 +290,8 @@ class RawTree:
         """
         data = self.read(key)
         if not data.strip(b"\0"):
-            raise UnreadableFile(f"{self.prefix}{key} in {self.root} is empty ({len(data):,} bytes, all of them zero).")
+            why = f"holds {len(data):,} zero bytes" if data else "is empty"
+            raise UnreadableFile(f"{self.prefix}{key} in {self.root} {why}.")
         if (text := rawtable.decoded(data, encodings)) is None:
             names = " or ".join(name.removesuffix("-sig").upper() for name in encodings)
             raise UnreadableFile(f"{self.prefix}{key} in {self.root} is not {names} text.")

@@ -27,13 +27,11 @@ __all__ = ["BLOCK", "BuildResult", "Skip", "build"]
 
 #: Samples in one block: the unit of work, of resuming, and of the images' folders.
 BLOCK = 256
-
-Progress = Callable[[int, int | None], None]
-
-
 #: Most files that a next command ignores by name, and endings of lists and tables, which no single sample owns.
 _FILES = 3
 _TEXTS = ("", ".cfg", ".csv", ".json", ".tsv", ".txt", ".xlsx", ".xml")
+
+Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +186,7 @@ def _unassigned(recipe: Recipe, sample: Sample) -> str:
 def _without(plan: Plan, what: str) -> str:
     """Return the command that ignores the files of the sample at which the reader stopped; "" if unknown."""
     recipe, tree = plan.recipe, plan.tree
-    named = [key for key in tree.asked if key in what] or [str(path) for path in tree.missing]
+    named = [key for key in tree.asked if key in what] or [str(path) for path in tree.missing][-1:]
     # Of the same ending: the image and the mask. Before them, the reader may have asked for lists and tables.
     ending = Path(named[0]).suffix.lower() if named else ""
     files = dict.fromkeys(key for key in tree.asked if Path(key).suffix.lower() == ending)

@@ -127,7 +127,7 @@ class Dicom:
             numbers = range(self.count or 1) if wanted is None else (wanted,)
             # Of uncompressed YBR_FULL_422, pydicom reads no frame after another one.
             batches: list[Any] = [None] if wanted is None else [numbers]
-            if self.header.get("PhotometricInterpretation") == "YBR_FULL_422" and not syntax.is_compressed:
+            if self.header.get("PhotometricInterpretation") == "YBR_FULL_422" and not (syntax and syntax.is_compressed):
                 batches = [[number] for number in numbers]
             arrays = (one for batch in batches for one in iter_pixels(source, indices=batch, decoding_plugin=plugin))
             for number in numbers:

@@ -200,7 +200,7 @@ def test_details_of_a_patient_in_an_empty_file_are_not_lost(tmp_path: Path) -> N
     """Sex, phase and image quality were silently missing."""
     registry.specimen("camus")(tmp_path, np.random.default_rng(0))
     next(tmp_path.rglob("Info_2CH.cfg")).write_bytes(bytes(40))
-    with pytest.raises(UnreadableFile, match=r"Info_2CH\.cfg in .* is empty"):
+    with pytest.raises(UnreadableFile, match=r"Info_2CH\.cfg in .* holds 40 zero bytes\."):
         list(registry.recipe("camus").read(RawTree(tmp_path)))
 
 
