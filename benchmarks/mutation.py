@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -199,6 +200,7 @@ class Driver(Profile):
                 self.seconds[name] = time.process_time() - begun
             self.failed = ""
         self.tracer.stop()
+        forkserver._forkserver._stop()  # a fork cannot use the one of its parent
         variants: Counter[str] = Counter()  # those of one test do about the same
         for name in sorted(self.seconds, key=self.seconds.__getitem__):
             variants[name.partition("[")[0]] += 1
