@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,14 +87,15 @@ def _write(folder: Path, builds: Sequence[Path], home: Path, release: str, comme
     names = {dataset["slug"]: dataset["name"] for dataset, _ in datasets}
     rules = {dataset["slug"]: dataset["shares_with"] for dataset, _ in datasets}
     excluded, across = _across({build.slug: build for build in opened}, names, home, rules)
-    tables = _Tables(folder)
     categories: list[dict[str, Any]] = []
-    for number, (dataset, build) in enumerate(datasets):
-        out = excluded.get(dataset["slug"], frozenset())
-        for shard in build.shards():
-            content = shard.read()
-            categories = content["categories"]
-            tables.add(content, number, SPLITS.index(shard.split), out)
+    with ExitStack() as stack:
+        tables = _Tables(folder, stack)
+        for number, (dataset, build) in enumerate(datasets):
+            out = excluded.get(dataset["slug"], frozenset())
+            for shard in build.shards():
+                content = shard.read()
+                categories = content["categories"]
+                tables.add(content, number, SPLITS.index(shard.split), out)
     facts = tables.finish()
     citations = (Citation(**citation) for dataset, _ in datasets for citation in dataset["citations"])
     facts |= {
@@ -203,9 +205,12 @@ _COLUMNS = ("key", "group", "split", "pixel_hash")
 class _Tables:
     """Writer of the four files, shard by shard; only the records of the arrays are in memory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        """Open the files of texts, which `stack` closes."""
         self.folder = folder
-        self._files: dict[str, BinaryIO] = {name: (folder / name).open("wb") for name in ("strings.bin", "rle.bin")}
+        self._files: dict[str, BinaryIO] = {
+            name: stack.enter_context((folder / name).open("wb")) for name in ("strings.bin", "rle.bin")
+        }
         self._images: list[NDArray[Any]] = []
         self._slices: list[NDArray[np.float32]] = []
         self._annotations: list[NDArray[Any]] = []
@@ -262,8 +267,6 @@ class _Tables:
 
     def finish(self) -> dict[str, Any]:
         """Write the arrays; returns counts and digest for corpus.json."""
-        for file in self._files.values():
-            file.close()
         images, annotations = np.concatenate(self._images), np.concatenate(self._annotations)
         _unique(images["id"], "image")
         _unique(annotations["id"], "annotation")
