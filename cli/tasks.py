@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from us43d import atomic
 from us43d.errors import ImageError, SomeFailed, UsageError, counted, listed
 
 from .models import predictor
@@ -87,6 +86,7 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
         _label_maps(session, input, place, boxes, out, device)
         return
     from us43d import pictures
+    from us43d.pictures.outputs import Outputs
     from us43d.train.tasks import classify
 
     model, record = classify.load(place)
@@ -96,6 +96,8 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
         raise UsageError(f"The task {record.name} takes {wants}.", next="us43d predict --help")
     rows: list[list[Any]] = []
     inputs, failed = pictures.listing(input, leave_out=out), {}
+    outputs = Outputs(out)
+    outputs.claim("predictions.csv")
     for one in inputs:
         try:
             for frame in pictures.open(one).frames():
@@ -110,8 +112,7 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
     heads = ["file", "frame", "class", *model.classes]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([heads, *rows])
-    file = out / "predictions.csv"
-    atomic.write_files(out, {file.name: text.getvalue()}, "Predictions that are there are complete.")
+    file = outputs.write("predictions.csv", text.getvalue().encode())
     columns: Columns = [(name, "left" if n in (0, 2) else "right") for n, name in enumerate(heads)]
     session.answer({"predictions": [dict(zip(heads, row, strict=True)) for row in rows], "file": file},
                    Table(columns, rows))  # fmt: skip
@@ -128,6 +129,7 @@ def _label_maps(session: Session, input: Path, place: Path, boxes: list[Any], ou
     import numpy as np
 
     from us43d import pictures, report
+    from us43d.pictures.outputs import Outputs
     from us43d.train.tasks import semantic
 
     if boxes:
@@ -136,28 +138,26 @@ def _label_maps(session: Session, input: Path, place: Path, boxes: list[Any], ou
     model.to(device)
     rows: list[list[Any]] = []
     inputs, failed = pictures.listing(input, leave_out=out), {}
-    with atomic.storage_errors(out, "Label maps written so far are complete."):
-        for one in inputs:
-            try:
-                for frame in pictures.open(one).frames():
-                    labels = semantic.segment(model, frame.pixels, device)
-                    masks = np.stack([labels == number for number in range(1, len(model.classes) + 1)])
-                    overlay = report.overlay(frame.pixels, {"found": masks}, side=max(640, *labels.shape))
-                    for name, content in (("", labels), ("overlays/", overlay[:, :, ::-1])):
-                        _, data = cv2.imencode(".png", np.ascontiguousarray(content))
-                        file = out / f"{name}{frame.name}.png"
-                        file.parent.mkdir(parents=True, exist_ok=True)
-                        atomic.write_bytes(file, data.tobytes(), durable=False)
-                    pixels = {name: int(mask.sum()) for name, mask in zip(model.classes, masks, strict=True)}
-                    rows += [[one.relative, frame.number, name, count] for name, count in pixels.items() if count]
-            except ImageError as error:
-                if len(inputs) == 1:
-                    raise
-                failed[one.relative] = error
-                session.warn(f"{one.relative}: {error.what}")
-        out.mkdir(parents=True, exist_ok=True)
-        names = {str(number): name for number, name in enumerate(model.classes, 1)}
-        atomic.write_bytes(out / "labels.json", json.dumps(names, indent=1).encode())
+    outputs = Outputs(out)
+    outputs.claim("labels.json")
+    for one in inputs:
+        try:
+            for frame in pictures.open(one).frames():
+                labels = semantic.segment(model, frame.pixels, device)
+                masks = np.stack([labels == number for number in range(1, len(model.classes) + 1)])
+                overlay = report.overlay(frame.pixels, {"found": masks}, side=max(640, *labels.shape))
+                for name, content in (("", labels), ("overlays/", overlay[:, :, ::-1])):
+                    _, data = cv2.imencode(".png", np.ascontiguousarray(content))
+                    outputs.write(f"{name}{frame.name}.png", data.tobytes())
+                pixels = {name: int(mask.sum()) for name, mask in zip(model.classes, masks, strict=True)}
+                rows += [[one.relative, frame.number, name, count] for name, count in pixels.items() if count]
+        except ImageError as error:
+            if len(inputs) == 1:
+                raise
+            failed[one.relative] = error
+            session.warn(f"{one.relative}: {error.what}")
+    names = {str(number): name for number, name in enumerate(model.classes, 1)}
+    outputs.write("labels.json", json.dumps(names, indent=1).encode())
     heads = ("file", "frame", "structure", "pixels")
     columns: Columns = [(name, "right" if name in ("frame", "pixels") else "left") for name in heads]
     session.answer({"found": [dict(zip(heads, row, strict=True)) for row in rows], "labels": names, "folder": out},

@@ -17,7 +17,8 @@ from us43d.coco import schema
 from us43d.errors import UsageError, counted, listed
 from us43d.masks import rle
 from us43d.model.predictor import Encoded, Postprocess, Predictor, at_once, point_prompts
-from us43d.pictures.media import PREDICTIONS, Frame, Media, results
+from us43d.pictures.media import PREDICTIONS, Frame, Media
+from us43d.pictures.outputs import Outputs
 from us43d.pictures.volume import nifti
 from us43d.rawtree import folded
 
@@ -345,7 +346,7 @@ class Writer:
                                 compressed RLE, score and prompt; files: the names of all these files
 
     Predictions that are in the folder already are replaced: their files are removed at the end (`removed`), so that a
-    folder never holds masks which its predictions.json does not know.
+    folder never holds masks which its predictions.json does not know. Other files are never replaced.
 
     Args:
         folder: Destination.
@@ -359,7 +360,8 @@ class Writer:
         self.annotations: list[dict[str, Any]] = []
         self.stills: set[str] = set()
         self.removed = 0
-        self._files: set[str] = set()
+        self._outputs = Outputs(folder)
+        self._outputs.claim(PREDICTIONS)
         self._volume: tuple[Path, Any, NDArray[np.uint16]] | None = None
 
     def add(self, media: Media, frame: Frame, segments: list[Segment]) -> None:
@@ -407,12 +409,11 @@ class Writer:
             made.set_data_dtype(np.uint16)
             made.header.set_slope_inter(1, 0)
             made.header.set_intent("none")  # of an image of vectors
-            path = self.folder / f"{media.name}_labels.nii.gz"
+            path = self._outputs.record(f"{media.name}_labels.nii.gz")
             with atomic.storage_errors(path, "Files written before are complete."):
                 temporary = path.with_name(f".{path.name}")
                 nibabel.loadsave.save(made, temporary)
                 temporary.replace(path)
-            self._files.add(path.name)
             self._volume = None
 
     def close(self) -> Path:
@@ -421,16 +422,10 @@ class Writer:
             "images": self.images,
             "annotations": self.annotations,
             "categories": [{"id": number, "name": name} for number, name in self.categories.items()],
-            "files": sorted(self._files),
+            "files": sorted(self._outputs.names),
         }
-        earlier = results(self.folder)
-        path = self._write(PREDICTIONS, json.dumps(content, indent=1).encode())
-        with atomic.storage_errors(path, "The new predictions are complete."):
-            kept = {name.casefold() for name in self._files}  # one file on disks that ignore case
-            for name in sorted(earlier):
-                if name.casefold() not in kept and (self.folder / name).is_file():
-                    (self.folder / name).unlink()
-                    self.removed += 1
+        path = self._outputs.write(PREDICTIONS, json.dumps(content, indent=1).encode())
+        self.removed = self._outputs.close()
         return path
 
     def _label(self, media: Media, index: int, segments: list[Segment]) -> None:
@@ -444,15 +439,7 @@ class Writer:
 
     def _png(self, name: str, pixels: NDArray[Any]) -> None:
         _, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
-        self._write(name, data.tobytes())
-        self._files.add(name)
-
-    def _write(self, name: str, data: bytes) -> Path:
-        path = self.folder / name
-        with atomic.storage_errors(path, "Files written before are complete."):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_bytes(path, data, durable=False)
-        return path
+        self._outputs.write(name, data.tobytes())
 
 
 class _Masks(Sequence[NDArray[np.bool_]]):

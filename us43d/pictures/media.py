@@ -1,5 +1,6 @@
 """An input file: its frames, one at a time, its pixel spacing, and remarks on how it was read."""
 
+import contextlib
 import json
 import os
 import re
@@ -18,8 +19,8 @@ from us43d.errors import ImageError, RawDataError
 from us43d.pictures import levels
 
 __all__ = [
-    "ENDINGS", "PREDICTIONS", "Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom", "listing",
-    "open_media", "results",
+    "ENDINGS", "JOURNAL", "PREDICTIONS", "Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom",
+    "journal", "listing", "open_media", "results",
 ]  # fmt: skip
 
 Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
@@ -44,6 +45,8 @@ _UNREAD = (".heic", ".heif", ".avif", ".jxl", ".hdr")
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx", "dicomdir")
 #: What `predict` writes into a folder: a COCO file that names the other results.
 PREDICTIONS = "predictions.json"
+#: The results of a run that was interrupted, and those of weights without predictions.json: a name per line, as JSON.
+JOURNAL = ".us43d-predict"
 
 
 class Input(NamedTuple):
@@ -258,7 +261,7 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     predicted = set[Path]()
     for place, folders, names in os.walk(path, onerror=_unlisted, followlinks=True):
         folder = Path(place)
-        if PREDICTIONS in names:
+        if PREDICTIONS in names or JOURNAL in names:
             predicted.update(folder / name for name in results(folder))
         inside = {name: _identity(folder / name) for name in sorted(folders) if not _is_litter(name)}
         folders[:] = [name for name, identity in inside.items() if identity not in entered]
@@ -276,19 +279,27 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     return sorted(named, key=lambda entry: entry.relative)
 
 
-def results(folder: Path) -> set[str]:
-    """Return the results of `predict` in a folder, as its predictions.json names them; none of a file of others."""
-    file = folder / PREDICTIONS
-    if not file.is_file():  # nothing, or a pipe that would be waited for
-        return set()
+def journal(folder: Path) -> set[str]:
+    """Return the names in the journal of `predict` in a folder, without a last line that was cut."""
     try:
-        known = json.loads(file.read_bytes())["files"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        lines = (folder / JOURNAL).read_text("utf-8").splitlines()
+        names = [json.loads(line) for line in lines if line.endswith('"')]
+    except (OSError, ValueError):
         return set()
+    return {name for name in names if isinstance(name, str)}
+
+
+def results(folder: Path) -> set[str]:
+    """Return the results of `predict` in a folder, by its predictions.json and the journal of an interrupted run."""
+    file = folder / PREDICTIONS
+    known: Any = []
+    if file.is_file():  # not a pipe that would be waited for
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # a file of others
+            known = json.loads(file.read_bytes())["files"]
     root = folder.resolve()
     return {
         name
-        for name in (known if isinstance(known, list) else ())
+        for name in (*(known if isinstance(known, list) else ()), *journal(folder))
         if isinstance(name, str)
         and re.fullmatch(r"(?:masks|overlays)/.+\.png|.+_labels\.nii\.gz", name)
         and (root / name).resolve().is_relative_to(root)

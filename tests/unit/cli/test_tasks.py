@@ -118,7 +118,13 @@ def test_label_maps_of_a_folder_with_subfolders_and_a_broken_image(folder: Path,
     assert code == 3
     assert "1 of 3 files could not be segmented: broken.png" in err
     written = {file.relative_to(tmp_path / "p").as_posix() for file in (tmp_path / "p").rglob("*.*")}
-    assert written == {"a.png", "left/b.png", "overlays/a.png", "overlays/left/b.png", "labels.json"}
+    assert written == {".us43d-predict", "a.png", "left/b.png", "overlays/a.png", "overlays/left/b.png", "labels.json"}
+    assert run("predict", scans / "a.png", "--weights", "r", *home, "--out", tmp_path / "p")[0] == 0
+    before = (scans / "a.png").read_bytes()
+    code, _, err = run("predict", scans / "a.png", "--weights", "r", *home, "--out", scans)
+    assert code == 1
+    assert "a.png exists, and was not written by us43d predict." in err
+    assert (scans / "a.png").read_bytes() == before
 
 
 def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from us43d.model.network import PRESETS, UltraSam
 from us43d.model.predictor import Predictor
 from us43d.model.segment import everything
 from us43d.pictures import video
+from us43d.pictures.outputs import Outputs
 from us43d.specimen import blob, speckle
 
 SHAPE = (90, 120)
@@ -724,3 +725,34 @@ def test_memory_of_many_boxes_on_a_large_image(tmp_path: Path) -> None:
     assert exit_code == 0, ran.stderr
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 24
     assert megabytes < 1500
+
+
+def test_files_of_the_user_are_never_replaced(us43d, picture: np.ndarray) -> None:
+    """With --out . beside a folder of one's own masks, or a COCO file named predictions.json, both were overwritten."""
+    Path("masks").mkdir()
+    cv2.imwrite("scan.png", picture)
+    command = ("predict", "scan.png", "--weights", "small", "--box", "20,10,80,70", "--out", ".")
+    for name in ("masks/scan_1.png", "predictions.json"):
+        Path(name).write_bytes(b"mine")
+        code, _, err = us43d(*command)
+        assert code == 1
+        assert f"{name} exists, and was not written by us43d predict.\nNothing was changed on disk.\nNext: us43d" in err
+        assert err.endswith("--out predictions-2\n")
+        assert Path(name).read_bytes() == b"mine"
+        Path(name).unlink()
+    assert us43d(*command)[0] == 0
+    assert us43d(*command)[0] == 0
+
+
+def test_results_of_an_interrupted_run_are_replaced(us43d, picture: np.ndarray) -> None:
+    for name in ("a", "b"):
+        cv2.imwrite(f"{name}.png", picture)
+    outputs = Outputs(Path("predictions"))
+    outputs.write("masks/a_1.png", b"whole")
+    outputs.write("masks/z_1.png", b"whole")
+    assert [one.relative for one in pictures.listing(Path())] == ["a.png", "b.png"]
+    code, _, err = us43d("predict", "a.png", "--weights", "small", "--box", "20,10,80,70")
+    assert code == 0
+    assert "1 file of earlier predictions in predictions removed" in err
+    left = {path.relative_to("predictions").as_posix() for path in Path("predictions").rglob("*") if path.is_file()}
+    assert left == {"masks/a_1.png", "overlays/a.png", "predictions.json"}
