@@ -88,11 +88,10 @@ def test_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(fsspec.core, "url_to_fs", opened)
 
-    for url, step in (
-        ("s3://a", "pip install 'us43d[export]'"), ("s3a://a", "pip install 'us43d[export]'"),
-        ("gs://a", "pip install gcsfs"), ("gcs://a", "pip install gcsfs"), ("hf://a", "pip install huggingface_hub"), ("az://a", "pip install adlfs"),
-        ("abfs://a", "pip install adlfs"), ("abfss://a", "pip install adlfs"), ("x://a", "us43d export --help"),
-    ):  # fmt: skip
+    packages = {"s3": "'us43d[export]'", "s3a": "'us43d[export]'", "gs": "gcsfs", "gcs": "gcsfs",
+                "hf": "huggingface_hub", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}  # fmt: skip
+    steps = {f"{scheme}://a": f"pip install {package}" for scheme, package in packages.items()}
+    for url, step in (steps | {"x://a": "us43d export --help"}).items():
         for error in (ImportError("Install it."), ValueError("Install it")):
             fails(error)
             with pytest.raises(UsageError) as caught:
