@@ -13,7 +13,7 @@ __all__ = ["Change", "Diff", "diff"]
 
 #: Facts of dataset.json that say how a build was made.
 _FACTS = (
-    "version", "revision", "schema", "taxonomy", "profile", "partial", "specimen", "fixes", "licence", "group",
+    "version", "revision", "taxonomy", "profile", "partial", "specimen", "fixes", "licence", "group",
     "official_split", "twins",
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from us43d.harmonize import check as checking
 from us43d.harmonize import shards
 from us43d.harmonize.check import Problem, check
 from us43d.harmonize.ids import Ids
+from us43d.harmonize.pixels import perceptual_hash, pixel_hash
 from us43d.harmonize.records import Record
 
 TRAIN = "train-00000-of-00001.json"
@@ -32,6 +34,9 @@ def test_progress_is_told_every_fifty_images(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"file": "gone.png"}] * 101
     assert checking._images(tmp_path, rows, 0, lambda *done: seen.append(done)) == []
     assert seen == [(50, 101), (100, 101), (101, 101)]
+    del seen[:]
+    assert checking._images(tmp_path, rows[:1], 1, lambda *done: seen.append(done)) == []
+    assert seen == [(1, 1)]
     assert checking._images(tmp_path, [{"file": None}], 1, None) == []
 
 
@@ -68,6 +73,15 @@ def test_an_image_that_is_not_that_of_the_manifest(small: Callable, tmp_path: Pa
     (path / file).unlink()
     (path / file).mkdir()
     assert said() == [Problem("unreadable", file, "Is a directory")]
+
+
+def test_an_image_in_colour(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", array[:, :, ::-1])[1].tobytes())
+    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    row = {"key": "a", "file": "a.png", "sha256": digest, "height": 2, "width": 4, "pixel_hash": pixel_hash(array),
+           "phash": perceptual_hash(array)}  # fmt: skip
+    assert checking._images(tmp_path, [row], 1, None) == []
 
 
 def test_a_manifest_that_cannot_be_read(small: Callable, tmp_path: Path) -> None:
@@ -128,10 +142,10 @@ def test_images_of_the_manifest_and_of_coco_files(small: Callable, tmp_path: Pat
     pq.write_table(table, path / shards.MANIFEST)
     shard = path / "annotations" / TRAIN
     content = json.loads(shard.read_text())
-    content["images"].append(content["images"].pop(0) | {"width": 9})
+    content["images"].append(content["images"].pop(0) | {"width": 9, "file_name": "x"})
     (path / "annotations" / "train-00001-of-00001.json").write_text(json.dumps(content))
     assert [problem for problem in check(path) if problem.kind == "manifest"] == [
-        Problem("manifest", "a", "train-00001-of-00001.json and the manifest disagree on size"),
+        Problem("manifest", "a", "train-00001-of-00001.json and the manifest disagree on file, size"),
         Problem("manifest", "a", "the image is in 2 COCO files"),
         Problem("manifest", "b", "the image is in 2 COCO files"),
     ]

@@ -146,9 +146,16 @@ def test_annotations(small: Callable, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_labels_and_facts(small: Callable, tmp_path: Path) -> None:
-    facts = {"fixes": [], "licence": {"name": "CC BY 4.0", "key": "a"}, "partial": False, "revision": 1, "twins": {}}
+    facts = {"fixes": [], "licence": {"name": "CC BY 4.0", "key": "a"}, "partial": False, "revision": 1}
+    facts["official_split"] = "by patient"
     old = small(tmp_path / "old", labels={"a": 1, "b": 1, "c": 2, "e": 1}, profile="us43d", **facts)
-    facts |= {"fixes": [1], "licence": {"name": "CC BY 4.0", "key": "b"}, "partial": True, "revision": 2}
+    facts |= {
+        "fixes": [1],
+        "licence": {"name": "CC BY 4.0", "key": "b"},
+        "partial": True,
+        "revision": 2,
+        "official_split": None,
+    }
     new = small(tmp_path / "new", labels={"a": 2, "b": 1, "d": 10_000, "e": 2}, profile="paper", **facts)
     names = {
         entry["id"]: entry["name"]
@@ -161,7 +168,7 @@ def test_labels_and_facts(small: Callable, tmp_path: Path) -> None:
         Change("labels", "new (10000)", ("d",)),
         Change("facts", "1 → 2", ("revision",)),
         Change("facts", "False → True", ("partial",)),
-        Change("facts", "changed", ("fixes", "licence")),
+        Change("facts", "changed", ("fixes", "licence", "official_split")),
         Change("facts", "us43d → paper", ("profile",)),
     )
 
