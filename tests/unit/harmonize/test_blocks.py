@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
+from us43d import atomic
 from us43d.contract import Polygon, Sample, lazy
 from us43d.errors import BuildError, MaskMismatch, RawDataError, StorageError
 from us43d.harmonize import blocks, pool, records
 from us43d.harmonize.blocks import FIXED, SKIPPED, Block, Options
 from us43d.harmonize.pixels import canonical, perceptual_hash, pixel_hash
 from us43d.harmonize.records import Record
+from us43d.masks.components import whole
 
 PLAIN = Options({}, False)
 IMAGE = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -88,6 +90,26 @@ def test_images_that_are_written_are_on_the_disk_before_their_record(
     records.path_of(tmp_path, 0).unlink()
     ran(tmp_path, Sample(key="k", image=file), Sample(key="l", image=IMAGE))
     assert synced == [False]
+
+
+def test_files_that_are_being_written_are_not_in_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that is killed leaves none there. Images are on the disk before the record, which is waited for."""
+    file = tmp_path / "image.png"
+    cv2.imwrite(str(file), IMAGE)
+    how: list[dict[str, Any]] = []
+    for name in ("write_bytes", "link_or_copy"):
+        do = getattr(atomic, name)
+        monkeypatch.setattr(atomic, name, lambda *what, do=do, **given: (how.append(given), do(*what, **given)))
+    ran(tmp_path, Sample(key="k", image=file), Sample(key="l", image=IMAGE))
+    parts = {"parts": tmp_path / "parts"}
+    assert how == [parts, parts | {"durable": False}, parts]
+
+
+def test_masks_of_an_image_in_colour(tmp_path: Path) -> None:
+    (record,) = ran(
+        tmp_path, Sample(key="k", image=np.stack([IMAGE, IMAGE, 255 - IMAGE], axis=2), masks={"l": IMAGE > 5})
+    )
+    assert record.annotations[0].area == 42
 
 
 def test_a_group_is_the_key_where_there_is_none(tmp_path: Path) -> None:
@@ -171,6 +193,13 @@ def test_pieces_labels_and_masks_in_their_order() -> None:
         ("a", 1, (2, 2, 1, 1)), ("a", 2, (1, 0, 1, 1)), ("a", 2, (5, 5, 1, 1)), ("b", 0, (3, 3, 1, 1)),
         ("b", 0, (7, 0, 1, 1)),
     ]  # fmt: skip
+
+
+def test_a_speck_is_one_by_both_sides_of_its_image() -> None:
+    piece = whole(np.pad(np.ones((2, 5), bool), 1))
+    assert piece is not None
+    sizes = ((401, 300), (300, 401), (300, 300), (401, 200))
+    assert [blocks._annotation(piece, "l", 0, size).speck for size in sizes] == [True, True, False, False]
 
 
 def test_instances_stay_whole() -> None:

@@ -46,6 +46,7 @@ def test_a_folder_that_cannot_be_used_is_named(made: Path, content: bytes, why: 
     with pytest.raises(BuildError, match=why) as caught:
         Build(made)
     assert str(made) in str(caught.value)
+    assert caught.value.next == ("us43d build X" if b"99" in content else "us43d build --all")
     with pytest.raises(CheckError, match=why):
         check(made)
 
@@ -57,6 +58,13 @@ def test_a_damaged_shard_is_named(made: Path) -> None:
         shard.read()
     assert caught.value.next == "us43d check STU-Hospital"
     assert any(problem.kind == "unreadable" and shard.path.name in problem.where for problem in check(made))
+
+
+def test_a_provenance_that_is_damaged(made: Path) -> None:
+    (made / "provenance.json").write_text("")
+    with pytest.raises(BuildError, match=r"provenance\.json is not readable") as caught:
+        _ = Build(made).provenance
+    assert caught.value.next == "us43d build STU-Hospital"
 
 
 def test_a_build_of_another_schema_is_made_again(made: Path, tmp_path: Path) -> None:

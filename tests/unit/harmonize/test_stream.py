@@ -149,6 +149,7 @@ def test_where_the_reader_stops(planned: Callable) -> None:
     def said(read: Any, *files: str, **how: Any) -> str | None:
         with pytest.raises(RawDataError) as caught:
             list(building._samples(planned(read, files=files, receipt={"kind": "specimen"}, **how)))
+        assert isinstance(caught.value, UnreadableFile) or "gone" in caught.value.what
         return caught.value.next
 
     few = "us43d build STU-Hospital --ignore {}   (or, with a good copy: " + again + ")"
@@ -161,6 +162,8 @@ def test_where_the_reader_stops(planned: Callable) -> None:
     assert said(stops("a.png", next="do this"), "a.png") == "do this"
     for name in ("t", "t.cfg", "t.csv", "t.json", "t.tsv", "t.txt", "t.xlsx", "t.xml"):
         assert said(stops(name, what=f"{name} is damaged"), name) == changed
+    assert said(stops("gone.png", what="no such thing")) == changed
+    assert said(stops("e.png", "gone.csv", "gone.png", what="no such thing"), "e.png") == few.format("e.png")
     assert said(stops("e.png", "gone.png", what="no such thing"), "e.png") == few.format("e.png")
 
 
