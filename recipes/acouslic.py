@@ -21,39 +21,40 @@ def read(raw: RawTree) -> Iterator[Sample]:
     )
     measured = circumferences(subjects.values())
     for key in images.glob("stacked_fetal_ultrasound/*.mha"):
-        name = key.partition("/")[2]
-        uuid = name[: -len(".mha")]
-        image, truth = images.path(key), truths.path(f"stacked_fetal_abdomen/{name}")
-        raw.use(truth)
-        shape, spacing = masks.mha_pair(image, truth)
-        subject = subjects[uuid]["subject_id"] if uuid in subjects else ""
-        subject = "" if subject.lower() == "nan" else subject
-        group = f"subject {subject}" if subject else uuid
-        remarks = () if subject else ("no subject is listed for this case, which stands for itself",)
-        frames = shape[2] if len(shape) == 3 else 1
-        labelled = False
-        for n in range(frames):
-            if not (values := masks.label_values(masks.mha_frame(truth, n), truth)):
-                continue
-            labelled, labels, sweep = True, lazy(masks.mha_frame, truth, n), n // SWEEP + 1
-            present = {label: value for label, value in VALUES.items() if value in values}
-            both = ("optimal and suboptimal in one frame",) if len(present) > 1 else ()
-            yield Sample(
-                key=f"{key}#{n:04}",
-                image=lazy(masks.eight_bit, lazy(masks.mha_frame, image, n)),
-                masks={label: lazy(masks.equal, labels, value) for label, value in present.items()},
-                group=group,
-                frame=n,
-                spacing_mm=(spacing[0], spacing[1]),
-                tags={"sweep": sweep, "direction": "transverse" if sweep <= 3 else "sagittal"}
-                | {"plane": next(iter(present), "").removeprefix("abdomen_")}
-                | ({"ac_mm": ac} if (ac := measured.get((uuid, sweep))) else {}),
-                drop=None if len(present) == len(values) else "a label value is not described",
-                remarks=remarks + both,
-            )
-        if not labelled:
-            drop = "no frame of this case is labelled"
-            yield Sample(key=f"{key}#0000", image=image, group=group, drop=drop, remarks=remarks)
+        with images.reading(key):
+            name = key.partition("/")[2]
+            uuid = name[: -len(".mha")]
+            image, truth = images.path(key), truths.path(f"stacked_fetal_abdomen/{name}")
+            raw.use(truth)
+            shape, spacing = masks.mha_pair(image, truth)
+            subject = subjects[uuid]["subject_id"] if uuid in subjects else ""
+            subject = "" if subject.lower() == "nan" else subject
+            group = f"subject {subject}" if subject else uuid
+            remarks = () if subject else ("no subject is listed for this case, which stands for itself",)
+            frames = shape[2] if len(shape) == 3 else 1
+            labelled = False
+            for n in range(frames):
+                if not (values := masks.label_values(masks.mha_frame(truth, n), truth)):
+                    continue
+                labelled, labels, sweep = True, lazy(masks.mha_frame, truth, n), n // SWEEP + 1
+                present = {label: value for label, value in VALUES.items() if value in values}
+                both = ("optimal and suboptimal in one frame",) if len(present) > 1 else ()
+                yield Sample(
+                    key=f"{key}#{n:04}",
+                    image=lazy(masks.eight_bit, lazy(masks.mha_frame, image, n)),
+                    masks={label: lazy(masks.equal, labels, value) for label, value in present.items()},
+                    group=group,
+                    frame=n,
+                    spacing_mm=(spacing[0], spacing[1]),
+                    tags={"sweep": sweep, "direction": "transverse" if sweep <= 3 else "sagittal"}
+                    | {"plane": next(iter(present), "").removeprefix("abdomen_")}
+                    | ({"ac_mm": ac} if (ac := measured.get((uuid, sweep))) else {}),
+                    drop=None if len(present) == len(values) else "a label value is not described",
+                    remarks=remarks + both,
+                )
+            if not labelled:
+                drop = "no frame of this case is labelled"
+                yield Sample(key=f"{key}#0000", image=image, group=group, drop=drop, remarks=remarks)
 
 
 def circumferences(rows: Collection[Row]) -> dict[tuple[str, int], float]:

@@ -27,19 +27,22 @@ def _grey(frame: "NDArray[Any]") -> "NDArray[Any]":
 def read(raw: RawTree) -> Iterator[Sample]:
     for key in sorted(raw.glob("**/q*_ultrasound.npy"), key=lambda key: key.rpartition("/")[2].lower()):
         folder, _, name = key.rpartition("/")
-        volunteer = name.partition("_")[0]
-        mask = next((k for k in raw.glob(f"**/{volunteer}_segmentation.npy") if k.rpartition("/")[0] == folder), None)
-        images, labels = raw.path(key), raw.path(mask or f"{folder}/{volunteer}_segmentation.npy")
-        if (shape := masks.npy_shape(images)) != masks.npy_shape(labels) or len(shape) != 4 or shape[3] != 1:
-            raise UnreadableFile(f"{images} and {labels} are not arrays of one shape (frames, rows, columns, 1).")
-        for n in range(shape[0]):
-            yield Sample(
-                key=f"{volunteer.lower()}/{n:04}",
-                image=lazy(_grey, lazy(_upright, lazy(masks.npy_frame, images, n))),
-                masks={"spine": lazy(masks.nonzero, lazy(_upright, lazy(masks.npy_frame, labels, n)))},
-                group=volunteer.lower(),
-                frame=n,
+        with raw.reading(name):
+            volunteer = name.partition("_")[0]
+            mask = next(
+                (k for k in raw.glob(f"**/{volunteer}_segmentation.npy") if k.rpartition("/")[0] == folder), None
             )
+            images, labels = raw.path(key), raw.path(mask or f"{folder}/{volunteer}_segmentation.npy")
+            if (shape := masks.npy_shape(images)) != masks.npy_shape(labels) or len(shape) != 4 or shape[3] != 1:
+                raise UnreadableFile(f"{images} and {labels} are not arrays of one shape (frames, rows, columns, 1).")
+            for n in range(shape[0]):
+                yield Sample(
+                    key=f"{volunteer.lower()}/{n:04}",
+                    image=lazy(_grey, lazy(_upright, lazy(masks.npy_frame, images, n))),
+                    masks={"spine": lazy(masks.nonzero, lazy(_upright, lazy(masks.npy_frame, labels, n)))},
+                    group=volunteer.lower(),
+                    frame=n,
+                )
 
 
 RECIPE = source(__name__, read)

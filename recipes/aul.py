@@ -15,30 +15,31 @@ OUTLINE_IS_LIVER = {"Malignant/229", "Malignant/306"}
 def read(raw: RawTree) -> Iterator[Sample]:
     for key in raw.glob("**/image/[0-9]*.jpg"):
         *above, kind, _, name = key.split("/")
-        number = PurePath(name).stem
-        folder = "/".join((*above, kind, "segmentation"))
-        files = {label: f"{folder}/{label}/{number}.json" for label in ("liver", "mass", "outline")}
-        shapes = {label: polygon(raw, file) for label, file in files.items() if raw.has(file)}
-        view, remarks = shapes.pop("outline", None), []
-        if f"{kind}/{number}" in OUTLINE_IS_LIVER and view:
-            shapes["liver"], view = shapes.get("liver", view), None
-            remarks.append("the liver was filed as the field of view")
-        if view:
-            remarks.append(f"field of view outlined: {len(view.points)} points, no structure")
-        if "liver" not in shapes:
-            remarks.append("no liver polygon")
-        if "mass" in shapes:
-            shapes[f"{kind.lower()}_mass"] = shapes.pop("mass")
-        elif kind != "Normal":
-            remarks.append("no mass polygon")
-        yield Sample(
-            key=f"{kind}/image/{name}",
-            image=raw.path(key),
-            masks=shapes,
-            group=f"{kind}/{number}",
-            tags={"diagnosis": kind.lower()},
-            remarks=tuple(remarks),
-        )
+        with raw.reading(f"{kind}/image/{name}"):
+            number = PurePath(name).stem
+            folder = "/".join((*above, kind, "segmentation"))
+            files = {label: f"{folder}/{label}/{number}.json" for label in ("liver", "mass", "outline")}
+            shapes = {label: polygon(raw, file) for label, file in files.items() if raw.has(file)}
+            view, remarks = shapes.pop("outline", None), []
+            if f"{kind}/{number}" in OUTLINE_IS_LIVER and view:
+                shapes["liver"], view = shapes.get("liver", view), None
+                remarks.append("the liver was filed as the field of view")
+            if view:
+                remarks.append(f"field of view outlined: {len(view.points)} points, no structure")
+            if "liver" not in shapes:
+                remarks.append("no liver polygon")
+            if "mass" in shapes:
+                shapes[f"{kind.lower()}_mass"] = shapes.pop("mass")
+            elif kind != "Normal":
+                remarks.append("no mass polygon")
+            yield Sample(
+                key=f"{kind}/image/{name}",
+                image=raw.path(key),
+                masks=shapes,
+                group=f"{kind}/{number}",
+                tags={"diagnosis": kind.lower()},
+                remarks=tuple(remarks),
+            )
 
 
 def polygon(raw: RawTree, key: str) -> Polygon:

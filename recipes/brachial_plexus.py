@@ -30,23 +30,28 @@ def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
             by_label.setdefault(LABELS[folder.lower()], []).append(mask)
     tables = {device: table(tree, f"data/{device}/subjects_data.csv") for device in DESCRIBED}
     for key in tree.glob("data/*/videos/*.mp4"):
-        device, video = key.split("/")[1], Path(key).stem
-        frames, path = outlines.get((device, video), {}), tree.path(key)
-        listed = tables.get(device, {})
-        if device in tables and video not in listed:
-            raise MissingRawFile(f"data/{device}/subjects_data.csv in {raw.root} has no row with vid_name {video!r}.")
-        row = listed.get(video)
-        length = max(masks.video_length(path), row.whole("frame_cnt") if row else 0, *(frame + 1 for frame in frames))
-        for frame in range(length):
-            yield Sample(
-                key=f"{key}#{frame:04}",
-                image=lazy(masks.video_frame, path, frame),
-                masks=frames.get(frame, {}),
-                group=f"{device}/{video}",
-                frame=frame,
-                tags={"device": device, "nerve": row["nerve"]} if row else {"device": device},
-                drop=None if frame in frames else "no mask is published for this frame",
+        with tree.reading(key):
+            device, video = key.split("/")[1], Path(key).stem
+            frames, path = outlines.get((device, video), {}), tree.path(key)
+            listed = tables.get(device, {})
+            if device in tables and video not in listed:
+                raise MissingRawFile(
+                    f"data/{device}/subjects_data.csv in {raw.root} has no row with vid_name {video!r}."
+                )
+            row = listed.get(video)
+            length = max(
+                masks.video_length(path), row.whole("frame_cnt") if row else 0, *(frame + 1 for frame in frames)
             )
+            for frame in range(length):
+                yield Sample(
+                    key=f"{key}#{frame:04}",
+                    image=lazy(masks.video_frame, path, frame),
+                    masks=frames.get(frame, {}),
+                    group=f"{device}/{video}",
+                    frame=frame,
+                    tags={"device": device, "nerve": row["nerve"]} if row else {"device": device},
+                    drop=None if frame in frames else "no mask is published for this frame",
+                )
 
 
 def table(tree: RawTree, key: str) -> dict[str, Row]:

@@ -25,8 +25,9 @@ def read(raw: RawTree) -> Iterator[Sample]:
     rows = raw.sheet(tables[0], columns) if tables else []
     cases = {row["Image_filename"].casefold(): row for row in rows}
     for key in (key for key in tree.glob(f"{_FOLDER}/case*.png") if "_" not in key.rpartition("/")[2]):
-        row = cases.pop(key.rpartition("/")[2].casefold(), None)
-        yield _sample(tree, key, row)
+        with tree.reading(key):
+            row = cases.pop(key.rpartition("/")[2].casefold(), None)
+            yield _sample(tree, key, row)
     if cases:  # images that the table lists and no archive has
         tree.path(f"{_FOLDER}/{next(iter(cases.values()))['Image_filename']}")
 

@@ -25,21 +25,22 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("BUS-UCLM")
     table = tree.index("BUS-UCLM/INFO.csv", "Image", ("Label", "Doppler", "Marks", "Combined"), sep=";")
     for key in tree.glob("BUS-UCLM/images/*.png"):
-        name = Path(key).name
-        row, patient = table[name], name.partition("_")[0]
-        painted = lazy(two_coloured, lazy(masks.rgb, tree.path(f"BUS-UCLM/masks/{name}")))
-        yield Sample(
-            key=key,
-            image=tree.path(key),
-            masks={"benign": lazy(masks.colour, painted, GREEN), "malignant": lazy(masks.colour, painted, RED)},
-            group=patient,
-            split="test" if patient in TEST else None,
-            tags={
-                "label": row["Label"],
-                **{column.lower(): row[column][:1].lower() == "y" for column in ("Doppler", "Marks", "Combined")},
-            },
-            fit="nearest",
-        )
+        with tree.reading(key):
+            name = Path(key).name
+            row, patient = table[name], name.partition("_")[0]
+            painted = lazy(two_coloured, lazy(masks.rgb, tree.path(f"BUS-UCLM/masks/{name}")))
+            yield Sample(
+                key=key,
+                image=tree.path(key),
+                masks={"benign": lazy(masks.colour, painted, GREEN), "malignant": lazy(masks.colour, painted, RED)},
+                group=patient,
+                split="test" if patient in TEST else None,
+                tags={
+                    "label": row["Label"],
+                    **{column.lower(): row[column][:1].lower() == "y" for column in ("Doppler", "Marks", "Combined")},
+                },
+                fit="nearest",
+            )
 
 
 RECIPE = source(__name__, read)

@@ -25,29 +25,30 @@ def read(raw: RawTree) -> Iterator[Sample]:
     cases = tree.index("BUSBRA/bus_data.csv", "ID", columns)
     folds = tree.index("BUSBRA/5-fold-cv.csv", "ID", ("kFold", "Pathology"))
     for key in tree.glob("BUSBRA/Images/bus_*.png"):
-        name = Path(key).stem
-        case, fold = cases[name], folds[name].whole("kFold")
-        number = case.whole("Case")
-        if not name.startswith(f"bus_{number:04}-"):  # holds for all 1,875
-            raise UnreadableFile(f"{case.where}: Case is {number}, and the name of the image says another.")
-        if case["Pathology"] != folds[name]["Pathology"]:
-            raise UnreadableFile(f"{case.where}: Pathology is {case['Pathology']!r}, in 5-fold-cv.csv another.")
-        mask = lazy(masks.binary, tree.path(f"BUSBRA/Masks/mask_{name.removeprefix('bus_')}.png"))
-        yield Sample(
-            key=key,
-            image=tree.path(key),
-            masks={case["Pathology"]: lazy(measured, mask, case.whole("Width"), case.whole("Height"))},
-            group=str(number),
-            split="test" if fold == 1 else None,
-            tags={
-                "pathology": case["Pathology"],
-                "histology": case["Histology"],
-                "birads": case["BIRADS"],
-                "device": case["Device"],
-                "side": case["Side"],
-                "fold": fold,
-            },
-        )
+        with tree.reading(key):
+            name = Path(key).stem
+            case, fold = cases[name], folds[name].whole("kFold")
+            number = case.whole("Case")
+            if not name.startswith(f"bus_{number:04}-"):  # holds for all 1,875
+                raise UnreadableFile(f"{case.where}: Case is {number}, and the name of the image says another.")
+            if case["Pathology"] != folds[name]["Pathology"]:
+                raise UnreadableFile(f"{case.where}: Pathology is {case['Pathology']!r}, in 5-fold-cv.csv another.")
+            mask = lazy(masks.binary, tree.path(f"BUSBRA/Masks/mask_{name.removeprefix('bus_')}.png"))
+            yield Sample(
+                key=key,
+                image=tree.path(key),
+                masks={case["Pathology"]: lazy(measured, mask, case.whole("Width"), case.whole("Height"))},
+                group=str(number),
+                split="test" if fold == 1 else None,
+                tags={
+                    "pathology": case["Pathology"],
+                    "histology": case["Histology"],
+                    "birads": case["BIRADS"],
+                    "device": case["Device"],
+                    "side": case["Side"],
+                    "fold": fold,
+                },
+            )
 
 
 RECIPE = source(__name__, read)

@@ -11,16 +11,17 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("original")
     table = tree.index("c-trus.csv", "file", ("quality_name", "patient", "testitem_in_fold"))
     for key in tree.glob("original/*.jpg"):
-        name = key.rpartition("/")[2]
-        row = table[name]
-        yield Sample(
-            key=key,
-            image=tree.path(key),
-            # Cut at a fixed value: an empty mask holds the noise of JPEG, and nothing brighter.
-            masks={"colon_wall": lazy(masks.above, lazy(masks.grey, tree.path(f"labels/{name}")), 127)},
-            group=row["patient"],
-            tags={"quality": row["quality_name"], "fold": row.whole("testitem_in_fold")},
-        )
+        with tree.reading(key):
+            name = key.rpartition("/")[2]
+            row = table[name]
+            yield Sample(
+                key=key,
+                image=tree.path(key),
+                # Cut at a fixed value: an empty mask holds the noise of JPEG, and nothing brighter.
+                masks={"colon_wall": lazy(masks.above, lazy(masks.grey, tree.path(f"labels/{name}")), 127)},
+                group=row["patient"],
+                tags={"quality": row["quality_name"], "fold": row.whole("testitem_in_fold")},
+            )
 
 
 RECIPE = source(__name__, read)

@@ -22,31 +22,34 @@ def read(raw: RawTree, *, in_sector: bool = False) -> Iterator[Sample]:
         for patient in raw.text(listing).split()
     }
     for key in tree.glob("database_nifti/patient*/patient*_?CH_half_sequence.nii.gz"):
-        folder, name = key.rsplit("/", 1)
-        patient, view = name.split("_")[:2]
-        image, truth = tree.path(key), tree.path(key.replace("_half_sequence", "_half_sequence_gt"))
-        frames, spacing = masks.nifti_pair(image, truth)
-        info = described(tree.text(f"{folder}/Info_{view}.cfg"))
-        for frame in range(frames):
-            picture, labels = lazy(masks.nifti_frame, image, frame), lazy(masks.nifti_frame, truth, frame)
-            phase = {info.get("ED"): "end-diastole", info.get("ES"): "end-systole"}.get(str(frame + 1), "between")
-            structures: dict[str, Lazy] = {label: lazy(masks.equal, labels, value) for label, value in VALUES.items()}
-            yield Sample(
-                key=f"{key}#{frame:03}",
-                image=picture,
-                masks={label: lazy(lit, picture, mask) for label, mask in structures.items()}
-                if in_sector
-                else structures,
-                group=patient,
-                split=split.get(patient),
-                frame=frame,
-                spacing_mm=spacing,
-                tags={
-                    "view": view,
-                    "phase": phase,
-                    **{tag.lower(): info[tag] for tag in ("ImageQuality", "Sex", "Age", "EF") if tag in info},
-                },
-            )
+        with tree.reading(key):
+            folder, name = key.rsplit("/", 1)
+            patient, view = name.split("_")[:2]
+            image, truth = tree.path(key), tree.path(key.replace("_half_sequence", "_half_sequence_gt"))
+            frames, spacing = masks.nifti_pair(image, truth)
+            info = described(tree.text(f"{folder}/Info_{view}.cfg"))
+            for frame in range(frames):
+                picture, labels = lazy(masks.nifti_frame, image, frame), lazy(masks.nifti_frame, truth, frame)
+                phase = {info.get("ED"): "end-diastole", info.get("ES"): "end-systole"}.get(str(frame + 1), "between")
+                structures: dict[str, Lazy] = {
+                    label: lazy(masks.equal, labels, value) for label, value in VALUES.items()
+                }
+                yield Sample(
+                    key=f"{key}#{frame:03}",
+                    image=picture,
+                    masks={label: lazy(lit, picture, mask) for label, mask in structures.items()}
+                    if in_sector
+                    else structures,
+                    group=patient,
+                    split=split.get(patient),
+                    frame=frame,
+                    spacing_mm=spacing,
+                    tags={
+                        "view": view,
+                        "phase": phase,
+                        **{tag.lower(): info[tag] for tag in ("ImageQuality", "Sex", "Age", "EF") if tag in info},
+                    },
+                )
 
 
 def described(text: str) -> dict[str, str]:

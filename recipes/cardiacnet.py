@@ -19,30 +19,31 @@ def read(raw: RawTree) -> Iterator[Sample]:
         for key in tree.glob(pattern):
             files["/".join(key.split("/")[:3]).removesuffix(".gz").removesuffix(".nii")] = key
     for case in sorted(name.removesuffix("_image") for name in files if name.endswith("_image")):
-        image = tree.path(files[f"{case}_image"])
-        subset, finding, _ = case.split("/")
-        facts: dict[str, Any] = {"group": case, "tags": {"subset": subset, "class": finding}}
-        shown, drop = list[int](), "no labels are published for this video"
-        if label := files.get(f"{case}_label"):
-            truth, drop = tree.path(label), "no frame of this video is labelled"
-            tree.use(truth)
-            try:
-                frames, _ = masks.nifti_pair(image, truth)
-                shown = [n for n in range(frames) if masks.nifti_frame(truth, n).any()]
-            except MaskMismatch:
-                drop = "the labels have another shape than the video"
-        if not shown:
-            yield Sample(key=f"{case}#0000", image=image, drop=drop, **facts)
-        for n in shown:
-            few = int((masks.nifti_frame(truth, n) != 0).sum()) < FEWEST
-            yield Sample(
-                key=f"{case}#{n:04}",
-                image=lazy(masks.grey_frame, masks.nifti_frame, image, n, frames),
-                masks=masks.by_value(lazy(masks.nifti_frame, truth, n), VALUES),
-                frame=n,
-                drop=f"fewer than {FEWEST} labelled pixels" if few else None,
-                **facts,
-            )
+        with tree.reading(case):
+            image = tree.path(files[f"{case}_image"])
+            subset, finding, _ = case.split("/")
+            facts: dict[str, Any] = {"group": case, "tags": {"subset": subset, "class": finding}}
+            shown, drop = list[int](), "no labels are published for this video"
+            if label := files.get(f"{case}_label"):
+                truth, drop = tree.path(label), "no frame of this video is labelled"
+                tree.use(truth)
+                try:
+                    frames, _ = masks.nifti_pair(image, truth)
+                    shown = [n for n in range(frames) if masks.nifti_frame(truth, n).any()]
+                except MaskMismatch:
+                    drop = "the labels have another shape than the video"
+            if not shown:
+                yield Sample(key=f"{case}#0000", image=image, drop=drop, **facts)
+            for n in shown:
+                few = int((masks.nifti_frame(truth, n) != 0).sum()) < FEWEST
+                yield Sample(
+                    key=f"{case}#{n:04}",
+                    image=lazy(masks.grey_frame, masks.nifti_frame, image, n, frames),
+                    masks=masks.by_value(lazy(masks.nifti_frame, truth, n), VALUES),
+                    frame=n,
+                    drop=f"fewer than {FEWEST} labelled pixels" if few else None,
+                    **facts,
+                )
 
 
 RECIPE = source(__name__, read)

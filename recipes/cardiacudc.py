@@ -22,47 +22,50 @@ def read(raw: RawTree, *, paper: bool = False) -> Iterator[Sample]:
     keys = tree.glob("*/*_image.nii.gz")
     outlined = {_person(key)[1] for key in keys if key.startswith(f"{OUTLINED}/")}
     for key in keys:
-        site, person, view = _person(key)
-        # A person of label_all_frame may be the one of that name in any folder of the hospital R.
-        place = "Site_R" if person in outlined and not site.startswith("Site_G") else site
-        facts: dict[str, Any] = {
-            "group": f"{place}/{person}",
-            "tags": {"site": site, "subject": person.rstrip("-0123456789"), "view": view},
-        }
-        image, label = tree.path(key), f"{key[: -len('_image.nii.gz')]}_label.nii.gz"
-        labelled, drop = dict[int, tuple[int, ...]](), "no labels are published for this video"
-        if tree.has(label):
-            drop = "no frame of this video is labelled"
-            truth = tree.path(label)
-            tree.use(truth)
-            try:
-                frames, _ = masks.nifti_pair(image, truth)
-            except MaskMismatch:
-                frames, drop = 0, "the labels have another shape than the video"
-            every = ((n, masks.label_values(masks.nifti_frame(truth, n), truth)) for n in range(frames))
-            labelled = {n: values for n, values in every if values}
-        if not labelled:
-            yield Sample(key=f"{key}#0000", image=image, drop=drop, **facts)
-            continue
-        names, remarks = _names(site, {value for values in labelled.values() for value in values})
-        for n, values in labelled.items():
-            labels = lazy(masks.nifti_frame, truth, n)
-            known = {name: value for name, value in names.items() if value in values}
-            structures = {name: lazy(masks.turned, lazy(masks.equal, labels, value)) for name, value in known.items()}
-            if paper or site == OUTLINED:
-                fill = _filled if site == OUTLINED else masks.fill_holes
-                structures = {name: lazy(fill, mask) for name, mask in structures.items()}
-            strange = len(known) < len(values)
-            few = paper and _labelled_part(masks.nifti_frame(truth, n), values) < 0.025
-            yield Sample(
-                key=f"{key}#{n:04}",
-                image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, n))),
-                masks=structures,
-                frame=n,
-                drop="a label value is not described" if strange else "few labelled pixels" if few else None,
-                remarks=remarks,
-                **facts,
-            )
+        with tree.reading(key):
+            site, person, view = _person(key)
+            # A person of label_all_frame may be the one of that name in any folder of the hospital R.
+            place = "Site_R" if person in outlined and not site.startswith("Site_G") else site
+            facts: dict[str, Any] = {
+                "group": f"{place}/{person}",
+                "tags": {"site": site, "subject": person.rstrip("-0123456789"), "view": view},
+            }
+            image, label = tree.path(key), f"{key[: -len('_image.nii.gz')]}_label.nii.gz"
+            labelled, drop = dict[int, tuple[int, ...]](), "no labels are published for this video"
+            if tree.has(label):
+                drop = "no frame of this video is labelled"
+                truth = tree.path(label)
+                tree.use(truth)
+                try:
+                    frames, _ = masks.nifti_pair(image, truth)
+                except MaskMismatch:
+                    frames, drop = 0, "the labels have another shape than the video"
+                every = ((n, masks.label_values(masks.nifti_frame(truth, n), truth)) for n in range(frames))
+                labelled = {n: values for n, values in every if values}
+            if not labelled:
+                yield Sample(key=f"{key}#0000", image=image, drop=drop, **facts)
+                continue
+            names, remarks = _names(site, {value for values in labelled.values() for value in values})
+            for n, values in labelled.items():
+                labels = lazy(masks.nifti_frame, truth, n)
+                known = {name: value for name, value in names.items() if value in values}
+                structures = {
+                    name: lazy(masks.turned, lazy(masks.equal, labels, value)) for name, value in known.items()
+                }
+                if paper or site == OUTLINED:
+                    fill = _filled if site == OUTLINED else masks.fill_holes
+                    structures = {name: lazy(fill, mask) for name, mask in structures.items()}
+                strange = len(known) < len(values)
+                few = paper and _labelled_part(masks.nifti_frame(truth, n), values) < 0.025
+                yield Sample(
+                    key=f"{key}#{n:04}",
+                    image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, n))),
+                    masks=structures,
+                    frame=n,
+                    drop="a label value is not described" if strange else "few labelled pixels" if few else None,
+                    remarks=remarks,
+                    **facts,
+                )
 
 
 def _person(key: str) -> tuple[str, str, str]:

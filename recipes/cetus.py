@@ -16,19 +16,20 @@ def read(raw: RawTree) -> Iterator[Sample]:
         if (match := NAME.fullmatch(name)) is None:
             continue  # and the build says that the file was not read
         volume, patient, phase = match.groups()
-        image, truth = raw.path(f"{folder}/{volume}.nii.gz".lstrip("/")), raw.path(key)
-        frames, spacing = masks.nifti_pair(image, truth)
-        for frame in range(frames):
-            yield Sample(
-                key=f"{volume}.nii.gz#{frame:03}",
-                image=lazy(masks.eight_bit, lazy(masks.nifti_frame, image, frame)),
-                masks={"left_ventricle": lazy(masks.nonzero, lazy(masks.nifti_frame, truth, frame))},
-                group=patient,
-                frame=frame,
-                spacing_mm=spacing,
-                slice_mm=masks.nifti_gap(image),
-                tags={"phase": {"ED": "end-diastole", "ES": "end-systole"}[phase.upper()]},
-            )
+        with raw.reading(f"{volume}.nii.gz"):
+            image, truth = raw.path(f"{folder}/{volume}.nii.gz".lstrip("/")), raw.path(key)
+            frames, spacing = masks.nifti_pair(image, truth)
+            for frame in range(frames):
+                yield Sample(
+                    key=f"{volume}.nii.gz#{frame:03}",
+                    image=lazy(masks.eight_bit, lazy(masks.nifti_frame, image, frame)),
+                    masks={"left_ventricle": lazy(masks.nonzero, lazy(masks.nifti_frame, truth, frame))},
+                    group=patient,
+                    frame=frame,
+                    spacing_mm=spacing,
+                    slice_mm=masks.nifti_gap(image),
+                    tags={"phase": {"ED": "end-diastole", "ES": "end-systole"}[phase.upper()]},
+                )
 
 
 RECIPE = source(__name__, read)

@@ -13,19 +13,20 @@ FEWEST, FAR = 2, 1e5  # points of a boundary; pixels, an upper bound of coordina
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("IMAGES")
     for key in tree.glob("IMAGES/*.tif*"):
-        stem = key.rpartition("/")[2].rpartition(".")[0]
-        patient, _, side = stem.rpartition("_")
-        inner, outer = (boundary(tree, f"SEGMENTATIONS/Manual-A1/{stem}-{name}.txt") for name in ("LI", "MA"))
-        calibration = f"CF/{stem}_CF.txt"
-        size = numbers(tree, calibration)[0][0] if tree.has(calibration) else 0.0
-        yield Sample(
-            key=key,
-            image=tree.path(key),
-            masks={"intima_media": Polygon((*inner, *reversed(outer)))},
-            group=patient,
-            spacing_mm=(size, size) if size > 0 else None,
-            tags={"side": side},
-        )
+        with tree.reading(key):
+            stem = key.rpartition("/")[2].rpartition(".")[0]
+            patient, _, side = stem.rpartition("_")
+            inner, outer = (boundary(tree, f"SEGMENTATIONS/Manual-A1/{stem}-{name}.txt") for name in ("LI", "MA"))
+            calibration = f"CF/{stem}_CF.txt"
+            size = numbers(tree, calibration)[0][0] if tree.has(calibration) else 0.0
+            yield Sample(
+                key=key,
+                image=tree.path(key),
+                masks={"intima_media": Polygon((*inner, *reversed(outer)))},
+                group=patient,
+                spacing_mm=(size, size) if size > 0 else None,
+                tags={"side": side},
+            )
 
 
 def numbers(tree: RawTree, key: str) -> list[list[float]]:

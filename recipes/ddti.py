@@ -40,18 +40,19 @@ def _original(raw: RawTree) -> Iterator[Sample]:
     for path in raw.glob("**/*_*.jpg"):
         folder, _, key = path.rpartition("/")
         case, _, number = key.removesuffix(".jpg").partition("_")
-        published, tags = _case(raw, f"{folder}/{case}.xml".removeprefix("/"))
-        contours = list(dict.fromkeys(published.get(number, ())))
-        again = len(published.get(number, ())) - len(contours)
-        yield Sample(
-            key=key,
-            image=raw.path(path),
-            masks={"thyroid_nodule": tuple(Polygon(points) for points in contours)},
-            group=f"case {case}",
-            tags=tags,
-            drop=None if contours else "no contour is published for this image",
-            remarks=(f"identical contours are one annotation: {again} left out",) if again else (),
-        )
+        with raw.reading(key):
+            published, tags = _case(raw, f"{folder}/{case}.xml".removeprefix("/"))
+            contours = list(dict.fromkeys(published.get(number, ())))
+            again = len(published.get(number, ())) - len(contours)
+            yield Sample(
+                key=key,
+                image=raw.path(path),
+                masks={"thyroid_nodule": tuple(Polygon(points) for points in contours)},
+                group=f"case {case}",
+                tags=tags,
+                drop=None if contours else "no contour is published for this image",
+                remarks=(f"identical contours are one annotation: {again} left out",) if again else (),
+            )
 
 
 def _case(tree: RawTree, key: str) -> tuple[dict[str, list[tuple[tuple[float, float], ...]]], dict[str, str]]:

@@ -17,37 +17,40 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
     levels = _levels(raw)
     tree = raw.at("EchoCP_dataset")
     for key in tree.glob("EchoCP_dataset/*_?_image.nii.gz"):
-        patient, action = key.rpartition("/")[2].split("_")[:2]
-        image, truth = tree.path(key), tree.path(f"{key[: -len('_image.nii.gz')]}_label.nii.gz")
-        level = levels.get((patient, action.lower()), {})
-        tags = {"action": ACTIONS.get(action.lower(), action), **level}
-        remarks = () if level else ("the table of diagnoses has no row for this video, or is not there",)
-        tree.use(truth)
-        frames, drop = 0, "no frame of this video is labelled"
-        try:
-            frames, _ = masks.nifti_pair(image, truth)
-        except MaskMismatch:
-            drop = "the labels have another shape than the video"
-        labelled = False
-        for n in range(frames):
-            if not (values := masks.label_values(masks.nifti_frame(truth, n), truth)):
-                continue
-            labelled, labels = True, lazy(masks.nifti_frame, truth, n)
-            structures = {name: lazy(masks.equal, labels, value) for name, value in CHAMBERS.items() if value in values}
-            if merged:
-                structures = {"chamber": lazy(masks.nonzero, labels)}
-            yield Sample(
-                key=f"{key}#{n:04}",
-                image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, n))),
-                masks={name: lazy(masks.turned, mask) for name, mask in structures.items()},
-                group=patient,
-                frame=n,
-                tags=tags,
-                drop=None if set(values) <= set(CHAMBERS.values()) else "a label value is not described",
-                remarks=remarks,
-            )
-        if not labelled:
-            yield Sample(key=f"{key}#0000", image=image, group=patient, tags=tags, drop=drop, remarks=remarks)
+        with tree.reading(key):
+            patient, action = key.rpartition("/")[2].split("_")[:2]
+            image, truth = tree.path(key), tree.path(f"{key[: -len('_image.nii.gz')]}_label.nii.gz")
+            level = levels.get((patient, action.lower()), {})
+            tags = {"action": ACTIONS.get(action.lower(), action), **level}
+            remarks = () if level else ("the table of diagnoses has no row for this video, or is not there",)
+            tree.use(truth)
+            frames, drop = 0, "no frame of this video is labelled"
+            try:
+                frames, _ = masks.nifti_pair(image, truth)
+            except MaskMismatch:
+                drop = "the labels have another shape than the video"
+            labelled = False
+            for n in range(frames):
+                if not (values := masks.label_values(masks.nifti_frame(truth, n), truth)):
+                    continue
+                labelled, labels = True, lazy(masks.nifti_frame, truth, n)
+                structures = {
+                    name: lazy(masks.equal, labels, value) for name, value in CHAMBERS.items() if value in values
+                }
+                if merged:
+                    structures = {"chamber": lazy(masks.nonzero, labels)}
+                yield Sample(
+                    key=f"{key}#{n:04}",
+                    image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, n))),
+                    masks={name: lazy(masks.turned, mask) for name, mask in structures.items()},
+                    group=patient,
+                    frame=n,
+                    tags=tags,
+                    drop=None if set(values) <= set(CHAMBERS.values()) else "a label value is not described",
+                    remarks=remarks,
+                )
+            if not labelled:
+                yield Sample(key=f"{key}#0000", image=image, group=patient, tags=tags, drop=drop, remarks=remarks)
 
 
 def _levels(raw: RawTree) -> dict[tuple[str, str], dict[str, str]]:

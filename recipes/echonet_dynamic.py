@@ -56,27 +56,28 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     for (name, frame), group in groupby(rows, lambda row: (row["FileName"].removesuffix(".avi"), row.whole("Frame"))):
         tracings.setdefault(name, []).append(Tracing(frame, traced(group, whole)))
     for key in tree.glob("Videos/*.avi"):
-        name, path = Path(key).stem, tree.path(key)
-        row, traced_frames = listed[name], sorted(tracings.pop(name, ()))
-        if (subset := row["Split"].upper()) not in SPLITS:
-            raise UnreadableFile(f"{row.where}: Split is {row['Split']!r}; known splits: {', '.join(SPLITS)}.")
-        measured = {tag.lower(): row.number(tag) for tag in ("EF", "ESV", "EDV", "FPS")}
-        largest = max((tracing.area for tracing in traced_frames), default=0.0)
-        for tracing in traced_frames or [Tracing(0, array("d"))]:
-            drop = None if len(tracing.points) > 2 else "no usable tracing is published for this video"
-            if tracing.frame >= row.whole("NumberOfFrames"):
-                drop = "the traced frame is beyond the video's last"
-            phase = "end-diastole" if tracing.area == largest else "end-systole"
-            yield Sample(
-                key=f"{key}#{tracing.frame:04}",
-                image=lazy(masks.video_frame, path, tracing.frame),
-                masks={} if drop else {"left_ventricle": Polygon(tracing.points, rule)},
-                group=name,
-                split=SPLITS[subset],
-                frame=tracing.frame,
-                tags=measured if drop else measured | {"phase": phase},
-                drop=drop,
-            )
+        with tree.reading(key):
+            name, path = Path(key).stem, tree.path(key)
+            row, traced_frames = listed[name], sorted(tracings.pop(name, ()))
+            if (subset := row["Split"].upper()) not in SPLITS:
+                raise UnreadableFile(f"{row.where}: Split is {row['Split']!r}; known splits: {', '.join(SPLITS)}.")
+            measured = {tag.lower(): row.number(tag) for tag in ("EF", "ESV", "EDV", "FPS")}
+            largest = max((tracing.area for tracing in traced_frames), default=0.0)
+            for tracing in traced_frames or [Tracing(0, array("d"))]:
+                drop = None if len(tracing.points) > 2 else "no usable tracing is published for this video"
+                if tracing.frame >= row.whole("NumberOfFrames"):
+                    drop = "the traced frame is beyond the video's last"
+                phase = "end-diastole" if tracing.area == largest else "end-systole"
+                yield Sample(
+                    key=f"{key}#{tracing.frame:04}",
+                    image=lazy(masks.video_frame, path, tracing.frame),
+                    masks={} if drop else {"left_ventricle": Polygon(tracing.points, rule)},
+                    group=name,
+                    split=SPLITS[subset],
+                    frame=tracing.frame,
+                    tags=measured if drop else measured | {"phase": phase},
+                    drop=drop,
+                )
 
 
 RECIPE = source(__name__, read, paper=partial(read, rule="touch"))

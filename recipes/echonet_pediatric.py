@@ -36,42 +36,43 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
         shared = sorted((inside - set(listed[view])) & set(other))
         tree.use(*(tree.path(folder + name) for name in shared))  # the folder of both views, unpacked twice
         for name in sorted(inside.difference(shared) | set(listed[view]) | set(traced[view])):
-            key, path, row = folder + name, tree.path(folder + name), listed[view].get(name)
-            tree.use(path)
-            group = name.partition("-")[0]
-            if row is None:
-                yield Sample(key=f"{key}#0000", image=path, group=group, drop="the video is not in FileList.csv")
-                continue
-            fold = row.whole("Split")
-            facts: dict[str, Any] = {"group": group, "split": FOLDS.get(fold, "train")}
-            tags: dict[str, Any] = {"view": view, "fold": fold}
-            tags |= {"ef": row.number("EF")} if row["EF"] else {}
-            tags |= {tag.lower(): row[tag] for tag in TAGS if row[tag]}
-            frames = traced[view].get(name, {})
-            traced_frames = {n: points for n, points in frames.items() if not isinstance(n, str)}
-            if not traced_frames:
-                untraced = "no frame of this video is traced"
-                yield Sample(key=f"{key}#0000", image=path, tags=tags, drop=untraced, **facts)
-                continue
-            length = masks.video_length(path)
-            for n, points in traced_frames.items():
-                index, drop, remarks = n - first, None, [f"frames of the table count from {first}"]
-                if index == length:
-                    index, remarks = length - 1, [*remarks, "frame one beyond the last: the last is taken"]
-                elif not 0 <= index < length:
-                    drop = "the video has no frame of that number"
-                if len(points) < 3:
-                    drop = "a tracing of fewer than three points"
-                yield Sample(
-                    key=f"{key}#{n:04}",
-                    image=lazy(masks.video_frame, path, index),
-                    masks={"left_ventricle": Polygon(points, rule)},
-                    frame=index,
-                    tags={**tags, "phase": "end-systole" if next(iter(frames)) == n else "end-diastole"},
-                    drop=drop,
-                    remarks=tuple(remarks),
-                    **facts,
-                )
+            with tree.reading(folder + name):
+                key, path, row = folder + name, tree.path(folder + name), listed[view].get(name)
+                tree.use(path)
+                group = name.partition("-")[0]
+                if row is None:
+                    yield Sample(key=f"{key}#0000", image=path, group=group, drop="the video is not in FileList.csv")
+                    continue
+                fold = row.whole("Split")
+                facts: dict[str, Any] = {"group": group, "split": FOLDS.get(fold, "train")}
+                tags: dict[str, Any] = {"view": view, "fold": fold}
+                tags |= {"ef": row.number("EF")} if row["EF"] else {}
+                tags |= {tag.lower(): row[tag] for tag in TAGS if row[tag]}
+                frames = traced[view].get(name, {})
+                traced_frames = {n: points for n, points in frames.items() if not isinstance(n, str)}
+                if not traced_frames:
+                    untraced = "no frame of this video is traced"
+                    yield Sample(key=f"{key}#0000", image=path, tags=tags, drop=untraced, **facts)
+                    continue
+                length = masks.video_length(path)
+                for n, points in traced_frames.items():
+                    index, drop, remarks = n - first, None, [f"frames of the table count from {first}"]
+                    if index == length:
+                        index, remarks = length - 1, [*remarks, "frame one beyond the last: the last is taken"]
+                    elif not 0 <= index < length:
+                        drop = "the video has no frame of that number"
+                    if len(points) < 3:
+                        drop = "a tracing of fewer than three points"
+                    yield Sample(
+                        key=f"{key}#{n:04}",
+                        image=lazy(masks.video_frame, path, index),
+                        masks={"left_ventricle": Polygon(points, rule)},
+                        frame=index,
+                        tags={**tags, "phase": "end-systole" if next(iter(frames)) == n else "end-diastole"},
+                        drop=drop,
+                        remarks=tuple(remarks),
+                        **facts,
+                    )
 
 
 def _outlines(tree: RawTree, view: str) -> Outlines:

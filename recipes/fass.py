@@ -16,17 +16,19 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("IMAGES")
     arrays = raw.at("ARRAY_FORMAT")
     for key in tree.glob("IMAGES/*.png"):
-        if (match := NAME.fullmatch(key)) is None:
-            raise RawDataError(f"{tree.path(key)} is not named P<patient>_IMG<number>.png.")
-        array = arrays.path(f"ARRAY_FORMAT/{match[1]}.npy")
-        yield Sample(
-            key=key,
-            image=tree.path(key),
-            masks={
-                name: lazy(masks.nonzero, lazy(masks.pickled_array, array, "structures", name)) for name in STRUCTURES
-            },
-            group=str(int(match[2])),
-        )
+        with tree.reading(key):
+            if (match := NAME.fullmatch(key)) is None:
+                raise RawDataError(f"{tree.path(key)} is not named P<patient>_IMG<number>.png.")
+            array = arrays.path(f"ARRAY_FORMAT/{match[1]}.npy")
+            yield Sample(
+                key=key,
+                image=tree.path(key),
+                masks={
+                    name: lazy(masks.nonzero, lazy(masks.pickled_array, array, "structures", name))
+                    for name in STRUCTURES
+                },
+                group=str(int(match[2])),
+            )
 
 
 RECIPE = source(__name__, read)

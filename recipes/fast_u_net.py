@@ -27,21 +27,24 @@ def read(raw: RawTree, *, as_paper: bool = False) -> Iterator[Sample]:
             lines = tree.text(tree.one(f"{half}/*{subset}.txt")).splitlines()
             split |= {line.split()[0].rpartition("/")[2]: subset for line in lines if line.strip()}
         for name, key in sorted(images.items()):
-            if f"{name}.png" not in split:
-                raise UnreadableFile(
-                    f"{key} is in neither train.txt nor val.txt of {tree.prefix}{half} in {tree.root}."
+            with tree.reading(f"{half}/{name}.png"):
+                if f"{name}.png" not in split:
+                    raise UnreadableFile(
+                        f"{key} is in neither train.txt nor val.txt of {tree.prefix}{half} in {tree.root}."
+                    )
+                mask = tree.path(
+                    outlines.get(name + behind, f"{half}/mask/{name}{behind}.png")
+                )  # or missing, and so named
+                white = lazy(masks.equal, lazy(masks.grey, mask), 255)
+                cut = lazy(masks.binary, mask)
+                yield Sample(
+                    key=f"{half}/{name}.png",
+                    image=tree.path(key),
+                    masks={label: lazy(masks.opened, white, 12) if as_paper else lazy(filled, cut) if behind else cut},
+                    group=f"{half}:{name.partition('_')[0] if half == 'HC' else name}",
+                    split=split[f"{name}.png"],
+                    tags={"set": half},
                 )
-            mask = tree.path(outlines.get(name + behind, f"{half}/mask/{name}{behind}.png"))  # or missing, and so named
-            white = lazy(masks.equal, lazy(masks.grey, mask), 255)
-            cut = lazy(masks.binary, mask)
-            yield Sample(
-                key=f"{half}/{name}.png",
-                image=tree.path(key),
-                masks={label: lazy(masks.opened, white, 12) if as_paper else lazy(filled, cut) if behind else cut},
-                group=f"{half}:{name.partition('_')[0] if half == 'HC' else name}",
-                split=split[f"{name}.png"],
-                tags={"set": half},
-            )
 
 
 def filled(mask: Any) -> Any:

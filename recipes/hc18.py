@@ -16,17 +16,18 @@ def read(raw: RawTree) -> Iterator[Sample]:
         if "test_set/" in key:
             continue
         name = Path(key).name
-        pixel, circumference = table[name].number(SIZE), table[name].number(CIRCUMFERENCE)
-        outline = lazy(masks.grey, raw.path(f"{key[:-4]}_Annotation.png"))
-        yield Sample(
-            key=f"training_set/{name}",
-            image=raw.path(key),
-            masks={"fetal_head": lazy(masks.ellipse, outline, pixel, circumference)},
-            group=name.partition("_")[0],
-            split="train",
-            spacing_mm=(pixel, pixel),
-            tags={"hc_mm": circumference},
-        )
+        with raw.reading(f"training_set/{name}"):
+            pixel, circumference = table[name].number(SIZE), table[name].number(CIRCUMFERENCE)
+            outline = lazy(masks.grey, raw.path(f"{key[:-4]}_Annotation.png"))
+            yield Sample(
+                key=f"training_set/{name}",
+                image=raw.path(key),
+                masks={"fetal_head": lazy(masks.ellipse, outline, pixel, circumference)},
+                group=name.partition("_")[0],
+                split="train",
+                spacing_mm=(pixel, pixel),
+                tags={"hc_mm": circumference},
+            )
 
 
 RECIPE = source(__name__, read)

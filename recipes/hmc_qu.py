@@ -16,10 +16,11 @@ MARK = "ü"  # in the tables: a mask is published for this clip
 
 
 class Cycle(NamedTuple):
-    """first, last: frames of the cycle that is annotated, from 1. marked: whether a mask is published."""
+    """first, last: columns of the frames of the cycle, from 1. marked: whether a mask is published."""
 
-    first: int
-    last: int
+    row: Row
+    first: str
+    last: str
     marked: bool
 
 
@@ -28,37 +29,38 @@ def read(raw: RawTree) -> Iterator[Sample]:
     cycles = dict(_cycles(tree))
     truths = {_plain(key.rpartition("/")[2][len("Mask_") :]): key for key in tree.glob("**/Mask_*.mat")}
     for key in tree.glob("**/*.avi"):
-        path, clip = tree.path(key), _plain(key.rpartition("/")[2])
-        facts: dict[str, Any] = {"group": re.split(r"[_ ]", Path(key).stem, maxsplit=1)[0]}
-        facts["tags"] = {"view": "A2C" if re.search("2CH|A2C", key, re.IGNORECASE) else "A4C"}
-        cycle = cycles.get(clip)
-        if clip not in truths:
-            if cycle and cycle.marked:
-                tree.path(f"Mask_{Path(key).stem}.mat")  # missing, and the error names it
-            yield Sample(key=f"{key}#0000", image=path, drop="no mask is published for this video", **facts)
-            continue
-        if cycle is None:
-            raise UnreadableFile(f"No table in {raw.root} gives the frames of the cycle of {key}.")
-        truth, length = tree.path(truths[clip]), masks.video_length(path)
-        tree.use(truth)
-        shape = masks.mat_array(truth, TRUTH).shape
-        if len(shape) != 3:
-            raise UnreadableFile(f"{truth} has the shape {shape}, not that of a sequence of masks.")
-        drop = None
-        if shape[0] != (frames := cycle.last - cycle.first + 1):
-            drop = f"the table gives a cycle of {frames} frames, the masks {shape[0]}"
-        for n in range(shape[0]):
-            frame = cycle.first - 1 + n
-            beyond = not 0 <= frame < length
-            yield Sample(
-                key=f"{key}#{frame:04}",
-                image=path if beyond else lazy(masks.video_frame, path, frame),
-                masks={"left_ventricular_wall": lazy(wall, truth, n)},
-                frame=frame,
-                fit="nearest",
-                drop="the annotated frame is beyond the video's last" if beyond else drop,
-                **facts,
-            )
+        with tree.reading(key):
+            path, clip = tree.path(key), _plain(key.rpartition("/")[2])
+            facts: dict[str, Any] = {"group": re.split(r"[_ ]", Path(key).stem, maxsplit=1)[0]}
+            facts["tags"] = {"view": "A2C" if re.search("2CH|A2C", key, re.IGNORECASE) else "A4C"}
+            cycle = cycles.get(clip)
+            if clip not in truths:
+                if cycle and cycle.marked:
+                    tree.path(f"Mask_{Path(key).stem}.mat")  # missing, and the error names it
+                yield Sample(key=f"{key}#0000", image=path, drop="no mask is published for this video", **facts)
+                continue
+            if cycle is None:
+                raise UnreadableFile(f"No table in {raw.root} gives the frames of the cycle of {key}.")
+            truth, length = tree.path(truths[clip]), masks.video_length(path)
+            tree.use(truth)
+            shape = masks.mat_array(truth, TRUTH).shape
+            if len(shape) != 3:
+                raise UnreadableFile(f"{truth} has the shape {shape}, not that of a sequence of masks.")
+            first, drop = cycle.row.whole(cycle.first), None
+            if shape[0] != (frames := cycle.row.whole(cycle.last) - first + 1):
+                drop = f"the table gives a cycle of {frames} frames, the masks {shape[0]}"
+            for n in range(shape[0]):
+                frame = first - 1 + n
+                beyond = not 0 <= frame < length
+                yield Sample(
+                    key=f"{key}#{frame:04}",
+                    image=path if beyond else lazy(masks.video_frame, path, frame),
+                    masks={"left_ventricular_wall": lazy(wall, truth, n)},
+                    frame=frame,
+                    fit="nearest",
+                    drop="the annotated frame is beyond the video's last" if beyond else drop,
+                    **facts,
+                )
 
 
 def wall(path: Path, frame: int) -> Any:
@@ -80,7 +82,7 @@ def _cycles(raw: RawTree) -> Iterator[tuple[str, Cycle]]:
                 continue
             mark = _column(row, "ground", "truth")
             marked = bool(mark) and row[mark].casefold() == MARK
-            yield _plain(next(iter(row.values()))), Cycle(row.whole(first), row.whole(last), marked)
+            yield _plain(next(iter(row.values()))), Cycle(row, first, last, marked)
 
 
 def _column(row: Row, *words: str) -> str:

@@ -32,22 +32,23 @@ def read(raw: RawTree) -> Iterator[Sample]:
                     raise UnreadableFile(f"seg_info.csv in {tree.root} names no single frame for {key}.")
                 mask_keys.setdefault(match[1], {})[int(frame)] = key
         for key in tree.glob(f"{split}/videos/*.avi"):
-            video, path = key.rpartition("/")[2].removesuffix(".avi"), tree.path(key)
-            frames = mask_keys.pop(video, {})
-            if not frames:
-                drop = "no frame of this video is labelled"
-                yield Sample(key=f"{key}#0000", image=path, group=video, split=split, drop=drop)
-            for frame, mask in sorted(frames.items()):
-                beyond = frame >= masks.video_length(path)
-                yield Sample(
-                    key=f"{key}#{frame:04}",
-                    image=path if beyond else lazy(masks.video_frame, path, frame),
-                    masks=masks.by_value(lazy(masks.label_image, tree.path(mask)), VALUES),
-                    group=video,
-                    split=split,
-                    frame=frame,
-                    drop="the labelled frame is beyond the video's last" if beyond else None,
-                )
+            with tree.reading(key):
+                video, path = key.rpartition("/")[2].removesuffix(".avi"), tree.path(key)
+                frames = mask_keys.pop(video, {})
+                if not frames:
+                    drop = "no frame of this video is labelled"
+                    yield Sample(key=f"{key}#0000", image=path, group=video, split=split, drop=drop)
+                for frame, mask in sorted(frames.items()):
+                    beyond = frame >= masks.video_length(path)
+                    yield Sample(
+                        key=f"{key}#{frame:04}",
+                        image=path if beyond else lazy(masks.video_frame, path, frame),
+                        masks=masks.by_value(lazy(masks.label_image, tree.path(mask)), VALUES),
+                        group=video,
+                        split=split,
+                        frame=frame,
+                        drop="the labelled frame is beyond the video's last" if beyond else None,
+                    )
 
 
 RECIPE = source(__name__, read)

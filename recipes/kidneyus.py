@@ -31,26 +31,27 @@ def read(raw: RawTree) -> Iterator[Sample]:
     patient: dict[str, int] = {}
     for _, number, rest in images.values():
         patient[rest] = min(number, patient.get(rest, number))
-    if missing := sorted(set(images) - set(described)):
-        raise UnreadableFile(f"{tree.path(TABLE)} has no row of {listed(missing)}.")
     for name, (key, number, rest) in sorted(images.items()):
-        structures: dict[str, Lazy] = {}
-        for reader, prefix in READERS.items():
-            capsule, regions = (
-                lazy(masks.grey, tree.path(f"labels/reviewed_masks_{reader}/{kind}/{name}"))
-                for kind in ("capsule", "regions")
+        with tree.reading(name):
+            if name not in described:
+                raise UnreadableFile(f"{tree.path(TABLE)} has no row of {name}.")
+            structures: dict[str, Lazy] = {}
+            for reader, prefix in READERS.items():
+                capsule, regions = (
+                    lazy(masks.grey, tree.path(f"labels/reviewed_masks_{reader}/{kind}/{name}"))
+                    for kind in ("capsule", "regions")
+                )
+                structures[f"{prefix}capsule"] = lazy(masks.nonzero, capsule)
+                structures |= {f"{prefix}{label}": mask for label, mask in masks.by_value(regions, REGIONS).items()}
+            yield Sample(
+                key=name,
+                image=raw.path(key),
+                masks=structures,
+                group=str(patient[rest]),
+                spacing_mm=spacing.get(rest),
+                tags=tags(described[name]),
+                remarks=(f"copy: of an image numbered {patient[rest]}",) if number != patient[rest] else (),
             )
-            structures[f"{prefix}capsule"] = lazy(masks.nonzero, capsule)
-            structures |= {f"{prefix}{label}": mask for label, mask in masks.by_value(regions, REGIONS).items()}
-        yield Sample(
-            key=name,
-            image=raw.path(key),
-            masks=structures,
-            group=str(patient[rest]),
-            spacing_mm=spacing.get(rest),
-            tags=tags(described[name]),
-            remarks=(f"copy: of an image numbered {patient[rest]}",) if number != patient[rest] else (),
-        )
 
 
 def tags(row: Row) -> dict[str, str | bool]:

@@ -23,15 +23,16 @@ def read(raw: RawTree) -> Iterator[Sample]:
             raise RawDataError(f"No folder above {key} in {raw.root} has the name of a scan, such as URS08_H1.")
         labels = f"{key.rpartition('/')[0]}/Labels"
         for row in raw.rows(key, ("#dataPath", "labelPath"), sep="\t"):
-            image, truth = raw.path(f"{labels}/{row['#dataPath']}"), raw.path(f"{labels}/{row['labelPath']}")
-            raw.use(masks.mha_pixels(image), masks.mha_pixels(truth))
-            yield Sample(
-                key=f"{match[0]}/{row['#dataPath']}",
-                image=lazy(scan, image),
-                masks={"bone_surface": lazy(surface, truth)},
-                group=match[1],
-                tags={"scan": match[2], "mode": MODES[match[3].upper()]},
-            )
+            with raw.reading(f"{match[0]}/{row['#dataPath']}"):
+                image, truth = raw.path(f"{labels}/{row['#dataPath']}"), raw.path(f"{labels}/{row['labelPath']}")
+                raw.use(masks.mha_pixels(image), masks.mha_pixels(truth))
+                yield Sample(
+                    key=f"{match[0]}/{row['#dataPath']}",
+                    image=lazy(scan, image),
+                    masks={"bone_surface": lazy(surface, truth)},
+                    group=match[1],
+                    tags={"scan": match[2], "mode": MODES[match[3].upper()]},
+                )
 
 
 def screen(path: Path) -> Any:

@@ -31,14 +31,15 @@ def slices(raw: RawTree) -> Iterator[Slice]:
     tree = raw.at("train/micro_ultrasound_scans", "test/micro_ultrasound_scans")
     for subset in ("test", "train"):
         for key in tree.glob(f"{subset}/micro_ultrasound_scans/microUS_{subset}_*.nii.gz"):
-            number = key.removesuffix(".nii.gz").rpartition("_")[2]
-            image = tree.path(key)
-            truth = tree.path(f"{subset}/expert_annotations/expert_annotation_{subset}_{number}.nii.gz")
-            frames, spacing = masks.nifti_pair(image, truth)
-            for frame in range(frames):
-                picture = lazy(masks.eight_bit, lazy(masks.nifti_frame, image, frame))
-                mask = lazy(masks.nonzero, lazy(masks.nifti_frame, truth, frame))
-                yield Slice(key, image, frames, frame, picture, mask, spacing)
+            with tree.reading(key):
+                number = key.removesuffix(".nii.gz").rpartition("_")[2]
+                image = tree.path(key)
+                truth = tree.path(f"{subset}/expert_annotations/expert_annotation_{subset}_{number}.nii.gz")
+                frames, spacing = masks.nifti_pair(image, truth)
+                for frame in range(frames):
+                    picture = lazy(masks.eight_bit, lazy(masks.nifti_frame, image, frame))
+                    mask = lazy(masks.nonzero, lazy(masks.nifti_frame, truth, frame))
+                    yield Slice(key, image, frames, frame, picture, mask, spacing)
 
 
 def sample(section: Slice, picture: Lazy, mask: Lazy) -> Sample:

@@ -26,16 +26,17 @@ def read(raw: RawTree) -> Iterator[Sample]:
     }
     for image in pictures:
         folder, number = image.split("/")[0], Path(image).stem
-        if number not in split:
-            raise UnreadableFile(f"{folder}/train.txt and val.txt in {tree.root} do not list {image}.")
-        coloured, binary = (f"{folder}/annotations/{number}{ending}.PNG" for ending in ("", "_binary"))
-        if tree.has(binary):
-            mask = lazy(masks.binary, tree.path(binary))
-            tree.use(*(tree.path(key) for key in (coloured,) if tree.has(key)))  # the same region, painted
-        else:
-            mask = lazy(painted, lazy(masks.rgb, tree.path(coloured)))
-        key = f"OTU_3d/images/{number}.JPG"
-        yield Sample(key=key, image=tree.path(image), masks={"ovarian_lesion": mask}, split=split[number])
+        with tree.reading(f"OTU_3d/images/{number}.JPG"):
+            if number not in split:
+                raise UnreadableFile(f"{folder}/train.txt and val.txt in {tree.root} do not list {image}.")
+            coloured, binary = (f"{folder}/annotations/{number}{ending}.PNG" for ending in ("", "_binary"))
+            if tree.has(binary):
+                mask = lazy(masks.binary, tree.path(binary))
+                tree.use(*(tree.path(key) for key in (coloured,) if tree.has(key)))  # the same region, painted
+            else:
+                mask = lazy(painted, lazy(masks.rgb, tree.path(coloured)))
+            key = f"OTU_3d/images/{number}.JPG"
+            yield Sample(key=key, image=tree.path(image), masks={"ovarian_lesion": mask}, split=split[number])
     # The figshare deposit has other folders and no lists.
     for image in tree.glob("OTU_CEUS/image/*.JPG"):
         mask = lazy(painted, lazy(masks.rgb, tree.path(f"{image.split('/')[0]}/label/{Path(image).stem}.PNG")))

@@ -14,24 +14,25 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("train", "val")
     for split in SPLITS:
         for key in tree.glob(f"{split}/*-US.nii.gz"):
-            case = key.rpartition("/")[2].removesuffix("-US.nii.gz")
-            image, truth = tree.path(key), tree.path(f"{split}/{case}-label.nii.gz")
-            tree.use(truth)
-            frames, spacing = masks.nifti_pair(image, truth)
-            shown = [n for n in range(frames) if masks.nifti_frame(truth, n).any()]
-            if not shown:
-                yield Sample(key=f"{key}#0000", image=image, group=case, split=split, drop="no slice is labelled")
-            for n in shown:
-                yield Sample(
-                    key=f"{key}#{n:04}",
-                    image=lazy(masks.grey_frame, masks.nifti_frame, image, n, frames),
-                    masks=masks.by_value(lazy(masks.nifti_frame, truth, n), VALUES),
-                    group=case,
-                    split=split,
-                    frame=n,
-                    spacing_mm=spacing,
-                    slice_mm=masks.nifti_gap(image),
-                )
+            with tree.reading(key):
+                case = key.rpartition("/")[2].removesuffix("-US.nii.gz")
+                image, truth = tree.path(key), tree.path(f"{split}/{case}-label.nii.gz")
+                tree.use(truth)
+                frames, spacing = masks.nifti_pair(image, truth)
+                shown = [n for n in range(frames) if masks.nifti_frame(truth, n).any()]
+                if not shown:
+                    yield Sample(key=f"{key}#0000", image=image, group=case, split=split, drop="no slice is labelled")
+                for n in shown:
+                    yield Sample(
+                        key=f"{key}#{n:04}",
+                        image=lazy(masks.grey_frame, masks.nifti_frame, image, n, frames),
+                        masks=masks.by_value(lazy(masks.nifti_frame, truth, n), VALUES),
+                        group=case,
+                        split=split,
+                        frame=n,
+                        spacing_mm=spacing,
+                        slice_mm=masks.nifti_gap(image),
+                    )
 
 
 RECIPE = source(__name__, read)

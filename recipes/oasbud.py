@@ -18,19 +18,20 @@ CLASSES = {0: "benign", 1: "malignant"}
 def read(raw: RawTree) -> Iterator[Sample]:
     path = raw.path(raw.one("**/OASBUD.mat"))
     for n in range(masks.mat_length(path, "data")):
-        entry = f"data[{n}]"
-        lesion = _value(path, f"{entry}.id")
-        tumour = masks.mat_array(path, f"{entry}.class").item()
-        if tumour not in CLASSES:
-            raise UnreadableFile(f"{path}: {entry}.class is {tumour}, neither 0 (benign) nor 1 (malignant).")
-        for plane in ("1", "2"):
-            yield Sample(
-                key=f"{n + 1:03}-{plane}",
-                image=lazy(b_mode, path, f"{entry}.rf{plane}"),
-                masks={"lesion": lazy(outlined, path, f"{entry}.roi{plane}")},
-                group=lesion,
-                tags={"class": CLASSES[tumour], "birads": _value(path, f"{entry}.birads"), "plane": int(plane)},
-            )
+        with raw.reading(f"{n + 1:03}"):
+            entry = f"data[{n}]"
+            lesion = _value(path, f"{entry}.id")
+            tumour = masks.mat_array(path, f"{entry}.class").item()
+            if tumour not in CLASSES:
+                raise UnreadableFile(f"{path}: {entry}.class is {tumour}, neither 0 (benign) nor 1 (malignant).")
+            for plane in ("1", "2"):
+                yield Sample(
+                    key=f"{n + 1:03}-{plane}",
+                    image=lazy(b_mode, path, f"{entry}.rf{plane}"),
+                    masks={"lesion": lazy(outlined, path, f"{entry}.roi{plane}")},
+                    group=lesion,
+                    tags={"class": CLASSES[tumour], "birads": _value(path, f"{entry}.birads"), "plane": int(plane)},
+                )
 
 
 def _value(path: Path, name: str) -> str:

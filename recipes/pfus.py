@@ -17,13 +17,14 @@ def read(raw: RawTree) -> Iterator[Sample]:
         number = name.removeprefix("frame_").removesuffix(".png")
         if not number.isdecimal():
             continue  # and the build says that the file was not read
-        yield Sample(
-            key=key,
-            image=tree.path(key),
-            instances=outlines(tree, f"{key[:-4]}.json"),
-            group=patient,
-            frame=int(number),
-        )
+        with tree.reading(key):
+            yield Sample(
+                key=key,
+                image=tree.path(key),
+                instances=outlines(tree, f"{key[:-4]}.json"),
+                group=patient,
+                frame=int(number),
+            )
 
 
 def outlines(tree: RawTree, key: str) -> dict[str, list[Polygon]]:

@@ -22,32 +22,33 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
     for path in raw.glob("**/us_images/*.nii.gz"):
         above, _, name = path.rpartition("us_images/")
         subset = above.rstrip("/").rpartition("/")[2].lower()
-        image, truth = raw.path(path), raw.path(f"{above}us_labels/{name}")
-        raw.use(truth)
-        shape, (volume, spacing) = _shape(image), masks.nifti_upright(truth)
-        if volume.ndim != 4 or volume.shape[3] != len(STRUCTURES):
-            raise UnreadableFile(f"{truth} has the shape {volume.shape}, not that of {len(STRUCTURES)} structures.")
-        if volume.shape[:3] != shape:
-            raise MaskMismatch(f"{truth} has the shape {volume.shape[:3]} upright, its image {shape}.")
-        key, case = f"{subset}/us_images/{name}", name.partition(".")[0]
-        shown: Any = (volume > 0).any(axis=(1, 2))
-        for n in map(int, shown.any(axis=1).nonzero()[0]):
-            structures = {
-                label: lazy(_mask, truth, n, index) for index, label in enumerate(STRUCTURES) if shown[n, index]
-            }
-            yield Sample(
-                key=f"{key}#{n:03}",
-                image=lazy(_picture, image, n),
-                masks={"unknow1": tuple(structures.values())} if merged else structures,
-                group=case,
-                split=PARTS.get(subset),
-                frame=n,
-                spacing_mm=spacing[1:],
-            )
-        if not shown.any():
-            yield Sample(
-                key=f"{key}#000", image=image, group=case, split=PARTS.get(subset), drop="no structure is labelled"
-            )
+        with raw.reading(f"{subset}/us_images/{name}"):
+            image, truth = raw.path(path), raw.path(f"{above}us_labels/{name}")
+            raw.use(truth)
+            shape, (volume, spacing) = _shape(image), masks.nifti_upright(truth)
+            if volume.ndim != 4 or volume.shape[3] != len(STRUCTURES):
+                raise UnreadableFile(f"{truth} has the shape {volume.shape}, not that of {len(STRUCTURES)} structures.")
+            if volume.shape[:3] != shape:
+                raise MaskMismatch(f"{truth} has the shape {volume.shape[:3]} upright, its image {shape}.")
+            key, case = f"{subset}/us_images/{name}", name.partition(".")[0]
+            shown: Any = (volume > 0).any(axis=(1, 2))
+            for n in map(int, shown.any(axis=1).nonzero()[0]):
+                structures = {
+                    label: lazy(_mask, truth, n, index) for index, label in enumerate(STRUCTURES) if shown[n, index]
+                }
+                yield Sample(
+                    key=f"{key}#{n:03}",
+                    image=lazy(_picture, image, n),
+                    masks={"unknow1": tuple(structures.values())} if merged else structures,
+                    group=case,
+                    split=PARTS.get(subset),
+                    frame=n,
+                    spacing_mm=spacing[1:],
+                )
+            if not shown.any():
+                yield Sample(
+                    key=f"{key}#000", image=image, group=case, split=PARTS.get(subset), drop="no structure is labelled"
+                )
 
 
 def _shape(path: Path) -> tuple[int, ...]:

@@ -19,23 +19,24 @@ def read(raw: RawTree) -> Iterator[Sample]:
         if (match := NAME.fullmatch(key)) is None:
             continue  # and the build says that the file was not read
         volunteer, physician, repeat, side = match.groups()
-        image, truth = tree.path(key), tree.path(f"US_thyroid_label/{key[3:-7]}.nii")
-        frames, spacing = masks.nifti_pair(image, truth)
-        for frame in range(frames):
-            labels = lazy(logged, lazy(masks.turned, lazy(masks.nifti_frame, truth, frame)))
-            structures: dict[str, Lazy] = {
-                label: lazy(masks.equal, labels, *values) for label, values in VALUES.items()
-            }
-            yield Sample(
-                key=f"{key}#{frame:04}",
-                image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, frame))),
-                masks=structures,
-                group=volunteer,
-                frame=frame,
-                spacing_mm=spacing,
-                slice_mm=masks.nifti_gap(image),
-                tags={"physician": int(physician), "repeat": int(repeat), "side": side.lower()},
-            )
+        with tree.reading(key):
+            image, truth = tree.path(key), tree.path(f"US_thyroid_label/{key[3:-7]}.nii")
+            frames, spacing = masks.nifti_pair(image, truth)
+            for frame in range(frames):
+                labels = lazy(logged, lazy(masks.turned, lazy(masks.nifti_frame, truth, frame)))
+                structures: dict[str, Lazy] = {
+                    label: lazy(masks.equal, labels, *values) for label, values in VALUES.items()
+                }
+                yield Sample(
+                    key=f"{key}#{frame:04}",
+                    image=lazy(masks.turned, lazy(masks.eight_bit, lazy(masks.nifti_frame, image, frame))),
+                    masks=structures,
+                    group=volunteer,
+                    frame=frame,
+                    spacing_mm=spacing,
+                    slice_mm=masks.nifti_gap(image),
+                    tags={"physician": int(physician), "repeat": int(repeat), "side": side.lower()},
+                )
 
 
 def logged(labels: Any) -> Any:

@@ -1,8 +1,9 @@
 """TG3K: thyroid glands; 3,585 frames of 16 videos, JPEG images with JPEG masks of the same name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
@@ -16,8 +17,8 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     lists = "tg3k/tg3k-trainval.json"
     validation = _numbers(tree, lists, "val") if tree.has(lists) else set()
     # Frames of one video follow each other and share their size; neighbouring videos of one size merge, which is safe.
-    for run, (_, frames) in enumerate(groupby(keys, key=lambda key: masks.image_size(tree.path(key)))):
-        for key in frames:
+    for run, (_, frames) in enumerate(groupby(_sized(tree, keys), key=itemgetter(1))):
+        for key, _ in frames:
             name = key.rpartition("/")[2]
             number = name.removesuffix(".jpg")
             mask = tree.path(f"tg3k/thyroid-mask/{name}")
@@ -29,6 +30,12 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
                 group=f"run{run:02}",
                 tags={"official_val": number.isdecimal() and int(number) in validation},
             )
+
+
+def _sized(tree: RawTree, keys: Iterable[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for key in keys:
+        with tree.reading(key):
+            yield key, masks.image_size(tree.path(key))
 
 
 def _numbers(tree: RawTree, key: str, subset: str) -> set[int]:

@@ -24,17 +24,18 @@ def read(raw: RawTree) -> Iterator[Sample]:
             "its rows do not belong together."
         )
     for row, (clip, frame) in enumerate(zip(ids, frames, strict=True)):
-        if not frame.isdecimal():
-            raise UnreadableFile(f"{path}: frame_num of row {row} is {frame!r}, not a number.")
-        facts = clips[clip]
-        yield Sample(
-            key=f"dataset.hdf5#{row:05}",
-            image=lazy(masks.hdf5_row, path, "image", row),
-            masks={"thyroid_nodule": lazy(masks.fill_holes, lazy(masks.hdf5_row, path, "mask", row))},
-            group=group[clip],
-            frame=int(frame) - 1,
-            tags={"clip": clip, "age": facts.number("age"), **{name: facts[name] for name in TAGS}},
-        )
+        with raw.reading(f"dataset.hdf5#{row:05}"):
+            if not frame.isdecimal():
+                raise UnreadableFile(f"{path}: frame_num of row {row} is {frame!r}, not a number.")
+            facts = clips[clip]
+            yield Sample(
+                key=f"dataset.hdf5#{row:05}",
+                image=lazy(masks.hdf5_row, path, "image", row),
+                masks={"thyroid_nodule": lazy(masks.fill_holes, lazy(masks.hdf5_row, path, "mask", row))},
+                group=group[clip],
+                frame=int(frame) - 1,
+                tags={"clip": clip, "age": facts.number("age"), **{name: facts[name] for name in TAGS}},
+            )
 
 
 def groups(clips: Iterable[Row]) -> dict[str, str]:

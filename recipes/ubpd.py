@@ -20,12 +20,13 @@ def read(raw: RawTree) -> Iterator[Sample]:
     labels = raw.at("json_train")
     images = {match[1]: (key, match[2]) for key in raw if (match := IMAGE.fullmatch(key))}
     for stem, (key, patient) in sorted(images.items()):
-        yield Sample(
-            key=f"images/{stem}.jpg",  # in both trees
-            image=raw.path(key),
-            masks=outlines(labels, f"json_train/{stem}.json"),
-            group=str(int(patient)),
-        )
+        with raw.reading(f"images/{stem}.jpg"):
+            yield Sample(
+                key=f"images/{stem}.jpg",  # in both trees
+                image=raw.path(key),
+                masks=outlines(labels, f"json_train/{stem}.json"),
+                group=str(int(patient)),
+            )
 
 
 def outlines(tree: RawTree, key: str) -> dict[str, list[Lazy]]:

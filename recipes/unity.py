@@ -16,17 +16,18 @@ def read(raw: RawTree) -> Iterator[Sample]:
     places = {key.rpartition("/")[2]: key for key in raw.glob("**/png-cache/**/*.png")}
     splits = {name: split for file, split in PARTS.items() for name in labels(raw, file)}
     for name, entry in sorted(labels(raw, "labels-all.json").items()):
-        curves = tuple(outlines(name, entry))
-        clip, _, number = name.removesuffix(".png").rpartition("-")
-        yield Sample(
-            key=name,
-            image=raw.path(places.get(name, f"png-cache/{name}")),
-            masks={"left_ventricle": curves} if curves else {},
-            group=clip or name,
-            split=splits.get(name),
-            frame=int(number) if number.isdecimal() else None,
-            drop=None if curves else "the endocardial curve is not drawn",
-        )
+        with raw.reading(name):
+            curves = tuple(outlines(name, entry))
+            clip, _, number = name.removesuffix(".png").rpartition("-")
+            yield Sample(
+                key=name,
+                image=raw.path(places.get(name, f"png-cache/{name}")),
+                masks={"left_ventricle": curves} if curves else {},
+                group=clip or name,
+                split=splits.get(name),
+                frame=int(number) if number.isdecimal() else None,
+                drop=None if curves else "the endocardial curve is not drawn",
+            )
 
 
 def labels(raw: RawTree, file: str) -> dict[str, Any]:

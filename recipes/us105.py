@@ -23,15 +23,16 @@ def read(raw: RawTree, *, solid: bool = False) -> Iterator[Sample]:
         if match := NAME.fullmatch(key.rpartition("/")[2]):
             (outlines if match[2] else images)[int(match[1])] = key
     for number, key in sorted(images.items()):
-        if number not in outlines:
-            raise MissingRawFile(f"{key} in {raw.root} has no mask: '{number:03} G man.png' is missing.")
-        mask = raw.path(outlines[number])
-        yield Sample(
-            key=f"105 US Images/{number:03}.png",
-            image=raw.path(key),
-            masks={"tumor": lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)},
-            fit="nearest",
-        )
+        with raw.reading(f"105 US Images/{number:03}.png"):
+            if number not in outlines:
+                raise MissingRawFile(f"{key} in {raw.root} has no mask: '{number:03} G man.png' is missing.")
+            mask = raw.path(outlines[number])
+            yield Sample(
+                key=f"105 US Images/{number:03}.png",
+                image=raw.path(key),
+                masks={"tumor": lazy(masks.equal, lazy(masks.grey, mask), 255) if solid else lazy(masks.binary, mask)},
+                fit="nearest",
+            )
 
 
 RECIPE = source(__name__, read, paper=partial(read, solid=True))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, Typ
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from us43d.errors import RawDataError
+from us43d.errors import ASTRAY, RawDataError
 from us43d.licences import LICENCES, Terms
 
 if TYPE_CHECKING:
@@ -525,7 +525,7 @@ class Recipe(Facts):
         """
         try:
             yield from self.reader(profile)(tree)
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        except ASTRAY as error:
             raise RawDataError(
                 f"{self.name}: the reader failed on {tree.root} ({type(error).__name__}: {error})."
             ) from error

@@ -35,12 +35,16 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 __all__ = [
-    "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError", "ImageError",
-    "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile", "RawDataError",
-    "RecipeError", "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName", "UnreadableFile",
-    "Us43dError", "UsageError", "VerifyError", "WeightsError", "command",
+    "ASTRAY", "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError",
+    "ImageError", "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile",
+    "RawDataError", "RecipeError", "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName",
+    "UnreadableFile", "Us43dError", "UsageError", "VerifyError", "WeightsError", "command",
     "counted", "listed",
 ]  # fmt: skip
+
+
+#: What a reader raises where a name or a table of another form than the source's leads it astray.
+ASTRAY = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def listed(items: Iterable[object], limit: int = 20) -> str:

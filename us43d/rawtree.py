@@ -10,23 +10,21 @@ import posixpath
 import re
 import shlex
 import unicodedata
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from us43d import limits, rawtable
-from us43d.errors import MissingFolder, MissingRawFile, RawDataError, UnreadableFile, listed
+from us43d.errors import ASTRAY, MissingFolder, MissingRawFile, RawDataError, UnreadableFile, listed
 from us43d.rawtable import Row
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree
 
-__all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "folded", "is_litter", "special"]
+__all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "Stop", "folded", "is_litter", "special"]
 
-#: Files of one sample that are remembered; more are of several.
-_ASKED = 8
 #: Names that desktops, network drives and tools leave in any folder. They are in no listing, and match no pattern.
 _LITTER = frozenset({
     "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eadir", ".spotlight-v100",
@@ -116,6 +114,13 @@ class _Index(dict[str, Row]):
         raise UnreadableFile(f"{self.table} has no row with {self.by} {value!r}.")
 
 
+class Stop(NamedTuple):
+    """A sample, or a volume or video, that a reader cannot read."""
+
+    key: str
+    why: str
+
+
 class RawTree:
     """Files below one folder. Paths given and returned as keys are relative, with `/`."""
 
@@ -123,7 +128,8 @@ class RawTree:
         """Walk `root`.
 
         hide: patterns (as those of `unread`) of files that are passed over as if they were not there.
-        collect: a file that is asked for and missing is noted in `missing`, for the caller to look at, not raised.
+        collect: a file that is asked for and missing is noted in `missing`, and a sample that cannot be read in
+            `stopped`, for the caller to look at, not raised.
         Raises MissingRawFile if `root` is not a folder, RawDataError for links out and unusable names.
         """
         self.root = root
@@ -132,8 +138,9 @@ class RawTree:
         self.missing: dict[Path, str] = {}
         #: Pattern of `hide` → the files it hid.
         self.hidden: dict[str, list[str]] = {pattern: [] for pattern in hide}
-        #: Keys of the files that were asked for last.
-        self.asked: deque[str] = deque(maxlen=_ASKED)
+        #: Samples that could not be read, in the reader's order.
+        self.stopped: list[Stop] = []
+        self._asked: dict[Path, None] = {}
         self._collect = collect
         if not root.is_dir():
             raise MissingRawFile(f"{root} is not a folder.")
@@ -186,7 +193,7 @@ class RawTree:
         view._files = {key[len(prefix) :]: path for key, path in self._files.items() if key.startswith(prefix)}
         view._real = {folded(key): key for key in view._files}
         view._used, view.missing, view.hidden, view._collect = self._used, self.missing, self.hidden, self._collect
-        view.asked = self.asked
+        view.stopped, view._asked = self.stopped, self._asked
         return view
 
     def under(self, folder: str, top: str, *, beside: bool = False) -> "RawTree":
@@ -201,7 +208,7 @@ class RawTree:
             f"{top}{key.removeprefix(own)}" if key.startswith(own) else key: path for key, path in view._files.items()
         }
         view._real = {folded(key): key for key in view._files}
-        view.prefix, view._used, view.missing = "", set(), {}
+        view.prefix, view._used, view.missing, view.stopped, view._asked = "", set(), {}, [], {}
         return view
 
     def has(self, key: str) -> bool:
@@ -216,6 +223,7 @@ class RawTree:
         real = self._real.get(folded(key))
         if real is None and self._collect:
             path = self.root / f"{self.prefix}{key}"
+            self._asked[path] = None
             self.missing[path] = f"{self.prefix}{key} is missing{self._saved_as(key)}"
             return path
         if real is None:
@@ -223,8 +231,30 @@ class RawTree:
             beside = [other for other in self._files if other.rpartition("/")[0] == folder]
             hint = f" The folder holds {listed(beside, 5)}." if beside else ""
             raise MissingRawFile(f"{self.prefix}{key} is missing in {self.root}.{hint}")
-        self.asked.append(f"{self.prefix}{real}")
+        self._asked[self._files[real]] = None
         return self._files[real]
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[None]:
+        """Let a reader go on behind a sample that cannot be read: what reads its files and rows stands in this block.
+
+        With `collect` the sample is noted in `stopped`, and the files that were asked for in the block count as read.
+
+        Args:
+            key: Of the sample, or file of its volume or video.
+        """
+        self._asked.clear()
+        try:
+            yield
+        except (RawDataError, *ASTRAY) as error:
+            if not self._collect:
+                raise
+            lacking = [self.missing.pop(path) for path in self._asked if path in self.missing]
+            self.use(*self._asked)
+            why = error.what if isinstance(error, RawDataError) else f"{type(error).__name__}: {error}."
+            # As on any machine: without the folder in which the raw tree lies.
+            why = why.replace(f"{self.root.as_posix()}/", "").replace(f" in {self.root}", "")
+            self.stopped.append(Stop(key, f"{listed(lacking)}." if lacking else why))
 
     def _saved_as(self, key: str) -> str:
         """Return the hint that a missing file is there with another ending, as after a conversion; "" if not."""

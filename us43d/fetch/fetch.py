@@ -237,7 +237,7 @@ class _Work:
                 if number == len(offer.candidates) and not offer.tree:
                     raise
         if offer.tree:
-            return self._raw_from_tree(offer.tree, licence, packed=offer.packed)
+            return self._raw_from_tree(offer, licence)
         return self._from_files(offer, licence)
 
     def _from_files(self, offer: given.Given, licence: dict[str, Any]) -> str:
@@ -450,7 +450,7 @@ class _Work:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     atomic.link_or_copy(places.get(remote.name, self.folder / remote.name), target)
             if arrange:
-                self._arrange(tree)
+                remarks += self._arrange(tree)
             keep()
             summary += "".join(f"; {remark}" for remark in remarks)
             way = {
@@ -464,10 +464,13 @@ class _Work:
         generated = any(remote.generated for remote in remotes)
         return summary + (self._compared(before) if before and generated else "")
 
-    def _arrange(self, tree: Path) -> None:
-        """Move the files of a tree to where the reader looks for them. Raises RawDataError where it knows none."""
+    def _arrange(self, tree: Path) -> Sequence[str]:
+        """Move the files of a tree to where the reader looks for them; return remarks on samples that cannot be read.
+
+        Raises RawDataError where the reader knows no file.
+        """
         try:
-            wanted = given.layout(self.recipe, tree).files
+            layout = given.layout(self.recipe, tree)
         except RawDataError as error:
             what, next_ = error.what.replace(str(tree), "it"), f"us43d info {self.recipe.name}"
             inside = listed(name for name, path in store.walk(tree) if path.is_file() and given.is_archive(path))
@@ -479,7 +482,7 @@ class _Work:
                 disk="No raw tree was written.",
                 next=next_,
             ) from error
-        for key, path in wanted:
+        for key, path in layout.files:
             target = tree / key
             if path != target:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -488,6 +491,7 @@ class _Work:
             with suppress(OSError):  # those that are not empty stay
                 Path(folder).rmdir()
         tree.mkdir(exist_ok=True)
+        return layout.remarks
 
     def _stoppable(self, progress: Progress) -> Progress:
         """Return a bar whose work ends when the session is stopped."""
@@ -499,9 +503,10 @@ class _Work:
 
         return moved
 
-    def _raw_from_tree(self, files: Sequence[tuple[str, Path]], licence: dict[str, Any], *, packed: bool) -> str:
-        """Link or copy a tree. packed: unpack its inner archives; the reader must then know the tree."""
-        how = "; its inner archives were unpacked" if packed else ""
+    def _raw_from_tree(self, offer: given.Given, licence: dict[str, Any]) -> str:
+        """Link or copy a tree. Once its inner archives are unpacked, the reader must know it."""
+        files, remarks = offer.tree, list(offer.remarks)
+        how = "; its inner archives were unpacked" if offer.packed else ""
         summary = f"from {counted(len(files), 'file')} of an unpacked tree as given, {self._digests_of(files)}{how}"
         before = store.listing(self.home, self.recipe.name) if self.record.data["kind"] != "specimen" else {}
         with store.making_raw(self.home, self.recipe.name) as tree, self.bars(self.recipe.name, "files") as progress:
@@ -514,14 +519,14 @@ class _Work:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 atomic.link_or_copy(path.resolve(), target)  # of a link, the file
                 progress(n, len(files))
-            if packed:
+            if offer.packed:
                 try:
-                    remarks = unpack([], tree, nested=self.recipe.nested, present=[key for key, _ in files])
+                    remarks += unpack([], tree, nested=self.recipe.nested, present=[key for key, _ in files])
                 except ArchiveError as error:
                     error.what = f"{self.recipe.name}: {error.what}"
                     raise
-                summary += "".join(f"; {remark}" for remark in remarks)
-                self._arrange(tree)
+                remarks += self._arrange(tree)
+            summary += "".join(f"; {remark}" for remark in remarks)
             facts = {"kind": "given", "said": summary, "licence": licence, "route": None}
             store.finish_raw(self.home, self.recipe.name, tree, self.record, **facts)
         return summary + (self._compared(before) if before else "")

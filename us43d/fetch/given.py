@@ -19,6 +19,7 @@ from us43d.errors import (
     UnreadableFile,
     Us43dError,
     VerifyError,
+    counted,
     listed,
 )
 from us43d.fetch import store, verify, zips
@@ -60,7 +61,7 @@ class Given:
     packed: archives that lay inside the published one are still to be unpacked in that tree.
     route: the way whose files these are. digests: of each of `files`, by name. candidates: archives of other names that
     may hold the tree, the likeliest first; the first one that does is taken, before a `tree`, which then lacks files.
-    doubt: what speaks against the files.
+    doubt: what speaks against the files. remarks: on samples of the tree that cannot be read.
     """
 
     route: Route | None
@@ -70,15 +71,20 @@ class Given:
     digests: tuple[tuple[str, dict[str, str]], ...] = ()
     candidates: tuple[Path, ...] = ()
     doubt: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a tree lies for the reader. files: path in the raw tree → file. lacking: samples that lack a file."""
+    """How a tree lies for the reader. files: path in the raw tree → file.
+
+    lacking: samples that lack a file or cannot be read. remarks: on the samples that cannot be read.
+    """
 
     files: tuple[tuple[str, Path], ...]
     samples: int
     lacking: int
+    remarks: tuple[str, ...] = ()
 
 
 def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
@@ -116,7 +122,8 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
         return Given(None, tree=whole[0].files)
     archives = [path for path in files if is_archive(path)]
     if trees:
-        return Given(None, tree=trees[0].files, candidates=tuple(_likely(recipe, archives)))
+        candidates, remarks = tuple(_likely(recipe, archives)), trees[0].remarks
+        return Given(None, tree=trees[0].files, candidates=candidates, remarks=remarks)
     again = f"us43d fetch {recipe.name}   (or --from with a good copy)"
     if damaged:
         damaged[0].next = again
@@ -136,8 +143,7 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
         return Given(None, candidates=tuple(likely))
     for _, refusal in refusals:
         if isinstance(refusal, UnreadableFile):  # the tree is there
-            without = f"{again[:-1]}, or without the files of a damaged sample)"
-            raise UnreadableFile(f"{recipe.name}: {refusal.what}", next=refusal.next or without)
+            raise UnreadableFile(f"{recipe.name}: {refusal.what}", next=refusal.next or again)
     names = dict.fromkeys(listed(file.name for file in route.files) for route in recipe.routes if route.files)
     wanted = " or ".join(names)
     hint = f" Archives there: {listed(archives, 3)}; to take one of them, name it." if archives else ""
@@ -347,11 +353,14 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
         tree.use(*paths_in(sample))
         samples += 1
         lacking += any(path in tree.missing for path in paths_in(sample))
+    unreadable = [f"{stop.key}: {stop.why}" for stop in tree.stopped]
+    samples, lacking = samples + len(unreadable), lacking + len(unreadable)
     if samples == 0:
         raise RawDataError(f"the reader finds no sample in {tree.root}.")
     if 2 * lacking > samples:
-        few = listed(tree.missing.values(), 3)
-        raise RawDataError(f"{lacking} of {samples} samples in {tree.root} lack a file: {few}.")
+        few = listed([*tree.missing.values(), *unreadable], 3)
+        kind = UnreadableFile if unreadable else RawDataError
+        raise kind(f"{lacking} of {samples} samples in {tree.root} lack a file or cannot be read: {few}.")
     used = [key for key in tree if tree.is_used(key)]
     top = posixpath.commonpath([posixpath.dirname(key) for key in used])
     # Where the files of the source share no folder, other folders beside theirs are of something else.
@@ -361,4 +370,8 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
         for key, path in ((key, tree.path(key)) for key in tree)
         if (key.startswith(f"{top}/") if top else key.partition("/")[0] in tops) and path not in folders
     )
-    return Layout(files, samples, lacking)
+    remark = (
+        f"{counted(len(unreadable), 'sample')} cannot be read: {listed(unreadable, 3)}"
+        f" (skipped and recorded by: us43d build {recipe.name} --skip-bad)"
+    )
+    return Layout(files, samples, lacking, (remark,) if unreadable else ())

@@ -93,7 +93,7 @@ def _record(id: int, sample: Sample, images: Path, parts: Path, options: Options
     record = Record(
         id=id,
         key=sample.key,
-        group=sample.group or sample.key,
+        group=sample.key if sample.group is None else sample.group,
         official=sample.split,
         frame=sample.frame,
         spacing=sample.spacing_mm,

@@ -27,9 +27,6 @@ __all__ = ["BLOCK", "BuildResult", "Skip", "build"]
 
 #: Samples in one block: the unit of work, of resuming, and of the images' folders.
 BLOCK = 256
-#: Most files that a next command ignores by name, and endings of lists and tables, which no single sample owns.
-_FILES = 3
-_TEXTS = ("", ".cfg", ".csv", ".json", ".tsv", ".txt", ".xlsx", ".xml")
 
 Progress = Callable[[int, int | None], None]
 
@@ -147,9 +144,9 @@ def _samples(plan: Plan) -> Iterator[tuple[int, Sample]]:
     ids, seen, listed_as = Ids(recipe.slug), set(), spellings(recipe)
     unusable: list[str] = []
     groups: dict[str, str] = {}  # as they are compared → as the first sample has it
-    for sample in _readable(plan):
+    for sample, why in _readable(plan):
         compared = folded(sample.key)
-        why = "has a key that appears twice" if compared in seen else _unassigned(recipe, sample)
+        why = "has a key that appears twice" if compared in seen else why or _unassigned(recipe, sample)
         if why and (compared in seen or not plan.skip.bad):
             unusable.append(f"{sample.key} {why}")
             continue
@@ -183,37 +180,32 @@ def _unassigned(recipe: Recipe, sample: Sample) -> str:
     return f"has no {recipe.group_kind}: its table or name leaves it empty" if sample.group == "" else ""
 
 
-def _without(plan: Plan, what: str) -> str:
-    """Return the command that ignores the files of the sample at which the reader stopped; "" if unknown."""
-    recipe, tree = plan.recipe, plan.tree
-    named = [key for key in tree.asked if key in what] or [str(path) for path in tree.missing][-1:]
-    # Of the same ending: the image and the mask. Before them, the reader may have asked for lists and tables.
-    ending = Path(named[0]).suffix.lower() if named else ""
-    files = dict.fromkeys(key for key in tree.asked if Path(key).suffix.lower() == ending)
-    if ending in _TEXTS or not 0 < len(files) <= _FILES:
-        return ""
-    way = way_on(recipe, plan.receipt, files, plan.skip.ignore)
-    return f"{way}   (or, with a good copy: {recipe.again_as(plan.receipt.get('kind', ''))})"
-
-
-def _readable(plan: Plan) -> Iterator[Sample]:
-    """Yield the reader's samples. Where it stumbles over a file that is missing, that is what is said."""
+def _readable(plan: Plan) -> Iterator[tuple[Sample, str]]:
+    """Yield (sample, why it cannot be used or ""). Of an error and a file that is missing, the file is the reason."""
     recipe, tree = plan.recipe, plan.tree
     samples = recipe.samples(tree, plan.profile)
     again = f"{recipe.again_as(plan.receipt.get('kind', ''))}   (or, to see what changed: us43d verify {recipe.name})"
+    usable, reasons = 0, list[str]()
     while True:
-        tree.asked.clear()
         try:
             sample = next(samples, None)
         except RawDataError as error:
-            error.next = error.next or _without(plan, error.what) or again
+            error.next = error.next or again
             if tree.missing and not isinstance(error, MissingRawFile):
                 what = f"{listed(tree.missing.values())} in {tree.root}."
                 raise MissingRawFile(what, disk=error.disk, next=error.next) from error
             raise
+        for stop in tree.stopped:
+            reasons.append(f"{stop.key}: {stop.why}")
+            yield Sample(key=stop.key, image=tree.root / stop.key, group=""), f"cannot be read: {stop.why}"
+        tree.stopped.clear()
         if sample is None:
-            return
-        yield sample
+            break
+        usable += 1
+        yield sample, ""
+    if reasons and not usable:
+        what = f"{recipe.name}: none of the {counted(len(reasons), 'sample')} can be read:{lines_of(reasons)}"
+        raise RawDataError(what, disk="No build was written.", next=again)
 
 
 def _fixed(sample: Sample, fix: Fix) -> Sample:

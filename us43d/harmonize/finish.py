@@ -198,7 +198,7 @@ class _Counts:
 
     def add(self, record: Record) -> None:
         self.images += 1
-        self.groups.add(record.group)
+        self.groups.update([record.group] if record.group else [])  # "" of a sample that could not be read
         self.masks += record.masks
         self.tags.update(f"{name}={value}" for name, value in record.tags.items())
         self.remarks.update({remark.partition(":")[0] for remark in record.remarks})

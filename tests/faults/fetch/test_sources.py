@@ -31,6 +31,7 @@ from us43d.fetch import clean, ledger, store
 from us43d.fetch.fetch import fetch, fetch_specimen, plan
 from us43d.fetch.hosts import by_hand
 from us43d.fetch.verify import verify
+from us43d.harmonize.build import Skip, build
 from us43d.paths import Home
 
 SIZE = 50_000
@@ -379,8 +380,11 @@ def test_given_tree_with_an_unreadable_table(sources: ModuleType, home: Home, tm
     top = (tmp_path / "BUSBRA").rename(tmp_path / "mine")
     table = top / "bus_data.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(UnreadableFile, match=r"bus_data\.csv in .* has no row with ID 'bus_"):
-        fetch(recipe, home, sources.patient(), from_=[top])
+    said = fetch(recipe, home, sources.patient(), from_=[top]).said
+    assert re.search(r"1 sample cannot be read: BUSBRA/Images/bus_.*bus_data\.csv has no row with ID 'bus_", said)
+    table.write_bytes(b"")
+    with pytest.raises(UnreadableFile, match=r"bus_data\.csv in .* is empty"):
+        fetch(recipe, home, sources.patient(), from_=[top], force=True)
 
 
 def test_given_tree_without_a_volume(sources: ModuleType, home: Home, tmp_path: Path) -> None:
@@ -389,14 +393,19 @@ def test_given_tree_without_a_volume(sources: ModuleType, home: Home, tmp_path: 
     registry.specimen("camus")(tmp_path, np.random.default_rng(0))
     truth = next(tmp_path.rglob("*_half_sequence_gt.nii.gz"))
     truth.write_bytes(truth.read_bytes()[:60])
-    with pytest.raises(UnreadableFile, match=rf"{truth.name} is not a readable NIfTI file: ") as caught:
-        fetch(recipe, home, sources.patient(), from_=[tmp_path])
-    assert caught.value.next.endswith("(or --from with a good copy, or without the files of a damaged sample)")
+    fetched = fetch(recipe, home, sources.patient(), from_=[tmp_path])
+    assert re.search(rf"1 sample cannot be read: .*{truth.name} is not a readable NIfTI file: ", fetched.said)
+    listing = (home.downloads("CAMUS") / "raw.sha256").read_text()
+    assert f"{hashlib.sha256(truth.read_bytes()).hexdigest()}  " in listing
+    command = fetched.said.partition("by: ")[2].removesuffix(")")
+    assert command == "us43d build CAMUS --skip-bad"
+    assert build(recipe, fetched.raw, home, partial=True, skip=Skip(True)).dataset["skipped"]["samples"] == 1
     truth.unlink()
-    with pytest.raises(UnreadableFile, match=rf"{truth.name} is missing in {tmp_path}\."):
-        fetch(recipe, home, sources.patient(), from_=[tmp_path])
+    said = fetch(recipe, home, sources.patient(), from_=[tmp_path], force=True).said
+    assert re.search(rf"1 sample cannot be read: .*{truth.name} is missing\. \(skipped", said)
     truth.with_name(truth.name.replace("_gt", "")).unlink()
-    assert fetch(recipe, home, sources.patient(), from_=[tmp_path]).receipt["kind"] == "given"
+    fetched = fetch(recipe, home, sources.patient(), from_=[tmp_path], force=True)
+    assert (fetched.receipt["kind"], "cannot be read" in fetched.said) == ("given", False)
 
 
 def test_given_unpacked_tree(sources: ModuleType, home: Home, tmp_path: Path) -> None:

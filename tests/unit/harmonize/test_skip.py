@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -225,40 +226,92 @@ def test_a_sample_without_group_or_with_an_unknown_label_is_skipped_on_request(s
     assert "has the label 'Lesion'; known labels: breast_lesion" in texts
 
 
-def camus(folder: Path, *ignore: str) -> BuildResult:
-    skip, home = Skip(False, ignore), Home(folder / "home")
-    return build(registry.recipe("camus"), folder / "raw", home, receipt={"kind": "given"}, partial=True, skip=skip)
+def halved(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(file.read_bytes()[:60]), Path.unlink])
-def test_next_goes_on_without_a_volume_at_which_the_reader_stops(
-    damage: Callable[[Path], object], tmp_path: Path
+def without_row(word: str) -> Callable[[Path], None]:
+    def change(table: Path) -> None:
+        lines = table.read_text().splitlines(keepends=True)
+        table.write_text("".join(line for line in lines if word not in line))
+
+    return change
+
+
+def replaced(old: str, new: str) -> Callable[[Path], None]:
+    return lambda file: file.write_text(file.read_text().replace(old, new, 1)) and None
+
+
+@pytest.mark.parametrize(
+    ("slug", "pattern", "damage", "key"),
+    [
+        ("camus", "patient0001_2CH_half_sequence_gt.nii.gz", halved, "patient0001_2CH_half_sequence.nii.gz"),
+        ("camus", "patient0001_2CH_half_sequence_gt.nii.gz", Path.unlink, "patient0001_2CH_half_sequence.nii.gz"),
+        ("camus", "patient0001/Info_2CH.cfg", halved, ""),  # still text
+        ("camus", "patient0001/Info_2CH.cfg", lambda file: file.write_text(""), "patient0001_2CH_half_sequence.nii.gz"),
+        ("ted", "patient*_4CH_sequence_gt.mhd", halved, "patient"),
+        ("tdsc_abus", "MASK_*.nrrd", halved, "DATA_"),
+        ("hmc_qu", "Mask_*.mat", halved, ".avi"),
+        ("aul", "mass/*.json", halved, "/image/"),
+        ("cubs", "Manual-A1/*-LI.txt", replaced("1", "l"), "IMAGES/"),
+        ("ubpd", "*.json", halved, "images/"),
+        ("tg3k", "thyroid-image/*.jpg", lambda file: file.write_text("no picture"), "tg3k/thyroid-image/"),
+        ("busbra", "bus_data.csv", without_row("bus_0001-l"), "BUSBRA/Images/bus_0001-l.png"),
+    ],
+)  # fmt: skip
+def test_a_sample_at_which_the_reader_stops_is_skipped_on_request(
+    slug: str, pattern: str, damage: Callable[[Path], object], key: str, tmp_path: Path
 ) -> None:
-    registry.specimen("camus")(tmp_path / "raw", np.random.default_rng(0))
-    truth = next((tmp_path / "raw").rglob("patient0001_2CH_half_sequence_gt.nii.gz"))
-    damage(truth)
-    ignored: list[str] = []
-    for _ in range(2):  # the image, and the mask if it is there; then what belongs to no sample any more
-        with pytest.raises((RawDataError, BuildError)) as caught:
-            camus(tmp_path, *ignored)
-        command = shlex.split(caught.value.next.partition("   ")[0])
-        assert command[:3] == ["us43d", "build", "CAMUS"]
-        ignored = command[4::2]
-    rest = camus(tmp_path, *ignored).dataset
-    assert {Path(name).name for name in ignored} - {truth.name} == {
-        "patient0001_2CH_half_sequence.nii.gz",
-        "Info_2CH.cfg",
+    recipe, raw = registry.recipe(slug), tmp_path / "raw"
+    for folder in (raw, tmp_path / "whole"):
+        folder.mkdir()
+        registry.specimen(slug)(folder, np.random.default_rng(0))
+
+    def made(bad: bool, folder: Path = raw) -> BuildResult:
+        home = Home(tmp_path / f"home of {folder.name}")
+        return build(recipe, folder, home, receipt={"kind": "given"}, partial=True, skip=Skip(bad))
+
+    whole = rows(made(False, tmp_path / "whole"))
+    damage(min(raw.rglob(pattern)))
+    if not key:
+        assert made(False)
+        return
+    with pytest.raises(
+        RawDataError, match=rf"1 sample cannot be used:\n  .*{re.escape(key)}.* cannot be read: "
+    ) as caught:
+        made(False)
+    assert caught.value.next.startswith(f"us43d build {recipe.name} --skip-bad")
+    result = made(True)
+    rest = rows(result)
+    ((stopped, row),) = [(name, row) for name, row in rest.items() if row["drop"] == blocks.SKIPPED]
+    assert key in stopped
+    assert (row["group"], row["split"]) == ("", None)
+    assert f"skipped: {stopped} cannot be read: " in str(row["remarks"])
+    assert str(raw) not in str(row["remarks"])
+    same = ("sha256", "annotations", "group", "tags")
+    assert {name: [row[what] for what in same] for name, row in rest.items() if name != stopped} == {
+        name: [row[what] for what in same] for name, row in whole.items() if name in rest and name != stopped
     }
-    assert rest["skipped"]["ignored"] == {name: [name] for name in ignored}
+    lost = set(whole) - set(rest)
+    assert lost or stopped in whole
+    assert all(stopped in name or slug == "ted" for name in lost)  # frames; those of TED are named by patient
+    assert result.dataset["skipped"]["samples"] == 1
+    assert result.dataset["counts"]["groups"] <= len({row["group"] for row in whole.values()})
+    assert check(result.path) == []
 
 
-def test_a_table_at_which_the_reader_stops_is_not_to_be_ignored(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_read_is_not_skipped(tmp_path: Path) -> None:
     registry.specimen("busbra")(tmp_path / "raw", np.random.default_rng(0))
     table = tmp_path / "raw/BUSBRA/bus_data.csv"
-    table.write_text("\n".join([*table.read_text().splitlines()[:1], *table.read_text().splitlines()[2:]]))
-    with pytest.raises(RawDataError, match="has no row with ID") as caught:
-        build(registry.recipe("busbra"), tmp_path / "raw", Home(tmp_path / "home"), receipt={"kind": "given"})
-    assert "--ignore" not in caught.value.next
+    recipe, home = registry.recipe("busbra"), Home(tmp_path / "home")
+    text = table.read_text()
+    table.write_text(text.replace(",", "", 1))
+    with pytest.raises(RawDataError, match=r"bus_data\.csv") as caught:
+        build(recipe, tmp_path / "raw", home, receipt={"kind": "given"}, skip=Skip(True))
+    assert caught.value.next.startswith("us43d fetch BUS-BRA --from FOLDER --force")
+    table.write_text(text.splitlines(keepends=True)[0])  # nothing under its headings
+    with pytest.raises(RawDataError, match=r"none of the .* samples can be read:\n  BUSBRA/Images/.*has no row"):
+        build(recipe, tmp_path / "raw", home, receipt={"kind": "given"}, skip=Skip(True))
 
 
 def test_more_groups_than_published_among_the_published_images_are_refused(stu: Path) -> None:

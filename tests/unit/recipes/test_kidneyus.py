@@ -80,7 +80,12 @@ def test_damaged_tables(tree: Path) -> None:
     edited(tree, lambda text: text.replace('{""Quality"": ""Fair""', "{Quality: Fair"))
     with pytest.raises(UnreadableFile, match=r"reviewed_labels_1\.csv .*line \d+: file_attributes is"):
         read(tree)
-    edited(tree, lambda text: text.replace("100_IM-0246-0082", "100_IM-0246-0083"))
+    edited(
+        tree,
+        lambda text: text.replace("{Quality: Fair", '{""Quality"": ""Fair""').replace(
+            "100_IM-0246-0082", "100_IM-0246-0083"
+        ),
+    )
     with pytest.raises(UnreadableFile, match=r"no row of 100_IM-0246-0082_anon\.png"):
         read(tree)
     edited(tree, lambda text: text.replace("file_attributes", "attributes", 1))
