@@ -19,7 +19,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 image=tree.path(key),
                 # Cut at a fixed value: an empty mask holds the noise of JPEG, and nothing brighter.
                 masks={"colon_wall": lazy(masks.above, lazy(masks.grey, tree.path(f"labels/{name}")), 127)},
-                group=row["patient"],
+                group=row.identifier("patient"),
                 tags={"quality": row["quality_name"], "fold": row.whole("testitem_in_fold")},
             )
 

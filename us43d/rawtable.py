@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from us43d.errors import UnreadableFile, listed
 
-__all__ = ["Row", "decoded", "sheet", "text_rows"]
+__all__ = ["Row", "decoded", "identifier", "sheet", "text_rows"]
 
 #: Separators that spreadsheets write; which of them depends on the country the machine is set to.
 _SEPARATORS = (",", ";", "\t", "|")
@@ -49,6 +49,10 @@ class Row(dict[str, str]):
         except KeyError:
             return ""
 
+    def identifier(self, column: str) -> str:
+        """Return a cell that names a patient, case or file: "12" where a spreadsheet has saved 12.0."""
+        return identifier(self[column])
+
     def number(self, column: str, *, decimal_comma: bool | None = None) -> float:
         """Return a cell as a finite number. Raises UnreadableFile for anything else.
 
@@ -72,6 +76,11 @@ class Row(dict[str, str]):
         if value != int(value):
             raise UnreadableFile(f"{self.where}: {column} is {self[column]!r}, not a whole number.")
         return int(value)
+
+
+def identifier(text: str) -> str:
+    """Return the name of a patient, case or file as published: "12" of "12.0"."""
+    return match[1] if (match := re.fullmatch(r"(\d+)\.0+", text)) else text
 
 
 def decoded(data: bytes, encodings: tuple[str, ...]) -> str | None:

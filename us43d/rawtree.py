@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from us43d import limits, rawtable
 from us43d.errors import ASTRAY, MissingFolder, MissingRawFile, RawDataError, UnreadableFile, listed
-from us43d.rawtable import Row
+from us43d.rawtable import Row, identifier
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree
@@ -106,10 +106,10 @@ class _Index(dict[str, Row]):
         return {folded(value): value for value in self}
 
     def __contains__(self, value: object) -> bool:
-        return super().__contains__(value) or (isinstance(value, str) and folded(value) in self._spelled)
+        return super().__contains__(value) or (isinstance(value, str) and folded(identifier(value)) in self._spelled)
 
     def __missing__(self, value: str) -> Row:
-        if (spelled := self._spelled.get(folded(value))) is not None:
+        if (spelled := self._spelled.get(folded(identifier(value)))) is not None:
             return self[spelled]
         raise UnreadableFile(f"{self.table} has no row with {self.by} {value!r}.")
 
@@ -372,7 +372,7 @@ class RawTree:
         sep: str = ",",
         encodings: tuple[str, ...] = ("utf-8-sig",),
     ) -> dict[str, Row]:
-        """Return rows of a table or workbook (.xlsx) by the value of column `by`.
+        """Return rows of a table or workbook (.xlsx) by the value of column `by`, of which 12.0 is 12.
 
         A value is found in any case. Raises UnreadableFile where two different rows have one value, and where a value
         is requested that is not there.
@@ -381,7 +381,7 @@ class RawTree:
         workbook = key.lower().endswith(".xlsx")
         wanted = (by, *columns)
         for row in self.sheet(key, wanted) if workbook else self.rows(key, wanted, sep=sep, encodings=encodings):
-            if table.setdefault(row[by], row) != row:
+            if table.setdefault(row.identifier(by), row) != row:
                 raise UnreadableFile(f"{table.table} has two different rows with {by} {row[by]!r}.")
         return table
 

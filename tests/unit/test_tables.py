@@ -85,6 +85,18 @@ def test_a_table_that_a_spreadsheet_saved_again(tmp_path: Path, sep: str, encodi
     assert [row.number("Size") for row in rows.values()] == [0.5, 1.25]
 
 
+def test_names_that_were_saved_as_numbers_are_found(tmp_path: Path) -> None:
+    rows = tree(tmp_path, "Name,Patient\n1.0,7.0\n02.0,a.0\n10.5,1.0.0\nx,8\n").index("t.csv", "Name", ["Patient"])
+    assert [(name, row.identifier("Patient")) for name, row in rows.items()] == [
+        ("1", "7"), ("02", "a.0"), ("10.5", "1.0.0"), ("x", "8"),
+    ]  # fmt: skip
+    assert rows["1"] == rows["1.0"]
+    assert "1.0" in rows
+    assert "2" not in rows
+    with pytest.raises(UnreadableFile, match=r"two different rows with Name '1'"):
+        tree(tmp_path, "Name,Patient\n1.0,7\n1,8\n").index("t.csv", "Name")
+
+
 def test_a_comma_is_no_point_where_it_separates_cells(tmp_path: Path) -> None:
     (row,) = tree(tmp_path, 'Name,Size\na,"1,234"\n').table("t.csv", ["Size"])
     with pytest.raises(UnreadableFile, match="Size is '1,234', not a number"):

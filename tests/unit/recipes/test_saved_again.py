@@ -239,3 +239,36 @@ def test_clinical_columns_are_read_in_any_case(tmp_path: Path) -> None:
         cell.value = str(cell.value).upper()
     book.save(path)
     assert [sample.tags for sample in registry.recipe("breast_lesions_usg").read(RawTree(tmp_path))] == before
+
+
+@pytest.mark.parametrize(
+    ("slug", "table", "columns"),
+    [
+        ("acouslic", "fetal_abdominal_circumferences_per_sweep.csv", ["subject_id"]),
+        ("c_trus", "c-trus.csv", ["patient"]),
+        ("tdsc_abus", "labels.csv", ["case_id"]),
+    ],
+)
+def test_identifiers_that_a_spreadsheet_saved_as_numbers(
+    tmp_path: Path, slug: str, table: str, columns: list[str]
+) -> None:
+    """One patient had two names, or the class of a case was lost."""
+    registry.specimen(slug)(tmp_path, np.random.default_rng(0))
+
+    def read() -> list[object]:
+        samples = registry.recipe(slug).read(RawTree(tmp_path))
+        return [(sample.key, sample.group, sample.tags, sample.remarks) for sample in samples]
+
+    before, edits = read(), 0
+    for path in tmp_path.rglob(table):
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        for row in rows:
+            for column in columns:
+                edits += row[column].isdecimal()
+                row[column] += ".0" if row[column].isdecimal() else ""
+        with path.open("w", newline="") as file:
+            made = csv.DictWriter(file, list(rows[0]))
+            made.writeheader()
+            made.writerows(rows)
+    assert edits
+    assert read() == before
