@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
-from us43d.errors import UnreadableFile
+from us43d.errors import MissingFolder, UnreadableFile
 from us43d.facts import source
 from us43d.rawtree import Row
 
@@ -25,12 +25,18 @@ class Cycle(NamedTuple):
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    tree = raw.at("HMC-QU", "HMC-QU Echos", "A4C", "A2C")
+    try:
+        tree, clips = raw.at("HMC-QU", "HMC-QU Echos"), "**/*.avi"
+    except MissingFolder:
+        tree, clips = raw, "**/A[24]C/*.avi"  # below another top folder; tables and masks lie beside that
+        if not raw.glob(clips):
+            raise
     cycles = dict(_cycles(tree))
     truths = {_plain(key.rpartition("/")[2][len("Mask_") :]): key for key in tree.glob("**/Mask_*.mat")}
-    for key in tree.glob("**/*.avi"):
+    for file in tree.glob(clips):
+        key = re.sub(r"^(.*/)?(?=A[24]C/)", "HMC-QU/", file, flags=re.IGNORECASE)  # as published
         with tree.reading(key):
-            path, clip = tree.path(key), _plain(key.rpartition("/")[2])
+            path, clip = tree.path(file), _plain(file.rpartition("/")[2])
             facts: dict[str, Any] = {"group": re.split(r"[_ ]", Path(key).stem, maxsplit=1)[0]}
             facts["tags"] = {"view": "A2C" if re.search("2CH|A2C", key, re.IGNORECASE) else "A4C"}
             cycle = cycles.get(clip)

@@ -74,7 +74,16 @@ def test_masks_of_two_axes_are_an_error(raw: Path) -> None:
 def test_keys_do_not_depend_on_the_folder_above(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     registry.specimen("hmc_qu")(tmp_path / "raw", np.random.default_rng(1))
-    before = [sample.key for sample in registry.recipe("hmc_qu").read(RawTree(tmp_path / "raw"))]
+
+    def samples(folder: Path) -> list[object]:
+        return [(sample.key, sample.drop, sample.tags) for sample in registry.recipe("hmc_qu").read(RawTree(folder))]
+
+    before = samples(tmp_path / "raw")
     (tmp_path / "above/deep").mkdir(parents=True)
     (tmp_path / "raw").rename(tmp_path / "above/deep/raw")
-    assert [sample.key for sample in registry.recipe("hmc_qu").read(RawTree(tmp_path / "above"))] == before
+    assert samples(tmp_path / "above") == before
+    (tmp_path / "above/deep/raw/HMC-QU").rename(tmp_path / "above/deep/raw/mine")
+    assert samples(tmp_path / "above") == before
+    for folder in ("A4C", "A2C"):
+        (tmp_path / f"above/deep/raw/mine/{folder}").rename(tmp_path / f"above/deep/raw/{folder}")
+    assert samples(tmp_path / "above") == before
