@@ -1,9 +1,11 @@
 """EchoNet-Dynamic: 10,030 apical videos; the left ventricle traced on two frames of each, in one table of chords."""
 
+import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,17 +13,21 @@ from us43d import masks
 from us43d.contract import Polygon, RawTree, Sample, Split, lazy
 from us43d.errors import UnreadableFile
 from us43d.facts import source
-from us43d.rawtree import Row
 
 Points = tuple[tuple[float, float], ...]
+#: X1, Y1, X2, Y2.
+Line = tuple[float, float, float, float]
+#: Chords are perpendicular to the long axis; half of the way to parallel lines is neither.
+ACROSS = 0.5
 SPLITS: dict[str, Split] = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
 
 
 class Tracing(NamedTuple):
-    """flat: x, y, x, y, …, as the whole table is in memory at once."""
+    """flat: x, y, x, y, …, as the whole table is in memory at once. remarks: on the rows of the table."""
 
     frame: int
     flat: "array[float]"
+    remarks: tuple[str, ...] = ()
 
     @property
     def points(self) -> Points:
@@ -35,15 +41,55 @@ class Tracing(NamedTuple):
         return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, shifted, strict=True))) / 2
 
 
-def traced(rows: Iterable[Row], whole: Callable[[float], int]) -> "array[float]":
+def tracing(frame: int, lines: Sequence[Line], most: int, whole: Callable[[float], int]) -> Tracing:
     """Return the contour of one frame in whole pixels.
 
-    The first row is the long axis, the others are chords from the apex down:
-    one side runs along their first ends, the other back along their second. Rows keep the table's order."""
-    chords = [[whole(row.number(name)) for name in ("X1", "Y1", "X2", "Y2")] for row in rows][1:]
-    coordinates = [value for x, y, _, _ in chords for value in (x, y)]
-    back = [value for _, _, x, y in reversed(chords) for value in (x, y)]
-    return array("d", coordinates + back)
+    The first row is the long axis, the others are chords from the apex down: one side runs along their first ends, the
+    other back along their second. most: rows that most frames have.
+    """
+    (axis, *chords), remarks = lines, list[str]()
+    longer = sorted(lines, key=lambda line: math.hypot(*_run(line)))[len(lines) // 2 :]
+    if axis not in longer or not in_order(axis, chords):
+        found = min(longer, key=lambda line: alignment(line, lines))
+        if alignment(found, lines) < ACROSS:
+            axis, chords = found, [line for line in lines if line is not found]
+            chords.sort(key=lambda chord: along(axis, chord))
+            remarks.append("rows of the tracing were in another order: put in that along the long axis")
+        else:
+            chords = [*lines] if alignment(axis, lines) >= ACROSS else chords
+            remarks.append("no row of the tracing is its long axis: chords in the order of the table")
+    if len(lines) != most:
+        remarks.append(f"the tracing has another number of rows than most: {len(lines)}, not {most}")
+    first = [whole(value) for x, y, _, _ in chords for value in (x, y)]
+    back = [whole(value) for _, _, x, y in reversed(chords) for value in (x, y)]
+    return Tracing(frame, array("d", first + back), tuple(remarks))
+
+
+def in_order(axis: Line, chords: Sequence[Line]) -> bool:
+    """Return whether chords lie across the axis and follow one another along it, by less than half a step back."""
+    places = [along(axis, chord) for chord in chords]
+    step = (max(places, default=0) - min(places, default=0)) / max(1, len(places) - 1)
+    down = all(before - step / 2 <= after for before, after in pairwise(places))
+    up = all(before + step / 2 >= after for before, after in pairwise(places))
+    return alignment(axis, chords) < ACROSS and (down or up)
+
+
+def alignment(axis: Line, lines: Sequence[Line]) -> float:
+    """Return how far other lines run along an axis: 0 for chords, which are perpendicular to it, 1 for parallel ones."""
+    (dx, dy), others = _run(axis), [_run(line) for line in lines if line is not axis]
+    length = math.hypot(dx, dy) * sum(math.hypot(x, y) for x, y in others)
+    return sum(abs(dx * x + dy * y) for x, y in others) / length if length else 0.0
+
+
+def along(axis: Line, chord: Line) -> float:
+    """Return the place of a chord's middle on the axis, from the apex on, in pixels times the length of the axis."""
+    (dx, dy), (x1, y1, x2, y2) = _run(axis), chord
+    return (x1 + x2) / 2 * dx + (y1 + y2) / 2 * dy
+
+
+def _run(line: Line) -> tuple[float, float]:
+    x1, y1, x2, y2 = line
+    return x2 - x1, y2 - y1
 
 
 def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[Sample]:
@@ -52,31 +98,43 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     tree = raw.at("Videos")
     listed = tree.index("FileList.csv", "FileName", ("EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split"))
     rows = tree.rows("VolumeTracings.csv", ("FileName", "X1", "Y1", "X2", "Y2", "Frame"))
-    tracings: dict[str, list[Tracing]] = {}
-    for (name, frame), group in groupby(rows, lambda row: (row["FileName"].removesuffix(".avi"), row.whole("Frame"))):
-        tracings.setdefault(name, []).append(Tracing(frame, traced(group, whole)))
+    traced: dict[str, dict[int, list[Line]]] = {}
+    damaged: dict[str, UnreadableFile] = {}
+    for row in rows:
+        name = row["FileName"].removesuffix(".avi")
+        try:
+            line = row.number("X1"), row.number("Y1"), row.number("X2"), row.number("Y2")
+            traced.setdefault(name, {}).setdefault(row.whole("Frame"), []).append(line)
+        except UnreadableFile as error:
+            damaged[name] = error
+    lengths = Counter(len(lines) for frames in traced.values() for lines in frames.values())
+    most = max(lengths, key=lambda length: (lengths[length], length), default=0)
     for key in tree.glob("Videos/*.avi"):
         with tree.reading(key):
             name, path = Path(key).stem, tree.path(key)
-            row, traced_frames = listed[name], sorted(tracings.pop(name, ()))
+            if name in damaged:
+                raise damaged[name]
+            frames = sorted(traced.pop(name, {}).items())
+            row, tracings = listed[name], [tracing(frame, lines, most, whole) for frame, lines in frames]
             if (subset := row["Split"].upper()) not in SPLITS:
                 raise UnreadableFile(f"{row.where}: Split is {row['Split']!r}; known splits: {', '.join(SPLITS)}.")
             measured = {tag.lower(): row.number(tag) for tag in ("EF", "ESV", "EDV", "FPS")}
-            largest = max((tracing.area for tracing in traced_frames), default=0.0)
-            for tracing in traced_frames or [Tracing(0, array("d"))]:
-                drop = None if len(tracing.points) > 2 else "no usable tracing is published for this video"
-                if tracing.frame >= row.whole("NumberOfFrames"):
+            largest = max((contour.area for contour in tracings), default=0.0)
+            for contour in tracings or [Tracing(0, array("d"))]:
+                drop = None if len(contour.points) > 2 else "no usable tracing is published for this video"
+                if contour.frame >= row.whole("NumberOfFrames"):
                     drop = "the traced frame is beyond the video's last"
-                phase = "end-diastole" if tracing.area == largest else "end-systole"
+                phase = "end-diastole" if contour.area == largest else "end-systole"
                 yield Sample(
-                    key=f"{key}#{tracing.frame:04}",
-                    image=lazy(masks.video_frame, path, tracing.frame),
-                    masks={} if drop else {"left_ventricle": Polygon(tracing.points, rule)},
+                    key=f"{key}#{contour.frame:04}",
+                    image=lazy(masks.video_frame, path, contour.frame),
+                    masks={} if drop else {"left_ventricle": Polygon(contour.points, rule)},
                     group=name,
                     split=SPLITS[subset],
-                    frame=tracing.frame,
+                    frame=contour.frame,
                     tags=measured if drop else measured | {"phase": phase},
                     drop=drop,
+                    remarks=contour.remarks,
                 )
 
 

@@ -1,6 +1,8 @@
 """Masks and tables that were saved again by other programs: read right, remarked, or refused; never silently wrong."""
 
 import csv
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from us43d import masks, registry
 from us43d.contract import RawTree
 from us43d.errors import RawDataError, UnreadableFile
 from us43d.harmonize.build import build
+from us43d.masks.convert import fill_polygon
 from us43d.paths import Home
 
 
@@ -272,3 +275,61 @@ def test_identifiers_that_a_spreadsheet_saved_as_numbers(
             made.writerows(rows)
     assert edits
     assert read() == before
+
+
+@pytest.mark.parametrize(
+    ("edit", "remark"),
+    [
+        (lambda rows: rows, ""),
+        (lambda rows: rows[:1] + rows[:0:-1], ""),  # from the base to the apex: the same contour
+        (lambda rows: rows[::-1], "rows of the tracing were in another order"),
+        (lambda rows: sorted(rows, key=lambda row: float(row[1])), "rows of the tracing were in another order"),
+        (lambda rows: sorted(rows, key=lambda row: row[3]), "rows of the tracing were in another order"),
+        (lambda rows: rows[1:], "no row of the tracing is its long axis"),
+        (lambda rows: rows[:9] + rows[10:], "the tracing has another number of rows than most"),
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_rows_of_a_tracing_in_another_order(
+    tmp_path: Path, edit: Callable[[list[list[str]]], list[list[str]]], remark: str, apart: bool
+) -> None:
+    """The polygon was wrong without a word."""
+    registry.specimen("echonet_dynamic")(tmp_path, np.random.default_rng(0))
+
+    def read() -> dict[str, tuple[np.ndarray, list[str]]]:
+        drawn = {}
+        for sample in registry.recipe("echonet_dynamic").read(RawTree(tmp_path)):
+            for polygon in sample.masks.values():
+                mask = fill_polygon(polygon.points, (112, 112), polygon.rule)
+                drawn[sample.key] = mask, [words.partition(":")[0] for words in sample.remarks]
+        return drawn
+
+    before, table = read(), next(tmp_path.rglob("VolumeTracings.csv"))
+    head, *rows = (line.split(",") for line in table.read_text().splitlines())
+    frames = [[row for row in rows if (row[0], row[5]) == frame] for frame in dict.fromkeys((r[0], r[5]) for r in rows)]
+    edited = [edit(frames[0]), *frames[1:]]
+    if apart:  # frames are no longer one after the other
+        edited = [[row for rows_ in itertools.zip_longest(*edited) for row in rows_ if row]]
+    table.write_text("\n".join(",".join(row) for row in [head, *itertools.chain(*edited)]))
+    key = f"Videos/{frames[0][0][0]}#{int(frames[0][0][5]):04}"
+    after = read()
+    assert [name for name, (_, remarks) in after.items() if remarks] == ([key] if remark else [])
+    assert remark in ["", *after[key][1]]
+    differ = {name for name in before if (before[name][0] != after[name][0]).any()}
+    lost = (before[key][0] != after[key][0]).sum() / before[key][0].sum()
+    assert differ <= ({key} if "order" not in remark else set())
+    assert lost < 0.05
+
+
+def test_a_damaged_row_of_tracings_is_of_one_video(tmp_path: Path) -> None:
+    registry.specimen("echonet_dynamic")(tmp_path, np.random.default_rng(0))
+    table = next(tmp_path.rglob("VolumeTracings.csv"))
+    lines = table.read_text().splitlines()
+    lines[1] = lines[1].replace(lines[1].split(",")[1], "NaN")
+    table.write_text("\n".join(lines))
+    tree = RawTree(tmp_path, collect=True)
+    read = list(registry.recipe("echonet_dynamic").read(tree))
+    ((key, why),) = tree.stopped
+    assert key == f"Videos/{lines[1].partition(',')[0]}"
+    assert "line 2: X1 is 'NaN', not a number" in why
+    assert not [sample for sample in read if sample.key.startswith(key)]
