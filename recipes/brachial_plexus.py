@@ -9,7 +9,7 @@ from us43d import masks
 from us43d.contract import Lazy, RawTree, Sample, lazy
 from us43d.errors import MissingRawFile
 from us43d.facts import source
-from us43d.rawtree import Row
+from us43d.rawtable import Row, agreed
 
 #: Folder of a mask → its label. The published conversion knows the second folder, too.
 LABELS = {"ac_masks": "nerve_plexus", "p_021_09_masks": "nerve_plexus", "needle_masks": "needle"}
@@ -33,8 +33,8 @@ def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
         with tree.reading(key):
             device, video = key.split("/")[1], Path(key).stem
             frames, path = outlines.get((device, video), {}), tree.path(key)
-            listed = tables.get(device, {})
-            if device in tables and video not in listed:
+            listed, contradicted = tables.get(device, ({}, set()))
+            if device in tables and video not in listed and video not in contradicted:
                 raise MissingRawFile(
                     f"data/{device}/subjects_data.csv in {raw.root} has no row with vid_name {video!r}."
                 )
@@ -51,14 +51,19 @@ def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
                     frame=frame,
                     tags={"device": device, "nerve": row["nerve"]} if row else {"device": device},
                     drop=None if frame in frames else "no mask is published for this frame",
+                    remarks=("nerve unknown: rows of the table contradict each other",)
+                    if video in contradicted
+                    else (),
                 )
 
 
-def table(tree: RawTree, key: str) -> dict[str, Row]:
-    """Return video → its row; empty for a cut that has no video of the device."""
+def table(tree: RawTree, key: str) -> tuple[dict[str, Row], set[str]]:
+    """Return (video → its row, videos whose rows contradict each other); nothing for a cut without the device's videos."""
     if not tree.glob(f"{key.rpartition('/')[0]}/videos/*"):
-        return {}
-    return {row["vid_name"].removesuffix(".mp4"): row for row in tree.rows(key, ("vid_name", "nerve", "frame_cnt"))}
+        return {}, set()
+    rows = tree.rows(key, ("vid_name", "nerve", "frame_cnt"))
+    different = {(row["vid_name"].removesuffix(".mp4"), row["nerve"], row["frame_cnt"]): row for row in rows}
+    return agreed((video, row) for (video, *_), row in different.items())
 
 
 RECIPE = source(__name__, read, paper=partial(read, threshold=99))

@@ -22,8 +22,8 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at(_FOLDER)
     tables = raw.glob(_TABLE)
     columns = ("Image_filename", "Mask_tumor_filename", "Mask_other_filename", "Classification", "BIRADS", "Pixel_size")
-    rows = raw.sheet(tables[0], columns) if tables else []
-    cases = {row["Image_filename"].casefold(): row for row in rows}
+    rows = raw.index(tables[0], columns[0], columns[1:]) if tables else {}
+    cases = {name.casefold(): row for name, row in rows.items()}
     for key in (key for key in tree.glob(f"{_FOLDER}/case*.png") if "_" not in key.rpartition("/")[2]):
         with tree.reading(key):
             row = cases.pop(key.rpartition("/")[2].casefold(), None)

@@ -7,6 +7,7 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.errors import MaskMismatch
 from us43d.facts import source
+from us43d.rawtable import agreed
 
 CHAMBERS = {"left_ventricle": 1, "left_atrium": 2, "right_atrium": 3, "right_ventricle": 4}
 ACTIONS = {"r": "rest", "v": "valsalva"}
@@ -14,15 +15,21 @@ ACTIONS = {"r": "rest", "v": "valsalva"}
 
 def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
     """merged: all values are one label."""
-    levels = _levels(raw)
+    levels, contradicted = agreed(_levels(raw))
     tree = raw.at("EchoCP_dataset")
     for key in tree.glob("EchoCP_dataset/*_?_image.nii.gz"):
         with tree.reading(key):
             patient, action = key.rpartition("/")[2].split("_")[:2]
+            video = patient, action.lower()
             image, truth = tree.path(key), tree.path(f"{key[: -len('_image.nii.gz')]}_label.nii.gz")
-            level = levels.get((patient, action.lower()), {})
-            tags = {"action": ACTIONS.get(action.lower(), action), **level}
-            remarks = () if level else ("the table of diagnoses has no row for this video, or is not there",)
+            tags = {"action": ACTIONS.get(action.lower(), action)}
+            remarks: tuple[str, ...] = ()
+            if video in levels:
+                tags["pfo_level"] = levels[video]
+            elif video in contradicted:
+                remarks = ("level unknown: rows of the table of diagnoses contradict each other",)
+            else:
+                remarks = ("the table of diagnoses has no row for this video, or is not there",)
             tree.use(truth)
             frames, drop = 0, "no frame of this video is labelled"
             try:
@@ -53,16 +60,12 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
                 yield Sample(key=f"{key}#0000", image=image, group=patient, tags=tags, drop=drop, remarks=remarks)
 
 
-def _levels(raw: RawTree) -> dict[tuple[str, str], dict[str, str]]:
-    """Return (patient, r or v) → tag with the level of the shunt; the letter o is read as 0.
-
-    Empty without the table.
-    """
-    return {
-        (f"{row.whole('Idx'):03}", row["Action"][:1].lower()): {"pfo_level": row["PFO level"].lower().replace("o", "0")}
-        for table in raw.glob("**/echoCP_diagnosis_label.xlsx")
-        for row in raw.sheet(table, ("Idx", "Action", "PFO level"))
-    }
+def _levels(raw: RawTree) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield ((patient, r or v), level of the shunt), where the letter o is read as 0; nothing without the table."""
+    for table in raw.glob("**/echoCP_diagnosis_label.xlsx"):
+        for row in raw.sheet(table, ("Idx", "Action", "PFO level")):
+            video = f"{row.whole('Idx'):03}", row["Action"][:1].lower()
+            yield video, row["PFO level"].lower().replace("o", "0")
 
 
 RECIPE = source(__name__, read, paper=partial(read, merged=True))

@@ -8,7 +8,7 @@ from us43d import masks
 from us43d.contract import Lazy, RawTree, Sample, lazy
 from us43d.errors import UnreadableFile, listed
 from us43d.facts import source
-from us43d.rawtree import Row
+from us43d.rawtable import Row, agreed
 
 REGIONS = {"central_echo_complex": 1, "medulla": 2, "cortex": 3}
 #: Sonographer → what stands before the labels of the masks.
@@ -19,9 +19,11 @@ NAME = re.compile(r"(?:.*/)?((\d+)_(IM-[^/]+)_anon\.png)", re.IGNORECASE)
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("labels/reviewed_masks_1")
-    described = {row["filename"]: row for row in tree.rows(TABLE, ("filename", "file_attributes"))}
-    spacing = spacings(raw)
-    listed_as = {name.casefold(): name for name in described}
+    # A row for every region, each with the attributes of the image.
+    rows = {(row["filename"], row["file_attributes"]): row for row in tree.rows(TABLE, ("filename", "file_attributes"))}
+    described, contradicted = agreed((name, row) for (name, _), row in rows.items())
+    spacing, unclear = agreed(spacings(raw))
+    listed_as = {name.casefold(): name for name, _ in rows}
     images = {}
     for key in raw:
         if not key.startswith(f"{tree.prefix}labels/") and (match := NAME.fullmatch(key)):
@@ -33,7 +35,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
         patient[rest] = min(number, patient.get(rest, number))
     for name, (key, number, rest) in sorted(images.items()):
         with tree.reading(name):
-            if name not in described:
+            if name not in described and name not in contradicted:
                 raise UnreadableFile(f"{tree.path(TABLE)} has no row of {name}.")
             structures: dict[str, Lazy] = {}
             for reader, prefix in READERS.items():
@@ -49,8 +51,12 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 masks=structures,
                 group=str(patient[rest]),
                 spacing_mm=spacing.get(rest),
-                tags=tags(described[name]),
-                remarks=(f"copy: of an image numbered {patient[rest]}",) if number != patient[rest] else (),
+                tags=tags(described[name]) if name in described else {},
+                remarks=(
+                    *((f"copy: of an image numbered {patient[rest]}",) if number != patient[rest] else ()),
+                    *(("attributes unknown: rows of the table contradict each other",) if name in contradicted else ()),
+                    *(("spacing unknown: rows of the table contradict each other",) if rest in unclear else ()),
+                ),
             )
 
 
@@ -64,9 +70,8 @@ def tags(row: Row) -> dict[str, str | bool]:
         raise UnreadableFile(f"{row.where}: file_attributes is {row['file_attributes']!r}: {error}.") from error
 
 
-def spacings(raw: RawTree) -> dict[str, tuple[float, float]]:
-    """Name without its number → (x, y) in mm, from the table of transducers, whose cm per pixel are 1 where unknown."""
-    by_name = {}
+def spacings(raw: RawTree) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Yield (name without its number, (x, y) in mm) of the table of transducers, whose cm per pixel are 1 if unknown."""
     for row in raw.sheet(raw.one("**/OpenKidneyUltrasoundDataSet_TransducerInfo.xlsx"), ("Filename",)):
         # The headings begin like this; whether they go on, with a unit, was not seen.
         columns = [name for axis in "XY" for name in row if name.startswith(f"Physical Delta {axis}")]
@@ -74,8 +79,7 @@ def spacings(raw: RawTree) -> dict[str, tuple[float, float]]:
             raise UnreadableFile(f"{row.where}: missing column Physical Delta X or Y; the columns are {listed(row)}.")
         x, y = (row.number(name) if row[name] else 1 for name in columns)
         if x != 1 and y != 1:
-            by_name[row["Filename"].partition("_")[2]] = (10 * x, 10 * y)
-    return by_name
+            yield row["Filename"].partition("_")[2], (10 * x, 10 * y)
 
 
 RECIPE = source(__name__, read)

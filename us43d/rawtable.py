@@ -7,11 +7,12 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from typing import TypeVar
 
 from us43d.errors import UnreadableFile, listed
 
-__all__ = ["Row", "decoded", "identifier", "sheet", "text_rows"]
+__all__ = ["Row", "agreed", "decoded", "identifier", "sheet", "text_rows"]
 
 #: Separators that spreadsheets write; which of them depends on the country the machine is set to.
 _SEPARATORS = (",", ";", "\t", "|")
@@ -24,6 +25,10 @@ _NOT_XLSX = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, SyntaxError,
     RecursionError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
+
+
+Name = TypeVar("Name", bound=Hashable)
+Value = TypeVar("Value")
 
 
 class Row(dict[str, str]):
@@ -81,6 +86,15 @@ class Row(dict[str, str]):
 def identifier(text: str) -> str:
     """Return the name of a patient, case or file as published: "12" of "12.0"."""
     return match[1] if (match := re.fullmatch(r"(\d+)\.0+", text)) else text
+
+
+def agreed(pairs: Iterable[tuple[Name, Value]]) -> tuple[dict[Name, Value], set[Name]]:
+    """Return what all rows of a name say, by name; and the names of which two rows say different things."""
+    values, contradicted = dict[Name, Value](), set[Name]()
+    for name, value in pairs:
+        if values.setdefault(name, value) != value:
+            contradicted.add(name)
+    return {name: value for name, value in values.items() if name not in contradicted}, contradicted
 
 
 def decoded(data: bytes, encodings: tuple[str, ...]) -> str | None:

@@ -58,6 +58,22 @@ def test_damaged_tables(top: Path, old: str, new: str, why: str) -> None:
         read(top)
 
 
+def test_rows_that_contradict_each_other(top: Path) -> None:
+    """The last row was taken."""
+    before = read(top)
+    lines = (top / TABLE).read_text().splitlines()
+    row = next(line for line in lines if line.startswith("s071,"))
+    (top / TABLE).write_text("\n".join([*lines, row]))
+    assert read(top) == before
+    (top / TABLE).write_text("\n".join([*lines, row.replace(",sc,", ",is,")]))
+    after = read(top)
+    assert after.keys() == before.keys()
+    changed = [key for key, sample in after.items() if sample != before[key]]
+    assert {key.partition("#")[0] for key in changed} == {"data/Sonosite/videos/s071.mp4"}
+    assert all("nerve" not in after[key].tags for key in changed)
+    assert all(after[key].remarks[0].startswith("nerve unknown: rows of the table contra") for key in changed)
+
+
 def test_a_missing_table(top: Path) -> None:
     (top / TABLE).unlink()
     with pytest.raises(RawDataError, match=TABLE):

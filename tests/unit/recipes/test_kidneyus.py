@@ -71,6 +71,27 @@ def test_spacing_is_in_mm_and_shared_by_copies(tree: Path) -> None:
     assert found["100_IM-0246-0082_anon.png"].spacing_mm is None  # 1 stands for unknown
 
 
+def test_rows_that_contradict_each_other(tree: Path) -> None:
+    """The last row was taken; a row of every region of one image is none."""
+    before, name = read(tree), "100_IM-0246-0030_anon.png"
+    edited(tree, lambda text: text + text.splitlines(keepends=True)[1].replace("Fair", "Good"))
+    workbook(
+        next(tree.glob(f"*/{BOOK}")),
+        ["Filename", "Physical Delta X", "Physical Delta Y"],
+        *(["100_IM-0246-0030", x, 0.1] for x in (0.1, 0.2)),
+        ["102_IM-0262-0009", 0.02, 0.03],
+        ["102_IM-0262-0009", 0.02, 0.03],
+    )
+    after = read(tree)
+    assert [key for key, sample in after.items() if sample.remarks != before[key].remarks] == [name]
+    assert (after[name].tags, after[name].spacing_mm) == ({}, None)
+    assert after["102_IM-0262-0009_anon.png"].spacing_mm == pytest.approx((0.2, 0.3))
+    assert after[name].remarks == (
+        "attributes unknown: rows of the table contradict each other",
+        "spacing unknown: rows of the table contradict each other",
+    )
+
+
 def edited(root: Path, edit: Callable[[str], str]) -> None:
     (path,) = root.glob(f"*/{TABLE}")
     path.write_text(edit(path.read_text()))

@@ -333,3 +333,31 @@ def test_a_damaged_row_of_tracings_is_of_one_video(tmp_path: Path) -> None:
     assert key == f"Videos/{lines[1].partition(',')[0]}"
     assert "line 2: X1 is 'NaN', not a number" in why
     assert not [sample for sample in read if sample.key.startswith(key)]
+
+
+def test_rows_of_echocp_that_contradict_each_other(tmp_path: Path) -> None:
+    """The last row was taken."""
+    registry.specimen("echocp")(tmp_path, np.random.default_rng(0))
+    path, read = tmp_path / "echoCP_diagnosis_label.xlsx", registry.recipe("echocp").read
+    before = {sample.key: sample for sample in read(RawTree(tmp_path))}
+    book = openpyxl.load_workbook(path)
+    book.active.append([1, "rest", "o"])  # another spelling of what is there
+    book.active.append([2, "v", 0])
+    book.save(path)
+    after = {sample.key: sample for sample in read(RawTree(tmp_path))}
+    changed = [key for key in before if after[key] != before[key]]
+    assert {key.partition("#")[0] for key in changed} == {"EchoCP_dataset/002_v_image.nii.gz"}
+    assert all(after[key].tags == {"action": "valsalva"} for key in changed)
+    why = ("level unknown: rows of the table of diagnoses contradict each other",)
+    assert all(after[key].remarks == why for key in changed)
+
+
+def test_rows_of_breast_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    registry.specimen("breast_lesions_usg")(tmp_path, np.random.default_rng(0))
+    path = next(tmp_path.rglob("*.xlsx"))
+    book = openpyxl.load_workbook(path)
+    last = [cell.value for cell in list(book.active.rows)[-1]]
+    book.active.append([value if value != last[0] else f"{last[0]}1" for value in last])
+    book.save(path)
+    with pytest.raises(UnreadableFile, match="two different rows with Image_filename 'case"):
+        list(registry.recipe("breast_lesions_usg").read(RawTree(tmp_path)))
