@@ -54,6 +54,7 @@ def _sample(tree: RawTree, key: str, row: Row | None) -> Sample:
         group=stem.rpartition("/")[2],
         spacing_mm=(side, side) if side else None,
         tags=tags,
+        remarks=() if row else ("clinical data and pixel size unknown: the workbook is missing or has no row for it",),
     )
 
 

@@ -13,6 +13,7 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     table = raw.glob("**/datasetb.xlsx")
     rows = raw.index(table[0], "Image", ("Type",)) if table else {}
     kinds = {row.whole("Image"): row["Type"].lower() for row in rows.values()}
+    why = "has none for it" if kinds else "is missing"
     for key in tree.glob("original/*.png"):
         name = key.rpartition("/")[2]
         stem = name.removesuffix(".png")
@@ -25,7 +26,7 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
             masks={"breast_lesion": lesion},
             group=stem,
             tags={"diagnosis": kind} if kind else {},
-            remarks=("diagnosis unknown: the workbook has none for it",) if kinds and not kind else (),
+            remarks=() if kind else (f"diagnosis unknown: the workbook {why}",),
         )
 
 

@@ -49,6 +49,7 @@ def read(raw: RawTree, *, in_sector: bool = False) -> Iterator[Sample]:
                         "phase": phase,
                         **{tag.lower(): info[tag] for tag in ("ImageQuality", "Sex", "Age", "EF") if tag in info},
                     },
+                    remarks=() if patient in split else ("official split unknown: no list names the patient",),
                 )
 
 

@@ -25,6 +25,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 masks={"intima_media": Polygon((*inner, *reversed(outer)))},
                 group=patient,
                 spacing_mm=(size, size) if size > 0 else None,
+                remarks=() if size > 0 else ("spacing unknown: its file of CF/ is missing or has none",),
                 tags={"side": side},
             )
 

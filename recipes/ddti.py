@@ -32,7 +32,7 @@ def _processed(tree: RawTree, images: str, labels: str, table: str) -> Iterator[
         mask = lazy(masks.binary, tree.path(f"{labels}/{name}"))
         kind = {"0": "benign", "1": "malignant"}.get(classes[name]["CATE"] if name in classes else "")
         tags = {"diagnosis": kind} if kind else {}
-        remarks = () if kind or not classes else (f"diagnosis unknown: {table} has none for it",)
+        remarks = () if kind else (f"diagnosis unknown: {table} {'has none for it' if classes else 'is missing'}",)
         yield Sample(key=key, image=tree.path(key), masks={"thyroid_nodule": mask}, tags=tags, remarks=remarks)
 
 

@@ -42,7 +42,8 @@ def classes(painted: Any) -> Any:
 def sample(tree: RawTree, key: str, image: str, mask: str, split: Split | None) -> Sample:
     painted = lazy(classes, lazy(masks.rgb, tree.path(mask)))
     labels = {label: lazy(masks.equal, painted, number) for number, label in enumerate((*COLOURS, "unclassified"), 1)}
-    return Sample(key=key, image=tree.path(image), masks=labels, split=split)
+    remarks = () if split else ("official split unknown: no list names the image",)
+    return Sample(key=key, image=tree.path(image), masks=labels, split=split, remarks=remarks)
 
 
 def read(raw: RawTree) -> Iterator[Sample]:

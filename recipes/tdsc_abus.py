@@ -25,8 +25,9 @@ def read(raw: RawTree) -> Iterator[Sample]:
                 tumour = kinds.get(number.lstrip("0"), "")
                 facts: dict[str, Any] = {"group": number, "split": split}
                 facts["tags"] = {"tumour": TUMOURS.get(tumour.upper(), tumour)} if tumour else {}
-                if table and not tumour:
-                    facts["remarks"] = ("tumour unknown: labels.csv has none for it",)
+                if not tumour:
+                    why = "has none for it" if table else "is missing"
+                    facts["remarks"] = (f"tumour unknown: labels.csv {why}",)
                 image, label = tree.path(key), f"{folder}/MASK/MASK_{number}.nrrd"
                 if not tree.has(label):
                     yield Sample(key=f"{key}#0000", image=image, drop="no mask is published for this volume", **facts)

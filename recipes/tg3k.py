@@ -15,7 +15,7 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     tree = raw.at("tg3k/thyroid-image")
     keys = tree.glob("tg3k/thyroid-image/*.jpg")
     lists = "tg3k/tg3k-trainval.json"
-    validation = _numbers(tree, lists, "val") if tree.has(lists) else set()
+    validation = _numbers(tree, lists, "val") if tree.has(lists) else None
     # Frames of one video follow each other and share their size; neighbouring videos of one size merge, which is safe.
     for run, (_, frames) in enumerate(groupby(_sized(tree, keys), key=itemgetter(1))):
         for key, _ in frames:
@@ -28,7 +28,8 @@ def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
                 image=tree.path(key),
                 masks={"thyroid_gland": nodule},
                 group=f"run{run:02}",
-                tags={"official_val": number.isdecimal() and int(number) in validation},
+                tags={} if validation is None else {"official_val": number.isdecimal() and int(number) in validation},
+                remarks=(f"official validation set unknown: {lists} is missing",) if validation is None else (),
             )
 
 

@@ -16,20 +16,24 @@ def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("tn3k/test-image", "tn3k/trainval-image")
     fold = "tn3k/tn3k-trainval-fold0.json"
     validation = set(_validation(tree, fold)) if tree.has(fold) else set()
+    unsplit = () if tree.has(fold) else (f"split into training and validation unknown: {fold} is missing",)
     labels = {subset: _labels(tree, subset) for subset in ("test", "trainval")}
     for key in tree.glob("tn3k/*-image/*.jpg"):
         subset, name = key.split("/")[1].removesuffix("-image"), key.rpartition("/")[2]
         number = name.removesuffix(".jpg")
         held_out = number.isdecimal() and int(number) in validation
         table = labels.get(subset, {})
-        label = table.get(name)
+        label, why = table.get(name), "has none for it" if table else "is missing"
         yield Sample(
             key=key,
             image=tree.path(key),
             masks={"thyroid_nodule": lazy(masks.binary, tree.path(f"tn3k/{subset}-mask/{name}"))},
             split="test" if subset == "test" else "val" if held_out else "train" if validation else None,
             tags={"diagnosis": ("benign", "malignant")[int(label)]} if label in {"0", "1"} else {},
-            remarks=(f"diagnosis unknown: label4{subset}.csv has none for it",) if table and not label else (),
+            remarks=(
+                *(() if label else (f"diagnosis unknown: label4{subset}.csv {why}",)),
+                *(unsplit if subset != "test" else ()),
+            ),
         )
 
 

@@ -20,12 +20,13 @@ def read(raw: RawTree) -> Iterator[Sample]:
         stem = key.rpartition("/")[2].rpartition(".")[0]
         mask = f"SegmentationClass/{stem}.png" if key.startswith(_VOC) else f"mask/{key.rpartition('/')[2]}"
         label = classes.get(stem)
+        why = "has none for it" if classes else "is missing"
         yield Sample(
             key=key,
             image=tree.path(key),
             masks={"thyroid_nodule": lazy(masks.not_black, tree.path(mask))},
             tags={"diagnosis": ("benign", "malignant")[int(label)]} if label in {"0", "1"} else {},
-            remarks=() if label in {"0", "1"} or not classes else ("diagnosis unknown: train.csv has none for it",),
+            remarks=() if label in {"0", "1"} else (f"diagnosis unknown: train.csv {why}",),
         )
 
 

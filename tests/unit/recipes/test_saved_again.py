@@ -361,3 +361,44 @@ def test_rows_of_breast_that_contradict_each_other_are_refused(tmp_path: Path) -
     book.save(path)
     with pytest.raises(UnreadableFile, match="two different rows with Image_filename 'case"):
         list(registry.recipe("breast_lesions_usg").read(RawTree(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("slug", "pattern", "remark"),
+    [
+        ("tnscui", "train.csv", "diagnosis unknown"),
+        ("ddti", "category.csv", "diagnosis unknown"),
+        ("tn3k", "label4*.csv", "diagnosis unknown"),
+        ("tn3k", "tn3k-trainval-fold0.json", "split into training and validation unknown"),
+        ("bus_dataset_b", "DatasetB.xlsx", "diagnosis unknown"),
+        ("tdsc_abus", "labels.csv", "tumour unknown"),
+        ("breast_lesions_usg", "*.xlsx", "clinical data and pixel size unknown"),
+        ("tg3k", "tg3k-trainval.json", "official validation set unknown"),
+        ("mmotu_2d", "train.txt", "official split unknown"),
+        ("cubs", "*_CF.txt", "spacing unknown"),
+        ("camus", "subgroup_*.txt", "official split unknown"),
+        ("echocp", "*.xlsx", "the table of diagnoses has no row for this video"),
+        ("stmus_nda", "MuscleCNN/train/*.png", "official split unknown"),
+    ],
+)
+def test_an_optional_file_that_is_missing_is_remarked(tmp_path: Path, slug: str, pattern: str, remark: str) -> None:
+    registry.specimen(slug)(tmp_path, np.random.default_rng(0))
+
+    def read() -> dict[str, tuple[object, bool]]:
+        samples = registry.recipe(slug).read(RawTree(tmp_path))
+        return {
+            sample.key: (
+                (sample.tags, sample.split, sample.spacing_mm),
+                any(text.startswith(remark) for text in sample.remarks),
+            )
+            for sample in samples
+        }
+
+    before = read()
+    for path in tmp_path.rglob(pattern):
+        path.unlink()
+    after = read()
+    assert after.keys() == before.keys()
+    lost = {key for key in before if before[key][0] != after[key][0]}
+    assert lost
+    assert lost == {key for key in before if after[key][1] > before[key][1]}
