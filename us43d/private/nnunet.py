@@ -118,9 +118,10 @@ def read(form: NnUnet, raw: RawTree) -> Iterator[Sample]:
             if form.ending not in _VOLUMES:
                 yield _still(form, key, path, raw.path(truth) if truth else None, group, split)
                 continue
-            volume = Volume.of(path, raw.path(truth) if truth else None)
-            for frame in range(volume.frames):
-                yield _slice(form, key, volume, frame, group or key, split)
+            with raw.reading(key):
+                volume = Volume.of(path, raw.path(truth) if truth else None)
+                for frame in range(volume.frames):
+                    yield _slice(form, key, volume, frame, group or key, split)
 
 
 def _still(form: NnUnet, key: str, path: Path, truth: Path | None, group: str | None, split: Any) -> Sample:

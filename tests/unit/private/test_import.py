@@ -367,6 +367,20 @@ def test_label_values_that_are_not_declared_fail_the_build(home: Home, tmp_path:
     assert "The label map holds 9" in said
 
 
+def test_a_damaged_volume_is_skipped_on_request(home: Home, tmp_path: Path) -> None:
+    folder = nnunet(tmp_path / "Dataset007_K", ".nii.gz")
+    assert run("import", folder, "--label", "tumour=-")[0] == 0
+    volume = home.raw("Dataset007_K") / "labelsTr/pat0_0.nii.gz"
+    data = volume.read_bytes()
+    volume.unlink()
+    volume.write_bytes(data[:100])
+    code, _, said = run("build", "Dataset007_K")
+    assert (code, "imagesTr/pat0_0_0000.nii.gz cannot be read: labelsTr/pat0_0.nii.gz" in said) == (1, True)
+    code, said, _ = run("build", "Dataset007_K", "--skip-bad")
+    assert (code, "1 dropped: unreadable" in said) == (0, True)
+    assert sum(row["drop"] is None for row in rows(home, "Dataset007_K")) == 55
+
+
 def test_a_damaged_record_is_named(home: Home, tmp_path: Path) -> None:
     assert run("import", coco(tmp_path / "lab"), *MEAN)[0] == 0
     home.private("lab").write_text("{")
