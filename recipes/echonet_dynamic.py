@@ -50,9 +50,9 @@ def tracing(frame: int, lines: Sequence[Line], most: int, whole: Callable[[float
     (axis, *chords), remarks = lines, list[str]()
     longer = sorted(lines, key=lambda line: math.hypot(*_run(line)))[len(lines) // 2 :]
     if axis not in longer or not in_order(axis, chords):
-        found = min(longer, key=lambda line: alignment(line, lines))
-        if alignment(found, lines) < ACROSS:
-            axis, chords = found, [line for line in lines if line is not found]
+        likeliest = min(longer, key=lambda line: alignment(line, lines))
+        if alignment(likeliest, lines) < ACROSS:
+            axis, chords = likeliest, [line for line in lines if line is not likeliest]
             chords.sort(key=lambda chord: along(axis, chord))
             remarks.append("rows of the tracing were in another order: put in that along the long axis")
         else:
