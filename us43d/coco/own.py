@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from us43d import atomic, pictures
 from us43d.coco import schema, segmentation
 from us43d.coco.schema import Category, File, Image, Report
-from us43d.errors import ImageError, RawDataError, TrainError, counted, listed
+from us43d.errors import ImageError, RawDataError, TrainError, command, counted, listed
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, OWN, SPECK, SPLITS, TAGS, Corpus, is_speck
 from us43d.masks import read as reading
 from us43d.rawtree import folded
@@ -40,6 +40,8 @@ HELD_OUT = 0.15
 _CATEGORIES = 65_535
 #: Names of folders that hold no images.
 _MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
+#: Least number of outlines of which the unit can be told.
+_OUTLINES = 5
 #: For the command to run next.
 _ANY_FOLDER = "FOLDER   (the folder to which the file names are relative)"
 #: Ids as arrays hold them: 64 bits.
@@ -186,9 +188,11 @@ class _Pixels:
     def _having(self, name: str) -> list[Path]:
         """Return the folders below that of the COCO file, or else beside it, that have a file of this name.
 
-        Folders of masks often have files of the same names, and are not proposed.
+        So do those of the folder that was given. Folders of masks often have files of the same names, and are not
+        proposed.
         """
-        for folder in (self.report.file.parent, self.report.file.parent.parent):
+        places = (self.report.file.parent, self.images)
+        for folder in dict.fromkeys((*places, *(place.parent for place in places))):
             with contextlib.suppress(OSError):
                 near = [folder, *(one for one in folder.iterdir() if not _MASKS.search(one.name))]
                 if having := [one for one in near if _is_file(one / name)]:
@@ -318,7 +322,13 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
     report.raise_faults()
     if not len(annotations):
         reasons = f"; excluded: {report.reasons}" if report.left_out else ""
-        raise TrainError(f"No annotation with a mask found in {report.file}{reasons}.")
+        boxes = set(report.left_out) == {segmentation.WITHOUT} and all(one.bbox for one in content.annotations)
+        raise TrainError(
+            f"No annotation with a mask found in {report.file}{reasons}.",
+            next=f"{command('predict', images, '--prompts', report.file, '--out', 'found')}   (masks of the boxes)"
+            if boxes
+            else "",
+        )
 
     if specks := int(np.count_nonzero(annotations["flags"] & SPECK)):
         report.remarks.append(segmentation.specks_remark(specks))
@@ -357,6 +367,7 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
     rows: list[tuple[Any, ...]] = []
     runs = bytearray()
     unlike = []
+    outlines: list[tuple[float, int]] = []  # highest coordinate, shorter side of the image
     for place, (image, numbers) in enumerate(zip(content.images, by_image, strict=True)):
         known: set[tuple[str, bytes]] = set()
         for number in numbers:
@@ -364,8 +375,10 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
             try:
                 mask, reason = segmentation.encoded(one.segmentation, image.height, image.width)
             except ValueError as error:
-                report.fault(one.where, "segmentation", str(error))
+                report.fault(one.where, "segmentation", *error.args)
                 continue
+            if one.segmentation and (highest := segmentation.farthest(one.segmentation)) is not None:
+                outlines.append((highest, min(image.height, image.width)))
             if mask is None:
                 report.leave_out(reason)
                 continue
@@ -385,7 +398,25 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
             f"{listed(unlike, 3)}. Check that outlines are in pixels (not percent) with x before y, that run lengths "
             "count down the columns, and that bbox is x, y, width, height."
         )
+    _check_unit(outlines, report)
     return np.array(rows, ANNOTATION), runs
+
+
+def _check_unit(outlines: Sequence[tuple[float, int]], report: Report) -> None:
+    """Find outlines that are all in fractions (a fault) or percent of the image (a remark), as a bbox can be, too.
+
+    outlines: highest coordinate, and shorter side of the image.
+    """
+    if len(outlines) < _OUTLINES:
+        return
+    highest, side = max(high for high, _ in outlines), min(side for _, side in outlines)
+    if highest <= 1:
+        report.fault(counted(len(outlines), "outline"), "segmentation", "is in fractions of the image, not in pixels")
+    elif highest <= 100 < side / 2:
+        report.remarks.append(
+            f"No outline has a coordinate above {highest:g}, in images of {side} pixels and more. Check that outlines "
+            "are in pixels, not in percent."
+        )
 
 
 def _numbered(ids: Sequence[str], what: str, report: Report) -> list[int]:

@@ -71,7 +71,7 @@ def _box(value: Any) -> Any:
 
 
 def _outline(value: Any) -> Any:
-    if not isinstance(value, list | dict):
+    if value is not None and not isinstance(value, list | dict):
         raise ValueError("is neither a list of polygons nor run lengths")
     return value
 
@@ -157,7 +157,7 @@ class _Annotation(_Entry):
 
     image_id: Id
     category_id: Id
-    segmentation: Annotated[Any, BeforeValidator(_outline)]
+    segmentation: Annotated[Any, BeforeValidator(_outline)] = None  # FiftyOne and Detectron2 omit it from boxes
     bbox: Annotated[tuple[float, ...] | None, BeforeValidator(_box)] = None
 
 

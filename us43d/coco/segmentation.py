@@ -10,10 +10,13 @@ from us43d.errors import counted
 from us43d.limits import MAX_CORNER
 from us43d.masks import rle
 
-__all__ = ["REPEATS", "Encoded", "encode", "encoded", "fits_box", "specks_remark"]
+__all__ = ["REPEATS", "WITHOUT", "Encoded", "encode", "encoded", "farthest", "fits_box", "specks_remark"]
 
 #: Why an annotation is excluded whose category and mask another one of its image has.
 REPEATS = "that repeat another one (same image, category and mask)"
+
+#: Why a box is excluded.
+WITHOUT = "without segmentation"
 
 #: Longest outline of a polygon, in pixels; pycocotools needs about 100 bytes per pixel.
 _LONGEST = 2_000_000
@@ -42,7 +45,7 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
     Polygons are filled as by pycocotools; several polygons of an annotation are united.
 
     Args:
-        segmentation: Polygons, run lengths or compressed run lengths.
+        segmentation: Polygons, run lengths or compressed run lengths, or None.
         height: Rows of its image.
         width: Columns of its image.
 
@@ -50,16 +53,16 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
         (mask, ""), or (None, reason) for an empty annotation, which is excluded.
 
     Raises:
-        ValueError: The segmentation is invalid.
+        ValueError: The segmentation is invalid; args are the fault and, where it helps, the value.
     """
     from pycocotools import mask as coco
 
     if isinstance(segmentation, Mapping):
         packed = {"size": [height, width], "counts": _runs(segmentation, height, width)}
     else:
-        polygons = _polygons(segmentation)
+        polygons = _polygons(segmentation or ())
         if not polygons:
-            return None, "without segmentation"
+            return None, WITHOUT
         solid = [polygon for polygon in polygons if len(polygon) >= 6]
         if not solid:
             return None, "with fewer than 3 points"
@@ -69,6 +72,13 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
         return None, "that enclose no pixel"
     x, y, w, h = (int(value) for value in coco.toBbox(packed))
     return Encoded(bytes(packed["counts"]), area, (x, y, w, h)), ""
+
+
+def farthest(segmentation: Any) -> float | None:
+    """Return the highest coordinate of valid polygons; None for run lengths."""
+    if isinstance(segmentation, Mapping):
+        return None
+    return max((float(np.max(polygon)) for polygon in segmentation if np.size(polygon)), default=None)
 
 
 def fits_box(stated: Sequence[float], box: Sequence[float], height: int, width: int) -> bool:
@@ -102,10 +112,10 @@ def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
         try:
             corners = np.asarray(polygon, np.float64)
         except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"holds {_short(polygon)}, which is not a list of numbers") from error
+            raise ValueError("is not a list of numbers", polygon) from error
         checked = isinstance(polygon, np.ndarray)
         if corners.ndim != 1 or (not checked and any(isinstance(value, str | bool) for value in polygon)):
-            raise ValueError(f"holds {_short(polygon)}, which is not a list of numbers")
+            raise ValueError("is not a list of numbers", polygon)
         if len(corners) % 2:
             raise ValueError(f"holds a polygon of {len(corners)} numbers, which are not pairs")
         if len(corners) and not np.abs(corners).max() <= MAX_CORNER:
@@ -134,11 +144,10 @@ def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
         try:
             runs = np.asarray(counts)
         except (ValueError, OverflowError) as error:
-            raise ValueError(f"has counts {_short(counts)}, which are not whole numbers") from error
+            raise ValueError("counts are not whole numbers", counts) from error
         flags = isinstance(counts, list) and bool in map(type, counts)
         if flags or runs.ndim != 1 or (len(runs) and runs.dtype.kind not in "iu"):
-            shown = counts if isinstance(counts, list) else runs.tolist()
-            raise ValueError(f"has counts {_short(shown)}, which are not whole numbers")
+            raise ValueError("counts are not whole numbers", counts if isinstance(counts, list) else runs.tolist())
         text = b""
     if len(runs) and (int(runs.min()) < 0 or int(runs.max()) > height * width):
         raise ValueError(f"has runs from {runs.min()} to {runs.max()} in an image of {height} × {width} pixels")
@@ -148,8 +157,3 @@ def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
         return text
     packed = coco.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
     return bytes(packed["counts"])
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"

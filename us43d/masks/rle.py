@@ -17,7 +17,7 @@ def counts(text: bytes) -> NDArray[np.int64]:
     if len(symbols) == 0:
         return np.zeros(0, np.int64)
     if symbols.min() < 0 or symbols.max() > 63 or symbols[-1] & 32:
-        raise ValueError(f"{text[:20]!r} is not a compressed run-length encoding")
+        raise ValueError("is not a compressed run-length encoding", text.decode("latin-1"))
     last = np.flatnonzero((symbols & 32) == 0)
     first = np.concatenate(([0], last[:-1] + 1))
     place = np.arange(len(symbols)) - np.repeat(first, last - first + 1)

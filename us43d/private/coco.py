@@ -209,7 +209,7 @@ def _sample(
         try:
             mask, why = segmentation.encoded(one.segmentation, image.height, image.width)
         except ValueError as error:
-            raise RawDataError(f"{entry.file}: the segmentation of {one.where} {error}.") from error
+            raise RawDataError(f"{entry.file}: the segmentation of {one.where} {error.args[0]}.") from error
         if mask is None or (one.category_id, mask.counts) in known:
             left_out[why or segmentation.REPEATS] += 1
             continue
