@@ -236,7 +236,7 @@ class RawTree:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Open a block that reads the files and rows of one sample; where it fails, the reader continues with the next one.
+        """Open a block that reads the files and rows of one sample; if it fails, the reader continues with the next.
 
         With `collect` the sample is noted in `stopped`, and the files that were asked for in the block count as read.
 
