@@ -358,7 +358,7 @@ def test_check_names_what_is_wrong_with_an_image(raw: Path, home: Home) -> None:
 
 @pytest.mark.parametrize(
     ("area", "height", "width", "speck"),
-    [(15, 400, 376, True), (15, 400, 375, False), (16, 1000, 1000, False), (1, 100, 100, False), (1, 101, 100, True)],
+    [(15, 400, 376, True), (15, 400, 375, False), (16, 1000, 1000, False), (1, 100, 100, False), (1, 73, 137, True)],
 )
 def test_the_limit_of_a_speck(area: int, height: int, width: int, speck: bool) -> None:
     """Both below 16 pixels and below 1/10,000 of the image, in builds, in corrections and in check."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from us43d import __version__, registry
+from us43d import __version__, atomic, registry
 from us43d.contract import Expect, Fix, RawTree, Recipe, Shared
 from us43d.errors import CheckError, CountError, RecipeError, UnknownName
 from us43d.harmonize import blocks, finish, plan, shards, taxonomy
@@ -366,8 +366,8 @@ def test_counts_that_differ_from_the_published_ones() -> None:
         {"what": "images with view=A4C", "found": 1, "published": 2},
     ]  # fmt: skip
     assert counts.problems(STU.model_copy(update={"expect": Expect()})) == []
-    same = {"annotated": 1, "masks": 1, "groups": 0}
-    fuller = {"annotated": 2, "masks": 2, "groups": 1}
+    same = {"images": 1, "annotated": 1, "masks": 1, "groups": 0}
+    fuller = {"images": 2, "annotated": 2, "masks": 2, "groups": 1}
     expect = Expect(**same, fuller=fuller, evidence=dict.fromkeys(fuller, "two copies"))
     assert counts.problems(STU.model_copy(update={"expect": expect})) == []
 
@@ -470,7 +470,9 @@ def test_all_of_dataset_json(tmp_path: Path) -> None:
         made("a", id=1, group="x"),
         made("b", id=2, group="y", annotations=()),
     ]
-    dropped = made("d", id=4, group="z", image=None, drop="blurred", annotations=(), split=None, remarks=("seen: x",))
+    dropped = made(
+        "d", id=4, group="z", image=None, drop="blurred", annotations=(), split=None, remarks=("gesehen für: x",)
+    )
     found = finished(tmp_path, [*records, dropped], receipt={"kind": "specimen"})
     output = tmp_path / "staging" / "output"
     assert (output / "dataset.json").read_text() == json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
@@ -497,7 +499,7 @@ def test_all_of_dataset_json(tmp_path: Path) -> None:
                 "images": 42, "annotated": 42, "masks": STU.expect.masks, "groups": STU.expect.groups, "tags": {},
             },
         },
-        "drops": {"blurred": 1}, "remarks": {"seen": 1}, "splits": {}, "digest": found["digest"],
+        "drops": {"blurred": 1}, "remarks": {"gesehen für": 1}, "splits": {}, "digest": found["digest"],
         "twins": {"known": found["twins"]["known"], "audited": 0, "digest": duplicate_links.digest([])},
     }  # fmt: skip
     facts = {name: value for name, value in found.items() if name != "digest"}
@@ -519,6 +521,8 @@ def test_which_counts_are_enforced(tmp_path: Path) -> None:
     assert {"what": "annotated images", "found": 1, "published": 42} in short
     paper = STU.model_copy(update={"paper": STU.paper.model_copy(update={"labels": {}})})
     assert finished(tmp_path, records, paper, profile="paper")["counts"]["differences"] == []
+    skipped = [*records, made("c", image=None, annotations=(), drop=blocks.SKIPPED)]
+    assert finished(tmp_path, skipped, skip=Skip(True))["skipped"]["samples"] == 1
     (tmp_path / "raw" / "notes.csv").write_text("x")
     found = finished(tmp_path, records, skip=Skip(True))
     assert found["counts"]["differences"] == short
@@ -526,8 +530,25 @@ def test_which_counts_are_enforced(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "staging" / "output" / "provenance.json").read_text())["skipped"] == found["skipped"]
     tree = RawTree(tmp_path / "raw", hide=("*.csv",), collect=True)
     assert finished(tmp_path, records, tree=tree, skip=Skip(ignore=("*.csv",)))["skipped"]["ignored"]
-    skipped = [*records, made("c", image=None, annotations=(), drop=blocks.SKIPPED)]
-    assert finished(tmp_path, skipped, skip=Skip(True))["skipped"]["samples"] == 1
+
+
+def test_near_duplicates_that_an_audit_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    links = [duplicate_links.Link(Frame("stu_hospital", "a", "a"), Frame("stu_hospital", "b", "b"))]
+    monkeypatch.setattr(duplicate_links, "read", lambda home: links)
+    records = [made(key, group=key) for key in "abcdef"]
+    found = finished(tmp_path, records, receipt={"kind": "specimen"})
+    assert found["twins"]["audited"] == 1
+    assert found["twins"]["digest"] == duplicate_links.digest(links)
+    rows = shards.read_manifest(tmp_path / "staging" / "output" / shards.MANIFEST)
+    assert rows[0]["split"] == rows[1]["split"]
+
+
+def test_files_that_are_being_written_are_not_in_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how: list[dict[str, Any]] = []
+    write = atomic.write_bytes
+    monkeypatch.setattr(atomic, "write_bytes", lambda *what, **given: (how.append(given), write(*what, **given)))
+    finished(tmp_path, [made()], partial=True)
+    assert how == [{"parts": tmp_path / "staging" / "parts"}] * 3
 
 
 def test_facts_of_a_private_source_with_corrections(tmp_path: Path) -> None:
