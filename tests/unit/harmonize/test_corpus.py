@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 
 from us43d import registry
-from us43d.errors import BuildError, LicenceError, TrainError, UnknownName
+from us43d.bibliography import ULTRASAM, bibtex
+from us43d.errors import BuildError, LicenceError, StorageError, TrainError, UnknownName
 from us43d.harmonize import merge as merging
 from us43d.harmonize import shards
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, SPLITS, Corpus
 from us43d.harmonize.merge import excluded_by, merge
-from us43d.harmonize.records import Record
+from us43d.harmonize.records import Annotation, Record
+from us43d.masks.components import components
 
 #: docs/format.md
 FIELDS = {
@@ -32,7 +35,10 @@ OF_ANNOTATIONS = {
 
 
 def altered(records: dict[str, Record]) -> None:
-    """One image without spacing, one of a volume, one speck, one group of two images."""
+    """One image without spacing, one of a volume, one speck, one group of two images, all with annotations."""
+    mask = np.zeros((6, 9), bool)
+    mask[:2, 3:] = mask[4, :2] = True
+    records["b"].annotations = tuple(Annotation.of(piece, "breast_lesion", 0, False) for piece in components(mask))
     records["b"].spacing, records["c"].slice, records["b"].group = None, 2.5, "patient a"
     first, second = records["d"].annotations
     records["d"].annotations = (first, second.model_copy(update={"speck": True}))
@@ -106,7 +112,7 @@ def test_arrays_hold_what_the_coco_files_hold(two: list[Path], home: Path) -> No
     assert (row, at) == (8, len(corpus.annotations))
     facts = corpus.facts
     assert facts["images"] == {"train": 4, "val": 2, "test": 2, "excluded": 0}
-    assert (facts["annotations"], facts["groups"], facts["diagnoses"]) == (12, 7, diagnoses)
+    assert (facts["annotations"], facts["groups"], facts["diagnoses"]) == (14, 7, diagnoses)
     assert corpus.categories == content["categories"]
     digest = hashlib.sha256()
     for name in ("images.npy", "annotations.npy", "strings.bin", "rle.bin"):
@@ -119,7 +125,7 @@ def test_arrays_hold_what_the_coco_files_hold(two: list[Path], home: Path) -> No
 
 
 def test_facts_of_a_corpus(two: list[Path], home: Path) -> None:
-    corpus = merge(two, home, "both", folder=home / "elsewhere")
+    corpus = merge(two, home, "für", folder=home / "elsewhere")
     assert corpus.path == home / "elsewhere"
     text = (corpus.path / "corpus.json").read_text()
     assert text == json.dumps(corpus.facts, indent=1, sort_keys=True, ensure_ascii=False)
@@ -131,17 +137,28 @@ def test_facts_of_a_corpus(two: list[Path], home: Path) -> None:
         "path": "builds/busi", "aliases": list(registry.recipe("busi").aliases),
     }  # fmt: skip
     assert stu["path"] == "builds/stu_hospital"
-    assert corpus.facts["release"] == "both"
+    assert corpus.facts["release"] == "für"
     assert corpus.facts["across_sources"] == {"excluded": {}, "shared": [], "unmatched": []}
     licences = corpus.facts["licences"]
     assert sorted(licences) == ["attribution", "by_licence", "caveat", "commercial", "share_alike", "uses"]
     assert licences["commercial"] is False
     assert {use: entry["use"] for use, entry in licences["uses"].items()} == {use: use for use in licences["uses"]}
     assert sum(len(names) for names in licences["by_licence"].values()) == 2
-    assert corpus.facts["bibliography"].startswith("@")
-    with pytest.raises(LicenceError, match="--commercial refuses"):
+    citations = [each for slug in ("busi", "stu_hospital") for each in registry.recipe(slug).citations]
+    assert corpus.facts["bibliography"] == f"{ULTRASAM}\n\n{bibtex(citations)}"
+    with pytest.raises(LicenceError, match="--commercial refuses") as caught:
         merge(two, home, "both", commercial=True)
+    assert caught.value.next == "us43d licences --all --commercial"
     assert not (home / "corpora" / "both").exists()
+
+
+def test_a_corpus_for_commercial_use_without_the_others(small: Callable, two: list[Path], home: Path) -> None:
+    terms = json.loads((two[1] / "dataset.json").read_text())["licence"] | {"commercial": True}
+    free = small(home / "builds" / "free", slug="busi", licence=terms)
+    with pytest.raises(LicenceError, match="settled for STU-Hospital") as caught:
+        merge([two[0], free], home, "both", commercial=True)
+    assert caught.value.next == "us43d corpus BUSI --commercial"
+    assert merge([free], home, "both", commercial=True).facts["licences"]["commercial"] is True
 
 
 def test_what_else_is_kept_of_a_build(small: Callable, home: Path) -> None:
@@ -161,14 +178,29 @@ def test_what_is_no_corpus(small: Callable, two: list[Path], home: Path) -> None
     assert list((home / "corpora").iterdir()) == []
 
 
+def test_a_corpus_that_is_being_written_is_hidden(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def full(folder: Path, *_: object) -> None:
+        written.append(folder)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(merging, "_write", full)
+    for _ in range(2):
+        (home / "corpora" / f".both.{os.getpid()}.tmp" / "of a process that was killed").mkdir(parents=True)
+        with pytest.raises(StorageError, match="the disk is full") as caught:
+            merge([], home, "both")
+        assert caught.value.disk == "The corpus that was there, if any, is unchanged."
+    assert written == [home / "corpora" / f".both.{os.getpid()}.tmp"] * 2
+    assert list((home / "corpora").iterdir()) == []
+
+
 def test_the_order_of_annotations(two: list[Path], home: Path) -> None:
-    shard = two[0] / "annotations" / "train-00000-of-00001.json"
+    shard = two[1] / "annotations" / "train-00000-of-00001.json"
     content = json.loads(shard.read_text())
-    content["annotations"].append(content["annotations"][0] | {"id": 1})
-    content["images"].append(content["images"].pop(0))
-    content["annotations"][1] |= {"image_id": content["images"][0]["id"], "id": 2}
+    content["annotations"] = [content["annotations"][n] for n in (0, 2, 1, 3)]
     shard.write_text(json.dumps(content))
-    with pytest.raises(BuildError, match="annotations of a shard of STU-Hospital are not ordered as its images"):
+    with pytest.raises(BuildError, match="annotations of a shard of BUSI are not ordered as its images"):
         merge(two, home, "both")
 
 
@@ -215,7 +247,7 @@ def shared(small: Callable, home: Path) -> dict[str, Path]:
 
     def alter(records: dict[str, Record]) -> None:
         records["a"].image.pixel_hash = tested["pixel_hash"]
-        records["b"].group = records["a"].group
+        records["b"].group = records["e"].group = records["a"].group
 
     return {"busi": busi, "stu_hospital": small(home / "builds" / "stu", alter)}
 
