@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -320,7 +321,9 @@ def test_few_blocks_wait_for_workers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pool._pool(todo(20), 2, lambda *done: noted.append(done))
     assert sorted(noted) == [(n + 1, [f"wrong {n}"]) for n in range(20)]
     assert max(ahead) == 4
-    assert made == [(2, pool._begin_worker, "forkserver")]
+    pool._pool(todo(1), 2, lambda *done: noted.append(done))
+    assert len(noted) == 21
+    assert made == [(2, pool._begin_worker, "forkserver")] * 2
 
     def broken(block: Block) -> list[str]:
         raise BrokenProcessPool
@@ -330,3 +333,51 @@ def test_few_blocks_wait_for_workers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pool._pool(todo(3), 2, lambda *done: None)
     assert caught.value.disk == "The finished blocks are kept; the next build resumes from them."
     assert caught.value.next == "us43d build --jobs 1"
+
+
+def test_what_waits_is_not_run_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[dict[str, bool]] = []
+
+    class Threads(ThreadPoolExecutor):
+        def shutdown(self, **how: bool) -> None:  # type: ignore[override]
+            ended.append(how)
+            super().shutdown(**how)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda jobs, **_: Threads(jobs))
+    monkeypatch.setattr(blocks, "run", lambda block: [])
+    with pytest.raises(KeyboardInterrupt):
+        pool._pool(iter([Block(0, tmp_path, (), PLAIN)]), 1, stop)
+    assert ended[0] == {"wait": True, "cancel_futures": True}
+
+
+def test_a_worker_keeps_memory_and_ends_with_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up: list[tuple[int, int]] = []
+    ended: list[Any] = []
+    begun: list[dict[str, Any]] = []
+
+    class Thread:
+        def __init__(self, **how: Any) -> None:
+            begun.append(how)
+
+        def start(self) -> None:
+            ended.append("begun")
+
+    parent = SimpleNamespace(join=lambda: ended.append("gone"))
+    library = SimpleNamespace(mallopt=lambda *option: set_up.append(option))
+    monkeypatch.setattr(pool.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(pool.multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr(pool.threading, "Thread", Thread)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    pool._begin_worker()
+    assert set_up == [(-1, 64 << 20), (-3, 32 << 20)]
+    assert begun[0]["daemon"] is True
+    begun[0]["target"]()
+    assert ended == ["begun", "gone", 1]
+    library = SimpleNamespace()  # not glibc's
+    monkeypatch.setattr(pool.multiprocessing, "parent_process", lambda: None)
+    pool._begin_worker()
+    begun[1]["target"]()
+    assert ended == ["begun", "gone", 1, "begun"]

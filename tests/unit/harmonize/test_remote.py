@@ -262,6 +262,11 @@ def test_the_files_used_longest_ago_leave_the_cache(
     remote.limit = 0
     remote._evict(remote.folder / "x")
     assert (remote.folder / "b").exists()
+    os.utime(remote.folder / "b", (now - 90, now - 90))
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda path, **how: (os.remove(path), unlink(path, **how)))
+    remote._evict(remote.folder / "x")  # another process has removed it
+    assert not (remote.folder / "b").exists()
 
 
 def test_the_cache_is_looked_through_after_a_twentieth_of_its_bound(
