@@ -9,6 +9,7 @@ from us43d import masks
 from us43d.contract import RawTree, Remarked, Sample, lazy
 from us43d.errors import RawDataError, UnreadableFile
 from us43d.facts import source
+from us43d.rawtable import Row
 
 SCREEN = (1080, 1920)  # rows, columns
 #: The part of the screen that shows the scan; the rest is the scanner's interface, with the date.
@@ -19,10 +20,13 @@ MODES = {"H": "handheld", "R": "robotic, perpendicular", "D": "robotic, other", 
 
 def read(raw: RawTree) -> Iterator[Sample]:
     for key in raw.glob("**/data_list.txt"):
-        if (match := re.search(r"(URS\d+)_(([HRDM])\d+)", key)) is None:
-            raise RawDataError(f"No folder above {key} in {raw.root} has the name of a scan, such as URS08_H1.")
-        labels = f"{key.rpartition('/')[0]}/Labels"
-        for row in raw.rows(key, ("#dataPath", "labelPath"), sep="\t"):
+        folder, rows = key.rpartition("/")[0], list[Row]()
+        with raw.reading(folder):
+            if (match := re.search(r"(URS\d+)_(([HRDM])\d+)", key)) is None:
+                raise RawDataError(f"No folder above {key} in {raw.root} has the name of a scan, such as URS08_H1.")
+            rows = raw.table(key, ("#dataPath", "labelPath"), sep="\t")
+        labels = f"{folder}/Labels"
+        for row in rows:
             with raw.reading(f"{match[0]}/{row['#dataPath']}"):
                 image, truth = raw.path(f"{labels}/{row['#dataPath']}"), raw.path(f"{labels}/{row['labelPath']}")
                 raw.use(masks.mha_pixels(image), masks.mha_pixels(truth))

@@ -256,6 +256,7 @@ def replaced(old: str, new: str) -> Callable[[Path], None]:
         ("cubs", "Manual-A1/*-LI.txt", replaced("1", "l"), "IMAGES/"),
         ("ubpd", "*.json", halved, "images/"),
         ("tg3k", "thyroid-image/*.jpg", lambda file: file.write_text("no picture"), "tg3k/thyroid-image/"),
+        ("lumbar_spine", "data_list.txt", lambda file: file.write_text(""), "URS08_H1"),
         ("busbra", "bus_data.csv", without_row("bus_0001-l"), "BUSBRA/Images/bus_0001-l.png"),
     ],
 )  # fmt: skip
