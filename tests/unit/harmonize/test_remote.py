@@ -264,7 +264,7 @@ def test_the_files_used_longest_ago_leave_the_cache(
     assert (remote.folder / "b").exists()
     os.utime(remote.folder / "b", (now - 90, now - 90))
     unlink = Path.unlink
-    monkeypatch.setattr(Path, "unlink", lambda path, **how: (os.remove(path), unlink(path, **how)))
+    monkeypatch.setattr(Path, "unlink", lambda path, **how: (unlink(path), unlink(path, **how)))
     remote._evict(remote.folder / "x")  # another process has removed it
     assert not (remote.folder / "b").exists()
 
