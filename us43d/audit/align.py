@@ -26,9 +26,8 @@ _THUMB_SHARE, _SHARE = 0.5, 0.6
 #: Longer side at which a placement is refined for the thumbnails, pixels.
 _COARSE = 64
 #: Share of equal blocks below which images are rejected where their thumbnails place them, before the refinement, which
-#: costs several times as much. Duplicates reach 0.7 there, real and drawn; of 491 pairs of different drawn frames with
-#: similar thumbnails none exceeds 0.273.
-_UNREFINED_SHARE = 0.3
+#: costs several times as much. Nearly all duplicates reach 0.7 there; a few that changed in several ways reach 0.23.
+_UNREFINED_SHARE = 0.2
 #: Share of the larger image that the other one must show; the share that counts as the whole; and the share of equal
 #: blocks that a deep crop needs. The less an image shows, the better it must agree: a reduced crop reached 0.62 on
 #: another frame at an overlap of 0.79, and a few blocks can be the machine's own graphics, which many images share.
@@ -43,7 +42,7 @@ class Candidate(NamedTuple):
         b: Position of the second.
         mirroring: How `a` is mirrored first (`fingerprints.mirrored`).
         place: (2, 3) float64, from `a` (mirrored) to `b`, in coordinates where each image's longer side is 1.
-        exact: The placement needs no refinement before the thumbnails are compared.
+        exact: The placement is compared on the thumbnails as it is, and refined only if they are not similar there.
     """
 
     a: int
@@ -90,10 +89,11 @@ def in_pixels(place: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 
 def align_thumbnails(a: NDArray[np.uint8], b: NDArray[np.uint8], candidate: Candidate) -> Alignment:
-    """Align two thumbnails, refining the placement unless it is exact."""
-    image, place, refined = mirrored(a, candidate.mirroring), candidate.place, None
-    if not candidate.exact:
-        place, refined = _refine(reduced(image, _COARSE), reduced(b, _COARSE), place, _COARSE, 20)
+    """Align two thumbnails, refining the placement unless it is exact and they are similar there."""
+    image = mirrored(a, candidate.mirroring)
+    if candidate.exact and (whole := _compare(image, b, candidate.place, THUMB, fine=False)).similar:
+        return whole
+    place, refined = _refine(reduced(image, _COARSE), reduced(b, _COARSE), candidate.place, _COARSE, 20)
     return _compare(image, b, place, THUMB, fine=False)._replace(refined=refined)
 
 

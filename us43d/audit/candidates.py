@@ -17,14 +17,17 @@ from us43d.audit.hash_index import HashIndex, distance
 
 __all__ = ["candidates"]
 
-#: Bits in which windows of one frame may differ. Of pairs of windows of different images fewer than one in ten thousand
-#: lies within it.
-_WINDOW_REACH, _WINDOW_TABLES = 12, 18
+#: Bits in which windows of one frame may differ where they are looked up: of pairs of windows of different images fewer
+#: than one in ten thousand lies within it. And where all windows of two images are compared.
+_WINDOW_REACH, _PAIR_REACH, _WINDOW_TABLES = 12, 14, 18
 _WHOLE_REACH, _WHOLE_TABLES = 10, 96
-#: Windows that must agree on where one image lies in the other, and how closely (pixels of the reduced image).
-_VOTES, _NEAR = 3, 10.0
+#: Windows that propose a pair; windows that must agree on where one image lies in the other, and how closely (pixels
+#: of the reduced image).
+_VOTES, _AGREE, _NEAR = 2, 5, 6.0
+#: Sides (x, y) of an image in another of another shape, at equal area.
+_SHAPES = np.array([0.8, 0.9, 1.0, 1.1, 1.25])[:, None] ** [0.5, -0.5]
 #: Partners examined for one image at most, within its group and as many outside of it: by windows, by the whole.
-_PARTNERS, _WHOLE_PARTNERS = 4, 2
+_PARTNERS, _WHOLE_PARTNERS = 6, 2
 #: Images whose windows are looked up at a time; bounds the memory.
 _CHUNK = 512
 
@@ -72,89 +75,99 @@ def _by_windows(
     run: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]],
 ) -> Iterator[Candidate]:
     count = [len(item.spots) for item in fingerprints]
-    owner = np.repeat(np.arange(len(fingerprints)), count)
+    owner = np.repeat(np.arange(len(count)), count)
     if not len(owner):
         return
     spots = np.concatenate([item.spots for item in fingerprints]).astype(np.float64)
     hashes = np.concatenate([item.hashes for item in fingerprints], axis=1)
     mirrorings = np.concatenate([item.mirrorings for item in fingerprints], axis=1)
     index = HashIndex(hashes[0], _WINDOW_TABLES)
+    first = np.cumsum([0, *count])
 
     def vote(windows: slice) -> tuple[NDArray[np.int64], ...]:
-        """Look up the windows of some images; return (query, stored, scale, mirroring) of those that agree, and votes.
-
-        Votes are counted per pair of images, scale and mirroring.
-        """
-        votes = []  # (query, scale, stored) in one number, so that sorting is fast
+        """Look up the windows of some images; return (query, stored, mirroring) of pairs, and the number of votes."""
+        votes = []  # (query, mirroring, stored) in one number, so that sorting is fast
         for n in range(len(SCALES)):
             for query, stored in index.near(hashes[n, windows], _WINDOW_REACH):
                 query = query + windows.start
-                a, b = owner[query], owner[stored]
-                use = a < b if n == 0 else a != b
-                votes.append((query[use] * len(SCALES) + n) * len(owner) + stored[use])
+                use = owner[query] < owner[stored] if n == 0 else owner[query] != owner[stored]
+                query, stored = query[use], stored[use]
+                votes.append((query * 4 + (mirrorings[n, query] ^ mirrorings[0, stored])) * len(owner) + stored)
         query, stored = np.divmod(np.unique(np.concatenate(votes)), len(owner))
-        query, scale = np.divmod(query, len(SCALES))
-        mirroring = mirrorings[scale, query] ^ mirrorings[0, stored]
-        bins = ((owner[query] * len(fingerprints) + owner[stored]) * len(SCALES) + scale) * 4 + mirroring
-        enough, number = np.unique(bins, return_counts=True)
-        enough, number = enough[number >= _VOTES], number[number >= _VOTES]
-        place = np.searchsorted(enough, bins)  # far fewer bins are left, which makes this cheap
-        kept = np.flatnonzero(np.append(enough, -1)[place] == bins)
-        order = kept[np.argsort(bins[kept], kind="stable")]
-        return query[order], stored[order], scale[order], mirroring[order], number
+        query, mirroring = np.divmod(query, 4)
+        proposed, number = np.unique((owner[query] * len(count) + owner[stored]) * 4 + mirroring, return_counts=True)
+        images, mirroring = np.divmod(proposed[number >= _VOTES], 4)
+        return *np.divmod(images, len(count)), mirroring, number[number >= _VOTES]
 
-    edges = np.cumsum([0, *count])[[*range(0, len(fingerprints), _CHUNK), len(fingerprints)]].tolist()
-    chunks = run(vote, [slice(low, high) for low, high in pairwise(edges) if high > low])
-    query, stored, scale, mirroring, number = (np.concatenate(column) for column in zip(*chunks, strict=True))
-    starts = np.cumsum(number) - number
-    keep = _limited(owner[query[starts]], owner[stored[starts]], number, group, _PARTNERS)
+    def place(pairs: slice) -> list[tuple[int, Candidate]]:
+        """Compare all windows of the images of some pairs; return (windows that agree, candidate) for each scale."""
+        placed = []
+        for a, b, flip in zip(query[pairs].tolist(), stored[pairs].tolist(), mirroring[pairs].tolist(), strict=True):
+            of_a, of_b = slice(*first[a : a + 2]), slice(*first[b : b + 2])
+            near = distance(hashes[:, of_a, None], hashes[0, None, of_b]) <= _PAIR_REACH
+            near &= mirrorings[:, of_a, None] ^ mirrorings[0, None, of_b] == flip
+            points = spots[of_a].copy()
+            for axis in (0, 1):
+                if flip & (1 << axis):
+                    points[:, axis] = sizes[a, axis] - 1 - points[:, axis]
+            for scale, matches in zip(SCALES, near, strict=True):
+                at, to = matches.nonzero()
+                if len(at) >= _AGREE:
+                    witnesses, matrix = _placed(points[at], spots[of_b][to], 1 / scale)
+                    if witnesses >= _AGREE:
+                        placed.append((witnesses, _candidate(a, b, flip, matrix, sizes)))
+        return placed
+
+    chunks = run(vote, [slice(*first[[low, high]]) for low, high in _chunks(len(count)) if first[low] < first[high]])
+    query, stored, mirroring, number = (np.concatenate(column) for column in zip(*chunks, strict=True))
+    keep = _limited(query, stored, number, group, _PARTNERS)
+    query, stored, mirroring = query[keep], stored[keep], mirroring[keep]
     best: dict[tuple[int, int], tuple[int, Candidate]] = {}
-    for start, length in zip(starts[keep], number[keep], strict=True):
-        votes = slice(start, start + length)
-        placed = _placed(spots[query[votes]], spots[stored[votes]], sizes, int(owner[query[start]]),
-                         int(owner[stored[start]]), int(mirroring[start]), 1 / SCALES[scale[start]])  # fmt: skip
-        if placed is None:
-            continue
-        witnesses, candidate = placed
-        pair = candidate.a, candidate.b
-        if pair not in best or best[pair][0] < witnesses:
-            best[pair] = witnesses, candidate
+    for placed in run(place, [slice(low, high) for low, high in _chunks(len(query))]):
+        for witnesses, candidate in placed:
+            pair = candidate.a, candidate.b
+            if pair not in best or best[pair][0] < witnesses:
+                best[pair] = witnesses, candidate
     yield from (candidate for _, candidate in best.values())
 
 
-def _placed(
-    spots: NDArray[np.float64],
-    matches: NDArray[np.float64],
-    sizes: NDArray[np.float64],
-    a: int,
-    b: int,
-    mirroring: int,
-    scale: float,
-) -> tuple[int, Candidate] | None:
-    """Return (windows that agree, candidate) from windows of `a` and their matches in `b`; None if too few agree."""
-    points = spots.copy()
-    for axis in (0, 1):
-        if mirroring & (1 << axis):
-            points[:, axis] = sizes[a, axis] - 1 - points[:, axis]
-    moved = matches - scale * points
-    agree = (np.abs(moved - np.median(moved, axis=0)) <= _NEAR).all(axis=1)
+def _chunks(length: int) -> Iterator[tuple[int, int]]:
+    return pairwise([*range(0, length, _CHUNK), length])
+
+
+def _placed(points: NDArray[np.float64], matches: NDArray[np.float64], scale: float) -> tuple[int, NDArray[np.float64]]:
+    """Return how many windows at `points` agree on a place of their image in the one of the `matches`, and the place.
+
+    Args:
+        points: (n, 2), centres of windows in pixels of the reduced image.
+        matches: (n, 2), those of the windows that are like them.
+        scale: Size of the second windows in sizes of the first.
+
+    Returns:
+        (windows, (2, 3) placement as in `Candidate`), in the shape in which most of them agree with one of them.
+    """
+    moved = matches - scale * _SHAPES[:, None] * points
+    close = np.asarray((np.abs(moved[:, :, None] - moved[:, None]) <= _NEAR).all(axis=3))  # (shapes, n, n)
+    shape, window = np.unravel_index(close.sum(axis=2).argmax(), close.shape[:2])
+    agree, expected = close[shape, window], scale * _SHAPES[shape]
     # A window with several matches is one witness.
     witnesses = min(_different(points[agree]), _different(matches[agree]))
-    if witnesses < _VOTES:
-        return None
     p, q = points[agree] + 0.5, matches[agree] + 0.5
     centred = p - p.mean(axis=0)
-    spread = float((centred**2).sum())
-    fitted = float((centred * (q - q.mean(axis=0))).sum()) / spread if spread > 100 else scale
-    if not 0.9 < fitted / scale < 1.1:
-        fitted = scale
+    spread = (centred**2).sum(axis=0)
+    fitted = (centred * (q - q.mean(axis=0))).sum(axis=0) / np.maximum(spread, 1)
+    fitted = np.where((spread > 100) & (np.abs(fitted / expected - 1) < 0.15), fitted, expected)
     shift = (q.mean(axis=0) - fitted * p.mean(axis=0)) / SIDE
-    place = np.array([[fitted, 0, shift[0]], [0, fitted, shift[1]]])
+    return witnesses, np.column_stack([np.diag(fitted), shift])
+
+
+def _candidate(a: int, b: int, mirroring: int, place: NDArray[np.float64], sizes: NDArray[np.float64]) -> Candidate:
+    """Return the candidate of a placement from `a` (mirrored) to `b`, in the order of their positions."""
     if a < b:
-        return witnesses, Candidate(a, b, mirroring, place)
+        return Candidate(a, b, mirroring, place)
     # From b (mirrored) to a: undo a's mirroring after, b's before.
     back = _mirror(mirroring, sizes[a]) @ np.linalg.inv(np.vstack([place, [0, 0, 1]])) @ _mirror(mirroring, sizes[b])
-    return witnesses, Candidate(b, a, mirroring, back[:2])
+    return Candidate(b, a, mirroring, back[:2])
 
 
 def _different(points: NDArray[np.float64]) -> int:
