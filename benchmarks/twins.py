@@ -57,7 +57,7 @@ class Changes:
             ends = (self.rng.uniform(0.2, 0.8, (2, 2)) * (columns, rows)).astype(int)
             for end in ends:
                 cv2.drawMarker(image, end.tolist(), colour, cv2.MARKER_CROSS, int(self.rng.integers(7, 17)))
-            for at in np.linspace(*ends, int(np.hypot(*(ends[0] - ends[1])) // 6) + 2).astype(int).tolist():
+            for at in np.linspace(ends[0], ends[1], int(np.hypot(*(ends[0] - ends[1])) // 6) + 2).astype(int).tolist():
                 cv2.circle(image, at, 1, colour, -1)
         text = f"D {self.rng.uniform(0.5, 4):.2f} cm"
         cv2.putText(image, text, (5, rows - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour)
