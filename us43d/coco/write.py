@@ -1,6 +1,5 @@
 """Make a COCO file from a folder of images and a folder of their masks."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, covers_corners, whole
 from us43d.masks.convert import foreground, is_outline
+from us43d.patients import patient_in
 from us43d.pictures import Input, still
 from us43d.rawtree import folded
 
@@ -69,7 +69,6 @@ def from_masks(
         UsageError: The pattern is not a regular expression, or no mask belongs to an image.
         ImageError: Files are unusable; lists all of them.
     """
-    pattern = _pattern(patient)
     image_files, mask_files = pictures.listing(images, leave_out=masks), pictures.listing(masks)
     pairs, remarks = _pairs(image_files, mask_files, suffix, images, masks)
     faults: dict[str, list[str]] = {}
@@ -83,11 +82,14 @@ def from_masks(
     outlines: list[str] = []
     for done, (image, mask) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
-        if pattern is not None:
-            if (match := pattern.search(image.relative)) is None:
+        if patient is not None:
+            found = patient_in(
+                image.relative, patient, "--patient", next="us43d coco IMAGES MASKS --patient '^(p[0-9]+)_'"
+            )
+            if found is None:
                 faults.setdefault(f"No patient found by {patient!r}", []).append(image.relative)
                 continue
-            entry["patient_id"] = match[1] if pattern.groups else match[0]
+            entry["patient_id"] = found
         try:
             turn = _orientation(mask)
             if classes is None:
@@ -152,7 +154,7 @@ def from_masks(
         )
     if counts["specks"]:
         remarks.append(segmentation.specks_remark(counts["specks"]))
-    if pattern is None:
+    if patient is None:
         remarks.append(
             "Patients are unknown (--patient was not given): every image counts as its own patient, and validation is "
             "optimistically biased if a patient has several images."
@@ -160,16 +162,6 @@ def from_masks(
     categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
     content = {"images": entries, "annotations": annotations, "categories": categories}
     return Written(content, remarks)
-
-
-def _pattern(patient: str | None) -> re.Pattern[str] | None:
-    try:
-        return re.compile(patient) if patient is not None else None
-    except re.error as error:
-        raise UsageError(
-            f"--patient {patient!r} is not a regular expression: {error}.",
-            next="us43d coco IMAGES MASKS --patient '^(p[0-9]+)_'",
-        ) from error
 
 
 def _pairs(

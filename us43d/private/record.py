@@ -1,7 +1,6 @@
 """The record of a private source: private/<slug>.json of a home, its facts and how its folder is read."""
 
 import json
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Literal, TypeAlias
@@ -10,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from us43d import atomic
 from us43d.contract import Facts, Recipe, Split
-from us43d.errors import RecipeError, UsageError
+from us43d.errors import RecipeError
 from us43d.paths import Home
+from us43d.patients import patient_in
 
 __all__ = ["Annotations", "Coco", "NnUnet", "Reading", "Record", "every", "group_of", "recipe", "write"]
 
@@ -112,17 +112,5 @@ def write(home: Home, record: Record) -> None:
 
 
 def group_of(pattern: str | None, path: str) -> str | None:
-    """Return the patient in a path: the first group of the pattern, or the whole match without groups; None if absent.
-
-    Raises:
-        UsageError: The pattern is not a regular expression.
-    """
-    if pattern is None:
-        return None
-    try:
-        match = re.search(pattern, path)
-    except re.error as error:
-        raise UsageError(f"Invalid --group {pattern!r}: {error}.", next="us43d import --help") from error
-    if match is None:
-        return None
-    return (match[1] if match.re.groups else match[0]) or None
+    """Return the patient in a path; None if absent. Raises UsageError where the pattern is not a regular expression."""
+    return patient_in(path, pattern, "--group", next="us43d import --help")

@@ -1,6 +1,5 @@
 """The images a person labels: files of a folder, frames of a video or volume, or images of a build, by number."""
 
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import pictures
-from us43d.errors import ImageError, UsageError
+from us43d.errors import ImageError
 from us43d.harmonize.corpus import Corpus
 from us43d.masks.read import header, image
+from us43d.patients import patient_in
 from us43d.pictures.levels import eight_bits, finite_range
 from us43d.view import thumbs
 
@@ -82,10 +82,6 @@ class FileInputs:
     """
 
     def __init__(self, path: Path, patient: str | None = None, leave_out: Path | None = None) -> None:
-        try:
-            pattern = re.compile(patient) if patient else None
-        except re.error as error:
-            raise UsageError(f"Invalid --patient {patient!r}: {error}.", next="us43d label --help") from error
         self.files = pictures.listing(path, leave_out=leave_out)
         self.items: list[Item] = []
         #: Path below the folder → why a file cannot be opened.
@@ -98,13 +94,12 @@ class FileInputs:
         self._lock = Lock()
         for number, file in enumerate(self.files):
             label, relative = _text(file.name), _text(file.relative)
-            match = pattern.search(relative) if pattern else None
-            owner = match.group(1 if match.re.groups else 0) if match else label
+            owner = patient_in(relative, patient, "--patient", next="us43d label --help") or label
             count, spacing = 1, None
             try:
                 media = self._media[number] = pictures.open(file)
                 spacing = media.spacing
-                if media.patient and not pattern:
+                if media.patient and patient is None:
                     owner = media.patient
                     self.named[number] = owner
                 count = len(self._decoded(number)) if media.count is None else media.count
