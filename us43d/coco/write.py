@@ -83,13 +83,13 @@ def from_masks(
     for done, (image, mask) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if patient is not None:
-            found = patient_in(
+            owner = patient_in(
                 image.relative, patient, "--patient", next="us43d coco IMAGES MASKS --patient '^(p[0-9]+)_'"
             )
-            if found is None:
+            if owner is None:
                 faults.setdefault(f"No patient found by {patient!r}", []).append(image.relative)
                 continue
-            entry["patient_id"] = found
+            entry["patient_id"] = owner
         try:
             turn = _orientation(mask)
             if classes is None:

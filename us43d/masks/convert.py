@@ -272,10 +272,13 @@ def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
 
 
 def _is_label_map(array: NDArray[np.uint8]) -> bool:
-    """Return whether grey between black and white is a class of its own: few values, and an area instead of an edge."""
+    """Return whether grey between black and white is a class of its own: few values, and an area instead of an edge.
+
+    A class can be as dark as 1, beside 255 for what is to be ignored; near white, JPEG makes areas of 254.
+    """
     if np.count_nonzero(np.bincount(array.ravel())) > _CLASSES:
         return False
-    middle = cv2.inRange(array, 64, 191)
+    middle = cv2.inRange(array, 1, 191)
     inner = cv2.erode(middle, np.ones((3, 3), np.uint8), borderValue=0)
     return 4 * cv2.countNonZero(inner) > cv2.countNonZero(middle)
 

@@ -352,6 +352,11 @@ class Predictor:
                 raise UsageError(
                     f"The box {x0:g},{y0:g},{x1:g},{y1:g} is empty or outside the image of {columns} × {rows} pixels."
                 )
+            if max(x1, y1) <= 1:
+                raise UsageError(
+                    f"The box {x0:g},{y0:g},{x1:g},{y1:g} is within the first pixel: coordinates are in pixels of the "
+                    f"image, {columns} × {rows}, not fractions of it."
+                )
             at += [(x0, y0), (x1, y1)]
             kinds += [UPPER_LEFT, LOWER_RIGHT]
         placed = (

@@ -99,7 +99,7 @@ def test_grey_edges_may_cover_a_quarter_of_the_mask(
     ("rows", "columns", "values", "edge"),
     [
         (2, 20, [128], True), (3, 20, [128], False), (20, 2, [128], True), (20, 3, [128], False),
-        (4, 4, [128], True), (5, 5, [128], False), (5, 5, [64], False), (5, 5, [63], True), (5, 5, [191], False),
+        (4, 4, [128], True), (5, 5, [128], False), (5, 5, [1], False), (4, 4, [1], True), (5, 5, [191], False),
         (5, 5, [192], True), (5, 5, [65, 66, 67], False), (5, 5, [65, 66, 67, 68], True),
     ],
 )  # fmt: skip

@@ -414,6 +414,7 @@ def test_the_thresholds_of_the_command_are_those_of_the_library() -> None:
         (("--box", "a,b,c,d"), 2, "Use the form"),
         (("--box", "nan,1,5,5"), 2, "Use the form"),
         (("--box", "80,10,20,70"), 2, "is empty or outside the image of 120 × 90 pixels"),
+        (("--box", "0.1,0.1,0.5,1"), 2, "is within the first pixel: coordinates are in pixels"),
         (("--box", "500,500,600,600"), 2, "is empty or outside the image of 120 × 90 pixels"),
         (("--point", "200,10"), 2, "The point 200,10 is outside the image of 120 × 90 pixels"),
         (("--point", "20,10,5"), 2, "Use 1 (inside) or 0 (outside)"),
@@ -433,7 +434,7 @@ def test_prompts_that_are_refused(us43d, picture: np.ndarray, options: tuple[str
     assert found == code
     assert why in err
     assert "Nothing was changed on disk." in err
-    assert ("Next: correct the boxes and points, then run" in err) == ("outside the image" in why)
+    assert ("Next: correct the boxes and points, then run" in err) == ("image" in why or "first pixel" in why)
     assert "undamaged" not in err
     assert not Path("predictions").exists()
 
