@@ -7,7 +7,6 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +63,14 @@ class Corpus:
             self.facts: dict[str, Any] = json.loads((path / "corpus.json").read_text("utf-8"))
             self.images: NDArray[Any] = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
             self.annotations: NDArray[Any] = np.load(path / "annotations.npy", mmap_mode="r", allow_pickle=False)
+            slices = path / SLICES
+            self._slices = np.load(slices, mmap_mode="r", allow_pickle=False) if slices.is_file() else None
             self._strings = _mapped(path / "strings.bin")
             self._rle = _mapped(path / "rle.bin")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise BuildError(f"{path} is not a readable corpus: {error}.", next="us43d build --all") from error
-        if self.images.dtype != IMAGE or self.annotations.dtype != ANNOTATION:
+        described = self._slices is None or self._slices.shape == self.images.shape
+        if self.images.dtype != IMAGE or self.annotations.dtype != ANNOTATION or not described:
             raise BuildError(f"{path} was written by another version of us43d.", next="us43d build --all")
 
     @classmethod
@@ -148,11 +150,6 @@ class Corpus:
         """Return where the image file of a row of `images` is published from: its path, or its URL in a bucket."""
         path = self.file(image)
         return self.remote.origin(path) if self.remote else str(path)
-
-    @cached_property
-    def _slices(self) -> NDArray[np.float32] | None:
-        path = self.path / SLICES
-        return np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
 
     def slice_mm(self, image: int) -> float | None:
         """The distance in mm from the image of a row to the next slice of its volume; None where it is unknown."""

@@ -299,10 +299,21 @@ def test_a_corpus_that_cannot_be_opened(two: list[Path], home: Path) -> None:
         with pytest.raises(BuildError, match=rf"^{path} is not a readable corpus: ") as caught:
             Corpus.open(path)
         assert caught.value.next == "us43d build --all"
+        (path / f"{name}.npy").write_bytes(b"")
+        with pytest.raises(BuildError, match="not a readable corpus"):
+            Corpus.open(path)
         np.save(path / f"{name}.npy", np.array([None]), allow_pickle=True)
         with pytest.raises(BuildError, match="not a readable corpus"):
             Corpus.open(path)
         (path / f"{name}.npy").write_bytes(whole)
+    for content in (b"x", b""):
+        (path / "slices.npy").write_bytes(content)
+        with pytest.raises(BuildError, match="is not a readable corpus: "):
+            Corpus.open(path)
+    np.save(path / "slices.npy", np.zeros(1, np.float32))
+    with pytest.raises(BuildError, match="was written by another version"):
+        Corpus.open(path)
+    (path / "slices.npy").unlink()
     (path / "strings.bin").unlink()
     with pytest.raises(BuildError, match=r"not a readable corpus: .*strings\.bin"):
         Corpus.open(path)
