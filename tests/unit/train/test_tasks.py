@@ -358,8 +358,8 @@ def test_a_damaged_record_of_a_task_is_one_message(
 def test_the_box_unet_learns_above_the_ellipse(corpus: Corpus, tmp_path: Path) -> None:
     pytest.importorskip("monai")
     config = changed(
-        task="box-unet", model=TINY, steps=50, warm_up=5, milestones=(), schedule="cosine", decay=0.02, batch=4,
-        micro_batch=4, box_jitter=0.04, validation_images=12, validate_every=50, save_every=25,
+        task="box-unet", model=TINY, steps=80, warm_up=5, milestones=(), schedule="cosine", decay=0.02, batch=4,
+        micro_batch=4, box_jitter=0.04, validation_images=12, validate_every=80, save_every=40,
     )  # fmt: skip
     result = train(config, corpus, tmp_path / "run")
     last = result.validation[-1]
@@ -370,7 +370,7 @@ def test_the_box_unet_learns_above_the_ellipse(corpus: Corpus, tmp_path: Path) -
     assert table[:, 2].mean() == pytest.approx(last["box_dice"], abs=1e-4)
     assert len(task.shown(model, task.held_out[:2], torch.device("cpu"))) == 2
     shutil.rmtree(result.weights)
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_000050")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_000080")
     again = train(config, corpus, tmp_path / "run", resume=True)
     other, _ = box_unet.load(again.weights)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
