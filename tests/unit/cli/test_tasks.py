@@ -125,6 +125,11 @@ def test_label_maps_of_a_folder_with_subfolders_and_a_broken_image(folder: Path,
     assert code == 1
     assert "a.png exists, and was not written by us43d predict." in err
     assert (scans / "a.png").read_bytes() == before
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/labels.json").write_text("{}")
+    code, _, err = run("predict", scans / "a.png", "--weights", "r", *home, "--out", tmp_path / "own")
+    assert "labels.json exists, and was not written by us43d predict.\nNothing was changed on disk." in err
+    assert [file.name for file in (tmp_path / "own").iterdir()] == ["labels.json"]
 
 
 def test_instances_are_trained_evaluated_and_predicted(folder: Path, tmp_path: Path) -> None:

@@ -273,7 +273,8 @@ def test_a_sample_at_which_the_reader_stops_is_skipped_on_request(
         return build(recipe, folder, home, receipt={"kind": "given"}, partial=True, skip=Skip(bad))
 
     whole = rows(made(False, tmp_path / "whole"))
-    damage(min(raw.rglob(pattern)))
+    damaged = min(raw.rglob(pattern))
+    damage(damaged)
     if not key:
         assert made(False)
         return
@@ -297,6 +298,7 @@ def test_a_sample_at_which_the_reader_stops_is_skipped_on_request(
     assert lost or stopped in whole
     assert all(stopped in name or slug == "ted" for name in lost)  # frames; those of TED are named by patient
     assert result.dataset["skipped"]["samples"] == 1
+    assert damaged.relative_to(raw).as_posix() not in result.dataset["skipped"]["files"]
     assert result.dataset["counts"]["groups"] <= len({row["group"] for row in whole.values()})
     assert check(result.path) == []
 
