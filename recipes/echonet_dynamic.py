@@ -1,6 +1,5 @@
 """EchoNet-Dynamic: 10,030 apical videos; the left ventricle traced on two frames of each, in one table of chords."""
 
-import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +16,6 @@ from us43d.facts import source
 Points = tuple[tuple[float, float], ...]
 #: X1, Y1, X2, Y2.
 Line = tuple[float, float, float, float]
-#: Chords are perpendicular to the long axis; half of the way to parallel lines is neither.
-ACROSS = 0.5
 SPLITS: dict[str, Split] = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
 
 
@@ -45,19 +42,12 @@ def tracing(frame: int, lines: Sequence[Line], most: int, whole: Callable[[float
     """Return the contour of one frame in whole pixels.
 
     The first row is the long axis, the others are chords from the apex down: one side runs along their first ends, the
-    other back along their second. most: rows that most frames have.
+    other back along their second. Rows keep the table's order, as the sides of some published tracings may cross; that
+    the table was sorted is remarked. most: rows that most frames have.
     """
     (axis, *chords), remarks = lines, list[str]()
-    longer = sorted(lines, key=lambda line: math.hypot(*_run(line)))[len(lines) // 2 :]
-    if axis not in longer or not in_order(axis, chords):
-        likeliest = min(longer, key=lambda line: alignment(line, lines))
-        if alignment(likeliest, lines) < ACROSS:
-            axis, chords = likeliest, [line for line in lines if line is not likeliest]
-            chords.sort(key=lambda chord: along(axis, chord))
-            remarks.append("rows of the tracing were in another order: put in that along the long axis")
-        else:
-            chords = [*lines] if alignment(axis, lines) >= ACROSS else chords
-            remarks.append("no row of the tracing is its long axis: chords in the order of the table")
+    if not in_order(axis, chords):
+        remarks.append("chords do not follow one another along the long axis: the table may have been sorted")
     if len(lines) != most:
         remarks.append(f"the tracing has another number of rows than most: {len(lines)}, not {most}")
     first = [whole(value) for x, y, _, _ in chords for value in (x, y)]
@@ -66,30 +56,13 @@ def tracing(frame: int, lines: Sequence[Line], most: int, whole: Callable[[float
 
 
 def in_order(axis: Line, chords: Sequence[Line]) -> bool:
-    """Return whether chords lie across the axis and follow one another along it, by less than half a step back."""
-    places = [along(axis, chord) for chord in chords]
+    """Return whether the middles of chords follow one another along an axis, by less than half a step back."""
+    x0, y0, x1, y1 = axis
+    places = [(a + c) * (x1 - x0) + (b + d) * (y1 - y0) for a, b, c, d in chords]
     step = (max(places, default=0) - min(places, default=0)) / max(1, len(places) - 1)
     down = all(before - step / 2 <= after for before, after in pairwise(places))
     up = all(before + step / 2 >= after for before, after in pairwise(places))
-    return alignment(axis, chords) < ACROSS and (down or up)
-
-
-def alignment(axis: Line, lines: Sequence[Line]) -> float:
-    """Return how far other lines run along an axis: 0 for chords, which are perpendicular to it, 1 for parallel ones."""
-    (dx, dy), others = _run(axis), [_run(line) for line in lines if line is not axis]
-    length = math.hypot(dx, dy) * sum(math.hypot(x, y) for x, y in others)
-    return sum(abs(dx * x + dy * y) for x, y in others) / length if length else 0.0
-
-
-def along(axis: Line, chord: Line) -> float:
-    """Return the place of a chord's middle on the axis, from the apex on, in pixels times the length of the axis."""
-    (dx, dy), (x1, y1, x2, y2) = _run(axis), chord
-    return (x1 + x2) / 2 * dx + (y1 + y2) / 2 * dy
-
-
-def _run(line: Line) -> tuple[float, float]:
-    x1, y1, x2, y2 = line
-    return x2 - x1, y2 - y1
+    return down or up
 
 
 def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[Sample]:
