@@ -154,8 +154,8 @@ class TrainConfig(BaseModel):
     lora: int = Field(default=0, ge=0)
     freeze: tuple[Module, ...] = ()
 
-    # Computation. precision: fp16, with a scaled loss, is for GPUs without bf16. workers: number of loader processes;
-    # with 0, data are loaded in the training process.
+    # Computation. precision: bf16 is float32 on a CPU that emulates it; fp16, with a scaled loss, is for GPUs without
+    # bf16. workers: number of loader processes; with 0, data are loaded in the training process.
     precision: Literal["bf16", "fp16", "float32"] = "bf16"
     compile: bool = False
     checkpointing: bool = False

@@ -27,6 +27,7 @@ from us43d.licences import refuse_uncommercial, terms, terms_of
 from us43d.model import weights
 from us43d.model.published import PUBLISHED, identify
 from us43d.train.config import TrainConfig
+from us43d.train.precision import computed
 from us43d.train.team import Team
 
 __all__ = [
@@ -154,6 +155,7 @@ def began(
         "device": torch.cuda.get_device_name(team.device) if team.on_gpu else f"{platform.machine()} CPU",
         "processes": team.world,
         "threads": torch.get_num_threads(),
+        "precision": computed(team.device, config.precision),
     }
 
 

@@ -14,6 +14,7 @@ from us43d.model.network import UltraSam
 from us43d.train.config import PRESETS, TrainConfig
 from us43d.train.loop import rate, train
 from us43d.train.optimizer import adamw, without_decay
+from us43d.train.precision import autocast, computed
 
 from .runs import configured, curve_of, equal, stop_after
 
@@ -130,3 +131,27 @@ def test_the_share_of_a_gpu_is_known_for_known_ones() -> None:
     assert flops.peak("GeForce RTX 4090") is None
     paper = PRESETS["ultrasam-vitb"].model
     assert flops.step(paper, 32, 50) == 3 * (32 * flops.encoder(paper) + 100 * flops.decoder(paper))
+
+
+@pytest.mark.parametrize(
+    ("features", "precision", "used"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "bf16", "float32"),
+        ({"avx512_bf16": True}, "bf16", "bf16"),
+        ({"amx_bf16": True}, "bf16", "bf16"),
+        (None, "bf16", "float32"),
+        ({"avx2": True}, "float32", "float32"),
+    ],
+)
+def test_a_processor_that_emulates_bf16_computes_in_float32(
+    features: dict[str, bool] | None, precision: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if features is None:  # an older PyTorch
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    device = torch.device("cpu")
+    assert computed(device, precision) == used
+    with autocast(device, precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if used == "bf16" else torch.float32)
+    assert computed(torch.device("cuda"), "bf16") == "bf16"
