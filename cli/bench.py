@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from us43d import atomic
 from us43d.errors import UsageError, WeightsError
 
 from .models import CorpusName, Device, device_of, release, weights_of, weights_on_disk
@@ -60,6 +61,7 @@ def bench(
     """
     from us43d.bench import leaderboard, run
 
+    atomic.require_free(out, leaderboard.FILES)
     if merge:
         if definition or weights:
             raise UsageError("--merge combines existing results. Omit the benchmark and --weights.")

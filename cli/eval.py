@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from us43d.harmonize.corpus import Corpus
     from us43d.model.predictor import Predictor
 
+#: Names of the results, of every kind of evaluation.
+_FILES = (
+    "clips.csv", "ejection_fractions.csv", "instances.parquet", "measurements.parquet", "metrics.json", "page.html",
+    "structures.csv", "table.md",
+)  # fmt: skip
+
 PANEL = "Model"
 
 
@@ -151,6 +157,8 @@ def eval_(
         raise UsageError("--data cannot be combined with --on or --corpus.")
     if not data and bool(on) == every:
         raise UsageError("Give either --on with source names, or --all.", next=f"us43d eval --weights {names[0]} --all")
+    if out:
+        atomic.require_free(out, _FILES)
     places = [weights_of(session, name) for name in names]
     kinds = {task_in(place, task) for place in places}
     with _opened(session, corpus, data, images) as read:
@@ -223,7 +231,7 @@ def _clips(
         rows, fractions = over_time(model, read, split=split, sources=sources, progress=move)
     folder = out or new_folder(session, "clips")
     files = {"clips.csv": rows.to_csv(index=False), "ejection_fractions.csv": fractions.to_csv(index=False)}
-    atomic.write_files(folder, files, "Files of the evaluation that are there are complete.")
+    atomic.write_results(folder, files, "Files of the evaluation that are there are complete.")
     shown: list[str | Table] = []
     for head, heads, cells in tables(rows, fractions):
         columns: Columns = [(name, "left" if n < 2 else "right") for n, name in enumerate(heads)]
@@ -290,7 +298,7 @@ def _by_name(
         rows = by_name.summary(table, wanted["seed"])
         kept = f"{label.replace('/', '-')}-structures"
         folder = session.home.root / "evaluations" / kept if out is None else out if len(names) == 1 else out / kept
-        atomic.write_files(folder, {"structures.csv": table.to_csv(index=False)}, "Nothing was changed on disk.")
+        atomic.write_results(folder, {"structures.csv": table.to_csv(index=False)}, "Nothing was changed on disk.")
         answer += [{"weights": label, "folder": folder} | row for row in rows]
         heads: Columns = (("source", "left"), ("structure", "left"), ("present", "right"), ("absent", "right"),
                           ("Dice", "right"), ("95 % interval", "right"), ("presence AUROC", "right"))  # fmt: skip

@@ -183,7 +183,7 @@ def _references(session: Session, corpus: "Corpus", names: list[str], out: Path)
     page = report.page("Measurements", [("", f"<p>{note}</p>"), ("Agreement", report.table(heads, cells)),
                                         *readouts.plots(measurements, "reference")])  # fmt: skip
     files = {"page.html": page, "measurements.csv": measurements.drop(columns=_SAME).to_csv(index=False)}
-    atomic.write_files(out, files, "The page that was there is unchanged.")
+    atomic.write_results(out, files, "The page that was there is unchanged.")
     columns: Columns = [(head, "left" if head in ("quantity", "source", "structure") else "right") for head in heads]
     data: dict[str, Any] = {"folder": out, "agreements": [plain(entry) for entry in entries]}
     session.answer(data, note, Table(columns, cells))
@@ -217,7 +217,7 @@ def _outlines(session: Session, names: list[str], out: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_LINES)
     writer.writerows((*row[:2], *(f"{value:.3f}" for value in row[2:])) for row in rows)
-    atomic.write_files(out, {"outlines.csv": text.getvalue()}, "The table that was there is unchanged.")
+    atomic.write_results(out, {"outlines.csv": text.getvalue()}, "The table that was there is unchanged.")
     gaps = np.array([100 * (row[2] / row[-1] - 1) for row in rows])
     known = gaps[np.isfinite(gaps)]
     mean, largest = (float(known.mean()), float(np.abs(known).max())) if len(known) else (None, None)

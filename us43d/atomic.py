@@ -1,12 +1,15 @@
 """Writing so that a final name never holds partial content: a temporary name beside it, fsync, rename."""
 
 import errno
+import hashlib
+import itertools
+import json
 import os
 import platform
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from us43d.errors import Busy, StorageError
 
 __all__ = [
     "alone", "denied", "exists", "is_dir", "link_or_copy", "new_folder", "open_to_others", "replace_dir",
-    "storage_errors", "write_bytes", "write_files",
+    "require_free", "storage_errors", "write_bytes", "write_files", "write_results",
 ]  # fmt: skip
 
 _WHAT = {
@@ -35,6 +38,8 @@ _WHAT = {
     errno.EMFILE: "too many files are open",
     errno.ENFILE: "too many files are open",
 }
+#: Hidden file of a folder of results: the digests of those that were written.
+RESULTS = ".us43d-results"
 #: Faults of the name rather than of the drive.
 _PLACE = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOENT)
 #: Folders in which the kernel, not a disk, answers that no such file exists where one is made.
@@ -108,6 +113,43 @@ def write_files(folder: Path, files: Mapping[str, bytes | str], disk: str) -> Pa
         for name, content in files.items():
             write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
     return folder
+
+
+def write_results(folder: Path, files: Mapping[str, bytes | str], disk: str) -> Path:
+    """Write files as `write_files` does, but replace none that a user wrote or edited. Raises StorageError.
+
+    Their digests are recorded in a hidden file of the folder before they are written.
+    """
+    require_free(folder, files)
+    with storage_errors(folder / RESULTS, disk):
+        folder.mkdir(parents=True, exist_ok=True)
+        digests = {_digest(content.encode() if isinstance(content, str) else content) for content in files.values()}
+        write_bytes(folder / RESULTS, json.dumps(sorted(_recorded(folder) | digests), indent=1).encode())
+    return write_files(folder, files, disk)
+
+
+def require_free(folder: Path, names: Iterable[str]) -> None:
+    """Raise StorageError if a file in a folder has the name of a result and is not recorded as one."""
+    recorded = _recorded(folder)
+    for path in (folder / name for name in names):
+        with storage_errors(path, "Nothing was changed on disk."):
+            if not exists(path) or (path.is_file() and _digest(path.read_bytes()) in recorded):
+                continue
+        free = next(place for n in itertools.count(2) if not exists(place := folder.with_name(f"{folder.name}-{n}")))
+        raise StorageError(
+            f"{path} exists, and is not recorded as a result of us43d.", next=f"the same with --out {free}"
+        )
+
+
+def _recorded(folder: Path) -> set[str]:
+    try:
+        return set(json.loads((folder / RESULTS).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return set()  # nothing is recorded; a damaged record protects every file
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def open_to_others(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from us43d import atomic
-from us43d.errors import Busy
+from us43d.errors import Busy, StorageError
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -39,3 +39,38 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
         pass
     with atomic.alone(tmp_path / ".lock", Busy("third")):
         pass
+
+
+def test_results_are_replaced_and_files_of_a_user_are_not(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    atomic.write_results(folder, {"a.csv": "1", "b.csv": "2"}, "")
+    atomic.write_results(folder, {"a.csv": "3"}, "")
+    assert (folder / "a.csv").read_text() == "3"
+    (folder / "b.csv").write_text("2, corrected")
+    (tmp_path / "out-2").mkdir()
+    with pytest.raises(StorageError, match=r"b\.csv exists") as raised:
+        atomic.write_results(folder, {"a.csv": "4", "b.csv": "5"}, "")
+    assert raised.value.next == f"the same with --out {tmp_path / 'out-3'}"
+    assert [(folder / name).read_text() for name in ("a.csv", "b.csv")] == ["3", "2, corrected"]
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"7", b"[[]]"])
+def test_a_damaged_record_of_results_protects_every_file(tmp_path: Path, record: bytes) -> None:
+    atomic.write_results(tmp_path, {"a.csv": "1"}, "")
+    (tmp_path / atomic.RESULTS).write_bytes(record)
+    with pytest.raises(StorageError, match=r"a\.csv exists"):
+        atomic.require_free(tmp_path, ["a.csv"])
+
+
+def test_results_of_an_interrupted_run_are_known_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(folder: Path, files: dict[str, str], _: str) -> Path:
+        (folder / "a.csv").write_text(files["a.csv"])
+        raise KeyboardInterrupt
+
+    write = atomic.write_files
+    monkeypatch.setattr(atomic, "write_files", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write_results(tmp_path, {"a.csv": "1", "b.csv": "2"}, "")
+    monkeypatch.setattr(atomic, "write_files", write)
+    atomic.write_results(tmp_path, {"a.csv": "3", "b.csv": "4"}, "")
+    assert (tmp_path / "a.csv").read_text() == "3"

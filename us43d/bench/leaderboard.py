@@ -15,10 +15,12 @@ from us43d.evaluate.metrics import bootstrap
 from us43d.evaluate.protocols import Evaluation
 from us43d.evaluate.results import plain
 
-__all__ = ["BOARD", "Board", "merge"]
+__all__ = ["BOARD", "FILES", "Board", "merge"]
 
 #: File of a merged table, beside the results of models.
 BOARD = "leaderboard.json"
+#: Names of the files that `Board.write` writes.
+FILES = (BOARD, "table.md", "page.html")
 
 Result = Mapping[str, Any]
 _MARKS = {"full": "†", "structure": "‡", "no structure": "", "unknown": "?"}
@@ -161,7 +163,7 @@ class Board:
         page = report.page("Benchmark", sections, f"{self.definition['name']}-{self.definition['version']}")
         files = {BOARD: json.dumps(self.data(), indent=1, sort_keys=True, ensure_ascii=False),
                  "table.md": self.markdown(), "page.html": page}  # fmt: skip
-        return atomic.write_files(folder, files, "Files of the benchmark that are there are complete.")
+        return atomic.write_results(folder, files, "Files of the benchmark that are there are complete.")
 
 
 def _by_instance(result: Result) -> dict[tuple[int, str], tuple[str, float]]:

@@ -295,7 +295,7 @@ def write(result: Mapping[str, Any], folder: Path) -> Path:
     """Write <model>.json. Raises StorageError."""
     name = f"{result['model']['name'].replace('/', '-')}.json"
     text = json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False)
-    return atomic.write_files(folder, {name: text}, "Results that are there are complete.") / name
+    return atomic.write_results(folder, {name: text}, "Results that are there are complete.") / name
 
 
 def verified(file: Path) -> dict[str, Any]:

@@ -280,7 +280,7 @@ class Evaluation:
             "table.md": self.markdown(),
             "page.html": self.page(),
         }
-        return atomic.write_files(folder, files, "Files of the evaluation that are there are complete.")
+        return atomic.write_results(folder, files, "Files of the evaluation that are there are complete.")
 
 
 def _ways(rows: "pd.DataFrame") -> list[tuple[tuple[str, str, int, str], "pd.DataFrame"]]:

@@ -240,7 +240,7 @@ def test_merging(results: list[dict], tmp_path: Path) -> None:
     best = dict(zip(heads, rows[0], strict=True))
     assert best["UltraSam: box mAP"] > best["UltraSam: centre mAP"]
     board.write(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"leaderboard.json", "table.md", "page.html"}
+    assert {p.name for p in tmp_path.iterdir()} == {".us43d-results", "leaderboard.json", "table.md", "page.html"}
     page = (tmp_path / "page.html").read_text()
     assert "Paired differences" in page
 

@@ -62,6 +62,19 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 QUICK = ("--prompt", "box", "--clicks", "0")
 
 
+@pytest.mark.parametrize("extra", [(), ("--structures",), ("--clips",)])
+def test_eval_refuses_a_folder_with_a_file_of_the_user_before_it_evaluates(
+    run: Run, tmp_path: Path, extra: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "page.html").write_text("mine")
+    monkeypatch.setattr("cli.eval.weights_of", lambda *_: pytest.fail("the weights were opened"))
+    code, _, err = run("eval", "--weights", "one", "--all", *extra, "--out", tmp_path / "e")
+    assert code == 1
+    assert f"--out {tmp_path / 'e-2'}" in err
+    assert (tmp_path / "e" / "page.html").read_text() == "mine"
+
+
 def test_eval_of_one(run: Run, tmp_path: Path) -> None:
     code, out, err = run("eval", "--weights", "one", "--all", *QUICK, "--out", tmp_path / "e", "--json")
     assert code == 0, err
@@ -69,7 +82,7 @@ def test_eval_of_one(run: Run, tmp_path: Path) -> None:
     assert said["facts"]["sources"] == ["BUSI", "STU-Hospital"]
     assert {entry["weights"] for entry in said["summary"]} == {"one", "ellipse"}
     assert {path.name for path in (tmp_path / "e").iterdir()} == {
-        "metrics.json", "instances.parquet", "measurements.parquet", "table.md", "page.html",
+        ".us43d-results", "metrics.json", "instances.parquet", "measurements.parquet", "table.md", "page.html",
     }  # fmt: skip
     written = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert written == {key: said[key] for key in written}

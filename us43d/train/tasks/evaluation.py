@@ -66,7 +66,7 @@ class TaskEvaluation(NamedTuple):
             "table.md": "\n".join(markdown),
             "page.html": report.page(f"Evaluation of {self.facts['weights']}", sections, self.facts["task"]),
         }
-        return atomic.write_files(folder, files, "Files of the evaluation that are there are complete.")
+        return atomic.write_results(folder, files, "Files of the evaluation that are there are complete.")
 
 
 def evaluate(
