@@ -40,6 +40,8 @@ HELD_OUT = 0.15
 _CATEGORIES = 65_535
 #: Names of folders that hold no images.
 _MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
+#: Bytes per pixel below which a PNG or JPEG may be a mask.
+_DENSEST_MASK = 0.1
 #: Least number of outlines of which the unit can be told.
 _OUTLINES = 5
 #: For the command to run next.
@@ -244,6 +246,8 @@ class _Pixels:
             if self._fits(place, header.width, header.height, ""):
                 self.files[place] = self.names[place]
                 self.contents[place] = hashlib.sha256(data).digest()
+                if len(data) < _DENSEST_MASK * header.width * header.height:  # few images are: decoding takes long
+                    self._check_values(reading.decode(data, path))
             return
         media = pictures.open(path)
         single = media.kind == "image" and media.count == 1  # the entry's frame may refer to the original file
@@ -277,6 +281,7 @@ class _Pixels:
         height, width = pixels.shape[:2]
         if not self._fits(place, width, height, "; ".join(media.remarks)):
             return
+        self._check_values(pixels)
         self.spacings[place] = self.spacings[place] or media.spacing
         name = f"images/{place:08}.png"
         shown = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, ::-1])
@@ -284,6 +289,11 @@ class _Pixels:
         (self.temporary / name).write_bytes(cv2.imencode(".png", shown)[1].tobytes())
         self.files[place] = str(self.folder / name)
         self.contents[place] = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+
+    def _check_values(self, pixels: NDArray[np.uint8]) -> None:
+        """Remark an image that looks like a mask: one mistakes the folders of images and masks for each other."""
+        if (pixels == pixels.min()).sum() + (pixels == pixels.max()).sum() == pixels.size and np.ptp(pixels):
+            self.remarks["only two values, as in a mask (--images takes the folder of the ultrasound images)"] += 1
 
     def _fits(self, place: int, width: int, height: int, remark: str) -> bool:
         image = self.entries[place]

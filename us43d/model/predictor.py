@@ -345,6 +345,11 @@ class Predictor:
             if not (0 <= x < columns and 0 <= y < rows):
                 raise UsageError(f"The point {x:g},{y:g} is outside the image of {columns} × {rows} pixels.")
         at = [(float(x), float(y)) for x, y in points]
+        if at and all(0 < x < 1 and 0 < y < 1 for x, y in at):
+            raise UsageError(
+                f"The point {at[0][0]:g},{at[0][1]:g} is within the first pixel: coordinates are in pixels of the "
+                f"image, {columns} × {rows}, not fractions of it."
+            )
         kinds = list(labels) or [POSITIVE] * len(points)
         if box is not None:
             x0, y0, x1, y1 = map(float, box)

@@ -1256,3 +1256,21 @@ def test_what_is_not_a_file_is_not_opened(tmp_path: Path, kind: str) -> None:
         schema.load_prompts(path)
     with pytest.raises(UnreadableFile, match="is not a regular file"):
         reading.content(path)
+
+
+def test_images_that_look_like_masks_are_remarked(make: Callable[..., Path]) -> None:
+    """A large PNG of two values, a small one, and a TIFF; noise of two values in a file of many bytes is an image."""
+    entry = content()
+    file = make(entry)
+    rng = np.random.default_rng(0)
+    speckle = (rng.random(SHAPE) < 0.5).astype(np.uint8) * 255
+    pixels = [np.where(SQUARE, 255, 0).astype(np.uint8), np.where(SQUARE, 3, 1).astype(np.uint8), speckle]
+    for n, shown in enumerate(pixels):
+        cv2.imwrite(str(file.parent / f"{n}.png"), np.kron(shown, np.ones((10, 10), np.uint8)) if n < 2 else shown)
+    for image in entry["images"][:2]:
+        image |= {"width": 600, "height": 400}
+    cv2.imwrite(str(file.parent / "3.tif"), pixels[0])
+    entry["images"][3]["file_name"] = "3.tif"
+    file.write_text(json.dumps(entry))
+    remarks = [line for line in coco.told(opened(file)) if "two values" in line]
+    assert remarks == ["3 files: only two values, as in a mask (--images takes the folder of the ultrasound images)."]

@@ -415,6 +415,7 @@ def test_the_thresholds_of_the_command_are_those_of_the_library() -> None:
         (("--box", "nan,1,5,5"), 2, "Use the form"),
         (("--box", "80,10,20,70"), 2, "is empty or outside the image of 120 × 90 pixels"),
         (("--box", "0.1,0.1,0.5,1"), 2, "is within the first pixel: coordinates are in pixels"),
+        (("--point", "0.4,0.5"), 2, "The point 0.4,0.5 is within the first pixel"),
         (("--box", "500,500,600,600"), 2, "is empty or outside the image of 120 × 90 pixels"),
         (("--point", "200,10"), 2, "The point 200,10 is outside the image of 120 × 90 pixels"),
         (("--point", "20,10,5"), 2, "Use 1 (inside) or 0 (outside)"),
