@@ -120,7 +120,8 @@ def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
             raise TrainError(f"{file} is not a regular file.")
         data = file.read_bytes()
     except OSError as error:
-        raise TrainError(f"{file} cannot be read: {error.strerror}.") from error
+        place = next((place for place in file.parents if place.is_dir()), file)
+        raise TrainError(f"{file} cannot be read: {error.strerror}.", next=shlex.join(["ls", str(place)])) from error
     return file, images, hashlib.sha256(data + str(images).encode()).hexdigest()
 
 

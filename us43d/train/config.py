@@ -11,6 +11,7 @@ from us43d import limits
 from us43d.errors import ConfigError, UnknownName, listed
 from us43d.model.config import PRESETS as MODELS
 from us43d.model.config import ModelConfig
+from us43d.spelling import nearest, normalised
 
 __all__ = ["PRESETS", "InstanceHead", "Task", "TrainConfig", "faults", "finetuning", "preset", "read"]
 
@@ -394,7 +395,12 @@ def faults(error: ValidationError) -> Iterator[str]:
     """Yield each fault with its field; a check of several fields names them itself."""
     for fault in error.errors():
         field = ".".join(map(str, fault["loc"]))
-        yield (f"{field}: " if field else "") + fault["msg"].removeprefix("Value error, ")
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            known = {normalised(name): name for name in (*TrainConfig.model_fields, *ModelConfig.model_fields)}
+            close = [known[name] for name in nearest(field.rpartition(".")[2], known)]
+            message = "unknown setting" + (f" (did you mean {' or '.join(close)}?)" if close else "")
+        yield (f"{field}: " if field else "") + message
 
 
 def _parsed(file: Path) -> dict[str, Any]:

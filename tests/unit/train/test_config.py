@@ -56,3 +56,10 @@ def test_a_file_of_settings(tmp_path: Path) -> None:
         read(PRESETS["tiny"], tmp_path / "a.json")
     with pytest.raises(UnknownName, match="Unknown model preset 'huge'"):
         read(PRESETS["tiny"], model="huge")
+
+
+def test_an_unknown_setting_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"learning_rat: unknown setting \(did you mean learning_rate\?\)"):
+        read(PRESETS["small"], learning_rat=1)
+    with pytest.raises(ConfigError, match=r"zzz: unknown setting\."):
+        read(PRESETS["small"], zzz=1)
