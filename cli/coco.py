@@ -49,7 +49,12 @@ def coco(
             show_default=False,
         ),
     ] = None,
-    suffix: Annotated[str, typer.Option(help="Suffix of mask names after the image's name, such as _mask.")] = "",
+    suffix: Annotated[
+        str,
+        typer.Option(
+            help="Text after an image's name in the name of its mask, such as _mask (and _mask_1, _mask_2 …)."
+        ),
+    ] = "",
     united: Annotated[
         bool, typer.Option("--united", help="One annotation per mask, not one per connected component.")
     ] = False,

@@ -58,7 +58,8 @@ def from_masks(
         classes: Name by key of a class (`us43d.masks.classes.parse_key`); keys named `BACKGROUND` are not annotated.
         patient: Regular expression for the patient in an image's path below `images`: its first group, or the whole
             match. Without it, the file has no groups; nothing is guessed.
-        suffix: Text after the image's name in a mask's name, such as `_mask`.
+        suffix: Text after the image's name in a mask's name, such as `_mask`. Numbered masks, `a_mask_1` beside
+            `a_mask`, belong to the same image.
         united: One annotation per mask, or per class of a mask, instead of one per connected component.
         progress: Called with (images done, images).
 
@@ -80,7 +81,7 @@ def from_masks(
     unnamed: set[int] = set()
     corners: list[str] = []
     outlines: list[str] = []
-    for done, (image, mask) in enumerate(pairs, 1):
+    for done, (image, own) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if patient is not None:
             owner = patient_in(
@@ -90,19 +91,21 @@ def from_masks(
                 faults.setdefault(f"No patient found by {patient!r}", []).append(image.relative)
                 continue
             entry["patient_id"] = owner
+        arrays: list[tuple[str, NDArray[np.bool_]]] = []
         try:
-            turn = _orientation(mask)
-            if classes is None:
-                arrays = [(category, still.upright(_mask(mask, counts, values), turn))]
-            else:
-                arrays = [(name, still.upright(array, turn)) for name, array in label_map.masks(mask.path, classes)]
+            for mask in own:
+                turn = _orientation(mask)
+                if classes is None:
+                    arrays.append((category, still.upright(_mask(mask, counts, values), turn)))
+                else:
+                    arrays += [(n, still.upright(array, turn)) for n, array in label_map.masks(mask.path, classes)]
         except (ImageError, RawDataError) as error:
             faults.setdefault("", []).append(error.what)
             if classes is None and isinstance(error, RawDataError) and not _is_jpeg(mask):
                 unnamed.update(_classes(mask))
             continue
         try:
-            _measure(image, arrays[0][1], entry)
+            _measure(image, {array.shape: array for _, array in arrays}.values(), entry)
         except ImageError as error:
             faults.setdefault("", []).append(error.what)
             continue
@@ -117,11 +120,11 @@ def from_masks(
                     )
         if not any(array.any() for _, array in arrays):
             counts["empty"] += 1
-            counts["black JPEG"] += _is_jpeg(mask)
+            counts["black JPEG"] += _is_jpeg(own[0])
         if any(covers_corners(array) for _, array in arrays):
-            corners.append(mask.relative)
+            corners.append(own[0].relative)
         elif any(is_outline(array) for _, array in arrays):
-            outlines.append(mask.relative)
+            outlines.append(own[0].relative)
         if progress is not None:
             progress(done, len(pairs))
     _raise(faults, len(pairs), unnamed)
@@ -166,19 +169,26 @@ def from_masks(
 
 def _pairs(
     image_files: Sequence[Input], mask_files: Sequence[Input], suffix: str, images: Path, masks: Path
-) -> tuple[list[tuple[Input, Input]], list[str]]:
-    """Match images and masks by name; remark on files without a partner."""
+) -> tuple[list[tuple[Input, list[Input]]], list[str]]:
+    """Match images and masks by name, also `a_mask_1` beside `a_mask`; remark on files without a partner."""
+    one_folder = images.resolve() == masks.resolve()
     by_name: dict[str, list[Input]] = {}
     for mask in mask_files:
         by_name.setdefault(_stem(mask), []).append(mask)
-    pairs, without, several = [], [], []
     names = Counter(_stem(image) for image in image_files)
+    if one_folder and not suffix:
+        raise UsageError(
+            f"{images} has images and masks: --suffix is the text after an image's name in its mask's name.",
+            next=_with_suffix(names, by_name, images, masks),
+        )
+    further = _further(by_name, folded(suffix)) if suffix else {}
+    pairs, without, several = list[tuple[Input, list[Input]]](), [], []
     for image in image_files:
         partners = by_name.get(f"{_stem(image)}{folded(suffix)}", [])
         if len(partners) > 1 or (partners and names[_stem(image)] > 1):
             several.append(image.relative)
         elif partners:
-            pairs.append((image, partners[0]))
+            pairs.append((image, [*partners, *further.get(_stem(image), ())]))
         else:
             without.append(image.relative)
     if several:
@@ -192,8 +202,17 @@ def _pairs(
             f"masks such as {mask_files[0].relative}.",
             next=_with_suffix(names, by_name, images, masks),
         )
-    unused = sorted({mask.relative for mask in mask_files} - {mask.relative for _, mask in pairs})
+    used = {mask.relative for _, own in pairs for mask in own}
+    unused = sorted({mask.relative for mask in mask_files} - used)
+    if one_folder:
+        without = [name for name in without if name not in used]
+        unused = []  # the images are among the files of masks; those without a mask are listed as such
     remarks = []
+    if several_masks := [image.relative for image, own in pairs if len(own) > 1]:
+        remarks.append(
+            f"{counted(len(several_masks), 'image has', 'images have')} several masks, such as NAME{suffix}_1 beside "
+            f"NAME{suffix}: {listed(several_masks, 5)}."
+        )
     if without:
         remarks.append(
             f"Excluded, without a mask: {len(without):,} of {counted(len(image_files), 'image')}: {listed(without, 5)}."
@@ -203,6 +222,16 @@ def _pairs(
             f"Excluded, without an image: {len(unused):,} of {counted(len(mask_files), 'mask')}: {listed(unused, 5)}."
         )
     return pairs, remarks
+
+
+def _further(masks: Mapping[str, list[Input]], suffix: str) -> dict[str, list[Input]]:
+    """Return the numbered masks of each image, in order: `a_mask_1`, `a_mask_2` … beside `a_mask`, as BUSI has them."""
+    further: dict[str, list[tuple[int, Input]]] = {}
+    for name, files in masks.items():
+        stem, _, number = name.rpartition("_")
+        if number.isascii() and number.isdigit() and stem.endswith(suffix) and stem in masks and len(files) == 1:
+            further.setdefault(stem.removesuffix(suffix), []).append((int(number), files[0]))
+    return {image: [file for _, file in sorted(files, key=lambda pair: pair[0])] for image, files in further.items()}
 
 
 def _with_suffix(names: Iterable[str], masks: Iterable[str], images: Path, folder: Path) -> str:
@@ -252,17 +281,18 @@ def _classes(mask: Input) -> list[int]:
     return keys if len(keys) <= _MOST_CLASSES else []
 
 
-def _measure(image: Input, mask: NDArray[np.bool_], entry: dict[str, Any]) -> None:
-    """Add the image's size and spacing to its entry. Raises ImageError if the mask has another size."""
+def _measure(image: Input, masks: Iterable[NDArray[np.bool_]], entry: dict[str, Any]) -> None:
+    """Add the image's size and spacing to its entry. Raises ImageError if a mask has another size."""
     media = pictures.open(image)
     if media.count != 1:
         raise ImageError(f"{image.path} has {media.count or 'several'} frames; a mask belongs to one.")
     height, width = media.frame().pixels.shape[:2]
-    if mask.shape != (height, width):
-        turned = f" ({'; '.join(media.remarks)})" if media.remarks else ""
-        raise ImageError(
-            f"{image.path} has {width} × {height} pixels{turned}, its mask {mask.shape[1]} × {mask.shape[0]}."
-        )
+    for mask in masks:
+        if mask.shape != (height, width):
+            turned = f" ({'; '.join(media.remarks)})" if media.remarks else ""
+            raise ImageError(
+                f"{image.path} has {width} × {height} pixels{turned}, its mask {mask.shape[1]} × {mask.shape[0]}."
+            )
     entry |= {"width": width, "height": height}
     if media.spacing:
         entry["spacing_mm"] = list(media.spacing)

@@ -505,3 +505,34 @@ def test_invalid_classes(folder: Path, text: str, what: str, run: Callable[..., 
     assert code == 2
     assert what in message
     assert not (folder / "x").exists()
+
+
+def test_numbered_masks_and_images_in_one_folder(folder: Path) -> None:
+    """As BUSI: an image beside its mask, and a further lesion in a mask of its own."""
+    both = folder / "both"
+    both.mkdir()
+    drawings = {}
+    for n, scan in enumerate(sorted((folder / "scans").rglob("*.png"))[:4]):
+        shutil.copy(scan, both / f"benign ({n}).png")
+    for n, name in enumerate(("benign (0)_mask", "benign (1)_mask", "benign (1)_mask_10", "benign (1)_mask_2")):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[10 * n : 10 * n + 8, 20:40] = 255
+        cv2.imwrite(str(both / f"{name}.png"), mask)
+        drawings[name] = mask > 0
+    shutil.copy(both / "benign (0)_mask.png", both / "benign (3)_mask_1.png")  # without a benign (3)_mask
+    with pytest.raises(UsageError, match="has images and masks") as got:
+        from_masks(both, both)
+    assert got.value.next == f"us43d coco {both} {both} --suffix _mask"
+    content, remarks = from_masks(both, both, suffix="_mask")
+    assert [image["file_name"] for image in content["images"]] == ["benign (0).png", "benign (1).png"]
+    order = ("benign (0)_mask", "benign (1)_mask", "benign (1)_mask_2", "benign (1)_mask_10")
+    for entry, name in zip(content["annotations"], order, strict=True):
+        assert entry["image_id"] == 1 + (name != "benign (0)_mask")
+        assert (reference.decode(entry["segmentation"]).astype(bool) == drawings[name]).all()
+    assert remarks[:2] == [
+        "1 image has several masks, such as NAME_mask_1 beside NAME_mask: benign (1).png.",
+        "Excluded, without a mask: 3 of 9 images: benign (2).png, benign (3).png, benign (3)_mask_1.png.",
+    ]
+    cv2.imwrite(str(both / "benign (1)_mask_2.png"), np.zeros((20, 20), np.uint8))
+    with pytest.raises(ImageError, match=r"benign \(1\)\.png has 80 × 60 pixels, its mask 20 × 20"):
+        from_masks(both, both, suffix="_mask")
