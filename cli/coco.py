@@ -49,6 +49,9 @@ def coco(
             show_default=False,
         ),
     ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="Text before an image's name in the name of its mask, such as mask_.")
+    ] = "",
     suffix: Annotated[
         str,
         typer.Option(
@@ -74,6 +77,7 @@ def coco(
             category=category or "structure",
             classes=None if classes is None else _named(classes),
             patient=patient,
+            prefix=prefix,
             suffix=suffix,
             united=united,
             progress=move,

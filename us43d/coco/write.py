@@ -1,5 +1,6 @@
 """Make a COCO file from a folder of images and a folder of their masks."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["Written", "from_masks"]
 
 #: Number of files listed per kind of fault.
 _NAMED = 3
+#: Number of masks whose names are compared with those of the images, for the command to run next.
+_TRIED = 1000
 #: A mask with more values is an image rather than a label map.
 _MOST_CLASSES = 32
 
@@ -41,6 +44,7 @@ def from_masks(
     category: str = "structure",
     classes: Mapping[int, str] | None = None,
     patient: str | None = None,
+    prefix: str = "",
     suffix: str = "",
     united: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
@@ -53,11 +57,12 @@ def from_masks(
 
     Args:
         images: Folder of images in any format of `us43d.pictures`, with one frame each.
-        masks: Folder of masks; the mask of `sub/a.png` is `sub/a<suffix>.png`, or has another ending.
+        masks: Folder of masks; the mask of `sub/a.png` is `sub/<prefix>a<suffix>.png`, or has another ending.
         category: Name of the structure in the masks, without `classes`.
         classes: Name by key of a class (`us43d.masks.classes.parse_key`); keys named `BACKGROUND` are not annotated.
         patient: Regular expression for the patient in an image's path below `images`: its first group, or the whole
             match. Without it, the file has no groups; nothing is guessed.
+        prefix: Text before the image's name in a mask's name, such as `mask_`.
         suffix: Text after the image's name in a mask's name, such as `_mask`. Numbered masks, `a_mask_1` beside
             `a_mask`, belong to the same image.
         united: One annotation per mask, or per class of a mask, instead of one per connected component.
@@ -71,7 +76,7 @@ def from_masks(
         ImageError: Files are unusable; lists all of them.
     """
     image_files, mask_files = pictures.listing(images, leave_out=masks), pictures.listing(masks)
-    pairs, remarks = _pairs(image_files, mask_files, suffix, images, masks)
+    pairs, remarks = _pairs(image_files, mask_files, (prefix, suffix), images, masks)
     faults: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     entries: list[dict[str, Any]] = []
@@ -168,7 +173,7 @@ def from_masks(
 
 
 def _pairs(
-    image_files: Sequence[Input], mask_files: Sequence[Input], suffix: str, images: Path, masks: Path
+    image_files: Sequence[Input], mask_files: Sequence[Input], around: tuple[str, str], images: Path, masks: Path
 ) -> tuple[list[tuple[Input, list[Input]]], list[str]]:
     """Match images and masks by name, also `a_mask_1` beside `a_mask`; remark on files without a partner."""
     one_folder = images.resolve() == masks.resolve()
@@ -176,15 +181,16 @@ def _pairs(
     for mask in mask_files:
         by_name.setdefault(_stem(mask), []).append(mask)
     names = Counter(_stem(image) for image in image_files)
-    if one_folder and not suffix:
+    if one_folder and not any(around):
         raise UsageError(
-            f"{images} has images and masks: --suffix is the text after an image's name in its mask's name.",
-            next=_with_suffix(names, by_name, images, masks),
+            f"{images} has images and masks: give the text around an image's name in its mask's name.",
+            next=_with_affix(names, by_name, images, masks),
         )
-    further = _further(by_name, folded(suffix)) if suffix else {}
+    own = {name: _mask_name(name, *map(folded, around)) for name in names}
+    further = _further(by_name, own) if any(around) else {}
     pairs, without, several = list[tuple[Input, list[Input]]](), [], []
     for image in image_files:
-        partners = by_name.get(f"{_stem(image)}{folded(suffix)}", [])
+        partners = by_name.get(own[_stem(image)], [])
         if len(partners) > 1 or (partners and names[_stem(image)] > 1):
             several.append(image.relative)
         elif partners:
@@ -200,18 +206,19 @@ def _pairs(
         raise UsageError(
             f"No mask in {masks} has the name of an image in {images}: images such as {image_files[0].relative}, "
             f"masks such as {mask_files[0].relative}.",
-            next=_with_suffix(names, by_name, images, masks),
+            next=_with_affix(names, by_name, images, masks),
         )
-    used = {mask.relative for _, own in pairs for mask in own}
+    used = {mask.relative for _, several in pairs for mask in several}
     unused = sorted({mask.relative for mask in mask_files} - used)
     if one_folder:
         without = [name for name in without if name not in used]
         unused = []  # the images are among the files of masks; those without a mask are listed as such
     remarks = []
-    if several_masks := [image.relative for image, own in pairs if len(own) > 1]:
+    if several_masks := [image.relative for image, partners in pairs if len(partners) > 1]:
+        name = "NAME".join(around)
         remarks.append(
-            f"{counted(len(several_masks), 'image has', 'images have')} several masks, such as NAME{suffix}_1 beside "
-            f"NAME{suffix}: {listed(several_masks, 5)}."
+            f"{counted(len(several_masks), 'image has', 'images have')} several masks, such as {name}_1 beside {name}: "
+            f"{listed(several_masks, 5)}."
         )
     if without:
         remarks.append(
@@ -224,23 +231,40 @@ def _pairs(
     return pairs, remarks
 
 
-def _further(masks: Mapping[str, list[Input]], suffix: str) -> dict[str, list[Input]]:
-    """Return the numbered masks of each image, in order: `a_mask_1`, `a_mask_2` … beside `a_mask`, as BUSI has them."""
+def _mask_name(image: str, prefix: str, suffix: str) -> str:
+    folder, slash, name = image.rpartition("/")
+    return f"{folder}{slash}{prefix}{name}{suffix}"
+
+
+def _further(masks: Mapping[str, list[Input]], own: Mapping[str, str]) -> dict[str, list[Input]]:
+    """Return the numbered masks of each image, in order: `a_mask_1`, `a_mask_2` … beside `a_mask`, as BUSI has them.
+
+    own: image → name of its mask.
+    """
+    image_of = {mask: image for image, mask in own.items() if mask in masks}
     further: dict[str, list[tuple[int, Input]]] = {}
     for name, files in masks.items():
-        stem, _, number = name.rpartition("_")
-        if number.isascii() and number.isdigit() and stem.endswith(suffix) and stem in masks and len(files) == 1:
-            further.setdefault(stem.removesuffix(suffix), []).append((int(number), files[0]))
+        first, _, number = name.rpartition("_")
+        if number.isascii() and number.isdigit() and first in image_of and len(files) == 1:
+            further.setdefault(image_of[first], []).append((int(number), files[0]))
     return {image: [file for _, file in sorted(files, key=lambda pair: pair[0])] for image, files in further.items()}
 
 
-def _with_suffix(names: Iterable[str], masks: Iterable[str], images: Path, folder: Path) -> str:
-    """Return the command with the text that most masks have behind an image's name, or its help where none has."""
-    known = set(names)
-    endings = Counter(mask[at:] for mask in masks for at in range(1, len(mask)) if mask[:at] in known)
-    if not endings:
+def _with_affix(images: Iterable[str], masks: Iterable[str], folder: Path, of_masks: Path) -> str:
+    """Return the command with the text that most masks have around an image's name, or its help where none has."""
+    known = set(images)
+    around: Counter[tuple[str, str]] = Counter()
+    for place, slash, name in (mask.rpartition("/") for mask in itertools.islice(masks, _TRIED)):
+        inside = [(a, b) for a in range(len(name)) for b in range(a + 1, len(name) + 1)
+                  if b - a < len(name) and f"{place}{slash}{name[a:b]}" in known]  # fmt: skip
+        if inside:
+            a, b = max(inside, key=lambda pair: pair[1] - pair[0])
+            around[name[:a], name[b:]] += 1
+    if not around:
         return "us43d coco --help"
-    return command("coco", images, folder, "--suffix", endings.most_common(1)[0][0])
+    prefix, suffix = around.most_common(1)[0][0]
+    options = [*(("--prefix", prefix) if prefix else ()), *(("--suffix", suffix) if suffix else ())]
+    return command("coco", folder, of_masks, *options)
 
 
 def _stem(file: Input) -> str:

@@ -331,6 +331,26 @@ def test_names_that_do_not_fit(folder: Path) -> None:
         from_masks(folder / "scans", folder / "masks", suffix="_mask")
 
 
+def test_masks_with_text_before_the_names_of_images(folder: Path) -> None:
+    plain = from_masks(folder / "scans", folder / "masks", patient="p").content
+    for path in sorted((folder / "masks").rglob("*.png")):
+        path.rename(path.with_name(f"Mask_{path.name}"))
+    with pytest.raises(UsageError, match="No mask in") as got:
+        from_masks(folder / "scans", folder / "masks")
+    assert got.value.next.endswith(" --prefix mask_")
+    shutil.copy(folder / "masks" / "p0" / "Mask_p0_1.png", folder / "masks" / "p0" / "Mask_p0_0_1.png")
+    content, remarks = from_masks(folder / "scans", folder / "masks", patient="p", prefix="mask_")
+    assert content["images"] == plain["images"]
+    assert len(content["annotations"]) == len(plain["annotations"]) + 1
+    assert remarks[0] == "1 image has several masks, such as mask_NAME_1 beside mask_NAME: p0/p0_0.png."
+    for path in sorted((folder / "masks").rglob("*.png")):
+        path.rename(path.with_name(f"{path.stem}-seg.png"))
+    with pytest.raises(UsageError, match="No mask in") as got:
+        from_masks(folder / "scans", folder / "masks")
+    assert got.value.next.endswith(" --prefix mask_ --suffix -seg")
+    assert len(from_masks(folder / "scans", folder / "masks", prefix="mask_", suffix="-seg").content["images"]) == 6
+
+
 def test_a_suffix_behind_one_letter_and_an_image_in_colour(tmp_path: Path) -> None:
     for name, pixels in (("scans/a", np.arange(12).reshape(2, 2, 3)), ("masks/a_m", np.eye(2))):
         (tmp_path / name).parent.mkdir()
