@@ -315,7 +315,10 @@ def matched(prompts: Prompts, files: Sequence[str], path: Path) -> dict[str, lis
         else:
             (several if exact else missing).append(name)
     if missing:
-        raise UsageError(f"{path} has prompts for {counted(len(missing), 'file')} not found: {listed(missing, 5)}.")
+        raise UsageError(
+            f"{path} has prompts for {counted(len(missing), 'file')} not found: {listed(missing, 5)}. The input has "
+            f"{counted(len(files), 'file')}: {listed(files, 3)}."
+        )
     uses = Counter(chosen.values())
     several += [name for name, file in chosen.items() if uses[file] > 1]
     if several:
