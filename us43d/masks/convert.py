@@ -234,8 +234,10 @@ def _rgb(array: NDArray[Any]) -> NDArray[Any]:
 _KEPT = 64
 #: Values of 8 bits from which on the lightest pixels of a mask count as white.
 _WHITE = 192
-#: A label map has at most so many values; edges of resized masks have more.
-_CLASSES = 5
+#: A label map has at most so many values; JPEG of a quality under 90, and most edges of resized masks, have more.
+_CLASSES = 32
+#: Fraction of the lightest value from which on a value counts as white, not as a class.
+_LIGHT = 15 / 16
 #: Channels of a grey image differ by no more, and pixels of one colour from their mean, where JPEG has blurred them.
 _CHROMA = 32
 
@@ -254,7 +256,9 @@ def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
     if array.dtype == np.uint8 and (top <= 1 or top >= _WHITE):  # white, but for grey edges
         mask = array > (0 if top <= 1 else 127)
         between = cv2.countNonZero(cv2.inRange(array, 1, 254)) if top > 1 else 0
-        if between and (_is_label_map(array) or _is_photograph(array, mask)):
+        if between and (
+            _is_label_map(array, np.flatnonzero(np.bincount(array.ravel()))) or _is_photograph(array, mask)
+        ):
             raise UnreadableFile(f"{path} holds {_few(np.unique(array))}: the foreground values are unknown.")
         return Remarked(mask, (f"grey mask edge: {between} pixels between 0 and 255",)) if between else mask
     values = np.unique(array)
@@ -265,22 +269,30 @@ def _cut(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
     if len(values) <= 2 and (len(values) == 1 or values[0] == 0):
         return np.asarray(array != 0)
     between = int(np.count_nonzero((array > top / 4) & (array <= top * 3 / 4)))
-    if 4 * between > np.count_nonzero(array > top * 3 / 4):
+    if 4 * between > np.count_nonzero(array > top * 3 / 4) or _is_label_map(array, values):
         raise UnreadableFile(f"{path} holds {_few(values)}: the foreground values are unknown.")
     edge = int(np.count_nonzero((array > 0) & (array < top)))
     return Remarked(np.asarray(array > top / 2), (f"grey mask edge: {edge} pixels between 0 and {top:g}",))
 
 
-def _is_label_map(array: NDArray[np.uint8]) -> bool:
-    """Return whether grey between black and white is a class of its own: few values, and an area instead of an edge.
+def _is_label_map(array: NDArray[Any], values: NDArray[Any]) -> bool:
+    """Return whether values between black and white are classes of their own: few values, in areas of one value.
 
-    A class can be as dark as 1, beside 255 for what is to be ignored; near white, JPEG makes areas of 254.
+    In the edge of a mask that was resized, blurred or kept as JPEG, the neighbours of a pixel differ from it. A class
+    can be as dark as 1, beside 255 for what is to be ignored; near white, JPEG makes areas of 254.
+
+    Args:
+        array: (h, w) grey values.
+        values: Those that occur, ascending.
     """
-    if np.count_nonzero(np.bincount(array.ravel())) > _CLASSES:
+    if len(values) > _CLASSES:
         return False
-    middle = cv2.inRange(array, 1, 191)
-    inner = cv2.erode(middle, np.ones((3, 3), np.uint8), borderValue=0)
-    return 4 * cv2.countNonZero(inner) > cv2.countNonZero(middle)
+    ranks = np.searchsorted(values, array).astype(np.uint8)
+    light = int(np.searchsorted(values, values[-1] * _LIGHT))
+    middle = cv2.inRange(ranks, 1, light - 1)
+    square = np.ones((3, 3), np.uint8)
+    flat = middle[cv2.erode(ranks, square, borderValue=0) == cv2.dilate(ranks, square)]
+    return 4 * cv2.countNonZero(flat) > cv2.countNonZero(middle)
 
 
 def _is_photograph(array: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bool:
