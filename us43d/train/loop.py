@@ -50,6 +50,8 @@ _LEARNT = 20
 FREE = {
     "compile", "checkpointing", "workers", "validate_every", "save_every", "keep", "log_every", "steps", "patience"
 }  # fmt: skip
+#: Number of items that are validated between two looks at stop requests.
+_VALIDATED = 8
 #: Number of images in TensorBoard per validation.
 _SHOWN = 4
 #: Smallest loss scale in fp16: a gradient that overflows even so is not that of a sound model.
@@ -155,6 +157,10 @@ class _Sums:
         return [float(value) for value in self._copy.tolist()]
 
 
+class _Stopped(Exception):
+    """A stop request was granted: the state is complete and can be saved."""
+
+
 class _Run:
     """State and steps of a run in one process."""
 
@@ -187,6 +193,7 @@ class _Run:
         self.writer = checkpoint.Writer(self.checkpoints, folder / checkpoint.BEST, config.keep, self.model)
         self.step = 0
         self.scores: list[tuple[int, float]] = []  # (step, score) of every validation
+        self.validated = 0  # step of the last validation
         self.window = [0.0] * (len(self.task.parts) + 1)  # sums since the last record, then the number of items
         self.pending: _Sums | None = None  # sums of the last step, which the GPU may still be computing
 
@@ -217,37 +224,12 @@ class _Run:
         per_step = config.batch // (config.micro_batch * team.world)
         self._clock()
         with _stop_requests() as stop_requested:
-            while self.step < config.steps and not self._exhausted():
-                self.writer.check()
-                micro = [next(micro_batches) for _ in range(per_step)]
-                prompts, stop = team.sums([sum(map(task.count, micro)), stop_requested.is_set()])
-                if stop:
-                    self._settle()
-                    self._save()
-                    self.writer.wait()
-                    return self._result(checkpoint.latest(self.checkpoints) or self.checkpoints, stopped=True)
-                self._learn(micro, int(prompts))
-                self.step += 1
-                if progress and team.leads:
-                    progress(self.step, config.steps)
-                last = self.step == config.steps
-                due = (config.log_every, config.save_every, config.validate_every)
-                if last or any(self.step % every == 0 for every in due):
-                    self._settle()
-                if last or self.step % config.log_every == 0:
-                    self._note()
-                validated = bool(task.held_out) and (last or self.step % config.validate_every == 0)
-                if validated:
-                    self._validate()
-                if not last and self._exhausted():
-                    last = True
-                    if self.step % config.log_every:
-                        self._note()
-                    text = f"Early stopping: no better score in {config.patience} validations."
-                    self.journal.write({"kind": "note", "step": self.step, "text": text})
-                # The best step is saved immediately, so that a run never resumes from before it.
-                if last or self.step % config.save_every == 0 or (validated and self._best() == self.step):
-                    self._save()
+            try:
+                self._run(micro_batches, per_step, stop_requested, progress)
+            except _Stopped:
+                self._save()
+                self.writer.wait()
+                return self._result(checkpoint.latest(self.checkpoints) or self.checkpoints, stopped=True)
         self.writer.wait()
         place = self.folder / "weights"
         if team.leads:
@@ -255,6 +237,48 @@ class _Run:
             task.save(self.average or self.model, place, meta)
             card.write(place, meta, self.corpus, config, task.quality)
         return self._result(place, stopped=False)
+
+    def _run(
+        self,
+        micro_batches: Iterator[Any],
+        per_step: int,
+        stop_requested: threading.Event,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        """Run the steps that remain. Raises _Stopped after a stop request."""
+        config, team = self.config, self.team
+        if self._due_validation() and self.validated < self.step:
+            self._validate(stop_requested)  # a stop request had interrupted it
+            self._save()
+        while self.step < config.steps and not self._exhausted():
+            self.writer.check()
+            micro = [next(micro_batches) for _ in range(per_step)]
+            prompts, stop = team.sums([sum(map(self.task.count, micro)), stop_requested.is_set()])
+            if stop:
+                self._settle()
+                raise _Stopped
+            self._learn(micro, int(prompts))
+            self.step += 1
+            if progress and team.leads:
+                progress(self.step, config.steps)
+            last = self.step == config.steps
+            due = (config.log_every, config.save_every, config.validate_every)
+            if last or any(self.step % every == 0 for every in due):
+                self._settle()
+            if last or self.step % config.log_every == 0:
+                self._note()
+            validated = self._due_validation()
+            if validated:
+                self._validate(stop_requested)
+            if not last and self._exhausted():
+                last = True
+                if self.step % config.log_every:
+                    self._note()
+                text = f"Early stopping: no better score in {config.patience} validations."
+                self.journal.write({"kind": "note", "step": self.step, "text": text})
+            # The best step is saved immediately, so that a run never resumes from before it.
+            if last or self.step % config.save_every == 0 or (validated and self._best() == self.step):
+                self._save()
 
     def _learn(self, micro: list[Any], prompts: int) -> None:
         """Run one optimizer step on this process's micro-batches. prompts: number of prompts in all processes."""
@@ -305,14 +329,27 @@ class _Run:
             )
         self.window = [a + b for a, b in zip(self.window, [*summed, pending.prompts], strict=True)]
 
-    def _validate(self) -> None:
+    def _due_validation(self) -> bool:
+        """Return whether the model is validated after this step."""
+        config = self.config
+        due = self.step == config.steps or self.step % config.validate_every == 0
+        return bool(self.task.held_out) and self.step > 0 and due
+
+    def _validate(self, stop_requested: threading.Event) -> None:
+        """Validate the model. Raises _Stopped after a stop request; several processes finish before."""
         team = self.team
         mine = self.task.held_out[team.rank :: team.world]
         model = self.average or self.model
         training = model.training
         model.eval()
-        rows = self.task.validate(model, mine, team.device)
-        summary = self.task.summary(np.concatenate(team.gathered(rows)))
+        rows = []
+        for start in range(0, max(1, len(mine)), _VALIDATED):
+            if stop_requested.is_set() and team.world == 1:
+                model.train(training)
+                raise _Stopped
+            rows.append(self.task.validate(model, mine[start : start + _VALIDATED], team.device))
+        self.validated = self.step
+        summary = self.task.summary(np.concatenate(team.gathered(np.concatenate(rows))))
         score = self.task.score(summary)
         if score is not None:
             self.scores.append((self.step, score))
@@ -370,6 +407,7 @@ class _Run:
             )
         self.step, self.window, self.init = state["step"], state["window"], state.get("init")
         self.scores = [(step, score) for step, score in state["scores"]]
+        self.validated = state.get("validated", self.step)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
 
@@ -378,7 +416,7 @@ class _Run:
             config = json.loads(self.config.model_dump_json())
             state = {
                 "config": config, "corpus": self.corpus.digest, "window": self.window, "init": self.init,
-                "scores": self.scores, "scaler": self.scaler.state_dict(),
+                "scores": self.scores, "validated": self.validated, "scaler": self.scaler.state_dict(),
             }  # fmt: skip
             meta, best = self._meta(), self._best()
             self.writer.save(

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -151,6 +153,42 @@ def test_a_signal_stops_between_steps(blobs: Corpus, small: TrainConfig, tmp_pat
     assert (result.step, result.stopped) == (3, True)
     assert result.weights == tmp_path / "run" / "checkpoints" / "step_000003"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_a_signal_stops_a_validation_that_is_made_up_for(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path, step: int
+) -> None:
+    """Halfway and at the last step: the images that remain are not validated, nothing learnt is lost."""
+    settings = configured(small, steps=8, save_every=100, validate_every=4)
+    whole = train(settings, blobs, tmp_path / "whole")
+    images = len(promptable.Promptable(settings, blobs).held_out)
+    calls = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_VALIDATED", 1)
+        original = promptable.Promptable.validate
+
+        def signalled(task: promptable.Promptable, *args: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == (1 if step == 4 else images + 1):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(task, *args)
+
+        patch.setattr(promptable.Promptable, "validate", signalled)
+        stopped = train(settings, blobs, tmp_path / "run")
+    assert (stopped.step, stopped.stopped) == (step, True)
+    assert calls == (1 if step == 4 else images + 1)
+    assert images > 1
+    assert len(whole.validation) == 2
+    assert not (tmp_path / "run" / "weights").exists()
+    parts = train(settings, blobs, tmp_path / "run", resume=True)
+    assert not parts.stopped
+    assert equal(parts, whole)
+    assert parts.validation == whole.validation
+    assert parts.best is not None
+    assert whole.best is not None
+    assert (parts.best / "model.safetensors").read_bytes() == (whole.best / "model.safetensors").read_bytes()
 
 
 def test_resuming_without_a_checkpoint_begins(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
