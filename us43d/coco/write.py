@@ -18,6 +18,7 @@ from us43d.masks.components import Piece, components, covers_corners, whole
 from us43d.masks.convert import foreground, is_outline
 from us43d.patients import patient_in
 from us43d.pictures import Input, still
+from us43d.pictures.media import stem
 from us43d.rawtree import folded
 
 __all__ = ["Written", "from_masks"]
@@ -269,7 +270,7 @@ def _with_affix(images: Iterable[str], masks: Iterable[str], folder: Path, of_ma
 
 def _stem(file: Input) -> str:
     """Return the path below the folder without the ending, as it is compared."""
-    return folded(str(Path(file.relative).with_suffix("")) if file.name == file.relative else file.name)
+    return folded(stem(file))
 
 
 def _mask(mask: Input, counts: Counter[str], values: Counter[str]) -> NDArray[np.bool_]:

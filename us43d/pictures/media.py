@@ -8,7 +8,7 @@ import shlex
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from us43d import atomic
 from us43d.errors import ImageError, RawDataError
 from us43d.pictures import levels
+from us43d.rawtree import folded
 
 __all__ = [
     "ENDINGS", "JOURNAL", "PREDICTIONS", "Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom",
-    "journal", "listing", "open_media", "results",
+    "journal", "listing", "open_media", "results", "stem",
 ]  # fmt: skip
 
 Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
@@ -56,7 +57,7 @@ class Input(NamedTuple):
         path: The file.
         kind: How the file is read.
         relative: Path below the listed folder, with slashes.
-        name: Name without ending, unique in the listing.
+        name: Path below the listed folder, without the ending unless it is needed to tell files and frames apart.
     """
 
     path: Path
@@ -274,9 +275,29 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     if not inputs:
         endings = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
         raise ImageError(f"No files found in {path} that end in {endings}.", next=_look(path))
-    uses = Counter(entry.name for entry in inputs)
-    named = (entry if uses[entry.name] == 1 else entry._replace(name=entry.relative) for entry in inputs)
-    return sorted(named, key=lambda entry: entry.relative)
+    return sorted(_named(inputs), key=lambda entry: entry.relative)
+
+
+def stem(file: Input) -> str:
+    """Return the path of a file below the listed folder, without its ending."""
+    known = _kind(file.path)
+    return str(PurePosixPath(file.relative).with_name(known[1])) if known else file.relative
+
+
+def _named(inputs: list[Input]) -> list[Input]:
+    """Keep the ending in names that are those of other files or of their frames: clip.avi beside clip_00000.png."""
+    while True:
+        names = Counter(folded(entry.name) for entry in inputs)
+        frames = {match[1] for name in names if (match := re.fullmatch(r"(.+)_[0-9]{5,}", name))}
+        clashes = [
+            n
+            for n, entry in enumerate(inputs)
+            if (names[folded(entry.name)] > 1 or folded(entry.name) in frames) and entry.name != entry.relative
+        ]
+        if not clashes:
+            return inputs
+        for n in clashes:
+            inputs[n] = inputs[n]._replace(name=inputs[n].relative)
 
 
 def journal(folder: Path) -> set[str]:

@@ -39,6 +39,30 @@ def test_a_folder(tmp_path: Path, grey: np.ndarray) -> None:
         pictures.listing(tmp_path / "empty")
 
 
+def test_a_name_is_that_of_no_other_file_or_frame(tmp_path: Path, grey: np.ndarray) -> None:
+    """Frames that were extracted beside their video had its names: one mask replaced the other."""
+    video(tmp_path / "clip.avi", [grey] * 3)
+    for name in ("clip_00001.png", "s.tif", "s_00001.png", "s.tif_00000.png", "a.png", "a.jpg", "a.png.png", "b_1.png"):
+        saved(grey, tmp_path / name)
+    (tmp_path / "B_1.bmp").write_bytes((tmp_path / "a.jpg").read_bytes())  # one name where disks ignore case
+    inputs = pictures.listing(tmp_path)
+    names = [frame.name.casefold() for one in inputs for frame in pictures.open(one).frames()]
+    assert len(names) == len(set(names)) == 12
+    assert {"clip.avi_00001", "clip_00001", "s.tif", "s_00001", "a.png.png", "a.png", "b_1.bmp"} <= set(names)
+
+
+def test_dicom_files_named_by_their_uid(tmp_path: Path, grey: np.ndarray) -> None:
+    """The last number of the UID was taken for an ending, so that all images of a series had one name."""
+    for n in range(3):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        dicom(tmp_path / "scans" / f"1.2.840.{n}", grey)
+        saved(255 * (grey > 127).astype(np.uint8), tmp_path / "masks" / f"1.2.840.{n}.png")
+    content, _ = from_masks(tmp_path / "scans", tmp_path / "masks", united=True)
+    assert [image["file_name"] for image in content["images"]] == ["1.2.840.0", "1.2.840.1", "1.2.840.2"]
+    assert [annotation["image_id"] for annotation in content["annotations"]] == [1, 2, 3]
+
+
 def test_results_of_predict_are_not_listed(tmp_path: Path, grey: np.ndarray) -> None:
     """With another --out, they were segmented as images. What predictions.json does not name is not a result."""
     results = ["masks/a_1.png", "overlays/a.png", "v_labels.nii.gz"]
