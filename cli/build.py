@@ -199,6 +199,7 @@ def build_one(
     """Build one source with a bar. Raises what `us43d.harmonize.build.build` raises."""
     from us43d.harmonize.build import Skip
     from us43d.harmonize.build import build as harmonize
+    from us43d.harmonize.built import Build
 
     raw = session.home.raw(recipe.name)
     if not raw.is_dir():
@@ -221,9 +222,12 @@ def build_one(
         )
     counts, splits = result.dataset["counts"], result.dataset["splits"]
     cut = " / ".join(str(splits.get(split, {}).get("images", 0)) for split in ("train", "val", "test"))
+    # The groups in `counts` are those of the files, as published numbers are; the manifest has near-duplicates joined.
+    rows = Build(result.path).columns(["group", "split"])
+    groups = len({row["group"] for row in rows if row["split"]})
     lines = [
         f"{counted(counts['images'] - counts['dropped'], 'image')}, {counted(counts['annotations'], 'annotation')}, "
-        f"{counted(counts['groups'], 'group')}; train/val/test {cut}"
+        f"{counted(groups, 'group')}; train/val/test {cut}"
         + (f", {excluded:,} excluded" if (excluded := splits.get("excluded", {}).get("images", 0)) else "")
     ]
     lines += [f"{number:,} dropped: {reason}" for reason, number in result.dataset["drops"].items()]

@@ -178,7 +178,11 @@ def _report(
     from us43d import report
 
     scores = _dice(evaluation)
-    built = {source["name"]: source["counts"] for source in corpus.sources}
+    built = {
+        source["name"]: source["counts"]
+        | {"groups": len(set(corpus.images["group"][corpus.images["source"] == number]))}
+        for number, source in enumerate(corpus.sources)
+    }
     heads = ("source", "organ", "images", "annotations", "groups", "dropped", "licence of the real data")
     table = [
         (r.name, r.organ, *(built[r.name][n] for n in ("images", "annotations", "groups", "dropped")), r.licence.id)

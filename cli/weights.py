@@ -222,8 +222,8 @@ def export(
         bool,
         typer.Option(
             "--int8",
-            help="onnx: 8-bit weights (dynamic quantisation). Smaller, not faster: us43d-small takes 6 MB instead of "
-            "20 MB, and its encoder about 4 times as long on a CPU.",
+            help="onnx: 8-bit weights (dynamic quantisation). Smaller, not faster: us43d-small takes 8 MB instead of "
+            "24 MB, and its encoder 4 to 6 times as long on a CPU.",
         ),
     ] = False,
     force: Force = False,

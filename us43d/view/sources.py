@@ -68,7 +68,12 @@ def _counts(facts: dict[str, Any]) -> list[tuple[str, int, int | None]]:
     """Return (subject, number in the build, published number)."""
     counts = facts.get("counts") or {}
     published = counts.get("published") or {}
-    names = (("images", "images"), ("groups", "groups"), ("masks", "masks"), ("annotated", "annotated"))
+    names = (
+        ("images", "images"),
+        ("groups before near-duplicates are joined", "groups"),
+        ("masks", "masks"),
+        ("annotated", "annotated"),
+    )
     rows = [
         (what, int(counts[name]), published.get(name))
         for what, name in names

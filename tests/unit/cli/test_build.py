@@ -63,6 +63,7 @@ def test_from_specimen_to_proven_splits(home: Home) -> None:
     assert built.code == 0, built.err
     for text in ("BUSI", "STU-Hospital", "DDTI", "corpus us43d", "mask resized to its image"):
         assert text in built.out
+    assert "16 images, 17 annotations, 14 groups" in built.out  # 16 images, of which known duplicates join three
     again = json.loads(us43d(home, "build", "--all", "--jobs", "1", "--json").out)
     assert [each["state"] for each in again] == ["unchanged", "unchanged", "unchanged", "merged"]
     checked = us43d(home, "check", "--all")
