@@ -8,6 +8,7 @@ share an image are one group.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -189,15 +190,15 @@ class _Pixels:
         return f"the same with --images {_ANY_FOLDER}"
 
     def _having(self, name: str) -> list[Path]:
-        """Return the folders below that of the COCO file, or else beside it, that have a file of this name.
+        """Return the folders near the COCO file, or else near the given folder, that have a file of this name.
 
-        So do those of the folder that was given. Folders of masks often have files of the same names, and are not
-        proposed.
+        Near are the folders on two levels below (CVAT and datumaro write images/default), then those beside. Folders
+        of masks often have files of the same names, and are not proposed.
         """
         places = (self.report.file.parent, self.images)
         for folder in dict.fromkeys((*places, *(place.parent for place in places))):
-            with contextlib.suppress(OSError):
-                near = [folder, *(one for one in folder.iterdir() if not _MASKS.search(one.name))]
+            inside = _folders(folder)
+            for near in ([folder, *inside], itertools.chain.from_iterable(map(_folders, inside))):
                 if having := [one for one in near if _is_file(one / name)]:
                     return having
         return []
@@ -306,6 +307,15 @@ class _Pixels:
 
     def _fault(self, image: Image, what: str, more: str = "") -> None:
         self.report.fault(f"{image.where} {schema.shortened(image.file_name)}{more}", "image", what)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder that may hold images; none where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(one) for one in entries if one.is_dir() and not _MASKS.search(one.name))
+    except OSError:
+        return []
 
 
 def _is_file(path: Path) -> bool:

@@ -57,7 +57,7 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
     """
     from pycocotools import mask as coco
 
-    if isinstance(segmentation, Mapping):
+    if isinstance(segmentation, Mapping) and segmentation:
         packed = {"size": [height, width], "counts": _runs(segmentation, height, width)}
     else:
         polygons = _polygons(segmentation or ())

@@ -119,6 +119,7 @@ def test_what_is_not_a_segmentation(given: Any, said: str) -> None:
     [
         (None, "without segmentation"),
         ([], "without segmentation"),
+        ({}, "without segmentation"),
         ([[], []], "without segmentation"),
         ([[0, 0], [5, 0]], "with fewer than 3 points"),
         ([[1, 1, 4, 4]], "with fewer than 3 points"),
@@ -1039,6 +1040,22 @@ def test_the_folder_that_is_proposed_works(make: Callable[..., Path], tmp_path: 
             assert len(coco.read(file, tmp_path / "corpus", Path(shlex.split(folder)[0]))) == 4
         else:
             assert given == "my scans"
+
+
+@pytest.mark.parametrize("given", [None, "images"])
+def test_the_folder_that_cvat_and_datumaro_write_is_proposed(
+    make: Callable[..., Path], tmp_path: Path, given: str | None
+) -> None:
+    file = make(content())
+    for name in ("images/default", "annotations", "masks/default"):
+        (tmp_path / name).mkdir(parents=True)
+    for n in range(4):
+        shutil.copy(tmp_path / f"{n}.png", tmp_path / "masks" / "default")
+        (tmp_path / f"{n}.png").rename(tmp_path / "images" / "default" / f"{n}.png")
+    file = file.rename(tmp_path / "annotations" / "instances_default.json")
+    with pytest.raises(TrainError) as caught:
+        coco.read(file, tmp_path / "corpus", tmp_path / given if given else None)
+    assert caught.value.next == f"the same with --images {tmp_path / 'images' / 'default'}"
 
 
 def test_a_refused_file_removes_nothing_of_another_process(
