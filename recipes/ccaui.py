@@ -17,14 +17,17 @@ def read(raw: RawTree) -> Iterator[Sample]:
     keys = tree.glob(f"{_IMAGES}/*.png")
     visits = _visits({_acquisition(key) for key in keys})
     for key in keys:
-        name = key.rpartition("/")[2]
-        yield Sample(
-            key=key,
-            image=tree.path(key),
-            masks={"carotid_artery": lazy(masks.binary, tree.path(f"{_MASKS}/{name}"))},
-            group=visits[_acquisition(key)],
-            tags={"acquisition": _acquisition(key)},
-        )
+        with tree.reading(key):
+            acquisition = _acquisition(key)
+            if acquisition not in visits:
+                raise UnreadableFile(f"{tree.path(key)} has a name that does not begin with a time.")
+            yield Sample(
+                key=key,
+                image=tree.path(key),
+                masks={"carotid_artery": lazy(masks.binary, tree.path(f"{_MASKS}/{key.rpartition('/')[2]}"))},
+                group=visits[acquisition],
+                tags={"acquisition": acquisition},
+            )
 
 
 def _acquisition(key: str) -> str:
@@ -32,14 +35,17 @@ def _acquisition(key: str) -> str:
 
 
 def _visits(acquisitions: set[str]) -> dict[str, str]:
-    """Acquisition → the first one of its visit: those less than five minutes after another count as one visit."""
+    """Acquisition → the first one of its visit: those less than five minutes after another count as one visit.
+
+    One whose name does not begin with a time has no visit.
+    """
     visits: dict[str, str] = {}
     last, first = datetime.datetime.min, ""
     for acquisition in sorted(acquisitions):
         try:
             time = datetime.datetime.strptime(acquisition[:14], "%Y%m%d%H%M%S")
-        except ValueError as error:
-            raise UnreadableFile(f"{acquisition}_slice_*.png: the name does not begin with a time.") from error
+        except ValueError:
+            continue
         if time - last >= _VISIT:
             first = acquisition
         visits[acquisition], last = first, time

@@ -28,12 +28,13 @@ def read_paper(raw: RawTree) -> Iterator[Sample]:
 def _processed(tree: RawTree, images: str, labels: str, table: str) -> Iterator[Sample]:
     classes = tree.index(table, "ID", ("CATE",)) if tree.has(table) else {}
     for key in tree.glob(f"{images}/*.PNG"):
-        name = key.rpartition("/")[2]
-        mask = lazy(masks.binary, tree.path(f"{labels}/{name}"))
-        kind = {"0": "benign", "1": "malignant"}.get(classes[name]["CATE"] if name in classes else "")
-        tags = {"diagnosis": kind} if kind else {}
-        remarks = () if kind else (f"diagnosis unknown: {table} {'has none for it' if classes else 'is missing'}",)
-        yield Sample(key=key, image=tree.path(key), masks={"thyroid_nodule": mask}, tags=tags, remarks=remarks)
+        with tree.reading(key):
+            name = key.rpartition("/")[2]
+            mask = lazy(masks.binary, tree.path(f"{labels}/{name}"))
+            kind = {"0": "benign", "1": "malignant"}.get(classes[name]["CATE"] if name in classes else "")
+            tags = {"diagnosis": kind} if kind else {}
+            remarks = () if kind else (f"diagnosis unknown: {table} {'has none for it' if classes else 'is missing'}",)
+            yield Sample(key=key, image=tree.path(key), masks={"thyroid_nodule": mask}, tags=tags, remarks=remarks)
 
 
 def _original(raw: RawTree) -> Iterator[Sample]:

@@ -83,6 +83,19 @@ class Row(dict[str, str]):
         return int(value)
 
 
+class _Damaged(Row):
+    """A row with more or fewer cells than the header, so that they may lie under wrong headings: only `by` is given."""
+
+    def __init__(self, cells: Iterable[tuple[str, str]], where: str, by: str, why: str) -> None:
+        super().__init__(cells, where)
+        self.by, self.why = by.casefold(), why
+
+    def __getitem__(self, column: str) -> str:
+        if column.casefold() == self.by:
+            return next(cell for name, cell in self.items() if name.casefold() == self.by)
+        raise UnreadableFile(f"{self.where}, {self.why}.")
+
+
 def identifier(text: str) -> str:
     """Return the name of a patient, case or file as published: "12" of "12.0"."""
     return match[1] if (match := re.fullmatch(r"(\d+)\.0+", text)) else text
@@ -109,7 +122,7 @@ def decoded(data: bytes, encodings: tuple[str, ...]) -> str | None:
     return None
 
 
-def text_rows(text: str, table: str, columns: Iterable[str], sep: str) -> Iterator[Row]:
+def text_rows(text: str, table: str, columns: Iterable[str], sep: str, *, by: str = "") -> Iterator[Row]:
     """Yield rows of delimited text, in file order, cells stripped, one at a time.
 
     Args:
@@ -117,6 +130,8 @@ def text_rows(text: str, table: str, columns: Iterable[str], sep: str) -> Iterat
         table: Its name, for messages.
         columns: Columns that must be there, in any case.
         sep: The separator of the published file. Where the columns are there only with another one, that is taken.
+        by: Column by which rows are found. A row that has it, and more or fewer cells than the header, raises
+            UnreadableFile only where another of its cells is read, as it is of one sample.
 
     Raises:
         UnreadableFile: If a column is missing, or a row has more or fewer cells than the header.
@@ -134,9 +149,14 @@ def text_rows(text: str, table: str, columns: Iterable[str], sep: str) -> Iterat
             if not any(cell.strip() for cell in cells):
                 continue
             where = f"{table}, line {number}"
-            if len(cells) != len(header):
-                raise UnreadableFile(f"{where}, has {len(cells)} cells under {len(header)} headings.")
-            yield Row(zip(header, map(str.strip, cells), strict=True), where, decimal_comma=chosen != ",")
+            named = zip(header, map(str.strip, cells), strict=False)
+            if len(cells) == len(header):
+                yield Row(named, where, decimal_comma=chosen != ",")
+                continue
+            why = f"has {len(cells)} cells under {len(header)} headings"
+            if not by or missing_columns(header[: len(cells)], (by,)):
+                raise UnreadableFile(f"{where}, {why}.")
+            yield _Damaged(named, where, by, why)
     except csv.Error as error:
         raise UnreadableFile(f"{table} is not a readable table: {error}.") from error
 

@@ -374,13 +374,16 @@ class RawTree:
     ) -> dict[str, Row]:
         """Return rows of a table or workbook (.xlsx) by the value of column `by`, of which 12.0 is 12.
 
-        A value is found in any case. Raises UnreadableFile where two different rows have one value, and where a value
-        is requested that is not there.
+        A value is found in any case. Raises UnreadableFile where two different rows have one value, where a value is
+        requested that is not there, and where another cell is read of a row with more or fewer cells than the header.
         """
         table = _Index(f"{self.prefix}{key} in {self.root}", by)
-        workbook = key.lower().endswith(".xlsx")
         wanted = (by, *columns)
-        for row in self.sheet(key, wanted) if workbook else self.rows(key, wanted, sep=sep, encodings=encodings):
+        if key.lower().endswith(".xlsx"):
+            rows: Iterable[Row] = self.sheet(key, wanted)
+        else:
+            rows = rawtable.text_rows(self.text(key, encodings), table.table, wanted, sep, by=by)
+        for row in rows:
             if table.setdefault(row.identifier(by), row) != row:
                 raise UnreadableFile(f"{table.table} has two different rows with {by} {row[by]!r}.")
         return table

@@ -37,6 +37,20 @@ def test_equal_rows_are_one(tmp_path):
     assert tree(tmp_path, "ID,N\na,1\na,1\n").index("t.csv", "ID")["a"]["N"] == "1"
 
 
+@pytest.mark.parametrize("cells", ["b", "b,2", "b,2,3,4"])
+def test_a_row_of_too_few_or_too_many_cells_is_an_error_where_it_is_read(tmp_path, cells):
+    raw = tree(tmp_path, f"ID,N,M\na,1,x\n{cells}\nc,3,z\n")
+    rows = raw.index("t.csv", "id", ["N"])
+    assert [rows["a"]["N"], rows["B"]["ID"], rows["c"]["N"]] == ["1", "b", "3"]
+    for read in (rows["b"].optional, rows["b"].identifier, rows["b"].number):
+        with pytest.raises(UnreadableFile, match=rf"line 3, has {cells.count(',') + 1} cells under 3 headings"):
+            read("N")
+    with pytest.raises(UnreadableFile, match="line 3, has"):
+        raw.table("t.csv", ["ID"])
+    with pytest.raises(UnreadableFile, match="line 3, has" if cells != "b,2,3,4" else "no row with M 'q'"):
+        raw.index("t.csv", "M")["q"]
+
+
 def test_a_value_that_comes_twice_is_an_error(tmp_path):
     with pytest.raises(UnreadableFile, match="two different rows with ID 'a'"):
         tree(tmp_path, "ID,N\na,1\na,2\n").index("t.csv", "ID")

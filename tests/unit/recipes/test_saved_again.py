@@ -402,3 +402,49 @@ def test_an_optional_file_that_is_missing_is_remarked(tmp_path: Path, slug: str,
     lost = {key for key in before if before[key][0] != after[key][0]}
     assert lost
     assert lost == {key for key in before if after[key][1] > before[key][1]}
+
+
+@pytest.mark.parametrize(
+    ("slug", "table", "column"),
+    [
+        ("busbra", "bus_data.csv", "ID"),
+        ("busbra", "5-fold-cv.csv", "ID"),
+        ("bus_uclm", "INFO.csv", "Image"),
+        ("hc18", "*.csv", "filename"),
+        ("ddti", "category.csv", "ID"),
+        ("tnscui", "train.csv", "ID"),
+        ("c_trus", "c-trus.csv", "file"),
+        ("echonet_dynamic", "FileList.csv", "FileName"),
+    ],
+)
+def test_a_row_that_was_cut_is_of_one_sample(tmp_path: Path, slug: str, table: str, column: str) -> None:
+    """The whole table was refused, and with it the source."""
+    registry.specimen(slug)(tmp_path, np.random.default_rng(0))
+    before = {sample.key for sample in registry.recipe(slug).read(RawTree(tmp_path))}
+    path = next(tmp_path.rglob(table))
+    text = path.read_text("utf-8-sig")
+    separator = ";" if ";" in text else ","
+    lines = list(csv.reader(text.splitlines(), delimiter=separator))
+    name = lines[-1][lines[0].index(column)]
+    lines[-1].pop()
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(lines)
+    tree = RawTree(tmp_path, collect=True)
+    read = {sample.key for sample in registry.recipe(slug).read(tree)}
+    ((key, why),) = tree.stopped
+    assert name.rpartition(".")[0] in key or name in key
+    assert f"line {len(lines)}, has" in why
+    assert read == {other for other in before if not other.startswith(key)} < before
+
+
+def test_a_frame_of_ccaui_without_a_time_in_its_name_is_one_sample(tmp_path: Path) -> None:
+    """The whole source was refused."""
+    registry.specimen("ccaui")(tmp_path, np.random.default_rng(0))
+    before = {sample.key: sample.group for sample in registry.recipe("ccaui").read(RawTree(tmp_path))}
+    image = next(tmp_path.rglob("US images/*.png"))
+    image.rename(image.with_name(f"Copy of {image.name}"))
+    tree = RawTree(tmp_path, collect=True)
+    after = {sample.key: sample.group for sample in registry.recipe("ccaui").read(tree)}
+    assert [stop.key for stop in tree.stopped] == [f"US images/Copy of {image.name}"]
+    assert "does not begin with a time" in tree.stopped[0].why
+    assert after == {key: group for key, group in before.items() if not key.endswith(f"/{image.name}")}
