@@ -350,7 +350,10 @@ def _finish(
 
 
 def _again(failed: dict[str, Us43dError]) -> str:
-    """The next step after failures of files that cannot be read, or of prompts that are invalid or do not fit."""
+    """The next step after failures: the one of all, or that of damaged files, or of prompts that do not fit."""
+    steps = {error.next for error in failed.values()}
+    if len(steps) == 1 and (step := steps.pop()):
+        return step
     if not any(isinstance(error, UsageError) for error in failed.values()):
         return "the same command again   (with undamaged files)"
     return "correct the boxes and points, then run the same command"

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import atomic
-from us43d.errors import ImageError, RawDataError
+from us43d.errors import ImageError, RawDataError, counted
 from us43d.pictures import levels
 from us43d.rawtree import folded
 
 __all__ = [
     "ENDINGS", "JOURNAL", "PREDICTIONS", "Frame", "Input", "Kind", "Media", "Source", "check_regular", "is_dicom",
-    "journal", "listing", "open_media", "results", "stem",
+    "journal", "listing", "no_frame", "open_media", "results", "stem",
 ]  # fmt: skip
 
 Kind: TypeAlias = Literal["image", "video", "dicom", "nifti", "volume"]
@@ -165,7 +165,7 @@ class Media:
             ImageError: The file cannot be read, or does not have the frame.
         """
         if wanted is not None and self.count is not None and not 0 <= wanted < self.count:
-            raise ImageError(f"{self.path} has {self.count} frames, no frame {wanted}.")
+            raise no_frame(self.path, self.count, wanted)
         numbered = self.kind != "image" or (self.count or 0) > 1
         try:
             for number, array in enumerate(self._source.read(wanted), wanted or 0):
@@ -203,6 +203,11 @@ class Media:
             self._levels = levels.finite_range(self._source.read(None) if self.count != 1 else [array])
             self._source.remarks.append(f"{array.dtype.name} values are scaled to 0–255 by their range")
         return levels.eight_bits(array, self._levels)
+
+
+def no_frame(path: Path, count: int, wanted: int) -> ImageError:
+    """Return the error of a file with fewer frames than the number of the wanted one."""
+    return ImageError(f"{path} has {counted(count, 'frame')}, no frame {wanted}.", next="the same with --frame 0")
 
 
 def open_media(path: Path | str | Input) -> Media:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from us43d.errors import ImageError
 from us43d.masks.videos import VideoFile, rgb_frame
+from us43d.pictures.media import no_frame
 
 __all__ = ["Video"]
 
@@ -49,4 +49,4 @@ class Video:
         if kept is not None:
             yield kept
         elif wanted is not None:
-            raise ImageError(f"{self.path} has {done} frames, no frame {wanted}.")
+            raise no_frame(self.path, done, wanted)

@@ -840,7 +840,7 @@ def test_a_volume_of_one_frame_needs_no_number(make: Callable[..., Path]) -> Non
     assert (opened(file).picture(0) == 7).all()
     data["images"][0]["frame"] = 1
     file.write_text(json.dumps(data))
-    with pytest.raises(TrainError, match=r"a\.mha has 1 frames, no frame 1: images\[0\] \(id 0\) a\.mha"):
+    with pytest.raises(TrainError, match=r"a\.mha has 1 frame, no frame 1: images\[0\] \(id 0\) a\.mha"):
         opened(file)
 
 

@@ -166,6 +166,14 @@ def test_a_video(us43d, picture: np.ndarray) -> None:
     code, _, err = us43d("predict", "sweep.avi", "--weights", "small", "--box", "20,10,80,70", "--frame", "9")
     assert code == 1
     assert "sweep.avi has 4 frames, no frame 9." in err
+    assert err.endswith(" --frame 0\n")
+    Path("scans").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(f"scans/{name}", picture)
+    code, _, err = us43d("predict", "scans", "--weights", "small", "--box", "20,10,80,70", "--frame", "9")
+    assert code == 3
+    assert "a.png has 1 frame, no frame 9." in err
+    assert err.endswith(" --frame 0\n")
 
 
 def dicom(path: Path, pixels: np.ndarray, photometric: str, bits: int = 8) -> None:
