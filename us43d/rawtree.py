@@ -166,7 +166,8 @@ class RawTree:
         """The same tree seen from the folder that holds `folders[0]` (the first of them that exists), at any depth.
 
         Archives differ in their top folder; keys taken from here do not. The shallowest match wins; two at one depth
-        are an error. Raises MissingRawFile if no file matches.
+        are an error. Of a folder in one of its own name, the inner one is meant. Raises MissingRawFile if no
+        file matches.
         """
         for folder in folders:
             wanted = f"/{folder.lower()}/"
@@ -181,10 +182,23 @@ class RawTree:
             nearest = sorted(hit for hit in hits if hit.count("/") + bool(hit) == least)
             if len(nearest) > 1:
                 raise RawDataError(f"Several folders in {self.root} are called {folder}: {listed(nearest)}.")
-            return self._from(nearest[0])
+            return self._from(self._innermost(nearest[0], folder))
         error = MissingFolder(f"No folder in {self.root} is called {' or '.join(folders)}.")
         error.folders = folders
         raise error
+
+    def _innermost(self, above: str, folder: str) -> str:
+        """Return what is above the folder that holds the files: of a folder in one of its own name, the outer one.
+
+        Files beside the outer one stay in reach of the whole tree, so that a table there is found.
+        """
+        while True:
+            inside = [key for key in self._files if key.lower().startswith(f"{above}{folder}/".lower())]
+            outer = inside[0][: len(f"{above}{folder}/")]
+            twice = f"{outer}{folder}/".lower()
+            if not all(key.startswith(outer) and key.lower().startswith(twice) for key in inside):
+                return above
+            above = outer
 
     def _from(self, prefix: str) -> "RawTree":
         view = object.__new__(RawTree)

@@ -230,11 +230,16 @@ class _Work:
 
     def from_given(self, paths: Sequence[Path], licence: dict[str, Any]) -> str:
         offer = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
-        for number, path in enumerate(offer.candidates, start=1):
+        ways = [
+            ((RawFile(name=path.name), path), *beside)
+            for path in offer.candidates
+            for beside in dict.fromkeys((offer.files, ()))  # an archive may hold what lies beside it, too
+        ]
+        for number, files in enumerate(ways, start=1):
             try:
-                return self._from_files(given.Given(None, ((RawFile(name=path.name), path),)), licence)
+                return self._from_files(given.Given(None, files), licence)
             except (RawDataError, ArchiveError):
-                if number == len(offer.candidates) and not offer.tree:
+                if number == len(ways) and not offer.tree:
                     raise
         if offer.tree:
             return self._raw_from_tree(offer, licence)

@@ -49,6 +49,8 @@ _PACKED_OTHERS = (
     ".pth",
     ".pt",
 )
+#: Endings of other files that a source may have beside its archives.
+_DATA = (".csv", ".tsv", ".txt", ".json", ".xml", ".npy", ".mat", ".h5", ".hdf5")
 #: Pattern of a nested archive that names no more than its ending.
 _ANY = re.compile(r"[*/]*\.\w+")
 _ENDING = re.compile(r"(\.tar)?\.\w{1,5}$", re.IGNORECASE)
@@ -60,7 +62,8 @@ class Given:
 
     packed: archives that lay inside the published one are still to be unpacked in that tree.
     route: the way whose files these are. digests: of each of `files`, by name. candidates: archives of other names that
-    may hold the tree, the likeliest first; the first one that does is taken, before a `tree`, which then lacks files.
+    may hold the tree, the likeliest first; the first one that does is taken, with `files`, which the source has beside
+    its archive, and before a `tree`, which then lacks files.
     doubt: what speaks against the files. remarks: on samples of the tree that cannot be read.
     """
 
@@ -123,7 +126,7 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     archives = [path for path in files if is_archive(path)]
     if trees:
         candidates, remarks = tuple(_likely(recipe, archives)), trees[0].remarks
-        return Given(None, tree=trees[0].files, candidates=candidates, remarks=remarks)
+        return Given(None, _beside(recipe, files), trees[0].files, candidates=candidates, remarks=remarks)
     again = f"us43d fetch {recipe.name}   (or --from with a good copy)"
     if damaged:
         damaged[0].next = again
@@ -135,12 +138,12 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
             except VerifyError as error:
                 error.next = again
                 raise
-        return Given(None, files=tuple((RawFile(name=path.name), path) for path in named))
+        return Given(None, files=tuple((RawFile(name=path.name, unpack=not _is_data(path)), path) for path in named))
     for path in paths:
         if path.is_dir() and (packed := _packed(recipe, path)):
             return Given(None, tree=packed, packed=True)
     if likely := _likely(recipe, archives):
-        return Given(None, candidates=tuple(likely))
+        return Given(None, _beside(recipe, files), candidates=tuple(likely))
     for _, refusal in refusals:
         if isinstance(refusal, UnreadableFile):  # the tree is there
             raise UnreadableFile(f"{recipe.name}: {refusal.what}", next=refusal.next or again)
@@ -238,6 +241,17 @@ def is_archive(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(8).startswith(_ARCHIVES)
+
+
+def _is_data(path: Path) -> bool:
+    """Return whether a file is data to place as it is, not an archive or a part of one."""
+    return path.name.lower().endswith((*_PACKED_OTHERS, *_DATA)) and not is_archive(path)
+
+
+def _beside(recipe: Recipe, files: list[Path]) -> tuple[tuple[RawFile, Path], ...]:
+    """Return the files that the source has beside its archives, such as a table, by their published names."""
+    plain = {file.name: file for route in recipe.routes for file in route.files if not file.unpack}
+    return tuple((file, called[0]) for file in plain.values() if (called := _called(files, file.name, plain)))
 
 
 def _packed(recipe: Recipe, folder: Path) -> tuple[tuple[str, Path], ...]:

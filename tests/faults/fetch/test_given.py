@@ -127,6 +127,26 @@ def test_a_table_beside_a_renamed_folder_is_taken_along(home: Home, sources: Mod
     assert not (raw / "thesis.pdf").exists()
 
 
+@pytest.mark.parametrize("form", ["folder in itself", "archive in a folder", "archive and table", "both in a folder"])
+def test_a_table_beside_the_images_is_taken_along(home: Home, sources: ModuleType, tmp_path: Path, form: str) -> None:
+    """The table was silently left behind, or unpacked as an archive."""
+    recipe = registry.recipe("breast_lesions_usg")
+    folder = tmp_path / "made"
+    registry.specimen("breast_lesions_usg")(folder, np.random.default_rng(0))
+    before = [(sample.key, sample.tags) for sample in recipe.read(RawTree(folder))]
+    images, table = folder / "BrEaST-Lesions_USG-images_and_masks", next(folder.glob("*.xlsx"))
+    shutil.move(images, folder / f"images/{images.name}/{images.name}")
+    given_paths = [folder]
+    if form != "folder in itself":
+        (folder / "images.zip").write_bytes(zipped(folder) if form.startswith("both") else zipped(folder / "images"))
+        shutil.rmtree(folder / "images")
+        given_paths = [folder / "images.zip", table] if form == "archive and table" else [folder]
+    ledger.accept(home, recipe)
+    raw = fetch(recipe, home, sources.patient(), from_=given_paths).raw
+    assert [(sample.key, sample.tags) for sample in recipe.read(RawTree(raw))] == before
+    build(recipe, raw, home, partial=True)
+
+
 def test_a_damaged_table_beside_a_renamed_folder_is_named(home: Home, sources: ModuleType, tmp_path: Path) -> None:
     recipe = registry.recipe("breast_lesions_usg")
     registry.specimen("breast_lesions_usg")(tmp_path, np.random.default_rng(0))
