@@ -11,19 +11,21 @@ from us43d.errors import RawDataError
 from us43d.facts import source
 
 LABELS = ("aponeurosis", "fascicle")
+CENTRES = ("NeilCronin", "RyanCunningham")
 #: Numbers in a block of frames that stay in one split; a choice of this project, as no patients are published.
 BLOCK = 50
-FILE = re.compile(r"(NeilCronin|RyanCunningham)/(images|aponeurosis_masks|fascicle_masks)/(.*)\.(?:tiff?|jpe?g)", re.I)
+FILE = re.compile(rf"({'|'.join(CENTRES)})/(images|aponeurosis_masks|fascicle_masks)/(.*)\.(?:tiff?|jpe?g)", re.I)
 
 
 def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[Sample]:
     """threshold: pixels of the masks above it are inside. both: drop images that lack one of the two masks."""
     tree = raw.at("RyanCunningham", "NeilCronin")
+    as_published = {centre.lower(): centre for centre in CENTRES}
     files: dict[tuple[str, str], dict[str, str]] = {}
     for key in tree:
         if match := FILE.fullmatch(key):
             kind = match[2].lower().removesuffix("_masks")
-            by_kind = files.setdefault((match[1], match[3]), {})
+            by_kind = files.setdefault((as_published[match[1].lower()], match[3]), {})
             if kind in by_kind:
                 raise RawDataError(f"{tree.path(by_kind[kind])} and {tree.path(key)} are one thing twice.")
             by_kind[kind] = key
@@ -44,7 +46,7 @@ def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[
             drop = "no mask is published for this image"
         number = re.search(r"\d+", stem)
         yield Sample(
-            key=_published(by_kind["images"]),
+            key=f"{centre}/images/{stem}{image.suffix.lower()}",
             image=image,
             masks=structures,
             group=f"{centre} {int(number[0]) // BLOCK * BLOCK:05}" if number else centre,
@@ -52,12 +54,6 @@ def read(raw: RawTree, *, threshold: int = 127, both: bool = False) -> Iterator[
             remarks=() if drop else missing,
             drop=drop,
         )
-
-
-def _published(key: str) -> str:
-    """Return a key with its ending as published."""
-    stem, _, ending = key.rpartition(".")
-    return f"{stem}.{ending.lower()}"
 
 
 def upright(mask: Any, image: Any, centre: str) -> Any:

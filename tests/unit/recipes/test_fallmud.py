@@ -54,6 +54,9 @@ def test_of_squares_the_folder_tells(tmp_path: Path) -> None:
     found, remarks = source(tmp_path / "b", "RyanCunningham", mask.shape, np.rot90(mask), np.rot90(mask))
     assert np.array_equal(found, mask)
     assert "brighter" in remarks[0]
+    found, remarks = source(tmp_path / "d", "ryancunningham", mask.shape, np.rot90(mask), mask)
+    assert np.array_equal(found, mask)
+    assert "are the others" in remarks[0]
     found, remarks = source(tmp_path / "c", "NeilCronin", mask.shape, mask, mask)
     assert np.array_equal(found, mask)
     assert not remarks
