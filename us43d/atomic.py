@@ -27,6 +27,7 @@ _WHAT = {
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
     errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.EEXIST: "a file, or a link that leads nowhere, stands where a folder is needed",
     errno.EFBIG: "the file would be too large",
     errno.EIO: "the drive reports an input/output error",
     errno.ESTALE: "the network drive has vanished",
@@ -41,7 +42,7 @@ _WHAT = {
 #: Hidden file of a folder of results: the digests of those that were written.
 RESULTS = ".us43d-results"
 #: Faults of the name rather than of the drive.
-_PLACE = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOENT)
+_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOENT)
 #: Folders in which the kernel, not a disk, answers that no such file exists where one is made.
 _KERNEL = ("proc", "sys")
 
@@ -62,8 +63,7 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
             next_ = f"ls -ld {where if exists(where) else where.parent}   (its owner can open it: chmod -R {mode})"
             raise StorageError(f"Permission is denied: {missing}.", disk=disk, next=next_) from error
         if error.errno in _PLACE:
-            nearest = next(place for place in (where, *where.absolute().parents) if exists(place))
-            next_ = f"{shlex.join(['ls', '-ld', str(nearest)])}   (then the same command with another place)"
+            next_ = f"{shlex.join(['ls', '-ld', str(_nearest(where))])}   (then the same command with another place)"
         elif error.errno in (errno.ENOLCK, errno.ENOTSUP):
             next_ = "export US43D_HOME=FOLDER   (on another drive; then the same command)"
         else:
@@ -129,7 +129,13 @@ def write_results(folder: Path, files: Mapping[str, bytes | str], disk: str) -> 
 
 
 def require_free(folder: Path, names: Iterable[str]) -> None:
-    """Raise StorageError if a file in a folder has the name of a result and is not recorded as one."""
+    """Raise StorageError if a folder cannot be made, or a file in it has a result's name and is not recorded as one."""
+    nearest = _nearest(folder)
+    with storage_errors(folder, "Nothing was changed on disk."):
+        if not is_dir(nearest):
+            raise FileExistsError(errno.EEXIST, "", str(nearest))
+        if not _may(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "", str(nearest))
     recorded = _recorded(folder)
     for path in (folder / name for name in names):
         with storage_errors(path, "Nothing was changed on disk."):
@@ -172,6 +178,11 @@ def exists(path: Path) -> bool:
 def is_dir(path: Path) -> bool:
     """Return whether a path is a folder; False where it cannot be examined, for which Path.is_dir raises."""
     return exists(path) and path.is_dir()
+
+
+def _nearest(path: Path) -> Path:
+    """Return the path, or the nearest place above it that exists; a link that leads nowhere does."""
+    return next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
 
 
 def denied(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Writing under a final name: what is on the disk, and in which order."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,24 @@ def test_results_are_replaced_and_files_of_a_user_are_not(tmp_path: Path) -> Non
         atomic.write_results(folder, {"a.csv": "4", "b.csv": "5"}, "")
     assert raised.value.next == f"the same with --out {tmp_path / 'out-3'}"
     assert [(folder / name).read_text() for name in ("a.csv", "b.csv")] == ["3", "2, corrected"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+@pytest.mark.parametrize("write", [atomic.write_files, atomic.write_results])
+def test_what_stands_where_a_folder_is_needed(tmp_path: Path, kind: str, write: Callable[..., Path]) -> None:
+    """Path.mkdir calls both an existing file."""
+    place = tmp_path / "out"
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(tmp_path / "nowhere")
+    for folder in (place, place / "sub"):
+        with pytest.raises(StorageError, match=r"out(/sub)? cannot be written: a file") as raised:
+            write(folder, {"a.csv": "1"}, "")
+        assert raised.value.next.startswith(f"ls -ld {place} ")
+        with pytest.raises(StorageError, match="out cannot be written"):
+            atomic.require_free(folder, ["a.csv"])  # before hours of work
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("record", [b"", b"{", b"7", b"[[]]"])
