@@ -22,7 +22,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -34,6 +33,7 @@ from us43d.audit.hash_index import distance
 from us43d.audit.inspect import inspect_builds
 from us43d.harmonize import pixels, shards
 from us43d.harmonize.ids import Ids
+from us43d.harmonize.records import Record, Written
 
 Picture = NDArray[np.uint8]
 
@@ -101,26 +101,29 @@ def image_of(number: int) -> Picture:
     return duplicate(frame(number - 5), number // 10 % 9) if number % 10 == 9 else frame(number)
 
 
-def drawn_row(folder: Path, number: int) -> dict[str, Any]:
-    """Write an image; return its row of the manifest."""
+def drawn_record(folder: Path, number: int) -> Record:
+    """Write an image; return its record."""
     picture, key = image_of(number), f"{number:06}.png"
     data = cv2.imencode(".png", picture)[1].tobytes()
     (folder / "images" / key).write_bytes(data)
-    return {
-        "id": Ids("made").image(key), "key": key, "file": f"images/{key}", "sha256": hashlib.sha256(data).hexdigest(),
-        "pixel_hash": pixels.pixel_hash(picture), "phash": pixels.perceptual_hash(picture), "group": key,
-        "split": "train", "official": None, "height": picture.shape[0], "width": picture.shape[1],
-        "annotations": [], "tags": {}, "remarks": [], "drop": None,
-    }  # fmt: skip
+    image = Written(
+        file=f"images/{key}", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), kept=True,
+        height=picture.shape[0], width=picture.shape[1], pixel_hash=pixels.pixel_hash(picture),
+        phash=pixels.perceptual_hash(picture),
+    )  # fmt: skip
+    return Record(
+        id=Ids("made").image(key), key=key, group=key, official=None, frame=None, spacing=None, slice=None, tags={},
+        remarks=(), image=image, split="train",
+    )  # fmt: skip
 
 
 def made(folder: Path, count: int) -> set[tuple[int, int]]:
     """Write a build of `count` images as `us43d build`; return the true pairs."""
     (folder / "images").mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        rows = list(pool.map(drawn_row, [folder] * count, range(count), chunksize=64))
+        records = list(pool.map(drawn_record, [folder] * count, range(count), chunksize=64))
     with tempfile.TemporaryDirectory(dir=folder) as parts:
-        shards.manifest(folder / shards.MANIFEST, rows, "image", Path(parts))
+        shards.manifest(folder / shards.MANIFEST, records, "image", Path(parts))
     (folder / "dataset.json").write_text(json.dumps({"name": "made", "slug": "made", "digest": ""}))
     return {(number - 5, number) for number in range(9, count, 10)}
 
@@ -212,7 +215,7 @@ def main() -> None:
     parser.add_argument("--index", type=int)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--frames", type=int, default=Set.frames, help="frames of one anatomy")
-    options: Any = parser.parse_args()
+    options = parser.parse_args()
     Set.frames = options.frames
     if options.index:
         index_alone(options.index)

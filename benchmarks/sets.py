@@ -171,23 +171,28 @@ def _bilevel_mask(lesion: int) -> bytes:
     return _encoded(_mask(BUSBRA, lesion).astype(np.uint8) * 255, cv2.IMWRITE_PNG_BILEVEL, 1)
 
 
+def _of_patient(n: int) -> str:
+    """The patient of an image, who has two, and its side."""
+    return f"{n // 2 + 1:04}-{'lr'[n % 2]}"
+
+
 def _busbra(root: Path, numbers: range) -> None:
     images, masks = root / "BUSBRA/Images", root / "BUSBRA/Masks"
     for folder in (images, masks):
         folder.mkdir(parents=True, exist_ok=True)
     for n in numbers:
-        (images / f"bus_{n + 1:06}-l.png").write_bytes(_png(BUSBRA, 1, n))
-        (masks / f"mask_{n + 1:06}-l.png").write_bytes(_bilevel_mask(n % LESIONS))
+        (images / f"bus_{_of_patient(n)}.png").write_bytes(_png(BUSBRA, 1, n))
+        (masks / f"mask_{_of_patient(n)}.png").write_bytes(_bilevel_mask(n % LESIONS))
 
 
 def _busbra_tables(root: Path, count: int) -> None:
-    names = [f"bus_{n + 1:06}-l" for n in range(count)]
-    data = [f"{name},{n // 2},fibroadenoma,benign,3,GE,276,354,left" for n, name in enumerate(names)]
-    folds = [f"{name},{n // 2 % 5 + 1}" for n, name in enumerate(names)]
+    names = [f"bus_{_of_patient(n)}" for n in range(count)]
+    data = [f"{name},{n // 2 + 1},fibroadenoma,benign,3,GE,276,354,left" for n, name in enumerate(names)]
+    folds = [f"{name},benign,{n // 2 % 5 + 1}" for n, name in enumerate(names)]
     head = "ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side"
     (root / "BUSBRA/bus_data.csv").write_text("\n".join([head, *data]) + "\n")
     for table in ("5-fold-cv.csv", "10-fold-cv.csv"):
-        (root / "BUSBRA" / table).write_text("\n".join(["ID,kFold", *folds]) + "\n")
+        (root / "BUSBRA" / table).write_text("\n".join(["ID,Pathology,kFold", *folds]) + "\n")
 
 
 # --------------------------------------------------------------------------------------- video-like (EchoNet-Dynamic)
