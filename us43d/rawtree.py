@@ -182,23 +182,29 @@ class RawTree:
             nearest = sorted(hit for hit in hits if hit.count("/") + bool(hit) == least)
             if len(nearest) > 1:
                 raise RawDataError(f"Several folders in {self.root} are called {folder}: {listed(nearest)}.")
-            return self._from(self._innermost(nearest[0], folder))
+            return self._from(nearest[0])._once(folder)
         error = MissingFolder(f"No folder in {self.root} is called {' or '.join(folders)}.")
         error.folders = folders
         raise error
 
-    def _innermost(self, above: str, folder: str) -> str:
-        """Return what is above the folder that holds the files: of a folder in one of its own name, the outer one.
+    def _once(self, folder: str) -> "RawTree":
+        """Return the view without the outer one of folders of one name, as archives unpacked into a folder make them.
 
-        Files beside the outer one stay in reach of the whole tree, so that a table there is found.
+        Folders beside `folder` count likewise. Files beside the outer one keep their place, such as a table.
         """
-        while True:
-            inside = [key for key in self._files if key.lower().startswith(f"{above}{folder}/".lower())]
-            outer = inside[0][: len(f"{above}{folder}/")]
-            twice = f"{outer}{folder}/".lower()
-            if not all(key.startswith(outer) and key.lower().startswith(twice) for key in inside):
-                return above
-            above = outer
+        inside: dict[str, list[str]] = {}
+        for first, _, rest in (key.partition("/") for key in self._files):
+            inside.setdefault(first, []).append(rest.lower())
+        outer = {
+            first for first, rests in inside.items() if all(rest.startswith(f"{first.lower()}/") for rest in rests)
+        }
+        if folder.lower() not in map(str.lower, outer):
+            return self
+        view = self._from("")
+        parts = ((key, key.partition("/"), path) for key, path in self._files.items())
+        view._files = {rest if first in outer else key: path for key, (first, _, rest), path in parts}
+        view._real = _by_folded(view._files, self.root)
+        return view._once(folder)
 
     def _from(self, prefix: str) -> "RawTree":
         view = object.__new__(RawTree)

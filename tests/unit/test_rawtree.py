@@ -181,3 +181,18 @@ def test_texts_about_the_data_are_ignored(tmp_path: Path) -> None:
     texts = ("README.md", "x/readme.txt", "x/LICENSE", "x/Licence.pdf", "x/.gitignore", ".gitattributes")
     tree = plant(tmp_path, *texts, "readme/1.png", "x/license_masks.csv", "x/readme_1.txt")
     assert tree.unread({}) == ["readme/1.png", "x/license_masks.csv", "x/readme_1.txt"]
+
+
+def test_folders_in_one_of_their_own_name_are_seen_once(tmp_path):
+    """As archives unpacked each into a folder make them; a source of two folders was reduced to one of them."""
+    names = ["data/A/a/1.png", "data/A/a/2.png", "data/B/B/B/3.png", "data/C/C/4.png", "data/C/5.png", "data/t.csv"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    tree = RawTree(tmp_path)
+    view = tree.at("A")
+    assert sorted(view) == ["B/B/3.png", "C/5.png", "C/C/4.png", "a/1.png", "a/2.png", "t.csv"]
+    assert sorted(tree.at("B")) == ["B/3.png", "C/5.png", "C/C/4.png", "a/1.png", "a/2.png", "t.csv"]
+    assert "C/C/4.png" in tree.at("C")
+    view.use(view.path("A/1.png"), view.path("B/b/3.png"))
+    assert sorted(tree.unread({})) == sorted([names[1], *names[3:]])
