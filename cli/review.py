@@ -29,8 +29,7 @@ def export(
     from us43d.splits import review as verdicts
 
     data = verdicts.export(session.home.root)
-    with atomic.storage_errors(file, "A file of that name stays as it was."):
-        atomic.write_bytes(file, data)
+    atomic.write_files(file.parent, {file.name: data}, "A file of that name stays as it was.")
     count = data.count(b"\n")
     session.answer({"file": file, "lines": count}, f"{count} lines: {file}")
 

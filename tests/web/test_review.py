@@ -126,3 +126,19 @@ def test_blinking_lays_the_first_image_on_the_second(
     page.keyboard.press("d")
     page.wait_for_timeout(300)
     assert np.array(page.evaluate(read), float).mean() < 0.4 * one.mean()
+
+
+@pytest.mark.parametrize(
+    ("findings", "said"), [(None, "Run us43d audit --all, then"), ({}, "The last us43d audit reported nothing")]
+)
+def test_an_empty_review_says_whether_there_was_an_audit(
+    home: Path, tmp_path: Path, visit: Callable[..., Any], findings: dict[str, Any] | None, said: str
+) -> None:
+    catalogue = opening.catalogue(Corpus.open(home / "corpora" / "us43d", home), home)
+    running = serve(Site(Review(catalogue, findings, tmp_path, "corpus us43d").routes(), "/review"), port=0)
+    try:
+        page = visit(running.url)
+        page.wait_for_selector("#empty:not([hidden])")
+        assert page.inner_text("#empty-said").startswith(said)
+    finally:
+        running.stop()

@@ -122,7 +122,7 @@ def test_frames_of_a_group_by_slider(site: Running, visit: Callable[..., Any]) -
     key = page.inner_text("#key")
     page.keyboard.press("ArrowDown")
     page.wait_for_function("key => document.querySelector('#key')?.textContent !== key", arg=key)
-    assert page.inner_text("#frame-of").startswith("2 / 4")
+    assert page.inner_text("#frame-of").startswith("2 / 4 in group ")
 
 
 def test_everything_by_keyboard_alone(site: Running, visit: Callable[..., Any]) -> None:

@@ -42,6 +42,7 @@ class Review:
         self.catalogue, self.home, self.title = catalogue, home, title
         self._lock = threading.Lock()
         self.things: dict[str, list[dict[str, Any]]] = {kind: [] for kind in review.KINDS}
+        self._audited = findings is not None
         self._collect(findings or {})
 
     def routes(self) -> list[Route]:
@@ -134,7 +135,7 @@ class Review:
         names = self._touched(kind)
         return JSONResponse(
             {"kind": kind, "rebuild": self.catalogue.rebuild(names) if names else "",
-             "total": len(things), "open": sum(verdict is None for verdict in own),
+             "total": len(things), "audited": self._audited, "open": sum(verdict is None for verdict in own),
              "rows": rows[:_WINDOW], "counts": {name: len(entries) for name, entries in self.things.items()}}
         )  # fmt: skip
 

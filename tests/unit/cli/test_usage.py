@@ -107,6 +107,15 @@ def test_a_path_that_cannot_be_used_has_a_next_step(
     assert lines[1:] == ["Nothing was changed on disk.", f"Next: {step.format(here=tmp_path)}"]
 
 
+def test_a_file_is_written_into_a_new_folder_but_not_into_a_file(tmp_path: Path) -> None:
+    words = ["review", "export", "--home", str(tmp_path)]
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "new" / "x.jsonl")]).exit_code == 0
+    assert (tmp_path / "new" / "x.jsonl").read_bytes() == b""
+    refused = CliRunner().invoke(app, [*words, str(tmp_path / "new" / "x.jsonl" / "y.jsonl")])
+    assert refused.exit_code == 1
+    assert f"{tmp_path}/new/x.jsonl cannot be written: a file, or a link" in refused.stderr
+
+
 def test_a_folder_that_may_not_be_entered_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Path.exists raises there, also in what words the message; os.access of root knows nothing of network drives."""
 

@@ -241,7 +241,7 @@ function frames() {
   const slide = /** @type {HTMLInputElement} */ ($('frame'));
   slide.max = String(image.members.length - 1);
   slide.value = String(Math.max(0, image.members.indexOf(image.id)));
-  $('frame-of').textContent = `${number.format(Number(slide.value) + 1)} / ${number.format(image.members.length)} in ${image.group}`;
+  $('frame-of').textContent = `${number.format(Number(slide.value) + 1)} / ${number.format(image.members.length)} in group ${image.group}`;
 }
 
 /** @param {number} by */

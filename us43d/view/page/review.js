@@ -49,7 +49,7 @@ async function list(keep) {
   $('empty').hidden = rows.length > 0;
   $('then').replaceChildren(...(answer.kind === 'near' ? [] : ['An image whose masks are wrong is excluded until they are corrected (e). ']), ...(answer.rebuild ? ['Builds apply these verdicts: ', h('code', {}, answer.rebuild)] : []));
   $('pair').hidden = $('verdicts').hidden = rows.length === 0;
-  $('empty-said').textContent = !answer.total ? (kind === 'prediction' ? 'Open the predictions of an evaluation: us43d view --eval FOLDER' : 'Run us43d audit --all, then open the page again.') : answer.open ? `${counted(answer.open, 'decision')} left; none has this verdict.` : `All ${counted(answer.total, 'verdict')} are given.`;
+  $('empty-said').textContent = !answer.total ? (kind === 'prediction' ? 'Open the predictions of an evaluation: us43d view --eval FOLDER' : answer.audited ? 'The last us43d audit reported nothing of this kind.' : 'Run us43d audit --all, then open the page again.') : answer.open ? `${counted(answer.open, 'decision')} left; none has this verdict.` : `All ${counted(answer.total, 'verdict')} are given.`;
   if (rows.length) await show();
 }
 
