@@ -63,6 +63,7 @@ def weights_of(session: Session, name: str | None, option: str = "--weights") ->
     if name == SHIPPED:
         return shipped()
     direct = Path(name).expanduser()
+    other: Path | None = None  # a folder without weights, such as that of the data for which a run is named
     for place in (direct, *(session.home.weights / f"{name}{end}" for end in _ENDS), session.home.runs / name):
         is_weights = (place / CONFIG).is_file() and (place / TENSORS).is_file()
         if not is_weights and (place / "log.jsonl").is_file():
@@ -75,8 +76,11 @@ def weights_of(session: Session, name: str | None, option: str = "--weights") ->
                 )
             session.say(f"weights: {_of_run(place, result)}")
             return result
-        if place.exists():
+        if (place / CONFIG).is_file() or (place.exists() and not place.is_dir()):
             return place
+        other = other or (place if place.exists() else None)
+    if other:
+        return other
     raise WeightsError(
         f"Unknown weights {name!r}: not a file, and not in {session.home.weights} or {session.home.runs}.",
         next=f"us43d weights get {name}" if name in PUBLISHED else "us43d weights show",

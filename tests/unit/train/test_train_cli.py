@@ -108,7 +108,7 @@ def test_a_scheduler_stops_it(us43d, data: Path, tmp_path: Path, processes: int)
     )
 
 
-def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> None:
+def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert us43d("train", "--data", data, *SMALL, "--run", "first")[0] == 0
     code, _, err = us43d("train", "--data", data, *SMALL, "--run", "first")
     assert (code, "already contains a run" in err) == (2, True)
@@ -122,6 +122,10 @@ def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path) -> 
     score = best["validation"]["score"]
     assert f"step {best['step']} of the run first, with the best validation score ({score:.3f})" in err
     shutil.rmtree(tmp_path / "home" / "runs" / "first" / "best")
+    code, _, err = us43d(*words)
+    assert (code, "weights: step 4 of the run first\n" in err) == (0, True), err
+    monkeypatch.chdir(tmp_path)
+    Path("first").mkdir()  # the folder of the data, for which the run is named
     code, _, err = us43d(*words)
     assert (code, "weights: step 4 of the run first\n" in err) == (0, True), err
     code, _, err = us43d("train", "--data", data, "--run", "first", "--resume", "--set", "seed=3")
