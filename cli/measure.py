@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from us43d import atomic
-from us43d.errors import UsageError
+from us43d.errors import ImageError, UsageError
 from us43d.spelling import normalised
 
 from .models import CorpusName, release
@@ -72,6 +72,8 @@ def measure(
     """
     if bool(files) == bool(on):
         raise UsageError("Give either mask files or --on with sources.", next="us43d measure --help")
+    if files and out:
+        raise UsageError("--out is for --on: measurements of mask files are printed, as JSON by --json.")
     if on and kind == "outline":
         _outlines(session, on, out or Path("measurements"))
         return
@@ -84,10 +86,11 @@ def measure(
     size = _spacing(spacing)
     rows: list[tuple[str, str, float, str]] = []
     if kind == "ventricle":
-        rows = _ventricle(files or [], size)
+        rows = _ventricle(session, files or [], size)
     else:
         for file in files or []:
-            rows += [(file.name, what, value, unit) for what, value, unit in _values(kind, _mask(file), size)]
+            measured = _values(kind, _mask(session, kind, file), size)
+            rows += [(str(file), what, value, unit) for what, value, unit in measured]
     data = [{"file": f, "quantity": q, "value": v, "unit": u} for f, q, v, u in rows]
     heads: Columns = (("file", "left"), ("quantity", "left"), ("value", "right"), ("unit", "left"))
     session.answer({"spacing_mm": size, "measurements": data}, Table(heads, rows))
@@ -107,22 +110,35 @@ def _spacing(text: str | None) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def _mask(file: Path) -> "NDArray[np.bool_]":
-    """Read a mask file as (h, w) bool.
+def _mask(session: Session, kind: Kind, file: Path) -> "NDArray[np.bool_]":
+    """Read a mask file as (h, w) bool, upright; warn of what looks wrong in it.
 
     Raises:
         RawDataError: If the file is not a readable image.
+        ImageError: If it has several frames.
         UsageError: If the mask is empty.
     """
     import numpy as np
 
     from us43d.contract import Remarked
-    from us43d.masks import convert
+    from us43d.masks import components, convert
+    from us43d.pictures import still
 
+    media = still.opened(file)
+    if media.count != 1:
+        raise ImageError(f"{file} has {media.count} frames; a mask has one.")
     read = convert.binary(file)
-    mask = np.asarray(read.array if isinstance(read, Remarked) else read, bool)
+    if isinstance(read, Remarked):
+        for remark in read.remarks:
+            session.warn(f"{file}: {remark}")
+        read = np.asarray(read.array, bool)
+    mask = still.upright(read, media.orientation)
     if not mask.any():
         raise UsageError(f"The mask {file} is empty.")
+    if components.covers_corners(mask):
+        session.warn(f"{file} covers all four corners of the image. Black is background: it may be inverted.")
+    elif kind != "outline" and (pieces := len(components.components(mask))) > 1:
+        session.warn(f"{file} has {pieces} separate areas, which are measured as one object.")
     return mask
 
 
@@ -139,7 +155,7 @@ def _values(kind: Kind, mask: "NDArray[np.bool_]", spacing: tuple[float, float])
     return [(readouts.QUANTITIES[name][0], value, readouts.QUANTITIES[name][1]) for name, value in values.items()]
 
 
-def _ventricle(files: list[Path], spacing: tuple[float, float]) -> list[tuple[str, str, float, str]]:
+def _ventricle(session: Session, files: list[Path], spacing: tuple[float, float]) -> list[tuple[str, str, float, str]]:
     from us43d.evaluate import measure as geometry
 
     if len(files) > 2:
@@ -147,13 +163,13 @@ def _ventricle(files: list[Path], spacing: tuple[float, float]) -> list[tuple[st
     rules = (("area-length", geometry.volume_area_length), ("Simpson, one view", geometry.volume_discs))
     rows, volumes = [], []
     for file in files:
-        view = geometry.chamber(_mask(file), spacing)
+        view = geometry.chamber(_mask(session, "ventricle", file), spacing)
         assert view is not None  # the mask is not empty
-        rows.append((file.name, "length of the long axis", view.length, "mm"))
+        rows.append((str(file), "length of the long axis", view.length, "mm"))
         volumes.append([rule(view) for _, rule in rules])
-        rows += [(file.name, f"volume, {name}", v, "ml") for (name, _), v in zip(rules, volumes[-1], strict=True)]
+        rows += [(str(file), f"volume, {name}", v, "ml") for (name, _), v in zip(rules, volumes[-1], strict=True)]
     if len(files) == 2:
-        names = " → ".join(file.name for file in files)
+        names = " → ".join(map(str, files))
         rows += [(names, f"ejection fraction, {name}", geometry.ejection_fraction(end, start), "%")
                  for (name, _), end, start in zip(rules, *volumes, strict=True)]  # fmt: skip
     return rows

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from us43d import registry
 from us43d.harmonize.merge import merge
@@ -44,6 +45,42 @@ def test_files(tmp_path: Path) -> None:
     assert code == 0, err
     assert values(out)["biparietal diameter, outer to outer"] == pytest.approx(90, rel=0.01)
     assert "area" not in values(out)
+
+
+def test_a_mask_is_turned_by_its_orientation_tag(tmp_path: Path) -> None:
+    """As predict and train turn it; x and y of the spacing were exchanged."""
+    oval(tmp_path / "plain.png", (120, 60))
+    tag = Image.Exif()
+    tag[274] = 6
+    with Image.open(tmp_path / "plain.png") as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=tag)
+    measured = []
+    for name in ("plain.png", "turned.png"):
+        code, out, err = run("measure", tmp_path / name, "--spacing", "0.1,0.3", "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out)["measurements"][0]["file"] == str(tmp_path / name)
+        measured.append(values(out))
+    assert measured[0] == measured[1]
+
+
+def test_what_looks_wrong_in_a_mask_is_remarked(tmp_path: Path) -> None:
+    canvas = np.zeros((300, 400), np.uint8)
+    cv2.circle(canvas, (100, 100), 40, 255, -1)
+    cv2.imwrite(str(tmp_path / "inverted.png"), 255 - canvas)
+    cv2.circle(canvas, (300, 200), 40, 255, -1)
+    cv2.imwrite(str(tmp_path / "two.png"), canvas)
+    cv2.imwrite(str(tmp_path / "soft.png"), cv2.GaussianBlur(canvas, (5, 5), 0))
+    names = [tmp_path / f"{name}.png" for name in ("inverted", "two", "soft")]
+    code, _, err = run("measure", *names, "--spacing", "0.1")
+    assert code == 0
+    assert f"{names[0]} covers all four corners" in err
+    assert f"{names[1]} has 2 separate areas, which are measured as one object." in err
+    assert f"{names[2]}: grey mask edge: " in err
+    cv2.imwritemulti(str(tmp_path / "stack.tif"), [canvas, canvas])
+    code, _, err = run("measure", tmp_path / "stack.tif", "--spacing", "0.1")
+    assert (code, "stack.tif has 2 frames; a mask has one." in err) == (1, True)
+    code, _, err = run("measure", names[1], "--spacing", "0.1", "--out", tmp_path / "out")
+    assert (code, "--out is for --on" in err) == (2, True)
 
 
 def test_ejection_fraction_of_two_files(tmp_path: Path) -> None:
