@@ -22,6 +22,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 def read_paper(raw: RawTree) -> Iterator[Sample]:
     """Yield the 256 × 256 crops the published conversion used."""
     stage = "2_preprocessed_data/stage1"
+    raw.use(*map(raw.path, raw.glob("**/1_or_data/**/*")))  # the whole images
     yield from _processed(raw.at(stage), f"{stage}/p_image", f"{stage}/p_mask", "2_preprocessed_data/train.csv")
 
 

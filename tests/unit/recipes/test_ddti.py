@@ -7,7 +7,9 @@ import pytest
 
 from us43d import registry
 from us43d.contract import Polygon, RawTree
-from us43d.errors import UnreadableFile
+from us43d.errors import BuildError, UnreadableFile
+from us43d.harmonize.build import build
+from us43d.paths import Home
 from us43d.specimen import write_image
 
 _CASE = """<?xml version="1.0" encoding="utf-8"?><case><number>1</number>
@@ -55,3 +57,15 @@ def test_what_a_case_says_is_kept_and_identical_contours_are_one(tmp_path: Path)
     assert first.tags == {"age": "52", "sex": "F", "composition": "solid", "tirads": "4a"}
     assert len(first.masks["thyroid_nodule"]) == 1
     assert first.remarks == ("identical contours are one annotation: 1 left out",)
+
+
+def test_a_mask_without_its_image_is_named(tmp_path: Path) -> None:
+    """The image was lost without a word where counts are not enforced."""
+    registry.specimen("ddti")(tmp_path, np.random.default_rng(0))
+    recipe, home = registry.recipe("ddti"), Home(tmp_path.parent / f"{tmp_path.name}-home")
+    build(recipe, tmp_path, home, profile="paper", partial=True)
+    image = next(tmp_path.rglob("1_or_data/image/*.PNG"))
+    image.unlink()
+    with pytest.raises(BuildError, match=rf"mask/{image.name} \(image .*image/{image.name} is missing\)"):
+        build(recipe, tmp_path, home, partial=True)
+    build(recipe, tmp_path, home, profile="paper", partial=True)
