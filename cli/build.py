@@ -13,6 +13,7 @@ from us43d.errors import (
     CheckError,
     MissingRawFile,
     SplitError,
+    UnknownName,
     UsageError,
     command,
     counted,
@@ -364,7 +365,7 @@ def check(session: Session, names: Names = None, every: Every = False, jobs: Job
     """
     from us43d.harmonize.check import check as examine
 
-    exports = [name for name in names or () if "/" in name or (Path(name) / "export.json").is_file()]
+    exports = [name for name in names or () if _is_export(session, name)]
     if exports:
         if every or len(exports) < len(names or ()):
             raise UsageError("Exports are checked on their own.", next=f"us43d check {' '.join(exports)}")
@@ -388,6 +389,19 @@ def check(session: Session, names: Names = None, every: Every = False, jobs: Job
         return Outcome(recipe.name, "sound", ", ".join(path.name for path in versions))
 
     finish(session, "check", each(session, sources(session, names, every, is_built, "check"), work))
+
+
+def _is_export(session: Session, name: str) -> bool:
+    """Return whether a name is that of a folder or URL, which has a slash, an export.json, or no source's name."""
+    if "/" in name or (Path(name) / "export.json").is_file():
+        return True
+    if not Path(name).is_dir():
+        return False
+    try:
+        registry.look_up(name, session.home)
+    except UnknownName:
+        return True
+    return False
 
 
 def _check_exports(session: Session, exports: list[str]) -> None:

@@ -126,7 +126,9 @@ def eval_(
         int | None, typer.Option(min=1, help="Largest number of images, chosen by their ids.", metavar="N")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random points, --limit and the bootstrap.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Output folder. Default: evaluations/<weights>-<time>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder. Default: one in the folder evaluations of the home.")
+    ] = None,
     clips: Annotated[
         bool, typer.Option("--clips", help="One box per clip, followed through its frames: Dice over time, EF.")
     ] = False,

@@ -33,7 +33,8 @@ Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:N or mps. Default: a CUDA GPU if available.", show_default=False)
 ]
 Dtype: TypeAlias = Annotated[
-    Literal["float32", "bf16", "fp16"], typer.Option(help="Precision of the model; half precision is for GPUs.")
+    Literal["float32", "bf16", "fp16"],
+    typer.Option(help="Precision of the model: float32, bf16 or fp16; half precision is for GPUs.", metavar="TYPE"),
 ]
 CorpusName = Annotated[
     str | None,

@@ -76,7 +76,9 @@ def predict(
     everything: Annotated[
         bool, typer.Option("--everything", help="Segment from a grid of points and keep masks that differ.")
     ] = False,
-    grid: Annotated[int, typer.Option(min=1, max=128, help="--everything: points along the longer side.")] = 16,
+    grid: Annotated[
+        int, typer.Option(min=1, max=128, help="--everything: points along the longer side.", metavar="N")
+    ] = 16,
     min_score: Annotated[
         float | None,
         typer.Option(
@@ -87,21 +89,29 @@ def predict(
     min_stability: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="--everything: lowest stability, the IoU of the masks at logits ± --stability-offset."
+            min=0,
+            max=1,
+            help="--everything: lowest stability, the IoU of the masks at logits ± --stability-offset.",
+            metavar="IOU",
         ),
     ] = 0.8,
-    stability_offset: Annotated[float, typer.Option(min=0, help="--everything: offset of the logits.")] = 1.0,
+    stability_offset: Annotated[
+        float, typer.Option(min=0, help="--everything: offset of the logits.", metavar="X")
+    ] = 1.0,
     overlap: Annotated[
-        float, typer.Option(min=0, max=1, help="--everything: masks with a higher IoU count as one.")
+        float, typer.Option(min=0, max=1, help="--everything: masks with a higher IoU count as one.", metavar="IOU")
     ] = 0.7,
     frame: Annotated[
-        int | None, typer.Option(min=0, help="Number of one frame, from 0. Default: all frames.", show_default=False)
+        int | None,
+        typer.Option(min=0, help="Number of one frame, from 0. Default: all frames.", show_default=False, metavar="N"),
     ] = None,
     crop_sector: Annotated[
         bool,
         typer.Option("--crop-sector", help="Show the model only the ultrasound region that a DICOM file declares."),
     ] = False,
-    refine: Annotated[int, typer.Option(min=0, max=1, help="Number of refinement passes after the first mask.")] = 1,
+    refine: Annotated[
+        int, typer.Option(min=0, max=1, help="Number of refinement passes after the first mask.", metavar="N")
+    ] = 1,
     postprocess: Annotated[
         Literal["sharp", "paper"],
         typer.Option(help="sharp: upscale, then threshold. paper: threshold first, as published."),

@@ -42,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_corpus_is_exported_and_checked(home: Path, tmp_path: Path) -> None:
+def test_a_corpus_is_exported_and_checked(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     code, shown, _ = run("export", "us43d", "--to", "coco", "--out", out, "--home", home, "--json")
     assert code == 0
@@ -62,6 +62,9 @@ def test_a_corpus_is_exported_and_checked(home: Path, tmp_path: Path) -> None:
         code, _, said = run("check", place)
         assert code == 1
         assert f"No export found in {place}: export.json is missing." in said
+    monkeypatch.chdir(tmp_path)
+    Path("unfinished").mkdir()
+    assert "No export found in unfinished: export.json is missing." in run("check", "unfinished")[2]
     shutil.rmtree(out / "annotations")
     assert "missing: annotations/instances_train.json" in run("check", out)[2]
 

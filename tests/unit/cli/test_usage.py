@@ -5,10 +5,12 @@ import errno
 import importlib
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from us43d import atomic
@@ -72,6 +74,17 @@ def test_weights_have_the_mode_the_umask_allows(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_names_of_options_are_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    root = get_command(app)
+    groups = {(): root} | {(name,): verb for name, verb in root.commands.items() if hasattr(verb, "commands")}
+    verbs = {(*path, name): verb for path, group in groups.items() for name, verb in group.commands.items()}
+    for words, verb in verbs.items():
+        said = CliRunner().invoke(app, [*words, "--help"]).stdout
+        names = [name for option in verb.params for name in option.opts if name.startswith("--")]
+        assert [(words, name) for name in names if not re.search(rf"{name}(?![\w-])", said)] == []
 
 
 @pytest.mark.parametrize(
