@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -73,6 +74,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     """Run the command line; returns the exit code (cli/errors.py lists them)."""
     signal.signal(signal.SIGTERM, _stop)
+    if (
+        isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding != "utf-8"
+    ):  # such as Latin-1: no lines of tables
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="replace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8")
     try:
         app = _load(next(iter(sys.argv[1:]), None))
         gc.freeze()  # modules stay: no collection has to pass through them

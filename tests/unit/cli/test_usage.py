@@ -7,6 +7,8 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,14 @@ def test_a_path_that_cannot_be_used_has_a_next_step(
     lines = result.stderr.splitlines()[-3:]
     assert what in lines[0]
     assert lines[1:] == ["Nothing was changed on disk.", f"Next: {step.format(here=tmp_path)}"]
+
+
+def test_output_is_utf_8_where_the_locale_has_no_such_letters(tmp_path: Path) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "us43d", "info", "BUSI", "--home", str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | locale, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert not done.stdout.decode("utf-8").isascii()
 
 
 def test_a_file_is_written_into_a_new_folder_but_not_into_a_file(tmp_path: Path) -> None:
