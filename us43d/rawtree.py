@@ -251,8 +251,10 @@ class RawTree:
             beside = [other for other in self._files if other.rpartition("/")[0] == folder]
             hint = f" The folder holds {listed(beside, 5)}." if beside else ""
             raise MissingRawFile(f"{self.prefix}{key} is missing in {self.root}.{hint}")
-        self._asked[self._files[real]] = None
-        return self._files[real]
+        path = self._files[real]
+        self._asked.pop(path, None)  # asked for again, it is the last
+        self._asked[path] = None
+        return path
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
@@ -302,6 +304,11 @@ class RawTree:
         if len(keys) > 1:
             raise RawDataError(f"Several files in {self.root} match {self.prefix}{pattern}: {listed(keys)}.")
         return keys[0]
+
+    @property
+    def asked_last(self) -> str:
+        """Path below the root of the last file asked for since a `reading` block began; "" if none."""
+        return self.name(next(reversed(self._asked))) if self._asked else ""
 
     def use(self, *paths: Path) -> None:
         """Note that these files were read or are referred to by a sample."""

@@ -5,6 +5,7 @@ alone, and everything after the blocks runs in the order of keys. Blocks are fin
 final one; a build that was killed resumes from the complete blocks.
 """
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
 from us43d.harmonize.ids import Ids
-from us43d.harmonize.inventory import Inventory, Skip, spellings, way_on
+from us43d.harmonize.inventory import Inventory, Skip, literal, spellings, way_on
 from us43d.harmonize.plan import Plan
 from us43d.paths import Home
 from us43d.rawtree import folded
@@ -190,7 +191,7 @@ def _readable(plan: Plan) -> Iterator[tuple[Sample, str]]:
         try:
             sample = next(samples, None)
         except RawDataError as error:
-            error.next = error.next or again
+            error.next = error.next or again + ("" if usable else _without_file(plan))
             if tree.missing and not isinstance(error, MissingRawFile):
                 what = f"{listed(tree.missing.values())} in {tree.root}."
                 raise MissingRawFile(what, disk=error.disk, next=error.next) from error
@@ -206,6 +207,18 @@ def _readable(plan: Plan) -> Iterator[tuple[Sample, str]]:
     if reasons and not usable:
         what = f"{recipe.name}: none of the {counted(len(reasons), 'sample')} can be read:{lines_of(reasons)}"
         raise RawDataError(what, disk="No build was written.", next=again)
+
+
+def _without_file(plan: Plan) -> str:
+    """Return the command that does without the file at which the reader stopped, if it is optional; else ""."""
+    file = plan.tree.asked_last
+    patterns = [*plan.skip.ignore, literal(file)]
+    try:
+        next(plan.recipe.samples(RawTree(plan.tree.root, hide=patterns), plan.profile))
+    except (RawDataError, StopIteration):
+        return ""
+    skip = "".join(f" --ignore {shlex.quote(pattern)}" for pattern in patterns) + " --skip-bad" * plan.skip.bad
+    return f"   (or, without {file}: us43d build {plan.recipe.name}{skip})"
 
 
 def _fixed(sample: Sample, fix: Fix) -> Sample:

@@ -14,7 +14,7 @@ from us43d.errors import BuildError, RawDataError, Us43dError, counted, lines_of
 from us43d.rawtree import folded
 from us43d.splits import known_duplicates, pinned
 
-__all__ = ["Inventory", "Skip", "spellings", "way_on"]
+__all__ = ["Inventory", "Skip", "literal", "spellings", "way_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (
     """
     files = list(ignore)
     few = 0 < len(files) <= 3
-    globs = [*patterns, *(_literal(file) for file in files if few)]
+    globs = [*patterns, *(literal(file) for file in files if few)]
     skip = f"us43d build {recipe.name}" + "".join(f" --ignore {shlex.quote(pattern)}" for pattern in globs)
     if few:
         return skip
@@ -172,6 +172,6 @@ def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (
     return f"{skip}   (skips and records them; or us43d fetch {recipe.name} --from with a complete copy)"
 
 
-def _literal(file: str) -> str:
+def literal(file: str) -> str:
     """Return a name as a pattern that matches it alone."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in file)

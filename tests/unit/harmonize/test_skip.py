@@ -418,3 +418,35 @@ def test_rules_of_names_belong_to_a_folder_and_are_few(tmp_path: Path) -> None:
 def test_the_command_to_go_on_with(kind: str, files: int, command: str) -> None:
     recipe = registry.recipe("busi")
     assert way_on(recipe, {"kind": kind}, [f"f{n}" for n in range(files)]) == command
+
+
+@pytest.mark.parametrize(
+    ("slug", "pattern", "remark"),
+    [
+        ("breast_lesions_usg", "*.xlsx", "clinical data and pixel size unknown"),
+        ("tnscui", "train.csv", "diagnosis unknown"),
+        ("camus", "subgroup_testing.txt", "official split unknown"),
+        ("busbra", "bus_data.csv", ""),
+        ("tdsc_abus", "Test/labels.csv", ""),  # read behind other samples
+    ],
+)
+def test_a_damaged_table_that_is_optional_can_be_ignored(tmp_path: Path, slug: str, pattern: str, remark: str) -> None:
+    """The next command was to fetch again alone, though the source is read where the table is missing."""
+    registry.specimen(slug)(tmp_path / "raw", np.random.default_rng(0))
+    recipe, home = registry.recipe(slug), Home(tmp_path / "home")
+    table = next((tmp_path / "raw").rglob(pattern))
+    table.write_bytes(b"")
+    with pytest.raises(RawDataError) as caught:
+        build(recipe, tmp_path / "raw", home, partial=True, skip=Skip(ignore=("*.tmp",)))
+    first, _, rest = caught.value.next.partition(" (or, without ")
+    assert first.startswith(f"us43d fetch {recipe.name} --force")
+    if not remark:
+        assert rest == ""
+        return
+    words = shlex.split(rest.partition(": ")[2].removesuffix(")"))
+    assert words[:3] == ["us43d", "build", recipe.name]
+    patterns = tuple(after for word, after in itertools.pairwise(words) if word == "--ignore")
+    assert patterns == ("*.tmp", table.relative_to(tmp_path / "raw").as_posix())
+    result = build(recipe, tmp_path / "raw", home, partial=True, skip=Skip(ignore=patterns))
+    assert any(name.startswith(remark) for name in result.dataset["remarks"])
+    assert [table.relative_to(tmp_path / "raw").as_posix()] in result.dataset["skipped"]["ignored"].values()

@@ -19,7 +19,7 @@ from us43d.harmonize import build as building
 from us43d.harmonize.build import BuildResult, build
 from us43d.harmonize.corrections import Applied, Corrections
 from us43d.harmonize.ids import Ids
-from us43d.harmonize.inventory import Inventory, Skip, _literal, _Rule, _rule, spellings, way_on
+from us43d.harmonize.inventory import Inventory, Skip, _Rule, _rule, literal, spellings, way_on
 from us43d.harmonize.pixels import canonical, perceptual_hash
 from us43d.harmonize.plan import Plan
 from us43d.harmonize.records import Annotation, Record, Written
@@ -363,7 +363,7 @@ def test_all_that_is_missing_or_too_much(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_matches_one_name() -> None:
-    assert _literal("a*b?[c].png") == "a[*]b[?][[]c].png"
+    assert literal("a*b?[c].png") == "a[*]b[?][[]c].png"
 
 
 @pytest.mark.parametrize(
