@@ -157,6 +157,10 @@ def parsed_json(text: str, hook: Callable[[dict[str, Any]], Any] | None = None) 
     except _Repeated as error:
         raise ValueError(_repeated(text)) from error
     except json.JSONDecodeError as error:
+        if not text[: error.pos].strip() and error.msg == "Expecting value":
+            raise ValueError(
+                f"it is not JSON (it begins with {text.strip()[:20]!r})" if text else "it is empty"
+            ) from error
         if error.msg != "Extra data":
             raise
         raise ValueError(f"another document begins in line {error.lineno:,}, as in JSON Lines") from error

@@ -117,7 +117,16 @@ def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
     if not images.is_dir():
         raise TrainError(f"{images} is not a folder.", next=f"the same with --images {_ANY_FOLDER}")
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
+        mode = file.stat().st_mode
+        if stat.S_ISDIR(mode):
+            inside = [one for one in file.iterdir() if one.suffix.lower() == ".json"]
+            raise TrainError(
+                f"{file} is a folder, not a COCO file.",
+                next=shlex.join(["ls", str(file)])
+                if len(inside) != 1
+                else f"the same with --data {shlex.quote(str(inside[0]))}",
+            )
+        if not stat.S_ISREG(mode):
             raise TrainError(f"{file} is not a regular file.")
         data = file.read_bytes()
     except OSError as error:

@@ -29,6 +29,8 @@ _NAMED, _KINDS = 3, 12
 _SHOWN = 60
 #: Fields of an annotation that are read.
 _READ = ("id", "image_id", "category_id", "segmentation", "bbox", "keypoints")
+#: A field of other forms of annotations → what has it.
+_OTHERS = {"shapes": "LabelMe's labels of one image", "_via_img_metadata": "a project of VIA"}
 #: Longest text in a corpus, in bytes.
 _LONGEST = 65_535
 
@@ -334,7 +336,9 @@ def _lists(file: Path, names: Sequence[str], kind: type[Us43dError], what: str) 
         )
     for name in names:
         if not isinstance(content, Mapping) or not isinstance(content.get(name), list):
-            raise kind(f"{file} is not {what}: it has no list of {name}.")
+            fields = content if isinstance(content, Mapping) else {}
+            hints = [f" It is {other}; export COCO first." for field, other in _OTHERS.items() if field in fields]
+            raise kind(f"{file} is not {what}: it has no list of {name}.{''.join(hints)}")
     return {name: content[name] for name in names}
 
 

@@ -472,6 +472,13 @@ def test_what_is_not_a_coco_file(make: Callable[..., Path], data: Any) -> None:
     [
         (b'[{"image_id": 0, "category_id": 7, "score": 0.5}]', "it is a list, as files of results"),
         (b'{"id": 1}\n{"id": 2}\n', "another document begins in line 2, as in JSON Lines"),
+        (b"file,x0,y0,x1,y1\na.png,1,2,30,40\n", "it is not JSON (it begins with 'file,x0,y0,x1,y1\\na.p')."),
+        (b"", "it is empty."),
+        (
+            b'{"version": "5.4", "shapes": [], "imagePath": "a.png"}',
+            "it has no list of images. It is LabelMe's labels of one",
+        ),
+        (b'{"_via_settings": {}, "_via_img_metadata": {}}', "it has no list of images. It is a project of VIA; export"),
         (b"PK\3\4" + bytes(40), "it is a ZIP archive; unpack it first"),
         (b"\x1f\x8b" + bytes(40), "it is compressed by gzip; unpack it first"),
         ('{"name": "Läsion"}'.encode("latin-1"), "it is not text in UTF-8 (byte 0xe4 at position 11)"),
@@ -1268,8 +1275,16 @@ def test_what_is_not_a_file_is_not_opened(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(TrainError, match="is not a regular file"):
+    with pytest.raises(
+        TrainError, match="is a folder, not a COCO" if kind == "folder" else "is not a regular"
+    ) as caught:
         coco.read(path, tmp_path / "corpus")
+    if kind == "folder":  # as Roboflow writes one per split, with a file of its own
+        assert caught.value.next == f"ls {path}"
+        (path / "_annotations.coco.json").write_text("{}")
+        with pytest.raises(TrainError) as caught:
+            coco.read(path, tmp_path / "corpus")
+        assert caught.value.next == f"the same with --data {path / '_annotations.coco.json'}"
     with pytest.raises(UsageError, match="is not a regular file"):
         schema.load_prompts(path)
     with pytest.raises(UnreadableFile, match="is not a regular file"):
