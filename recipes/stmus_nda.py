@@ -20,6 +20,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for subset in PARTS:
         for key in tree.glob(f"Segmentation_models/data/MuscleCNN/{subset}/*.png"):
             parts[key.rpartition("/")[2]].add(subset)
+            tree.use(tree.path(key))  # for its name
     for key in images:
         muscle, condition, _, name = key.split("/")
         official = parts[name] if folders[name] == 1 else set()

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from us43d import specimen
@@ -250,7 +251,12 @@ def _is_data(path: Path) -> bool:
 
 def _beside(recipe: Recipe, files: list[Path]) -> tuple[tuple[RawFile, Path], ...]:
     """Return the files that the source has beside its archives, such as a table, by their published names."""
-    plain = {file.name: file for route in recipe.routes for file in route.files if not file.unpack}
+    plain = {
+        name: RawFile(name=name, unpack=False)
+        for name in _published(recipe.slug)
+        if "/" not in name and name.lower().endswith((".xlsx", *_DATA))
+    }
+    plain |= {file.name: file for route in recipe.routes for file in route.files if not file.unpack}
     return tuple((file, called[0]) for file in plain.values() if (called := _called(files, file.name, plain)))
 
 
@@ -268,7 +274,7 @@ def _packed(recipe: Recipe, folder: Path) -> tuple[tuple[str, Path], ...]:
 
 def _likely(recipe: Recipe, archives: list[Path]) -> list[Path]:
     """Return the zips that list what the source's tree has, or its inner archives; the best first."""
-    wanted = _signature(recipe)
+    wanted = set(map(_kind, _published(recipe.slug)))
     scores = {}
     for path in archives:
         try:
@@ -287,19 +293,20 @@ def _kind(name: str) -> tuple[str, str]:
     return path.parent.name.lower(), path.suffix.lower()
 
 
-def _signature(recipe: Recipe) -> set[tuple[str, str]]:
-    """Return folders and endings of the published tree, as the specimen has them; empty without a specimen."""
+@lru_cache(maxsize=1)
+def _published(slug: str) -> tuple[str, ...]:
+    """Return the paths of a tree as published, as the specimen has them; none without a specimen."""
     import tempfile
 
     import numpy as np
 
     try:
-        make = specimen.of_source(recipe.slug)
+        make = specimen.of_source(slug)
     except RecipeError:
-        return set()
+        return ()
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), np.random.default_rng(0))
-        return {_kind(name) for name, _ in store.walk(Path(folder))}
+        return tuple(name for name, _ in store.walk(Path(folder)))
 
 
 # ------------------------------------------------------------------------------------------------------ unpacked trees

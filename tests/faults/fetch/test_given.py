@@ -147,6 +147,32 @@ def test_a_table_beside_the_images_is_taken_along(home: Home, sources: ModuleTyp
     build(recipe, raw, home, partial=True)
 
 
+@pytest.mark.parametrize("slug", ["us105", "echocp", "hc18", "stmus_nda"])
+@pytest.mark.parametrize("form", ["folders as archives", "without the top folder"])
+def test_what_a_source_has_in_several_pieces(
+    home: Home, sources: ModuleType, tmp_path: Path, slug: str, form: str
+) -> None:
+    """Refused, without its table, or without its official split, which the names of other files tell."""
+    recipe, folder = registry.recipe(slug), tmp_path / "made"
+    folder.mkdir()
+    registry.specimen(slug)(folder, np.random.default_rng(0))
+    shutil.rmtree(folder / "__MACOSX", ignore_errors=True)
+    facts = ("key", "group", "split", "tags", "remarks")
+    before = [[getattr(sample, fact) for fact in facts] for sample in recipe.read(RawTree(folder))]
+    for piece in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if form == "folders as archives":
+            shutil.move(piece, folder / "in" / piece.name)
+            (folder / f"my {piece.name}.zip").write_bytes(zipped(folder / "in"))
+            shutil.rmtree(folder / "in")
+        elif slug != "us105":
+            shutil.copytree(piece, folder, dirs_exist_ok=True)
+            shutil.rmtree(piece)
+    ledger.accept(home, recipe)
+    raw = fetch(recipe, home, sources.patient(), from_=[folder]).raw
+    assert [[getattr(sample, fact) for fact in facts] for sample in recipe.read(RawTree(raw))] == before
+    build(recipe, raw, home, partial=True)
+
+
 def test_a_damaged_table_beside_a_renamed_folder_is_named(home: Home, sources: ModuleType, tmp_path: Path) -> None:
     recipe = registry.recipe("breast_lesions_usg")
     registry.specimen("breast_lesions_usg")(tmp_path, np.random.default_rng(0))
