@@ -116,11 +116,13 @@ def _models(session: Session, names: list[str], baselines: bool, device: str) ->
 
 
 def _tell(session: Session, board: "Board", folder: Path, missing: list[str], more: str) -> None:
+    from us43d.bench.leaderboard import LEGEND
+
     def table(heads: list[str], rows: list[list[Any]]) -> Table:
         columns: Columns = [(head, "left" if head in ("model", "minus") else "right") for head in heads]
         return Table(columns, rows)
 
-    shown: list[str | Table] = [table(*board.table()), "", table(*board.protocols())]
+    shown: list[str | Table] = [table(*board.table()), LEGEND, "", table(*board.protocols())]
     if missing:
         shown += ["", f"public weights that are not on this disk: {', '.join(missing)}"]
     session.answer(board.data() | {"folder": folder, "missing_weights": missing}, *shown)

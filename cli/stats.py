@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from us43d import atomic
+from us43d.errors import counted
 
 from .build import PANEL, is_built, newest, sources
 from .options import Names
@@ -55,6 +56,6 @@ def stats(
         "",
         Table(shares, structures),
         "",
-        f"{total['images']:,} images, {total['annotations']:,} annotations, {total['groups']:,} groups of "
-        f"{total['sources']} sources; plots: {file}",
+        f"{counted(total['images'], 'image')}, {counted(total['annotations'], 'annotation')}, "
+        f"{counted(total['groups'], 'group')} of {counted(total['sources'], 'source')}; plots: {file}",
     )

@@ -15,7 +15,7 @@ from us43d.evaluate.metrics import bootstrap
 from us43d.evaluate.protocols import Evaluation
 from us43d.evaluate.results import plain
 
-__all__ = ["BOARD", "FILES", "Board", "merge"]
+__all__ = ["BOARD", "FILES", "LEGEND", "Board", "merge"]
 
 #: File of a merged table, beside the results of models.
 BOARD = "leaderboard.json"
@@ -24,7 +24,8 @@ FILES = (BOARD, "table.md", "page.html")
 
 Result = Mapping[str, Any]
 _MARKS = {"full": "†", "structure": "‡", "no structure": "", "unknown": "?"}
-_LEGEND = (
+#: What the marks beside numbers mean.
+LEGEND = (
     "† the model was trained on the train split of this source. ‡ it was trained on other sources of the same "
     "structure. ? what it was trained on is not recorded. No mark: it saw none of its structures."
 )
@@ -116,7 +117,7 @@ class Board:
         )
         about = [f"Definition {self.definition['name']}-{self.definition['version']}, digest "
                  f"{self.definition['digest'][:12]}. Sources: {', '.join(self.sources)}.",
-                 f"Not covered by every result: {', '.join(missing) or 'none'}.", _LEGEND]  # fmt: skip
+                 f"Not covered by every result: {', '.join(missing) or 'none'}.", LEGEND]  # fmt: skip
         yield "", "".join(f"<p>{html.escape(line)}</p>" for line in about)
         yield "Dice of box prompts, before the first click", report.table(*self.table())
         yield "Protocols of UltraSam and SonoBase", report.table(*self.protocols())
@@ -146,7 +147,7 @@ class Board:
         ]
 
     def markdown(self) -> str:
-        parts = [f"# {self.definition['name']}-{self.definition['version']}\n", f"{_LEGEND}\n"]
+        parts = [f"# {self.definition['name']}-{self.definition['version']}\n", f"{LEGEND}\n"]
         parts += ["## Dice of box prompts\n", report.markdown(*self.table())]
         parts += ["## Protocols of UltraSam and SonoBase\n", report.markdown(*self.protocols())]
         parts += ["## Paired differences\n", report.markdown(*_paired_table(self.paired()))]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from us43d import report
+from us43d.errors import counted
 from us43d.harmonize.built import Build
 
 __all__ = ["Holding", "Stats", "page", "statistics"]
@@ -169,8 +170,9 @@ def page(stats: Stats) -> str:
         sections.append(("Dropped", report.table(["source", "reason", "images"], drops)))
     return report.page(
         "Statistics", sections,
-        f"{total['images']:,} images, {total['annotations']:,} annotations and {total['groups']:,} groups of "
-        f"{total['sources']} sources; {total['dropped']:,} samples dropped",
+        f"{counted(total['images'], 'image')}, {counted(total['annotations'], 'annotation')} and "
+        f"{counted(total['groups'], 'group')} of {counted(total['sources'], 'source')}; "
+        f"{counted(total['dropped'], 'sample')} dropped",
     )  # fmt: skip
 
 

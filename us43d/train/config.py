@@ -400,6 +400,8 @@ def faults(error: ValidationError) -> Iterator[str]:
             known = {normalised(name): name for name in (*TrainConfig.model_fields, *ModelConfig.model_fields)}
             close = [known[name] for name in nearest(field.rpartition(".")[2], known)]
             message = "unknown setting" + (f" (did you mean {' or '.join(close)}?)" if close else "")
+        elif fault["type"] != "value_error" and isinstance(fault["input"], str | int | float):
+            message += f": {fault['input']!r}"
         yield (f"{field}: " if field else "") + message
 
 

@@ -140,6 +140,7 @@ def test_stats(home: Home) -> None:
     assert shown.code == 0
     assert "BUSI" in shown.out
     assert "STU" not in shown.out
+    assert " of 1 source; plots" in shown.out
 
 
 def changes(found: Diff) -> dict[tuple[str, str], int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from us43d.bench import definition
+from us43d.bench.leaderboard import LEGEND
 from us43d.harmonize.merge import merge
 from us43d.model import weights
 from us43d.model.network import PRESETS, UltraSam
@@ -48,6 +49,9 @@ def test_a_run_and_a_merge(home: Path, tmp_path: Path) -> None:
     assert code == 0, err
     assert "a JSON file per model" not in err
     assert board == json.loads((tmp_path / "c" / "leaderboard.json").read_text())
+    code, out, _ = run("bench", "--merge", tmp_path / "a", "--out", tmp_path / "d")
+    assert code == 0
+    assert LEGEND in out
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "cut.json").write_text(files[0].read_text()[:-20])
     (tmp_path / "empty.json").write_text("{}")

@@ -61,5 +61,7 @@ def test_a_file_of_settings(tmp_path: Path) -> None:
 def test_an_unknown_setting_is_named_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"learning_rat: unknown setting \(did you mean learning_rate\?\)"):
         read(PRESETS["small"], learning_rat=1)
+    with pytest.raises(ConfigError, match=r"steps: Input should be a valid integer.*: 'many'"):
+        read(PRESETS["small"], steps="many")
     with pytest.raises(ConfigError, match=r"zzz: unknown setting\."):
         read(PRESETS["small"], zzz=1)
