@@ -1,6 +1,7 @@
 """Make a COCO file from a folder of images and a folder of their masks."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = ["Written", "from_masks"]
 _NAMED = 3
 #: Number of masks whose names are compared with those of the images, for the command to run next.
 _TRIED = 1000
+#: Names of folders of masks.
+_MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
 #: A mask with more values is an image rather than a label map.
 _MOST_CLASSES = 32
 
@@ -185,7 +188,7 @@ def _pairs(
     if one_folder and not any(around):
         raise UsageError(
             f"{images} has images and masks: give the text around an image's name in its mask's name.",
-            next=_with_affix(names, by_name, images, masks),
+            next=_with_affix(names, by_name, images, masks) or _of_folders(image_files, mask_files, one_folder),
         )
     own = {name: _mask_name(name, *map(folded, around)) for name in names}
     further = _further(by_name, own) if any(around) else {}
@@ -207,7 +210,7 @@ def _pairs(
         raise UsageError(
             f"No mask in {masks} has the name of an image in {images}: images such as {image_files[0].relative}, "
             f"masks such as {mask_files[0].relative}.",
-            next=_with_affix(names, by_name, images, masks),
+            next=_with_affix(names, by_name, images, masks) or _of_folders(image_files, mask_files, one_folder),
         )
     used = {mask.relative for _, several in pairs for mask in several}
     unused = sorted({mask.relative for mask in mask_files} - used)
@@ -252,7 +255,7 @@ def _further(masks: Mapping[str, list[Input]], own: Mapping[str, str]) -> dict[s
 
 
 def _with_affix(images: Iterable[str], masks: Iterable[str], folder: Path, of_masks: Path) -> str:
-    """Return the command with the text that most masks have around an image's name, or its help where none has."""
+    """Return the command with the text that most masks have around an image's name; "" where none has."""
     known = set(images)
     around: Counter[tuple[str, str]] = Counter()
     for place, slash, name in (mask.rpartition("/") for mask in itertools.islice(masks, _TRIED)):
@@ -262,10 +265,37 @@ def _with_affix(images: Iterable[str], masks: Iterable[str], folder: Path, of_ma
             a, b = max(inside, key=lambda pair: pair[1] - pair[0])
             around[name[:a], name[b:]] += 1
     if not around:
-        return "us43d coco --help"
+        return ""
     prefix, suffix = around.most_common(1)[0][0]
     options = [*(("--prefix", prefix) if prefix else ()), *(("--suffix", suffix) if suffix else ())]
     return command("coco", folder, of_masks, *options)
+
+
+def _of_folders(images: Iterable[Input], masks: Iterable[Input], one_folder: bool) -> str:
+    """Return the command with the two folders that have most names in common, such as train/images and train/masks.
+
+    Where both are in one folder, those of masks have a word for masks in their names. Without such folders, the help.
+    """
+    if one_folder:
+        images = [one for one in images if not _MASKS.search(one.path.parent.name)]
+        masks = (one for one in masks if _MASKS.search(one.path.parent.name))
+    by_name: dict[str, set[Path]] = {}
+    for image in images:
+        by_name.setdefault(_stem(image).rpartition("/")[2], set()).add(image.path.parent)
+    uses: Counter[tuple[Path, Path]] = Counter()
+    for mask in itertools.islice(masks, _TRIED):
+        uses.update((place, mask.path.parent) for place in by_name.get(_stem(mask).rpartition("/")[2], ()))
+    if not uses:
+        return "us43d coco --help"
+    most = max(uses.values())
+    places = min((pair for pair, count in uses.items() if count == most), key=_apart)
+    return f"{command('coco', *places)}   (one folder of images and one of masks at a time)"
+
+
+def _apart(pair: tuple[Path, Path]) -> tuple[int, tuple[Path, Path]]:
+    """Sort folders that have more of their paths in common first."""
+    one, other = pair
+    return -len(set(one.parents) & set(other.parents)), pair
 
 
 def _stem(file: Input) -> str:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -329,6 +330,23 @@ def test_names_that_do_not_fit(folder: Path) -> None:
     cv2.imwrite(str(folder / "masks" / "p0" / "p0_0_mask.bmp"), np.zeros(SHAPE, np.uint8))
     with pytest.raises(ImageError, match=r"1 image shares its name with another image or mask: p0/p0_0.png"):
         from_masks(folder / "scans", folder / "masks", suffix="_mask")
+
+
+@pytest.mark.parametrize("below", ["p1/{}", "{}/p1"])
+def test_folders_of_images_and_masks_below_those_given(folder: Path, below: str) -> None:
+    """Of one patient or split at a time: the command that is printed works."""
+    for kind in ("scans", "masks"):
+        for n in range(3):
+            place = folder / "all" / below.replace("p1", f"p{n}").format(kind)
+            shutil.copytree(folder / kind / f"p{n}", place)
+    places = (
+        (folder / "all", folder / "all") if below == "p1/{}" else (folder / "all" / "scans", folder / "masks" / "p2")
+    )
+    with pytest.raises(UsageError) as caught:
+        from_masks(*places)
+    words = shlex.split(caught.value.next.partition("   ")[0])
+    assert words[:2] == ["us43d", "coco"]
+    assert len(from_masks(*map(Path, words[2:])).content["images"]) == 2
 
 
 def test_masks_with_text_before_the_names_of_images(folder: Path) -> None:
