@@ -230,10 +230,11 @@ class _Work:
 
     def from_given(self, paths: Sequence[Path], licence: dict[str, Any]) -> str:
         offer = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
-        archives = [(RawFile(name=path.name), path) for path in offer.candidates]
-        # An archive may hold what lies beside it, too; and the source may be in several.
-        sets = [*((archive,) for archive in archives), *([tuple(archives)] if len(archives) > 1 else [])]
-        ways = [(*chosen, *beside) for chosen in sets for beside in dict.fromkeys((offer.files, ()))]
+        ways = [
+            (*((RawFile(name=path.name), path) for path in archives), *beside)
+            for archives in offer.candidates
+            for beside in dict.fromkeys((offer.files, ()))  # an archive may hold what lies beside it, too
+        ]
         for number, files in enumerate(ways, start=1):
             try:
                 return self._from_files(given.Given(None, files), licence)

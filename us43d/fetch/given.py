@@ -63,8 +63,8 @@ class Given:
 
     packed: archives that lay inside the published one are still to be unpacked in that tree.
     route: the way whose files these are. digests: of each of `files`, by name. candidates: archives of other names that
-    may hold the tree, the likeliest first; the first one that does is taken, with `files`, which the source has beside
-    its archive, and before a `tree`, which then lacks files.
+    may hold the tree, one or several together, the likeliest first; the first that do are taken, with `files`, which
+    the source has beside its archive, and before a `tree`, which then lacks files.
     doubt: what speaks against the files. remarks: on samples of the tree that cannot be read.
     """
 
@@ -73,7 +73,7 @@ class Given:
     tree: tuple[tuple[str, Path], ...] = ()
     packed: bool = False
     digests: tuple[tuple[str, dict[str, str]], ...] = ()
-    candidates: tuple[Path, ...] = ()
+    candidates: tuple[tuple[Path, ...], ...] = ()
     doubt: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -272,19 +272,26 @@ def _packed(recipe: Recipe, folder: Path) -> tuple[tuple[str, Path], ...]:
     return ()
 
 
-def _likely(recipe: Recipe, archives: list[Path]) -> list[Path]:
-    """Return the zips that list what the source's tree has, or its inner archives; the best first."""
+def _likely(recipe: Recipe, archives: list[Path]) -> list[tuple[Path, ...]]:
+    """Return the zips that list what the source's tree has, or its inner archives; the best first.
+
+    All of them together come first where each has something that the others lack, else last.
+    """
     wanted = set(map(_kind, _published(recipe.slug)))
-    scores = {}
+    alike: dict[Path, set[tuple[str, str]]] = {}
     for path in archives:
         try:
             names = list(zips.names(path))
         except (ArchiveError, OSError):
             continue
-        alike = len({_kind(name) for name in names} & wanted)
-        if any(is_nested(name, recipe.nested) for name in names) or (wanted and alike * 2 >= len(wanted)):
-            scores[path] = alike
-    return sorted(scores, key=lambda path: (-scores[path], path))
+        kinds = {_kind(name) for name in names} & wanted
+        if any(is_nested(name, recipe.nested) for name in names) or (wanted and len(kinds) * 2 >= len(wanted)):
+            alike[path] = kinds
+    best = sorted(alike, key=lambda path: (-len(alike[path]), path))
+    single = [(path,) for path in best]
+    together = [tuple(best)] if len(best) > 1 else []
+    apart = together and len(set().union(*alike.values())) > len(alike[best[0]])
+    return [*together, *single] if apart else [*single, *together]
 
 
 def _kind(name: str) -> tuple[str, str]:
