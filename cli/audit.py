@@ -59,7 +59,7 @@ def audit(
     )
     if findings.remaining_leaks:
         message = f"{findings.remaining_leaks} remaining leaks: {'; '.join(_leaks(findings))}."
-        step = f"us43d build {' '.join(build.name for build in findings.builds)}   (then us43d corpus --all)"
+        step = f"us43d build {' '.join(build.name for build in findings.builds)}   # then us43d corpus --all"
         step = "us43d build --all" if every else step
         if strict:
             raise SplitError(message, disk=f"The findings are in {folder}.", next=step)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from us43d.errors import StorageError, Us43dError
 
-__all__ = ["Failure", "Interrupted", "debugging", "failure"]
+__all__ = ["Failure", "Interrupted", "as_comment", "debugging", "failure"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -51,8 +51,13 @@ def _known(error: Us43dError, kept: str) -> Failure:
     return Failure(error.exit_code, type(error).__name__, error.what, error.disk, _spelled(error.next))
 
 
+def as_comment(step: str) -> str:
+    """Return a next step with its remark, in parentheses after three spaces, as a comment: a shell runs the line."""
+    return re.sub(r"   \((.*)\)$", r"   # \1", step)
+
+
 def _spelled(step: str) -> str:
-    """Return a next step with "the same command …" replaced by the command line of this run.
+    """Return a next step with "the same command …" replaced by the command line of this run, its remark as a comment.
 
     Args:
         step: A command, or "the same", "the same command again", "the same with --option value", "the same with
@@ -61,14 +66,14 @@ def _spelled(step: str) -> str:
     """
     match = re.fullmatch(r"the same(?: command)?(?: again| (with|without) (\S+)(?: ('.*'|\S+))?)?(   .*)?", step)
     if match is None:
-        return step
+        return as_comment(step)
     how, option, value, remark = match.groups()
     words = sys.argv[1:]
     if option in words:
         place = words.index(option)
         del words[place : place + (2 if value and how == "with" else 1)]
     added = [option, *shlex.split(value or "")] if how == "with" else []
-    return shlex.join(["us43d", *words, *added]) + (remark or "")
+    return shlex.join(["us43d", *words, *added]) + as_comment(remark or "")
 
 
 def _interrupted(error: KeyboardInterrupt, kept: str) -> Failure:
@@ -128,7 +133,7 @@ def failure(error: BaseException, kept: str) -> Failure:
         "Bug",
         f"This is a bug in us43d ({message}).",
         kept,
-        f"US43D_DEBUG=1 {command}   shows the traceback; please report it with the output of us43d doctor",
+        f"US43D_DEBUG=1 {command}   # shows the traceback; please report it with the output of us43d doctor",
     )
 
 

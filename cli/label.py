@@ -69,7 +69,7 @@ def label(
         if out or patient:
             raise UsageError("--out and --patient are for files, not for a built source.", next=command("label", input))
         labels = _built(session, recipe, every)
-        then = f"us43d build {recipe.name}   (applies what is marked as reviewed)"
+        then = f"us43d build {recipe.name}   # applies what is marked as reviewed"
     else:
         inputs, folder = _files(session, Path(input), out, patient)
         try:

@@ -7,6 +7,7 @@ from us43d.atomic import storage_errors
 from us43d.contract import Recipe
 from us43d.errors import LicenceError, SomeFailed, Us43dError, command, counted
 
+from .errors import as_comment
 from .output import Session
 from .tables import Table
 
@@ -50,7 +51,7 @@ def attempt(session: Session, recipe: Recipe, work: Callable[[Recipe], Outcome])
 
 
 def failed(recipe: Recipe, error: Us43dError, state: str = "failed") -> Outcome:
-    return Outcome(recipe.name, state, error.what, error.next, error=error)
+    return Outcome(recipe.name, state, error.what, as_comment(error.next), error=error)
 
 
 def finish(

@@ -72,7 +72,7 @@ def test_weights_that_cannot_be_read(home: Path) -> None:
     finally:
         broken.unlink()
     assert code == 1
-    assert "Next: us43d weights get sam_vit_b --force   (or the same with --no-baselines)" in err
+    assert "Next: us43d weights get sam_vit_b --force   # or the same with --no-baselines" in err
 
 
 @pytest.mark.parametrize(

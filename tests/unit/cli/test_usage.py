@@ -98,7 +98,7 @@ def test_names_of_options_are_whole_at_80_columns(monkeypatch: pytest.MonkeyPatc
         (
             ("predict", "text.png"),
             "text.png is not a readable image",
-            "us43d predict text.png --box 1,1,9,9   (with undamaged files)",
+            "us43d predict text.png --box 1,1,9,9   # with undamaged files",
         ),
         (("predict", "pipe"), "pipe is not a regular file", "ls {here}"),
         (("weights", "show", "text.png"), "text.png is not a PyTorch checkpoint", "us43d weights show --help"),
@@ -164,9 +164,10 @@ def test_next_steps_work_as_printed_where_a_path_has_a_space(tmp_path: Path) -> 
     ("step", "spelled"),
     [
         ("the same with --out 'my run-2'", "us43d export us43d --quiet --out 'my run-2'"),
-        ("the same command   (in a minute)", "us43d export us43d --out 'my run' --quiet   (in a minute)"),
+        ("the same command   (in a minute)", "us43d export us43d --out 'my run' --quiet   # in a minute"),
         ("the same with more", "us43d export us43d --out 'my run' --quiet more"),
         ("the same without --quiet", "us43d export us43d --out 'my run'"),
+        ("us43d list   (or (any) other)", "us43d list   # or (any) other"),
         ("open a page", "open a page"),
     ],
 )

@@ -496,7 +496,7 @@ def test_a_folder_of_pairs_gets_the_command_that_makes_it_a_source(home: Home, t
             cv2.imwrite(str(folder / name / f"P{n}_0.png"), pixels)
     code, _, said = run("import", folder)
     assert code == 1
-    step = said.rstrip().rpartition("Next: us43d ")[2].partition("   (")[0]
+    step = said.rstrip().rpartition("Next: us43d ")[2].partition("   #")[0]
     assert run(*shlex.split(step))[0] == 0
     code, _, said = run("import", folder, "--group", r"(P\d+)_", "--label", "structure=breast_lesion")
     assert code == 0, said
