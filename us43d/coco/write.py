@@ -90,6 +90,7 @@ def from_masks(
     unnamed: set[int] = set()
     corners: list[str] = []
     outlines: list[str] = []
+    touching: list[str] = []
     for done, (image, own) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if patient is not None:
@@ -108,6 +109,8 @@ def from_masks(
                     arrays.append((category, still.upright(_mask(mask, counts, values), turn)))
                 else:
                     arrays += [(n, still.upright(array, turn)) for n, array in label_map.masks(mask.path, classes)]
+                    if not united and len(names) < len(classes) and label_map.joined(mask.path, classes):
+                        touching.append(mask.relative)
         except (ImageError, RawDataError) as error:
             faults.setdefault("", []).append(error.what)
             if classes is None and isinstance(error, RawDataError) and not _is_jpeg(mask):
@@ -163,6 +166,11 @@ def from_masks(
         remarks.append(
             f"{counted(len(outlines), 'mask is', 'masks are')} of closed lines: {listed(outlines, 5)}. The annotations "
             "are these lines; fill the masks first if they outline structures."
+        )
+    if touching:
+        remarks.append(
+            f"{counted(len(touching), 'mask has', 'masks have')} touching areas of different values with one name: "
+            f"{listed(touching, 5)}. They are one annotation."
         )
     if counts["specks"]:
         remarks.append(segmentation.specks_remark(counts["specks"]))

@@ -16,7 +16,7 @@ from us43d.errors import UnreadableFile, listed
 from us43d.masks.convert import class_image
 from us43d.masks.read import common_channel
 
-__all__ = ["BACKGROUND", "key_text", "keys", "masks", "parse_key"]
+__all__ = ["BACKGROUND", "joined", "key_text", "keys", "masks", "parse_key"]
 
 #: The name of a class that is not annotated.
 BACKGROUND = "background"
@@ -69,6 +69,18 @@ def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray
     for name in dict.fromkeys(classes.values()):
         if name != BACKGROUND:
             yield name, np.isin(key_map, [key for key, other in classes.items() if other == name])
+
+
+def joined(path: Path, classes: Mapping[int, str]) -> bool:
+    """Return whether areas of two keys with one name touch, so that they are one component. Raises as `masks`."""
+    key_map = _key_map(path, any(key >= _COLOUR for key in classes))
+    beside = [(key_map[:, 1:], key_map[:, :-1]), (key_map[1:], key_map[:-1]),
+              (key_map[1:, 1:], key_map[:-1, :-1]), (key_map[1:, :-1], key_map[:-1, 1:])]  # fmt: skip
+    pairs = {
+        pair for one, other in beside for pair in zip(*(a[one != other].tolist() for a in (one, other)), strict=True)
+    }
+    names = [(classes.get(one, BACKGROUND), classes.get(other, BACKGROUND)) for one, other in pairs]
+    return any(one == other != BACKGROUND for one, other in names)
 
 
 def _key_map(path: Path, colours: bool) -> NDArray[np.int64]:

@@ -480,6 +480,23 @@ def test_a_class_may_have_several_values(folder: Path) -> None:
     assert (reference.decode(content["annotations"][0]["segmentation"]) == np.isin(labels, (1, 3))).all()
 
 
+@pytest.mark.parametrize(("column", "gap"), [(20, 0), (20, 1), (0, 0)])
+def test_objects_of_one_class_that_touch_are_remarked(tmp_path: Path, column: int, gap: int) -> None:
+    """A map numbers its objects: those that touch become one annotation. column: 0 where only a corner touches."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[10:30, 20:40] = 1
+    labels[30 + gap : 50 + gap, 20 + 20 * (column == 0) :][:, :20] = 2
+    labels[5:55, 75:] = 3  # background, which touches nothing that is named
+    for kind, pixels in (("scans", labels + 20), ("masks", labels)):
+        (tmp_path / kind).mkdir()
+        cv2.imwrite(str(tmp_path / kind / "a.png"), pixels)
+    classes = {1: "cyst", 2: "cyst", 3: "background"}
+    content, remarks = from_masks(tmp_path / "scans", tmp_path / "masks", classes=classes, patient="a")
+    told = "1 mask has touching areas of different values with one name: a.png. They are one annotation."
+    assert (len(content["annotations"]), remarks) == ((2, []) if gap else (1, [told]))
+    assert from_masks(tmp_path / "scans", tmp_path / "masks", classes=classes, patient="a", united=True).remarks == []
+
+
 @pytest.mark.parametrize(
     ("form", "named"),
     [
