@@ -6,6 +6,7 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
 from us43d.rawtable import Row
+from us43d.rawtree import folded
 
 _FOLDER = "BrEaST-Lesions_USG-images_and_masks"
 _TABLE = "**/breast-lesions-usg-clinical-data*.xlsx"
@@ -37,10 +38,11 @@ def _sample(tree: RawTree, key: str, row: Row | None) -> Sample:
     side = row.number("Pixel_size") * 10 if row and row["Pixel_size"] else None  # the table has centimetres
     structures = {}
     for label, column in (("tumor", "Mask_tumor_filename"), ("other", "Mask_other_filename")):
-        names = set(tree.glob(f"{stem}_{label}*.png"))
-        if row:  # which of them there must be
-            names |= {f"{_FOLDER}/{name.strip()}" for name in row[column].split("&") if name.strip()}
-        structures[label] = tuple(lazy(masks.not_black, tree.path(mask)) for mask in sorted(names))
+        # Those the table names must be there; it may spell them in other case.
+        listed = [name.strip() for name in row[column].split("&") if name.strip()] if row else []
+        names = [*(f"{_FOLDER}/{name}" for name in listed), *tree.glob(f"{stem}_{label}*.png")]
+        files = {folded(name): name for name in names}
+        structures[label] = tuple(lazy(masks.not_black, tree.path(mask)) for mask in sorted(files.values()))
     tags: dict[str, str | int] = {}
     if row:
         tags = {"diagnosis": row["Classification"].lower(), "birads": row["BIRADS"]}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 
 from us43d import registry
@@ -40,3 +41,21 @@ def test_a_file_that_the_workbook_names_must_be_there(tmp_path: Path, name: str)
         list(registry.recipe("breast_lesions_usg").read(RawTree(tmp_path / "raw")))
     with pytest.raises(RawDataError, match=name):
         build(registry.recipe("breast_lesions_usg"), tmp_path / "raw", Home(tmp_path / "home"), partial=True)
+
+
+def test_a_mask_that_the_workbook_spells_in_other_case_is_one(tmp_path: Path) -> None:
+    """It was read twice, and its lesion annotated twice."""
+    registry.specimen("breast_lesions_usg")(tmp_path, np.random.default_rng(0))
+
+    def masks() -> dict[str, int]:
+        samples = registry.recipe("breast_lesions_usg").read(RawTree(tmp_path))
+        return {f"{sample.key} {label}": len(sample.masks[label]) for sample in samples for label in sample.masks}
+
+    before = masks()
+    path = next(tmp_path.glob("*.xlsx"))
+    book = openpyxl.load_workbook(path)
+    for cell in (cell for line in book.worksheets[0].iter_rows(min_row=2) for cell in line):
+        cell.value = cell.value.replace("case", "Case") if isinstance(cell.value, str) else cell.value
+    book.save(path)
+    assert masks() == before
+    assert max(before.values()) == 2
