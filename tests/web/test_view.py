@@ -1,5 +1,6 @@
 """The grid and one image, as a person uses them."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,14 @@ def test_frames_of_a_group_by_slider(site: Running, visit: Callable[..., Any]) -
     page.keyboard.press("ArrowDown")
     page.wait_for_function("key => document.querySelector('#key')?.textContent !== key", arg=key)
     assert page.inner_text("#frame-of").startswith("2 / 4 in group ")
+
+
+def test_several_masks_of_a_structure_are_counted_beside_their_area(site: Running, visit: Callable[..., Any]) -> None:
+    page = visit(site.url + "&q=benign+(4)")
+    page.wait_for_selector(".item img")
+    page.click(".item a >> nth=0")
+    page.wait_for_selector(".structure .number")
+    assert re.fullmatch(r"3 masks, [0-9.]+ %", page.inner_text(".structure .number"))
 
 
 def test_everything_by_keyboard_alone(site: Running, visit: Callable[..., Any]) -> None:

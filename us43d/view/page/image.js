@@ -145,7 +145,7 @@ function switchOf(structure, masks) {
   const beside = structure === 'prediction' || structure === 'other build'; // drawn dashed
   swatch.style.background = beside ? '#fff' : `rgb(${masks[0].colour.join(',')})`;
   const share = masks.reduce((sum, mask) => sum + mask.area, 0) / (image.width * image.height);
-  const said = structure === 'other build' ? 'dashed' : structure === 'prediction' ? `Dice ${masks.map((mask) => mask.prediction.dice.toFixed(3)).join(', ')}` : `${masks.length > 1 ? `${masks.length} × ` : ''}${(100 * share).toFixed(1)} %`;
+  const said = structure === 'other build' ? 'dashed' : structure === 'prediction' ? `Dice ${masks.map((mask) => mask.prediction.dice.toFixed(3)).join(', ')}` : `${masks.length > 1 ? `${masks.length} masks, ` : ''}${(100 * share).toFixed(1)} %`;
   return h('label', { class: 'structure' }, h('input', { type: 'checkbox', checked: !off.has(beside ? 'prediction' : structure), change: (/** @type {Event} */ event) => {
     /** @type {HTMLInputElement} */ (event.target).checked ? off.delete(beside ? 'prediction' : structure) : off.add(beside ? 'prediction' : structure);
     layers.forEach(({ mask, layer }) => (layer.visible = !off.has(layer.dashed ? 'prediction' : mask.structure)));
