@@ -223,7 +223,7 @@ class _Run:
         micro_batches = batches(task.draws, self.step, team.rank, team.world, together=task.collate, pin=team.on_gpu)
         per_step = config.batch // (config.micro_batch * team.world)
         self._clock()
-        with _stop_requests() as stop_requested:
+        with _stop_requests(self._stopping) as stop_requested:
             try:
                 self._run(micro_batches, per_step, stop_requested, progress)
             except _Stopped:
@@ -279,6 +279,12 @@ class _Run:
             # The best step is saved immediately, so that a run never resumes from before it.
             if last or self.step % config.save_every == 0 or (validated and self._best() == self.step):
                 self._save()
+
+    def _stopping(self) -> None:
+        """Report that a stop was requested: a step of a large model takes minutes on a CPU. It is not logged."""
+        if self.journal.report and self.team.leads:
+            text = "Stopping: the run is saved after this step. Ctrl-C again ends it immediately, without saving."
+            self.journal.report({"kind": "note", "step": self.step, "text": text})
 
     def _learn(self, micro: list[Any], prompts: int) -> None:
         """Run one optimizer step on this process's micro-batches. prompts: number of prompts in all processes."""
@@ -510,14 +516,16 @@ def rate(config: TrainConfig, step: int) -> float:
 
 
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and Ctrl-C set; a second Ctrl-C ends the run immediately."""
+def _stop_requests(stopping: Callable[[], None]) -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and Ctrl-C set, which call `stopping`; a second Ctrl-C ends the run immediately."""
     stop_requested = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and stop_requested.is_set():
             raise KeyboardInterrupt
-        stop_requested.set()
+        if not stop_requested.is_set():
+            stop_requested.set()
+            stopping()
 
     if threading.current_thread() is not threading.main_thread():  # handlers can only be set in the main thread
         yield stop_requested

@@ -149,8 +149,12 @@ def test_a_signal_stops_between_steps(blobs: Corpus, small: TrainConfig, tmp_pat
     before = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 3)
-        result = train(configured(small, save_every=100), blobs, tmp_path / "run")
+        records: list[dict[str, Any]] = []
+        result = train(configured(small, save_every=100), blobs, tmp_path / "run", report=records.append)
     assert (result.step, result.stopped) == (3, True)
+    assert [record["text"] for record in records if record["kind"] == "note"] == [
+        "Stopping: the run is saved after this step. Ctrl-C again ends it immediately, without saving."
+    ]
     assert result.weights == tmp_path / "run" / "checkpoints" / "step_000003"
     assert signal.getsignal(signal.SIGTERM) is before
 
