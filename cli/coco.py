@@ -61,6 +61,10 @@ def coco(
     united: Annotated[
         bool, typer.Option("--united", help="One annotation per mask, not one per connected component.")
     ] = False,
+    instances: Annotated[
+        bool,
+        typer.Option("--instances", help="Each value of a mask is an object (label images of napari, Cellpose …)."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
 ) -> None:
     """Write a COCO file from a folder of images and a folder of their masks, for train --data and eval --data."""
@@ -68,6 +72,8 @@ def coco(
         raise UsageError(f"{out} already exists.", next="the same with --force")
     if category is not None and classes is not None:
         raise UsageError("--category and --classes cannot be combined: --classes names what the masks show.")
+    if instances and (classes is not None or united):
+        raise UsageError("--instances cannot be combined with --classes or --united.")
     from us43d.coco.write import from_masks
 
     with session.progress("reading masks") as move:
@@ -80,6 +86,7 @@ def coco(
             prefix=prefix,
             suffix=suffix,
             united=united,
+            instances=instances,
             progress=move,
         )
     text = json.dumps(written.content, indent=1, ensure_ascii=False)

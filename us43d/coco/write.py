@@ -51,6 +51,7 @@ def from_masks(
     prefix: str = "",
     suffix: str = "",
     united: bool = False,
+    instances: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Written:
     """Make a COCO file of images and masks of the same names.
@@ -70,6 +71,7 @@ def from_masks(
         suffix: Text after the image's name in a mask's name, such as `_mask`. Numbered masks, `a_mask_1` beside
             `a_mask`, belong to the same image.
         united: One annotation per mask, or per class of a mask, instead of one per connected component.
+        instances: The values of a mask are objects of `category`, each one annotation.
         progress: Called with (images done, images).
 
     Returns:
@@ -105,7 +107,9 @@ def from_masks(
         try:
             for mask in own:
                 turn = _orientation(mask)
-                if classes is None:
+                if instances:
+                    arrays += [(category, still.upright(array, turn)) for array in label_map.objects(mask.path)]
+                elif classes is None:
                     arrays.append((category, still.upright(_mask(mask, counts, values), turn)))
                 else:
                     arrays += [(n, still.upright(array, turn)) for n, array in label_map.masks(mask.path, classes)]
@@ -123,7 +127,7 @@ def from_masks(
             continue
         entries.append(entry)
         for name, array in arrays:
-            pieces: Sequence[Piece | None] = [whole(array)] if united else components(array)
+            pieces: Sequence[Piece | None] = [whole(array)] if united or instances else components(array)
             for piece in pieces:
                 if piece is not None:
                     counts["specks"] += is_speck(piece.area, *array.shape)
@@ -380,7 +384,7 @@ def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[in
     named = ",".join(f"{label_map.key_text(key)}=NAME" for key in sorted(unnamed)[:_NAMED])
     raise ImageError(
         f"{count} of {files} pairs of image and mask cannot be used. {'; '.join(lines)}.",
-        next=f"us43d coco IMAGES MASKS --classes '{named}'"
+        next=f"us43d coco IMAGES MASKS --classes '{named}'   (or --instances, if each value is an object)"
         if named
         else "the same command again   (after these files are mended or removed)",
     )

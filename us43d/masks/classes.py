@@ -16,12 +16,14 @@ from us43d.errors import UnreadableFile, listed
 from us43d.masks.convert import class_image
 from us43d.masks.read import common_channel
 
-__all__ = ["BACKGROUND", "joined", "key_text", "keys", "masks", "parse_key"]
+__all__ = ["BACKGROUND", "joined", "key_text", "keys", "masks", "objects", "parse_key"]
 
 #: The name of a class that is not annotated.
 BACKGROUND = "background"
 #: Keys of one file that a message names.
 _NAMED = 8
+#: Pixels of an object, at least in half of the objects of an image.
+_SMALL = 16
 #: Colours are numbered behind all values of 32 bits, so that one array can hold either.
 _COLOUR = 1 << 32
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
@@ -69,6 +71,23 @@ def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray
     for name in dict.fromkeys(classes.values()):
         if name != BACKGROUND:
             yield name, np.isin(key_map, [key for key, other in classes.items() if other == name])
+
+
+def objects(path: Path) -> list[NDArray[np.bool_]]:
+    """Return a mask (h, w) per value, index or colour of an instance label map, in their order; an empty one if none.
+
+    Raises:
+        UnreadableFile: As `keys` does, or if most objects are under 16 pixels, as the values of grey edges are.
+    """
+    key_map = _key_map(path, colours=False)
+    masks = [key_map == key for key in np.unique(key_map) if key not in (0, _COLOUR)]
+    small = sum(int(np.count_nonzero(mask)) < _SMALL for mask in masks)
+    if 2 * small > len(masks):
+        jpeg = " JPEG changes values: save masks as PNG." if path.suffix.lower() in (".jpg", ".jpeg") else ""
+        raise UnreadableFile(
+            f"{path} holds {len(masks)} values, {small} of them in under {_SMALL} pixels: these are no objects.{jpeg}"
+        )
+    return masks or [np.zeros(key_map.shape, bool)]
 
 
 def joined(path: Path, classes: Mapping[int, str]) -> bool:

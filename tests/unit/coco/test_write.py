@@ -509,7 +509,9 @@ def test_several_classes_without_names_are_refused(folder: Path, form: str, name
     label_map(folder, form)
     with pytest.raises(ImageError, match="p0_0") as caught:
         from_masks(folder / "scans", folder / "masks")
-    assert caught.value.next == f"us43d coco IMAGES MASKS --classes '{named}'"
+    next_, _, remark = caught.value.next.partition("   ")
+    assert next_ == f"us43d coco IMAGES MASKS --classes '{named}'"
+    assert remark == "(or --instances, if each value is an object)"
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".jpeg"])
@@ -591,3 +593,36 @@ def test_numbered_masks_and_images_in_one_folder(folder: Path) -> None:
     cv2.imwrite(str(both / "benign (1)_mask_2.png"), np.zeros((20, 20), np.uint8))
     with pytest.raises(ImageError, match=r"benign \(1\)\.png has 80 × 60 pixels, its mask 20 × 20"):
         from_masks(both, both, suffix="_mask")
+
+
+@pytest.mark.parametrize("form", ["8 bits", "16 bits", "colours", "palette"])
+def test_each_value_of_an_instance_map_is_an_object(tmp_path: Path, form: str) -> None:
+    """Objects that touch, one in two parts, and one in the image's corner; an image without an object."""
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[:9, :9], labels[20:30, 10:20], labels[20:30, 20:30] = 7, 1, 2
+    labels[40:45, 10:20] = labels[50:55, 10:20] = 300 if form == "16 bits" else 9
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "masks").mkdir()
+    for name, drawn_labels in (("a", labels), ("b", np.zeros_like(labels))):
+        cv2.imwrite(str(tmp_path / "scans" / f"{name}.png"), np.full(SHAPE, 40, np.uint8))
+        eight = drawn_labels.astype(np.uint8)
+        if form == "colours":
+            eight = np.dstack([eight * 20, 255 * (eight > 1), eight]).astype(np.uint8)
+        image = Image.fromarray(drawn_labels if form == "16 bits" else eight)
+        if form == "palette":
+            image.putpalette([n * 5 % 256 for n in range(768)])
+        image.save(tmp_path / "masks" / f"{name}.png")
+    content, remarks = from_masks(tmp_path / "scans", tmp_path / "masks", category="lesion", instances=True)
+    made = [reference.decode(one["segmentation"]).astype(bool) for one in content["annotations"]]
+    expected = [labels == value for value in np.unique(labels)[1:]]
+    assert sorted(mask.tobytes() for mask in made) == sorted(mask.tobytes() for mask in expected)
+    assert {one["image_id"] for one in content["annotations"]} == {1}
+    assert [one["name"] for one in content["categories"]] == ["lesion"]
+    assert remarks[0] == "1 mask is empty: the image has no annotation."
+
+
+def test_grey_edges_are_no_objects(folder: Path) -> None:
+    for path in (folder / "masks").rglob("*.png"):
+        cv2.imwrite(str(path), cv2.GaussianBlur(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (5, 5), 0))
+    with pytest.raises(ImageError, match=r"of them in under 16 pixels: these are no objects"):
+        from_masks(folder / "scans", folder / "masks", instances=True)
