@@ -621,8 +621,8 @@ def test_each_value_of_an_instance_map_is_an_object(tmp_path: Path, form: str) -
     assert remarks[0] == "1 mask is empty: the image has no annotation."
 
 
-def test_grey_edges_are_no_objects(folder: Path) -> None:
+def test_grey_edges_are_not_taken_for_objects(folder: Path) -> None:
     for path in (folder / "masks").rglob("*.png"):
         cv2.imwrite(str(path), cv2.GaussianBlur(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (5, 5), 0))
-    with pytest.raises(ImageError, match=r"of them in under 16 pixels: these are no objects"):
+    with pytest.raises(ImageError, match=r"of them in under 16 pixels, which are edges rather than objects"):
         from_masks(folder / "scans", folder / "masks", instances=True)
