@@ -85,7 +85,8 @@ def objects(path: Path) -> list[NDArray[np.bool_]]:
     if 2 * small > len(masks):
         jpeg = " JPEG changes values: save masks as PNG." if path.suffix.lower() in (".jpg", ".jpeg") else ""
         raise UnreadableFile(
-            f"{path} holds {len(masks)} values, {small} of them in under {_SMALL} pixels, which are edges rather than objects.{jpeg}"
+            f"{path} holds {len(masks)} values, {small} of them in under {_SMALL} pixels, which are edges rather than "
+            f"objects.{jpeg}"
         )
     return masks or [np.zeros(key_map.shape, bool)]
 
