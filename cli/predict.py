@@ -166,6 +166,9 @@ def predict(
         boxes = [prompt.box for prompt in _given(box or [], point or [])]
         predicted(session, input, place, boxes, out, device_of(device))
         return
+    from us43d import pictures
+
+    inputs = pictures.listing(input, leave_out=out)
     ways = sum((bool(box or point), bool(structure), prompts is not None, everything))
     if ways != 1:
         chosen = ("--weights", weights) if weights else ()
@@ -178,12 +181,10 @@ def predict(
             "--propagate can only be combined with --box and --point.",
             next=command("predict", input, "--propagate", "--box", "x0,y0,x1,y1"),
         )
-    from us43d import pictures
     from us43d.model import segment
     from us43d.model.propagate import Tracker
 
     fixed = _given(box or [], point or [])
-    inputs = pictures.listing(input, leave_out=out)
     by_input: dict[str, list[tuple[int | None, Prompt]]] = {}  # of a file, by its relative path
     if prompts:
         by_input = segment.matched(segment.read_prompts(prompts), [one.relative for one in inputs], prompts)

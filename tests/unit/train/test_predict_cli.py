@@ -448,6 +448,13 @@ def test_prompts_that_are_refused(us43d, picture: np.ndarray, options: tuple[str
     assert not Path("predictions").exists()
 
 
+def test_a_missing_file_is_named_before_missing_prompts(us43d) -> None:
+    code, _, err = us43d("predict", "nope.png", "--weights", "small")
+    assert code == 1
+    assert "nope.png does not exist." in err
+    assert "Give one of" not in err
+
+
 @pytest.mark.parametrize("name", ["cut.png", "page.jpg", "empty.png", "film.avi", "volume.nii.gz", "IM.dcm"])
 def test_files_that_cannot_be_read(us43d, picture: np.ndarray, name: str) -> None:
     data = cv2.imencode(".png", picture)[1].tobytes()[:900]
