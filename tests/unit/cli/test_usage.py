@@ -233,3 +233,21 @@ def test_a_place_where_no_file_can_be_is_said_without_blaming_the_disk(
     with pytest.raises(StorageError, match=message) as raised, atomic.storage_errors(target, "Nothing was changed."):
         target.parent.mkdir(parents=True)
     assert raised.value.next.startswith("ls -ld /")
+
+
+def test_ctrl_c_during_the_first_imports_has_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    started = importlib.import_module("us43d.__main__")
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    monkeypatch.setattr(sys, "argv", ["us43d", "predict", "my scan.png"])
+    monkeypatch.setattr("gc.disable", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        started.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == (
+        "Interrupted.\nNothing was changed on disk.\nNext: us43d predict 'my scan.png'\n"
+    )
