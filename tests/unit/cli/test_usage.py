@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -242,7 +243,7 @@ def test_ctrl_c_during_the_first_imports_has_a_message(
         raise KeyboardInterrupt
 
     started = importlib.import_module("us43d.__main__")
-    monkeypatch.setattr(importlib, "import_module", interrupted)
+    monkeypatch.setattr(started, "importlib", types.SimpleNamespace(import_module=interrupted))
     monkeypatch.setattr(sys, "argv", ["us43d", "predict", "my scan.png"])
     monkeypatch.setattr("gc.disable", lambda: None)
     with pytest.raises(SystemExit) as ended:
