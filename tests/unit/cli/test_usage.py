@@ -156,6 +156,8 @@ def test_a_folder_that_may_not_be_entered_is_no_bug(tmp_path: Path, monkeypatch:
 
 def test_next_steps_work_as_printed_where_a_path_has_a_space(tmp_path: Path) -> None:
     scan = tmp_path / "my scans"
+    scan.mkdir()
+    (scan / "a.png").touch()
     result = CliRunner().invoke(app, ["predict", str(scan), "--home", str(tmp_path)])
     assert f"Next: us43d predict '{scan}' --everything" in result.stderr
     assert result.exit_code == 2
