@@ -68,7 +68,7 @@ def test_eval_refuses_a_folder_with_a_file_of_the_user_before_it_evaluates(
 ) -> None:
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "page.html").write_text("mine")
-    monkeypatch.setattr("cli.eval.weights_of", lambda *_: pytest.fail("the weights were opened"))
+    monkeypatch.setattr("us43d.cli.eval.weights_of", lambda *_: pytest.fail("the weights were opened"))
     code, _, err = run("eval", "--weights", "one", "--all", *extra, "--out", tmp_path / "e")
     assert code == 1
     assert f"--out {tmp_path / 'e-2'}" in err

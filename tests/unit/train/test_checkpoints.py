@@ -121,13 +121,13 @@ def _scored(patch: pytest.MonkeyPatch, *scores: float) -> None:
     patch.setattr(loop._Run, "_validate", _validated(scores))
 
 
-def _validated(scores: tuple[float, ...]) -> Callable[[loop._Run], None]:
+def _validated(scores: tuple[float, ...]) -> Callable[[loop._Run, threading.Event], None]:
     original = loop._Run._validate
 
-    def validate(self: loop._Run) -> None:
+    def validate(self: loop._Run, stop_requested: threading.Event) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(self.task), "score", lambda task, summary: scores[self.step // 2 - 1])
-            original(self)
+            original(self, stop_requested)
 
     return validate
 

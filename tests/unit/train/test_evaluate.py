@@ -353,7 +353,7 @@ def test_what_is_written(corpus: Corpus, model: Predictor, tmp_path: Path) -> No
     found = evaluate({"tiny": model}, corpus, protocol="both", clicks=(0, 1), limit=8)
     folder = found.write(tmp_path / "out")
     assert {p.name for p in folder.iterdir()} == {
-        "metrics.json", "instances.parquet", "measurements.parquet", "table.md", "page.html",
+        ".us43d-results", "metrics.json", "instances.parquet", "measurements.parquet", "table.md", "page.html",
     }  # fmt: skip
     data = json.loads((folder / "metrics.json").read_text())
     assert data["facts"]["corpus"]["digest"] == corpus.digest
