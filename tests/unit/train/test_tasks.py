@@ -359,7 +359,7 @@ def test_the_box_unet_learns_above_the_ellipse(corpus: Corpus, tmp_path: Path) -
     pytest.importorskip("monai")
     config = changed(
         task="box-unet", model=TINY, steps=80, warm_up=5, milestones=(), schedule="cosine", decay=0.02, batch=4,
-        micro_batch=4, box_jitter=0.04, validation_images=12, validate_every=80, save_every=40,
+        micro_batch=4, box_jitter=0.04, validation_images=12, validate_every=80, save_every=40, precision="float32",
     )  # fmt: skip
     result = train(config, corpus, tmp_path / "run")
     last = result.validation[-1]
