@@ -42,7 +42,7 @@ def demo(
     names: Names = None,
     folder: Annotated[Path, typer.Option(help="Output folder; --home is not used.")] = Path("demo"),
     fast: Annotated[
-        bool, typer.Option("--fast", help="Fewer images and steps: about a minute, and a weaker model.")
+        bool, typer.Option("--fast", help="Fewer images and steps: some minutes, and a weaker model.")
     ] = False,
     jobs: Jobs = None,
 ) -> None:
