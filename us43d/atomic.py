@@ -139,7 +139,7 @@ def require_free(folder: Path, names: Iterable[str]) -> None:
     recorded = _recorded(folder)
     for path in (folder / name for name in names):
         with storage_errors(path, "Nothing was changed on disk."):
-            if not exists(path) or (path.is_file() and _digest(path.read_bytes()) in recorded):
+            if not exists(path) or (path.is_file() and _digest_of(path) in recorded):
                 continue
         free = next(place for n in itertools.count(2) if not exists(place := folder.with_name(f"{folder.name}-{n}")))
         raise StorageError(
@@ -150,12 +150,17 @@ def require_free(folder: Path, names: Iterable[str]) -> None:
 def _recorded(folder: Path) -> set[str]:
     try:
         return set(json.loads((folder / RESULTS).read_bytes()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return set()  # nothing is recorded; a damaged record protects every file
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_to_others(path: Path) -> None:

@@ -39,9 +39,7 @@ __all__ = ["made", "read", "told"]
 HELD_OUT = 0.15
 #: Largest number of categories in an array of annotations.
 _CATEGORIES = 65_535
-#: Names of folders that hold no images.
-_MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
-#: Bytes per pixel below which a PNG or JPEG may be a mask.
+#: Bytes per pixel below which a PNG may be a mask.
 _DENSEST_MASK = 0.1
 #: Least number of outlines of which the unit can be told.
 _OUTLINES = 5
@@ -257,7 +255,8 @@ class _Pixels:
             if self._fits(place, header.width, header.height, ""):
                 self.files[place] = self.names[place]
                 self.contents[place] = hashlib.sha256(data).digest()
-                if len(data) < _DENSEST_MASK * header.width * header.height:  # few images are: decoding takes long
+                # Few images are so small: decoding all would take long.
+                if header.kind == "png" and len(data) < _DENSEST_MASK * header.width * header.height:
                     self._check_values(reading.decode(data, path))
             return
         media = pictures.open(path)
@@ -322,7 +321,7 @@ def _folders(folder: Path) -> list[Path]:
     """The folders in a folder that may hold images; none where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(one) for one in entries if one.is_dir() and not _MASKS.search(one.name))
+            return sorted(Path(one) for one in entries if one.is_dir() and not schema.MASKS.search(one.name))
     except OSError:
         return []
 

@@ -6,6 +6,7 @@ outline, of an unlisted image, enclosing no pixel) are excluded and counted with
 
 import json
 import math
+import re
 import stat
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ _NAMED, _KINDS = 3, 12
 _SHOWN = 60
 #: Fields of an annotation that are read.
 _READ = ("id", "image_id", "category_id", "segmentation", "bbox", "keypoints")
+#: Names of folders of masks, which hold no images.
+MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
 #: A field of other forms of annotations → what has it.
 _OTHERS = {"shapes": "LabelMe's labels of one image", "_via_img_metadata": "a project of VIA"}
 #: Longest text in a corpus, in bytes.

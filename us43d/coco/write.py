@@ -1,7 +1,6 @@
 """Make a COCO file from a folder of images and a folder of their masks."""
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import pictures
-from us43d.coco import segmentation
+from us43d.coco import schema, segmentation
 from us43d.errors import ImageError, RawDataError, UsageError, command, counted, listed
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
@@ -28,8 +27,6 @@ __all__ = ["Written", "from_masks"]
 _NAMED = 3
 #: Number of masks whose names are compared with those of the images, for the command to run next.
 _TRIED = 1000
-#: Names of folders of masks.
-_MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
 #: A mask with more values is an image rather than a label map.
 _MOST_CLASSES = 32
 
@@ -103,43 +100,49 @@ def from_masks(
                 faults.setdefault(f"No patient found by {patient!r}", []).append(image.relative)
                 continue
             entry["patient_id"] = owner
-        arrays: list[tuple[str, NDArray[np.bool_]]] = []
+        shapes: set[tuple[int, ...]] = set()
+        pieces: list[tuple[str, Piece, tuple[int, ...]]] = []
+        covered = lines = False
         try:
             for mask in own:
                 turn = _orientation(mask)
                 if instances:
-                    arrays += [(category, still.upright(array, turn)) for array in label_map.objects(mask.path)]
+                    read: Iterable[tuple[str, NDArray[np.bool_]]] = (
+                        (category, array) for array in label_map.objects(mask.path)
+                    )
                 elif classes is None:
-                    arrays.append((category, still.upright(_mask(mask, counts, values), turn)))
+                    read = [(category, _mask(mask, counts, values))]
                 else:
-                    arrays += [(n, still.upright(array, turn)) for n, array in label_map.masks(mask.path, classes)]
+                    read = label_map.masks(mask.path, classes)
                     if not united and len(names) < len(classes) and label_map.joined(mask.path, classes):
                         touching.append(mask.relative)
+                for name, stored in read:  # one at a time: an instance map has hundreds
+                    array = still.upright(stored, turn)
+                    shapes.add(array.shape)
+                    parts: Sequence[Piece | None] = [whole(array)] if united or instances else components(array)
+                    pieces += [(name, piece, array.shape) for piece in parts if piece is not None]
+                    covered = covered or covers_corners(array)
+                    lines = lines or (not instances and is_outline(array))
         except (ImageError, RawDataError) as error:
             faults.setdefault("", []).append(error.what)
             if classes is None and isinstance(error, RawDataError) and not _is_jpeg(mask):
                 unnamed.update(_classes(mask))
             continue
         try:
-            _measure(image, {array.shape: array for _, array in arrays}.values(), entry)
+            _measure(image, shapes, entry)
         except ImageError as error:
             faults.setdefault("", []).append(error.what)
             continue
         entries.append(entry)
-        for name, array in arrays:
-            pieces: Sequence[Piece | None] = [whole(array)] if united or instances else components(array)
-            for piece in pieces:
-                if piece is not None:
-                    counts["specks"] += is_speck(piece.area, *array.shape)
-                    annotations.append(
-                        _annotation(len(annotations) + 1, done, names.index(name) + 1, piece, array.shape)
-                    )
-        if not any(array.any() for _, array in arrays):
+        for name, piece, shape in pieces:
+            counts["specks"] += is_speck(piece.area, shape[0], shape[1])
+            annotations.append(_annotation(len(annotations) + 1, done, names.index(name) + 1, piece, shape))
+        if not pieces:
             counts["empty"] += 1
             counts["black JPEG"] += _is_jpeg(own[0])
-        if any(covers_corners(array) for _, array in arrays):
+        if covered:
             corners.append(own[0].relative)
-        elif any(is_outline(array) for _, array in arrays):
+        elif lines:
             outlines.append(own[0].relative)
         if progress is not None:
             progress(done, len(pairs))
@@ -289,8 +292,8 @@ def _of_folders(images: Iterable[Input], masks: Iterable[Input], one_folder: boo
     Where both are in one folder, those of masks have a word for masks in their names. Without such folders, the help.
     """
     if one_folder:
-        images = [one for one in images if not _MASKS.search(one.path.parent.name)]
-        masks = (one for one in masks if _MASKS.search(one.path.parent.name))
+        images = [one for one in images if not schema.MASKS.search(one.path.parent.name)]
+        masks = (one for one in masks if schema.MASKS.search(one.path.parent.name))
     by_name: dict[str, set[Path]] = {}
     for image in images:
         by_name.setdefault(_stem(image).rpartition("/")[2], set()).add(image.path.parent)
@@ -348,18 +351,16 @@ def _classes(mask: Input) -> list[int]:
     return keys if len(keys) <= _MOST_CLASSES else []
 
 
-def _measure(image: Input, masks: Iterable[NDArray[np.bool_]], entry: dict[str, Any]) -> None:
-    """Add the image's size and spacing to its entry. Raises ImageError if a mask has another size."""
+def _measure(image: Input, shapes: Iterable[tuple[int, ...]], entry: dict[str, Any]) -> None:
+    """Add the image's size and spacing to its entry. Raises ImageError if a mask's shape is another."""
     media = pictures.open(image)
     if media.count != 1:
         raise ImageError(f"{image.path} has {media.count or 'several'} frames; a mask belongs to one.")
     height, width = media.frame().pixels.shape[:2]
-    for mask in masks:
-        if mask.shape != (height, width):
+    for shape in shapes:
+        if shape != (height, width):
             turned = f" ({'; '.join(media.remarks)})" if media.remarks else ""
-            raise ImageError(
-                f"{image.path} has {width} × {height} pixels{turned}, its mask {mask.shape[1]} × {mask.shape[0]}."
-            )
+            raise ImageError(f"{image.path} has {width} × {height} pixels{turned}, its mask {shape[1]} × {shape[0]}.")
     entry |= {"width": width, "height": height}
     if media.spacing:
         entry["spacing_mm"] = list(media.spacing)

@@ -22,10 +22,12 @@ __all__ = ["BACKGROUND", "joined", "key_text", "keys", "masks", "objects", "pars
 BACKGROUND = "background"
 #: Keys of one file that a message names.
 _NAMED = 8
-#: Pixels of an object, at least in half of the objects of an image.
-_SMALL = 16
+#: Pixels of an object, at least in half of the objects of an image; and the largest number of objects.
+_SMALL, _MOST = 16, 10_000
 #: Colours are numbered behind all values of 32 bits, so that one array can hold either.
 _COLOUR = 1 << 32
+#: Keys of background: 0 and black.
+_BLACK = (0, _COLOUR)
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
 
 
@@ -49,7 +51,7 @@ def keys(path: Path) -> list[int]:
     Raises:
         UnreadableFile: If the file cannot be read, or has values that are not whole numbers from 0.
     """
-    return [int(key) for key in np.unique(_key_map(path, colours=False)) if key not in (0, _COLOUR)]
+    return [int(key) for key in np.unique(_key_map(path, colours=False)) if key not in _BLACK]
 
 
 def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -63,7 +65,7 @@ def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray
         UnreadableFile: As `keys` does, or if the image holds a key that is not among the classes.
     """
     key_map = _key_map(path, any(key >= _COLOUR for key in classes))
-    strange = [int(key) for key in np.unique(key_map) if key not in (0, _COLOUR, *classes)]
+    strange = [int(key) for key in np.unique(key_map) if key not in (*_BLACK, *classes)]
     if strange:
         jpeg = " (JPEG changes values: save masks as PNG)" if path.suffix.lower() in (".jpg", ".jpeg") else ""
         named = listed([key_text(key) for key in strange], _NAMED)
@@ -73,34 +75,48 @@ def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray
             yield name, np.isin(key_map, [key for key, other in classes.items() if other == name])
 
 
-def objects(path: Path) -> list[NDArray[np.bool_]]:
-    """Return a mask (h, w) per value, index or colour of an instance label map, in their order; an empty one if none.
+def objects(path: Path) -> Iterator[NDArray[np.bool_]]:
+    """Yield a mask (h, w) per value, index or colour of an instance label map, in their order; an empty one if none.
 
     Raises:
-        UnreadableFile: As `keys` does, or if most objects are under 16 pixels, as the values of grey edges are.
+        UnreadableFile: As `keys` does; if most values are under 16 pixels, as those of grey edges are; if less than a
+            quarter of the pixels have the values of those to the right and below, as in an image; or if there are
+            more than 10,000 values.
     """
     key_map = _key_map(path, colours=False)
-    masks = [key_map == key for key in np.unique(key_map) if key not in (0, _COLOUR)]
-    small = sum(int(np.count_nonzero(mask)) < _SMALL for mask in masks)
-    if 2 * small > len(masks):
+    counts = {int(k): int(n) for k, n in zip(*np.unique(key_map, return_counts=True), strict=True) if k not in _BLACK}
+    small = sum(count < _SMALL for count in counts.values())
+    corner = key_map[:-1, :-1]
+    inner = ~np.isin(corner, _BLACK)
+    flat = inner & (corner == key_map[1:, :-1]) & (corner == key_map[:-1, 1:])
+    if 2 * small > len(counts) or 4 * np.count_nonzero(flat) < np.count_nonzero(inner):
         jpeg = " JPEG changes values: save masks as PNG." if path.suffix.lower() in (".jpg", ".jpeg") else ""
         raise UnreadableFile(
-            f"{path} holds {len(masks)} values, {small} of them in under {_SMALL} pixels, which are edges rather than "
-            f"objects.{jpeg}"
+            f"{path} holds {len(counts):,} values, too scattered for objects: those of grey edges or of an image.{jpeg}"
         )
-    return masks or [np.zeros(key_map.shape, bool)]
+    if len(counts) > _MOST:
+        raise UnreadableFile(f"{path} holds {len(counts):,} values, more than the {_MOST:,} objects allowed.")
+    for key in counts:
+        yield key_map == key
+    if not counts:
+        yield np.zeros(key_map.shape, bool)
 
 
 def joined(path: Path, classes: Mapping[int, str]) -> bool:
     """Return whether areas of two keys with one name touch, so that they are one component. Raises as `masks`."""
     key_map = _key_map(path, any(key >= _COLOUR for key in classes))
-    beside = [(key_map[:, 1:], key_map[:, :-1]), (key_map[1:], key_map[:-1]),
-              (key_map[1:, 1:], key_map[:-1, :-1]), (key_map[1:, :-1], key_map[:-1, 1:])]  # fmt: skip
-    pairs = {
-        pair for one, other in beside for pair in zip(*(a[one != other].tolist() for a in (one, other)), strict=True)
-    }
-    names = [(classes.get(one, BACKGROUND), classes.get(other, BACKGROUND)) for one, other in pairs]
-    return any(one == other != BACKGROUND for one, other in names)
+    order = {name: number for number, name in enumerate(dict.fromkeys(classes.values()), 1) if name != BACKGROUND}
+    name_map = np.zeros(key_map.shape, np.int32)
+    for key, name in classes.items():
+        name_map[key_map == key] = order.get(name, 0)
+    keys_and_names = zip(_beside(key_map), _beside(name_map), strict=True)
+    return any(bool(((a != b) & (c == d) & (c > 0)).any()) for (a, b), (c, d) in keys_and_names)
+
+
+def _beside(array: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Pair the pixels of (h, w) with their neighbours in four directions, once each."""
+    return [(array[:, 1:], array[:, :-1]), (array[1:], array[:-1]),
+            (array[1:, 1:], array[:-1, :-1]), (array[1:, :-1], array[:-1, 1:])]  # fmt: skip
 
 
 def _key_map(path: Path, colours: bool) -> NDArray[np.int64]:

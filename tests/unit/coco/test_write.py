@@ -624,5 +624,10 @@ def test_each_value_of_an_instance_map_is_an_object(tmp_path: Path, form: str) -
 def test_grey_edges_are_not_taken_for_objects(folder: Path) -> None:
     for path in (folder / "masks").rglob("*.png"):
         cv2.imwrite(str(path), cv2.GaussianBlur(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (5, 5), 0))
-    with pytest.raises(ImageError, match=r"of them in under 16 pixels, which are edges rather than objects"):
+    with pytest.raises(ImageError, match=r"too scattered for objects: those of grey edges or of an image"):
         from_masks(folder / "scans", folder / "masks", instances=True)
+
+
+def test_an_image_is_not_taken_for_objects(folder: Path) -> None:
+    with pytest.raises(ImageError, match="too scattered for objects"):
+        from_masks(folder / "masks", folder / "scans", instances=True)
