@@ -74,9 +74,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     """Run the command line; returns the exit code (cli/errors.py lists them)."""
     signal.signal(signal.SIGTERM, _stop)
-    if (
-        isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding != "utf-8"
-    ):  # such as Latin-1: no lines of tables
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding != "utf-8":
+        # An encoding such as Latin-1 has no lines for tables.
         if sys.stdout.isatty():
             sys.stdout.reconfigure(errors="replace")
         else:

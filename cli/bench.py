@@ -61,10 +61,10 @@ def bench(
     """
     from us43d.bench import leaderboard, run
 
-    atomic.require_free(out, leaderboard.FILES)
     if merge:
         if definition or weights:
             raise UsageError("--merge combines existing results. Omit the benchmark and --weights.")
+        atomic.require_free(out, leaderboard.FILES)
         board = leaderboard.merge([run.verified(file) for place in merge for file in run.results_in(place)])
         _tell(session, board, board.write(out), [], "")
         return
@@ -78,6 +78,7 @@ def bench(
     models, missing = _models(session, weights or [], baselines, device_of(device))
     if not models:
         raise UsageError("Missing --weights.", next=f"us43d bench {definition} --weights NAME")
+    atomic.require_free(out, (*leaderboard.FILES, *map(run.file_of, models)))
     with session.progress(f"benchmark {chosen.label}") as move:
         results, evaluations = run.run(chosen, opened, models, lambda what, done, of: move(done, of))
     for result in results:

@@ -293,13 +293,19 @@ def _by_name(
 
     answer: list[dict[str, Any]] = []
     shown: list[str | Table] = []
+    folders: dict[str, Path] = {}
+    for label in _labels(names).values():
+        kept = f"{label.replace('/', '-')}-structures"
+        folders[label] = (
+            session.home.root / "evaluations" / kept if out is None else out if len(names) == 1 else out / kept
+        )
+        atomic.require_free(folders[label], ["structures.csv"])
     for name, label in _labels(names).items():
         model = predictor(weights_of(session, name), device, dtype)
         with session.progress(f"evaluating {label}", "images") as move:
             table = by_name.evaluate(model, opened, progress=move, **wanted)
         rows = by_name.summary(table, wanted["seed"])
-        kept = f"{label.replace('/', '-')}-structures"
-        folder = session.home.root / "evaluations" / kept if out is None else out if len(names) == 1 else out / kept
+        folder = folders[label]
         atomic.write_results(folder, {"structures.csv": table.to_csv(index=False)}, "Nothing was changed on disk.")
         answer += [{"weights": label, "folder": folder} | row for row in rows]
         heads: Columns = (("source", "left"), ("structure", "left"), ("present", "right"), ("absent", "right"),

@@ -74,14 +74,15 @@ def measure(
         raise UsageError("Give either mask files or --on with sources.", next="us43d measure --help")
     if files and out:
         raise UsageError("--out is for --on: measurements of mask files are printed, as JSON by --json.")
-    if on and kind == "outline":
-        _outlines(session, on, out or Path("measurements"))
-        return
     if on:
+        folder = out or Path("measurements")
+        atomic.require_free(folder, ["outlines.csv"] if kind == "outline" else ["page.html", "measurements.csv"])
+        if kind == "outline":
+            _outlines(session, on, folder)
+            return
         from us43d.harmonize.corpus import Corpus
 
-        opened = Corpus.open(release(session, corpus), session.home.root)
-        _references(session, opened, on, out or Path("measurements"))
+        _references(session, Corpus.open(release(session, corpus), session.home.root), on, folder)
         return
     size = _spacing(spacing)
     rows: list[tuple[str, str, float, str]] = []

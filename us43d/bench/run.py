@@ -291,9 +291,14 @@ def _instances(rows: "pd.DataFrame", name: str) -> list[list[Any]]:
     ]
 
 
+def file_of(model: str) -> str:
+    """Return the name of the file of a model's result."""
+    return f"{model.replace('/', '-')}.json"
+
+
 def write(result: Mapping[str, Any], folder: Path) -> Path:
     """Write <model>.json. Raises StorageError."""
-    name = f"{result['model']['name'].replace('/', '-')}.json"
+    name = file_of(result["model"]["name"])
     text = json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False)
     return atomic.write_results(folder, {name: text}, "Results that are there are complete.") / name
 

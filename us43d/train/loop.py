@@ -249,6 +249,8 @@ class _Run:
         config, team = self.config, self.team
         if self._due_validation() and self.validated < self.step:
             self._validate(stop_requested)  # a stop request had interrupted it
+            if self.step < config.steps and self._exhausted():
+                self._note_early()
             self._save()
         while self.step < config.steps and not self._exhausted():
             self.writer.check()
@@ -272,13 +274,17 @@ class _Run:
                 self._validate(stop_requested)
             if not last and self._exhausted():
                 last = True
-                if self.step % config.log_every:
-                    self._note()
-                text = f"Early stopping: no better score in {config.patience} validations."
-                self.journal.write({"kind": "note", "step": self.step, "text": text})
+                self._note_early()
             # The best step is saved immediately, so that a run never resumes from before it.
             if last or self.step % config.save_every == 0 or (validated and self._best() == self.step):
                 self._save()
+
+    def _note_early(self) -> None:
+        """Log the steps since the last record, and that the run ends before its last step."""
+        if self.step % self.config.log_every:
+            self._note()
+        text = f"Early stopping: no better score in {self.config.patience} validations."
+        self.journal.write({"kind": "note", "step": self.step, "text": text})
 
     def _stopping(self) -> None:
         """Report that a stop was requested: a step of a large model takes minutes on a CPU. It is not logged."""

@@ -91,3 +91,15 @@ def test_what_is_refused(home: Path, words: tuple[str, ...], said: str) -> None:
     assert code in (1, 2)
     assert said in err
     assert len(err.strip().splitlines()) <= 3
+
+
+@pytest.mark.parametrize("name", ["us43d-small.json", "page.html"])
+def test_a_file_of_the_user_is_found_before_models_are_run(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).write_text("mine")
+    monkeypatch.setattr("us43d.bench.run.run", lambda *_: pytest.fail("the models were run"))
+    code, _, err = run("bench", home.parent / "quick.json", "--weights", "one", "--home", home, "--out", tmp_path)
+    assert code == 1
+    assert f"{tmp_path / name} exists, and is not recorded as a result of us43d." in err
+    assert (tmp_path / name).read_text() == "mine"

@@ -163,3 +163,12 @@ def test_what_is_refused(words: tuple[str, ...], said: str, tmp_path: Path, monk
     assert code in (1, 2)
     assert said in err
     assert len(err.strip().splitlines()) <= 3
+
+
+@pytest.mark.parametrize(("more", "name"), [((), "page.html"), (("--as", "outline"), "outlines.csv")])
+def test_a_file_of_the_user_is_found_before_measuring(tmp_path: Path, more: tuple[str, ...], name: str) -> None:
+    """There is no build: nothing was opened before."""
+    (tmp_path / name).write_text("mine")
+    code, _, err = run("measure", "--on", "HC18", *more, "--home", tmp_path / "home", "--out", tmp_path)
+    assert code == 1
+    assert f"{tmp_path / name} exists, and is not recorded as a result of us43d." in err

@@ -84,6 +84,9 @@ def test_eval_of_one(run: Run, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "e").iterdir()} == {
         ".us43d-results", "metrics.json", "instances.parquet", "measurements.parquet", "table.md", "page.html",
     }  # fmt: skip
+    from us43d.cli import eval as verb
+
+    assert {path.name for path in (tmp_path / "e").iterdir()} - {".us43d-results"} <= set(verb._FILES)  # checked first
     written = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert written == {key: said[key] for key in written}
 

@@ -195,6 +195,30 @@ def test_a_signal_stops_a_validation_that_is_made_up_for(
     assert (parts.best / "model.safetensors").read_bytes() == (whole.best / "model.safetensors").read_bytes()
 
 
+def test_early_stopping_by_a_validation_that_is_made_up_for(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second validation is worse and was interrupted: the resumed run learns no more, and says why."""
+    settings = configured(small, steps=8, save_every=100, validate_every=2, log_every=3, patience=1)
+    original = loop._Run._validate
+    scores = [0.9]
+
+    def validate(run: loop._Run, stop_requested: Any) -> None:
+        if run.step == 4 and not stop_requested.is_set() and len(scores) == 1:
+            scores.append(0.5)
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(run, stop_requested)
+
+    monkeypatch.setattr(loop._Run, "_validate", validate)
+    monkeypatch.setattr(promptable.Promptable, "score", lambda *_: scores[-1])
+    stopped = train(settings, blobs, tmp_path / "run")
+    assert (stopped.step, stopped.stopped) == (4, True)
+    ended = train(settings, blobs, tmp_path / "run", resume=True)
+    assert (ended.step, ended.stopped) == (4, False)
+    notes = [record["text"] for record in journal.read(tmp_path / "run" / "log.jsonl") if record["kind"] == "note"]
+    assert notes == ["Early stopping: no better score in 1 validations."]
+
+
 def test_resuming_without_a_checkpoint_begins(blobs: Corpus, small: TrainConfig, tmp_path: Path) -> None:
     result = train(configured(small, steps=4), blobs, tmp_path / "run", resume=True)
     assert [each["step"] for each in result.curve] == [1, 2, 3, 4]
