@@ -54,7 +54,8 @@ class _Group(TyperGroup):
             raise KeyboardInterrupt from error
         except _NotUnderstood as error:
             session = Session(None, as_json="--json" in words, quiet=False)
-            command = error.ctx.command_path if error.ctx else "us43d"
+            verb = [word for word in words[:1] if not word.startswith("-")]  # a missing argument has no context
+            command = error.ctx.command_path if error.ctx else " ".join(["us43d", *verb])
             wrong = UsageError(_said(error), next=f"{command} --help")
             sys.exit(report(wrong, session, "Nothing was changed on disk."))
         sys.exit(code if isinstance(code, int) else 0)

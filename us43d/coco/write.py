@@ -1,6 +1,7 @@
 """Make a COCO file from a folder of images and a folder of their masks."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = ["Written", "from_masks"]
 _NAMED = 3
 #: Number of masks whose names are compared with those of the images, for the command to run next.
 _TRIED = 1000
+_LETTER = re.compile(r"[^\W\d_]")
 #: A mask with more values is an image rather than a label map.
 _MOST_CLASSES = 32
 
@@ -274,8 +276,10 @@ def _with_affix(images: Iterable[str], masks: Iterable[str], folder: Path, of_ma
     known = set(images)
     around: Counter[tuple[str, str]] = Counter()
     for place, slash, name in (mask.rpartition("/") for mask in itertools.islice(masks, _TRIED)):
-        inside = [(a, b) for a in range(len(name)) for b in range(a + 1, len(name) + 1)
-                  if b - a < len(name) and f"{place}{slash}{name[a:b]}" in known]  # fmt: skip
+        spans = ((a, b) for a in range(len(name)) for b in range(a + 1, len(name) + 1))
+        # Without a letter around it, as in a1 and a10, the name is that of another image.
+        inside = [(a, b) for a, b in spans if _LETTER.search(name[:a] + name[b:])
+                  and f"{place}{slash}{name[a:b]}" in known]  # fmt: skip
         if inside:
             a, b = max(inside, key=lambda pair: pair[1] - pair[0])
             around[name[:a], name[b:]] += 1

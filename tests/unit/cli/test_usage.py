@@ -254,3 +254,9 @@ def test_ctrl_c_during_the_first_imports_has_a_message(
     assert capsys.readouterr().err == (
         "Interrupted.\nNothing was changed on disk.\nNext: us43d predict 'my scan.png'\n"
     )
+
+
+def test_an_option_without_its_argument_leads_to_the_help_of_the_verb() -> None:
+    result = CliRunner().invoke(app, ["fetch", "BUSI", "--from"])
+    assert result.exit_code == 2
+    assert "Next: us43d fetch --help" in result.stderr

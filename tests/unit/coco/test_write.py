@@ -631,3 +631,12 @@ def test_grey_edges_are_not_taken_for_objects(folder: Path) -> None:
 def test_an_image_is_not_taken_for_objects(folder: Path) -> None:
     with pytest.raises(ImageError, match="too scattered for objects"):
         from_masks(folder / "masks", folder / "scans", instances=True)
+
+
+def test_numbers_of_images_are_not_the_names_of_their_masks(tmp_path: Path) -> None:
+    """As STU-Hospital: Test_Image_1 and Test_Image_10 beside mask_1 and mask_10, which no text around makes of them."""
+    for name in ("Test_Image_1", "Test_Image_10", "Test_Image_12", "mask_1", "mask_10", "mask_12"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros(SHAPE, np.uint8))
+    with pytest.raises(UsageError, match="has images and masks") as got:
+        from_masks(tmp_path, tmp_path)
+    assert got.value.next == "us43d coco --help"
