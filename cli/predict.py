@@ -335,7 +335,7 @@ def _alone(inputs: list["Input"], failed: dict[str, Us43dError], writer: "Writer
     """Raise the error of a single input."""
     if len(inputs) == 1 and failed:
         (error,) = failed.values()
-        error.next = error.next or _again(failed)
+        error.next = error.next or _again(inputs, failed)
         error.disk = (
             f"Masks of the {len(writer.images)} frames before it are in {writer.folder}."
             if writer.images
@@ -354,20 +354,21 @@ def _finish(
     """Write predictions.json, print the table, and raise SomeFailed where files failed. meaning: of the score."""
     what = f"{len(failed)} of {counted(len(inputs), 'file')} could not be segmented: {listed(failed)}."
     if failed and not writer.images:
-        raise SomeFailed(what, next=_again(failed))  # earlier predictions in the folder stay
+        raise SomeFailed(what, next=_again(inputs, failed))  # earlier predictions in the folder stay
     _tell(session, writer, writer.close(), failed, meaning)
     if failed:
-        raise SomeFailed(what, disk=f"Masks of what could be read are in {writer.folder}.", next=_again(failed))
+        raise SomeFailed(what, disk=f"Masks of what could be read are in {writer.folder}.", next=_again(inputs, failed))
 
 
-def _again(failed: dict[str, Us43dError]) -> str:
+def _again(inputs: list["Input"], failed: dict[str, Us43dError]) -> str:
     """The next step after failures: the one of all, or that of damaged files, or of prompts that do not fit."""
     steps = {error.next for error in failed.values()}
     if len(steps) == 1 and (step := steps.pop()):
         return step
-    if not any(isinstance(error, UsageError) for error in failed.values()):
+    astray = [one.path for one in inputs if isinstance(failed.get(one.relative), UsageError)]
+    if not astray:
         return "the same command again   (with undamaged files)"
-    return "correct the boxes and points, then run the same command"
+    return f"{command('label', astray[0])}   (shows x and y under the pointer, to correct the boxes and points)"
 
 
 def _region(media: "Media") -> tuple[int, int, int, int]:

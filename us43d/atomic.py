@@ -54,11 +54,11 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
         yield
     except OSError as error:
         name = error.filename2 or error.filename  # of two files, the second is the one that is written
-        where = Path(os.fsdecode(name)) if name else path
+        where = _final(Path(os.fsdecode(name)), path) if name else path
         of_kernel = error.errno == errno.ENOENT and where.absolute().parts[1] in _KERNEL
         if error.errno not in _WHAT and not of_kernel:
             raise
-        if error.errno in (errno.EACCES, errno.EPERM) and (missing := denied(where)):
+        if error.errno in (errno.EACCES, errno.EPERM) and (missing := denied(where) or denied(where.parent)):
             mode = "g+rwX" if missing.endswith("writable") else "g+rX"
             next_ = f"ls -ld {where if exists(where) else where.parent}   (its owner can open it: chmod -R {mode})"
             raise StorageError(f"Permission is denied: {missing}.", disk=disk, next=next_) from error
@@ -70,6 +70,14 @@ def storage_errors(path: Path, disk: str) -> Iterator[None]:
             next_ = "df -h"
         what = _WHAT.get(error.errno or 0, "the folder belongs to the system and holds no files of users")
         raise StorageError(f"{where} cannot be written: {what}.", disk=disk, next=next_) from error
+
+
+def _final(place: Path, path: Path) -> Path:
+    """Return the name that the user knows of a place: that of `path` for its temporary `.NAME.*`, which is removed."""
+    for outer in (place, *place.parents):
+        if outer.name.startswith(f".{path.name}."):
+            return path / place.relative_to(outer)
+    return place
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True, parts: Path | None = None) -> None:
@@ -94,9 +102,11 @@ def replace_by(path: Path, temporary: Path, data: bytes, *, durable: bool = True
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the temporary name means nothing to a user
         raise
 
 
@@ -208,8 +218,9 @@ def _may(path: Path, mode: int) -> bool:
 
 
 def _temporary(path: Path, parts: Path | None) -> Path:
-    # The machine's name, as processes of several may write one shared folder.
-    return (parts or path.parent) / f".{path.name}.{platform.node()}.{os.getpid()}.tmp"
+    # The machine's name, as processes of several may write one shared folder. File systems take 255 bytes of a name.
+    name = path.name if len(os.fsencode(path.name)) <= 150 else _digest(os.fsencode(path.name))
+    return (parts or path.parent) / f".{name}.{platform.node()}.{os.getpid()}.tmp"
 
 
 def link_or_copy(source: Path, target: Path, *, parts: Path | None = None) -> None:
@@ -227,9 +238,11 @@ def link_or_copy(source: Path, target: Path, *, parts: Path | None = None) -> No
             try:
                 shutil.copy2(source, temporary)
                 temporary.replace(target)
-            except BaseException:
+            except BaseException as failure:
                 with suppress(OSError):
                     temporary.unlink()
+                if isinstance(failure, OSError) and failure.filename != str(source):
+                    failure.filename = str(target)
                 raise
 
 

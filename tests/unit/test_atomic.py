@@ -1,5 +1,6 @@
 """Writing under a final name: what is on the disk, and in which order."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -93,3 +94,28 @@ def test_results_of_an_interrupted_run_are_known_to_the_next(tmp_path: Path, mon
     monkeypatch.setattr(atomic, "write_files", write)
     atomic.write_results(tmp_path, {"a.csv": "3", "b.csv": "4"}, "")
     assert (tmp_path / "a.csv").read_text() == "3"
+
+
+def test_errors_name_the_file_of_the_user_not_its_temporary_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / f".report.csv.{os.getpid()}.tmp"))
+
+    file = tmp_path / "report.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match=rf"^{file} cannot be written: the disk is full") as raised:
+            atomic.write_files(tmp_path, {"report.csv": "1", "other.csv": "2"}, "Nothing was written.")
+    assert "tmp" not in str(raised.value.what).replace(str(tmp_path), "")
+    with pytest.raises(StorageError, match=rf"^{tmp_path / 'out' / 'masks' / 'a'} cannot"), atomic.new_folder(
+        tmp_path / "out"
+    ) as folder:  # fmt: skip
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "masks" / "a"))
+
+
+def test_a_name_that_the_file_system_takes_is_written(tmp_path: Path) -> None:
+    """The temporary name is longer than the final one."""
+    name = "n" * 251 + ".csv"
+    atomic.write_bytes(tmp_path / name, b"1")
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -278,8 +278,8 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
                 relative = file.relative_to(path)
                 inputs.append(Input(file, known[0], relative.as_posix(), relative.with_name(known[1]).as_posix()))
     if not inputs:
-        endings = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
-        raise ImageError(f"No files found in {path} that end in {endings}.", next=_look(path))
+        such = ", ".join(endings[0] for endings in ENDINGS.values())
+        raise ImageError(f"No images, videos or volumes found in {path} (files such as {such}).", next=_look(path))
     return sorted(_named(inputs), key=lambda entry: entry.relative)
 
 

@@ -27,6 +27,13 @@ __all__ = ["Running", "Site", "application", "body", "serve", "window"]
 #: Files of page/ that a browser may ask for, with their types; nothing else is read from there.
 _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 _PORT = 5043
+#: Ports that browsers refuse to open: https://fetch.spec.whatwg.org/#port-blocking
+_BLOCKED = frozenset((
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
+    111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532,
+    540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061,
+    6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+))  # fmt: skip
 #: Beyond the values of images.
 _FAR = 1e15
 
@@ -63,7 +70,8 @@ def application(site: Site, hosts: Sequence[str], secret: str) -> ASGIApp:
 def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Running:
     """Start a server in a thread; it listens when this returns.
 
-    port: 5043 if None, or any free one where that is taken. Raises UsageError if a port that was asked for is taken.
+    port: 5043 if None, or any free one where that is taken. Raises UsageError if a port that was asked for is taken,
+    or browsers refuse it.
     """
     listener = _listen(host, port)
     number = int(listener.getsockname()[1])
@@ -106,6 +114,8 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
+    if port in _BLOCKED:
+        raise UsageError(f"Browsers refuse to open port {port}.", next=f"the same with --port {_PORT}")
     for number in (port,) if port is not None else (_PORT, 0):
         # With its protocol named, asyncio turns Nagle's algorithm off; else an answer in two parts waits for 40 ms.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

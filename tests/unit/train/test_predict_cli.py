@@ -443,7 +443,7 @@ def test_prompts_that_are_refused(us43d, picture: np.ndarray, options: tuple[str
     assert found == code
     assert why in err
     assert "Nothing was changed on disk." in err
-    assert ("Next: correct the boxes and points, then run" in err) == ("image" in why or "first pixel" in why)
+    assert ("Next: us43d label scan.png   # shows x and y" in err) == ("image" in why or "first pixel" in why)
     assert "undamaged" not in err
     assert not Path("predictions").exists()
 
@@ -472,7 +472,7 @@ def test_inputs_and_weights_that_are_not_there(us43d, picture: np.ndarray) -> No
     Path("empty").mkdir()
     assert "none.png does not exist" in us43d("predict", "none.png", "--weights", "small", "--point", "1,1")[2]
     assert (
-        "No files found in empty that end in .png"
+        "No images, videos or volumes found in empty (files such as .png, .avi, .dcm, .nii, .mha)."
         in us43d("predict", "empty", "--weights", "small", "--point", "1,1")[2]
     )
     code, _, err = us43d("predict", "scan.png", "--weights", "ultrasam", "--point", "1,1")

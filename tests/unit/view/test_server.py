@@ -200,6 +200,13 @@ def test_a_port_that_is_taken(running: Running) -> None:
         serve(Site([], "/"), port=running.port)
 
 
+@pytest.mark.parametrize("port", [104, 5061, 6000])
+def test_a_port_that_browsers_refuse(port: int) -> None:
+    with pytest.raises(UsageError, match=rf"^Browsers refuse to open port {port}\.") as refused:
+        serve(Site([], "/"), port=port)
+    assert refused.value.next == "the same with --port 5043"
+
+
 @pytest.mark.parametrize("port", [None, 5043])
 def test_an_address_of_another_machine(port: int | None) -> None:
     with pytest.raises(UsageError, match=r"^The address 192\.0\.2\.1 cannot be used: ") as refused:
