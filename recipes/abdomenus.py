@@ -17,20 +17,22 @@ PARTS: dict[str, Split] = {"train": "train", "validation": "val", "val": "val", 
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("AUS", "RUS")
-    stems = {key.rpartition(".")[0]: key for key in tree.glob("[AR]US/annotations/*/*.png")}
-    images = [key for ending in ("png", "jpg", "jpeg") for key in tree.glob(f"[AR]US/images/*/*.{ending}")]
+    folders = ("AUS", "RUS", *PARTS)
+    stems = {key.rpartition(".")[0]: key for key in tree.glob("[AR]US/annotations/*/*.png", folders=folders)}
+    patterns = [f"[AR]US/images/*/*.{ending}" for ending in ("png", "jpg", "jpeg")]
+    images = [key for pattern in patterns for key in tree.glob(pattern, folders=folders)]
     for key in sorted(images):
         source, _, subset, name = key.split("/")
         stem = name.rpartition(".")[0]
         mask = stems.get(f"{source}/annotations/{subset}/{stem}")
         painted = lazy(coloured, tree.path(mask)) if mask else None
-        simulated = source.upper() == "AUS"
+        simulated = source == "AUS"
         yield Sample(
             key=key,
             image=tree.path(key),
             masks={label: lazy(masks.colour, painted, value, 0) for label, value in COLOURS.items()} if painted else {},
             group=f"AUS/{volume(stem)}" if simulated else "RUS",
-            split=PARTS.get(subset.lower()),
+            split=PARTS.get(subset),
             tags={"origin": "simulated" if simulated else "real"},
             drop=None if mask else "no mask is published for this image",
         )

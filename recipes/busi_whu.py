@@ -1,5 +1,6 @@
 """BUSI-WHU: 927 breast images, one tumour mask each; three trees are in circulation. Beyond US-43d."""
 
+import posixpath
 import re
 from collections.abc import Iterator
 
@@ -24,11 +25,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
     masks_folder, ending = TREES[folder]
     tables = [key for key in raw.glob("**/*.*") if re.search(r"\.(xlsx|csv)$", key, re.IGNORECASE)]
     remarks = tuple(f"patients are not read from {key.rpartition('/')[2]}: its columns are not known" for key in tables)
-    for key in raw.glob(f"**/{folder}/*.{ending.rpartition('.')[2]}"):
+    for key in raw.glob(f"**/{folder}/*{posixpath.splitext(ending)[1]}", folders=SPLITS):
         top, _, name = key.rpartition(f"{folder}/")
         stem = name.rpartition(".")[0]
         subset = top.rstrip("/").rpartition("/")[2]
-        split = SPLITS.get(subset.lower())
+        split = SPLITS.get(subset)
         yield Sample(
             key=f"{subset}/{name}" if split else name,
             image=raw.path(key),

@@ -22,7 +22,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for key in raw.glob("**/data_list.txt"):
         folder, rows = key.rpartition("/")[0], list[Row]()
         with raw.reading(folder):
-            if (match := re.search(r"(URS\d+)_(([HRDM])\d+)", key)) is None:
+            if (match := re.search(r"(URS\d+)_(([HRDM])\d+)", folder.upper())) is None:
                 raise RawDataError(f"No folder above {key} in {raw.root} has the name of a scan, such as URS08_H1.")
             rows = raw.table(key, ("#dataPath", "labelPath"), sep="\t")
         labels = f"{folder}/Labels"
@@ -35,7 +35,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                     image=lazy(scan, image),
                     masks={"bone_surface": lazy(surface, truth)},
                     group=match[1],
-                    tags={"scan": match[2], "mode": MODES[match[3].upper()]},
+                    tags={"scan": match[2], "mode": MODES[match[3]]},
                 )
 
 

@@ -18,7 +18,8 @@ def read(raw: RawTree) -> Iterator[Sample]:
         stem = re.sub(r"(img)(_[^/]*)?_mask\.png$", r"\1", key, flags=re.IGNORECASE)
         mask_keys.setdefault(stem.replace("/Masks/", "/Images/").lower(), []).append(key)
     for key in raw.glob("**/Images/*.png"):
-        recording, _, name = key.split("/")[-3:]
+        folder, _, name = key.split("/")[-3:]
+        recording = re.sub("^rec__", "rec__", folder, flags=re.IGNORECASE)  # as published
         stem, number = key.removesuffix(".png"), FRAME.search(name)
         files = mask_keys.get(stem.lower(), [f"{stem.replace('/Images/', '/Masks/')}_mask.png"])
         soft = [lazy(masks.grey, raw.path(file)) for file in files]

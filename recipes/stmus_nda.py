@@ -7,13 +7,14 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, Split, lazy
 from us43d.facts import source
 
+CONDITIONS = ("Healthy", "Pathological")
 MUSCLES = {"BB": "biceps_brachii", "GM": "gastrocnemius_medialis", "TA": "tibialis_anterior"}
 PARTS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    tree = raw.at("BB", "GM", "TA")
-    images = [key for muscle in MUSCLES for key in tree.glob(f"{muscle}/*/Images/*.png")]
+    tree = raw.at(*MUSCLES)
+    images = [key for muscle in MUSCLES for key in tree.glob(f"{muscle}/*/Images/*.png", folders=CONDITIONS)]
     folders, parts = defaultdict[str, int](int), defaultdict[str, set[Split]](set)
     for key in images:
         folders[key.rpartition("/")[2]] += 1
@@ -33,9 +34,9 @@ def read(raw: RawTree) -> Iterator[Sample]:
         yield Sample(
             key=key,
             image=tree.path(key),
-            masks={MUSCLES[muscle.upper()]: lazy(masks.binary, tree.path(f"{muscle}/{condition}/Masks/{name}"))},
+            masks={MUSCLES[muscle]: lazy(masks.binary, tree.path(f"{muscle}/{condition}/Masks/{name}"))},
             split=None if unclear or not official else next(iter(official)),
-            tags={"muscle": muscle.upper(), "condition": condition.lower()},
+            tags={"muscle": muscle, "condition": condition.lower()},
             remarks=remarks,
         )
 

@@ -287,14 +287,17 @@ class RawTree:
     def _by_stem(self) -> dict[str, str]:
         return {folded(posixpath.splitext(key)[0]): key for key in self._files}
 
-    def glob(self, pattern: str) -> list[str]:
+    def glob(self, pattern: str, *, folders: Iterable[str] = ()) -> list[str]:
         """Return the keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case.
 
         Where the pattern has letters, the keys have its case, so that a file saved as .PNG has the key of the published
-        .png.
+        .png. folders: published names of folders that wildcards match; the keys have their case, too.
         """
         expression, literals = _pattern(pattern)
-        return sorted(_spelled(match, literals) for match in map(expression.match, self._files) if match)
+        keys = (_spelled(match, literals) for match in map(expression.match, self._files) if match)
+        if published := {folded(name): name for name in folders}:
+            keys = ("/".join(published.get(folded(step), step) for step in key.split("/")) for key in keys)
+        return sorted(keys)
 
     def one(self, pattern: str) -> str:
         """Return the only key that matches. Raises MissingRawFile if none does, RawDataError if several do."""
