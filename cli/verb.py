@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from us43d.errors import UsageError
 
@@ -22,6 +23,24 @@ __all__ = ["app", "verb"]
 _NotUnderstood: Any = typer.BadParameter.__bases__[0]
 #: A group of verbs without a verb, whose help is shown.
 _NoVerb: Any = sys.modules[_NotUnderstood.__module__].NoArgsIsHelpError
+
+
+#: Columns of a terminal below which the tables of the help would cut names of options.
+_NARROW = 80
+
+
+class _Verb(TyperCommand):
+    """Shows its help as plain lines in a narrow terminal."""
+
+    examples: tuple[str, ...] = ()
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        if shutil.get_terminal_size().columns >= _NARROW:
+            return super().format_help(ctx, formatter)
+        self.rich_markup_mode = None
+        # Examples are not wrapped, so that they can be copied.
+        self.epilog = "\n".join(["Examples:", "", "\b", *self.examples])
+        return super().format_help(ctx, formatter)
 
 
 class _Group(TyperGroup):
@@ -134,7 +153,8 @@ def verb(
 
         run.__signature__ = signature.replace(parameters=[*keyword, *common])  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*keyword, *common)}
-        of.command(name, epilog=f"[bold]Examples[/bold]\n\n{escaped}", rich_help_panel=panel)(run)
+        kind = type("_Verb", (_Verb,), {"examples": examples})
+        of.command(name, cls=kind, epilog=f"[bold]Examples[/bold]\n\n{escaped}", rich_help_panel=panel)(run)
         return function
 
     return decorate

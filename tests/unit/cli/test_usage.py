@@ -56,6 +56,17 @@ def test_a_group_without_a_verb_shows_its_help() -> None:
         assert "Next:" not in result.output
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_help_cuts_no_names(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    command = get_command(app).commands["predict"]  # type: ignore[attr-defined]
+    shown = CliRunner().invoke(app, ["predict", "--help"], terminal_width=columns).output
+    assert [option for entry in command.params for option in entry.opts[:1] if option not in shown.split()] == ["input"]
+    assert "us43d-small, which" in " ".join(shown.replace("│", " ").split())
+    assert "[bold]" not in shown
+    assert "\n  us43d predict sweep.mp4 --weights ultrasam --everything --frame 12\n" in shown or columns > 60
+
+
 def test_json_still_ends_with_the_code_of_the_verb(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["taxonomy", "--json"]).exit_code == 0
     assert CliRunner().invoke(app, ["check", "BUSI", "--json", "--home", str(tmp_path)]).exit_code == 1
@@ -94,7 +105,7 @@ def test_names_of_options_are_whole_at_80_columns(monkeypatch: pytest.MonkeyPatc
     ("words", "what", "step"),
     [
         (("predict", "none.png"), "none.png does not exist", "ls {here}"),
-        (("predict", "empty"), "No files found in empty", "ls empty"),
+        (("predict", "empty"), "No images, videos or volumes found in empty", "ls empty"),
         (("predict", "b" * 300), "cannot be opened: File name too long", "ls {here}"),
         (
             ("predict", "text.png"),
