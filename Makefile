@@ -21,7 +21,7 @@ demo: env        ## specimens of all sources → fetch → build → check → t
 	$(BIN)/us43d demo
 
 test: env        ## the whole suite but what is marked slow, gpu or web
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m 'not slow and not gpu and not web'  # one test process per core, one thread each
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m 'not slow and not gpu and not web'  # one test process per core, one thread each
 
 test-slow: env   ## what takes longer
 	$(BIN)/pytest -m slow
