@@ -23,7 +23,7 @@ from us43d.rawtable import Row, identifier
 if TYPE_CHECKING:
     from xml.etree import ElementTree
 
-__all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "Stop", "folded", "is_litter", "special"]
+__all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "Stop", "folded", "is_litter", "literal", "special"]
 
 #: Names that desktops, network drives and tools leave in any folder. They are in no listing, and match no pattern.
 _LITTER = frozenset({
@@ -231,6 +231,13 @@ class RawTree:
         view.prefix, view._used, view.missing, view.stopped, view._asked = "", set(), {}, [], {}
         return view
 
+    def without(self, *names: str) -> "RawTree":
+        """The same view, on its own, without the files at these paths below the root."""
+        view = self.under("", "")
+        view._files = {key: path for key, path in view._files.items() if self.name(path) not in names}
+        view._real = {folded(key): key for key in view._files}
+        return view
+
     def has(self, key: str) -> bool:
         """Return whether there is a file under `key`, in whatever case."""
         return folded(key) in self._real
@@ -273,10 +280,12 @@ class RawTree:
                 raise
             lacking = [self.missing.pop(path) for path in self._asked if path in self.missing]
             self.use(*self._asked)
-            why = error.what if isinstance(error, RawDataError) else f"{type(error).__name__}: {error}."
-            # As on any machine: without the folder in which the raw tree lies.
-            why = why.replace(f"{self.root.as_posix()}/", "").replace(f" in {self.root}", "")
+            why = self.plain(error.what if isinstance(error, RawDataError) else f"{type(error).__name__}: {error}.")
             self.stopped.append(Stop(key, f"{listed(lacking)}." if lacking else why))
+
+    def plain(self, message: str) -> str:
+        """Return a message as on any machine: without the folder in which the raw tree lies."""
+        return message.replace(f"{self.root.as_posix()}/", "").replace(f" in {self.root}", "")
 
     def _saved_as(self, key: str) -> str:
         """Return the hint that a missing file is there with another ending, as after a conversion; "" if not."""
@@ -436,6 +445,11 @@ class RawTree:
 def is_litter(name: str) -> bool:
     """Whether a file or folder of this name (without its folders) is what desktops, network drives and tools leave."""
     return name.startswith("._") or name.casefold() in _LITTER
+
+
+def literal(file: str) -> str:
+    """Return a name as a pattern of `hide` that matches it alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in file)
 
 
 def special(path: str | Path) -> RawDataError:

@@ -20,12 +20,13 @@ from us43d.errors import (
     UnreadableFile,
     Us43dError,
     VerifyError,
+    command,
     counted,
     listed,
 )
 from us43d.fetch import store, verify, zips
 from us43d.fetch.unpack import is_nested
-from us43d.rawtree import folded, is_litter, special
+from us43d.rawtree import folded, is_litter, literal, special
 
 __all__ = ["Given", "Layout", "is_archive", "layout", "look"]
 
@@ -65,7 +66,7 @@ class Given:
     route: the way whose files these are. digests: of each of `files`, by name. candidates: archives of other names that
     may hold the tree, one or several together, the likeliest first; the first that do are taken, with `files`, which
     the source has beside its archive, and before a `tree`, which then lacks files.
-    doubt: what speaks against the files. remarks: on samples of the tree that cannot be read.
+    doubt: what speaks against the files. remarks: on samples and tables of the tree that cannot be read.
     """
 
     route: Route | None
@@ -82,7 +83,7 @@ class Given:
 class Layout:
     """How a tree lies for the reader. files: path in the raw tree → file.
 
-    lacking: samples that lack a file or cannot be read. remarks: on the samples that cannot be read.
+    lacking: samples that lack a file or cannot be read. remarks: on the samples and tables that cannot be read.
     """
 
     files: tuple[tuple[str, Path], ...]
@@ -121,7 +122,9 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
                 trees.append(layout(recipe, path))
             except Us43dError as error:
                 refusals.append((path, error))
-    whole = [tree for tree in trees if not tree.lacking and tree.samples >= (recipe.expect.images or 0)]
+    whole = [
+        tree for tree in trees if not (tree.lacking or tree.remarks) and tree.samples >= (recipe.expect.images or 0)
+    ]
     if whole:
         return Given(None, tree=whole[0].files)
     archives = [path for path in files if is_archive(path)]
@@ -370,26 +373,34 @@ def _tops(tree: RawTree) -> Iterator[str]:
 
 
 def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
-    """Return the layout of a tree that the reader knows. Raises RawDataError where it does not, or hardly."""
-    samples = lacking = 0
+    """Return the layout of a tree that the reader knows, if need be without a table that cannot be read.
+
+    Raises RawDataError where the reader does not know it, or hardly.
+    """
     folders = [path for path in map(tree.path, tree) if path.is_dir()]  # links, which are not entered
-    keys = set[str]()
-    for sample in recipe.samples(tree):
-        if (key := folded(sample.key)) in keys:
-            raise RawDataError(f"{sample.key} is there twice in {tree.root}.")
-        keys.add(key)
-        tree.use(*paths_in(sample))
-        samples += 1
-        lacking += any(path in tree.missing for path in paths_in(sample))
-    unreadable = [f"{stop.key}: {stop.why}" for stop in tree.stopped]
+    damaged, readable, first = dict[str, str](), tree, None
+    while True:
+        try:
+            samples, lacking = _read(recipe, readable)
+            break
+        except RawDataError as error:
+            first = first or error
+            file = readable.asked_last
+            key = next((key for key in readable if readable.name(readable.path(key)) == file), "")
+            if not (key and isinstance(error, UnreadableFile)):
+                raise first from None
+            ignored = command("build", recipe.name, "--ignore", literal(key))
+            damaged[key] = f"{tree.plain(error.what)} (built without {key} by: {ignored})"
+            readable = readable.without(file)
+    unreadable = [f"{stop.key}: {stop.why}" for stop in readable.stopped]
     samples, lacking = samples + len(unreadable), lacking + len(unreadable)
     if samples == 0:
         raise RawDataError(f"the reader finds no sample in {tree.root}.")
     if 2 * lacking > samples:
-        few = listed([*tree.missing.values(), *unreadable], 3)
+        few = listed([*readable.missing.values(), *unreadable], 3)
         kind = UnreadableFile if unreadable else RawDataError
         raise kind(f"{lacking} of {samples} samples in {tree.root} lack a file or cannot be read: {few}.")
-    used = [key for key in tree if tree.is_used(key)]
+    used = [key for key in tree if key in damaged or readable.is_used(key)]
     top = posixpath.commonpath([posixpath.dirname(key) for key in used])
     # Where the files of the source share no folder, other folders beside theirs are of something else.
     tops = {key.partition("/")[0] for key in used}
@@ -402,4 +413,18 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
         f"{counted(len(unreadable), 'sample')} cannot be read: {listed(unreadable, 3)}"
         f" (skipped and recorded by: us43d build {recipe.name} --skip-bad)"
     )
-    return Layout(files, samples, lacking, (remark,) if unreadable else ())
+    return Layout(files, samples, lacking, (*damaged.values(), *([remark] if unreadable else [])))
+
+
+def _read(recipe: Recipe, tree: RawTree) -> tuple[int, int]:
+    """Return the number of samples that can be read, and of those that lack a file. Raises RawDataError."""
+    samples = lacking = 0
+    keys = set[str]()
+    for sample in recipe.samples(tree):
+        if (key := folded(sample.key)) in keys:
+            raise RawDataError(f"{sample.key} is there twice in {tree.root}.")
+        keys.add(key)
+        tree.use(*paths_in(sample))
+        samples += 1
+        lacking += any(path in tree.missing for path in paths_in(sample))
+    return samples, lacking

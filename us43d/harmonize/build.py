@@ -19,10 +19,10 @@ from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
 from us43d.harmonize.ids import Ids
-from us43d.harmonize.inventory import Inventory, Skip, literal, spellings, way_on
+from us43d.harmonize.inventory import Inventory, Skip, spellings, way_on
 from us43d.harmonize.plan import Plan
 from us43d.paths import Home
-from us43d.rawtree import folded
+from us43d.rawtree import folded, literal
 
 __all__ = ["BLOCK", "BuildResult", "Skip", "build"]
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from us43d.contract import RawTree, Recipe, Sample, paths_in
 from us43d.errors import BuildError, RawDataError, Us43dError, counted, lines_of, listed
-from us43d.rawtree import folded
+from us43d.rawtree import folded, literal
 from us43d.splits import known_duplicates, pinned
 
-__all__ = ["Inventory", "Skip", "literal", "spellings", "way_on"]
+__all__ = ["Inventory", "Skip", "spellings", "way_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +170,3 @@ def way_on(recipe: Recipe, receipt: Mapping[str, Any], ignore: Iterable[str] = (
     if recipe.private:
         return f"{recipe.again}   (or, to skip and record them: {skip})"
     return f"{skip}   (skips and records them; or us43d fetch {recipe.name} --from with a complete copy)"
-
-
-def literal(file: str) -> str:
-    """Return a name as a pattern that matches it alone."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in file)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import shutil
 import zipfile
 from pathlib import Path
@@ -15,11 +16,11 @@ import pytest
 
 from us43d import registry
 from us43d.contract import RawFile, RawTree, Recipe, Route
-from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, Us43dError, VerifyError
+from us43d.errors import MissingRawFile, RawDataError, Us43dError, VerifyError
 from us43d.fetch import given, ledger
 from us43d.fetch.fetch import Fetched, fetch
 from us43d.fetch.verify import verify
-from us43d.harmonize.build import build
+from us43d.harmonize.build import Skip, build
 from us43d.paths import Home
 
 TOP = "Dataset_BUSI_with_GT"
@@ -176,14 +177,35 @@ def test_what_a_source_has_in_several_pieces(
     build(recipe, raw, home, partial=True)
 
 
-def test_a_damaged_table_beside_a_renamed_folder_is_named(home: Home, sources: ModuleType, tmp_path: Path) -> None:
-    recipe = registry.recipe("breast_lesions_usg")
-    registry.specimen("breast_lesions_usg")(tmp_path, np.random.default_rng(0))
-    (tmp_path / "BrEaST-Lesions_USG-images_and_masks").rename(tmp_path / "mine")
-    next(tmp_path.glob("*.xlsx")).write_bytes(b"PK")
+@pytest.mark.parametrize(
+    ("slug", "table", "folder"),
+    [
+        ("breast_lesions_usg", "*.xlsx", "BrEaST-Lesions_USG-images_and_masks"),  # beside a folder of another name
+        ("ddti", "*/category.csv", ""),
+        ("tn3k", "*/label4*.csv", ""),
+        ("camus", "*/subgroup_*.txt", ""),  # beside the folder of the images
+    ],
+)
+def test_a_damaged_table_that_is_optional_is_taken_along_and_named(
+    home: Home, sources: ModuleType, tmp_path: Path, slug: str, table: str, folder: str
+) -> None:
+    """The tree was refused, though it builds without the table."""
+    recipe, made = registry.recipe(slug), tmp_path / "made"
+    made.mkdir()
+    registry.specimen(slug)(made, np.random.default_rng(0))
+    if folder:
+        (made / folder).rename(made / "mine")
+    for path in (tables := list(made.rglob(table))):
+        path.write_bytes(b"")
     ledger.accept(home, recipe)
-    with pytest.raises(UnreadableFile, match=r"clinical-data.*\.xlsx in .* is not a readable Excel workbook"):
-        fetch(recipe, home, sources.patient(), from_=[tmp_path])
+    fetched = fetch(recipe, home, sources.patient(), from_=[made])
+    assert len(list(fetched.raw.rglob(table))) == len(tables)
+    commands = re.findall(r"built without .*? by: (.*?)\)", fetched.said)
+    assert len(commands) == len(tables)
+    patterns = [shlex.split(command)[-1] for command in commands]
+    with pytest.raises(RawDataError):
+        build(recipe, fetched.raw, home, partial=True)
+    build(recipe, fetched.raw, home, partial=True, skip=Skip(ignore=tuple(patterns)))
 
 
 def test_a_damaged_file_does_not_reduce_a_tree_to_a_part_of_it(home: Home, sources: ModuleType, tmp_path: Path) -> None:
