@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 import re
 import struct
@@ -133,6 +134,9 @@ def text_rows(text: str, table: str, columns: Iterable[str], sep: str, *, by: st
         by: Column by which rows are found. A row that has it, and more or fewer cells than the header, raises
             UnreadableFile only where another of its cells is read, as it is of one sample.
 
+    Cells missing at the end of a row are empty where complete rows have empty cells in those columns, or these have no
+    heading: spreadsheets do not save empty cells there. Empty cells behind the last heading are ignored.
+
     Raises:
         UnreadableFile: If a column is missing, or a row has more or fewer cells than the header.
     """
@@ -140,16 +144,22 @@ def text_rows(text: str, table: str, columns: Iterable[str], sep: str, *, by: st
     marked = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)  # Excel's own first line
     text = text[marked.end() :] if marked else text
     chosen = _separator(text, table, columns, sep)
-    data = io.BytesIO(text.encode())  # a StringIO takes four bytes for every character
-    reader = csv.reader(io.TextIOWrapper(data, "utf-8", newline=""), delimiter=chosen)
+    data = text.encode()
+    header, empty = list[str](), None
     try:
-        lines = enumerate(reader, start=1)
-        header = next((names for _, cells in lines if any(names := [cell.strip() for cell in cells])), [])
-        for number, cells in lines:
-            if not any(cell.strip() for cell in cells):
+        for number, cells in _lines(data, chosen):
+            if not header:
+                header = cells
                 continue
             where = f"{table}, line {number}"
-            named = zip(header, map(str.strip, cells), strict=False)
+            if len(cells) < len(header):
+                if empty is None:
+                    empty = _empty_columns(data, chosen, header)
+                if empty.issuperset(range(len(cells), len(header))):
+                    cells += [""] * (len(header) - len(cells))
+            while len(cells) > len(header) and not cells[-1]:
+                cells.pop()
+            named = zip(header, cells, strict=False)
             if len(cells) == len(header):
                 yield Row(named, where, decimal_comma=chosen != ",")
                 continue
@@ -159,6 +169,20 @@ def text_rows(text: str, table: str, columns: Iterable[str], sep: str, *, by: st
             yield _Damaged(named, where, by, why)
     except csv.Error as error:
         raise UnreadableFile(f"{table} is not a readable table: {error}.") from error
+
+
+def _lines(data: bytes, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number, stripped cells) of every line that is not empty. data: UTF-8; of a text, it takes a quarter."""
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""), delimiter=separator)
+    for number, line in enumerate(reader, start=1):
+        if any(cells := [cell.strip() for cell in line]):
+            yield number, cells
+
+
+def _empty_columns(data: bytes, separator: str, header: list[str]) -> set[int]:
+    """Return the columns that are empty in the header or another complete line."""
+    complete = (cells for _, cells in _lines(data, separator) if len(cells) == len(header))
+    return {column for cells in complete for column, cell in enumerate(cells) if not cell}
 
 
 def _separator(text: str, table: str, columns: tuple[str, ...], sep: str) -> str:
@@ -206,7 +230,10 @@ def sheet(data: bytes, table: str, columns: Iterable[str]) -> list[Row]:
         for at, (_, header) in enumerate(lines[:_TITLES], start=1):
             if not missing_columns(header, columns):
                 rows = ((f"{table}, line {number}", line) for number, line in lines[at:] if any(line))
-                return [Row(zip(header, line, strict=False), where) for where, line in rows]
+                # Of empty cells at the end of a line, a workbook need not have any.
+                return [
+                    Row(itertools.zip_longest(header, line[: len(header)], fillvalue=""), where) for where, line in rows
+                ]
             met.append(header)
     if not columns:
         return []

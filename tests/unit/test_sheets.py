@@ -1,4 +1,5 @@
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,17 @@ def workbook(path: Path, *rows: list[object]) -> RawTree:
         book.active.append(row)
     book.save(path)
     return RawTree(path.parent)
+
+
+def test_empty_cells_at_the_end_of_a_line_may_be_missing(tmp_path: Path) -> None:
+    """Google's workbooks do not state their size; the reader stopped with a KeyError."""
+    tree = workbook(tmp_path / "t.xlsx", ["Image", "Type"], ["a", "x"], ["b"])
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as book:
+        members = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(tmp_path / "t.xlsx", "w") as book:
+        for name, data in members.items():
+            book.writestr(name, re.sub(rb"<dimension [^>]*>", b"", data))
+    assert tree.sheet("t.xlsx", ["Type"]) == [{"Image": "a", "Type": "x"}, {"Image": "b", "Type": ""}]
 
 
 def test_cells_are_text(tmp_path: Path) -> None:

@@ -51,6 +51,22 @@ def test_a_row_of_too_few_or_too_many_cells_is_an_error_where_it_is_read(tmp_pat
         raw.index("t.csv", "M")["q"]
 
 
+def test_empty_cells_that_a_spreadsheet_left_out_at_the_end_of_a_row(tmp_path: Path) -> None:
+    """The row was refused. A column that is never empty is not among them."""
+    text = "ID,N,Sex,Age\na,1,F,\nb,2,,30\nc,3,M\nd,4\ne\nf,6,,,,\n"
+    raw = tree(tmp_path, text)
+    rows = raw.index("t.csv", "ID", ["N"])
+    assert [(rows[name]["N"], rows[name]["Sex"], rows[name]["Age"]) for name in "acdf"] == [
+        ("1", "F", ""), ("3", "M", ""), ("4", "", ""), ("6", "", ""),
+    ]  # fmt: skip
+    with pytest.raises(UnreadableFile, match="line 6, has 1 cells under 4 headings"):
+        rows["e"].number("N")
+    with pytest.raises(UnreadableFile, match="line 6, has 1 cells under 4 headings"):
+        raw.table("t.csv", ["ID"])
+    assert len(tree(tmp_path, text.replace("\ne\n", "\n")).table("t.csv", ["ID"])) == 5
+    assert tree(tmp_path, "ID,N,\na,1\n").table("t.csv", ["N"]) == [{"ID": "a", "N": "1", "": ""}]
+
+
 def test_a_value_that_comes_twice_is_an_error(tmp_path):
     with pytest.raises(UnreadableFile, match="two different rows with ID 'a'"):
         tree(tmp_path, "ID,N\na,1\na,2\n").index("t.csv", "ID")
