@@ -22,8 +22,12 @@ def read(raw: RawTree) -> Iterator[Sample]:
 def read_paper(raw: RawTree) -> Iterator[Sample]:
     """Yield the 256 × 256 crops the published conversion used."""
     stage = "2_preprocessed_data/stage1"
-    raw.use(*map(raw.path, raw.glob("**/1_or_data/**/*")))  # the whole images
-    yield from _processed(raw.at(stage), f"{stage}/p_image", f"{stage}/p_mask", "2_preprocessed_data/train.csv")
+    whole = ("image/*.png", "mask/*.png", "category.csv")
+    raw.use(*(raw.path(key) for name in whole for key in raw.glob(f"**/1_or_data/{name}")))
+    tree = raw.at(stage)
+    for key in tree.glob(f"{stage}/p_mask/*.PNG"):  # ignored by name, so that one without image would not be noticed
+        tree.path(f"{stage}/p_image/{key.rpartition('/')[2]}")
+    yield from _processed(tree, f"{stage}/p_image", f"{stage}/p_mask", "2_preprocessed_data/train.csv")
 
 
 def _processed(tree: RawTree, images: str, labels: str, table: str) -> Iterator[Sample]:

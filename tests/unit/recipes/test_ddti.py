@@ -7,7 +7,7 @@ import pytest
 
 from us43d import registry
 from us43d.contract import Polygon, RawTree
-from us43d.errors import BuildError, UnreadableFile
+from us43d.errors import BuildError, RawDataError, UnreadableFile
 from us43d.harmonize.build import build
 from us43d.paths import Home
 from us43d.specimen import write_image
@@ -69,3 +69,17 @@ def test_a_mask_without_its_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=rf"mask/{image.name} \(image .*image/{image.name} is missing\)"):
         build(recipe, tmp_path, home, partial=True)
     build(recipe, tmp_path, home, profile="paper", partial=True)
+
+
+def test_what_the_paper_profile_does_not_read_is_named(tmp_path: Path) -> None:
+    """A crop without its image, and any file beside the whole images, were not noticed."""
+    registry.specimen("ddti")(tmp_path, np.random.default_rng(0))
+    recipe, home = registry.recipe("ddti"), Home(tmp_path.parent / f"{tmp_path.name}-home")
+    (stray := next(tmp_path.rglob("1_or_data")) / "image/1.png.part").touch()
+    with pytest.raises(BuildError, match=r"neither read nor ignored by name: .*1\.png\.part"):
+        build(recipe, tmp_path, home, profile="paper", partial=True)
+    stray.unlink()
+    crop = next(tmp_path.rglob("stage1/p_image/*.PNG"))
+    crop.unlink()
+    with pytest.raises(RawDataError, match=f"p_image/{crop.name} is missing"):
+        build(recipe, tmp_path, home, profile="paper", partial=True)
