@@ -345,6 +345,74 @@ def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]
     assert page.input_value("#size") != before
 
 
+def focused(page: Any) -> str:
+    return str(page.evaluate("() => document.activeElement.getAttribute('aria-label') || document.activeElement.id"))
+
+
+def test_keys_work_after_any_control_was_used(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url)
+    page.fill("#structure", "cyst")
+    page.keyboard.press("Enter")
+    assert focused(page) == "P0"  # the image
+    page.keyboard.press("d")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("x")
+        page.keyboard.press("n")
+    page.locator("#objects .pick").first.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.activeElement.matches('#objects li.chosen .pick')")
+    page.get_by_label("Delete cyst").first.focus()
+    page.keyboard.press("Enter")
+    assert focused(page) == "Delete cyst"
+    page.keyboard.press("Enter")
+    assert focused(page) == "new"
+    page.keyboard.press("Control+z")
+    page.click("#objects .pick")
+    page.keyboard.press("Backspace")  # the only one of both keys on many keyboards
+    assert page.locator("#objects .pick").count() == 0
+    page.locator("[data-help]").click()
+    page.keyboard.press("Enter")  # closes the list of keys, and does not open it again
+    page.wait_for_timeout(100)
+    page.locator("#window input").first.click()
+    page.keyboard.press("Enter")
+    until(page, lambda: page.locator("#position").inner_text() == "2 of 3")
+
+
+def test_the_last_image_says_what_is_left(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url)
+    page.keyboard.press(".")
+    until(page, lambda: page.locator("#position").inner_text() == "2 of 3")
+    for position in ("3 of 3", "3 of 3"):
+        page.keyboard.press("Enter")
+        until(page, lambda position=position: page.locator("#position").inner_text() == position)
+    until(page, lambda: page.locator("#toast").inner_text() == "This is the last image. Not labelled yet: 1.")
+    for key, position in (
+        (",", "2 of 3"),
+        (",", "1 of 3"),
+        ("Enter", "2 of 3"),
+        ("Enter", "3 of 3"),
+        ("Enter", "3 of 3"),
+    ):
+        page.keyboard.press(key)
+        until(page, lambda position=position: page.locator("#position").inner_text() == position)
+    until(page, lambda: "Next: us43d train --data labels.json" in page.locator("#toast").inner_text())
+
+
+def test_the_cursor_of_the_keyboard_stays_in_sight(session: Session, visit: Callable[..., Any]) -> None:
+    page = opened(visit, session.running.url)
+    for _ in range(15):
+        page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    place = page.locator("#stage").bounding_box()
+    corner = {"x": place["x"], "y": place["y"], "width": place["width"] / 4, "height": place["height"] / 4}
+    seen = page.screenshot(clip=corner)
+    for _ in range(200):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(100)
+    assert page.screenshot(clip=corner) != seen  # the image moves under a cursor at the edge
+
+
 def test_the_least_certain_image_first_and_an_unreadable_one_last(
     scans: Path, tmp_path: Path, visit: Callable[..., Any]
 ) -> None:

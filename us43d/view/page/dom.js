@@ -107,7 +107,8 @@ function typing(event) {
 /** Whether a control that has the focus answers this key itself. @param {KeyboardEvent} event */
 function own(event) {
   const target = /** @type {HTMLElement} */ (event.target);
-  if (event.key === ' ' || event.key === 'Enter') return target.matches('button, a, summary, input');
+  if (event.key === 'Enter') return target.matches('button, a, summary');
+  if (event.key === ' ') return target.matches('button, a, summary, input');
   return target.matches('input[type=range]') && /^(Arrow|Page|Home|End)/.test(event.key);
 }
 
@@ -117,10 +118,12 @@ function own(event) {
  */
 export function shortcuts(keys) {
   document.addEventListener('keydown', (event) => {
-    if (typing(event) || event.altKey || document.querySelector('dialog[open]')) return;
-    const ctrl = event.ctrlKey || event.metaKey ? 'Ctrl+' : '';
-    const shift = event.shiftKey && event.key.length > 1 ? 'Shift+' : '';
-    const name = ctrl + shift + (event.key.length === 1 && ctrl ? (event.shiftKey ? 'Shift+' : '') + event.key.toLowerCase() : event.key);
+    const third = event.getModifierState('AltGraph'); // types [ and ] on many keyboards; on Windows with Ctrl and Alt
+    if (typing(event) || (event.altKey && !third) || document.querySelector('dialog[open]')) return;
+    const ctrl = (event.ctrlKey || event.metaKey) && !third ? 'Ctrl+' : '';
+    const shift = event.shiftKey && (event.key.length > 1 || ctrl) ? 'Shift+' : '';
+    const lower = event.key.length === 1 && (ctrl || event.getModifierState('CapsLock'));
+    const name = ctrl + shift + (lower ? event.key.toLowerCase() : event.key);
     const found = keys[name];
     if (!found || own(event)) return;
     event.preventDefault();
@@ -137,7 +140,11 @@ export function shortcuts(keys) {
       h('tr', {}, h('td', {}, ...names.filter(Boolean).flatMap((/** @type {string} */ name) => [h('kbd', {}, name), ' '])), h('td', {}, does))))),
     h('form', { method: 'dialog' }, h('button', { class: 'primary' }, 'Close'))));
   document.body.append(dialog);
-  const open = () => dialog.showModal();
+  const open = (/** @type {Event|undefined} */ event) => {
+    // Opened with the mouse, it returns the keys to the page, not to its button, which Enter would press again.
+    if (event instanceof MouseEvent && event.detail) /** @type {HTMLElement} */ (event.currentTarget).blur();
+    dialog.showModal();
+  };
   document.querySelectorAll('[data-help]').forEach((button) => button.addEventListener('click', open));
   document.addEventListener('keydown', (event) => {
     if (event.key === '?' && !typing(event) && !dialog.open) open();

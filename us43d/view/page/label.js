@@ -263,11 +263,13 @@ function go(by) {
   return undefined;
 }
 
+/** Number of images that are labelled. */
+const labelled = () => listed.map((n) => overview.items[n]).filter((item) => item.reviewed || (item.objects && !item.draft)).length;
+
 function progress() {
   const at = order.indexOf(image.number);
-  const done = listed.map((n) => overview.items[n]).filter((item) => item.reviewed || (item.objects && !item.draft)).length;
   $('position').textContent = `${number.format(at + 1)} of ${number.format(order.length)}`;
-  $('frame-of').textContent = `${number.format(done)} labelled`;
+  $('frame-of').textContent = `${number.format(labelled())} labelled`;
   const slide = /** @type {HTMLInputElement} */ ($('frame'));
   slide.max = String(order.length - 1);
   slide.value = String(at);
@@ -279,6 +281,8 @@ function progress() {
 // ------------------------------------------------------------------------------------------------------------- painting
 
 function draw() {
+  const buttons = () => [...$('objects').querySelectorAll('button')];
+  const focused = buttons().findIndex((button) => button === document.activeElement);
   viewer.setLayers(things.map((thing, n) => ({ mask: thing.mask, colour: colour(thing.structure), dashed: thing.origin === 'propagated', fill: n === chosen })));
   $('objects').replaceChildren(...things.map((thing, n) => {
     const swatch = h('span', { class: 'swatch' });
@@ -289,6 +293,7 @@ function draw() {
       h('span', { class: 'number' }, thing.origin === 'propagated' ? 'to check' : thing.origin === 'model' ? 'model' : ''),
       h('button', { class: 'icon', 'aria-label': `Delete ${name}`, title: 'Delete', click: () => remove(n) }, '×'));
   }), ...(things.length ? [] : [h('li', { class: 'soft' }, 'None yet')]));
+  if (focused >= 0) (buttons()[focused] ?? buttons().at(-1) ?? $('new')).focus();
   if (things[chosen]) /** @type {HTMLInputElement} */ ($('structure')).value = things[chosen].structure === UNNAMED ? '' : things[chosen].structure;
   $('unnamed').hidden = !things.some((thing) => thing.structure === UNNAMED);
   /** @type {HTMLButtonElement} */ ($('undo')).disabled = !past.length;
@@ -581,10 +586,12 @@ async function carry() {
 /** To the next image; an unlabelled frame starts from the masks of the one before. */
 async function onward() {
   const from = image.number;
-  if (query && from === order.at(-1)) {
+  if (from === order.at(-1)) {
     await save();
-    if (following !== null && !dirty) location.assign(`/correct/${following}?${query}`);
-    else if (!dirty) toast(`This is the last image. Next: ${overview.command}`);
+    const open = order.length - labelled();
+    if (dirty) return; // not saved: the page stays until it is
+    if (query && following !== null) location.assign(`/correct/${following}?${query}`);
+    else toast(`This is the last image. ${open ? `Not labelled yet: ${number.format(open)}.` : `Next: ${overview.command}`}`);
     return;
   }
   await go(1);
@@ -679,7 +686,7 @@ $('structure').addEventListener('change', () => {
   /** @type {HTMLInputElement} */ ($('structure')).blur();
   return undefined;
 });
-$('structure').addEventListener('keydown', (event) => event.key === 'Enter' && $('structure').blur());
+$('structure').addEventListener('keydown', (event) => event.key === 'Enter' && $('stage').focus({ preventScroll: true }));
 
 /** What was carried over is confirmed, an image without structures is one on purpose. */
 function reviewed() {
@@ -704,10 +711,14 @@ viewer.hovered = (/** @type {number} */ x, /** @type {number} */ y) => {
 /** Places for the keyboard: a cursor that arrows move and Space presses. @param {number} dx @param {number} dy */
 function nudge(dx, dy) {
   const far = Math.max(1, Math.round(6 / viewer.scale));
-  cursor = cursor ?? [width / 2, height / 2];
+  const { clientWidth, clientHeight } = viewer.canvas;
+  cursor = cursor ?? viewer.toImage(clientWidth / 2, clientHeight / 2);
   cursor = [Math.min(width - 1, Math.max(0, cursor[0] + dx * far)), Math.min(height - 1, Math.max(0, cursor[1] + dy * far))];
   $('readout').textContent = `x ${Math.floor(cursor[0])}  y ${Math.floor(cursor[1])}`;
   marker = true;
+  const beyond = (/** @type {number} */ at, /** @type {number} */ size) => Math.max(0, 8 - at) - Math.max(0, at + 8 - size);
+  const [right, down] = [beyond(cursor[0] * viewer.scale + viewer.x, clientWidth), beyond(cursor[1] * viewer.scale + viewer.y, clientHeight)];
+  if (right || down) viewer.pan(right, down); // the cursor stays in sight
   viewer.paint();
 }
 let marker = false;
@@ -750,6 +761,7 @@ shortcuts({
   s: { does: 'Name of the structure', run: () => /** @type {HTMLInputElement} */ ($('structure')).select() },
   o: { does: 'Next object', run: () => things.length && choose((chosen + 1) % things.length) },
   Delete: { does: 'Delete the object', run: () => things[chosen] && remove(chosen) },
+  Backspace: { does: 'Delete the object', run: () => things[chosen] && remove(chosen) },
   'Ctrl+z': { does: 'Undo', run: () => step(past, future) },
   'Ctrl+Shift+z': { does: 'Redo', run: () => step(future, past) },
   'Ctrl+y': { does: 'Redo', run: () => step(future, past) },
