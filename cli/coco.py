@@ -1,6 +1,7 @@
 """The verb that writes a COCO file from images and masks."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from .verb import verb
     examples=(
         "us43d coco scans/ masks/ --category lesion --patient '^(p[0-9]+)_' --out my_coco.json",
         "us43d coco scans/ masks/ --suffix _mask --out my_coco.json",
+        "us43d coco cases/ cases/ --replace image=mask --patient '([^/]+)/image' --out my_coco.json",
         "us43d coco scans/ masks/ --classes 1=nodule,2=cyst --out my_coco.json",
     ),
 )
@@ -58,6 +60,15 @@ def coco(
             help="Text after an image's name in the name of its mask, such as _mask (and _mask_1, _mask_2 …)."
         ),
     ] = "",
+    replace: Annotated[
+        str | None,
+        typer.Option(
+            help="Text in an image's path below IMAGES, and the text in its place in the mask's path, such as "
+            "image=mask.",
+            metavar="TEXT=TEXT",
+            show_default=False,
+        ),
+    ] = None,
     united: Annotated[
         bool, typer.Option("--united", help="One annotation per mask, not one per connected component.")
     ] = False,
@@ -71,9 +82,14 @@ def coco(
     if out.exists() and not force:
         raise UsageError(f"{out} already exists.", next="the same with --force")
     if category is not None and classes is not None:
-        raise UsageError("--category and --classes cannot be combined: --classes names what the masks show.")
+        raise UsageError(
+            "--category and --classes cannot be combined: --classes names what the masks show.",
+            next=f"the same without --category {shlex.quote(category)}",
+        )
     if instances and (classes is not None or united):
-        raise UsageError("--instances cannot be combined with --classes or --united.")
+        raise UsageError(
+            "--instances cannot be combined with --classes or --united.", next="the same without --instances"
+        )
     from us43d.coco.write import from_masks
 
     with session.progress("reading masks") as move:
@@ -85,6 +101,7 @@ def coco(
             patient=patient,
             prefix=prefix,
             suffix=suffix,
+            replace=None if replace is None else _texts(replace),
             united=united,
             instances=instances,
             progress=move,
@@ -103,6 +120,14 @@ def coco(
     )
     folder = images if images.is_dir() else images.parent
     session.say(f"Next: {command('train', '--data', out, '--images', folder)}")
+
+
+def _texts(text: str) -> tuple[str, str]:
+    """Read --replace."""
+    old, equals, new = text.partition("=")
+    if not old or not equals or "=" in new:
+        raise UsageError(f"Invalid --replace {text!r}: use IMAGE=MASK.", next="the same with --replace image=mask")
+    return old, new
 
 
 def _named(text: str) -> dict[int, str]:
@@ -125,6 +150,6 @@ def _named(text: str) -> dict[int, str]:
             raise ValueError("values and colours cannot be mixed")
     except ValueError as error:
         raise UsageError(
-            f"Invalid --classes {text!r}: {error}.", next="us43d coco IMAGES MASKS --classes 1=nodule,2=cyst"
+            f"Invalid --classes {text!r}: {error}.", next="the same with --classes 1=nodule,2=cyst"
         ) from error
     return classes

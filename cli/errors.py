@@ -1,5 +1,6 @@
 """Exit codes and messages of at most three lines: the problem, the state of the disk, the next command."""
 
+import itertools
 import os
 import re
 import shlex
@@ -56,24 +57,48 @@ def as_comment(step: str) -> str:
     return re.sub(r"   \((.*)\)$", r"   # \1", step)
 
 
+#: A next step that is the command of this run with changes; a remark may follow after three spaces.
+_SAME = re.compile(
+    r"the same(?: command)?(?: again)?(?: without (?P<less>.+?))?(?: with (?P<more>.+?))?(?: in place of (?P<old>.+?))?"
+    r"(?P<remark>   \(.*\))?"
+)
+
+
 def _spelled(step: str) -> str:
     """Return a next step with "the same command …" replaced by the command line of this run, its remark as a comment.
 
     Args:
-        step: A command, or "the same", "the same command again", "the same with --option value", "the same with
-            argument" or "the same without --flag"; a remark may follow after three spaces. An option that the command
-            line has already gets the new value.
+        step: A command, or "the same", "the same command again", "the same with WORDS", "the same without WORDS with
+            WORDS", "the same with WORDS in place of WORDS", with words as a shell reads them. An option that the
+            command line has already gets the new value.
     """
-    match = re.fullmatch(r"the same(?: command)?(?: again| (with|without) (\S+)(?: ('.*'|\S+))?)?(   .*)?", step)
+    match = _SAME.fullmatch(step)
     if match is None:
         return as_comment(step)
-    how, option, value, remark = match.groups()
     words = sys.argv[1:]
-    if option in words:
-        place = words.index(option)
-        del words[place : place + (2 if value and how == "with" else 1)]
-    added = [option, *shlex.split(value or "")] if how == "with" else []
-    return shlex.join(["us43d", *words, *added]) + as_comment(remark or "")
+    less, more, old = (shlex.split(match[name] or "") for name in ("less", "more", "old"))
+    if old:
+        at = 0
+        for word, new in zip(old, more, strict=True):
+            at = next((n for n in range(at, len(words)) if Path(words[n]) == Path(word)), len(words))
+            words[at : at + 1] = [new]
+            at += 1
+    else:
+        _take_out(words, less)
+        _take_out(words, more)
+        words += more
+    return shlex.join(["us43d", *words]) + as_comment(match["remark"] or "")
+
+
+def _take_out(words: list[str], changed: list[str]) -> None:
+    """Remove the options in `changed` from a command line, with their values if they have values there."""
+    for option, value in itertools.zip_longest(changed, changed[1:], fillvalue="--"):
+        name, equals, _ = option.partition("=")
+        valued = not equals and not value.startswith("--")
+        for n, word in enumerate(words):
+            if option.startswith("--") and (word == name or word.startswith(f"{name}=")):
+                del words[n : n + 1 + (word == name and (valued or bool(equals)))]
+                break
 
 
 def _interrupted(error: KeyboardInterrupt, kept: str) -> Failure:

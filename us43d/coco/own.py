@@ -191,8 +191,8 @@ class _Pixels:
                 return f"the same with --images {shlex.quote(str(folders[0]))}"
             if folders:  # whatever folder is given, names with another place in front are not in it
                 return (
-                    f"the same with --images {shlex.quote(str(folders[0]))}, once the file names in "
-                    f"{self.report.file.name} are relative to it ({schema.shortened(name)})"
+                    f"the same with --images {shlex.quote(str(folders[0]))}   (once the file names in "
+                    f"{self.report.file.name} are relative to it: {schema.shortened(name)})"
                 )
         return f"the same with --images {_ANY_FOLDER}"
 

@@ -11,7 +11,7 @@ import stat
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
@@ -31,7 +31,11 @@ _SHOWN = 60
 #: Fields of an annotation that are read.
 _READ = ("id", "image_id", "category_id", "segmentation", "bbox", "keypoints")
 #: Names of folders of masks, which hold no images.
-MASKS = re.compile("mask|label|seg|annot|truth", re.IGNORECASE)
+MASKS = re.compile("mask|label|seg|annot|truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE)
+#: Words for splits in names of files and folders.
+SPLITS: Mapping[str, Literal["train", "val", "test"]] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+}  # fmt: skip
 #: A field of other forms of annotations → what has it.
 _OTHERS = {"shapes": "LabelMe's labels of one image", "_via_img_metadata": "a project of VIA"}
 #: Longest text in a corpus, in bytes.

@@ -1,7 +1,6 @@
 """Make a COCO file from a folder of images and a folder of their masks."""
 
-import itertools
-import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,24 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import pictures
-from us43d.coco import schema, segmentation
-from us43d.errors import ImageError, RawDataError, UsageError, command, counted, listed
+from us43d.coco import segmentation
+from us43d.coco.pairs import Naming
+from us43d.errors import ImageError, RawDataError, counted, listed
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, covers_corners, whole
 from us43d.masks.convert import foreground, is_outline
 from us43d.patients import patient_in
 from us43d.pictures import Input, still
-from us43d.pictures.media import stem
-from us43d.rawtree import folded
 
 __all__ = ["Written", "from_masks"]
 
 #: Number of files listed per kind of fault.
 _NAMED = 3
-#: Number of masks whose names are compared with those of the images, for the command to run next.
-_TRIED = 1000
-_LETTER = re.compile(r"[^\W\d_]")
 #: A mask with more values is an image rather than a label map.
 _MOST_CLASSES = 32
 
@@ -49,6 +44,7 @@ def from_masks(
     patient: str | None = None,
     prefix: str = "",
     suffix: str = "",
+    replace: tuple[str, str] | None = None,
     united: bool = False,
     instances: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
@@ -69,6 +65,7 @@ def from_masks(
         prefix: Text before the image's name in a mask's name, such as `mask_`.
         suffix: Text after the image's name in a mask's name, such as `_mask`. Numbered masks, `a_mask_1` beside
             `a_mask`, belong to the same image.
+        replace: Text in an image's path below its folder, and the text in place of it in its mask's path.
         united: One annotation per mask, or per class of a mask, instead of one per connected component.
         instances: The values of a mask are objects of `category`, each one annotation.
         progress: Called with (images done, images).
@@ -81,7 +78,8 @@ def from_masks(
         ImageError: Files are unusable; lists all of them.
     """
     image_files, mask_files = pictures.listing(images, leave_out=masks), pictures.listing(masks)
-    pairs, remarks = _pairs(image_files, mask_files, (prefix, suffix), images, masks)
+    naming = Naming(prefix, suffix, replace)
+    pairs, remarks = naming.pairs(image_files, mask_files, images, masks, has_patients=patient is not None)
     faults: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     entries: list[dict[str, Any]] = []
@@ -95,9 +93,7 @@ def from_masks(
     for done, (image, own) in enumerate(pairs, 1):
         entry: dict[str, Any] = {"id": done, "file_name": image.relative}
         if patient is not None:
-            owner = patient_in(
-                image.relative, patient, "--patient", next="us43d coco IMAGES MASKS --patient '^(p[0-9]+)_'"
-            )
+            owner = patient_in(image.relative, patient, "--patient", next="the same with --patient '^(p[0-9]+)_'")
             if owner is None:
                 faults.setdefault(f"No patient found by {patient!r}", []).append(image.relative)
                 continue
@@ -148,7 +144,7 @@ def from_masks(
             outlines.append(own[0].relative)
         if progress is not None:
             progress(done, len(pairs))
-    _raise(faults, len(pairs), unnamed)
+    _raise(faults, len(pairs), () if instances else unnamed, category)
     if len(values) > 1:
         in_order = sorted(values, key=lambda text: (len(text), text))
         uses = ", ".join(f"{value} in {values[value]:,}" for value in in_order)
@@ -191,135 +187,6 @@ def from_masks(
     categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
     content = {"images": entries, "annotations": annotations, "categories": categories}
     return Written(content, remarks)
-
-
-def _pairs(
-    image_files: Sequence[Input], mask_files: Sequence[Input], around: tuple[str, str], images: Path, masks: Path
-) -> tuple[list[tuple[Input, list[Input]]], list[str]]:
-    """Match images and masks by name, also `a_mask_1` beside `a_mask`; remark on files without a partner."""
-    one_folder = images.resolve() == masks.resolve()
-    by_name: dict[str, list[Input]] = {}
-    for mask in mask_files:
-        by_name.setdefault(_stem(mask), []).append(mask)
-    names = Counter(_stem(image) for image in image_files)
-    if one_folder and not any(around):
-        raise UsageError(
-            f"{images} has images and masks: give the text around an image's name in its mask's name.",
-            next=_with_affix(names, by_name, images, masks) or _of_folders(image_files, mask_files, one_folder),
-        )
-    own = {name: _mask_name(name, *map(folded, around)) for name in names}
-    further = _further(by_name, own) if any(around) else {}
-    pairs, without, several = list[tuple[Input, list[Input]]](), [], []
-    for image in image_files:
-        partners = by_name.get(own[_stem(image)], [])
-        if len(partners) > 1 or (partners and names[_stem(image)] > 1):
-            several.append(image.relative)
-        elif partners:
-            pairs.append((image, [*partners, *further.get(_stem(image), ())]))
-        else:
-            without.append(image.relative)
-    if several:
-        raise ImageError(
-            f"{counted(len(several), 'image shares its name', 'images share their names')} with another image "
-            f"or mask: {listed(several, 5)}."
-        )
-    if not pairs:
-        raise UsageError(
-            f"No mask in {masks} has the name of an image in {images}: images such as {image_files[0].relative}, "
-            f"masks such as {mask_files[0].relative}.",
-            next=_with_affix(names, by_name, images, masks) or _of_folders(image_files, mask_files, one_folder),
-        )
-    used = {mask.relative for _, several in pairs for mask in several}
-    unused = sorted({mask.relative for mask in mask_files} - used)
-    if one_folder:
-        without = [name for name in without if name not in used]
-        unused = []  # the images are among the files of masks; those without a mask are listed as such
-    remarks = []
-    if several_masks := [image.relative for image, partners in pairs if len(partners) > 1]:
-        name = "NAME".join(around)
-        remarks.append(
-            f"{counted(len(several_masks), 'image has', 'images have')} several masks, such as {name}_1 beside {name}: "
-            f"{listed(several_masks, 5)}."
-        )
-    if without:
-        remarks.append(
-            f"Excluded, without a mask: {len(without):,} of {counted(len(image_files), 'image')}: {listed(without, 5)}."
-        )
-    if unused:
-        remarks.append(
-            f"Excluded, without an image: {len(unused):,} of {counted(len(mask_files), 'mask')}: {listed(unused, 5)}."
-        )
-    return pairs, remarks
-
-
-def _mask_name(image: str, prefix: str, suffix: str) -> str:
-    folder, slash, name = image.rpartition("/")
-    return f"{folder}{slash}{prefix}{name}{suffix}"
-
-
-def _further(masks: Mapping[str, list[Input]], own: Mapping[str, str]) -> dict[str, list[Input]]:
-    """Return the numbered masks of each image, in order: `a_mask_1`, `a_mask_2` … beside `a_mask`, as BUSI has them.
-
-    own: image → name of its mask.
-    """
-    image_of = {mask: image for image, mask in own.items() if mask in masks}
-    further: dict[str, list[tuple[int, Input]]] = {}
-    for name, files in masks.items():
-        first, _, number = name.rpartition("_")
-        if number.isascii() and number.isdigit() and first in image_of and len(files) == 1:
-            further.setdefault(image_of[first], []).append((int(number), files[0]))
-    return {image: [file for _, file in sorted(files, key=lambda pair: pair[0])] for image, files in further.items()}
-
-
-def _with_affix(images: Iterable[str], masks: Iterable[str], folder: Path, of_masks: Path) -> str:
-    """Return the command with the text that most masks have around an image's name; "" where none has."""
-    known = set(images)
-    around: Counter[tuple[str, str]] = Counter()
-    for place, slash, name in (mask.rpartition("/") for mask in itertools.islice(masks, _TRIED)):
-        spans = ((a, b) for a in range(len(name)) for b in range(a + 1, len(name) + 1))
-        # Without a letter around it, as in a1 and a10, the name is that of another image.
-        inside = [(a, b) for a, b in spans if _LETTER.search(name[:a] + name[b:])
-                  and f"{place}{slash}{name[a:b]}" in known]  # fmt: skip
-        if inside:
-            a, b = max(inside, key=lambda pair: pair[1] - pair[0])
-            around[name[:a], name[b:]] += 1
-    if not around:
-        return ""
-    prefix, suffix = around.most_common(1)[0][0]
-    options = [*(("--prefix", prefix) if prefix else ()), *(("--suffix", suffix) if suffix else ())]
-    return command("coco", folder, of_masks, *options)
-
-
-def _of_folders(images: Iterable[Input], masks: Iterable[Input], one_folder: bool) -> str:
-    """Return the command with the two folders that have most names in common, such as train/images and train/masks.
-
-    Where both are in one folder, those of masks have a word for masks in their names. Without such folders, the help.
-    """
-    if one_folder:
-        images = [one for one in images if not schema.MASKS.search(one.path.parent.name)]
-        masks = (one for one in masks if schema.MASKS.search(one.path.parent.name))
-    by_name: dict[str, set[Path]] = {}
-    for image in images:
-        by_name.setdefault(_stem(image).rpartition("/")[2], set()).add(image.path.parent)
-    uses: Counter[tuple[Path, Path]] = Counter()
-    for mask in itertools.islice(masks, _TRIED):
-        uses.update((place, mask.path.parent) for place in by_name.get(_stem(mask).rpartition("/")[2], ()))
-    if not uses:
-        return "us43d coco --help"
-    most = max(uses.values())
-    places = min((pair for pair, count in uses.items() if count == most), key=_apart)
-    return f"{command('coco', *places)}   (one folder of images and one of masks at a time)"
-
-
-def _apart(pair: tuple[Path, Path]) -> tuple[int, tuple[Path, Path]]:
-    """Sort folders that have more of their paths in common first."""
-    one, other = pair
-    return -len(set(one.parents) & set(other.parents)), pair
-
-
-def _stem(file: Input) -> str:
-    """Return the path below the folder without the ending, as it is compared."""
-    return folded(stem(file))
 
 
 def _mask(mask: Input, counts: Counter[str], values: Counter[str]) -> NDArray[np.bool_]:
@@ -377,7 +244,7 @@ def _annotation(number: int, image: int, category: int, piece: Piece, shape: tup
     }  # fmt: skip
 
 
-def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[int]) -> None:
+def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[int], category: str) -> None:
     """Raise ImageError if there are faults; unnamed: keys of classes in the masks, for the command to run next."""
     if not faults:
         return
@@ -386,10 +253,12 @@ def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[in
     lines += [message.rstrip(".") for message in faults.get("", ())[:_NAMED]]
     more = len(faults.get("", ())) - _NAMED
     lines += [f"and {more} more"] if more > 0 else []
-    named = ",".join(f"{label_map.key_text(key)}=NAME" for key in sorted(unnamed)[:_NAMED])
+    keys = [label_map.key_text(key) for key in sorted(unnamed)]
+    classes = ",".join(f"{key}=class_{key.removeprefix('#')}" for key in keys) if len(keys) <= _MOST_CLASSES else ""
     raise ImageError(
         f"{count} of {files} pairs of image and mask cannot be used. {'; '.join(lines)}.",
-        next=f"us43d coco IMAGES MASKS --classes '{named}'   (or --instances, if each value is an object)"
-        if named
+        next=f"the same without --category {shlex.quote(category)} with --classes {shlex.quote(classes)}   "
+        "(with your names; or with --instances in place of --classes, if each value is an object)"
+        if classes
         else "the same command again   (after these files are mended or removed)",
     )

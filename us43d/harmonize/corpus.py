@@ -212,7 +212,7 @@ class Corpus:
         row = self.images[image]
         source = self.sources[row["source"]]
         where = f"Image {self.key(image)!r} of {source['name']}"
-        again = "the same again with the image as it was" if self._own(image) else f"us43d check {source['name']}"
+        again = "the same again   (with the image as it was)" if self._own(image) else f"us43d check {source['name']}"
         try:
             pixels = read.image(self.file(image))
         except RawDataError as error:

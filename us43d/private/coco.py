@@ -28,7 +28,6 @@ _MOST_FILES = 200
 _HEAD = 1 << 18
 #: File names that are looked up to find the folder of the images.
 _TRIED = 50
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _VIDEO = ENDINGS["video"]
 _STILL = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -133,9 +132,9 @@ def _split(key: str) -> Split | None:
     folder, _, name = key.rpartition("/")
     for text in (name.removesuffix(".json"), folder.rpartition("/")[2]):
         words = re.findall(r"[a-z]+", text.lower())
-        splits = {_SPLITS[word] for word in words if word in _SPLITS}
+        splits = {schema.SPLITS[word] for word in words if word in schema.SPLITS}
         if len(splits) == 1:
-            return cast(Split, splits.pop())
+            return splits.pop()
     return None
 
 

@@ -1016,7 +1016,7 @@ def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_pat
     with pytest.raises(TrainError) as caught:
         opened(file)
     wanted = (
-        f"the same with --images '{tmp_path}/my scans', once the file names in data.json are relative to it (0.png)"
+        f"the same with --images '{tmp_path}/my scans'   (once the file names in data.json are relative to it: 0.png)"
     )
     assert caught.value.next == wanted
     (tmp_path / "others").mkdir()

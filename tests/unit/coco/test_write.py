@@ -294,7 +294,8 @@ def test_an_image_of_many_values_is_no_label_map(folder: Path, values: int, name
     damaged.write_bytes(damaged.read_bytes()[:-30])
     with pytest.raises(ImageError, match=r"p0_0\.png holds .*p0_1\.png is not a readable PNG") as caught:
         from_masks(folder / "scans", folder / "masks")
-    assert ("--classes '1=NAME,2=NAME,3=NAME'" in caught.value.next) == named
+    classes = ",".join(f"{n}=class_{n}" for n in range(1, values + 1))
+    assert (f" with --classes {classes} " in caught.value.next) == named
 
 
 def test_images_of_one_frame_with_their_spacing(folder: Path) -> None:
@@ -332,23 +333,6 @@ def test_names_that_do_not_fit(folder: Path) -> None:
         from_masks(folder / "scans", folder / "masks", suffix="_mask")
 
 
-@pytest.mark.parametrize("below", ["p1/{}", "{}/p1"])
-def test_folders_of_images_and_masks_below_those_given(folder: Path, below: str) -> None:
-    """Of one patient or split at a time: the command that is printed works."""
-    for kind in ("scans", "masks"):
-        for n in range(3):
-            place = folder / "all" / below.replace("p1", f"p{n}").format(kind)
-            shutil.copytree(folder / kind / f"p{n}", place)
-    places = (
-        (folder / "all", folder / "all") if below == "p1/{}" else (folder / "all" / "scans", folder / "masks" / "p2")
-    )
-    with pytest.raises(UsageError) as caught:
-        from_masks(*places)
-    words = shlex.split(caught.value.next.partition("   ")[0])
-    assert words[:2] == ["us43d", "coco"]
-    assert len(from_masks(*map(Path, words[2:])).content["images"]) == 2
-
-
 def test_masks_with_text_before_the_names_of_images(folder: Path) -> None:
     plain = from_masks(folder / "scans", folder / "masks", patient="p").content
     for path in sorted((folder / "masks").rglob("*.png")):
@@ -360,12 +344,12 @@ def test_masks_with_text_before_the_names_of_images(folder: Path) -> None:
     content, remarks = from_masks(folder / "scans", folder / "masks", patient="p", prefix="mask_")
     assert content["images"] == plain["images"]
     assert len(content["annotations"]) == len(plain["annotations"]) + 1
-    assert remarks[0] == "1 image has several masks, such as mask_NAME_1 beside mask_NAME: p0/p0_0.png."
+    assert remarks[0] == "1 image has several masks, such as p0/Mask_p0_0_1: p0/p0_0.png."
     for path in sorted((folder / "masks").rglob("*.png")):
         path.rename(path.with_name(f"{path.stem}-seg.png"))
     with pytest.raises(UsageError, match="No mask in") as got:
         from_masks(folder / "scans", folder / "masks")
-    assert got.value.next.endswith(" --prefix mask_ --suffix -seg")
+    assert got.value.next.endswith(" --prefix mask_ --suffix=-seg")
     assert len(from_masks(folder / "scans", folder / "masks", prefix="mask_", suffix="-seg").content["images"]) == 6
 
 
@@ -375,7 +359,7 @@ def test_a_suffix_behind_one_letter_and_an_image_in_colour(tmp_path: Path) -> No
         cv2.imwrite(str(tmp_path / f"{name}.png"), pixels.astype(np.uint8))
     with pytest.raises(UsageError, match="No mask in") as got:
         from_masks(tmp_path / "scans", tmp_path / "masks")
-    assert got.value.next == f"us43d coco {tmp_path}/scans {tmp_path}/masks --suffix _m"
+    assert got.value.next == "the same with --suffix _m"
     (image,) = from_masks(tmp_path / "scans", tmp_path / "masks", suffix="_m").content["images"]
     assert image == {"id": 1, "file_name": "a.png", "width": 2, "height": 2}
 
@@ -500,9 +484,9 @@ def test_objects_of_one_class_that_touch_are_remarked(tmp_path: Path, column: in
 @pytest.mark.parametrize(
     ("form", "named"),
     [
-        ("grey", "1=NAME,2=NAME,3=NAME"),
-        ("palette", "1=NAME,2=NAME,3=NAME"),
-        ("colour", "#008000=NAME,#ff0000=NAME,#ffffff=NAME"),
+        ("grey", "1=class_1,2=class_2,3=class_3"),
+        ("palette", "1=class_1,2=class_2,3=class_3"),
+        ("colour", "'#008000=class_008000,#ff0000=class_ff0000,#ffffff=class_ffffff'"),
     ],
 )
 def test_several_classes_without_names_are_refused(folder: Path, form: str, named: str) -> None:
@@ -510,8 +494,8 @@ def test_several_classes_without_names_are_refused(folder: Path, form: str, name
     with pytest.raises(ImageError, match="p0_0") as caught:
         from_masks(folder / "scans", folder / "masks")
     next_, _, remark = caught.value.next.partition("   ")
-    assert next_ == f"us43d coco IMAGES MASKS --classes '{named}'"
-    assert remark == "(or --instances, if each value is an object)"
+    assert next_ == f"the same without --category structure with --classes {named}"
+    assert remark == "(with your names; or with --instances in place of --classes, if each value is an object)"
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".jpeg"])
@@ -579,7 +563,7 @@ def test_numbered_masks_and_images_in_one_folder(folder: Path) -> None:
     shutil.copy(both / "benign (0)_mask.png", both / "benign (3)_mask_1.png")  # without a benign (3)_mask
     with pytest.raises(UsageError, match="has images and masks") as got:
         from_masks(both, both)
-    assert got.value.next == f"us43d coco {both} {both} --suffix _mask"
+    assert got.value.next == "the same with --suffix _mask"
     content, remarks = from_masks(both, both, suffix="_mask")
     assert [image["file_name"] for image in content["images"]] == ["benign (0).png", "benign (1).png"]
     order = ("benign (0)_mask", "benign (1)_mask", "benign (1)_mask_2", "benign (1)_mask_10")
@@ -587,7 +571,7 @@ def test_numbered_masks_and_images_in_one_folder(folder: Path) -> None:
         assert entry["image_id"] == 1 + (name != "benign (0)_mask")
         assert (reference.decode(entry["segmentation"]).astype(bool) == drawings[name]).all()
     assert remarks[:2] == [
-        "1 image has several masks, such as NAME_mask_1 beside NAME_mask: benign (1).png.",
+        "1 image has several masks, such as benign (1)_mask_2: benign (1).png.",
         "Excluded, without a mask: 3 of 9 images: benign (2).png, benign (3).png, benign (3)_mask_1.png.",
     ]
     cv2.imwrite(str(both / "benign (1)_mask_2.png"), np.zeros((20, 20), np.uint8))
@@ -633,10 +617,106 @@ def test_an_image_is_not_taken_for_objects(folder: Path) -> None:
         from_masks(folder / "masks", folder / "scans", instances=True)
 
 
-def test_numbers_of_images_are_not_the_names_of_their_masks(tmp_path: Path) -> None:
-    """As STU-Hospital: Test_Image_1 and Test_Image_10 beside mask_1 and mask_10, which no text around makes of them."""
-    for name in ("Test_Image_1", "Test_Image_10", "Test_Image_12", "mask_1", "mask_10", "mask_12"):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros(SHAPE, np.uint8))
-    with pytest.raises(UsageError, match="has images and masks") as got:
-        from_masks(tmp_path, tmp_path)
-    assert got.value.next == "us43d coco --help"
+@pytest.mark.parametrize(
+    ("image", "mask", "same", "options"),
+    [
+        ("all/p{p}/image.png", "all/p{p}/mask.png", True, "--replace image=mask --patient '([^/]+)/[^/]+$'"),
+        ("all/p{p}/p{p}_{n}_US.png", "all/p{p}/p{p}_{n}_gt.png", True, "--replace us=gt"),
+        ("all/p{p}/img/{n}.png", "all/p{p}/seg/{n}.png", True, "--replace img=seg --patient '([^/]+)/[^/]+/[^/]+$'"),
+        ("all/scans/p{p}/{p}_{n}.png", "all/masks/p{p}/{p}_{n}.png", True, "--replace scans=masks"),
+        ("all/train/img{p}_{n}.png", "masks/train/label{p}_{n}.png", False, "--replace img=label"),
+        ("all/train/img_{p}_{n}.png", "masks/train/label_{p}_{n}-seg.png", False, None),
+        ("all/p{p}/x_{n}.png", "all/p{p}/x_{n} mask.png", True, "--suffix ' mask'"),
+        ("all/p{p}/x_{n}.png", "all/p{p}/x_{n}-seg.png", True, "--suffix=-seg"),
+        ("all/{p}{n}.png", "all/labels/{p}{n}.png", True, "all all/labels"),
+        ("all/train/scans/{p}{n}.png", "all/train/masks/{p}{n}.png", True, "all/train/scans all/train/masks"),
+        ("all/scans/p{p}_{n}.png", "masks/p{p}/p{p}_{n}.png", False, "all/scans masks/p0"),
+    ],
+)
+def test_the_command_that_pairs_images_and_masks_is_printed(
+    folder: Path,
+    image: str,
+    mask: str,
+    same: bool,
+    options: str | None,
+    run: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It keeps what was given, and works as printed."""
+    monkeypatch.chdir(folder)
+    (folder / "masks").rename(folder / "of masks")
+    for p in range(3):
+        for n in range(2):
+            for kind, form in (("scans", image), ("of masks", mask)):
+                place = folder / form.format(p=p, n=n)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(folder / kind / f"p{p}" / f"p{p}_{n}.png", place)
+    number = len({image.format(p=p, n=n) for p in range(3) for n in range(2)})
+    given = ("--category", "a lesion", "--out", "new/my data.json")
+    code, message = run("coco", "all/", "all" if same else "masks", *given)
+    assert code == 2
+    words = shlex.split(message.partition("Next: us43d ")[2].partition(" # ")[0])
+    if options is None:
+        assert words == ["coco", "--help"]
+        return
+    expected = shlex.split(options)
+    folders, added = (expected, []) if "--" not in options else (["all/", "all" if same else "masks"], expected)
+    assert words == ["coco", *folders, *given, *added]
+    assert ("# if the folders are patients" in message) == ("--patient" in options)
+    code, message = run(*words)
+    assert code == 0
+    content = json.loads((folder / "new" / "my data.json").read_text())
+    assert [one["name"] for one in content["categories"]] == ["a lesion"]
+    assert len(content["images"]) == (2 if folders == ["all/scans", "masks/p0"] else number)
+    assert len({one.get("patient_id") for one in content["images"]}) == (3 if "--patient" in options else 1)
+
+
+def test_folders_of_splits_are_not_proposed_as_patients(folder: Path, run: Callable[..., tuple[int, str]]) -> None:
+    for name in ("train", "test"):
+        for kind in ("scans", "masks"):
+            (folder / "all" / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / kind / "p0" / "p0_0.png", folder / "all" / name / f"{kind}.png")
+    message = run("coco", folder / "all", folder / "all")[1]
+    assert message.endswith(" --replace scans=masks")
+    assert "--patient" in run("coco", folder / "all" / "train", folder / "all" / "train", "--patient", "a")[1]
+
+
+@pytest.mark.parametrize("text", ["image", "=mask", "a=b=c"])
+def test_invalid_texts_to_replace(folder: Path, text: str, run: Callable[..., tuple[int, str]]) -> None:
+    code, message = run("coco", folder / "scans", folder / "masks", "--replace", text)
+    assert code == 2
+    assert f"Invalid --replace {text!r}" in message or f"Invalid --replace '{text}'" in message
+    assert message.endswith(" --replace image=mask")
+    assert "--replace image=mask --replace" not in message
+
+
+def test_the_mask_of_one_image_is_not_a_further_mask_of_another(folder: Path) -> None:
+    """Of scan and scan_1, with masks m_scan and m_scan_1."""
+    for kind, text in (("scans", ""), ("masks", "m_")):
+        place = folder / "two" / kind
+        place.mkdir(parents=True)
+        for n, name in enumerate(("scan", "scan_1")):
+            shutil.copy(folder / kind / "p0" / f"p0_{n}.png", place / f"{text}{name}.png")
+    content, remarks = from_masks(folder / "two" / "scans", folder / "two" / "masks", prefix="m_", patient="s")
+    assert remarks == []
+    assert [one["image_id"] for one in content["annotations"]] == [1, 2]
+
+
+def test_an_option_that_cannot_be_combined_leads_to_the_command_without_it(
+    folder: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    label_map(folder, "grey")
+    places = ("coco", folder / "scans", folder / "masks", "--force", "--out", folder / "a.json")
+    for words in (
+        ("--category", "my lesion", "--classes", "1=a,2=b,3=c"), ("--category=my lesion",),
+        ("--instances", "--united", "--classes=1=a,2=b,3=c"), ("--classes", "1=a,1=b,2=c"),
+    ):  # fmt: skip
+        code, message = run(*places, *words)
+        assert code != 0
+        step = shlex.split(message.partition("Next: us43d ")[2].partition(" # ")[0])
+        assert str(folder / "a.json") in step
+        if "1=a,1=b,2=c" in words:
+            assert step[-2:] == ["--classes", "1=nodule,2=cyst"]
+            continue
+        assert run(*step)[0] == 0
+        assert len(json.loads((folder / "a.json").read_text())["categories"]) == 3

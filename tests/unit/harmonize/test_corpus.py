@@ -394,7 +394,7 @@ def test_a_picture_or_mask_that_is_not_as_the_corpus_says(two: list[Path], home:
     again.file(4).write_bytes(b"no image")
     with pytest.raises(TrainError) as caught:
         again.picture(4)
-    assert caught.value.next == "the same again with the image as it was"
+    assert caught.value.next == "the same again   (with the image as it was)"
     (again.path / "rle.bin").write_bytes(b"\0" * (again.path / "rle.bin").stat().st_size)
     for row, step in ((0, "us43d corpus --all"), (4, f"rm -r {again.path}   (then the same command)")):
         with pytest.raises(TrainError) as caught:

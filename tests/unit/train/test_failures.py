@@ -109,7 +109,7 @@ def test_an_image_that_is_damaged_meanwhile(
         victim.write_bytes(content[:200])
     with pytest.raises(TrainError, match=rf"{victim.stem}\.png") as caught:
         train(settings, copied, tmp_path / "run")
-    assert caught.value.next == "the same again with the image as it was"
+    assert caught.value.next == "the same again   (with the image as it was)"
     assert "step_000004." in caught.value.disk
     kept = bytes_of(tmp_path / "run" / "checkpoints")
     assert {Path(name).parts[0] for name in kept} == {"step_000004"}
