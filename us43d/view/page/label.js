@@ -217,6 +217,7 @@ async function show(to) {
     if (mine !== turn) return;
     $('no-image').textContent = `This image cannot be read. ${why ?? ''}`;
   } else viewer.setImage(picture, width, height);
+  /** @type {HTMLInputElement} */ ($('size')).max = String(Math.max(80, Math.round(Math.max(width, height) / 10)));
   take(state);
   const kept = histories.get(to);
   if (kept && kept.revision === image.revision && width) ({ things, chosen, past, future } = kept);
@@ -716,7 +717,7 @@ function nudge(dx, dy) {
   cursor = [Math.min(width - 1, Math.max(0, cursor[0] + dx * far)), Math.min(height - 1, Math.max(0, cursor[1] + dy * far))];
   $('readout').textContent = `x ${Math.floor(cursor[0])}  y ${Math.floor(cursor[1])}`;
   marker = true;
-  const beyond = (/** @type {number} */ at, /** @type {number} */ size) => Math.max(0, 8 - at) - Math.max(0, at + 8 - size);
+  const beyond = (/** @type {number} */ at, /** @type {number} */ extent) => Math.max(0, 8 - at) - Math.max(0, at + 8 - extent);
   const [right, down] = [beyond(cursor[0] * viewer.scale + viewer.x, clientWidth), beyond(cursor[1] * viewer.scale + viewer.y, clientHeight)];
   if (right || down) viewer.pan(right, down); // the cursor stays in sight
   viewer.paint();

@@ -18,7 +18,7 @@ export class Viewer {
     /** @type {CanvasImageSource|null} */ this.image = null;
     /** @type {HTMLCanvasElement|null} the image through window and level */ this.shown = null;
     /** @type {Layer[]} */ this.layers = [];
-    /** @type {WeakMap<Uint8Array, {picture: HTMLCanvasElement, outline: Path2D, colour: string}>} */ this.drawn = new WeakMap();
+    /** @type {WeakMap<Uint8Array, {picture: HTMLCanvasElement|null, outline: Path2D, left: number, top: number, colour: string}>} */ this.drawn = new WeakMap();
     this.filled = true;
     this.outlined = true;
     this.hidden = false;
@@ -251,13 +251,13 @@ export class Viewer {
     const colour = `rgb(${layer.colour.join(',')})`;
     let drawn = this.drawn.get(layer.mask);
     if (!drawn || drawn.colour !== colour) {
-      drawn = { ...paintings(layer.mask, this.width, this.height, layer.colour), colour };
+      drawn = { ...paintings(layer.mask, this.width, layer.colour), colour };
       this.drawn.set(layer.mask, drawn);
     }
-    if (this.filled && layer.fill !== false) {
+    if (drawn.picture && this.filled && layer.fill !== false) {
       context.globalAlpha = this.opacity;
       context.imageSmoothingEnabled = false;
-      context.drawImage(drawn.picture, 0, 0);
+      context.drawImage(drawn.picture, drawn.left, drawn.top);
       context.globalAlpha = 1;
     }
     if (this.outlined || layer.fill === false) {
@@ -271,24 +271,45 @@ export class Viewer {
 }
 
 /**
- * A mask as a picture of its colour and as the path around its pixels.
- * @param {Uint8Array} mask @param {number} width @param {number} height @param {number[]} colour
+ * The first and last column and row of a mask's pixels. @param {Uint8Array} mask @param {number} width
+ * @returns {[number, number, number, number]} left, top, right, bottom; right is before left if the mask is empty
  */
-function paintings(mask, width, height, [red, green, blue]) {
+function extent(mask, width) {
+  const top = Math.floor(mask.indexOf(1) / width);
+  const bottom = Math.floor(mask.lastIndexOf(1) / width);
+  let [left, right] = [width, -1];
+  for (let y = Math.max(0, top); y <= bottom; y++) {
+    const row = mask.subarray(y * width, (y + 1) * width);
+    const first = row.indexOf(1);
+    if (first < 0) continue;
+    left = Math.min(left, first);
+    right = Math.max(right, row.lastIndexOf(1));
+  }
+  return [left, top, right, bottom];
+}
+
+/**
+ * A mask as a picture of its colour, no larger than its pixels, and as the path around them.
+ * @param {Uint8Array} mask @param {number} width @param {number[]} colour
+ */
+function paintings(mask, width, [red, green, blue]) {
+  const [left, top, right, bottom] = extent(mask, width);
+  const outline = new Path2D();
   const picture = document.createElement('canvas');
-  picture.width = width;
-  picture.height = height;
+  if (right < left) return { picture: null, outline, left, top };
+  const wide = right - left + 1;
+  picture.width = wide;
+  picture.height = bottom - top + 1;
   const context = /** @type {CanvasRenderingContext2D} */ (picture.getContext('2d'));
-  const pixels = context.createImageData(width, height);
+  const pixels = context.createImageData(picture.width, picture.height);
   const words = new Uint32Array(pixels.data.buffer);
   const word = (255 << 24) | (blue << 16) | (green << 8) | red;
-  const outline = new Path2D();
-  for (let y = 0; y <= height; y++) {
+  for (let y = top; y <= bottom + 1; y++) {
     let from = -1; // a level edge between row y − 1 and row y
-    for (let x = 0; x <= width; x++) {
-      const inside = x < width && y < height && mask[y * width + x];
-      if (inside) words[y * width + x] = word;
-      const edge = x < width && (y < height ? mask[y * width + x] : 0) !== (y > 0 ? mask[(y - 1) * width + x] : 0);
+    for (let x = left; x <= right + 1; x++) {
+      const inside = x <= right && y <= bottom && mask[y * width + x];
+      if (inside) words[(y - top) * wide + x - left] = word;
+      const edge = x <= right && (y <= bottom ? mask[y * width + x] : 0) !== (y > top ? mask[(y - 1) * width + x] : 0);
       if (edge && from < 0) from = x;
       if (!edge && from >= 0) {
         outline.moveTo(from, y);
@@ -297,10 +318,10 @@ function paintings(mask, width, height, [red, green, blue]) {
       }
     }
   }
-  for (let x = 0; x <= width; x++) {
+  for (let x = left; x <= right + 1; x++) {
     let from = -1;
-    for (let y = 0; y <= height; y++) {
-      const edge = y < height && (x < width ? mask[y * width + x] : 0) !== (x > 0 ? mask[y * width + x - 1] : 0);
+    for (let y = top; y <= bottom + 1; y++) {
+      const edge = y <= bottom && (x <= right ? mask[y * width + x] : 0) !== (x > left ? mask[y * width + x - 1] : 0);
       if (edge && from < 0) from = y;
       if (!edge && from >= 0) {
         outline.moveTo(x, from);
@@ -310,7 +331,7 @@ function paintings(mask, width, height, [red, green, blue]) {
     }
   }
   context.putImageData(pixels, 0, 0);
-  return { picture, outline };
+  return { picture, outline, left, top };
 }
 
 /** Load a picture, decoded. @param {string} path @returns {Promise<HTMLImageElement>} */
