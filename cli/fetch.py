@@ -312,6 +312,7 @@ def verify(
     recipes = chosen(names, present, "verify", session.home)
 
     def one(recipe: Recipe) -> Outcome:
+        from us43d.fetch.http import escaped
         from us43d.fetch.store import receipt
         from us43d.fetch.verify import verify as findings
 
@@ -324,7 +325,7 @@ def verify(
                     wrong.append(result._asdict())
         summary = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
         if wrong:
-            shown = lines_of([f"{entry['state']:8} {entry['path']}" for entry in wrong])
+            shown = lines_of([f"{entry['state']:8} {escaped(entry['path'])}" for entry in wrong])
             how = recipe.again_as(receipt(session.home, recipe.name).get("kind", ""))
             error = VerifyError(f"{recipe.name} differs from its receipt ({summary}):{shown}", next=how)
             return failed(recipe, error, "differs")

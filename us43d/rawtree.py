@@ -23,13 +23,15 @@ from us43d.rawtable import Row, identifier
 if TYPE_CHECKING:
     from xml.etree import ElementTree
 
-__all__ = ["ALWAYS_IGNORED", "RawTree", "Row", "Stop", "folded", "is_litter", "literal", "special"]
+__all__ = ["ALWAYS_IGNORED", "CONTROL", "RawTree", "Row", "Stop", "folded", "is_litter", "literal", "special"]
 
 #: Names that desktops, network drives and tools leave in any folder. They are in no listing, and match no pattern.
 _LITTER = frozenset({
     "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eadir", ".spotlight-v100",
-    ".trashes", ".fseventsd", ".ipynb_checkpoints", ".git",
+    ".trashes", ".fseventsd", ".ipynb_checkpoints", ".git", "icon\r",
 })  # fmt: skip
+#: Characters that no name may have, as a terminal may take them for commands: C0, DEL and C1.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: Files about the data, in any source; not all archives were seen.
 ALWAYS_IGNORED: Mapping[str, str] = {
     **{
@@ -481,10 +483,16 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
             ) from error
         for entry in inside:
             key = prefix + entry.name
+            fault = "has control characters" if CONTROL.search(key) else ""
             try:
                 key.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise RawDataError(f"The name of {os.fsencode(entry.path)!r} is not UTF-8.") from error
+            except UnicodeEncodeError:
+                fault = "is not UTF-8"
+            if fault:
+                raise RawDataError(
+                    f"The name of {os.fsencode(entry.path)!r} {fault}.",
+                    next=f"{shlex.join(['ls', '-b', folder])}   (then rename it)",
+                )
             if entry.is_symlink():
                 target = os.path.realpath(entry.path)
                 if not Path(target).is_relative_to(real):

@@ -110,6 +110,10 @@ def test_names_and_links_that_cannot_be_used(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(inside) + b"/bad\xff.png")).touch()
     with pytest.raises(RawDataError, match="not UTF-8"):
         RawTree(inside)
+    Path(os.fsdecode(os.fsencode(inside) + b"/bad\xff.png")).rename(inside / "a\nb.png")
+    with pytest.raises(RawDataError, match=r"raw/a\\nb\.png' has control characters") as caught:
+        RawTree(inside)
+    assert caught.value.next.startswith(f"ls -b {inside} ")
     with pytest.raises(MissingRawFile, match="is not a folder"):
         RawTree(tmp_path / "nothing")
 
@@ -123,6 +127,7 @@ def test_desktop_litter_is_in_no_listing_and_matches_no_pattern(tmp_path: Path) 
         "x/._1.png",
         "x/@eaDir/1.png",
         ".git/a.png",
+        "x/Icon\r",
     )
     tree = plant(tmp_path, *litter, "x/1.png")
     assert list(tree) == tree.glob("**/*.png") == tree.unread({}) == ["x/1.png"]

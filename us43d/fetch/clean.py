@@ -29,7 +29,7 @@ def look(home: Home, recipe: Recipe) -> Iterator[Taken]:
         entries = store.receipt(home, recipe.name)["files"]
     except MissingRawFile:
         entries = {}
-    sizes = {name: path.stat().st_size for name, path in store.walk(folder)}
+    sizes = {name: path.lstat().st_size for name, path in store.walk(folder)}
     fetched = {name: size for name, size in sizes.items() if "url" in entries.get(name, {}) and raw.is_dir()}
     if fetched:
         yield Taken(recipe.name, "archives", sum(fetched.values()), folder, tuple(fetched))
@@ -52,7 +52,7 @@ def _leftovers(home: Home, name: str) -> Iterator[Path]:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for _, file in store.walk(path))
+    return path.stat().st_size if path.is_file() else sum(file.lstat().st_size for _, file in store.walk(path))
 
 
 def remove(home: Home, going: Iterable[Taken]) -> None:

@@ -407,13 +407,27 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
     files = tuple(
         (key, path)
         for key, path in ((key, tree.path(key)) for key in tree)
-        if (key.startswith(f"{top}/") if top else key.partition("/")[0] in tops) and path not in folders
+        if (key.startswith(f"{top}/") if top else key.partition("/")[0] in tops)
     )
+    _require_targets(tree, {path for _, path in files}, folders)
+    files = tuple((key, path) for key, path in files if path not in folders)
     remark = (
         f"{counted(len(unreadable), 'sample')} cannot be read: {listed(unreadable, 3)}"
         f" (skipped and recorded by: us43d build {recipe.name} --skip-bad)"
     )
     return Layout(files, samples, lacking, (*damaged.values(), *([remark] if unreadable else [])))
+
+
+def _require_targets(tree: RawTree, chosen: set[Path], folders: Iterable[Path]) -> None:
+    """Raise UnreadableFile for a link to a folder among the chosen files whose own files are not all chosen."""
+    for link in chosen.intersection(folders):
+        target = link.resolve()
+        inside = (path for path in map(tree.path, tree) if path.resolve().is_relative_to(target))
+        if not chosen.issuperset(inside):
+            raise UnreadableFile(
+                f"{link} is a link to the folder {target}, whose files would be missing.",
+                next=f"{shlex.join(['cp', '-rL', str(tree.root), 'COPY'])}   (then the same command --from COPY)",
+            )
 
 
 def _read(recipe: Recipe, tree: RawTree) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from us43d import __version__
 from us43d.contract import RawFile
 from us43d.errors import ConfigError, FetchError
 from us43d.fetch.deadline import Adapter, within
+from us43d.rawtree import CONTROL
 
 __all__ = ["HttpError", "Remote", "Web", "escaped", "number", "page_title"]
 
@@ -82,7 +83,7 @@ class HttpError(FetchError):
 
 def escaped(text: str) -> str:
     """Return text of a host without characters that a terminal takes for commands (C0, DEL and C1)."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def number(text: str | None) -> int | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from us43d.errors import ArchiveError
+from us43d.rawtree import CONTROL
 
 __all__ = ["CHUNK", "Limits", "Progress", "Sink", "Tree", "decoded", "damaged"]
 
@@ -24,8 +25,6 @@ CHUNK = 1 << 20
 Progress = Callable[[int, int], None]
 Kind = Literal["folder", "file", "link"]
 
-#: Also those of C1, which a terminal may take for commands.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CHINESE = re.compile(rb"(?:[\x00-\x7f]|[\xa1-\xfe][\xa1-\xfe])*")
 
 
@@ -192,7 +191,7 @@ class Sink:
         parts = [segment for segment in name.split("/") if segment not in ("", ".")]
         if ".." in parts:
             raise self.refuse("its name leads out of the folder", member)
-        if _CONTROL.search(name):
+        if CONTROL.search(name):
             raise self.refuse("its name has control characters", member)
         if len(parts) > self.limits.folders:
             raise self.refuse(f"it lies in more than {self.limits.folders} folders", member)
@@ -255,7 +254,7 @@ class Sink:
         self._counted()
         name = self._path(member)
         lexical = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
-        if not target or len(target.encode("utf-8", "surrogateescape")) > 1024 or _CONTROL.search(target):
+        if not target or len(target.encode("utf-8", "surrogateescape")) > 1024 or CONTROL.search(target):
             raise self.refuse(f"it is a link to {_shown(target)}, which is not a valid path", member)
         if not name or posixpath.isabs(target) or "\\" in target or lexical.split("/")[0] == "..":
             raise self.refuse(f"it is a link out of the folder, to {_shown(target)}", member)

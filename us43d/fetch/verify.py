@@ -12,6 +12,7 @@ from us43d.errors import MissingRawFile, UnreadableFile, VerifyError
 from us43d.fetch import store
 from us43d.fetch.http import page_title
 from us43d.paths import Home
+from us43d.rawtree import is_litter
 
 __all__ = ["Finding", "check_digests", "check_type", "digests", "verify"]
 
@@ -109,7 +110,8 @@ class Finding(NamedTuple):
 def verify(home: Home, recipe: Recipe, progress: Progress | None = None) -> Iterator[Finding]:
     """Hash what is on disk of a source, downloads and raw tree, and compare it with the receipts.
 
-    "removed" is an archive that `us43d clean` took away after it was unpacked. Raises MissingRawFile without a file.
+    "removed" is an archive that `us43d clean` took away after it was unpacked. What desktops leave is not "extra".
+    Raises MissingRawFile without a file.
     """
     entries = store.receipt(home, recipe.name)["files"]
     bases = (
@@ -119,7 +121,7 @@ def verify(home: Home, recipe: Recipe, progress: Progress | None = None) -> Iter
     listings = [dict(store.walk(folder)) for folder, _ in bases]
     if not any(expected for _, expected in bases):  # an attempt that ended before the first file
         raise MissingRawFile(f"{recipe.name} has no file yet.", next=f"us43d fetch {recipe.name}")
-    total = sum(path.stat().st_size for files in listings for path in files.values())
+    total = sum(path.lstat().st_size for files in listings for path in files.values())
     done = 0
     for (folder, expected), files in zip(bases, listings, strict=True):
         for name in sorted(set(expected) | set(files)):
@@ -129,7 +131,7 @@ def verify(home: Home, recipe: Recipe, progress: Progress | None = None) -> Iter
                 yield Finding(where, "removed" if gone else "missing")
                 continue
             if name not in expected:
-                if folder != bases[0][0] or not store.is_ours(name):
+                if not any(map(is_litter, name.split("/"))) and (folder != bases[0][0] or not store.is_ours(name)):
                     yield Finding(where, "extra")
                 continue
             yield Finding(where, "ok" if digests(files[name])["sha256"] == expected[name] else "changed")

@@ -16,7 +16,7 @@ import pytest
 
 from us43d import registry
 from us43d.contract import RawFile, RawTree, Recipe, Route
-from us43d.errors import MissingRawFile, RawDataError, Us43dError, VerifyError
+from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, Us43dError, VerifyError
 from us43d.fetch import given, ledger
 from us43d.fetch.fetch import Fetched, fetch
 from us43d.fetch.verify import verify
@@ -277,6 +277,15 @@ def test_links_in_a_folder_of_the_user(home: Home, sources: ModuleType, tree: Pa
     (place / "again").symlink_to(place / TOP)
     assert taken_by_name(home, sources, place).state == "done"
     assert not (home.raw("BUSI") / "again").exists()
+
+
+def test_a_link_to_a_folder_beside_the_tree_is_refused(home: Home, sources: ModuleType, tree: Path) -> None:
+    """Its files were silently missing."""
+    (tree / TOP / "benign").rename(tree / "moved")
+    (tree / TOP / "benign").symlink_to("../moved")
+    with pytest.raises(UnreadableFile, match=r"benign is a link to the folder .*, whose files would be") as caught:
+        taken(home, sources, tree)
+    assert caught.value.next.startswith(f"cp -rL {tree} COPY ")
 
 
 def test_a_file_without_permission_is_named_where_the_user_has_it(

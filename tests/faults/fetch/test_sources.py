@@ -112,13 +112,17 @@ def test_verify_finds_all(source: Any, sources: ModuleType, home: Home) -> None:
     (raw / "0_0.bin").write_bytes(b"other")
     (raw / "0_1.bin").unlink()
     (raw / "new.bin").write_bytes(b"")
+    (raw / "nowhere.bin").symlink_to("nothing")
+    (raw / ".DS_Store").write_bytes(b"litter")
     (home.downloads("Loopback") / "0.zip").unlink()
     assert findings(home, source) == {
         "downloads/Loopback/0.zip": "missing",
         "raw/Loopback/data/0_0.bin": "changed",
         "raw/Loopback/data/0_1.bin": "missing",
         "raw/Loopback/data/new.bin": "extra",
+        "raw/Loopback/data/nowhere.bin": "extra",
     }
+    assert "raw tree" in {taken.kind for taken in clean.look(home, source)}
 
 
 def test_verify_without_receipt(source: Any, home: Home) -> None:
