@@ -81,18 +81,21 @@ def _spelled(match: re.Match[str], literals: tuple[str, ...]) -> str:
     return text
 
 
-def _by_folded(files: Iterable[str], root: Path) -> dict[str, str]:
-    """Return key as it is compared → key. Raises RawDataError where two files differ in nothing else."""
+def _by_folded(files: Iterable[str], root: Path, unusable: dict[str, RawDataError] | None = None) -> dict[str, str]:
+    """Return key as it is compared → key. Raises RawDataError where two files differ in nothing else, or notes it."""
     real: dict[str, str] = {}
     twice = []
     for key in files:
         if (other := real.setdefault(folded(key), key)) != key:
             twice.append((other, key))
     if twice:
-        raise RawDataError(
+        error = RawDataError(
             f"Files in {root} have names that differ only in upper and lower case: {listed(map(' and '.join, twice))}.",
             next=f"{shlex.join(['ls', '-l', *(str(root / key) for key in twice[0])])}   (then remove one)",
         )
+        if unusable is None:
+            raise error
+        unusable.update({key: error for _, key in twice})
     return real
 
 
@@ -126,12 +129,16 @@ class Stop(NamedTuple):
 class RawTree:
     """Files below one folder. Paths given and returned as keys are relative, with `/`."""
 
-    def __init__(self, root: Path, *, hide: Iterable[str] = (), collect: bool = False) -> None:
+    def __init__(
+        self, root: Path, *, hide: Iterable[str] = (), collect: bool = False, note_unusable: bool = False
+    ) -> None:
         """Walk `root`.
 
         hide: patterns (as those of `unread`) of files that are passed over as if they were not there.
         collect: a file that is asked for and missing is noted in `missing`, and a sample that cannot be read in
             `stopped`, for the caller to look at, not raised.
+        note_unusable: links out and unusable names are noted in `unusable`, not raised, as in a folder that holds other
+            things, too.
         Raises MissingRawFile if `root` is not a folder, RawDataError for links out and unusable names.
         """
         self.root = root
@@ -142,13 +149,16 @@ class RawTree:
         self.hidden: dict[str, list[str]] = {pattern: [] for pattern in hide}
         #: Samples that could not be read, in the reader's order.
         self.stopped: list[Stop] = []
+        #: Path below the root of what cannot be used → the error.
+        self.unusable: dict[str, RawDataError] = {}
         self._asked: dict[Path, None] = {}
         self._collect = collect
         if not root.is_dir():
             raise MissingRawFile(f"{root} is not a folder.")
-        listing = sorted(_walk(os.fspath(root)))
+        unusable = self.unusable if note_unusable else None
+        listing = sorted(_walk(os.fspath(root), unusable))
         self._files = {key: Path(place) for key, place in listing if not self._hides(key)}
-        self._real = _by_folded(self._files, root)
+        self._real = _by_folded(self._files, root, unusable)
         self._used: set[str] = set()
 
     def _hides(self, key: str) -> bool:
@@ -215,7 +225,7 @@ class RawTree:
         view._files = {key[len(prefix) :]: path for key, path in self._files.items() if key.startswith(prefix)}
         view._real = {folded(key): key for key in view._files}
         view._used, view.missing, view.hidden, view._collect = self._used, self.missing, self.hidden, self._collect
-        view.stopped, view._asked = self.stopped, self._asked
+        view.stopped, view._asked, view.unusable = self.stopped, self._asked, self.unusable
         return view
 
     def under(self, folder: str, top: str, *, beside: bool = False) -> "RawTree":
@@ -465,10 +475,11 @@ def folded(key: str) -> str:
     return key.casefold() if key.isascii() else unicodedata.normalize("NFC", key).casefold()
 
 
-def _walk(root: str) -> Iterator[tuple[str, str]]:
+def _walk(root: str, unusable: dict[str, RawDataError] | None) -> Iterator[tuple[str, str]]:
     """Yield (key, path) of every file below `root`. A link to a folder is listed as a file would be, and not entered.
 
-    Raises RawDataError for links out of the tree, and for what is neither file nor folder, which is not opened.
+    Raises RawDataError for links out of the tree and names that cannot be used, or notes them in `unusable` by key;
+    and for what is neither file nor folder, which is not opened.
     """
     real = os.path.realpath(root)
     folders = [("", root)]
@@ -483,30 +494,36 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
             ) from error
         for entry in inside:
             key = prefix + entry.name
-            fault = "has control characters" if CONTROL.search(key) else ""
-            try:
-                key.encode("utf-8")
-            except UnicodeEncodeError:
-                fault = "is not UTF-8"
-            if fault:
-                raise RawDataError(
-                    f"The name of {os.fsencode(entry.path)!r} {fault}.",
-                    next=f"{shlex.join(['ls', '-b', folder])}   (then rename it)",
-                )
-            if entry.is_symlink():
-                target = os.path.realpath(entry.path)
-                if not Path(target).is_relative_to(real):
-                    raise RawDataError(
-                        f"{entry.path} is a link out of the raw tree, to {target}.",
-                        next=shlex.join(["cp", "-rL", root, "COPY"]) + "   (then the same command --from COPY)",
-                    )
-                if not Path(entry.path).exists():
-                    raise RawDataError(
-                        f"{entry.path} is a broken link to {target}.", next=f"ls -l {shlex.quote(entry.path)}"
-                    )
-            elif entry.is_dir():
+            if (fault := _fault(entry, root, real)) is not None:
+                if unusable is None:
+                    raise fault
+                unusable[key] = fault
+            elif entry.is_dir(follow_symlinks=False):
                 folders.append((key + "/", entry.path))
-                continue
-            if not (entry.is_file() or entry.is_dir()):
+            elif not (entry.is_file() or entry.is_dir()):
                 raise special(entry.path)
-            yield key, entry.path
+            else:
+                yield key, entry.path
+
+
+def _fault(entry: os.DirEntry[str], root: str, real: str) -> RawDataError | None:
+    """Return why an entry of a folder below `root` cannot be used. real: `root` without links."""
+    fault = "has control characters" if CONTROL.search(entry.name) else ""
+    try:
+        entry.name.encode("utf-8")
+    except UnicodeEncodeError:
+        fault = "is not UTF-8"
+    if fault:
+        ls = shlex.join(["ls", "-b", str(Path(entry.path).parent)])
+        return RawDataError(f"The name of {os.fsencode(entry.path)!r} {fault}.", next=f"{ls}   (then rename it)")
+    if not entry.is_symlink():
+        return None
+    target = os.path.realpath(entry.path)
+    if not Path(target).is_relative_to(real):
+        return RawDataError(
+            f"{entry.path} is a link out of the raw tree, to {target}.",
+            next=shlex.join(["cp", "-rL", root, "COPY"]) + "   (then the same command --from COPY)",
+        )
+    if not Path(entry.path).exists():
+        return RawDataError(f"{entry.path} is a broken link to {target}.", next=f"ls -l {shlex.quote(entry.path)}")
+    return None

@@ -3,7 +3,7 @@
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -325,9 +325,20 @@ def _published(slug: str) -> tuple[str, ...]:
 def layout(recipe: Recipe, folder: Path) -> Layout:
     """Return the layout of the tree in a folder that the reader accepts: as it is, or below another top folder.
 
-    Files outside the folder that holds the source's are ignored. Raises RawDataError if the reader accepts no layout.
+    Files outside the folder that holds the source's are ignored, also those that cannot be used. Raises RawDataError if
+    the reader accepts no layout.
     """
-    tree = RawTree(folder, collect=True)
+    tree = RawTree(folder, collect=True, note_unusable=True)
+    try:
+        return _arranged(recipe, tree)
+    except UnreadableFile:
+        raise
+    except RawDataError as error:
+        raise next(iter(tree.unusable.values()), error) from error
+
+
+def _arranged(recipe: Recipe, tree: RawTree) -> Layout:
+    """Return the fullest layout that the reader accepts. Raises RawDataError."""
     tops, as_it_is = list(_tops(tree)), tree.under("", "")
     try:
         return _accepted(recipe, as_it_is)
@@ -336,7 +347,7 @@ def layout(recipe: Recipe, folder: Path) -> Layout:
         first: RawDataError = error
     except UnreadableFile as error:  # the tree, or a copy of it: a folder in it that can be read may be only a part
         if as_it_is.missing:  # the reader stumbled over that
-            error.what = f"{listed(as_it_is.missing.values(), 3)} in {folder}."
+            error.what = f"{listed(as_it_is.missing.values(), 3)} in {tree.root}."
         raise
     except RawDataError as error:  # of a tree that holds several copies, each for itself may do
         ways = [(top, "", [False]) for top in tops[1:]]
@@ -401,15 +412,11 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
         kind = UnreadableFile if unreadable else RawDataError
         raise kind(f"{lacking} of {samples} samples in {tree.root} lack a file or cannot be read: {few}.")
     used = [key for key in tree if key in damaged or readable.is_used(key)]
-    top = posixpath.commonpath([posixpath.dirname(key) for key in used])
-    # Where the files of the source share no folder, other folders beside theirs are of something else.
-    tops = {key.partition("/")[0] for key in used}
-    files = tuple(
-        (key, path)
-        for key, path in ((key, tree.path(key)) for key in tree)
-        if (key.startswith(f"{top}/") if top else key.partition("/")[0] in tops)
-    )
-    _require_targets(tree, {path for _, path in files}, folders)
+    files = tuple((key, tree.path(key)) for key in filter(_around(used), tree))
+    here = _around([tree.name(tree.path(key)) for key in used])
+    if unusable := [error for name, error in tree.unusable.items() if here(name)]:
+        raise UnreadableFile(unusable[0].what, next=unusable[0].next)
+    _require_whole(tree, {path for _, path in files}, folders)
     files = tuple((key, path) for key, path in files if path not in folders)
     remark = (
         f"{counted(len(unreadable), 'sample')} cannot be read: {listed(unreadable, 3)}"
@@ -418,7 +425,17 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
     return Layout(files, samples, lacking, (*damaged.values(), *([remark] if unreadable else [])))
 
 
-def _require_targets(tree: RawTree, chosen: set[Path], folders: Iterable[Path]) -> None:
+def _around(names: Sequence[str]) -> Callable[[str], bool]:
+    """Return whether a path lies in the folder that these have in common; where they have none, in a top folder of one.
+
+    Other folders are of something else.
+    """
+    top = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    tops = {name.partition("/")[0] for name in names}
+    return lambda name: name.startswith(f"{top}/") if top else name.partition("/")[0] in tops
+
+
+def _require_whole(tree: RawTree, chosen: set[Path], folders: Iterable[Path]) -> None:
     """Raise UnreadableFile for a link to a folder among the chosen files whose own files are not all chosen."""
     for link in chosen.intersection(folders):
         target = link.resolve()

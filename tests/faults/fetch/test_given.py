@@ -279,6 +279,38 @@ def test_links_in_a_folder_of_the_user(home: Home, sources: ModuleType, tree: Pa
     assert not (home.raw("BUSI") / "again").exists()
 
 
+def test_what_cannot_be_used_matters_in_the_folder_of_the_source_alone(
+    home: Home, sources: ModuleType, tree: Path
+) -> None:
+    """A link out of ~/Downloads, such as that of a virtual environment, had every tree in it refused."""
+    cases = {
+        "link out of the raw tree": ["python"],
+        "has control characters": ["a\nb.txt"],
+        "is not UTF-8": [os.fsdecode(b"caf\xe9.txt")],
+        "only in upper and lower case": ["Notes.txt", "notes.txt"],
+    }
+
+    def plant(folder: Path, name: str) -> None:
+        folder.mkdir(exist_ok=True)
+        if name == "python":
+            (folder / name).symlink_to("/usr/bin/python3")
+        else:
+            (folder / name).write_text("x")
+
+    for names in cases.values():
+        for name in names:
+            plant(tree / "venv", name)
+    assert taken(home, sources, tree).state == "done"
+    assert not (home.raw("BUSI") / "venv").exists()
+    for why, names in cases.items():
+        for name in names:
+            plant(tree / TOP, name)
+        with pytest.raises(UnreadableFile, match=f"^BUSI: .*{why}"):
+            taken(home, sources, tree)
+        for name in names:
+            (tree / TOP / name).unlink()
+
+
 def test_a_link_to_a_folder_beside_the_tree_is_refused(home: Home, sources: ModuleType, tree: Path) -> None:
     """Its files were silently missing."""
     (tree / TOP / "benign").rename(tree / "moved")
