@@ -251,6 +251,33 @@ def test_two_windows_do_not_overwrite_each_other(session: Session, visit: Callab
     assert masks(session.out)[0][1][90, 115]
 
 
+def test_a_window_saves_to_a_server_that_was_started_again(
+    scans: Path, tmp_path: Path, visit: Callable[..., Any]
+) -> None:
+    def started_again(port: int) -> Running:
+        labels = Labels(FileInputs(scans), tmp_path / "labels")
+        return serve(Site(Annotate(labels, "scans", Boxes(), "").routes(), "/label", labels.close), port=port)
+
+    running = started_again(0)
+    page = opened(visit, running.url, quiet=True)  # the browser reports the lost connection
+    page.keyboard.press("d")
+    drag(page, (30, 30), (60, 30))
+    saved(page)
+    running.stop()
+    page.keyboard.press("n")
+    drag(page, (30, 90), (60, 90))
+    page.wait_for_selector("#gone:not([hidden])")
+    assert page.inner_text("#gone").endswith("Leave this page open: it saves the rest then.")
+    running = started_again(running.port)
+    try:
+        page.context.new_page().goto(running.url)  # the address that the terminal prints
+        until(page, lambda: len(masks(tmp_path / "labels")) == 2)
+        saved(page)
+        assert page.locator("#toast.error").count() == 0
+    finally:
+        running.stop()
+
+
 def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callable[..., Any]) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "sweep.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, SHAPE[::-1])
     for n in range(5):

@@ -3,8 +3,8 @@
     <out>/labels.json    COCO: images with patient_id, annotations with compressed RLE, categories
     <out>/images/        the images that were labelled
 
-The file is replaced as a whole under a temporary name, so that it is complete at every moment. An image has a revision;
-a window that saves another revision than it read is refused, and reads again.
+The file is replaced as a whole under a temporary name, so that it is complete at every moment. An image has a revision,
+the digest of what is saved; a window that saves another revision than it read is refused, and reads again.
 """
 
 import hashlib
@@ -83,7 +83,6 @@ class Labels:
         self._facts = facts or (lambda number: {})
         self._lock = threading.RLock()
         self._chunks: dict[int, tuple[str, str]] = {}
-        self._revisions = [0] * len(inputs.items)
         #: Number of an item → its record: objects, patient, reviewed, size.
         self.records: dict[int, dict[str, Any]] = {}
         self._ids: dict[int, int] = {}
@@ -194,7 +193,7 @@ class Labels:
                 if fix:
                     objects = [mask._asdict() | {"origin": "person"} for mask in fix.masks]
             return {
-                "number": number, "name": item.name, "revision": self._revisions[number], "objects": objects,
+                "number": number, "name": item.name, "revision": self._revision(number), "objects": objects,
                 "patient": record["patient"] if record else item.patient,
                 "reviewed": reviewed, "spacing": item.spacing or [],
                 "saved": record is not None, "id": item.id,
@@ -212,7 +211,7 @@ class Labels:
         """
         item = self.inputs.items[number]
         with self._lock:
-            if revision != self._revisions[number]:
+            if revision != self._revision(number):
                 raise Changed(f"{item.name} was changed in another window.")
         size = self.records[number]["size"] if number in self.records else self.inputs.read(number).shape[:2]
         checked = [_checked(entry, size) for entry in objects]
@@ -228,7 +227,7 @@ class Labels:
             )
         owner = (item.patient if patient is None else patient).strip()[:_LONGEST_NAME] or item.patient
         with self._lock:
-            if revision != self._revisions[number]:
+            if revision != self._revision(number):
                 raise Changed(f"{item.name} was changed in another window.")
             before = self.records.get(number)
             self._put(number, {"objects": checked, "patient": owner, "reviewed": reviewed, "size": tuple(size)})
@@ -246,8 +245,12 @@ class Labels:
                     self.records[number] = before
                     self._chunks[number] = self._chunk(number)
                 raise
-            self._revisions[number] += 1
-            return self._revisions[number]
+            return self._revision(number)
+
+    def _revision(self, number: int) -> int:
+        """Return the digest of what is saved of an image, which a restart does not change; 0 if nothing is saved."""
+        chunk = "\n".join(self._chunks.get(number, ()))
+        return int(hashlib.sha256(chunk.encode()).hexdigest()[:12], 16) if chunk else 0  # a number of JavaScript
 
     def _put(self, number: int, record: dict[str, Any]) -> None:
         for entry in record["objects"]:
