@@ -8,13 +8,14 @@ final one; a build that was killed resumes from the complete blocks.
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from us43d import atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, counted, lines_of, listed
+from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, Us43dError, command, counted, lines_of, listed
 from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
@@ -110,17 +111,40 @@ def build(
             for folder in (output, staging / blocks.PARTS):
                 folder.mkdir(parents=True, exist_ok=True)
             inventory = Inventory(recipe, tree)
-            if recipe.media == "image2d":  # the names of the others are inside of files
-                inventory.survey(sample for _, sample in _samples(plan))
-                if inventory.samples == 0:
-                    raise _nothing(plan)
+            with _unchanging(plan, staging):
+                if recipe.media == "image2d":  # the names of the others are inside of files
+                    inventory.survey(sample for _, sample in _samples(plan))
+                    if inventory.samples == 0:
+                        raise _nothing(plan)
+                    _refuse(inventory, plan)
+                count = _run_blocks(plan, inventory, staging, work, progress)
                 _refuse(inventory, plan)
-            count = _run_blocks(plan, inventory, staging, work, progress)
-            _refuse(inventory, plan)
-            dataset = finish(plan, staging, count, inventory)
+                dataset = finish(plan, staging, count, inventory)
             atomic.replace_dir(output, final)
             shutil.rmtree(staging, ignore_errors=True)  # the records last, so that a kill costs no block its work
     return BuildResult(final, dataset)
+
+
+@contextmanager
+def _unchanging(plan: Plan, staging: Path) -> Iterator[None]:
+    """Raise RawDataError at the end of a block, or in place of its error, if the raw tree was changed meanwhile.
+
+    Blocks may then be of another tree than the one whose name they have.
+    """
+    error: Us43dError | None = None
+    try:
+        yield
+    except Us43dError as raised:
+        error = raised
+    if not plan.is_current():
+        shutil.rmtree(staging, ignore_errors=True)
+        raise RawDataError(
+            f"{plan.tree.root} was changed while it was read.",
+            disk="No build was written.",
+            next=command("build", plan.recipe.name),
+        ) from error
+    if error is not None:
+        raise error
 
 
 def _refuse(inventory: Inventory, plan: Plan) -> None:

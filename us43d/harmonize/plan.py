@@ -8,7 +8,7 @@ from typing import Any
 
 from us43d import __version__
 from us43d.contract import Profile, RawTree, Recipe
-from us43d.errors import RecipeError
+from us43d.errors import RawDataError, RecipeError
 from us43d.harmonize import corrections, shards
 from us43d.harmonize.inventory import Skip
 from us43d.harmonize.taxonomy import mapping, taxonomy
@@ -93,10 +93,25 @@ class Plan:
         digest = hashlib.sha256(f"{__version__} {self.recipe.slug} {name} {taxonomy().version} {links}".encode())
         digest.update(self.recipe.model_dump_json(include=_CARRIED).encode())
         digest.update(_source(self.recipe.reader(self.profile)))
-        for key in self.tree:
-            stat = self.tree.path(key).stat()
-            digest.update(f"\0{key}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+        digest.update(self._stamps)
         return digest.hexdigest()
+
+    @cached_property
+    def _stamps(self) -> bytes:
+        return _stamps(self.tree)
+
+    def is_current(self) -> bool:
+        """Return whether the raw tree is as it was when `inputs` was computed."""
+        try:
+            return self._stamps == _stamps(RawTree(self.tree.root, hide=self.tree.hidden))
+        except (RawDataError, OSError):
+            return False
+
+
+def _stamps(tree: RawTree) -> bytes:
+    """Return name, size and time of every file."""
+    stats = ((key, tree.path(key).stat()) for key in tree)
+    return "".join(f"\0{key}\0{stat.st_size}\0{stat.st_mtime_ns}" for key, stat in stats).encode()
 
 
 def _source(read: Any) -> bytes:

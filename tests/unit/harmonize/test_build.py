@@ -79,6 +79,31 @@ def test_a_finished_build_is_reused_until_the_raw_tree_changes(raw: Path, home: 
     assert not build(RECIPE, raw, home, partial=True).reused
 
 
+@pytest.mark.parametrize("change", ["replace", "remove", "remove all"])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_raw_tree_that_changes_during_a_build_stops_it(
+    raw: Path, home: Home, monkeypatch: pytest.MonkeyPatch, change: str, bad: bool
+) -> None:
+    """Another process fetched it again: the build was of two trees, or recorded half of it as damaged."""
+    run = building._run_blocks
+
+    def changing(*arguments: Any) -> int:
+        image = next(raw.rglob("Test_Image_1.png"))
+        if change == "remove all":
+            shutil.rmtree(raw)
+        elif change == "remove":
+            image.unlink()
+        else:
+            image.write_bytes(next(raw.rglob("Test_Image_2.png")).read_bytes())
+        return run(*arguments)
+
+    monkeypatch.setattr(building, "_run_blocks", changing)
+    with pytest.raises(RawDataError, match="was changed while it was read") as caught:
+        build(RECIPE, raw, home, partial=True, skip=building.Skip(bad))
+    assert caught.value.next == "us43d build STU-Hospital"
+    assert [path.name for path in home.builds("STU-Hospital").iterdir()] == [".lock"]
+
+
 def test_an_edited_reader_builds_again(raw: Path, home: Home, tmp_path: Path) -> None:
     module = tmp_path / "reader.py"
     text = Path(RECIPE.read.__code__.co_filename).read_text()
