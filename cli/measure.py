@@ -31,6 +31,7 @@ Kind: TypeAlias = Literal["lesion", "head", "outline", "wall", "ventricle"]
     examples=(
         "us43d measure mask.png --spacing 0.12",
         "us43d measure masks/*.png --spacing 0.08 --as head --json",
+        "us43d measure mask.nii.gz",
         "us43d measure 000_HC_Annotation.png --spacing 0.0691 --as outline",
         "us43d measure diastole.png systole.png --spacing 0.3 --as ventricle",
         "us43d measure --on HC18 --out heads",
@@ -41,11 +42,19 @@ def measure(
     session: Session,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Mask images; of --as ventricle end-diastole, then end-systole.", show_default=False),
+        typer.Argument(
+            help="Masks: images, or DICOM, NIfTI, MetaImage or NRRD files of one frame; of --as ventricle "
+            "end-diastole, then end-systole.",
+            show_default=False,
+        ),
     ] = None,
     spacing: Annotated[
         str | None,
-        typer.Option(help="mm per pixel, in x and y if they differ.", metavar="MM[,MM]", show_default=False),
+        typer.Option(
+            help="mm per pixel, in x and y if they differ. Default: the file's own.",
+            metavar="MM[,MM]",
+            show_default=False,
+        ),
     ] = None,
     kind: Annotated[
         Kind,
@@ -85,23 +94,24 @@ def measure(
         _references(session, Corpus.open(release(session, corpus), session.home.root), on, folder)
         return
     size = _spacing(spacing)
+    masks = [_mask(session, kind, file, size) for file in files or []]
     rows: list[tuple[str, str, float, str]] = []
     if kind == "ventricle":
-        rows = _ventricle(session, files or [], size)
+        rows = _ventricle(files or [], masks)
     else:
-        for file in files or []:
-            measured = _values(kind, _mask(session, kind, file), size)
-            rows += [(str(file), what, value, unit) for what, value, unit in measured]
+        for file, (mask, pixel) in zip(files or [], masks, strict=True):
+            rows += [(str(file), what, value, unit) for what, value, unit in _values(kind, mask, pixel)]
     data = [{"file": f, "quantity": q, "value": v, "unit": u} for f, q, v, u in rows]
     heads: Columns = (("file", "left"), ("quantity", "left"), ("value", "right"), ("unit", "left"))
-    session.answer({"spacing_mm": size, "measurements": data}, Table(heads, rows))
+    spacings = {pixel for _, pixel in masks}
+    session.answer(
+        {"spacing_mm": spacings.pop() if len(spacings) == 1 else None, "measurements": data}, Table(heads, rows)
+    )
 
 
-def _spacing(text: str | None) -> tuple[float, float]:
+def _spacing(text: str | None) -> tuple[float, float] | None:
     if text is None:
-        raise UsageError(
-            "Lengths in mm need the pixel spacing.", next="the same with --spacing 0.1   (your pixel spacing in mm)"
-        )
+        return None
     try:
         values = [float(value) for value in text.split(",")]
     except ValueError:
@@ -111,36 +121,47 @@ def _spacing(text: str | None) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def _mask(session: Session, kind: Kind, file: Path) -> "NDArray[np.bool_]":
-    """Read a mask file as (h, w) bool, upright; warn of what looks wrong in it.
+def _mask(
+    session: Session, kind: Kind, file: Path, spacing: tuple[float, float] | None
+) -> "tuple[NDArray[np.bool_], tuple[float, float]]":
+    """Read a mask file as (h, w) bool, upright, and its spacing; warn of what looks wrong in it.
 
     Raises:
-        RawDataError: If the file is not a readable image.
-        ImageError: If it has several frames.
-        UsageError: If the mask is empty.
+        RawDataError: If the file cannot be read.
+        ImageError: If it has several frames, or cannot be read.
+        UsageError: If the mask is empty, or its spacing is unknown.
     """
     import numpy as np
 
     from us43d.contract import Remarked
-    from us43d.masks import components, convert
-    from us43d.pictures import still
+    from us43d.masks import components
+    from us43d.pictures.drawn import MaskFile
 
-    media = still.opened(file)
-    if media.count != 1:
-        raise ImageError(f"{file} has {media.count} frames; a mask has one.")
-    read = convert.binary(file)
+    drawn = MaskFile(file)
+    if drawn.count != 1:
+        raise ImageError(f"{file} has {drawn.count or 'several'} frames; a mask has one.")
+    if (pixel := spacing or drawn.spacing) is None:
+        raise UsageError(
+            f"Lengths in mm need the pixel spacing, which {file} does not state.",
+            next="the same with --spacing 0.1   (your pixel spacing in mm)",
+        )
+    if spacing and drawn.spacing and not np.allclose(spacing, drawn.spacing, rtol=0.01):
+        session.warn(f"{file} states {drawn.spacing[0]:g} × {drawn.spacing[1]:g} mm per pixel; --spacing is used.")
+    (plane,) = drawn.planes()
+    read, _ = plane.foreground()
+    remarks = drawn.remarks if plane.pixels is not None else ()  # of an image: that it is turned
     if isinstance(read, Remarked):
-        for remark in read.remarks:
-            session.warn(f"{file}: {remark}")
-        read = np.asarray(read.array, bool)
-    mask = still.upright(read, media.orientation)
+        remarks, read = (*remarks, *read.remarks), np.asarray(read.array, bool)
+    for remark in remarks:
+        session.warn(f"{file}: {remark}")
+    mask = plane.upright(read)
     if not mask.any():
         raise UsageError(f"The mask {file} is empty.")
     if components.covers_corners(mask):
         session.warn(f"{file} covers all four corners of the image. Black is background: it may be inverted.")
     elif kind != "outline" and (pieces := len(components.components(mask))) > 1:
         session.warn(f"{file} has {pieces} separate areas, which are measured as one object.")
-    return mask
+    return mask, pixel
 
 
 def _values(kind: Kind, mask: "NDArray[np.bool_]", spacing: tuple[float, float]) -> list[tuple[str, float, str]]:
@@ -156,15 +177,17 @@ def _values(kind: Kind, mask: "NDArray[np.bool_]", spacing: tuple[float, float])
     return [(readouts.QUANTITIES[name][0], value, readouts.QUANTITIES[name][1]) for name, value in values.items()]
 
 
-def _ventricle(session: Session, files: list[Path], spacing: tuple[float, float]) -> list[tuple[str, str, float, str]]:
+def _ventricle(
+    files: list[Path], masks: "list[tuple[NDArray[np.bool_], tuple[float, float]]]"
+) -> list[tuple[str, str, float, str]]:
     from us43d.evaluate import measure as geometry
 
     if len(files) > 2:
         raise UsageError(f"--as ventricle takes end-diastole and end-systole, not {len(files)} files.")
     rules = (("area-length", geometry.volume_area_length), ("Simpson, one view", geometry.volume_discs))
     rows, volumes = [], []
-    for file in files:
-        view = geometry.chamber(_mask(session, "ventricle", file), spacing)
+    for file, (mask, spacing) in zip(files, masks, strict=True):
+        view = geometry.chamber(mask, spacing)
         assert view is not None  # the mask is not empty
         rows.append((str(file), "length of the long axis", view.length, "mm"))
         volumes.append([rule(view) for _, rule in rules])

@@ -21,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from us43d import specimen
 from us43d.model import onnx, weights
@@ -141,6 +142,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(work / name), specimen.speckle((240, 200), [specimen.blob((240, 200), rng)], rng))
     for name in ("mask.png", "head.png", "diastole.png", "systole.png"):
         cv2.imwrite(str(work / name), 255 * specimen.blob((240, 200), rng, 0.3).astype(np.uint8))
+    volume = sitk.GetImageFromArray(specimen.blob((240, 200), rng, 0.3).astype(np.uint8))
+    volume.SetSpacing((0.12, 0.12))
+    sitk.WriteImage(volume, str(work / "mask.nii.gz"))
     for name in ("clip.avi", "heart.avi"):
         video = cv2.VideoWriter(str(work / name), cv2.VideoWriter.fourcc(*"MJPG"), 10, (200, 240))
         for _ in range(4):

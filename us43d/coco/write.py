@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,10 @@ from us43d.errors import ImageError, RawDataError, counted, listed
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, covers_corners, whole
-from us43d.masks.convert import foreground, is_outline
+from us43d.masks.convert import is_outline
 from us43d.patients import patient_in
-from us43d.pictures import Input, still
+from us43d.pictures import Input
+from us43d.pictures.drawn import MaskFile, Plane
 
 __all__ = ["Written", "from_masks"]
 
@@ -56,7 +57,7 @@ def from_masks(
     annotation.
 
     Args:
-        images: Folder of images in any format of `us43d.pictures`, with one frame each.
+        images: Folder of images in any format of `us43d.pictures`; of several frames, if their masks have as many.
         masks: Folder of masks; the mask of `sub/a.png` is `sub/<prefix>a<suffix>.png`, or has another ending.
         category: Name of the structure in the masks, without `classes`.
         classes: Name by key of a class (`us43d.masks.classes.parse_key`); keys named `BACKGROUND` are not annotated.
@@ -80,168 +81,193 @@ def from_masks(
     image_files, mask_files = pictures.listing(images, leave_out=masks), pictures.listing(masks)
     naming = Naming(prefix, suffix, replace)
     pairs, remarks = naming.pairs(image_files, mask_files, images, masks, has_patients=patient is not None)
-    faults: dict[str, list[str]] = {}
-    counts: Counter[str] = Counter()
-    entries: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    names = [category] if classes is None else [n for n in dict.fromkeys(classes.values()) if n != label_map.BACKGROUND]
-    values: Counter[str] = Counter()  # masks by their foreground value
-    unnamed: set[int] = set()
-    corners: list[str] = []
-    outlines: list[str] = []
-    touching: list[str] = []
+    read = _Read(category, classes, united=united, instances=instances)
     for done, (image, own) in enumerate(pairs, 1):
-        entry: dict[str, Any] = {"id": done, "file_name": image.relative}
+        owner = None
         if patient is not None:
             owner = patient_in(image.relative, patient, "--patient", next="the same with --patient '^(p[0-9]+)_'")
             if owner is None:
-                faults.setdefault(f"No patient found by {patient!r}", []).append(image.relative)
+                read.faults.setdefault(f"No patient found by {patient!r}", []).append(image.relative)
                 continue
-            entry["patient_id"] = owner
-        shapes: set[tuple[int, ...]] = set()
-        pieces: list[tuple[str, Piece, tuple[int, ...]]] = []
-        covered = lines = False
         try:
-            for mask in own:
-                turn = _orientation(mask)
-                if instances:
-                    read: Iterable[tuple[str, NDArray[np.bool_]]] = (
-                        (category, array) for array in label_map.objects(mask.path)
-                    )
-                elif classes is None:
-                    read = [(category, _mask(mask, counts, values))]
-                else:
-                    read = label_map.masks(mask.path, classes)
-                    if not united and len(names) < len(classes) and label_map.joined(mask.path, classes):
-                        touching.append(mask.relative)
-                for name, stored in read:  # one at a time: an instance map has hundreds
-                    array = still.upright(stored, turn)
-                    shapes.add(array.shape)
-                    parts: Sequence[Piece | None] = [whole(array)] if united or instances else components(array)
-                    pieces += [(name, piece, array.shape) for piece in parts if piece is not None]
-                    covered = covered or covers_corners(array)
-                    lines = lines or (not instances and is_outline(array))
+            read.pair(image, own, owner)
         except (ImageError, RawDataError) as error:
-            faults.setdefault("", []).append(error.what)
-            if classes is None and isinstance(error, RawDataError) and not _is_jpeg(mask):
-                unnamed.update(_classes(mask))
+            read.faults.setdefault("", []).append(error.what)
             continue
-        try:
-            _measure(image, shapes, entry)
-        except ImageError as error:
-            faults.setdefault("", []).append(error.what)
-            continue
-        entries.append(entry)
-        for name, piece, shape in pieces:
-            counts["specks"] += is_speck(piece.area, shape[0], shape[1])
-            annotations.append(_annotation(len(annotations) + 1, done, names.index(name) + 1, piece, shape))
-        if not pieces:
-            counts["empty"] += 1
-            counts["black JPEG"] += _is_jpeg(own[0])
-        if covered:
-            corners.append(own[0].relative)
-        elif lines:
-            outlines.append(own[0].relative)
         if progress is not None:
             progress(done, len(pairs))
-    _raise(faults, len(pairs), () if instances else unnamed, category)
-    if len(values) > 1:
-        in_order = sorted(values, key=lambda text: (len(text), text))
-        uses = ", ".join(f"{value} in {values[value]:,}" for value in in_order)
-        remarks.append(
-            f"The foreground value differs between masks ({uses}); all count as {category}. --classes tells classes "
-            "apart."
-        )
-    if counts["edges"]:
-        remarks.append(f"{counted(counts['edges'], 'mask has', 'masks have')} grey edges, thresholded at half range.")
-    if counts["empty"]:
-        remarks.append(f"{counted(counts['empty'], 'mask is', 'masks are')} empty: the image has no annotation.")
-    if counts["black JPEG"]:
-        remarks.append(
-            f"{counted(counts['black JPEG'], 'empty mask is a JPEG', 'empty masks are JPEGs')}: JPEG turns a mask of 0 "
-            "and 1 black. Check the originals."
-        )
-    if corners:
-        remarks.append(
-            f"{counted(len(corners), 'mask covers', 'masks cover')} all four corners of the image: "
-            f"{listed(corners, 5)}. Black is background: masks that are white outside of the structure have to be "
-            "inverted first (1-bit TIFF of tifffile and masks of ImageJ may be)."
-        )
-    if outlines:
-        remarks.append(
-            f"{counted(len(outlines), 'mask is', 'masks are')} of closed lines: {listed(outlines, 5)}. The annotations "
-            "are these lines; fill the masks first if they outline structures."
-        )
-    if touching:
-        remarks.append(
-            f"{counted(len(touching), 'mask has', 'masks have')} touching areas of different values with one name: "
-            f"{listed(touching, 5)}. They are one annotation."
-        )
-    if counts["specks"]:
-        remarks.append(segmentation.specks_remark(counts["specks"]))
+    _raise(read.faults, len(pairs), () if instances else read.unnamed, category)
+    remarks += read.remarks()
     if patient is None:
         remarks.append(
             "Patients are unknown (--patient was not given): every image counts as its own patient, and validation is "
             "optimistically biased if a patient has several images."
         )
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
-    content = {"images": entries, "annotations": annotations, "categories": categories}
+    categories = [{"id": number, "name": name} for number, name in enumerate(read.names, 1)]
+    content = {"images": read.entries, "annotations": read.annotations, "categories": categories}
     return Written(content, remarks)
 
 
-def _mask(mask: Input, counts: Counter[str], values: Counter[str]) -> NDArray[np.bool_]:
-    """Read a two-valued mask; count its grey edges, or its foreground value."""
-    array, value = foreground(mask.path)
-    values.update([value] if value else [])
-    if isinstance(array, np.ndarray):
-        return array
-    counts["edges"] += 1
-    return np.asarray(array.array, bool)
+class _Read:
+    """What pairs of image and masks hold: entries, annotations, faults, and what is remarked.
+
+    Attributes:
+        names: Of the categories.
+        faults: By their kind.
+        unnamed: Keys of classes in masks that were refused.
+    """
+
+    def __init__(self, category: str, classes: Mapping[int, str] | None, *, united: bool, instances: bool) -> None:
+        self.category, self.classes, self.united, self.instances = category, classes, united, instances
+        named = [category] if classes is None else dict.fromkeys(classes.values())
+        self.names = [name for name in named if classes is None or name != label_map.BACKGROUND]
+        self.faults: dict[str, list[str]] = {}
+        self.unnamed: set[int] = set()
+        self.entries: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.counts: Counter[str] = Counter()
+        self.values: Counter[str] = Counter()  # masks by their foreground value
+        self.corners: list[str] = []
+        self.outlines: list[str] = []
+        self.touching: list[str] = []
+
+    def pair(self, image: Input, own: Sequence[Input], owner: str | None) -> None:
+        """Add an image, or the frames of a stack or volume, and the masks of each.
+
+        Raises:
+            ImageError, RawDataError: A file cannot be read, or sizes or numbers of frames differ.
+        """
+        files = [MaskFile(mask) for mask in own]
+        media = pictures.open(image)
+        for file in files:
+            if file.count != media.count or file.count is None:
+                numbers = [counted(one.count or 0, "frame") if one.count else "several frames" for one in (media, file)]
+                raise ImageError(f"{image.path} has {numbers[0]}, its mask {file.path} {numbers[1]}.")
+        frames = media.frames()
+        for number, planes in enumerate(zip(*(file.planes() for file in files), strict=True)):
+            entry: dict[str, Any] = {"id": len(self.entries) + 1, "file_name": image.relative}
+            entry |= {} if owner is None else {"patient_id": owner}
+            entry |= {} if media.count == 1 else {"frame": number}
+            where = own[0].relative if media.count == 1 else f"{own[0].relative} (frame {number})"
+            shapes = self._planes(planes, entry["id"], where)
+            height, width = next(frames).pixels.shape[:2]
+            for shape in shapes:
+                if shape != (height, width):
+                    turned = f" ({'; '.join(media.remarks)})" if media.remarks else ""
+                    raise ImageError(
+                        f"{image.path} has {width} × {height} pixels{turned}, its mask {shape[1]} × {shape[0]}."
+                    )
+            entry |= {"width": width, "height": height}
+            if media.spacing:
+                entry["spacing_mm"] = list(media.spacing)
+            self.entries.append(entry)
+
+    def _planes(self, planes: Sequence[Plane], image: int, where: str) -> set[tuple[int, ...]]:
+        """Add the annotations of the masks of one image; return the shapes of the masks."""
+        shapes: set[tuple[int, ...]] = set()
+        number, covered, lines = len(self.annotations), False, False
+        for plane in planes:
+            for name, stored in self._masks(plane, where):  # one at a time: an instance map has hundreds
+                array = plane.upright(stored)
+                shapes.add(array.shape)
+                whole_mask = self.united or self.instances
+                pieces: Sequence[Piece | None] = [whole(array)] if whole_mask else components(array)
+                for piece in filter(None, pieces):
+                    self.counts["specks"] += is_speck(piece.area, *array.shape)
+                    self.annotations.append(self._annotation(image, name, piece, array.shape))
+                covered = covered or covers_corners(array)
+                lines = lines or (not self.instances and is_outline(array))
+        if len(self.annotations) == number:
+            self.counts["empty"] += 1
+            self.counts["black JPEG"] += _is_jpeg(planes[0])
+        if covered:
+            self.corners.append(where)
+        elif lines:
+            self.outlines.append(where)
+        return shapes
+
+    def _masks(self, plane: Plane, where: str) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Yield (category, mask as stored) of one plane."""
+        if self.instances:
+            yield from ((self.category, array) for array in label_map.objects(plane.path, plane.pixels))
+        elif self.classes is None:
+            yield self.category, self._two_valued(plane)
+        else:
+            yield from label_map.masks(plane.path, self.classes, plane.pixels)
+            shared = len(self.names) < len(self.classes) and not self.united
+            if shared and label_map.joined(plane.path, self.classes, plane.pixels):
+                self.touching.append(where)
+
+    def _two_valued(self, plane: Plane) -> NDArray[np.bool_]:
+        """Read a two-valued mask; count its grey edges, or its foreground value, or note its classes."""
+        try:
+            array, value = plane.foreground()
+        except RawDataError:
+            self.unnamed.update([] if _is_jpeg(plane) else _classes(plane))
+            raise
+        self.values.update([value] if value else [])
+        if isinstance(array, np.ndarray):
+            return array
+        self.counts["edges"] += 1
+        return np.asarray(array.array, bool)
+
+    def _annotation(self, image: int, name: str, piece: Piece, shape: tuple[int, ...]) -> dict[str, Any]:
+        return {
+            "id": len(self.annotations) + 1, "image_id": image, "category_id": self.names.index(name) + 1, "iscrowd": 0,
+            "area": piece.area, "bbox": list(piece.box), "segmentation": {"size": list(shape), "counts": piece.counts},
+        }  # fmt: skip
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the masks, one line each."""
+        remarks, counts = list[str](), self.counts
+        if len(self.values) > 1:
+            in_order = sorted(self.values, key=lambda text: (len(text), text))
+            uses = ", ".join(f"{value} in {self.values[value]:,}" for value in in_order)
+            remarks.append(
+                f"The foreground value differs between masks ({uses}); all count as {self.category}. --classes tells "
+                "classes apart."
+            )
+        if n := counts["edges"]:
+            remarks.append(f"{counted(n, 'mask has', 'masks have')} grey edges, thresholded at half range.")
+        if n := counts["empty"]:
+            remarks.append(f"{counted(n, 'mask is', 'masks are')} empty: the image has no annotation.")
+        if n := counts["black JPEG"]:
+            remarks.append(
+                f"{counted(n, 'empty mask is a JPEG', 'empty masks are JPEGs')}: JPEG turns a mask of 0 and 1 black. "
+                "Check the originals."
+            )
+        if self.corners:
+            remarks.append(
+                f"{counted(len(self.corners), 'mask covers', 'masks cover')} all four corners of the image: "
+                f"{listed(self.corners, 5)}. Black is background: masks that are white outside of the structure have "
+                "to be inverted first (1-bit TIFF of tifffile and masks of ImageJ may be)."
+            )
+        if self.outlines:
+            remarks.append(
+                f"{counted(len(self.outlines), 'mask is', 'masks are')} of closed lines: {listed(self.outlines, 5)}. "
+                "The annotations are these lines; fill the masks first if they outline structures."
+            )
+        if self.touching:
+            remarks.append(
+                f"{counted(len(self.touching), 'mask has', 'masks have')} touching areas of different values with one "
+                f"name: {listed(self.touching, 5)}. They are one annotation."
+            )
+        if n := counts["specks"]:
+            remarks.append(segmentation.specks_remark(n))
+        return remarks
 
 
-def _is_jpeg(mask: Input) -> bool:
+def _is_jpeg(mask: Plane) -> bool:
     return mask.path.suffix.lower() in (".jpg", ".jpeg")
 
 
-def _orientation(mask: Input) -> int:
-    """The orientation tag of a mask. Raises ImageError for a volume, a video, or several frames."""
-    if mask.kind != "image":
-        raise ImageError(f"{mask.path} is not an image file; save the mask of each image as PNG.")
-    media = still.opened(mask.path)
-    if media.count != 1:
-        raise ImageError(f"{mask.path} has {media.count} frames; a mask has one.")
-    return media.orientation
-
-
-def _classes(mask: Input) -> list[int]:
+def _classes(mask: Plane) -> list[int]:
     """The keys of the classes of a mask; none where it cannot be a label map."""
     try:
-        keys = label_map.keys(mask.path)
+        keys = label_map.keys(mask.path, mask.pixels)
     except RawDataError:  # reported already, by the reader of two-valued masks
         return []
     return keys if len(keys) <= _MOST_CLASSES else []
-
-
-def _measure(image: Input, shapes: Iterable[tuple[int, ...]], entry: dict[str, Any]) -> None:
-    """Add the image's size and spacing to its entry. Raises ImageError if a mask's shape is another."""
-    media = pictures.open(image)
-    if media.count != 1:
-        raise ImageError(f"{image.path} has {media.count or 'several'} frames; a mask belongs to one.")
-    height, width = media.frame().pixels.shape[:2]
-    for shape in shapes:
-        if shape != (height, width):
-            turned = f" ({'; '.join(media.remarks)})" if media.remarks else ""
-            raise ImageError(f"{image.path} has {width} × {height} pixels{turned}, its mask {shape[1]} × {shape[0]}.")
-    entry |= {"width": width, "height": height}
-    if media.spacing:
-        entry["spacing_mm"] = list(media.spacing)
-
-
-def _annotation(number: int, image: int, category: int, piece: Piece, shape: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "id": number, "image_id": image, "category_id": category, "iscrowd": 0, "area": piece.area,
-        "bbox": list(piece.box), "segmentation": {"size": list(shape), "counts": piece.counts},
-    }  # fmt: skip
 
 
 def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[int], category: str) -> None:

@@ -45,16 +45,20 @@ def key_text(key: int) -> str:
     return str(key) if key < _COLOUR else f"#{key - _COLOUR:06x}"
 
 
-def keys(path: Path) -> list[int]:
+def keys(path: Path, pixels: NDArray[Any] | None = None) -> list[int]:
     """List the keys that an image holds, without background, sorted; of a palette, the indices.
+
+    pixels: Those of a frame of the file, where they were read before; likewise below.
 
     Raises:
         UnreadableFile: If the file cannot be read, or has values that are not whole numbers from 0.
     """
-    return [int(key) for key in np.unique(_key_map(path, colours=False)) if key not in _BLACK]
+    return [int(key) for key in np.unique(_key_map(path, pixels, colours=False)) if key not in _BLACK]
 
 
-def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def masks(
+    path: Path, classes: Mapping[int, str], pixels: NDArray[Any] | None = None
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Yield (name, mask (h, w)) for each class, in the order in which the classes are named; empty masks as well.
 
     Args:
@@ -64,7 +68,7 @@ def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray
     Raises:
         UnreadableFile: As `keys` does, or if the image holds a key that is not among the classes.
     """
-    key_map = _key_map(path, any(key >= _COLOUR for key in classes))
+    key_map = _key_map(path, pixels, any(key >= _COLOUR for key in classes))
     strange = [int(key) for key in np.unique(key_map) if key not in (*_BLACK, *classes)]
     if strange:
         jpeg = " (JPEG changes values: save masks as PNG)" if path.suffix.lower() in (".jpg", ".jpeg") else ""
@@ -75,7 +79,7 @@ def masks(path: Path, classes: Mapping[int, str]) -> Iterator[tuple[str, NDArray
             yield name, np.isin(key_map, [key for key, other in classes.items() if other == name])
 
 
-def objects(path: Path) -> Iterator[NDArray[np.bool_]]:
+def objects(path: Path, pixels: NDArray[Any] | None = None) -> Iterator[NDArray[np.bool_]]:
     """Yield a mask (h, w) per value, index or colour of an instance label map, in their order; an empty one if none.
 
     Raises:
@@ -83,7 +87,7 @@ def objects(path: Path) -> Iterator[NDArray[np.bool_]]:
             quarter of the pixels have the values of those to the right and below, as in an image; or if there are
             more than 10,000 values.
     """
-    key_map = _key_map(path, colours=False)
+    key_map = _key_map(path, pixels, colours=False)
     counts = {int(k): int(n) for k, n in zip(*np.unique(key_map, return_counts=True), strict=True) if k not in _BLACK}
     small = sum(count < _SMALL for count in counts.values())
     corner = key_map[:-1, :-1]
@@ -102,9 +106,9 @@ def objects(path: Path) -> Iterator[NDArray[np.bool_]]:
         yield np.zeros(key_map.shape, bool)
 
 
-def joined(path: Path, classes: Mapping[int, str]) -> bool:
+def joined(path: Path, classes: Mapping[int, str], pixels: NDArray[Any] | None = None) -> bool:
     """Return whether areas of two keys with one name touch, so that they are one component. Raises as `masks`."""
-    key_map = _key_map(path, any(key >= _COLOUR for key in classes))
+    key_map = _key_map(path, pixels, any(key >= _COLOUR for key in classes))
     order = {name: number for number, name in enumerate(dict.fromkeys(classes.values()), 1) if name != BACKGROUND}
     name_map = np.zeros(key_map.shape, np.int32)
     for key, name in classes.items():
@@ -119,9 +123,9 @@ def _beside(array: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
             (array[1:, 1:], array[:-1, :-1]), (array[1:, :-1], array[:-1, 1:])]  # fmt: skip
 
 
-def _key_map(path: Path, colours: bool) -> NDArray[np.int64]:
+def _key_map(path: Path, pixels: NDArray[Any] | None, colours: bool) -> NDArray[np.int64]:
     """The keys (h, w) of an image; alpha is ignored."""
-    array = class_image(path, colours=colours)
+    array = class_image(path, pixels, colours=colours)
     if array.ndim == 3:
         single = None if colours else common_channel(array)
         if single is None:

@@ -71,11 +71,14 @@ def label_image(path: Path) -> NDArray[Any]:
     return single
 
 
-def class_image(path: Path, *, colours: bool = False) -> NDArray[Any]:
+def class_image(path: Path, pixels: NDArray[Any] | None = None, *, colours: bool = False) -> NDArray[Any]:
     """Read an image of several classes: (h, w), or (h, w, 3) RGB; an alpha channel is dropped.
 
-    colours: give the colours of a palette, not its indices.
+    pixels: those of a frame of the file, where they were read before. colours: give the colours of a palette, not its
+    indices.
     """
+    if pixels is not None:
+        return pixels
     data = content(path)
     if (coded := palette(data, path)) is not None:
         return _indexed(*coded, path, colours)
@@ -180,8 +183,12 @@ def binary(path: Path) -> NDArray[np.bool_] | Remarked:
     return _two_valued(path)[0]
 
 
-def foreground(path: Path) -> tuple[NDArray[np.bool_] | Remarked, str]:
+def foreground(path: Path, pixels: NDArray[Any] | None = None) -> tuple[NDArray[np.bool_] | Remarked, str]:
     """Read a mask as `binary` does, and its foreground value.
+
+    Args:
+        path: The file.
+        pixels: Those of a frame of the file, (h, w) or (h, w, 3) RGB, where they were read before.
 
     Returns:
         (mask, value): a number, the index of a palette, or a colour such as #ff0000; "" for an empty mask and for one
@@ -190,13 +197,13 @@ def foreground(path: Path) -> tuple[NDArray[np.bool_] | Remarked, str]:
     Raises:
         UnreadableFile: As `binary` does.
     """
-    mask, pixels = _two_valued(path)
+    mask, values = _two_valued(path) if pixels is None else (_of_frame(pixels, path), pixels)
     if isinstance(mask, Remarked) or not mask.any():
         return mask, ""
-    value = pixels[np.unravel_index(int(mask.argmax()), mask.shape)]
+    value = values[np.unravel_index(int(mask.argmax()), mask.shape)]
     if value.ndim == 0 or (value == value[0]).all():
         return mask, f"{value.flat[0]:g}"
-    eight = pixels.dtype == np.uint8
+    eight = values.dtype == np.uint8
     return mask, "#" + "".join(f"{channel:02x}" for channel in value) if eight else ", ".join(f"{c:g}" for c in value)
 
 
@@ -223,6 +230,12 @@ def _two_valued(path: Path) -> tuple[NDArray[np.bool_] | Remarked, NDArray[Any]]
     if array.ndim == 3 and array.dtype == np.uint8 and array.shape[2] == 3 and _is_grey(array):
         return _cut(grey(path), path), array
     return _cut(array, path), array
+
+
+def _of_frame(array: NDArray[Any], path: Path) -> NDArray[np.bool_] | Remarked:
+    """Return the mask in a frame of a volume, a stack, a DICOM file or a video."""
+    colours = array.ndim == 3 and array.dtype == np.uint8
+    return _cut(cv2.cvtColor(array, cv2.COLOR_RGB2GRAY) if colours and _is_grey(array) else array, path)
 
 
 def _rgb(array: NDArray[Any]) -> NDArray[Any]:

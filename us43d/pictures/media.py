@@ -178,19 +178,25 @@ class Media:
         """Read one frame. Raises ImageError."""
         return next(iter(self.frames(number, window)))
 
+    def stored(self) -> Iterator[NDArray[Any]]:
+        """Yield all frames in the data type of the file, for masks: (h, w) or (h, w, 3) RGB.
+
+        Raises:
+            ImageError: The file cannot be read.
+        """
+        try:
+            yield from self._source.read(None)
+        except RawDataError as error:
+            raise ImageError(error.what) from error
+
     def deep(self) -> NDArray[np.uint16] | None:
         """Return the pixels of a single image of 16 bits without sign as they are; None for any other file.
 
         Raises:
             ImageError: The file cannot be read.
         """
-        if self.count != 1:
-            return None
-        try:
-            array = next(iter(self._source.read(0)))
-        except RawDataError as error:
-            raise ImageError(error.what) from error
-        return array if array.dtype == np.uint16 else None
+        array = next(self.stored()) if self.count == 1 else None
+        return array if array is not None and array.dtype == np.uint16 else None
 
     def _eight_bits(self, array: NDArray[Any], window: tuple[float, float] | None = None) -> NDArray[np.uint8]:
         if array.dtype in (np.uint8, np.bool_):

@@ -109,13 +109,9 @@ def test_a_mask_is_one_image(folder: Path) -> None:
     path = folder / "masks" / "p0" / "p0_0.png"
     mask = Image.open(path).copy()
     mask.save(path, save_all=True, append_images=[mask.rotate(180)])
-    with pytest.raises(ImageError, match=r"p0_0\.png has 2 frames; a mask has one") as caught:
+    with pytest.raises(ImageError, match=r"p0_0\.png has 1 frame, its mask \S*p0_0\.png 2 frames") as caught:
         from_masks(folder / "scans", folder / "masks")
     assert "--classes" not in caught.value.next
-    path.unlink()
-    sitk.WriteImage(sitk.GetImageFromArray(np.asarray(mask)), str(path.with_suffix(".nii.gz")))
-    with pytest.raises(ImageError, match=r"p0_0\.nii\.gz is not an image file; save the mask of each image as PNG"):
-        from_masks(folder / "scans", folder / "masks")
 
 
 def test_masks_that_look_inverted_are_remarked(folder: Path) -> None:
@@ -308,7 +304,7 @@ def test_images_of_one_frame_with_their_spacing(folder: Path) -> None:
     assert first == {"id": 1, "file_name": "p0/p0_0.mha", "width": 80, "height": 60, "spacing_mm": [0.25, 0.5]}
     assert second == {"id": 2, "file_name": "p0/p0_1.png", "width": 80, "height": 60}
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, *SHAPE), np.uint8)), str(scan.with_suffix(".mha")))
-    with pytest.raises(ImageError, match=r"p0_0\.mha has 2 frames; a mask belongs to one\.\n"):
+    with pytest.raises(ImageError, match=r"p0_0\.mha has 2 frames, its mask \S*p0_0\.png 1 frame\."):
         from_masks(folder / "scans", folder / "masks")
 
 
