@@ -137,19 +137,19 @@ def _mask(
     from us43d.masks import components
     from us43d.pictures.drawn import MaskFile
 
-    drawn = MaskFile(file)
-    if drawn.count != 1:
-        raise ImageError(f"{file} has {drawn.count or 'several'} frames; a mask has one.")
-    if (pixel := spacing or drawn.spacing) is None:
+    masks = MaskFile(file)
+    if masks.count != 1:
+        raise ImageError(f"{file} has {masks.count or 'several'} frames; a mask has one.")
+    if (pixel := spacing or masks.spacing) is None:
         raise UsageError(
             f"Lengths in mm need the pixel spacing, which {file} does not state.",
             next="the same with --spacing 0.1   (your pixel spacing in mm)",
         )
-    if spacing and drawn.spacing and not np.allclose(spacing, drawn.spacing, rtol=0.01):
-        session.warn(f"{file} states {drawn.spacing[0]:g} × {drawn.spacing[1]:g} mm per pixel; --spacing is used.")
-    (plane,) = drawn.planes()
+    if spacing and masks.spacing and not np.allclose(spacing, masks.spacing, rtol=0.01):
+        session.warn(f"{file} states {masks.spacing[0]:g} × {masks.spacing[1]:g} mm per pixel; --spacing is used.")
+    (plane,) = masks.planes()
     read, _ = plane.foreground()
-    remarks = drawn.remarks if plane.pixels is not None else ()  # of an image: that it is turned
+    remarks = masks.remarks if plane.pixels is not None else ()  # of an image: that it is turned
     if isinstance(read, Remarked):
         remarks, read = (*remarks, *read.remarks), np.asarray(read.array, bool)
     for remark in remarks:
