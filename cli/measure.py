@@ -133,9 +133,9 @@ def _mask(
     """
     import numpy as np
 
+    from us43d.coco.drawn import MaskFile
     from us43d.contract import Remarked
     from us43d.masks import components
-    from us43d.pictures.drawn import MaskFile
 
     masks = MaskFile(file)
     if masks.count != 1:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from us43d import pictures
 from us43d.coco import segmentation
+from us43d.coco.drawn import MaskFile, Plane
 from us43d.coco.pairs import Naming
 from us43d.errors import ImageError, RawDataError, counted, listed
 from us43d.harmonize.corpus import is_speck
@@ -19,7 +20,6 @@ from us43d.masks.components import Piece, components, covers_corners, whole
 from us43d.masks.convert import is_outline
 from us43d.patients import patient_in
 from us43d.pictures import Input
-from us43d.pictures.drawn import MaskFile, Plane
 
 __all__ = ["Written", "from_masks"]
 
