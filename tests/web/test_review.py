@@ -142,3 +142,24 @@ def test_an_empty_review_says_whether_there_was_an_audit(
         assert page.inner_text("#empty-said").startswith(said)
     finally:
         running.stop()
+
+
+def test_a_verdict_is_on_a_pair_that_was_seen(reviewing: Running, doubled: Path, visit: Callable[..., Any]) -> None:
+    page = visit(reviewing.url)
+    position(page, "6 undecided")
+    page.evaluate(
+        """() => {
+        for (const repeat of [false, true, true, false])
+          document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '1', repeat, bubbles: true }));
+      }"""
+    )
+    position(page, "5 undecided")
+    page.wait_for_timeout(300)
+    assert len(review.log(doubled)) == 1  # the key was held, then pressed again before the next pair was there
+    page.keyboard.press("ArrowRight")
+    position(page, "2 of 5")
+    page.keyboard.press("z")
+    position(page, "1 of 6")  # the pair whose verdict was undone
+    page.click("[data-kind=conflict]")
+    position(page, "1 of 6")
+    assert page.evaluate("() => !document.activeElement.matches('button')")  # Space blinks

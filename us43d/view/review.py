@@ -26,6 +26,8 @@ __all__ = ["Review"]
 _WINDOW = 500
 #: Largest number of worst predictions to review.
 _PREDICTIONS = 500
+#: States of images that are in no split.
+_UNUSED = {"excluded", "dropped", "not in the corpus"}
 _MIRRORINGS = {"none": None, "left-right": 1, "top-bottom": 0, "both": -1}
 #: A verdict on a pair → the same on the pair the other way round.
 _SWAPPED = {"first is wrong": "second is wrong", "second is wrong": "first is wrong"}
@@ -66,7 +68,7 @@ class Review:
                 detail = (
                     pair.get("detail") or pair.get("said") or f"{pair.get('equal_blocks', 0):.0%} of the blocks equal"
                 )
-                crosses = len({self.catalogue.state(row) for row in rows}) > 1
+                crosses = len({self.catalogue.state(row) for row in rows} - _UNUSED) > 1
                 self.things[kind].append(
                     {"rows": rows, "detail": detail, "crosses": crosses, "mirrored": pair.get("mirrored", "none"),
                      "place": pair.get("place"), "order": (not crosses, pair.get("equal_blocks", 0))}

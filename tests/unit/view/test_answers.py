@@ -97,6 +97,21 @@ def test_a_pair_is_shown_aligned(review: Review, catalogue: Catalogue, mirrored:
     assert np.corrcoef(*(pixels.ravel() for pixels in inside))[0, 1] > 0.95
 
 
+def test_an_excluded_image_is_in_no_split(
+    catalogue: Catalogue, ends: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A near-duplicate that a build excluded was said to be in another split."""
+    one, two, three = ends
+    states = dict(zip((one["key"], two["key"], three["key"]), ("test", "excluded", "train"), strict=True))
+    monkeypatch.setattr(Catalogue, "state", lambda self, row: states[self.key(row)])
+    pairs = [{"a": one, "b": two, "equal_blocks": 0.9}, {"a": one, "b": three, "equal_blocks": 0.7}]
+    review = Review(catalogue, {"near": pairs}, tmp_path, "corpus us43d")
+    assert [(thing["crosses"], thing["detail"][:3]) for thing in review.things["near"]] == [
+        (True, "70%"),
+        (False, "90%"),
+    ]
+
+
 def test_an_odd_mask_has_a_sentence(review: Review) -> None:
     (row,) = content(review.listing(asked("kind=mask")))["rows"]
     assert row["detail"] == "benign: 25% outside the field of view"

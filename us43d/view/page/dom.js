@@ -114,7 +114,8 @@ function own(event) {
 
 /**
  * The keys of a page, by `event.key`, with Shift+, Ctrl+ before it where that is meant; and their help.
- * @param {Record<string, {does: string, run: (event: KeyboardEvent) => void, show?: string}>} keys
+ * once: a key that is held does it once, as it decides on what is seen.
+ * @param {Record<string, {does: string, run: (event: KeyboardEvent) => void, show?: string, once?: boolean}>} keys
  */
 export function shortcuts(keys) {
   document.addEventListener('keydown', (event) => {
@@ -127,7 +128,7 @@ export function shortcuts(keys) {
     const found = keys[name];
     if (!found || own(event)) return;
     event.preventDefault();
-    found.run(event);
+    if (!event.repeat || !found.once) found.run(event);
   });
   const rows = new Map();
   for (const [key, { does, show }] of Object.entries(keys)) {

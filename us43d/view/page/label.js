@@ -770,15 +770,16 @@ shortcuts({
   ']': { does: 'Smaller or larger brush', run: () => resize(2) },
   '.': { does: 'Next or previous image', run: () => go(1) },
   ',': { does: 'Next or previous image', run: () => go(-1) },
-  Enter: { does: base && !query ? 'Confirm the masks and go back (closes a polygon first)' : 'Reviewed, next image (closes a polygon first)', run: () => {
+  Enter: { once: true, does: base && !query ? 'Confirm the masks and go back (closes a polygon first)' : 'Reviewed, next image (closes a polygon first)', run: () => {
+    if (!image) return undefined; // the first image is on its way
     if (polygon.length) return closePolygon();
     if (!image.reviewed) reviewed();
     if (!image.reviewed && width) return undefined; // a name is missing
     return base && !query ? save().then(back, report) : onward().catch(report);
   } },
   Escape: { does: 'Cancel the polygon; deselect the object', run: () => { polygon = []; choose(-1); } },
-  t: { does: 'Take the masks from the labelled frame before', run: () => carry().catch(report) },
-  y: { does: 'Fill the frames between with masks', run: () => fill().catch(report) },
+  t: { does: 'Take the masks from the labelled frame before', run: () => image && carry().catch(report) },
+  y: { does: 'Fill the frames between with masks', run: () => image && fill().catch(report) },
   ArrowUp: { does: 'Move a cursor over the image', run: () => nudge(0, -1) },
   ArrowDown: { does: 'Move a cursor over the image', run: () => nudge(0, 1) },
   ArrowLeft: { does: 'Move a cursor over the image', run: () => nudge(-1, 0) },

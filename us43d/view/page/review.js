@@ -13,11 +13,12 @@ let at = 0;
 let kind = new URLSearchParams(location.search).get('kind') ?? '';
 /** A verdict, 'open' for things without one, '' for all. */
 let wanted = new URLSearchParams(location.search).get('verdict') ?? 'open';
-/** @type {any} */ let thing = null;
+/** @type {any} what is shown, null until it is: a verdict is on what was seen */ let thing = null;
+let undecided = 0;
 /** @type {any[]} the images of the thing */ let images = [];
 /** @type {HTMLImageElement[]} */ let pictures = [];
 /** @type {HTMLImageElement|null} the first image laid on the second */ let laid = null;
-/** @type {string[]} verdicts given here, the last one at the end */ const given = [];
+/** @type {{id: string, kind: string, number: number}[]} verdicts given here, the last one at the end */ const given = [];
 let blinking = 0;
 let differing = false;
 
@@ -35,7 +36,8 @@ function filter(what, verdict) {
 /** @param {number} [keep] number of the thing to stay at */
 async function list(keep) {
   const answer = await api(`/api/review?${new URLSearchParams({ kind, verdict: wanted })}`);
-  ({ kind, rows } = answer);
+  ({ kind, rows, open: undecided } = answer);
+  thing = null;
   document.querySelectorAll('[data-kind]').forEach((button) => {
     const count = answer.counts[button.getAttribute('data-kind') ?? ''];
     /** @type {HTMLButtonElement} */ (button).disabled = !count;
@@ -45,7 +47,7 @@ async function list(keep) {
   $('verdict').replaceChildren(...[['open', 'Undecided'], ['', 'All'], ...verdicts().map((verdict) => [verdict, verdict])].map(([value, text]) => h('option', { value, selected: value === wanted }, text)));
   const place = rows.findIndex((row) => row.number === keep);
   at = place >= 0 ? place : Math.min(at, Math.max(0, rows.length - 1));
-  $('position').textContent = rows.length ? `${number.format(at + 1)} of ${number.format(rows.length)} · ${number.format(answer.open)} undecided` : '';
+  if (!rows.length) $('position').textContent = '';
   $('empty').hidden = rows.length > 0;
   $('then').replaceChildren(...(answer.kind === 'near' ? [] : ['An image whose masks are wrong is excluded until they are corrected (e). ']), ...(answer.rebuild ? ['Builds apply these verdicts: ', h('code', {}, answer.rebuild)] : []));
   $('pair').hidden = $('verdicts').hidden = rows.length === 0;
@@ -56,6 +58,7 @@ async function list(keep) {
 let turn = 0;
 async function show() {
   const mine = ++turn;
+  thing = null;
   stop();
   const row = rows[at];
   const [told, ...facts] = await Promise.all([api(`/api/review/${kind}/${row.number}`), ...row.ids.map((/** @type {number} */ id) => api(`/api/image/${id}`))]);
@@ -81,12 +84,12 @@ async function show() {
     viewer.canvas.setAttribute('aria-label', `${image.key}, ${image.split}`);
   }
   $('detail').textContent = row.detail + (row.crosses ? ' · the two are in different splits' : '');
-  /** @type {HTMLButtonElement} */ ($('blink')).disabled = images.length < 2;
-  /** @type {HTMLButtonElement} */ ($('difference')).disabled = images.length < 2;
+  /** @type {HTMLButtonElement} */ ($('blink')).disabled = !comparable();
+  /** @type {HTMLButtonElement} */ ($('difference')).disabled = !comparable();
   $('choices').replaceChildren(...verdicts().map((verdict, n) => h('button', { class: 'toggle', 'aria-pressed': String(thing.verdict?.verdict === verdict), click: () => decide(verdict) }, verdict, ' ', h('kbd', {}, KEYS[n]))));
   /** @type {HTMLButtonElement} */ ($('previous')).disabled = at === 0;
   /** @type {HTMLButtonElement} */ ($('next')).disabled = at >= rows.length - 1;
-  $('position').textContent = $('position').textContent?.replace(/^[\d,]+/, number.format(at + 1)) ?? '';
+  $('position').textContent = `${number.format(at + 1)} of ${number.format(rows.length)} · ${number.format(undecided)} undecided`;
   /** @type {HTMLButtonElement} */ ($('undo')).disabled = !given.length && !thing.verdict;
 }
 
@@ -100,10 +103,17 @@ function layers(image) {
 
 /** @param {string} verdict */
 async function decide(verdict) {
-  if (!rows.length || !verdict) return;
+  if (!thing || !verdict) return;
   const here = rows[at].number;
-  const answer = await api('/api/review', { method: 'POST', body: { kind, number: here, verdict } });
-  given.push(answer.id);
+  const seen = thing;
+  thing = null;
+  try {
+    const answer = await api('/api/review', { method: 'POST', body: { kind, number: here, verdict } });
+    given.push({ id: answer.id, kind, number: here });
+  } catch (error) {
+    thing = seen;
+    throw error;
+  }
   toast(`${verdict[0].toUpperCase()}${verdict.slice(1)}. z undoes it.`);
   const next = rows[at + 1]?.number;
   if (!wanted && next === undefined) await list(here);
@@ -111,15 +121,18 @@ async function decide(verdict) {
 }
 
 async function undo() {
-  const id = given.at(-1) ?? thing?.verdict?.id;
+  const last = given.at(-1);
+  const id = last?.id ?? thing?.verdict?.id;
   if (!id) return;
   await api('/api/review/undo', { method: 'POST', body: { id } });
   given.pop();
   toast('Undone.');
-  await list(rows[at]?.number);
+  await list(last?.kind === kind ? last.number : rows[at]?.number);
 }
 
 // ------------------------------------------------------------------------------------------------------------- comparing
+
+const comparable = () => pictures.length === 2 && pictures.every(Boolean);
 
 /** The first image in the place of the second: aligned where the audit says how, else as it is. */
 async function aligned() {
@@ -141,7 +154,7 @@ function restore() {
 }
 
 async function blink() {
-  if (images.length < 2) return;
+  if (!comparable()) return;
   if (blinking) return restore();
   restore();
   const other = await aligned();
@@ -155,7 +168,7 @@ async function blink() {
 }
 
 async function difference() {
-  if (images.length < 2) return;
+  if (!comparable()) return;
   if (differing) return restore();
   restore();
   const other = await aligned();
@@ -207,7 +220,9 @@ for (const [one, other] of [[first, second], [second, first]]) {
 
 // After a click with the mouse the keys belong to the images again.
 document.addEventListener('click', (event) => {
-  if (event.detail && /** @type {HTMLElement} */ (event.target).closest('button')) $('first').focus({ preventScroll: true });
+  if (!event.detail || !/** @type {HTMLElement} */ (event.target).closest('button')) return;
+  /** @type {HTMLElement} */ (document.activeElement).blur(); // no image takes the focus while none is shown
+  $('first').focus({ preventScroll: true });
 });
 document.querySelectorAll('[data-kind]').forEach((button) => button.addEventListener('click', () => {
   filter(button.getAttribute('data-kind') ?? '', 'open');
@@ -220,11 +235,11 @@ $('difference').addEventListener('click', () => difference().catch(report));
 $('masks').addEventListener('click', masks);
 $('undo').addEventListener('click', () => undo().catch(report));
 shortcuts({
-  ...Object.fromEntries(KEYS.map((key, n) => [key, { does: 'Give a verdict, as numbered', run: () => decide(verdicts()[n]).catch(report) }])),
+  ...Object.fromEntries(KEYS.map((key, n) => [key, { does: 'Give a verdict, as numbered', run: () => decide(verdicts()[n]).catch(report), once: true }])),
   ' ': { does: 'Blink between the two aligned images', run: () => blink().catch(report), show: 'Space' },
   d: { does: 'Difference', run: () => difference().catch(report) },
   m: { does: 'Masks on or off', run: masks },
-  z: { does: 'Undo the last verdict', run: () => undo().catch(report) },
+  z: { does: 'Undo the last verdict', run: () => undo().catch(report), once: true },
   ArrowRight: { does: 'Next or previous', run: () => go(1) },
   ArrowLeft: { does: 'Next or previous', run: () => go(-1) },
   e: { does: 'Correct the masks (of the second image with Shift)', run: () => open(0) },
