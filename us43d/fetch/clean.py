@@ -1,11 +1,13 @@
 """What a source takes on disk, and removing of it what can be had again."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from us43d import atomic
 from us43d.contract import Recipe
-from us43d.errors import MissingRawFile
+from us43d.errors import Busy, MissingRawFile
 from us43d.fetch import owner, store
 from us43d.paths import Home
 
@@ -29,7 +31,7 @@ def look(home: Home, recipe: Recipe) -> Iterator[Taken]:
         entries = store.receipt(home, recipe.name)["files"]
     except MissingRawFile:
         entries = {}
-    sizes = {name: path.lstat().st_size for name, path in store.walk(folder)}
+    sizes = {name: _bytes(path) for name, path in store.walk(folder)}
     fetched = {name: size for name, size in sizes.items() if "url" in entries.get(name, {}) and raw.is_dir()}
     if fetched:
         yield Taken(recipe.name, "archives", sum(fetched.values()), folder, tuple(fetched))
@@ -52,11 +54,29 @@ def _leftovers(home: Home, name: str) -> Iterator[Path]:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else sum(file.lstat().st_size for _, file in store.walk(path))
+    return _bytes(path) if path.is_file() else sum(_bytes(file) for _, file in store.walk(path))
 
 
-def remove(home: Home, going: Iterable[Taken]) -> None:
-    """Remove what `look` found. The receipt stays and notes which archives are gone."""
+def _bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # another process has removed it
+        return 0
+
+
+def remove(home: Home, going: Sequence[Taken]) -> None:
+    """Remove what `look` found. The receipt stays and notes which archives are gone. Raises Busy."""
+    with ExitStack() as locks:
+        for name in sorted({item.name for item in going}):
+            busy = Busy(
+                f"{name} is being fetched or built by another process.", next="us43d clean   (when it has ended)"
+            )
+            for folder in filter(Path.is_dir, (home.downloads(name), home.builds(name))):
+                locks.enter_context(atomic.alone(folder / ".lock", busy))
+        _remove(home, going)
+
+
+def _remove(home: Home, going: Iterable[Taken]) -> None:
     for item in going:
         if item.kind == "archives":
             record = store.Receipt(home, item.name)

@@ -15,13 +15,13 @@ from typing import Any
 
 from us43d import atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, Us43dError, command, counted, lines_of, listed
+from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, Us43dError, counted, lines_of, listed
 from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
 from us43d.harmonize.ids import Ids
 from us43d.harmonize.inventory import Inventory, Skip, spellings, way_on
-from us43d.harmonize.plan import Plan
+from us43d.harmonize.plan import Plan, changed
 from us43d.paths import Home
 from us43d.rawtree import folded, literal
 
@@ -131,18 +131,14 @@ def _unchanging(plan: Plan, staging: Path) -> Iterator[None]:
 
     Blocks may then be of another tree than the one whose name they have.
     """
-    error: Us43dError | None = None
+    error: Exception | None = None
     try:
         yield
-    except Us43dError as raised:
+    except (Us43dError, OSError) as raised:
         error = raised
     if not plan.is_current():
         shutil.rmtree(staging, ignore_errors=True)
-        raise RawDataError(
-            f"{plan.tree.root} was changed while it was read.",
-            disk="No build was written.",
-            next=command("build", plan.recipe.name),
-        ) from error
+        raise changed(plan.recipe, plan.tree.root) from error
     if error is not None:
         raise error
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from us43d import __version__
 from us43d.contract import Profile, RawTree, Recipe
-from us43d.errors import RawDataError, RecipeError
+from us43d.errors import RawDataError, RecipeError, command
 from us43d.harmonize import corrections, shards
 from us43d.harmonize.inventory import Skip
 from us43d.harmonize.taxonomy import mapping, taxonomy
 from us43d.splits import duplicate_links
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "changed"]
 
 #: Facts that a build carries or depends on: where one was corrected, the build is made again.
 _CARRIED = {
@@ -98,7 +98,10 @@ class Plan:
 
     @cached_property
     def _stamps(self) -> bytes:
-        return _stamps(self.tree)
+        try:
+            return _stamps(self.tree)
+        except FileNotFoundError as error:
+            raise changed(self.recipe, self.tree.root) from error
 
     def is_current(self) -> bool:
         """Return whether the raw tree is as it was when `inputs` was computed."""
@@ -106,6 +109,12 @@ class Plan:
             return self._stamps == _stamps(RawTree(self.tree.root, hide=self.tree.hidden))
         except (RawDataError, OSError):
             return False
+
+
+def changed(recipe: Recipe, root: Path) -> RawDataError:
+    """Return the error for a raw tree that another process changes while it is read."""
+    what = f"{root} was changed while it was read."
+    return RawDataError(what, disk="No build was written.", next=command("build", recipe.name))
 
 
 def _stamps(tree: RawTree) -> bytes:

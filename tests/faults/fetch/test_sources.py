@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 from us43d import registry
+from us43d.atomic import alone
 from us43d.contract import Published, RawFile, Route
 from us43d.errors import (
     ArchiveError,
+    Busy,
     FetchError,
     LicenceError,
     ManualFileError,
@@ -485,6 +487,20 @@ def test_clean(server: Any, source: Any, sources: ModuleType, home: Home) -> Non
     assert "missing" not in states.values()
     store.remove_tree(home.raw("Loopback"))
     assert fetch(source, home, sources.patient()).said.endswith("digest as at the first download")
+
+
+def test_clean_removes_nothing_of_a_source_in_use(source: Any, sources: ModuleType, home: Home) -> None:
+    """The build ended with a traceback, or recorded half of the raw tree as missing."""
+    fetch(source, home, sources.patient())
+    home.builds("Loopback").mkdir(parents=True)
+    found = list(clean.look(home, source))
+    for folder in (home.downloads("Loopback"), home.builds("Loopback")):
+        with alone(folder / ".lock", Busy("")), pytest.raises(Busy, match="Loopback is being fetched or built"):
+            clean.remove(home, found)
+        assert home.raw("Loopback").is_dir()
+    clean.remove(home, found)
+    assert not home.raw("Loopback").exists()
+    assert not home.builds("Loopback").exists()
 
 
 # ------------------------------------------------------------------------------------------------------ and also

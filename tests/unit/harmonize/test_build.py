@@ -104,6 +104,17 @@ def test_a_raw_tree_that_changes_during_a_build_stops_it(
     assert [path.name for path in home.builds("STU-Hospital").iterdir()] == [".lock"]
 
 
+def test_a_raw_file_that_vanishes_before_a_build(raw: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed(*arguments: Any, **options: Any) -> RawTree:
+        tree = RawTree(*arguments, **options)
+        next(raw.rglob("Test_Image_1.png")).unlink(missing_ok=True)
+        return tree
+
+    monkeypatch.setattr(building, "RawTree", listed)
+    with pytest.raises(RawDataError, match="was changed while it was read"):
+        build(RECIPE, raw, home, partial=True)
+
+
 def test_an_edited_reader_builds_again(raw: Path, home: Home, tmp_path: Path) -> None:
     module = tmp_path / "reader.py"
     text = Path(RECIPE.read.__code__.co_filename).read_text()
