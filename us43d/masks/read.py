@@ -43,6 +43,8 @@ __all__ = [
     "rgb",
 ]
 
+#: Highest number of a filter of PNG.
+_FILTERS = 4
 #: Scans of a progressive JPEG. Writers make about ten; each costs a pass over the whole image.
 _MAX_SCANS = 100
 
@@ -109,6 +111,35 @@ def check_complete(data: bytes, path: Path, head: Header) -> None:
         if zlib.crc32(data[at + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
             raise UnreadableFile(f"{path} is a damaged PNG: the checksum of {name!r} differs.")
         at = end + 4
+
+
+def _check_png(data: bytes, path: Path, head: Header) -> None:
+    """Look for the damage that libpng writes lines about to stderr, besides the error.
+
+    Of PNG that is plain, the pixels are inflated as well: they come here only if the fast decoder has failed.
+
+    Raises:
+        UnreadableFile: The checksum of a critical chunk differs, or the pixels cannot be inflated.
+    """
+    at, pixels = 8, []
+    while at + 12 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + size
+        checked = name[:1].isupper() and end + 4 <= len(data)
+        if checked and zlib.crc32(data[at + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+            raise UnreadableFile(f"{path} is a damaged PNG: the checksum of {name!r} differs.")
+        pixels += [data[at + 8 : end]] if name == b"IDAT" and head.plain else []
+        at = end + 4
+    if not pixels:
+        return
+    row = 1 + head.width * head.channels
+    try:
+        rows = zlib.decompressobj().decompress(b"".join(pixels), row * head.height)
+    except zlib.error as error:
+        raise UnreadableFile(f"{path} is a damaged PNG: {error}.") from error
+    interlaced = data[28]
+    if not interlaced and (len(rows) < row * head.height or max(rows[::row]) > _FILTERS):
+        raise UnreadableFile(f"{path} is not a readable PNG: its rows are cut short, or filtered in an unknown way.")
 
 
 def _jpeg_header(data: bytes, path: Path) -> Header:
@@ -180,6 +211,8 @@ def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArra
         return _as_opencv(tiff.image(data, path), path, flags)
     if head is None:
         limits.claimed_size(data, path)
+    elif head.kind == "png":
+        _check_png(data, path, head)
     try:
         array = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
     except cv2.error as error:

@@ -61,6 +61,39 @@ def test_a_png_is_complete_to_its_last_byte() -> None:
             check_complete(bytes(damaged), PATH, head)
 
 
+@pytest.mark.parametrize(
+    ("rows", "head", "told"),
+    [
+        (bytes(39), b"", "is not a readable PNG: its rows are cut short"),
+        (bytes(32) + b"\5" + bytes(7), b"", "is not a readable PNG: its rows are cut short, or filtered"),
+        (bytes(40), b"\0\0", "is a damaged PNG: Error -3 while decompressing data"),
+    ],
+)
+@pytest.mark.parametrize("flags", [cv2.IMREAD_UNCHANGED, cv2.IMREAD_GRAYSCALE])
+def test_a_damaged_png_gives_one_message(
+    rows: bytes, head: bytes, told: str, flags: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its checksums are right; libpng would write lines to stderr."""
+    pixels = zlib.compress(rows)
+    data = png(0, 8, chunk(b"IDAT", head + pixels[len(head) :]))
+    with pytest.raises(UnreadableFile, match=told):
+        decode(data, PATH, flags)
+    assert capfd.readouterr().err == ""
+
+
+def test_checksums_of_chunks_that_tell_the_pixels_are_compared(capfd: pytest.CaptureFixture[str]) -> None:
+    image = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    data = cv2.imencode(".png", image)[1].tobytes()
+    text = chunk(b"tEXt", b"a\0b")[:-1] + b"?"
+    readable = data[:33] + text + data[33:]
+    assert (decode(readable, PATH) == image).all()  # as libpng, which warns
+    damaged = bytearray(data)
+    damaged[data.index(b"IDAT") + 9] ^= 1
+    with pytest.raises(UnreadableFile, match=r"is a damaged PNG: the checksum of b'IDAT' differs"):
+        decode(bytes(damaged), PATH)
+    assert "libpng error" not in capfd.readouterr().err
+
+
 def segment(marker: int, data: bytes) -> bytes:
     return bytes([0xFF, marker]) + struct.pack(">H", 2 + len(data)) + data
 
