@@ -18,6 +18,7 @@ from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, covers_corners, whole
 from us43d.masks.convert import is_outline
+from us43d.masks.read import content, lossy
 from us43d.patients import patient_in
 from us43d.pictures import Input
 
@@ -179,7 +180,7 @@ class _Read:
                 lines = lines or (not self.instances and is_outline(array))
         if len(self.annotations) == number:
             self.counts["empty"] += 1
-            self.counts["black JPEG"] += _is_jpeg(planes[0])
+            self.counts["black lossy"] += _is_lossy(planes[0])
         if covered:
             self.corners.append(where)
         elif lines:
@@ -203,7 +204,7 @@ class _Read:
         try:
             array, value = plane.foreground()
         except RawDataError:
-            self.unnamed.update([] if _is_jpeg(plane) else _classes(plane))
+            self.unnamed.update([] if _is_lossy(plane) else _classes(plane))
             raise
         self.values.update([value] if value else [])
         if isinstance(array, np.ndarray):
@@ -231,10 +232,10 @@ class _Read:
             remarks.append(f"{counted(n, 'mask has', 'masks have')} grey edges, thresholded at half range.")
         if n := counts["empty"]:
             remarks.append(f"{counted(n, 'mask is', 'masks are')} empty: the image has no annotation.")
-        if n := counts["black JPEG"]:
+        if n := counts["black lossy"]:
             remarks.append(
-                f"{counted(n, 'empty mask is a JPEG', 'empty masks are JPEGs')}: JPEG turns a mask of 0 and 1 black. "
-                "Check the originals."
+                f"{counted(n, 'empty mask is', 'empty masks are')} JPEG or lossy WebP, which turn a mask of 0 and 1 "
+                "black. Check the originals."
             )
         if self.corners:
             remarks.append(
@@ -257,8 +258,8 @@ class _Read:
         return remarks
 
 
-def _is_jpeg(mask: Plane) -> bool:
-    return mask.path.suffix.lower() in (".jpg", ".jpeg")
+def _is_lossy(mask: Plane) -> bool:
+    return bool(lossy(content(mask.path)))
 
 
 def _classes(mask: Plane) -> list[int]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from us43d.errors import UnreadableFile, listed
 from us43d.masks.convert import class_image
-from us43d.masks.read import common_channel
+from us43d.masks.read import common_channel, content, lossy
 
 __all__ = ["BACKGROUND", "joined", "key_text", "keys", "masks", "objects", "parse_key"]
 
@@ -71,9 +71,10 @@ def masks(
     key_map = _key_map(path, pixels, any(key >= _COLOUR for key in classes))
     strange = [int(key) for key in np.unique(key_map) if key not in (*_BLACK, *classes)]
     if strange:
-        jpeg = " (JPEG changes values: save masks as PNG)" if path.suffix.lower() in (".jpg", ".jpeg") else ""
+        kind = lossy(content(path))
+        hint = f" ({kind} changes values: save masks as PNG)" if kind else ""
         named = listed([key_text(key) for key in strange], _NAMED)
-        raise UnreadableFile(f"{path} holds {named} besides the classes {', '.join(map(key_text, classes))}{jpeg}.")
+        raise UnreadableFile(f"{path} holds {named} besides the classes {', '.join(map(key_text, classes))}{hint}.")
     for name in dict.fromkeys(classes.values()):
         if name != BACKGROUND:
             yield name, np.isin(key_map, [key for key, other in classes.items() if other == name])
@@ -94,9 +95,10 @@ def objects(path: Path, pixels: NDArray[Any] | None = None) -> Iterator[NDArray[
     inner = ~np.isin(corner, _BLACK)
     flat = inner & (corner == key_map[1:, :-1]) & (corner == key_map[:-1, 1:])
     if 2 * small > len(counts) or 4 * np.count_nonzero(flat) < np.count_nonzero(inner):
-        jpeg = " JPEG changes values: save masks as PNG." if path.suffix.lower() in (".jpg", ".jpeg") else ""
+        kind = lossy(content(path))
+        hint = f" {kind[0].upper()}{kind[1:]} changes values: save masks as PNG." if kind else ""
         raise UnreadableFile(
-            f"{path} holds {len(counts):,} values, too scattered for objects: those of grey edges or of an image.{jpeg}"
+            f"{path} holds {len(counts):,} values, too scattered for objects: those of grey edges or of an image.{hint}"
         )
     if len(counts) > _MOST:
         raise UnreadableFile(f"{path} holds {len(counts):,} values, more than the {_MOST:,} objects allowed.")

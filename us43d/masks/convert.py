@@ -17,7 +17,7 @@ from us43d import limits, tiff
 from us43d.contract import Lazy, Remarked, lazy
 from us43d.errors import UnreadableFile
 from us43d.masks.ellipses import boundary, fit_ellipse, perimeter
-from us43d.masks.read import common_channel, content, decode, grey, header, picture
+from us43d.masks.read import common_channel, content, decode, grey, header, lossy, picture
 
 __all__ = [
     "above", "between", "binary", "by_value", "colour", "colour_classes", "eight_bit", "ellipse", "equal", "fill_holes",
@@ -47,8 +47,7 @@ def not_black(path: Path) -> NDArray[np.bool_] | Remarked:
 
     A JPEG is recognised by its content, as some are saved as .png.
     """
-    known = header(content(path), path)
-    return binary(path) if known is not None and known.kind == "jpeg" else nonzero(grey(path))
+    return binary(path) if lossy(content(path)) else nonzero(grey(path))
 
 
 def equal(array: NDArray[Any], *values: float) -> NDArray[np.bool_]:
@@ -217,10 +216,10 @@ def _two_valued(path: Path) -> tuple[NDArray[np.bool_] | Remarked, NDArray[Any]]
     if (coded := palette(data, path)) is not None:
         return _of_palette(*coded, path), coded[0]
     array = tiff.image(data, path, alpha=True) if tiff.is_tiff(data) else _rgb(decode(data, path))
-    if known is not None and known.kind == "jpeg" and 0 < int(array.max()) < _KEPT:
+    if (kind := lossy(data)) and 0 < int(array.max()) < _KEPT:
         raise UnreadableFile(
-            f"{path} is a JPEG with values up to {int(array.max())} only. JPEG loses pixels of such dark masks: save "
-            "it as PNG from the original."
+            f"{path} is a {kind} with values up to {int(array.max())} only, which loses pixels of such dark masks: "
+            "save it as PNG from the original."
         )
     if array.ndim == 3 and array.shape[2] in (2, 4):
         colours, alpha = array[:, :, : array.shape[2] - 1], array[:, :, -1]

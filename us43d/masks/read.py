@@ -30,6 +30,7 @@ __all__ = [
     "header",
     "image",
     "image_size",
+    "lossy",
     "nifti_axes",
     "nifti_frame",
     "nifti_gap",
@@ -94,6 +95,19 @@ def png_chunks(data: bytes) -> set[bytes]:
         names.add(name)
         at += 12 + size
     return names
+
+
+def lossy(data: bytes) -> str:
+    """Return "JPEG" or "lossy WebP" for an image whose pixels are not those that were saved; "" for others."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    at = 12 if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else len(data)
+    while at + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, at)
+        if name == b"VP8 ":
+            return "lossy WebP"
+        at += 8 + size + size % 2
+    return ""
 
 
 def check_complete(data: bytes, path: Path, head: Header) -> None:

@@ -139,16 +139,20 @@ def test_masks_of_closed_lines_are_remarked(folder: Path, width: int, inner: int
     assert ("1 mask is of closed lines: p0/p0_0.png. The annotations are these lines" in " ".join(remarks)) == told
 
 
-def test_empty_masks_are_remarked_and_black_jpegs_among_them(folder: Path) -> None:
+@pytest.mark.parametrize("lossy", [".jpg", ".webp"])
+def test_empty_masks_are_remarked_and_black_lossy_ones_among_them(folder: Path, lossy: str) -> None:
     paths = sorted((folder / "masks").rglob("*.png"))
     for path in paths[:3]:
         path.unlink()
-        ending = ".jpg" if path == paths[0] else ".png"
-        cv2.imwrite(str(path.with_suffix(ending)), np.zeros(SHAPE, np.uint8))
+        black = np.zeros(SHAPE, np.uint8)
+        if path == paths[0]:
+            Image.fromarray(black).save(path.with_suffix(lossy))
+        else:
+            cv2.imwrite(str(path), black)
     written = from_masks(folder / "scans", folder / "masks", patient="p")
     assert written.remarks == [
         "3 masks are empty: the image has no annotation.",
-        "1 empty mask is a JPEG: JPEG turns a mask of 0 and 1 black. Check the originals.",
+        "1 empty mask is JPEG or lossy WebP, which turn a mask of 0 and 1 black. Check the originals.",
     ]
     assert len(written.content["images"]) == 6
     assert {one["image_id"] for one in written.content["annotations"]} == {4, 5, 6}
@@ -494,14 +498,14 @@ def test_several_classes_without_names_are_refused(folder: Path, form: str, name
     assert remark == "(with your names; or with --instances in place of --classes, if each value is an object)"
 
 
-@pytest.mark.parametrize("ending", [".jpg", ".jpeg"])
+@pytest.mark.parametrize("ending", [".jpg", ".jpeg", ".webp"])
 def test_classes_are_not_proposed_for_a_jpeg(folder: Path, ending: str) -> None:
     """Its values are not those that were saved."""
     path = folder / "masks" / "p0" / "p0_0.png"
     path.unlink()
     labels = np.zeros(SHAPE, np.uint8)
     labels[:30, :40], labels[30:, 40:] = 80, 160
-    cv2.imwrite(str(path.with_suffix(ending)), labels)
+    cv2.imwrite(str(path.with_suffix(ending)), labels, [cv2.IMWRITE_WEBP_QUALITY, 80])
     with pytest.raises(
         ImageError, match=rf"used\. /\S*p0_0\{ending} holds .* the foreground values are unknown"
     ) as caught:

@@ -76,9 +76,9 @@ def test_keys_without_a_name(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile) as caught:
         list(classes.masks(tmp_path / "a.png", {10: "a"}))
     assert caught.value.what.endswith("holds 1, 2, 3, 4, 5, 6, 7, 8 … and 1 more besides the classes 10.")
-    for name in ("a.jpg", "a.jpeg"):
+    for name, kind in (("a.jpg", "JPEG"), ("a.jpeg", "JPEG"), ("a.webp", "lossy WebP")):
         Image.fromarray(array * np.uint8(25)).save(tmp_path / name, quality=100)
         with pytest.raises(
-            UnreadableFile, match=r" besides the classes 1 \(JPEG changes values: save masks as PNG\)\."
+            UnreadableFile, match=rf" besides the classes 1 \({kind} changes values: save masks as PNG\)\."
         ):
             list(classes.masks(tmp_path / name, {1: "a"}))
