@@ -264,8 +264,18 @@ function go(by) {
   return undefined;
 }
 
+/** @param {number} n number of an item */
+const unlabelled = (n) => !overview.items[n].reviewed && (!overview.items[n].objects || overview.items[n].draft);
 /** Number of images that are labelled. */
-const labelled = () => listed.map((n) => overview.items[n]).filter((item) => item.reviewed || (item.objects && !item.draft)).length;
+const labelled = () => listed.filter((n) => !unlabelled(n)).length;
+
+/** To the next image that is not labelled, from the first one again after the last. */
+function onwardToOpen() {
+  const at = order.indexOf(image.number);
+  const to = [...order.slice(at + 1), ...order.slice(0, at)].find(unlabelled);
+  if (to === undefined) return toast(unlabelled(image.number) ? 'All other images are labelled.' : 'All images are labelled.');
+  return show(to).catch(report);
+}
 
 function progress() {
   const at = order.indexOf(image.number);
@@ -589,10 +599,10 @@ async function onward() {
   const from = image.number;
   if (from === order.at(-1)) {
     await save();
-    const open = order.length - labelled();
+    const left = order.length - labelled();
     if (dirty) return; // not saved: the page stays until it is
     if (query && following !== null) location.assign(`/correct/${following}?${query}`);
-    else toast(`This is the last image. ${open ? `Not labelled yet: ${number.format(open)}.` : `Next: ${overview.command}`}`);
+    else toast(`This is the last image. ${left ? `Not labelled yet: ${number.format(left)} (u).` : `Next: ${overview.command}`}`);
     return;
   }
   await go(1);
@@ -628,10 +638,12 @@ async function fill() {
 async function sortUncertain() {
   const scores = new Map();
   /** @type {Refused|null} */ let fault = null;
-  const open = listed.filter((n) => !overview.items[n].objects && !overview.items[n].reviewed);
-  for (const [at, n] of open.entries()) {
-    if (/** @type {HTMLSelectElement} */ ($('order')).value !== 'uncertain') return;
-    say(`Ranking image ${at + 1} of ${open.length}…`);
+  const bare = listed.filter((n) => !overview.items[n].objects && !overview.items[n].reviewed);
+  const began = performance.now();
+  for (const [at, n] of bare.entries()) {
+    if (/** @type {HTMLSelectElement} */ ($('order')).value !== 'uncertain') return say('');
+    const left = at > 2 ? `, about ${Math.ceil(((performance.now() - began) / at) * (bare.length - at) / 60000)} min` : '';
+    say(`Ranking image ${number.format(at + 1)} of ${number.format(bare.length)}${left}…`);
     try {
       scores.set(n, (await api(`${base}/api/label/certainty/${n}`)).certainty);
     } catch (error) {
@@ -642,7 +654,7 @@ async function sortUncertain() {
   if (fault && !scores.size) throw fault;
   order = [...listed].sort((a, b) => (scores.get(a) ?? 2) - (scores.get(b) ?? 2) || a - b);
   say('');
-  await show(order[0]);
+  return show(order[0]);
 }
 
 // ------------------------------------------------------------------------------------------------------------- controls
@@ -770,6 +782,7 @@ shortcuts({
   ']': { does: 'Smaller or larger brush', run: () => resize(2) },
   '.': { does: 'Next or previous image', run: () => go(1) },
   ',': { does: 'Next or previous image', run: () => go(-1) },
+  u: { does: 'Next image that is not labelled', run: () => image && onwardToOpen() },
   Enter: { once: true, does: base && !query ? 'Confirm the masks and go back (closes a polygon first)' : 'Reviewed, next image (closes a polygon first)', run: () => {
     if (!image) return undefined; // the first image is on its way
     if (polygon.length) return closePolygon();
@@ -810,4 +823,6 @@ $('command').textContent = overview.command;
 const used = overview.structures.filter((/** @type {any} */ entry) => entry.used);
 if (used.length) /** @type {HTMLInputElement} */ ($('structure')).value = used[0].name;
 use(model ? 'b' : 'd');
+const entered = !new URLSearchParams(location.search).has('n');
 await show(Math.min(overview.items.length - 1, Math.max(0, (Number(new URLSearchParams(location.search).get('n')) || 1) - 1)));
+if (entered && labelled()) toast(`Labelled: ${number.format(labelled())} of ${number.format(listed.length)}. u goes to the next one that is not.`);
