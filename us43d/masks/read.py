@@ -44,6 +44,8 @@ __all__ = [
     "rgb",
 ]
 
+#: Starts of PNM files whose pixels are text.
+_TEXTS = (b"P1", b"P2", b"P3")
 #: Highest number of a filter of PNG.
 _FILTERS = 4
 #: Scans of a progressive JPEG. Writers make about ten; each costs a pass over the whole image.
@@ -225,6 +227,8 @@ def decode(data: bytes, path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArra
         return _as_opencv(tiff.image(data, path), path, flags)
     if head is None:
         limits.claimed_size(data, path)
+        if data[:2] in _TEXTS:
+            data += b"\n"  # OpenCV reads no number that the end of the file ends
     elif head.kind == "png":
         _check_png(data, path, head)
     try:

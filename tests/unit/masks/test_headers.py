@@ -94,6 +94,16 @@ def test_checksums_of_chunks_that_tell_the_pixels_are_compared(capfd: pytest.Cap
     assert "libpng error" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("end", ["", "\n", " ", "\n# a note"])
+@pytest.mark.parametrize(("start", "values", "last"), [("P2", (0, 9, 90, 255), 255), ("P3", (0, 1, 2) * 4, 2)])
+def test_pixels_as_text_need_no_line_at_the_end(end: str, start: str, values: tuple[int, ...], last: int) -> None:
+    text = f"{start}\n2 2\n255\n{' '.join(map(str, values))}{end}"
+    array = decode(text.encode(), PATH)
+    assert (array if start == "P2" else array[:, :, ::-1]).ravel().tolist() == list(values)
+    with pytest.raises(UnreadableFile, match="is not a readable image"):
+        decode(text.removesuffix(f"{last}{end}").encode(), PATH)
+
+
 def segment(marker: int, data: bytes) -> bytes:
     return bytes([0xFF, marker]) + struct.pack(">H", 2 + len(data)) + data
 
