@@ -382,7 +382,15 @@ def clean(
         if names
         else sorted(registry.recipes(session.home), key=lambda recipe: recipe.name.lower())
     )
-    items = [item for recipe in recipes for item in cleaning.look(session.home, recipe)]
+    items = list[cleaning.Taken]()
+    for recipe in recipes:
+        try:
+            with storage_errors(session.home.downloads(recipe.name), "Nothing was changed on disk."):
+                items += cleaning.look(session.home, recipe)
+        except Us43dError as error:
+            if names:
+                raise
+            session.say(f"{recipe.name} is passed over: {error.what}")
     wanted = {"archives", "leftovers"} | ({"raw tree"} if raw else set()) | ({"builds"} if builds else set())
     going = [item for item in items if item.kind in wanted]
     total = sum(item.bytes for item in going)

@@ -1,13 +1,14 @@
 """What a source takes on disk, and removing of it what can be had again."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from us43d import atomic
 from us43d.contract import Recipe
-from us43d.errors import Busy, MissingRawFile
+from us43d.errors import Busy, MissingRawFile, StorageError
 from us43d.fetch import owner, store
 from us43d.paths import Home
 
@@ -65,7 +66,7 @@ def _bytes(path: Path) -> int:
 
 
 def remove(home: Home, going: Sequence[Taken]) -> None:
-    """Remove what `look` found. The receipt stays and notes which archives are gone. Raises Busy."""
+    """Remove what `look` found. The receipt stays and notes which archives are gone. Raises Busy, StorageError."""
     with ExitStack() as locks:
         for name in sorted({item.name for item in going}):
             busy = Busy(
@@ -73,18 +74,25 @@ def remove(home: Home, going: Sequence[Taken]) -> None:
             )
             for folder in filter(Path.is_dir, (home.downloads(name), home.builds(name))):
                 locks.enter_context(atomic.alone(folder / ".lock", busy))
-        _remove(home, going)
+        for item in going:
+            try:
+                _remove(home, item)
+            except PermissionError as error:  # which names a file within a folder, without that
+                raise StorageError(
+                    f"{item.path} cannot be removed: permission is denied.",
+                    disk="Some files may have been removed.",
+                    next=shlex.join(["ls", "-ld", str(item.path.parent), str(item.path)]),
+                ) from error
 
 
-def _remove(home: Home, going: Iterable[Taken]) -> None:
-    for item in going:
-        if item.kind == "archives":
-            record = store.Receipt(home, item.name)
-            for name in item.files:
-                (item.path / name).unlink(missing_ok=True)
-                record.data["files"][name]["removed"] = store.now()
-            record.save()
-        elif item.path.is_dir():
-            store.remove_tree(item.path)
-        else:
-            item.path.unlink(missing_ok=True)
+def _remove(home: Home, item: Taken) -> None:
+    if item.kind == "archives":
+        record = store.Receipt(home, item.name)
+        for name in item.files:
+            (item.path / name).unlink(missing_ok=True)
+            record.data["files"][name]["removed"] = store.now()
+        record.save()
+    elif item.path.is_dir():
+        store.remove_tree(item.path)
+    else:
+        item.path.unlink(missing_ok=True)

@@ -99,6 +99,10 @@ def plan(recipe: Recipe, home: Home) -> Plan:
     """Return what `fetch` would do first, without network access."""
     route = next(iter(recipe.ways), None)
     download = recipe.download
+    try:
+        present = here(home, recipe) is not None
+    except PermissionError:  # of another user; the fetch itself reports it
+        present = False
     return Plan(
         recipe.name,
         _called(route) if route else "no known download source",
@@ -106,7 +110,7 @@ def plan(recipe: Recipe, home: Home) -> Plan:
         download.value if download else None,
         download.value if download else sum(file.size or 0 for file in route.files) if route else 0,
         download is not None and download.estimate,
-        here(home, recipe) is not None,
+        present,
     )
 
 

@@ -1,5 +1,6 @@
 """The verbs fetch, verify, open and clean, as a user types them."""
 
+import errno
 import importlib
 import json
 import shutil
@@ -12,7 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from us43d import registry
-from us43d.fetch import ledger, store
+from us43d.contract import Recipe
+from us43d.fetch import clean, ledger, store
+from us43d.fetch import fetch as fetching
 from us43d.paths import Home
 
 Run = Callable[..., Result]
@@ -104,6 +107,34 @@ def test_fetch_verify_clean(run: Run, busi: bytes, server: Any, home: Home) -> N
     assert run("clean", "busi", "--yes").exit_code == 0
     assert not (home.downloads("BUSI") / "Dataset_BUSI.zip").exists()
     assert "removed" in run("verify", "busi").stdout
+
+
+def test_clean_in_the_home_of_another_user(run: Run, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One unreadable source stopped it for all; a file that may not be removed was named without its folder."""
+    assert run("fetch", "busi", "hc18", "--specimen").exit_code == 0
+    look, here = clean.look, fetching.here
+
+    def denied(home: Home, recipe: Recipe) -> Any:
+        raise PermissionError(errno.EACCES, "", str(home.downloads(recipe.name)))
+
+    monkeypatch.setattr(clean, "look", lambda home, recipe: (denied if recipe.slug == "hc18" else look)(home, recipe))
+    monkeypatch.setattr(
+        fetching, "here", lambda home, recipe: (denied if recipe.slug == "hc18" else here)(home, recipe)
+    )
+    shown = run("clean")
+    assert shown.exit_code == 0
+    assert "HC18 is passed over: " in shown.stderr
+    assert str(home.raw("BUSI")) in shown.stdout
+    assert run("clean", "hc18").exit_code == 1
+    assert run("fetch", "--all", "--dry-run").exit_code == 0
+
+    def refused(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "", "a.png")
+
+    monkeypatch.setattr(store, "remove_tree", refused)
+    wrong = run("clean", "--raw", "--yes")
+    assert wrong.exit_code == 1
+    assert f"{home.raw('BUSI')} cannot be removed: permission is denied." in wrong.stderr
 
 
 def test_json_is_alone_on_stdout(run: Run, busi: bytes) -> None:
