@@ -44,6 +44,7 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"JXL ", "a JPEG XL image"), (0, b"II\xbc\x01", "a JPEG XR image"), (0, b"v/1\x01", "an OpenEXR image"),
     (0, b"P7\n", "a PAM image"), (0, b"qoif", "a QOI image"), (0, b"SIMPLE  =", "a FITS image"),
     (0, b"\0\0\1\0", "an icon"), (344, b"ni1\0", "a NIfTI header without its pixels"),
+    (0, b"\x5c\1\0\0\0\0", "an Analyze header"), (0, b"\0\0\1\x5c\0\0", "an Analyze header"),
     (0, b"#?RADIANCE", "a Radiance image"),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"), (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
     (0, b"8BPS", "a Photoshop document"), (0, b"%PDF", "a PDF document"), (0, b"%!PS", "a PostScript document"),
@@ -119,6 +120,8 @@ def claimed_size(data: bytes, path: Path) -> tuple[int, int]:
 
 def unreadable(data: bytes, path: Path) -> str:
     """Return the message for a file that is not an image of a known format."""
+    if path.suffix.lower() == ".img":
+        return f"{path} holds pixels without their header. Give the .hdr beside it."
     for at, magic, name in _OTHERS:
         if data[at : at + len(magic)] == magic:
             return f"{path} is {name}, which is not read here. Save it as PNG or TIFF."

@@ -376,7 +376,7 @@ def nifti_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
 def nifti_sizes(image: Any) -> tuple[float, ...]:
     """Return the sizes of a voxel of an opened NIfTI file; 0 stays 0, an unknown size, of which nibabel makes 1."""
-    with image.file_map["image"].get_prepare_fileobj("rb") as file:
+    with image.file_map.get("header", image.file_map["image"]).get_prepare_fileobj("rb") as file:
         stored = type(image.header).from_fileobj(file, check=False)["pixdim"][1:]
     return tuple(float(size) if known else 0.0 for size, known in zip(image.header.get_zooms(), stored, strict=False))
 

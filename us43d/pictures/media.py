@@ -40,7 +40,8 @@ ENDINGS: dict[Kind, tuple[str, ...]] = {
     "nifti": (".nii", ".nii.gz"),
     "volume": (".mha", ".mhd", ".nrrd", ".nhdr"),
 }  # fmt: skip
-#: Endings of images that are listed to be refused by name, as they would be missed otherwise.
+#: Endings of images that are listed to be refused by name, as they would be missed otherwise. An .hdr may be the header
+#: of a NIfTI pair, which is read.
 _UNREAD = (".heic", ".heif", ".avif", ".jxl", ".hdr")
 #: Names of files left by desktops and archivers, and of DICOM's index of a folder; hidden files are skipped, too.
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx", "dicomdir")
@@ -233,6 +234,8 @@ def open_media(path: Path | str | Input) -> Media:
         raise ImageError(f"The name of {os.fsencode(file.path)!r} is not UTF-8. Rename the file.") from error
     if file.kind == "image" and is_dicom(file.path):  # by content, not by name
         file = file._replace(kind="dicom")
+    if file.path.suffix.lower() == ".hdr" and _is_pair(file.path):
+        file = file._replace(kind="nifti")
     try:
         return Media(file, _source(file))
     except RawDataError as error:
@@ -386,6 +389,13 @@ def is_dicom(path: Path) -> bool:
         raise ImageError(
             f"{path} cannot be read: {error.strerror}.", next=shlex.join(["ls", "-l", str(path)])
         ) from error
+
+
+def _is_pair(path: Path) -> bool:
+    """Return whether a file is the header of a NIfTI pair: of version 1 or 2 (nifti1.h, nifti2.h: magic)."""
+    with path.open("rb") as file:
+        start = file.read(348)
+    return start[344:347] == b"ni1" or start[4:7] == b"ni2"
 
 
 def _is_litter(name: str) -> bool:

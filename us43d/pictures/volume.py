@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import limits
-from us43d.errors import ImageError
+from us43d.errors import ImageError, counted
 from us43d.masks.read import nifti_sizes
 from us43d.masks.stacks import check_length
 
@@ -33,7 +33,11 @@ logging.getLogger("nibabel").addHandler(logging.NullHandler())  # the error says
 
 
 def nifti(path: Path) -> Any:
-    """Open a NIfTI file of version 1 or 2 with nibabel. Raises ImageError if the file cannot be read."""
+    """Open a NIfTI file of version 1 or 2, or a pair by its .hdr, with nibabel.
+
+    Raises:
+        ImageError: The file cannot be read, or the .img of a pair is missing beside it.
+    """
     import nibabel
     from nibabel.imageglobals import LoggingOutputSuppressor
     from nibabel.wrapstruct import WrapStructError
@@ -41,11 +45,25 @@ def nifti(path: Path) -> Any:
     damaged = nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, WrapStructError
     try:
         with LoggingOutputSuppressor():
-            second = nibabel.nifti2.Nifti2Image.path_maybe_image(path)[0]
-            kind = nibabel.nifti2.Nifti2Image if second else nibabel.nifti1.Nifti1Image
+            first, second = nibabel.nifti1, nibabel.nifti2
+            if path.suffix.lower() == ".hdr":
+                pair = second.Nifti2Pair if second.Nifti2Pair.path_maybe_image(path)[0] else first.Nifti1Pair
+                image = pair.from_filename(path, keep_file_open=True)
+                _check_beside(path, Path(str(image.file_map["image"].filename)).name)
+                return image
+            kind = second.Nifti2Image if second.Nifti2Image.path_maybe_image(path)[0] else first.Nifti1Image
             return kind.from_filename(path, keep_file_open=True)
+    except ImageError:
+        raise
     except (*_NOT_NIFTI, *damaged) as error:
         raise ImageError(f"{path} is not a readable NIfTI file: {error}.") from error
+
+
+def _check_beside(path: Path, name: str) -> None:
+    """Raise ImageError unless a file with pixels, of this name, is a file in the folder of its header."""
+    place = path.parent / name
+    if set("/\\%") & set(name) or name in ("", "..") or place.is_symlink() or not place.is_file():
+        raise ImageError(f"{path} takes its pixels from {name!r}, which is not a file in the same folder.")
 
 
 class Nifti:
@@ -143,7 +161,9 @@ class Itk:
         limits.check_bytes(path, length, _LOADED)
         packed = "gzip" if self.fields.get("compresseddata", "").lower() == "true" else "raw"
         encoding = self.fields.get("encoding", packed).lower()
-        if encoding in ("gz", "gzip", "raw") and self.fields.get("binarydata", "true").lower() == "true":
+        if self.listing:
+            self._check_listing(length)
+        elif encoding in ("gz", "gzip", "raw") and self.fields.get("binarydata", "true").lower() == "true":
             self._check_length(length, encoding != "raw")
         self.count: int | None = math.prod(size[2:]) * (channels if self.sequence else 1)
         self.spacing = self._spacing()
@@ -158,10 +178,13 @@ class Itk:
             raise ImageError(f"{self.path} cannot be read: {error.strerror}.") from error
         fields: dict[str, str] = {}
         sources = []
+        self.listing: list[str] = []  # files of which each holds some of the axes, or all but the last
+        self.listed_axes = 0
         self.start = 0  # of the pixels, where they are in the same file
         for line in text.split("\n"):
             self.start += len(line) + 1
             name, _, value = (piece.strip() for piece in re.sub(r"[:=]=?", "\0", line, count=1).partition("\0"))
+            value = _utf8(value)
             fields.setdefault(name.lower(), value)
             if name.lower() in ("ndims", "dimension") and not re.fullmatch("[1-9]", value):  # ITK crashes at some
                 raise ImageError(f"{self.path} has {value[:20]!r} dimensions, not a number from 1 to 9.")
@@ -176,13 +199,39 @@ class Itk:
         for data in sources:
             if data.upper() == "LOCAL" and not self.nrrd:
                 continue
-            if "/" in data or "\\" in data or data in ("", "..") or data.split()[0].upper() == "LIST" or "%" in data:
-                raise ImageError(
-                    f"{self.path} takes its pixels from {data!r}, which is not a single file in the same folder."
-                )
-            if (self.path.parent / data).is_symlink() or not (self.path.parent / data).is_file():
-                raise ImageError(f"{self.path} takes its pixels from {data!r}, which is not a file in the same folder.")
+            if data.startswith("LIST"):  # SimpleITK looks no further: LISTS.raw is a list
+                self._read_listing(data, "" if more else text[self.start :])
+            else:
+                _check_beside(self.path, data)
         return fields
+
+    def _read_listing(self, data: str, text: str) -> None:
+        """Note the files that a MetaImage lists behind its header. Raises ImageError for files of other folders."""
+        axes = re.fullmatch("LIST(?: ([1-9]))?", data)
+        if axes is None or self.nrrd:
+            raise ImageError(
+                f"{self.path} takes its pixels from {data!r}, which is not a single file in the same folder."
+            )
+        self.listed_axes = int(axes[1] or 0)
+        self.listing = [_utf8(line.strip()) for line in text.strip().split("\n")] if text.strip() else []
+        if not self.listing:
+            raise ImageError(
+                f"{self.path} takes its pixels from a list of files that is empty or over {_HEADER:,} bytes."
+            )
+        for name in self.listing:
+            _check_beside(self.path, name)
+
+    def _check_listing(self, length: int) -> None:
+        """Check number and lengths of the files of a list; SimpleITK leaves black what is missing."""
+        size = self.reader.GetSize()
+        count = math.prod(size[self.listed_axes or len(size) - 1 :])
+        if len(self.listing) != count:
+            raise ImageError(f"{self.path} lists {counted(len(self.listing), 'file')} in place of {count:,}.")
+        if {"headersize", "compresseddata"} & set(self.fields):
+            raise ImageError(f"{self.path} lists files that are compressed or have headers, which is not read.")
+        for name in self.listing:
+            place = self.path.parent / name
+            check_length(place, 0, length // count, False, place.stat().st_mtime_ns)
 
     def _check_length(self, length: int, compressed: bool) -> None:
         """Check length and checksum, which SimpleITK ignores; not where lines or bytes are to be skipped first."""
@@ -221,6 +270,14 @@ class Itk:
                 yield np.array(flat[place, :, :, time])
             else:
                 yield np.array(flat[number][..., :3] if channels else flat[number])
+
+
+def _utf8(text: str) -> str:
+    """Return Latin-1 text as UTF-8 where its bytes are that, as names of files are."""
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return text
 
 
 def _last(error: Exception) -> str:

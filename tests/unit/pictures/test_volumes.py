@@ -151,6 +151,87 @@ def test_pixels_outside_of_the_folder_are_refused(tmp_path: Path, grey: np.ndarr
         pictures.open(tmp_path / "in" / "a.nhdr")
 
 
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
+def test_files_with_names_beyond_ascii(tmp_path: Path, grey: np.ndarray, ending: str) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(grey), str(tmp_path / f"übersicht 1{ending}"))
+    assert (only(tmp_path / f"übersicht 1{ending}") == grey).all()
+
+
+def listed(folder: Path, line: str, *names: str, fields: str = "") -> Path:
+    """Write a MetaImage of 4 × 3 × 2 values, which the files of a list hold."""
+    head = "ObjectType = Image\nNDims = 3\nDimSize = 4 3 2\nElementType = MET_UCHAR\nElementSpacing = 0.2 0.3 1\n"
+    (folder / "a.mhd").write_bytes(f"{head}{fields}ElementDataFile = {line}\n{chr(10).join(names)}\n".encode())
+    return folder / "a.mhd"
+
+
+def test_a_metaimage_of_listed_files(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    for n in range(2):
+        values[n].tofile(tmp_path / f"s {n}.raw")
+    for n in range(6):
+        values.reshape(6, 4)[n].tofile(tmp_path / f"r{n}.raw")
+    for line, names in (("LIST", ("s 0.raw", "s 1.raw")), ("LIST 2", ("s 0.raw\r", "s 1.raw\r")),
+                        ("LIST 1", tuple(f"r{n}.raw" for n in range(6)))):  # fmt: skip
+        path = listed(tmp_path, line, *names)
+        assert pictures.open(path).spacing == pytest.approx((0.2, 0.3))
+        assert (np.stack(frames(path)) == values).all()
+    for names in (("s 0.raw",), ("s 0.raw", "s 1.raw", "s 1.raw")):  # SimpleITK leaves black what is missing
+        with pytest.raises(ImageError, match=rf"lists {len(names)} files? in place of 2\."):
+            pictures.open(listed(tmp_path, "LIST", *names))
+    with pytest.raises(ImageError, match="lists files that are compressed or have headers"):
+        pictures.open(listed(tmp_path, "LIST", "s 0.raw", "s 1.raw", fields="HeaderSize = 2\n"))
+    with pytest.raises(ImageError, match="a list of files that is empty or over 65,536 bytes"):
+        pictures.open(listed(tmp_path, "LIST", *["s 0.raw"] * 9000))
+    (tmp_path / "s 1.raw").write_bytes(b"too short")
+    with pytest.raises(ImageError, match=r"s 1\.raw is cut short: 9 of 12 bytes"):
+        pictures.open(listed(tmp_path, "LIST", "s 0.raw", "s 1.raw"))
+
+
+@pytest.mark.parametrize("line", ["LIST", "LIST 2", "LISTS.raw", "LIST.raw", "LIST 2 2", "LIST 2D", "LIST\t2"])
+@pytest.mark.parametrize("name", ["../secret.raw", "{}/secret.raw", "link.raw", "none.raw", ".."])
+def test_files_of_a_list_are_in_the_folder(tmp_path: Path, line: str, name: str) -> None:
+    """Whatever begins with LIST is a list for SimpleITK, also the name of a file that is there."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret.raw").write_bytes(bytes(12))
+    (tmp_path / "in" / "link.raw").symlink_to(tmp_path / "secret.raw")
+    for there in ("near.raw", line):
+        (tmp_path / "in" / there).write_bytes(bytes(24))
+    with pytest.raises(ImageError, match=r"takes its pixels from"):
+        pictures.open(listed(tmp_path / "in", line, "near.raw", name.format(tmp_path)))
+    text = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 3 2\nencoding: raw\ndata file: {}\n{}\n"
+    (tmp_path / "in" / "a.nhdr").write_text(text.format(line, f"near.raw\n{name.format(tmp_path)}"))
+    with pytest.raises(ImageError, match=r"takes its pixels from"):
+        pictures.open(tmp_path / "in" / "a.nhdr")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_pair_of_nifti_files(tmp_path: Path, grey: np.ndarray, version: int) -> None:
+    pair = (nibabel.Nifti1Pair, nibabel.Nifti2Pair)[version - 1]
+    stack = np.stack([grey, grey[::-1]])
+    image = pair(stack.T, np.diag([0.2, 0.3, 1, 1]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, tmp_path / "a.img")
+    media = pictures.open(tmp_path / "a.hdr")
+    assert (media.kind, media.count, media.spacing) == ("nifti", 2, pytest.approx((0.2, 0.3)))
+    assert (np.stack(frames(tmp_path / "a.hdr")) == stack).all()
+    with pytest.raises(ImageError, match=r"a\.img holds pixels without their header\. Give the \.hdr beside it"):
+        pictures.open(tmp_path / "a.img")
+    nibabel.save(nibabel.AnalyzeImage(grey.T, None), tmp_path / "b.img")
+    with pytest.raises(ImageError, match=r"b\.hdr is an Analyze header, which is not read here"):
+        pictures.open(tmp_path / "b.hdr")
+    data = (tmp_path / "a.img").read_bytes()
+    (tmp_path / "a.img").write_bytes(data[:-1])
+    with pytest.raises(ImageError, match=r"a\.hdr is damaged or truncated"):
+        frames(tmp_path / "a.hdr")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "a.img").rename(tmp_path / "out" / "a.img")
+    with pytest.raises(ImageError, match=r"takes its pixels from 'a\.img', which is not a file in the same folder"):
+        pictures.open(tmp_path / "a.hdr")
+    (tmp_path / "a.img").symlink_to(tmp_path / "out" / "a.img")
+    with pytest.raises(ImageError, match=r"takes its pixels from 'a\.img', which is not a file in the same folder"):
+        pictures.open(tmp_path / "a.hdr")
+
+
 @pytest.mark.parametrize(
     ("ending", "before"),
     [
