@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shlex
@@ -29,6 +30,7 @@ from us43d.coco import schema, segmentation
 from us43d.coco.schema import Category, File, Image, Report
 from us43d.errors import ImageError, RawDataError, TrainError, command, counted, listed
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, OWN, SPECK, SPLITS, TAGS, Corpus, is_speck
+from us43d.limits import MAX_PIXELS
 from us43d.masks import read as reading
 from us43d.rawtree import folded
 from us43d.unions import Unions
@@ -43,6 +45,8 @@ _CATEGORIES = 65_535
 _DENSEST_MASK = 0.1
 #: Least number of outlines of which the unit can be told.
 _OUTLINES = 5
+#: Pixels by which corners may be beside an image, and the fraction of corners further outside that tells y before x.
+_BESIDE, _SWAPPED = 2, 0.1
 #: For the command to run next.
 _ANY_FOLDER = "FOLDER   (the folder to which the file names are relative)"
 #: Ids as arrays hold them: 64 bits.
@@ -396,7 +400,7 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
     rows: list[tuple[Any, ...]] = []
     runs = bytearray()
     unlike = []
-    outlines: list[tuple[float, int]] = []  # highest coordinate, shorter side of the image
+    outlines = _Outlines()
     for place, (image, numbers) in enumerate(zip(content.images, by_image, strict=True)):
         known: set[tuple[str, bytes]] = set()
         for number in numbers:
@@ -406,8 +410,8 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
             except ValueError as error:
                 report.fault(one.where, "segmentation", *error.args)
                 continue
-            if one.segmentation and (highest := segmentation.farthest(one.segmentation)) is not None:
-                outlines.append((highest, min(image.height, image.width)))
+            if one.segmentation and (corners := segmentation.corners(one.segmentation)) is not None:
+                outlines.add(corners, image.height, image.width)
             if mask is None:
                 report.leave_out(reason)
                 continue
@@ -427,25 +431,54 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
             f"{listed(unlike, 3)}. Check that outlines are in pixels (not percent) with x before y, that run lengths "
             "count down the columns, and that bbox is x, y, width, height."
         )
-    _check_unit(outlines, report)
+    outlines.check(report)
     return np.array(rows, ANNOTATION), runs
 
 
-def _check_unit(outlines: Sequence[tuple[float, int]], report: Report) -> None:
-    """Find outlines that are all in fractions (a fault) or percent of the image (a remark), as a bbox can be, too.
+class _Outlines:
+    """Corners of all outlines, by which their unit and the order of x and y are told."""
 
-    outlines: highest coordinate, and shorter side of the image.
-    """
-    if len(outlines) < _OUTLINES:
-        return
-    highest, side = max(high for high, _ in outlines), min(side for _, side in outlines)
-    if highest <= 1:
-        report.fault(counted(len(outlines), "outline"), "segmentation", "is in fractions of the image, not in pixels")
-    elif highest <= 100 < side / 2:
-        report.remarks.append(
-            f"No outline has a coordinate above {highest:g}, in images of {side} pixels and more. Check that outlines "
-            "are in pixels, not in percent."
-        )
+    def __init__(self) -> None:
+        self.count = 0
+        self.highest, self.side = -math.inf, MAX_PIXELS
+        #: Of images that are not square: corners, those outside, and outlines that have some; whether any corner would
+        #: be outside with x and y exchanged.
+        self.corners = self.outside = self.leaving = 0
+        self.exchanged = False
+
+    def add(self, corners: NDArray[np.float64], height: int, width: int) -> None:
+        """Count an outline's corners (n, 2) in an image of this size."""
+        self.count += 1
+        lowest, (x, y) = float(corners.min()), corners.max(axis=0).tolist()
+        self.highest, self.side = max(self.highest, x, y), min(self.side, height, width)
+        if height == width:
+            return
+        self.corners += len(corners)
+        across, down = width + _BESIDE, height + _BESIDE
+        self.exchanged = self.exchanged or lowest < -_BESIDE or x > down or y > across
+        if lowest < -_BESIDE or x > across or y > down:
+            self.leaving += 1
+            self.outside += int(((corners < -_BESIDE) | (corners > (across, down))).any(axis=1).sum())
+
+    def check(self, report: Report) -> None:
+        """Find outlines that have y before x, or are all in fractions (faults) or percent (a remark) of the image."""
+        if self.leaving and not self.exchanged and self.outside > _SWAPPED * self.corners:
+            where = (
+                f"{self.outside:,} of {self.corners:,} corners are outside of their image, none with x and y exchanged"
+            )
+            if self.leaving >= _OUTLINES:
+                report.fault(where, "segmentation", "has y before x")
+            else:
+                report.remarks.append(f"{where}. Check that outlines have x before y.")
+        if self.count < _OUTLINES:
+            return
+        if self.highest <= 1:
+            report.fault(counted(self.count, "outline"), "segmentation", "is in fractions of the image, not in pixels")
+        elif self.highest <= 100 < self.side / 2:
+            report.remarks.append(
+                f"No outline has a coordinate above {self.highest:g}, in images of {self.side} pixels and more. Check "
+                "that outlines are in pixels, not in percent."
+            )
 
 
 def _numbered(ids: Sequence[str], what: str, report: Report) -> list[int]:

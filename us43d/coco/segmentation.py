@@ -10,7 +10,7 @@ from us43d.errors import counted
 from us43d.limits import MAX_CORNER
 from us43d.masks import rle
 
-__all__ = ["REPEATS", "WITHOUT", "Encoded", "encode", "encoded", "farthest", "fits_box", "specks_remark"]
+__all__ = ["REPEATS", "WITHOUT", "Encoded", "corners", "encode", "encoded", "fits_box", "specks_remark"]
 
 #: Why an annotation is excluded whose category and mask another one of its image has.
 REPEATS = "that repeat another one (same image, category and mask)"
@@ -74,11 +74,12 @@ def encoded(segmentation: Any, height: int, width: int) -> tuple[Encoded | None,
     return Encoded(bytes(packed["counts"]), area, (x, y, w, h)), ""
 
 
-def farthest(segmentation: Any) -> float | None:
-    """Return the highest coordinate of valid polygons; None for run lengths."""
+def corners(segmentation: Any) -> NDArray[np.float64] | None:
+    """Return the corners (n, 2) of valid polygons, x before y; None for run lengths and without a corner."""
     if isinstance(segmentation, Mapping):
         return None
-    return max((float(np.max(polygon)) for polygon in segmentation if np.size(polygon)), default=None)
+    flat = [np.ravel(polygon) for polygon in segmentation if np.size(polygon)]
+    return np.concatenate(flat).astype(np.float64).reshape(-1, 2) if flat else None
 
 
 def fits_box(stated: Sequence[float], box: Sequence[float], height: int, width: int) -> bool:

@@ -999,6 +999,30 @@ def test_the_folder_above_the_given_images_is_proposed(make: Callable[..., Path]
     assert caught.value.next == f"the same with --images {tmp_path / 'lab'}"
 
 
+@pytest.mark.parametrize(("outlines", "refused"), [(5, True), (4, False)])
+def test_outlines_that_have_y_before_x(make: Callable[..., Path], outlines: int, refused: bool) -> None:
+    """Images are 60 × 40: a corner at x = 55 is outside of the image if it is written as y."""
+    data = content()
+    shape = [30, 5, 55, 5, 55, 35, 30, 35]
+    swapped = [5, 30, 5, 55, 35, 55, 35, 30]
+    data["annotations"] = [
+        {"id": n, "image_id": n % 4, "category_id": 7, "segmentation": [[v + n // 4 for v in swapped]]}
+        for n in range(outlines)
+    ]
+    told = f"{2 * outlines} of {4 * outlines} corners are outside of their image, none with x and y exchanged"
+    file = make(data)
+    if refused:
+        assert f"segmentation has y before x: {told}" in faults(file)
+    else:
+        assert f"{told}. Check that outlines have x before y." in coco.told(opened(file))
+    for one in data["annotations"]:
+        one["segmentation"] = [shape]
+    data["annotations"] = data["annotations"][:4]
+    data["annotations"][0]["segmentation"] = [[30, 5, 55, 5, 55, 45, 30, 45]]  # beyond the border, as people draw
+    file.write_text(json.dumps(data))
+    assert not any("x before y" in line for line in coco.told(opened(file)))
+
+
 def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_path: Path) -> None:
     file = make(content())
     (tmp_path / "my scans").mkdir()
