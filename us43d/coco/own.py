@@ -436,7 +436,7 @@ def _annotations(content: File, categories: Mapping[str, int], report: Report) -
 
 
 class _Outlines:
-    """Corners of all outlines, by which their unit and the order of x and y are told."""
+    """Corners of all outlines, which show their unit and the order of x and y."""
 
     def __init__(self) -> None:
         self.count = 0
