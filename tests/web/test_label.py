@@ -301,6 +301,13 @@ def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callab
         page.keyboard.press("Enter")  # the next frame starts from the last one's mask
         at_frame(2)
         page.wait_for_selector("#objects :text('to check')")
+        saved(page)
+        page.keyboard.press("y")
+        page.wait_for_function("() => document.querySelector('#toast').textContent.startsWith('No frames are between')")
+        with page.expect_response("**/carry/1"):
+            page.keyboard.press("t")  # again: the mask that was taken over before is replaced
+        saved(page)
+        assert page.locator("#objects .pick").count() == 1
         page.keyboard.press(".")  # looking at frames labels none
         at_frame(3)
         page.keyboard.press(".")

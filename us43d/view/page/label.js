@@ -230,6 +230,7 @@ async function show(to) {
   pending = null;
   polygon = [];
   box = stroke = null;
+  $('through-said').textContent = '';
   draw();
   progress();
   $('through').hidden = overview.items.filter((/** @type {any} */ item) => item.group === overview.items[to].group).length < 2;
@@ -586,7 +587,8 @@ async function carry() {
     const here = image;
     const answer = await api(`${base}/api/label/carry/${here.number}`, { method: 'POST', body: { from } });
     if (here !== image) return undefined;
-    commit([...things, ...answer.objects.map((/** @type {any} */ object) => ({ structure: object.structure, mask: decode(object.rle, height, width), origin: 'propagated', prompt: null, base: null }))], things.length);
+    const checked = things.filter((thing) => thing.origin !== 'propagated'); // taken over again, they are not there twice
+    commit([...checked, ...answer.objects.map((/** @type {any} */ object) => ({ structure: object.structure, mask: decode(object.rle, height, width), origin: 'propagated', prompt: null, base: null }))], checked.length);
     if (answer.skipped) toast(`Objects of another image size, not taken over: ${answer.skipped}.`);
   } finally {
     $('through-said').textContent = '';
@@ -616,6 +618,7 @@ async function fill() {
   const first = neighbour(-1);
   if (first < 0 || !things.length) return toast('Label this frame and one before it; the frames between are filled.');
   const last = image.number;
+  if (last - first < 2) return toast('No frames are between this one and the labelled frame before it.');
   let filledFrames = 0;
   let skipped = 0;
   try {
