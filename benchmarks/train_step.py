@@ -29,20 +29,11 @@ def batch(config: ModelConfig, count: int) -> Batch:
     targets = torch.zeros(count, small, small, dtype=torch.uint8)
     targets[:, small // 4 : 3 * small // 4, small // 4 : 3 * small // 4] = 255
     corners = torch.tensor([[side / 4, side / 4], [3 * side / 4, 3 * side / 4]])
-    return Batch(
-        images=torch.randint(0, 256, (count, side, side, 3), generator=draw, dtype=torch.uint8),
-        inner=torch.full((count, 2), side),
-        targets=targets,
-        points=corners.expand(count, 2, 2).contiguous(),
-        labels=torch.tensor([2, 3]).expand(count, 2).contiguous(),
-        image_of=torch.arange(count),
-        target_of=torch.arange(count),
-        present=torch.ones(count, dtype=torch.bool),
-        clicks=torch.zeros(count, dtype=torch.int64),
-        crops=torch.zeros((count, 0, 0, 3), dtype=torch.uint8),
-        crop_targets=torch.zeros((count, 0, 0), dtype=torch.uint8),
-        windows=torch.zeros((count, 4)),
-    )
+    return Batch.without_look(
+        torch.randint(0, 256, (count, side, side, 3), generator=draw, dtype=torch.uint8),
+        torch.full((count, 2), side), targets, corners.expand(count, 2, 2).contiguous(),
+        torch.tensor([2, 3]).expand(count, 2).contiguous(), torch.arange(count),
+    )  # fmt: skip
 
 
 class Step:

@@ -15,8 +15,10 @@ from us43d.spelling import nearest, normalised
 
 __all__ = ["PRESETS", "InstanceHead", "Task", "TrainConfig", "faults", "finetuning", "preset", "read"]
 
-#: What can be frozen; "second_look.others" is all of the second look but its network for boxes alone.
-Module: TypeAlias = Literal["image_encoder", "prompt_encoder", "mask_decoder", "second_look", "second_look.others"]
+#: What can be frozen; "second_look.boxes" is the second look's network for boxes alone, "second_look.others" the rest.
+Module: TypeAlias = Literal[
+    "image_encoder", "prompt_encoder", "mask_decoder", "second_look", "second_look.others", "second_look.boxes"
+]
 #: What a network is trained for.
 Network: TypeAlias = Literal["encoder", "unet", "dynunet"]
 Task: TypeAlias = Literal["promptable", "classify", "classify-prompt", "semantic", "instances", "box-unet"]
@@ -114,13 +116,16 @@ class TrainConfig(BaseModel):
     # box_jitter: largest shift of a corner, as a fraction of the box's side. extra_points: probability of further
     # points, inside or outside. structure_prompts: prompts of an image that name a structure, present or absent; images
     # without annotations are drawn too. clicks: largest number of corrective clicks in the second pass; half of the
-    # prompts get none. look_jitter: deviation of the sides of the second look's window where no box gives them.
+    # prompts get none. mistakes: fraction of the prompts with clicks, but no box, that correct a made-up mask
+    # (us43d.train.mistakes) instead of the model's own. look_jitter: deviation of the sides of the second look's window
+    # where no box gives them.
     repeats: int = Field(default=1, ge=1)
     box_share: float = Field(default=0.5, ge=0, le=1)
     box_jitter: float = Field(default=0.05, ge=0, lt=0.5)
     extra_points: float = Field(default=0.0, ge=0, le=1)
     structure_prompts: int = Field(default=0, ge=0)
     clicks: int = Field(default=0, ge=0)
+    mistakes: float = Field(default=0.0, ge=0, le=1)
     look_jitter: float = Field(default=0.08, ge=0, lt=1)
 
     # Loss. soft_targets: coverage of a low-resolution pixel instead of 0 or 1. all_ious: train the IoU head on all
@@ -204,6 +209,8 @@ class TrainConfig(BaseModel):
             raise ValueError("mosaic cannot be combined with a second look or structure_prompts")
         if self.clicks and not self.model.structures:
             raise ValueError("clicks need a model with structures")
+        if self.mistakes and not (self.clicks and self.model.look):
+            raise ValueError("mistakes need clicks and a model with a second look")
         if self.by_aspect and self.balance != "image":
             raise ValueError("by_aspect needs the balance image")
         return self

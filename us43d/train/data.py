@@ -25,6 +25,7 @@ from us43d.model import look, prompts
 from us43d.model.config import MEAN, STD
 from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT
 from us43d.model.predictor import fitted
+from us43d.train import mistakes
 from us43d.train.config import TrainConfig
 from us43d.train.dataset import Reopened
 
@@ -61,6 +62,8 @@ class Draw(NamedTuple):
         crops: (P, s, s, 3) uint8 RGB, crops of the second look.
         crop_targets: (P, s, s) uint8, their targets, 255 for covered pixels.
         windows: (P, 4), their windows (x0, y0, x1, y1) in fractions of the frame.
+        mistaken: (P, s, s) uint8, the mask that clicks correct instead of the model's own, 255 for covered pixels; all
+            0 where the model's own is corrected.
     """
 
     image: Tensor
@@ -74,6 +77,7 @@ class Draw(NamedTuple):
     crops: Tensor
     crop_targets: Tensor
     windows: Tensor
+    mistaken: Tensor
 
 
 class Batch(NamedTuple):
@@ -92,6 +96,7 @@ class Batch(NamedTuple):
         crops: As in `Draw`.
         crop_targets: As in `Draw`.
         windows: As in `Draw`.
+        mistaken: As in `Draw`.
     """
 
     images: Tensor
@@ -106,6 +111,32 @@ class Batch(NamedTuple):
     crops: Tensor
     crop_targets: Tensor
     windows: Tensor
+    mistaken: Tensor
+
+    @classmethod
+    def without_look(
+        cls, images: Tensor, inner: Tensor, targets: Tensor, points: Tensor, labels: Tensor, of: Tensor
+    ) -> "Batch":
+        """Make a batch for a model without a second look, with one target for each prompt and no corrective clicks.
+
+        Args:
+            images: As in `Batch`, like the next four.
+            inner: As above.
+            targets: (P, M, M).
+            points: As above.
+            labels: As above.
+            of: (P,), the image of each prompt.
+
+        Returns:
+            The batch.
+        """
+        count = len(labels)
+        crops = torch.zeros((count, 0, 0), dtype=torch.uint8)
+        return cls(
+            images, inner, targets, points, labels, of, torch.arange(count), torch.ones(count, dtype=torch.bool),
+            torch.zeros(count, dtype=torch.int64), crops[..., None].expand(-1, -1, -1, 3), crops,
+            torch.zeros((count, 4)), crops,
+        )  # fmt: skip
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the tensors to a device."""
@@ -113,7 +144,10 @@ class Batch(NamedTuple):
 
 
 class _Prompt(NamedTuple):
-    """A prompt: points (N, 2) in pixels of the network's input, labels (N,), target, window of the second look."""
+    """A prompt: points (N, 2) in pixels of the network's input, labels (N,), target, window of the second look.
+
+    mistaken: (h, w) bool, the mask that clicks correct; None for the model's own.
+    """
 
     points: NDArray[np.float64]
     labels: tuple[int, ...]
@@ -121,6 +155,7 @@ class _Prompt(NamedTuple):
     present: bool
     clicks: int
     window: NDArray[np.float64]
+    mistaken: NDArray[np.bool_] | None = None
 
 
 class _View(NamedTuple):
@@ -391,7 +426,9 @@ class Draws(OfCorpus[Draw]):
         scale = np.array([size[1] / view.pixels.shape[1], size[0] / view.pixels.shape[0]])
         targets = [*view.masks]
         prompt_list = [
-            self._prompt(targets[n], n, scale, rng) for n in range(len(targets)) for _ in range(config.repeats)
+            self._prompt(view.pixels, targets[n], n, scale, rng)
+            for n in range(len(targets))
+            for _ in range(config.repeats)
         ]
         for _ in range(config.structure_prompts):
             prompt_list += self._structure_prompt(view, image, targets, rng)
@@ -401,7 +438,7 @@ class Draws(OfCorpus[Draw]):
         for n, prompt in enumerate(prompt_list):
             points[n, : len(prompt.labels)], labels[n, : len(prompt.labels)] = prompt.points, prompt.labels
         side = config.model.look_size if config.model.look else 0
-        crops, crop_targets = self._crops(view, targets, prompt_list, side)
+        crops, crop_targets, wrong = self._crops(view, targets, prompt_list, side)
         low = config.model.mask_size
         return Draw(
             torch.from_numpy(_canvas(view.pixels, size, config.model.image_size)),
@@ -416,6 +453,7 @@ class Draws(OfCorpus[Draw]):
             torch.from_numpy(crops),
             torch.from_numpy(crop_targets),
             torch.from_numpy(np.array([prompt.window for prompt in prompt_list], np.float32).reshape(-1, 4)),
+            torch.from_numpy(wrong),
         )  # fmt: skip
 
     def _view(self, image: int, wanted: Any, rng: np.random.Generator) -> _View:
@@ -496,7 +534,12 @@ class Draws(OfCorpus[Draw]):
         return _View(_window(view.pixels, top, left, rows, columns), kept, seen)
 
     def _prompt(
-        self, mask: NDArray[np.bool_], target: int, scale: NDArray[np.float64], rng: np.random.Generator
+        self,
+        pixels: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        target: int,
+        scale: NDArray[np.float64],
+        rng: np.random.Generator,
     ) -> _Prompt:
         """Draw a box prompt or points for an instance, in the coordinates of `predictor.box_prompts`."""
         config = self.config
@@ -519,7 +562,13 @@ class Draws(OfCorpus[Draw]):
             points.append(np.zeros(2))
             labels.append(PADDING)
         clicks = int(rng.integers(1, config.clicks + 1)) if config.clicks and rng.random() < 0.5 else 0
-        return _Prompt(np.stack(points) * scale + 0.5, tuple(labels), target, True, clicks, window)
+        wrong = None
+        if clicks and UPPER_LEFT not in labels and config.mistakes and rng.random() < config.mistakes:
+            wrong = mistakes.mistaken(pixels, mask, rng)
+            if rng.random() < 0.5:  # in prediction the window is that of the model's mask, right or wrong
+                both = _shaken(prompts.box_of(mask | wrong), config.look_jitter, rng)
+                window = look.window(both, mask.shape)
+        return _Prompt(np.stack(points) * scale + 0.5, tuple(labels), target, True, clicks, window, wrong)
 
     def _structure_prompt(
         self, view: _View, image: int, targets: list[NDArray[np.bool_]], rng: np.random.Generator
@@ -542,16 +591,18 @@ class Draws(OfCorpus[Draw]):
 
     def _crops(
         self, view: _View, targets: list[NDArray[np.bool_]], prompt_list: list[_Prompt], side: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Make the crops of the second look and their targets."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Make the crops of the second look, their targets, and the masks that clicks correct."""
         crops = np.zeros((len(prompt_list), side, side, 3), np.uint8)
-        covered = np.zeros((len(prompt_list), side, side), np.uint8)
+        covered, wrong = np.zeros((2, len(prompt_list), side, side), np.uint8)
         if side:
             for n, prompt in enumerate(prompt_list):
                 if prompt.present:
                     crops[n] = _coloured(look.crop(view.pixels, prompt.window, side))
                     covered[n] = look.crop(255 * targets[prompt.target].astype(np.uint8), prompt.window, side)
-        return crops, covered
+                    if prompt.mistaken is not None:
+                        wrong[n] = look.crop(255 * prompt.mistaken.astype(np.uint8), prompt.window, side)
+        return crops, covered, wrong
 
     def _target(self, mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Compute the covered fraction of each low-resolution pixel, (M, M) uint8."""

@@ -19,6 +19,8 @@ __all__ = ["PARTS", "MaskLoss", "Objective", "dice_loss", "focal_loss", "mask_io
 
 #: Values that `Objective` returns, summed over the prompts: the loss, its terms, and the true IoU of the last masks.
 PARTS = ("loss", "focal", "dice", "iou_error", "iou")
+#: Logits of a mistaken mask.
+SURE = 8.0
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
@@ -152,9 +154,9 @@ class Objective(nn.Module):
     def _looked(self, batch: Batch, features: Features, target: Tensor) -> list[MaskLoss]:
         """Compute the losses of the decoder on the frame and of the second look on the crop.
 
-        Prompts with clicks pass both twice: the clicks are placed in the errors of the second look, by the rule of
-        evaluation, and its mask is fed back. No gradient flows from the second look into the first mask or into the
-        mask that is fed back.
+        Prompts with clicks pass both twice: the clicks are placed in the errors of the second look, or of a mistaken
+        mask, by the rule of evaluation, and that mask is fed back. No gradient flows from the second look into the
+        first mask or into the mask that is fed back.
         """
         model, config = self.model, self.config
         assert model.second_look is not None
@@ -177,6 +179,8 @@ class Objective(nn.Module):
             windows = batch.windows[clicked]
             with torch.no_grad():
                 former, _ = model.second_look(crops[clicked], windows, points[clicked], labels[clicked], low[clicked])
+            made_up = batch.mistaken[clicked].amax((1, 2)) > 0
+            former[made_up] = SURE * (2 * batch.mistaken[clicked][made_up].to(former.dtype) / 255 - 1)
             chosen = Batch(*(value if name in ("images", "inner", "targets") else value[clicked]
                              for name, value in zip(Batch._fields, batch, strict=True)))  # fmt: skip
             more, kinds = self._clicked(chosen, former.float(), truth[clicked], windows)
