@@ -451,7 +451,10 @@ class _Work:
             except ArchiveError as error:
                 self._distrust(remotes)
                 error.what = f"{self.recipe.name}: {error.what}"
-                error.next = error.next or f"us43d fetch {self.recipe.name} --force"
+                again = f"us43d fetch {self.recipe.name} "
+                error.next = error.next or again + (
+                    "--from FOLDER   (after unpacking it with another program)" if kind == "given" else "--force"
+                )
                 raise
             for remote in remotes:
                 if not remote.unpack:

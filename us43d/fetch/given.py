@@ -34,8 +34,11 @@ __all__ = ["Given", "Layout", "is_archive", "layout", "look"]
 _MOST_TOPS, _DEPTH = 40, 3
 #: What browsers, file managers and hosts add to the name of a second copy.
 _COPY = re.compile(r"( ?\(\d+\)| - copy| copy|[ _-]\d{1,2}|-master|-main|-[0-9a-f]{40})$", re.IGNORECASE)
-#: First bytes of zip, RAR, 7z, gzip and xz.
-_ARCHIVES = (b"PK\x03\x04", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"\xfd7zXZ")
+#: First bytes of zip, RAR, 7z, gzip, xz, bzip2 and zstandard; and where a tar has its own.
+_ARCHIVES = (
+    b"PK\x03\x04", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd",
+)  # fmt: skip
+_TAR = slice(257, 262)
 #: Endings of files that are zip or gzip inside, and no archives of a source.
 _PACKED_OTHERS = (
     ".xlsx",
@@ -244,7 +247,8 @@ def is_archive(path: Path) -> bool:
     if path.name.lower().endswith(_PACKED_OTHERS):
         return False
     with path.open("rb") as file:
-        return file.read(8).startswith(_ARCHIVES)
+        begin = file.read(_TAR.stop)
+    return begin.startswith(_ARCHIVES) or begin[_TAR] == b"ustar"
 
 
 def _is_data(path: Path) -> bool:

@@ -188,6 +188,8 @@ class Sink:
         name = member.replace("\\", "/")
         if name.startswith("/") or re.match(r"[A-Za-z]:", name):
             raise self.refuse("its name is an absolute path", member)
+        # The desktop of macOS leaves it; it is ignored under either name.
+        name = re.sub(r"(?<![^/])Icon\r\Z", "._Icon", name)
         parts = [segment for segment in name.split("/") if segment not in ("", ".")]
         if ".." in parts:
             raise self.refuse("its name leads out of the folder", member)

@@ -208,6 +208,7 @@ def test_names_in_the_encodings_people_use(place: Path) -> None:
         hostile.Member("utf8/é.txt".encode(), b"3", flags=0),
         hostile.Member(b"Gr__e.txt", b"4", flags=0, extra=b"\x75\x70" + len(field).to_bytes(2, "little") + field),
         hostile.Member(b"windows\\made\\this.txt", b"5"),
+        hostile.Member(b"macOS/Icon\r", b""),
     ]
     path = hostile.written(place / "archives", "x.zip", hostile.zip_bytes(found))
     unpack([path], place / "into")
@@ -217,6 +218,7 @@ def test_names_in_the_encodings_people_use(place: Path) -> None:
         "utf8/é.txt": b"3",
         "Größe.txt": b"4",
         "windows/made/this.txt": b"5",
+        "macOS/._Icon": b"",
     }
 
 

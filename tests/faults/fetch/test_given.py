@@ -348,6 +348,17 @@ def test_a_workbook_is_not_offered_as_an_archive(tree: Path) -> None:
     assert caught.value.next.startswith("us43d info BUSI")
 
 
+@pytest.mark.parametrize("kind", ["tar", "gztar", "bztar", "xztar"])
+def test_a_tar_in_a_folder_is_offered(home: Home, sources: ModuleType, tree: Path, tmp_path: Path, kind: str) -> None:
+    """A tar without compression, and one of bzip2, was not seen."""
+    (tmp_path / "given").mkdir()
+    archive = shutil.make_archive(str(tmp_path / "given" / "busi"), kind, tree)
+    with pytest.raises(MissingRawFile) as caught:
+        given.look(registry.recipe("busi"), [tmp_path / "given"])
+    assert caught.value.next == f"us43d fetch BUSI --from {archive}"
+    assert taken(home, sources, Path(archive)).state == "done"
+
+
 def test_a_tree_that_lacks_a_file_is_taken_and_another_is_not(
     home: Home, sources: ModuleType, tree: Path, tmp_path: Path
 ) -> None:
