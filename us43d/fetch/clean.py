@@ -55,7 +55,7 @@ def _leftovers(home: Home, name: str) -> Iterator[Path]:
 
 
 def _size(path: Path) -> int:
-    return _bytes(path) if path.is_file() else sum(_bytes(file) for _, file in store.walk(path))
+    return _bytes(path) if path.is_file() or path.is_symlink() else sum(_bytes(file) for _, file in store.walk(path))
 
 
 def _bytes(path: Path) -> int:

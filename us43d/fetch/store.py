@@ -216,7 +216,10 @@ def finish_raw(home: Home, name: str, temporary: Path, record: Receipt, **facts:
 
 
 def _rename(source: Path, target: Path) -> None:
-    """Rename a read-only folder; some systems want to be allowed to write into it for that."""
+    """Rename a read-only folder, or a link to one; some systems want to be allowed to write into it for that."""
+    if source.is_symlink():
+        source.rename(target)
+        return
     mode = stat.S_IMODE(source.stat().st_mode)
     source.chmod(mode | stat.S_IWUSR)
     source.rename(target)
@@ -224,7 +227,10 @@ def _rename(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder though it is read-only; do nothing if it is missing."""
+    """Remove a folder though it is read-only; do nothing if it is missing. Of a link, what it leads to stays."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
     for where, _, _ in os.walk(folder):
         with suppress(OSError):
             Path(where).chmod(0o700)

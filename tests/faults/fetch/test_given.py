@@ -16,7 +16,7 @@ import pytest
 
 from us43d import registry
 from us43d.contract import RawFile, RawTree, Recipe, Route
-from us43d.errors import MissingRawFile, RawDataError, UnreadableFile, Us43dError, VerifyError
+from us43d.errors import ArchiveError, MissingRawFile, RawDataError, UnreadableFile, Us43dError, VerifyError
 from us43d.fetch import given, ledger
 from us43d.fetch.fetch import Fetched, fetch
 from us43d.fetch.verify import verify
@@ -346,6 +346,17 @@ def test_a_workbook_is_not_offered_as_an_archive(tree: Path) -> None:
         given.look(registry.recipe("busi"), [tree])
     assert "Archives there" not in caught.value.what
     assert caught.value.next.startswith("us43d info BUSI")
+
+
+def test_an_archive_of_the_user_that_is_refused_leads_to_unpacking_it(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path
+) -> None:
+    (archive := tmp_path / "mine.zip").write_bytes(zipped(tree))
+    with zipfile.ZipFile(archive, "a") as made:
+        made.writestr(f"{TOP}/benign/BENIGN (1).png", b"another")
+    with pytest.raises(ArchiveError, match="only in upper and lower case") as caught:
+        taken(home, sources, archive)
+    assert caught.value.next == "us43d fetch BUSI --from FOLDER   (after unpacking it with another program)"
 
 
 @pytest.mark.parametrize("kind", ["tar", "gztar", "bztar", "xztar"])

@@ -489,6 +489,29 @@ def test_clean(server: Any, source: Any, sources: ModuleType, home: Home) -> Non
     assert fetch(source, home, sources.patient()).said.endswith("digest as at the first download")
 
 
+def test_a_raw_tree_that_was_moved_and_linked(source: Any, sources: ModuleType, home: Home, tmp_path: Path) -> None:
+    """`fetch --force` and `clean --raw` ended with a traceback, and left no raw tree."""
+    fetch(source, home, sources.patient())
+    raw, moved = home.raw("Loopback"), tmp_path / "other disk"
+    files = {path.name for path in raw.rglob("*")}
+    for again in (True, False):
+        raw.chmod(0o755)
+        raw.rename(moved)
+        moved.chmod(0o555)
+        raw.symlink_to(moved)
+        if again:
+            assert fetch(source, home, sources.patient(), force=True).state == "done"
+            assert (raw.is_symlink(), {path.name for path in raw.rglob("*")}) == (False, files)
+        else:
+            (item,) = (item for item in clean.look(home, source) if item.kind == "raw tree")
+            clean.remove(home, [item])
+            assert not raw.is_symlink()
+        assert {path.name for path in moved.rglob("*")} == files
+        assert moved.stat().st_mode & 0o777 == 0o555
+        store.remove_tree(moved)
+    assert list(raw.parent.iterdir()) == []
+
+
 def test_clean_removes_nothing_of_a_source_in_use(source: Any, sources: ModuleType, home: Home) -> None:
     """The build ended with a traceback, or recorded half of the raw tree as missing."""
     fetch(source, home, sources.patient())
