@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from us43d import limits
 from us43d.container import is_fragmented, stated_length
-from us43d.errors import UnreadableFile
+from us43d.errors import UnreadableFile, counted
 from us43d.masks.read import common_channel
 
 __all__ = ["VideoFile", "rgb_frame", "video_frame", "video_length", "video_remark"]
@@ -200,7 +200,7 @@ class VideoFile:
                 "can be read. ffmpeg -i VIDEO -c:v ffv1 NEW.avi writes a video of these frames."
             )
         by = "its duration and frame rate give" if self.lacking is None else "the header states"
-        return f"{frames} frames were read; {by} {self.stated}"
+        return f"{counted(frames, 'frame')} read; {by} {self.stated}"
 
 
 def rgb_frame(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -40,6 +40,37 @@ def test_what_a_video_states(tmp_path: Path) -> None:
     assert VideoFile(path).stated == 1
 
 
+STATES, GIVES = "the header states 10", "its duration and frame rate give 10"
+
+
+@pytest.mark.parametrize(
+    ("lacking", "frames", "remark"),
+    [
+        (None, 10, ""), (None, 12, ""), (None, 9, f"9 frames read; {GIVES}"), (None, 1, f"1 frame read; {GIVES}"),
+        (2, 10, ""), (2, 12, f"12 frames read; {STATES}"), (2, 8, f"8 frames read; {STATES}"), (2, 7, None),
+        (0, 10, ""), (0, 11, f"11 frames read; {STATES}"), (0, 9, None),
+    ],
+)  # fmt: skip
+def test_frames_read_and_frames_stated(tmp_path: Path, lacking: int | None, frames: int, remark: str | None) -> None:
+    write(tmp_path / "a.avi")
+    video = VideoFile(tmp_path / "a.avi")
+    assert video.lacking == 0
+    video.stated, video.lacking = 10, lacking
+    if remark is None:
+        with pytest.raises(UnreadableFile, match=f"{frames} of its 10 frames can be read"):
+            video.remark(frames)
+    else:
+        assert video.remark(frames) == remark
+    video.stated = None
+    assert video.remark(frames) == ""
+
+
+def test_the_remark_is_that_of_the_frames_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.avi")
+    monkeypatch.setattr(VideoFile, "remark", lambda _, frames: f"read {frames}")
+    assert masks.video_remark(tmp_path / "a.avi") == "read 12"
+
+
 def test_a_playlist_is_not_followed(tmp_path: Path) -> None:
     write(tmp_path / "a.avi")
     (tmp_path / "b.avi").write_text("#EXTM3U\n#EXTINF:1,\na.avi\n")

@@ -229,6 +229,14 @@ def test_uncompressed_colours_with_rows_from_below(tmp_path: Path, colour: np.nd
         assert (np.stack(frames(path)) == np.stack(stack)).all()
 
 
+def test_uncompressed_images_in_chunks_named_as_compressed_ones(tmp_path: Path, colour: np.ndarray) -> None:
+    """Some writers name every chunk of images 00dc."""
+    rows = np.pad(colour[::-1, :, ::-1].reshape(len(colour), -1), ((0, 0), (0, -3 * colour.shape[1] % 4))).tobytes()
+    data = uncompressed([rows] * 2, colour.shape[1], len(colour)).replace(b"00db", b"00dc")
+    (tmp_path / "a.avi").write_bytes(data)
+    assert (np.stack(frames(tmp_path / "a.avi")) == colour).all()
+
+
 def test_zero_bytes_at_the_end_of_an_uncompressed_video_are_not_searched() -> None:
     """A full disk leaves gigabytes of them."""
     file = mock.Mock(wraps=io.BytesIO(uncompressed([bytes(120)] * 3, 10, 4) + bytes(8000)))
