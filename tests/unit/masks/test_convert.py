@@ -14,6 +14,7 @@ from PIL import Image
 from us43d import masks
 from us43d.contract import Remarked
 from us43d.errors import MaskMismatch, UnreadableFile
+from us43d.masks.convert import is_outline
 from us43d.masks.ellipses import fit_ellipse
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -324,3 +325,18 @@ def test_label_images_are_read_as_stored(tmp_path: Path) -> None:
     coloured.convert("RGB").save(tmp_path / "colours.png")
     with pytest.raises(UnreadableFile, match="has colours, where"):
         masks.label_image(tmp_path / "colours.png")
+
+
+@pytest.mark.parametrize(
+    ("side", "thick", "outline"),
+    [(60, 1, True), (60, 4, True), (40, 4, False), (100, 5, False), (24, 2, True), (16, 2, False), (12, 6, False)],
+)
+@pytest.mark.parametrize("margin", [0, 7])
+def test_closed_lines_are_told_from_regions(side: int, thick: int, outline: bool, margin: int) -> None:
+    """Lines of up to 4 pixels around more than twice their own area, at the border of the image, too."""
+    ring = np.zeros((side, side), np.uint8)
+    ring[:] = 255
+    ring[thick : side - thick, thick : side - thick] = 0
+    assert is_outline(np.pad(ring, margin)) is outline
+    filled = np.pad(np.full((side, side), 255, np.uint8), margin)
+    assert is_outline(filled) is False
