@@ -152,3 +152,32 @@ def test_every_page_says_when_the_server_has_gone(
     page.keyboard.press(key)
     page.wait_for_selector("#gone:not([hidden])")
     assert "The server has stopped." in page.inner_text("#gone")
+
+
+def test_the_focus_is_not_lost_in_the_grid(site: Running, visit: Callable[..., Any]) -> None:
+    focused = "() => document.activeElement.id || document.activeElement.tagName"
+    page = visit(site.url + "&source=BUSI&source=CAMUS", width=390)
+    page.wait_for_selector("#chips .chip")
+    page.wait_for_selector("#facets summary", state="attached")
+    page.focus("#facets-open")
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.querySelector('#facets').contains(document.activeElement)")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.matches('#facets input[type=checkbox]')")
+    page.keyboard.press("Enter")  # opens no image
+    page.keyboard.press("Escape")
+    assert page.evaluate(focused) == "facets-open"
+    for left, place in ((1, "BUTTON"), (0, "scroller")):
+        page.focus("#chips .chip")
+        page.keyboard.press("Enter")
+        page.wait_for_function(
+            "left => document.querySelectorAll('#chips .chip:not(.plain)').length === left", arg=left
+        )
+        assert page.evaluate(focused) == place
+    page.fill("#q", "no such key")
+    page.wait_for_selector("#empty:not([hidden])")
+    page.focus("#clear")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#empty", state="hidden")
+    assert page.evaluate(focused) == "scroller"
+    assert "/image/" not in page.url

@@ -152,6 +152,17 @@ export function shortcuts(keys) {
   });
 }
 
+/**
+ * Make the buttons of an element anew; the focus stays at its place among them, or goes to `other` with the last one.
+ * @param {HTMLElement} element @param {HTMLElement} other @param {() => void} change
+ */
+export function keepFocus(element, other, change) {
+  const buttons = () => [...element.querySelectorAll('button')];
+  const at = buttons().findIndex((button) => button === document.activeElement);
+  change();
+  if (at >= 0) (buttons()[at] ?? buttons().at(-1) ?? other).focus();
+}
+
 document.querySelectorAll('[data-theme-switch]').forEach((button) => button.addEventListener('click', () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;

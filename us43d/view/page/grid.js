@@ -1,6 +1,6 @@
 // @ts-check
 /** The grid: a window over any number of images, filters with counts, everything in the address. */
-import { $, api, counted, h, number, report, shortcuts, tail } from '/static/dom.js';
+import { $, api, counted, h, keepFocus, number, report, shortcuts, tail } from '/static/dom.js';
 
 const PAGE = 200; // rows of one request
 const TALLEST = 8e6; // browsers draw nothing below some 17 million pixels; beyond this the scroll bar is scaled
@@ -101,8 +101,10 @@ async function fetchPage(page, begins = false) {
     if (begins) {
       scroller.removeAttribute('aria-busy');
       $('count').textContent = counted(total, 'image');
+      const cleared = total > 0 && $('empty').contains(document.activeElement);
       $('empty').hidden = total > 0;
       scroller.hidden = total === 0;
+      if (cleared) scroller.focus();
       layout(Math.min(wanted, Math.max(0, total - 1)));
     } else {
       draw();
@@ -248,11 +250,11 @@ shortcuts({
   PageUp: { does: 'A screen further or back', run: () => moveTo(focused - rowsInView() * columns) },
   Home: { does: 'First or last image', run: () => moveTo(0) },
   End: { does: 'First or last image', run: () => moveTo(total - 1) },
-  Enter: { does: 'Open the image', run: () => tiles.get(focused)?.querySelector('a')?.click() },
+  Enter: { does: 'Open the image', run: (event) => /** @type {HTMLElement} */ (event.target).matches('input') || tiles.get(focused)?.querySelector('a')?.click() },
   '/': { does: 'Search', run: () => $('q').focus() },
   m: { does: 'Masks on or off', run: () => $('masks').click() },
   l: { does: 'Label these images, one after the other', run: () => $('label').click() },
-  f: { does: 'To the filters', run: () => { openFacets(true); /** @type {HTMLElement|null} */ ($('facets').querySelector('summary, input'))?.focus(); } },
+  f: { does: 'To the filters', run: () => openFacets(true) },
   c: { does: 'Clear all filters', run: () => ask(clear) },
 });
 
@@ -342,14 +344,14 @@ function choose(event) {
 function chips(facets) {
   const titles = new Map(facets.map((facet) => [facet.name, facet.title]));
   const shown = [...asked].filter(([name]) => name !== 'sort' && name !== 'q');
-  $('chips').replaceChildren(...shown.map(([name, value]) => {
+  keepFocus($('chips'), scroller, () => $('chips').replaceChildren(...shown.map(([name, value]) => {
     const title = titles.get(name) ?? { group: 'Group', like: 'Like image' }[name] ?? name;
     return h('li', {}, h('button', { class: 'chip', 'aria-label': `Remove the filter ${title}: ${value}`, click: () => ask((parameters) => {
       const kept = parameters.getAll(name).filter((other) => other !== value);
       parameters.delete(name);
       kept.forEach((other) => parameters.append(name, other));
     }) }, h('span', { class: 'soft' }, `${title} `), said(name, value), h('span', { 'aria-hidden': 'true', class: 'x' }, '×')));
-  }), ...(shown.length > 1 ? [h('li', {}, h('button', { class: 'chip plain', click: () => ask(clear) }, 'Clear'))] : []));
+  }), ...(shown.length > 1 ? [h('li', {}, h('button', { class: 'chip plain', click: () => ask(clear) }, 'Clear'))] : [])));
 }
 
 /** @param {URLSearchParams} parameters */
@@ -359,11 +361,15 @@ function clear(parameters) {
 
 /** @param {boolean} open */
 function openFacets(open) {
+  const closes = !open && facetsOpen();
   document.body.classList.toggle('facets-open', open);
   $('facets-open').setAttribute('aria-expanded', String(open));
+  if (open) /** @type {HTMLElement|null} */ ($('facets').querySelector('summary, input'))?.focus();
+  else if (closes) $('facets-open').focus();
 }
+const facetsOpen = () => document.body.classList.contains('facets-open');
 
-$('facets-open').addEventListener('click', () => openFacets(!document.body.classList.contains('facets-open')));
+$('facets-open').addEventListener('click', () => openFacets(!facetsOpen()));
 scroller.addEventListener('pointerdown', () => openFacets(false));
 document.addEventListener('keydown', (event) => event.key === 'Escape' && openFacets(false));
 $('clear').addEventListener('click', () => ask(clear));

@@ -1,6 +1,6 @@
 // @ts-check
 /** Labelling: the model answers boxes and clicks, brush and polygon mend, every change is saved at once. */
-import { $, Refused, ServerGone, api, h, number, report, shortcuts, toast } from '/static/dom.js';
+import { $, Refused, ServerGone, api, h, keepFocus, number, report, shortcuts, toast } from '/static/dom.js';
 import { decode, encode } from '/static/rle.js';
 import { Viewer, loaded } from '/static/viewer.js';
 import { windowed, windowing } from '/static/window.js';
@@ -293,10 +293,8 @@ function progress() {
 // ------------------------------------------------------------------------------------------------------------- painting
 
 function draw() {
-  const buttons = () => [...$('objects').querySelectorAll('button')];
-  const focused = buttons().findIndex((button) => button === document.activeElement);
   viewer.setLayers(things.map((thing, n) => ({ mask: thing.mask, colour: colour(thing.structure), dashed: thing.origin === 'propagated', fill: n === chosen })));
-  $('objects').replaceChildren(...things.map((thing, n) => {
+  keepFocus($('objects'), $('new'), () => $('objects').replaceChildren(...things.map((thing, n) => {
     const swatch = h('span', { class: 'swatch' });
     swatch.style.background = `rgb(${colour(thing.structure).join(',')})`;
     const name = thing.structure === UNNAMED ? 'no name yet' : thing.structure.replaceAll('_', ' ');
@@ -304,8 +302,7 @@ function draw() {
       h('button', { class: 'pick', 'aria-pressed': String(n === chosen), click: () => choose(n) }, name),
       h('span', { class: 'number' }, thing.origin === 'propagated' ? 'to check' : thing.origin === 'model' ? 'model' : ''),
       h('button', { class: 'icon', 'aria-label': `Delete ${name}`, title: 'Delete', click: () => remove(n) }, '×'));
-  }), ...(things.length ? [] : [h('li', { class: 'soft' }, 'None yet')]));
-  if (focused >= 0) (buttons()[focused] ?? buttons().at(-1) ?? $('new')).focus();
+  }), ...(things.length ? [] : [h('li', { class: 'soft' }, 'None yet')])));
   if (things[chosen]) /** @type {HTMLInputElement} */ ($('structure')).value = things[chosen].structure === UNNAMED ? '' : things[chosen].structure;
   $('unnamed').hidden = !things.some((thing) => thing.structure === UNNAMED);
   /** @type {HTMLButtonElement} */ ($('undo')).disabled = !past.length;
