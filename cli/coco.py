@@ -79,6 +79,14 @@ def coco(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
 ) -> None:
     """Write a COCO file from a folder of images and a folder of their masks, for train --data and eval --data."""
+    if out.is_dir():
+        raise UsageError(
+            f"{out} is a folder; --out takes a file.", next=f"the same with --out {shlex.quote(str(out / 'coco.json'))}"
+        )
+    if out.suffix.lower() != ".json":
+        raise UsageError(
+            f"{out} does not end in .json, as COCO files do.", next=f"the same with --out {shlex.quote(f'{out}.json')}"
+        )
     if out.exists() and not force:
         raise UsageError(f"{out} already exists.", next="the same with --force")
     if category is not None and classes is not None:

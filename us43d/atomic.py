@@ -151,10 +151,18 @@ def require_free(folder: Path, names: Iterable[str]) -> None:
         with storage_errors(path, "Nothing was changed on disk."):
             if not exists(path) or (path.is_file() and _digest_of(path) in recorded):
                 continue
-        free = next(place for n in itertools.count(2) if not exists(place := folder.with_name(f"{folder.name}-{n}")))
         raise StorageError(
-            f"{path} exists, and is not recorded as a result of us43d.", next=f"the same with --out {free}"
+            f"{path} exists, and is not recorded as a result of us43d.",
+            next=f"the same with --out {free_beside(folder)}",
         )
+
+
+def free_beside(folder: Path) -> str:
+    """Return a folder beside this one that does not exist, quoted for a shell: out-2; of "." one inside."""
+    named = folder if folder.name else folder / "results"
+    return shlex.quote(
+        str(next(place for n in itertools.count(2) if not exists(place := named.with_name(f"{named.name}-{n}"))))
+    )
 
 
 def _recorded(folder: Path) -> set[str]:

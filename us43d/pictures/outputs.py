@@ -1,11 +1,11 @@
 """Write the results of `predict` into a folder that may hold a user's own files."""
 
-import itertools
 import json
 from pathlib import Path
+from typing import IO
 
 from us43d import atomic
-from us43d.errors import StorageError
+from us43d.errors import Busy, StorageError
 from us43d.pictures.media import JOURNAL, PREDICTIONS, journal, results
 
 __all__ = ["Outputs"]
@@ -15,41 +15,79 @@ class Outputs:
     """The results in a folder: those of earlier predictions are replaced, a user's own files never.
 
     Names are recorded in a hidden journal before the files are written, so that the files of an interrupted run are
-    known to the next one.
+    known to the next one. The journal is locked while results are written, as two runs would remove each other's.
 
     Args:
         folder: Destination; created by the first file.
+
+    Raises:
+        Busy: Another run writes into the folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.earlier = results(folder)
         self.names: set[str] = set()  # of files written now
-        known = self.earlier | journal(folder) | ({PREDICTIONS} if self.earlier else set())
+        self._journal: IO[str] | None = None
+        if (folder / JOURNAL).is_file():
+            self._journal = self._opened()
+        self._look()
+
+    def _look(self) -> None:
+        self.earlier = results(self.folder)
+        known = self.earlier | journal(self.folder) | ({PREDICTIONS} if self.earlier else set())
         self._known = {name.casefold() for name in known}  # one file on disks that ignore case
+
+    def __del__(self) -> None:
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+        self._journal = None
+
+    def _opened(self) -> IO[str]:
+        """Open the journal, locked until it is closed or the process ends. Raises Busy or StorageError."""
+        with atomic.storage_errors(self.folder / JOURNAL, "Nothing was changed on disk."):
+            file = (self.folder / JOURNAL).open("a", encoding="utf-8")
+        try:
+            import fcntl  # not on Windows
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise Busy(
+                f"Another us43d predict writes into {self.folder}.",
+                next=f"the same with --out {atomic.free_beside(self.folder)}",
+            ) from error
+        except (ImportError, OSError):  # a file system without locks
+            return file
+        return file
 
     def claim(self, name: str) -> Path:
         """Return the path of a result. Raises StorageError if a file of the user has it."""
         path = self.folder / name
         if name.casefold() not in self._known and atomic.exists(path):
-            free = next(place for n in itertools.count(2) if not atomic.exists(Path(place := f"predictions-{n}")))
             raise StorageError(
                 f"{path} exists, and was not written by us43d predict.",
                 disk="It was not replaced. Files written before are complete."
                 if self.names
                 else "Nothing was changed on disk.",
-                next=f"the same with --out {free}",
+                next=f"the same with --out {atomic.free_beside(self.folder)}",
             )
         return path
 
     def record(self, name: str) -> Path:
         """Make the folder of a result, enter the name in the journal, and return the path. Raises StorageError."""
+        if self._journal is None:
+            self._look()  # another run may have ended since
         path = self.claim(name)
         with atomic.storage_errors(path, "Files written before are complete."):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if self._journal is None:
+                self._journal = self._opened()
             if name.casefold() not in self._known:
-                with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(name) + "\n")
+                self._journal.write(json.dumps(name) + "\n")
+                self._journal.flush()
                 self._known.add(name.casefold())
         self.names.add(name)
         return path
@@ -84,4 +122,5 @@ class Outputs:
                 )
             else:
                 (self.folder / JOURNAL).unlink(missing_ok=True)
+            self._unlock()
         return removed

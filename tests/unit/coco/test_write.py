@@ -542,10 +542,10 @@ def test_foreground_values_that_differ_are_remarked(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_invalid_classes(folder: Path, text: str, what: str, run: Callable[..., tuple[int, str]]) -> None:
-    code, message = run("coco", folder / "scans", folder / "masks", "--classes", text, "--out", folder / "x")
+    code, message = run("coco", folder / "scans", folder / "masks", "--classes", text, "--out", folder / "x.json")
     assert code == 2
     assert what in message
-    assert not (folder / "x").exists()
+    assert not (folder / "x.json").exists()
 
 
 def test_numbered_masks_and_images_in_one_folder(folder: Path) -> None:
@@ -679,6 +679,19 @@ def test_folders_of_splits_are_not_proposed_as_patients(folder: Path, run: Calla
     message = run("coco", folder / "all", folder / "all")[1]
     assert message.endswith(" --replace scans=masks")
     assert "--patient" in run("coco", folder / "all" / "train", folder / "all" / "train", "--patient", "a")[1]
+
+
+def test_neither_a_folder_nor_an_image_is_replaced(folder: Path, run: Callable[..., tuple[int, str]]) -> None:
+    before = (folder / "masks" / "p0" / "p0_0.png").read_bytes()
+    for out, told, better in (
+        (folder / "masks", "is a folder; --out takes a file", "masks/coco.json"),
+        (folder / "masks" / "p0" / "p0_0.png", "does not end in .json", "p0_0.png.json"),
+    ):
+        code, message = run("coco", folder / "scans", folder / "masks", "--force", "--out", out)
+        assert (code, told in message, message.endswith(better)) == (2, True, True)
+        words = shlex.split(message.partition("Next: us43d ")[2])
+        assert run(*words)[0] == 0
+    assert (folder / "masks" / "p0" / "p0_0.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("text", ["image", "=mask", "a=b=c"])

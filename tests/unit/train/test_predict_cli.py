@@ -754,7 +754,7 @@ def test_files_of_the_user_are_never_replaced(us43d, picture: np.ndarray) -> Non
         code, _, err = us43d(*command)
         assert code == 1
         assert f"{name} exists, and was not written by us43d predict.\nNothing was changed on disk.\nNext: us43d" in err
-        assert err.endswith("--out predictions-2\n")
+        assert err.endswith("--out results-2\n")
         assert Path(name).read_bytes() == b"mine"
         Path(name).unlink()
     assert us43d(*command)[0] == 0
@@ -767,6 +767,11 @@ def test_results_of_an_interrupted_run_are_replaced(us43d, picture: np.ndarray) 
     outputs = Outputs(Path("predictions"))
     outputs.write("masks/a_1.png", b"whole")
     outputs.write("masks/z_1.png", b"whole")
+    code, _, err = us43d("predict", "a.png", "--weights", "small", "--box", "20,10,80,70")
+    assert code == 1
+    assert "Another us43d predict writes into predictions.\nNothing was changed on disk.\nNext: us43d" in err
+    assert err.endswith(" --out predictions-2\n")
+    del outputs  # the process ended
     assert [one.relative for one in pictures.listing(Path())] == ["a.png", "b.png"]
     code, _, err = us43d("predict", "a.png", "--weights", "small", "--box", "20,10,80,70")
     assert code == 0
