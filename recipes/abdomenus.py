@@ -1,5 +1,6 @@
 """AbdomenUS: abdominal organs in ray-cast simulations from CT (AUS) and in real scans (RUS), masks coloured by organ."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 def volume(stem: str) -> str:
     """Return the CT volume of a simulated image: "ct20" of "ct20-29"."""
-    stem = stem.removeprefix("resized_")
+    stem = re.sub("^resized_", "", stem, flags=re.IGNORECASE)
     return stem.rpartition("-")[0] or stem
 
 

@@ -1,6 +1,7 @@
 """CCAUI: the common carotid artery in frames of cine loops; file names contain the time of acquisition."""
 
 import datetime
+import re
 from collections.abc import Iterator
 
 from us43d import masks
@@ -31,7 +32,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def _acquisition(key: str) -> str:
-    return key.rpartition("/")[2].partition("_slice_")[0]
+    return re.split("_slice_", key.rpartition("/")[2], maxsplit=1, flags=re.IGNORECASE)[0]
 
 
 def _visits(acquisitions: set[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from us43d import masks
 from us43d.contract import Polygon, RawTree, Sample, Split, lazy
 from us43d.errors import UnreadableFile
 from us43d.facts import source
+from us43d.rawtree import folded
 
 Points = tuple[tuple[float, float], ...]
 #: X1, Y1, X2, Y2.
@@ -74,7 +75,7 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     traced: dict[str, dict[int, list[Line]]] = {}
     damaged: dict[str, UnreadableFile] = {}
     for row in rows:
-        name = row["FileName"].removesuffix(".avi")
+        name = folded(row["FileName"].removesuffix(".avi"))
         try:
             line = row.number("X1"), row.number("Y1"), row.number("X2"), row.number("Y2")
             traced.setdefault(name, {}).setdefault(row.whole("Frame"), []).append(line)
@@ -85,9 +86,9 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     for key in tree.glob("Videos/*.avi"):
         with tree.reading(key):
             name, path = Path(key).stem, tree.path(key)
-            if name in damaged:
-                raise damaged[name]
-            frames = sorted(traced.pop(name, {}).items())
+            if (video := folded(name)) in damaged:
+                raise damaged[video]
+            frames = sorted(traced.pop(video, {}).items())
             row, tracings = listed[name], [tracing(frame, lines, most, whole) for frame, lines in frames]
             if (subset := row["Split"].upper()) not in SPLITS:
                 raise UnreadableFile(f"{row.where}: Split is {row['Split']!r}; known splits: {', '.join(SPLITS)}.")

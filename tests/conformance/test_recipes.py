@@ -1,5 +1,6 @@
 """One suite for all recipes: facts, specimen → build → the truth drawn, and what must never vary or be lost."""
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from us43d import facts, registry
 from us43d.cards.card import card
 from us43d.cards.croissant import croissant
 from us43d.contract import Expect, RawTree, Recipe
-from us43d.errors import BuildError, CountError
+from us43d.errors import BuildError, CountError, RawDataError
 from us43d.harmonize import build as building
 from us43d.harmonize import pool, shards
 from us43d.harmonize.build import BuildResult, build
@@ -27,6 +28,7 @@ from us43d.harmonize.taxonomy import mapping
 from us43d.loading import Samples
 from us43d.masks import rle
 from us43d.paths import Home
+from us43d.rawtree import folded
 from us43d.specimen import Drawn, Truth
 
 SPECIMEN = {"kind": "specimen"}
@@ -276,11 +278,34 @@ def test_case_of_folders_and_endings_decides_nothing(
     for path in filter(Path.is_file, built.raw.rglob("*")):
         *folders, name = path.relative_to(built.raw).parts
         stem, dot, ending = name.rpartition(".nii.gz") if name.endswith(".nii.gz") else name.rpartition(".")
-        copy = tmp_path / "raw" / Path(*map(spelled, folders)) / f"{stem}{spelled(dot + ending)}"
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        os.link(path, copy)
+        link(path, tmp_path / "raw" / Path(*map(spelled, folders)) / f"{stem}{spelled(dot + ending)}")
     again = build(built.recipe, tmp_path / "raw", Home(tmp_path / "home"), receipt=SPECIMEN, fixes=False)
     assert again.digest == built.result.digest
+
+
+@pytest.mark.parametrize("spelled", [str.upper, str.lower], ids=["upper", "lower"])
+@every_built
+def test_names_in_another_case_are_of_the_same_samples_or_refused(
+    built: Built, tmp_path: Path, spelled: Callable[[str], str]
+) -> None:
+    """Groups, official splits, tags or outlines of seven sources were silently lost."""
+
+    def read(raw: Path) -> dict[str, str]:
+        facts = ("group", "split", "tags", "drop", "spacing_mm", "remarks")
+        return {
+            folded(sample.key): folded(str([getattr(sample, fact) for fact in facts] + [*sample.masks]))
+            for sample in built.recipe.samples(RawTree(raw))
+        }
+
+    for path in filter(Path.is_file, built.raw.rglob("*")):
+        link(path, tmp_path / Path(*map(spelled, path.relative_to(built.raw).parts)))
+    with contextlib.suppress(RawDataError):
+        assert read(tmp_path) == read(built.raw)
+
+
+def link(path: Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    os.link(path, copy)
 
 
 @every_built
@@ -320,6 +345,7 @@ from pathlib import Path
 from us43d import facts, registry
 from us43d.harmonize.build import build
 from us43d.paths import Home
+from us43d.rawtree import folded
 def used():  # not getrusage, whose peak begins with that of the process that started this one
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 before = used()
