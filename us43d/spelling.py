@@ -1,4 +1,4 @@
-"""Names as people type them: matched without regard to case, spaces and punctuation."""
+"""Names as people type them, matched without regard to case, spaces and punctuation, and as they count them."""
 
 import difflib
 import re
@@ -6,12 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from us43d.errors import UnknownName, listed
 
-__all__ = ["choose", "nearest", "normalised"]
+__all__ = ["choose", "counting", "nearest", "normalised"]
 
 
 def normalised(name: str) -> str:
     """Return the letters and digits of a name, in lower case."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def counting(name: str) -> list[str | tuple[int, str]]:
+    """Return what orders names as people count: numbers in them by their value."""
+    parts = re.split(r"0*([0-9]+)", name)
+    return [(len(text), text) if n % 2 else text for n, text in enumerate(parts)]
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -6,7 +6,6 @@ over them answer any question.
 """
 
 import json
-import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from us43d.errors import BuildError, command
 from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import OWN, SPECK, SPLITS, Corpus
+from us43d.spelling import counting
 
 __all__ = ["Catalogue", "Facet", "Query"]
 
@@ -310,7 +310,7 @@ class Catalogue:
         """Return the rows with pixels of the image's group, itself included, by key: frame 9 before frame 10."""
         same = np.flatnonzero((self.groups == self.groups[row]) & (self.images >= 0))
         keys = self._keys.take(same).to_pylist()
-        return [int(same[n]) for n in sorted(range(len(same)), key=lambda n: _counting(keys[n]))]
+        return [int(same[n]) for n in sorted(range(len(same)), key=lambda n: counting(keys[n]))]
 
     def rows(self, query: Query) -> NDArray[np.int32]:
         """Return the rows that a query selects, in its order."""
@@ -437,12 +437,6 @@ class Catalogue:
                 return dict(file.read_row_group(n).slice(place, 1).to_pylist()[0])
             place -= rows
         raise BuildError(f"{path} has changed since it was opened.", next="us43d view")
-
-
-def _counting(key: str) -> list[str | tuple[int, str]]:
-    """Return what orders keys as people count: numbers in them by their value."""
-    parts = re.split(r"0*([0-9]+)", key)
-    return [(len(text), text) if n % 2 else text for n, text in enumerate(parts)]
 
 
 def _manifest(build: Path, corpus: Corpus, number: int) -> Any:

@@ -17,6 +17,7 @@ from us43d.harmonize.corpus import Corpus
 from us43d.masks.read import header, image
 from us43d.patients import patient_in
 from us43d.pictures.levels import eight_bits, finite_range
+from us43d.spelling import counting
 from us43d.view import thumbs
 
 __all__ = ["FileInputs", "Item", "Source", "SourceInputs", "Window", "value_range"]
@@ -82,7 +83,7 @@ class FileInputs:
     """
 
     def __init__(self, path: Path, patient: str | None = None, leave_out: Path | None = None) -> None:
-        self.files = pictures.listing(path, leave_out=leave_out)
+        self.files = sorted(pictures.listing(path, leave_out=leave_out), key=lambda file: counting(file.relative))
         self.items: list[Item] = []
         #: Path below the folder → why a file cannot be opened.
         self.faults: dict[str, str] = {}

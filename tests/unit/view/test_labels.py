@@ -242,6 +242,14 @@ def test_a_name_that_is_not_utf_8_is_shown_with_escapes(tmp_path: Path) -> None:
         inputs.read(1)
 
 
+def test_files_are_in_the_order_in_which_people_count(tmp_path: Path) -> None:
+    for name in ("10.png", "2.png", "1.png", "b/frame9.png", "b/frame10.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8), np.uint8))
+    inputs = [item.input for item in FileInputs(tmp_path).items]
+    assert inputs == ["1.png", "2.png", "10.png", "b/frame9.png", "b/frame10.png"]
+
+
 def test_an_invalid_pattern(scans: Path) -> None:
     with pytest.raises(UsageError, match="--patient"):
         FileInputs(scans, "(")
