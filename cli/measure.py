@@ -147,6 +147,10 @@ def _mask(
         )
     if spacing and masks.spacing and not np.allclose(spacing, masks.spacing, rtol=0.01):
         session.warn(f"{file} states {masks.spacing[0]:g} × {masks.spacing[1]:g} mm per pixel; --spacing is used.")
+    if not spacing and masks.spacing == (1, 1):
+        session.warn(
+            f"{file} states 1 mm per pixel, as programs write that do not know it. Check it, or give --spacing."
+        )
     (plane,) = masks.planes()
     read, _ = plane.foreground()
     remarks = masks.remarks if plane.pixels is not None else ()  # of an image: that it is turned

@@ -188,6 +188,11 @@ class _Pixels:
         if all(Path(name).is_absolute() and _is_file(Path(name)) for name in names):
             folder = os.path.commonpath([Path(name).parent for name in names])
             return f"the same with --images {shlex.quote(folder)}"
+        if other := self._other_ending(names[0]):
+            return (
+                f"correct the endings of file_name in {self.report.file.name} ({other} is in place of "
+                f"{schema.shortened(names[0])}), then run the same command"
+            )
         for name in (names[0], names[0].rpartition("/")[2]):
             if len(folders := self._having(name)) > 1:
                 break
@@ -199,6 +204,16 @@ class _Pixels:
                     f"{self.report.file.name} are relative to it: {schema.shortened(name)})"
                 )
         return f"the same with --images {_ANY_FOLDER}"
+
+    def _other_ending(self, name: str) -> str:
+        """Return the name of the one image that differs from this one in the ending alone; "" without one."""
+        path = self._inside(name)
+        try:
+            inside = list(path.parent.iterdir()) if path else []
+        except OSError:
+            return ""
+        same = [one for one in inside if path and one.stem in (path.stem, path.name) and _is_file(one)]
+        return same[0].relative_to(self.images).as_posix() if len(same) == 1 else ""
 
     def _having(self, name: str) -> list[Path]:
         """Return the folders near the COCO file, or else near the given folder, that have a file of this name.

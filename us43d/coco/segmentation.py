@@ -105,9 +105,8 @@ def specks_remark(count: int) -> str:
 def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
     """Return the non-empty polygons as flat lists of x, y. A flat list of numbers is one polygon."""
     flat = bool(segmentation) and not isinstance(segmentation[0], list | tuple | np.ndarray)
-    pairs = [isinstance(polygon, list | tuple | np.ndarray) and len(polygon) == 2 for polygon in segmentation]
-    if len(pairs) > 2 and all(pairs):
-        raise ValueError("is a list of points, where COCO has a list of polygons, each x, y, x, y, …")
+    if any(map(_is_points, (segmentation, *segmentation))):
+        raise ValueError("has polygons as lists of points, where COCO has x, y, x, y, …")
     polygons = []
     for polygon in [segmentation] if flat else segmentation:
         try:
@@ -127,6 +126,15 @@ def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
         if len(corners):
             polygons.append(corners.tolist())
     return polygons
+
+
+def _is_points(polygon: Any) -> bool:
+    """Return whether a polygon is a list of at least three pairs of numbers."""
+    return (
+        isinstance(polygon, list | tuple | np.ndarray)
+        and len(polygon) > 2
+        and all(isinstance(point, list | tuple | np.ndarray) and len(point) == 2 for point in polygon)
+    )
 
 
 def _runs(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:

@@ -41,7 +41,13 @@ _PIXELS = 0x7FE00010
 
 
 class Dicom:
-    """Frames in grey or RGB. A window or VOI table of the file is applied; MONOCHROME1 is inverted."""
+    """Frames in grey or RGB. A window or VOI table of the file is applied; MONOCHROME1 is inverted.
+
+    Attributes:
+        labels: The values mean structures: neither a window nor a rescaling is applied.
+    """
+
+    labels = False
 
     def __init__(self, path: Path) -> None:
         import pydicom
@@ -246,14 +252,16 @@ class Dicom:
             single = read.common_channel(array)
             return array if single is None else single
         header = self._header(number)
-        if header.get("RescaleSlope") == 0:  # would make all values equal
+        if self.labels:
+            values = array
+        elif header.get("RescaleSlope") == 0:  # would make all values equal
             self.remarks.append("the rescale slope is 0 and was ignored")
             values = array
         elif (header.get("RescaleSlope"), header.get("RescaleIntercept")) == (1, 0):  # would be floating point
             values = array
         else:
             values = apply_modality_lut(array, header)
-        shown = self._windowed(values, header)
+        shown = values if self.labels else self._windowed(values, header)
         if shown is array:  # neither a window nor another meaning of the values
             shown = levels.full_range(array, int(header.get("BitsStored") or 8))
         if photometric == "MONOCHROME1":

@@ -180,13 +180,19 @@ class Media:
         return next(iter(self.frames(number, window)))
 
     def stored(self) -> Iterator[NDArray[Any]]:
-        """Yield all frames in the data type of the file, for masks: (h, w) or (h, w, 3) RGB.
+        """Yield all frames in the data type of the file, for masks: (h, w) or (h, w, 3) RGB, of DICOM without window.
 
         Raises:
             ImageError: The file cannot be read.
         """
+        source = self._source
+        if self.kind == "dicom":
+            from us43d.pictures import dicom
+
+            source = dicom.Dicom(self.path)
+            source.labels = True
         try:
-            yield from self._source.read(None)
+            yield from source.read(None)
         except RawDataError as error:
             raise ImageError(error.what) from error
 
@@ -196,8 +202,13 @@ class Media:
         Raises:
             ImageError: The file cannot be read.
         """
-        array = next(self.stored()) if self.count == 1 else None
-        return array if array is not None and array.dtype == np.uint16 else None
+        if self.count != 1:
+            return None
+        try:
+            array = next(iter(self._source.read(0)))
+        except RawDataError as error:
+            raise ImageError(error.what) from error
+        return array if array.dtype == np.uint16 else None
 
     def _eight_bits(self, array: NDArray[Any], window: tuple[float, float] | None = None) -> NDArray[np.uint8]:
         if array.dtype in (np.uint8, np.bool_):

@@ -105,7 +105,8 @@ def test_encoding_is_read_back() -> None:
         ([["a", 1]], "is not a list of numbers"),
         ([[1, True, 3, 3]], "is not a list of numbers"),
         ([1, 2, 3], "holds a polygon of 3 numbers, which are not pairs"),
-        ([[1, 2], [3, 4], [5, 6]], "is a list of points, where COCO has a list of polygons, each x, y, x, y, …"),
+        ([[1, 2], [3, 4], [5, 6]], "has polygons as lists of points, where COCO has x, y, x, y, …"),
+        ([[[1, 2], [3, 4], [5, 6]]], "has polygons as lists of points, where COCO has x, y, x, y, …"),
     ],
 )
 def test_what_is_not_a_segmentation(given: Any, said: str) -> None:
@@ -314,10 +315,14 @@ def change(path: str, value: Any = None) -> Callable[[dict[str, Any]], None]:
             [[1, 2, 9, 2, 9, "8"]],
             "segmentation is not a list of numbers: annotations[2] (id 2) has [1, 2,",
         ),
-        ("annotations.2.segmentation", [[1, 2], [9, 2], [9, 8]], "segmentation is a list of points, where COCO has"),
+        (
+            "annotations.2.segmentation",
+            [[1, 2], [9, 2], [9, 8]],
+            "segmentation has polygons as lists of points, where COCO has",
+        ),
         ("annotations.2.segmentation", [[1.5, 2, 10**400, 2, 9, 8]], "segmentation is not a list of numbers"),
         ("annotations.2.segmentation", [[1, 2], 3], "segmentation is not a list of numbers"),
-        ("annotations.2.segmentation", [[[1, 2], [3, 4], [5, 6]]], "segmentation is not a list of numbers"),
+        ("annotations.2.segmentation", [[[1, 2], [3, 4], [5, 6]]], "segmentation has polygons as lists of points"),
         ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("nan")]], "has a corner at nan, outside of any image"),
         ("annotations.2.segmentation", [[1, 2, 9, 2, 9, float("inf")]], "has a corner at inf, outside of any image"),
         ("annotations.2.segmentation", [[1, 2, 9, 2, -1e300, 8]], "has a corner at -1e+300, outside of any image"),
@@ -1052,6 +1057,23 @@ def test_the_folder_of_the_images_is_proposed(make: Callable[..., Path], tmp_pat
     with pytest.raises(TrainError, match="scan is not a folder") as caught:
         coco.read(file, tmp_path / "corpus", tmp_path / "scan")
     assert caught.value.next.startswith("the same with --images FOLDER ")
+
+
+@pytest.mark.parametrize(("written", "told"), [("{}.jpg", "0.jpg"), ("{}", "0"), ("scans/{}.png.txt", "")])
+def test_images_with_another_ending_are_named(
+    make: Callable[..., Path], tmp_path: Path, written: str, told: str
+) -> None:
+    data = content()
+    for n, image in enumerate(data["images"]):
+        image["file_name"] = written.format(n)
+    with pytest.raises(TrainError, match="4 of 4 images") as caught:
+        opened(make(data))
+    if told:
+        assert caught.value.next == (
+            f"correct the endings of file_name in data.json (0.png is in place of {told}), then run the same command"
+        )
+    else:
+        assert caught.value.next.startswith("the same with --images FOLDER ")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ FORMS: dict[str, Callable[[Path, np.ndarray], object]] = {
     "a.mha": volume, "a.mhd": volume, "a.nrrd": lambda path, pixels: volume(path, pixels.astype(np.int16)),
     "a.dcm": lambda path, pixels: dicom(path, pixels, PixelSpacing=[0.3, 0.1]),
     "b.dcm": lambda path, pixels: dicom(path, pixels * 255, PixelSpacing=[0.3, 0.1]), "c.dcm": bits,
+    "e.dcm": lambda path, pixels: dicom(path, pixels, PixelSpacing=[0.3, 0.1], WindowCenter=40, WindowWidth=400,
+                                        RescaleSlope=2, RescaleIntercept=-1024),
     "d": lambda path, pixels: dicom(path, pixels * np.uint16(4095), bits=12, PixelSpacing=[0.3, 0.1]),
 }  # fmt: skip
 
@@ -84,6 +86,13 @@ def test_masks_of_several_frames_and_those_without_spacing_are_not_measured(tmp_
         assert f"Lengths in mm need the pixel spacing, which {tmp_path / name} does not state." in err
 
 
+def test_a_spacing_that_was_never_set_is_remarked(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(MASK), str(tmp_path / "a.mha"))
+    code, _, err = run("measure", tmp_path / "a.mha")
+    assert (code, err.startswith(f"{tmp_path}/a.mha states 1 mm per pixel")) == (0, True)
+    assert run("measure", tmp_path / "a.mha", "--spacing", "1")[2] == ""
+
+
 def test_files_of_different_spacing_are_measured_in_their_own(tmp_path: Path) -> None:
     volume(tmp_path / "a.mha", MASK)
     dicom(tmp_path / "b.dcm", MASK, PixelSpacing=[0.6, 0.2])
@@ -103,7 +112,7 @@ def test_coco_reads_masks_of_these_files(tmp_path: Path, name: str) -> None:
     cv2.imwrite(str(tmp_path / "scans" / f"{name[0]}.png"), MASK + 50)
     FORMS[name](tmp_path / "masks" / name, MASK)
     for options in ({}, {"classes": {1: "a", 255: "a", 4095: "a"}}, {"instances": True}):
-        content, _ = from_masks(tmp_path / "scans", tmp_path / "masks", patient="a|b|c|d", **options)
+        content, _ = from_masks(tmp_path / "scans", tmp_path / "masks", patient="[a-e]", **options)
         (annotation,) = content["annotations"]
         assert (reference.decode(annotation["segmentation"]) == MASK).all()
 
