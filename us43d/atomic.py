@@ -16,7 +16,7 @@ from pathlib import Path
 from us43d.errors import Busy, StorageError
 
 __all__ = [
-    "alone", "denied", "exists", "is_dir", "link_or_copy", "new_folder", "open_to_others", "replace_dir",
+    "alone", "denied", "exists", "is_dir", "link_or_copy", "name_final", "new_folder", "open_to_others", "replace_dir",
     "require_free", "storage_errors", "write_bytes", "write_files", "write_results",
 ]  # fmt: skip
 
@@ -105,9 +105,18 @@ def replace_by(path: Path, temporary: Path, data: bytes, *, durable: bool = True
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):
-            error.filename = str(path)  # the temporary name means nothing to a user
+        name_final(error, temporary, path)
         raise
+
+
+def name_final(error: BaseException, temporary: Path, path: Path) -> None:
+    """Let an error of the system name the file that a user knows in place of the temporary one that becomes it."""
+    if not isinstance(error, OSError):
+        return
+    if error.filename2 and Path(os.fsdecode(error.filename2)) == temporary:
+        error.filename2 = str(path)
+    elif not error.filename or Path(os.fsdecode(error.filename)) == temporary:
+        error.filename = str(path)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes | str], disk: str) -> Path:
@@ -249,8 +258,7 @@ def link_or_copy(source: Path, target: Path, *, parts: Path | None = None) -> No
             except BaseException as failure:
                 with suppress(OSError):
                     temporary.unlink()
-                if isinstance(failure, OSError) and failure.filename != str(source):
-                    failure.filename = str(target)
+                name_final(failure, temporary, target)
                 raise
 
 

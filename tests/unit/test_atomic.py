@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_errors_name_the_file_of_the_user_not_its_temporary_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / f".report.csv.{os.getpid()}.tmp"))
+        raise OSError(errno.ENOSPC, "No space left on device", str(atomic._temporary(file, None)))
 
     file = tmp_path / "report.csv"
     with monkeypatch.context() as patch:
@@ -112,6 +113,22 @@ def test_errors_name_the_file_of_the_user_not_its_temporary_name(
         tmp_path / "out"
     ) as folder:  # fmt: skip
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "masks" / "a"))
+
+
+def test_an_error_of_a_copy_names_the_file_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", source, None, target)  # as shutil does
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(shutil, "copy2", full)
+    with (
+        pytest.raises(StorageError, match=rf"^{tmp_path / 'b.png'} cannot be written: the disk is full"),
+        atomic.storage_errors(tmp_path, ""),
+    ):
+        atomic.link_or_copy(tmp_path / "a.png", tmp_path / "b.png")
 
 
 def test_a_name_that_the_file_system_takes_is_written(tmp_path: Path) -> None:

@@ -113,6 +113,9 @@ class _Folder(Store):
         try:
             yield temporary
             temporary.replace(final)
+        except OSError as error:
+            atomic.name_final(error, temporary, final)
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -320,6 +320,14 @@ def test_a_place_that_cannot_be_written_says_that_nothing_was_changed(planted, t
     assert error.value.disk == "Nothing was changed on disk."
 
 
+def test_a_full_disk_is_reported_with_the_name_of_the_export(planted, small_disk) -> None:
+    """The parts of a file, and the folder, have hidden names until they are complete."""
+    (small_disk / "ballast").write_bytes(b"0" * 1000 * 1024)
+    with pytest.raises(StorageError, match=rf"^{small_disk / 'out'}(/\w+)*[\w./-]* cannot be written") as error:
+        export.write("masks", planted.corpus, small_disk / "out", Options())
+    assert not any(word in error.value.what for word in ("/.", "!", "tmp cannot"))
+
+
 def test_a_full_disk_leaves_nothing_final(planted, tmp_path, monkeypatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28), "image of the build", None, "file of the export")
