@@ -1,5 +1,6 @@
 """The verb that trains."""
 
+import contextlib
 import os
 import shlex
 import sys
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from us43d.errors import ConfigError, TrainError, UsageError, counted
+from us43d import atomic
+from us43d.errors import Busy, ConfigError, TrainError, UsageError, counted
 
 from .models import CorpusName, Device, OwnData, OwnImages, device_of, release, weights_of
 from .options import Commercial
@@ -20,6 +22,8 @@ from .tasks import task_in
 from .verb import verb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from us43d.harmonize.corpus import Corpus
     from us43d.model.config import ModelConfig
     from us43d.train.config import TrainConfig
@@ -118,18 +122,38 @@ def train(
     place, chosen = session.home.runs / (run or settings.name), device_of(device)
     if chosen == "cpu" and settings.model.image_size >= 1024:
         session.warn("On a CPU this model takes months; --preset nano learns in minutes.")
-    if data:
-        read = _own(session, data, place, images, leads)
-    else:
-        read = Corpus.open(release(session, corpus), session.home.root)
 
     def report(record: dict[str, Any]) -> None:
         session.say(_line(record))
 
-    with session.progress(f"training {place.name}", "steps") as move:
-        result = work(settings, read, place, init=start, resume=resume, device=chosen, progress=move, report=report)
+    with _alone(place) if leads else contextlib.nullcontext():
+        if data:
+            read = _own(session, data, place, images, leads)
+        else:
+            read = Corpus.open(release(session, corpus), session.home.root)
+        with session.progress(f"training {place.name}", "steps") as move:
+            result = work(settings, read, place, init=start, resume=resume, device=chosen, progress=move, report=report)
     if leads:
         _tell(session, result, read)
+
+
+@contextlib.contextmanager
+def _alone(run: Path) -> "Iterator[None]":
+    """Keep other commands from writing the same run; leave no folder behind that the run does not fill."""
+    lock = run.with_name(f".{run.name}.lock")
+    absent = [folder for folder in lock.parents if not atomic.exists(folder)]
+    with atomic.storage_errors(run, "Nothing was changed on disk."):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    free = Path(shlex.split(atomic.free_beside(run))[0]).name
+    busy = Busy(f"Another us43d train writes the run {run.name}.", next=f"the same with --run {shlex.quote(free)}")
+    with atomic.alone(lock, busy):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+                for folder in absent:
+                    folder.rmdir()
 
 
 def _own(session: Session, file: Path, run: Path, images: Path | None, leads: bool) -> "Corpus":

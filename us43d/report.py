@@ -72,7 +72,12 @@ def _is_text(value: Any) -> bool:
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return the same table in Markdown."""
     filled = [[str(value) for value in heads], ["---"] * len(heads), *([_text(value) for value in row] for row in rows)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in filled) + "\n"
+    return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in filled) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Return text, such as a name of the user, as a cell: one line that is neither markup nor the end of the cell."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _text(value: Any) -> str:

@@ -78,6 +78,7 @@ def test_text_cannot_break_a_page() -> None:
     for text in ("1,234", "0.500", "–"):
         assert text in page
     assert report.markdown(["a|b"], [["c|d"]]).count("\\|") == 2
+    assert report.markdown(["a"], [["<b>\nc \x1b"]]).splitlines()[2] == "| &lt;b> c \x1b |"
 
 
 def test_a_column_with_a_word_is_one_of_text() -> None:

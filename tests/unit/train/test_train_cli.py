@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from us43d.coco import own as coco
 from us43d.harmonize.corpus import Corpus
@@ -64,6 +65,22 @@ def test_from_a_coco_file_to_a_prediction(us43d, data: Path, tmp_path: Path) -> 
     code, out, err = us43d(*tuned, "--json")
     assert code == 0, err
     assert Path(json.loads(out)["run"]).name == "finetune"
+
+
+def test_one_command_writes_a_run_at_a_time(us43d, data: Path, tmp_path: Path) -> None:
+    """Two mixed their logs and checkpoints."""
+    words = ("train", "--data", data, "--preset", "nano", "--run", "mine", "--steps", "1")
+    home = tmp_path / "home"
+    (home / "runs").mkdir(parents=True)
+    with FileLock(home / "runs" / ".mine.lock"):
+        code, _, err = us43d(*words)
+    assert code == 1
+    assert "Another us43d train writes the run mine.\nNothing was changed on disk.\nNext: us43d train" in err
+    assert err.endswith(" --run mine-2\n")
+    assert not (home / "runs" / "mine").exists()
+    shutil.rmtree(home)
+    code, _, err = us43d(*words, "--images", data.parent / "missing")
+    assert (code, "missing is not a folder" in err, home.exists()) == (1, True, False)
 
 
 def test_what_a_person_is_told_of_a_step() -> None:
