@@ -11,6 +11,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,6 +93,7 @@ class Labels:
         }
         self._used: set[str] = set()
         with atomic.storage_errors(out, "Nothing was changed on disk."):
+            self._made = not out.exists()
             out.mkdir(parents=True, exist_ok=True)
             self._only_one = FileLock(out / ".lock", thread_local=False)  # the server's thread releases it
             try:
@@ -107,6 +109,11 @@ class Labels:
             raise
 
     def close(self) -> None:
+        """Let others open the folder; a new one in which nothing was saved is removed."""
+        if self._made and not self.file.exists():
+            with suppress(OSError):  # other files were put there, or the system keeps open ones
+                (self.out / ".lock").unlink()
+                self.out.rmdir()
         self._only_one.release()
 
     # ---------------------------------------------------------------------------------------------------------- reading

@@ -71,9 +71,13 @@ def serve(site: Site, *, host: str = "127.0.0.1", port: int | None = None) -> Ru
     """Start a server in a thread; it listens when this returns.
 
     port: 5043 if None, or any free one where that is taken. Raises UsageError if a port that was asked for is taken,
-    or browsers refuse it.
+    or browsers refuse it; the site is closed then.
     """
-    listener = _listen(host, port)
+    try:
+        listener = _listen(host, port)
+    except UsageError:
+        site.close()
+        raise
     number = int(listener.getsockname()[1])
     names = {"127.0.0.1", "localhost", "[::1]"} if host in ("127.0.0.1", "localhost", "::1") else {host}
     if host == "0.0.0.0":

@@ -76,6 +76,17 @@ def test_a_second_window_cannot_overwrite_the_first(scans: Path, tmp_path: Path)
     labels.save(1, 0, [thing(disc(10, 10, 3))])  # other images are not in the way
 
 
+def test_a_folder_in_which_nothing_was_saved_does_not_stay(scans: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for out in (tmp_path / "labels", own):
+        opened(scans, out).close()
+    labels = opened(scans, tmp_path / "saved")
+    labels.save(0, 0, [thing(disc(30, 20, 9))])
+    labels.close()
+    assert [(tmp_path / name).exists() for name in ("labels", "own", "saved")] == [False, True, True]
+
+
 def test_a_second_server_is_kept_out(scans: Path, tmp_path: Path) -> None:
     labels = opened(scans, tmp_path / "labels")
     with pytest.raises(Busy, match="open in another"):

@@ -196,8 +196,10 @@ def test_logging_of_the_process_stays_as_it_is() -> None:
 
 
 def test_a_port_that_is_taken(running: Running) -> None:
+    closed: list[bool] = []
     with pytest.raises(UsageError, match=str(running.port)):
-        serve(Site([], "/"), port=running.port)
+        serve(Site([], "/", lambda: closed.append(True)), port=running.port)
+    assert closed == [True]
 
 
 @pytest.mark.parametrize("port", [104, 5061, 6000])
