@@ -18,6 +18,7 @@ __all__ = ["Naming"]
 
 #: Number of masks, and of images, whose names are compared for the command to run next.
 _TRIED, _COMPARED = 1000, 50
+_NUMBER = re.compile("_([0-9]+)$")
 _LETTER = re.compile(r"[^\W\d_]")
 #: The patient is the folder of an image, or the one above.
 _OWNERS = ("([^/]+)/[^/]+$", "([^/]+)/[^/]+/[^/]+$")
@@ -63,7 +64,7 @@ class Naming(NamedTuple):
         *,
         has_patients: bool,
     ) -> tuple[list[tuple[Input, list[Input]]], list[str]]:
-        """Match images and masks by name, also `a_mask_1` beside `a_mask`.
+        """Match images and masks by name; numbered masks, such as `a_mask_1`, belong to one image.
 
         Args:
             image_files: Files of `images`.
@@ -93,11 +94,11 @@ class Naming(NamedTuple):
         further = _further(by_name, own) if any(self) else {}
         pairs, without, several = list[tuple[Input, list[Input]]](), [], []
         for image in image_files:
-            partners = by_name.get(own[_stem(image)], [])
-            if len(partners) > 1 or (partners and names[_stem(image)] > 1):
+            first, more = by_name.get(own[_stem(image)], []), further.get(_stem(image), [])
+            if len(first) > 1 or ((first or more) and names[_stem(image)] > 1):
                 several.append(image.relative)
-            elif partners:
-                pairs.append((image, [*partners, *further.get(_stem(image), ())]))
+            elif first or more:
+                pairs.append((image, [*first, *more]))
             else:
                 without.append(image.relative)
         if several:
@@ -137,17 +138,16 @@ class Naming(NamedTuple):
 
 
 def _further(masks: Mapping[str, list[Input]], own: Mapping[str, str]) -> dict[str, list[Input]]:
-    """Return the numbered masks of each image, in order: `a_mask_1`, `a_mask_2` … beside `a_mask`, as BUSI has them.
+    """Return the numbered masks of each image, in order: `a_mask_1`, `a_mask_2` …, beside `a_mask` or without it.
 
     own: image → name of its mask.
     """
-    image_of = {mask: image for image, mask in own.items() if mask in masks}
+    image_of = {mask: image for image, mask in own.items()}
     further: dict[str, list[tuple[int, Input]]] = {}
     for name, files in masks.items():
-        first, _, number = name.rpartition("_")
-        numbered = number.isascii() and number.isdigit() and name not in image_of
-        if numbered and first in image_of and len(files) == 1:
-            further.setdefault(image_of[first], []).append((int(number), files[0]))
+        number = _NUMBER.search(name)
+        if number and name not in image_of and len(files) == 1 and (image := image_of.get(name[: number.start()])):
+            further.setdefault(image, []).append((int(number[1]), files[0]))
     return {image: [file for _, file in sorted(files, key=lambda pair: pair[0])] for image, files in further.items()}
 
 
@@ -187,7 +187,8 @@ def _around(images: Iterable[str], masks: Iterable[str]) -> tuple[Naming, int]:
                   and f"{place}{slash}{name[a:b]}" in known]  # fmt: skip
         if inside:
             a, b = max(inside, key=lambda pair: pair[1] - pair[0])
-            around[name[:a], name[b:]] += 1
+            suffix = _NUMBER.sub("", name[b:])  # numbered masks are those of one image
+            around[name[:a], suffix if _LETTER.search(name[:a] + suffix) else name[b:]] += 1
     return next(((Naming(*texts), number) for texts, number in around.most_common(1)), (Naming(), 0))
 
 
@@ -211,9 +212,10 @@ def _apart(pair: tuple[Path, Path]) -> tuple[int, tuple[Path, Path]]:
 
 def _replaced(images: Sequence[str], masks: Sequence[str]) -> tuple[Naming, int]:
     """Return the word of the images' names in place of which most masks have another one, and their number."""
-    words = Counter(map(_words, itertools.product(images[:_TRIED], masks[:_COMPARED])))
+    known = {*masks, *(_NUMBER.sub("", mask) for mask in masks)}
+    words = Counter(map(_words, itertools.product(images[:_TRIED], sorted(known)[: 2 * _COMPARED])))
     del words["", ""]
-    best, most, known = Naming(), 0, set(masks)
+    best, most = Naming(), 0
     for pair, _ in words.most_common(_COMPARED):
         naming = Naming(replace=pair)
         number = sum(naming.mask_of(image) in known for image in images)

@@ -65,8 +65,8 @@ def from_masks(
         patient: Regular expression for the patient in an image's path below `images`: its first group, or the whole
             match. Without it, the file has no groups; nothing is guessed.
         prefix: Text before the image's name in a mask's name, such as `mask_`.
-        suffix: Text after the image's name in a mask's name, such as `_mask`. Numbered masks, `a_mask_1` beside
-            `a_mask`, belong to the same image.
+        suffix: Text after the image's name in a mask's name, such as `_mask`. Numbered masks, `a_mask_1`
+            beside `a_mask` or without it, belong to the same image.
         replace: Text in an image's path below its folder, and the text in place of it in its mask's path.
         united: One annotation per mask, or per class of a mask, instead of one per connected component.
         instances: The values of a mask are objects of `category`, each one annotation.

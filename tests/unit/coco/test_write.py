@@ -565,14 +565,15 @@ def test_numbered_masks_and_images_in_one_folder(folder: Path) -> None:
         from_masks(both, both)
     assert got.value.next == "the same with --suffix _mask"
     content, remarks = from_masks(both, both, suffix="_mask")
-    assert [image["file_name"] for image in content["images"]] == ["benign (0).png", "benign (1).png"]
-    order = ("benign (0)_mask", "benign (1)_mask", "benign (1)_mask_2", "benign (1)_mask_10")
+    assert [image["file_name"] for image in content["images"]] == [f"benign ({n}).png" for n in (0, 1, 3)]
+    order = ("benign (0)_mask", "benign (1)_mask", "benign (1)_mask_2", "benign (1)_mask_10", "benign (3)_mask_1")
+    drawings["benign (3)_mask_1"] = drawings["benign (0)_mask"]
     for entry, name in zip(content["annotations"], order, strict=True):
-        assert entry["image_id"] == 1 + (name != "benign (0)_mask")
+        assert entry["image_id"] == {"0": 1, "1": 2, "3": 3}[name[8]]
         assert (reference.decode(entry["segmentation"]).astype(bool) == drawings[name]).all()
     assert remarks[:2] == [
         "1 image has several masks, such as benign (1)_mask_2: benign (1).png.",
-        "Excluded, without a mask: 3 of 9 images: benign (2).png, benign (3).png, benign (3)_mask_1.png.",
+        "Excluded, without a mask: 1 of 9 images: benign (2).png.",
     ]
     cv2.imwrite(str(both / "benign (1)_mask_2.png"), np.zeros((20, 20), np.uint8))
     with pytest.raises(ImageError, match=r"benign \(1\)\.png has 80 × 60 pixels, its mask 20 × 20"):
@@ -622,6 +623,9 @@ def test_an_image_is_not_taken_for_objects(folder: Path) -> None:
     [
         ("all/p{p}/image.png", "all/p{p}/mask.png", True, "--replace image=mask --patient '([^/]+)/[^/]+$'"),
         ("all/p{p}/p{p}_{n}_US.png", "all/p{p}/p{p}_{n}_gt.png", True, "--replace us=gt"),
+        ("all/p{p}/image.png", "all/p{p}/mask_{n}.png", True, "--replace image=mask --patient '([^/]+)/[^/]+$'"),
+        ("all/p{p}.png", "all/p{p}_mask_{n}.png", True, "--suffix _mask"),
+        ("all/p{p}_{n}.png", "masks/m_p{p}_{n}_1.png", False, "--prefix m_"),
         ("all/p{p}/img/{n}.png", "all/p{p}/seg/{n}.png", True, "--replace img=seg --patient '([^/]+)/[^/]+/[^/]+$'"),
         ("all/scans/p{p}/{p}_{n}.png", "all/masks/p{p}/{p}_{n}.png", True, "--replace scans=masks"),
         ("all/train/img{p}_{n}.png", "masks/train/label{p}_{n}.png", False, "--replace img=label"),
