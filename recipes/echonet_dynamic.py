@@ -83,7 +83,11 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
             damaged[name] = error
     lengths = Counter(len(lines) for frames in traced.values() for lines in frames.values())
     most = max(lengths, key=lambda length: (lengths[length], length), default=0)
-    for key in tree.glob("Videos/*.avi"):
+    keys = tree.glob("Videos/*.avi")
+    missing = {folded(name): name for name in listed}
+    for key in keys:
+        missing.pop(folded(Path(key).stem), None)
+    for key in sorted([*keys, *(f"Videos/{name}.avi" for name in missing.values())]):
         with tree.reading(key):
             name, path = Path(key).stem, tree.path(key)
             if (video := folded(name)) in damaged:

@@ -190,6 +190,17 @@ def test_a_video_of_echonet_without_a_split_is_refused(tmp_path: Path) -> None:
         list(registry.recipe("echonet_dynamic").read(RawTree(tmp_path)))
 
 
+@pytest.mark.parametrize("slug", ["echonet_dynamic", "echonet_pediatric"])
+def test_a_video_that_the_list_has_is_missed(tmp_path: Path, slug: str) -> None:
+    """Without counts, the video was lost without a word."""
+    registry.specimen(slug)(tmp_path, np.random.default_rng(0))
+    table = next(tmp_path.rglob("FileList.csv"))
+    name = Path(table.read_text().splitlines()[1].partition(",")[0]).stem
+    next(tmp_path.rglob(f"{name}.avi")).unlink()
+    with pytest.raises(RawDataError, match=rf"{name}\.avi is missing"):
+        build(registry.recipe(slug), tmp_path, Home(tmp_path.parent / f"{tmp_path.name}-home"), partial=True)
+
+
 def test_a_copy_of_a_frame_of_tg3k_is_named_by_its_mask(tmp_path: Path) -> None:
     registry.specimen("tg3k")(tmp_path, np.random.default_rng(0))
     image = next(tmp_path.rglob("thyroid-image/*.jpg"))
