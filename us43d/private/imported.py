@@ -15,7 +15,7 @@ from typing import Any
 
 from us43d import atomic
 from us43d.contract import Expect, Facts, GroupKind, Licence, PaperProfile, RawTree, paths_in
-from us43d.errors import RawDataError, UnknownName, UnreadableFile, UsageError, counted, listed
+from us43d.errors import RawDataError, UnknownName, UnreadableFile, UsageError, command, counted, listed
 from us43d.facts import every, slugs
 from us43d.fetch import store
 from us43d.harmonize.taxonomy import category, taxonomy
@@ -159,17 +159,15 @@ def remove(name: str, home: Home) -> tuple[str, list[Path]]:
 
 
 def _from_pairs(folder: Path) -> str:
-    """Return the command that writes a COCO file for a folder of images and masks; its help where no pair is seen."""
+    """Return the command that writes a COCO file for images and masks; it goes on to pair them where names differ."""
     places = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     images, masks = (
-        next((places[name] for name in names if name in places), None)
+        next((places[name] for name in names if name in places), folder)
         for names in (("images", "image", "imgs", "img"), ("masks", "mask", "labels", "label"))
     )
-    if images is None or masks is None:
-        return "us43d coco --help   (writes a COCO file from images and masks)"
-    return (
-        f"{shlex.join(['us43d', 'coco', str(images), str(masks), '--out', str(folder / 'coco.json')])}   (then import)"
-    )
+    if folder in (images, masks):
+        images = masks = folder
+    return f"{command('coco', images, masks, '--out', folder / 'coco.json')}   (then import)"
 
 
 def _default(folder: Path) -> str:

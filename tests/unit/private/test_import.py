@@ -519,3 +519,33 @@ def test_a_label_map_that_states_other_axes_than_its_image_is_told(home: Home, t
     code, _, said = run("import", folder)
     assert code == 0, said
     assert "3 images: the label map states other directions of its axes than its image" in said  # the slices of b
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "folders"),
+    [("images/{}.png", "labels/{}.png", ("images", "labels")), ("{}/image.png", "{}/mask.png", ("", ""))],
+)
+def test_images_and_masks_lead_to_a_source(
+    home: Home, tmp_path: Path, image: str, mask: str, folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the commands that are printed, from import to a COCO file and back."""
+    folder = tmp_path / "my lab"
+    drawn = np.zeros((60, 80), np.uint8)
+    drawn[10:30, 10:40] = 255
+    for n in range(3):
+        for form, pixels in ((image, drawn // 2 + n), (mask, drawn)):
+            place = folder / form.format(f"P{n}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(place), pixels)
+
+    def followed(*words: object) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["us43d", *map(str, words)])
+        code, _, said = run(*words)
+        return shlex.split(said.partition("Next: us43d ")[2].partition("   # ")[0]) if code else []
+
+    words = followed("import", folder)
+    assert words == ["coco", *(str(folder / name) for name in folders), "--out", str(folder / "coco.json")]
+    while words:
+        words = followed(*words)
+    code, out, _ = run("import", folder, "--name", "Lab", "--label", "structure=breast_lesion")
+    assert (code, "3 images" in out) == (0, True)
