@@ -159,7 +159,7 @@ def remove(name: str, home: Home) -> tuple[str, list[Path]]:
 
 
 def _from_pairs(folder: Path) -> str:
-    """Return the command that writes a COCO file for images and masks; it goes on to pair them where names differ."""
+    """Return the command that writes a COCO file of images and masks; it names their folders or pairs their names."""
     places = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     images, masks = (
         next((places[name] for name in names if name in places), folder)
