@@ -404,8 +404,7 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
             key = next((key for key in readable if readable.name(readable.path(key)) == file), "")
             if not (key and isinstance(error, UnreadableFile)):
                 raise first from None
-            ignored = command("build", recipe.name, "--ignore", literal(key))
-            damaged[key] = f"{tree.plain(error.what)} (built without {key} by: {ignored})"
+            damaged[key] = tree.plain(error.what)
             readable = readable.without(file)
     unreadable = [f"{stop.key}: {stop.why}" for stop in readable.stopped]
     samples, lacking = samples + len(unreadable), lacking + len(unreadable)
@@ -426,7 +425,11 @@ def _accepted(recipe: Recipe, tree: RawTree) -> Layout:
         f"{counted(len(unreadable), 'sample')} cannot be read: {listed(unreadable, 3)}"
         f" (skipped and recorded by: us43d build {recipe.name} --skip-bad)"
     )
-    return Layout(files, samples, lacking, (*damaged.values(), *([remark] if unreadable else [])))
+    remarks: tuple[str, ...] = (remark,) if unreadable else ()
+    if damaged:
+        ignored = command("build", recipe.name, *(word for key in damaged for word in ("--ignore", literal(key))))
+        remarks += (f"{' '.join(damaged.values())} (built without {listed(damaged)} by: {ignored})",)
+    return Layout(files, samples, lacking, remarks)
 
 
 def _around(names: Sequence[str]) -> Callable[[str], bool]:

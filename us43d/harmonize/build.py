@@ -15,7 +15,17 @@ from typing import Any
 
 from us43d import atomic
 from us43d.contract import Fix, Profile, RawTree, Recipe, Sample, paths_in
-from us43d.errors import BuildError, Busy, MissingRawFile, RawDataError, Us43dError, counted, lines_of, listed
+from us43d.errors import (
+    BuildError,
+    Busy,
+    MissingRawFile,
+    RawDataError,
+    UnreadableFile,
+    Us43dError,
+    counted,
+    lines_of,
+    listed,
+)
 from us43d.harmonize import blocks, cluster, pool, records
 from us43d.harmonize.built import Build
 from us43d.harmonize.finish import finish
@@ -230,15 +240,21 @@ def _readable(plan: Plan) -> Iterator[tuple[Sample, str]]:
 
 
 def _without_file(plan: Plan) -> str:
-    """Return the command that does without the file at which the reader stopped, if it is optional; else ""."""
-    file = plan.tree.asked_last
-    patterns = [*plan.skip.ignore, literal(file)]
-    try:
-        next(plan.recipe.samples(RawTree(plan.tree.root, hide=patterns), plan.profile))
-    except (RawDataError, StopIteration):
-        return ""
-    skip = "".join(f" --ignore {shlex.quote(pattern)}" for pattern in patterns) + " --skip-bad" * plan.skip.bad
-    return f"   (or, without {file}: us43d build {plan.recipe.name}{skip})"
+    """Return the command that does without the files at which the reader stops, if they are optional; else ""."""
+    files, tree = list[str](), plan.tree
+    while (file := tree.asked_last) and file not in files:
+        files.append(file)
+        patterns = [*plan.skip.ignore, *map(literal, files)]
+        tree = RawTree(plan.tree.root, hide=patterns)
+        try:
+            next(plan.recipe.samples(tree, plan.profile))
+        except UnreadableFile:
+            continue
+        except (RawDataError, StopIteration):
+            return ""
+        skip = "".join(f" --ignore {shlex.quote(pattern)}" for pattern in patterns) + " --skip-bad" * plan.skip.bad
+        return f"   (or, without {listed(files)}: us43d build {plan.recipe.name}{skip})"
+    return ""
 
 
 def _fixed(sample: Sample, fix: Fix) -> Sample:
