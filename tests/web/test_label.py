@@ -373,6 +373,7 @@ def test_labelling_by_keyboard_alone(session: Session, visit: Callable[..., Any]
     page.focus("#stage")
     page.keyboard.press("Tab")  # no key of the page holds the focus
     assert page.evaluate("document.activeElement.id") == "frame"
+    assert page.get_attribute("#frame", "aria-valuetext") == "2 of 3"
     page.focus("#size")
     before = page.input_value("#size")
     page.keyboard.press("ArrowRight")

@@ -24,6 +24,8 @@ __all__ = ["FileInputs", "Item", "Source", "SourceInputs", "Window", "value_rang
 
 #: Bytes of compressed frames kept in memory.
 _KEPT = 512 << 20
+#: Files kept open; images, DICOM files and volumes are in memory as long as they are.
+_OPEN = 8
 
 
 #: Values of an image that are shown black and white.
@@ -89,16 +91,16 @@ class FileInputs:
         self.faults: dict[str, str] = {}
         #: Number of a file → the patient that it names, where no pattern was given.
         self.named: dict[int, str] = {}
-        self._media: dict[int, pictures.Media] = {}
+        self._media: OrderedDict[int, pictures.Media] = OrderedDict()
         self._place: list[tuple[int, int]] = []
         self._frames: OrderedDict[int, list[bytes]] = OrderedDict()
-        self._lock = Lock()
+        self._lock, self._opening = Lock(), Lock()
         for number, file in enumerate(self.files):
             label, relative = _text(file.name), _text(file.relative)
             owner = patient_in(relative, patient, "--patient", next="us43d label --help") or label
             count, spacing = 1, None
             try:
-                media = self._media[number] = pictures.open(file)
+                media = self._opened(number)
                 spacing = media.spacing
                 if media.patient and patient is None:
                     owner = media.patient
@@ -131,9 +133,15 @@ class FileInputs:
         return self._opened(self._place[number][0]).levels
 
     def _opened(self, file: int) -> pictures.Media:
-        if file not in self._media:
-            raise ImageError(self.faults[_text(self.files[file].relative)])
-        return self._media[file]
+        if fault := self.faults.get(_text(self.files[file].relative)):
+            raise ImageError(fault)
+        with self._opening:
+            if file not in self._media:
+                self._media[file] = pictures.open(self.files[file])
+                if len(self._media) > _OPEN:
+                    self._media.popitem(last=False)
+            self._media.move_to_end(file)
+            return self._media[file]
 
     def original(self, number: int) -> Path | None:
         """Return the file of an item that is a plain 8-bit PNG or JPEG, which is kept byte for byte."""
@@ -151,7 +159,7 @@ class FileInputs:
                 self._frames.move_to_end(number)
                 return self._frames[number]
             frames, size = [], 0
-            for frame in self._media[number].frames():
+            for frame in self._opened(number).frames():
                 frames.append(thumbs.png(frame.pixels))
                 size += len(frames[-1])
                 if size > _KEPT:

@@ -1,6 +1,7 @@
 """Labels on disk: complete at every moment, read by training, never overwritten by a second window."""
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from us43d import atomic
 from us43d.coco import own
 from us43d.coco.segmentation import encode
 from us43d.errors import Busy, ImageError, StorageError, UsageError
+from us43d.pictures.still import Still
 from us43d.view.inputs import FileInputs
 from us43d.view.labels import Changed, Labels
 
@@ -259,6 +261,19 @@ def test_files_are_in_the_order_in_which_people_count(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8), np.uint8))
     inputs = [item.input for item in FileInputs(tmp_path).items]
     assert inputs == ["1.png", "2.png", "10.png", "b/frame9.png", "b/frame10.png"]
+
+
+def test_few_files_of_a_folder_are_in_memory(tmp_path: Path) -> None:
+    """All of them were: 5,000 files of a megabyte took 5 GB."""
+    for n in range(30):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.full((8, 8), n, np.uint8))
+    inputs = FileInputs(tmp_path)
+    assert [int(inputs.read(n)[0, 0]) for n in range(30)] == list(range(30))
+    held = [entry for entry in gc.get_objects() if type(entry) is Still and entry.path.parent == tmp_path]
+    assert len(held) < 10
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(ImageError, match=r"3\.png cannot be read"):
+        inputs.read(3)
 
 
 def test_an_invalid_pattern(scans: Path) -> None:

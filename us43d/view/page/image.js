@@ -241,6 +241,7 @@ function frames() {
   const slide = /** @type {HTMLInputElement} */ ($('frame'));
   slide.max = String(image.members.length - 1);
   slide.value = String(Math.max(0, image.members.indexOf(image.id)));
+  slide.setAttribute('aria-valuetext', `${Number(slide.value) + 1} of ${image.members.length}`); // counted from 1, unlike the value
   $('frame-of').textContent = `${number.format(Number(slide.value) + 1)} / ${number.format(image.members.length)} in group ${image.group}`;
 }
 

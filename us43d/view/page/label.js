@@ -285,6 +285,7 @@ function progress() {
   const slide = /** @type {HTMLInputElement} */ ($('frame'));
   slide.max = String(order.length - 1);
   slide.value = String(at);
+  slide.setAttribute('aria-valuetext', $('position').textContent ?? ''); // counted from 1, unlike the value
   /** @type {HTMLButtonElement} */ ($('previous')).disabled = at === 0;
   /** @type {HTMLButtonElement} */ ($('next')).disabled = at === order.length - 1;
   $('none').setAttribute('aria-pressed', String(image.reviewed));
