@@ -89,6 +89,8 @@ def coco(
         )
     if out.exists() and not force:
         raise UsageError(f"{out} already exists.", next="the same with --force")
+    if category is not None and not category.strip():
+        raise UsageError("--category is empty.", next="the same with --category structure")
     if category is not None and classes is not None:
         raise UsageError(
             "--category and --classes cannot be combined: --classes names what the masks show.",

@@ -6,10 +6,12 @@ Where a home is given, its private sources (`us43d.private`) are found, too.
 import importlib
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from us43d import atomic
 from us43d.contract import Facts, Recipe
-from us43d.errors import RecipeError, UnknownName
+from us43d.errors import RecipeError, UnknownName, command
 from us43d.facts import every, facts, slugs
 from us43d.paths import Home
 from us43d.specimen import of_source as specimen
@@ -90,6 +92,12 @@ def look_up(name: str, home: Home | None = None) -> Facts:
     close = nearest(wanted, [*known, *table])
     names = list(dict.fromkeys((known[n] if n in known else facts(table[n])).name for n in close))
     hint = f" Did you mean {' or '.join(names)}?" if names else ""
+    place = Path(name)
+    if not names and atomic.exists(place):  # a folder of one's own
+        folder = place if place.is_dir() else place.parent
+        raise UnknownName(
+            f"No source is called {name!r}.", next=f"{command('import', folder)}   (makes a private source of it)"
+        )
     raise UnknownName(f"No source is called {name!r}.{hint}", next="us43d list")
 
 

@@ -282,10 +282,13 @@ def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[in
     lines += [f"and {more} more"] if more > 0 else []
     keys = [label_map.key_text(key) for key in sorted(unnamed)]
     classes = ",".join(f"{key}=class_{key.removeprefix('#')}" for key in keys) if len(keys) <= _MOST_CLASSES else ""
+    again = "the same command again   (after these files are mended or removed)"
+    if "" not in faults:  # but for their patients, all can be used
+        again = "the same with --patient '[^/]+'   (or with a pattern of yours that fits every path)"
     raise ImageError(
         f"{count} of {files} pairs of image and mask cannot be used. {'; '.join(lines)}.",
         next=f"the same without --category {shlex.quote(category)} with --classes {shlex.quote(classes)}   "
         "(with your names; or with --instances in place of --classes, if each value is an object)"
         if classes
-        else "the same command again   (after these files are mended or removed)",
+        else again,
     )

@@ -227,6 +227,19 @@ def test_label_says_that_neither_a_file_nor_a_source_is_there(tmp_path: Path) ->
     assert "No file or folder is called 'nosuch'. No source is called 'nosuch'." in result.stderr
 
 
+@pytest.mark.parametrize("verb", ["view", "export", "build"])
+def test_a_folder_of_ones_own_in_place_of_a_source_is_imported_first(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "my scans").mkdir()
+    (tmp_path / "my scans" / "coco.json").touch()
+    for place in ("my scans", "my scans/coco.json"):
+        words = [verb, str(tmp_path / place), "--home", str(tmp_path / "home")]
+        if verb == "export":
+            words += ["--to", "yolo", "--out", str(tmp_path / "out")]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2
+        assert f"Next: us43d import '{tmp_path}/my scans'   # makes a private source of it" in result.stderr
+
+
 def test_label_refuses_files_of_which_none_can_be_read(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"not an image")

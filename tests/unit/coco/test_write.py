@@ -698,6 +698,19 @@ def test_neither_a_folder_nor_an_image_is_replaced(folder: Path, run: Callable[.
     assert (folder / "masks" / "p0" / "p0_0.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("options", [("--category", " "), ("--patient", "no such"), ("--patient=",)])
+def test_the_step_after_an_option_that_does_not_fit_works(
+    folder: Path, options: tuple[str, ...], run: Callable[..., tuple[int, str]]
+) -> None:
+    code, message = run("coco", folder / "scans", folder / "masks", "--out", folder / "a.json", *options)
+    assert code != 0
+    words = shlex.split(message.partition("Next: us43d ")[2].partition(" # ")[0])
+    assert run(*words)[0] == 0
+    content = json.loads((folder / "a.json").read_text())
+    assert content["categories"] == [{"id": 1, "name": "structure"}]
+    assert ("patient_id" in content["images"][0]) == ("--category" not in options)
+
+
 @pytest.mark.parametrize("text", ["image", "=mask", "a=b=c"])
 def test_invalid_texts_to_replace(folder: Path, text: str, run: Callable[..., tuple[int, str]]) -> None:
     code, message = run("coco", folder / "scans", folder / "masks", "--replace", text)
