@@ -284,7 +284,7 @@ def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[in
     classes = ",".join(f"{key}=class_{key.removeprefix('#')}" for key in keys) if len(keys) <= _MOST_CLASSES else ""
     again = "the same command again   (after these files are mended or removed)"
     if "" not in faults:  # but for their patients, all can be used
-        again = "the same with --patient '[^/]+'   (or with a pattern of yours that fits every path)"
+        again = "the same with --patient '[^/]+'   (or with another pattern that fits every path)"
     raise ImageError(
         f"{count} of {files} pairs of image and mask cannot be used. {'; '.join(lines)}.",
         next=f"the same without --category {shlex.quote(category)} with --classes {shlex.quote(classes)}   "
