@@ -93,7 +93,7 @@ def look_up(name: str, home: Home | None = None) -> Facts:
     names = list(dict.fromkeys((known[n] if n in known else facts(table[n])).name for n in close))
     hint = f" Did you mean {' or '.join(names)}?" if names else ""
     place = Path(name)
-    if not names and atomic.exists(place):  # a folder of one's own
+    if not names and atomic.exists(place):  # the user's folder
         folder = place if place.is_dir() else place.parent
         raise UnknownName(
             f"No source is called {name!r}.", next=f"{command('import', folder)}   (makes a private source of it)"
