@@ -272,7 +272,7 @@ def test_few_files_of_a_folder_are_in_memory(tmp_path: Path) -> None:
     held = [entry for entry in gc.get_objects() if type(entry) is Still and entry.path.parent == tmp_path]
     assert len(held) < 10
     (tmp_path / "3.png").unlink()
-    with pytest.raises(ImageError, match=r"3\.png cannot be read"):
+    with pytest.raises(ImageError, match=r"3\.png does not exist"):
         inputs.read(3)
 
 
