@@ -59,6 +59,6 @@ class MaskFile:
     def planes(self) -> Iterator[Plane]:
         """Yield the masks, in the order of the frames. Raises ImageError or UnreadableFile."""
         if self._media.kind == "image" and self.count == 1:
-            yield Plane(self.path, orientation=still.opened(self.path).orientation)
+            yield Plane(self.path, orientation=self._media.orientation)
         else:
             yield from (Plane(self.path, frame) for frame in self._media.stored())

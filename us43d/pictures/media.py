@@ -137,6 +137,11 @@ class Media:
         return str(getattr(self._source, "patient", ""))
 
     @property
+    def orientation(self) -> int:
+        """The tag of the first image by which `frames` turns what is stored; 1 where nothing is turned."""
+        return int(getattr(self._source, "orientation", 1))
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """Remarks on how the file was read; complete once all frames were read."""
         return tuple(dict.fromkeys(self._source.remarks))
