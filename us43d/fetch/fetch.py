@@ -278,7 +278,8 @@ class _Work:
         if offer.doubt or not offer.route:
             how = f"UNVERIFIED: {offer.doubt or 'under no name that is published'}"
         summary = f"from {names} as given, {how}"
-        arrange = how.startswith("UNVERIFIED")
+        known = all(file.sha256 or file.md5 for file, _ in offer.files if file.unpack)
+        arrange = not known or how.startswith("UNVERIFIED")
         return self._raw_from_archives(
             remotes, "given", offer.route, summary, licence, places=places, keep=keep, arrange=arrange
         )

@@ -25,6 +25,7 @@ from us43d.errors import (
     LicenceError,
     ManualFileError,
     MissingRawFile,
+    RawDataError,
     UnreadableFile,
     UsageError,
     VerifyError,
@@ -346,7 +347,12 @@ def test_given_among_others(source: Any, sources: ModuleType, home: Home, tmp_pa
     (folder / "old").mkdir(parents=True)
     (folder / "thesis.pdf").write_bytes(b"%PDF")
     (folder / "0.zip").write_bytes(b"PK\x03\x04 half of it")
-    (folder / "old" / "0 (1).zip").write_bytes(sources.archive(0, SIZE))
+    other = folder / "old" / "0 (1).zip"
+    other.write_bytes(sources.archive(0, SIZE))
+    with pytest.raises(RawDataError, match="are not this source's data"):  # it was taken for the name alone
+        fetch(source, home, sources.patient(), from_=[folder])
+    registry.specimen("stu_hospital")(tmp_path / "made", np.random.default_rng(0))
+    shutil.make_archive(str(other.with_suffix("")), "zip", tmp_path / "made")
     found = fetch(source, home, sources.patient(), from_=[folder])
     assert found.said == "from 0.zip as given, digest recorded at this first use"
     assert found.receipt["kind"] == "given"
