@@ -119,7 +119,8 @@ def _files(session: Session, path: Path, out: Path | None, patient: str | None) 
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file, not a folder.", next=command("label", path))
     folder = out or path.absolute().with_name(f"{path.absolute().name}-labels")
-    inputs = FileInputs(path, patient, folder)
+    with session.progress("opening", "files") as move:
+        inputs = FileInputs(path, patient, folder, move)
     if len(inputs.faults) == len(inputs.files):
         first = next(iter(inputs.faults.values()))
         raise ImageError(first if len(inputs.files) == 1 else f"None of {len(inputs.files)} files can be read: {first}")

@@ -1,7 +1,7 @@
 """The images a person labels: files of a folder, frames of a video or volume, or images of a build, by number."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -81,10 +81,14 @@ class FileInputs:
 
     patient: a regular expression on paths below `path`; its first group, or the whole match, is the patient. None:
     DICOM files that name one patient share a pseudonym, any other file is a patient of its own. leave_out: the folder
-    of the labels. Raises ImageError for a missing file, UsageError for an invalid pattern.
+    of the labels. move: called with the number of files that were opened and that of all. Raises ImageError for a
+    missing file, UsageError for an invalid pattern.
     """
 
-    def __init__(self, path: Path, patient: str | None = None, leave_out: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, patient: str | None = None, leave_out: Path | None = None,
+        move: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:  # fmt: skip
         self.files = sorted(pictures.listing(path, leave_out=leave_out), key=lambda file: counting(file.relative))
         self.items: list[Item] = []
         #: Path below the folder → why a file cannot be opened.
@@ -112,6 +116,7 @@ class FileInputs:
                 name = label if count == 1 else f"{label}_{frame:05}"
                 self.items.append(Item(name, relative, frame if count > 1 else None, number, owner, spacing))
                 self._place.append((number, frame))
+            move(number + 1, len(self.files))
 
     def read(self, number: int, window: Window | None = None) -> NDArray[np.uint8]:
         """Return (h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError.

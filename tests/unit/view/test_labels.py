@@ -259,7 +259,9 @@ def test_files_are_in_the_order_in_which_people_count(tmp_path: Path) -> None:
     for name in ("10.png", "2.png", "1.png", "b/frame9.png", "b/frame10.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8), np.uint8))
-    inputs = [item.input for item in FileInputs(tmp_path).items]
+    moved: list[tuple[int, int]] = []
+    inputs = [item.input for item in FileInputs(tmp_path, move=lambda *counts: moved.append(counts)).items]
+    assert moved == [(n, 5) for n in range(1, 6)]
     assert inputs == ["1.png", "2.png", "10.png", "b/frame9.png", "b/frame10.png"]
 
 
