@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
 
+from us43d.coco import segmentation
 from us43d.errors import TrainError, Us43dError, UsageError, counted, listed
 from us43d.limits import MAX_CORNER, MAX_PIXELS, parsed_json
 
@@ -26,6 +27,8 @@ __all__ = [
 
 #: Number of faults of one kind that are listed, and of kinds.
 _NAMED, _KINDS = 3, 12
+#: Pixels by which a box and an outline may differ.
+_CLOSE = 2
 #: Number of characters of a value that are shown.
 _SHOWN = 60
 #: Fields of an annotation that are read.
@@ -192,6 +195,7 @@ class Shown(BaseModel):
     image_id: Id
     bbox: list[Corner] | None = None
     keypoints: list[Corner] | None = None
+    segmentation: Any = None
     _where: str = PrivateAttr("")
 
 
@@ -326,8 +330,27 @@ def load_prompts(file: Path) -> list[tuple[Place, Shown]]:
             prompts.append((places[one.image_id], one))
         elif one.image_id not in listed_ids:
             report.fault(one._where, "image_id", "is not among the images", one.image_id)
+    readings = [reading for _, one in prompts if (reading := _corners_in_box(one)) is not None]
+    for _, one in prompts:
+        one.segmentation = None  # takes memory, and is not needed any more
+    if readings and all(readings):
+        report.fault(counted(len(readings), "annotation"), "bbox", "is x0, y0, x1, y1 in place of x, y, width, height")
     report.raise_faults(UsageError)
     return prompts
+
+
+def _corners_in_box(one: Shown) -> bool | None:
+    """Return whether a box has the far corner of the polygons in place of its size; None where it cannot be told."""
+    try:
+        corners = segmentation.corners(one.segmentation) if one.bbox and one.segmentation else None
+    except (ValueError, TypeError):  # not polygons, which are not needed here
+        return None
+    if corners is None or not one.bbox:
+        return None
+    near, far, box = corners.min(axis=0), corners.max(axis=0), np.array(one.bbox)
+    if np.abs(box[:2] - near).max() > _CLOSE or min(np.abs(near)) <= _CLOSE:
+        return None
+    return bool(np.abs(box[2:] - far).max() <= _CLOSE < np.abs(box[2:] - (far - near)).max())
 
 
 def _lists(file: Path, names: Sequence[str], kind: type[Us43dError], what: str) -> dict[str, list[Any]]:

@@ -74,6 +74,29 @@ def faults(file: Path) -> str:
     return caught.value.what
 
 
+def test_boxes_of_corners_are_told_by_their_outlines(tmp_path: Path) -> None:
+    """Of x0, y0, x1, y1 in place of x, y, width, height, where the polygons show it."""
+    outline = [[20, 10, 50, 10, 50, 25, 20, 25]]
+    boxes: list[tuple[list[float], Any]] = [([20, 10, 50, 25], outline), ([20.5, 9, 51, 24], outline)]
+
+    def written(entries: list[tuple[list[float], Any]]) -> Path:
+        data = content()
+        data["annotations"] = [
+            {"id": n, "image_id": 0, "category_id": 7, "bbox": box, "segmentation": outline}
+            for n, (box, outline) in enumerate(entries)
+        ]
+        (tmp_path / "a.json").write_text(json.dumps(data))
+        return tmp_path / "a.json"
+
+    with pytest.raises(UsageError, match="bbox is x0, y0, x1, y1 in place of x, y, width, height: 2 annotations"):
+        schema.load_prompts(written(boxes))
+    for other in ([20, 10, 30, 15], outline), ([20, 10, 50.0, 15], outline):
+        assert len(schema.load_prompts(written([*boxes, other]))) == 3
+    near = [[0, 1, 30, 1, 30, 15, 0, 15]]  # both are the same
+    strange = ({"size": [40, 60], "counts": "x"}, [["a", 1]], [[1, 2, 3]], "x", [])
+    assert len(schema.load_prompts(written([([0, 1, 30, 15], near), *((boxes[0][0], one) for one in strange)]))) == 6
+
+
 # --------------------------------------------------------------------------------------------------------------- masks
 
 
