@@ -233,7 +233,25 @@ class _Work:
     # ------------------------------------------------------------------------------------------------- download sources
 
     def from_given(self, paths: Sequence[Path], licence: dict[str, Any]) -> str:
-        offer = given.look(self.recipe, [path.expanduser().absolute() for path in paths])
+        """Take what a user has; archives of a published name that are damaged or of something else are passed over."""
+        paths = [path.expanduser().absolute() for path in paths]
+        passed, faults = set[Path](), list[Us43dError]()
+        offer = given.look(self.recipe, paths)
+        while True:
+            try:
+                summary = self._from_offer(offer, licence)
+                return "; passed over: ".join([summary, *(fault.what.rstrip(".") for fault in faults)])
+            except (RawDataError, ArchiveError) as error:
+                faults.append(error)
+                if offer.route is None:
+                    raise faults[0] from None
+            passed |= {path for _, path in offer.files}
+            try:
+                offer = given.look(self.recipe, paths, passed)
+            except Us43dError:
+                raise faults[0] from None
+
+    def _from_offer(self, offer: given.Given, licence: dict[str, Any]) -> str:
         ways = [
             (*((RawFile(name=path.name), path) for path in archives), *beside)
             for archives in offer.candidates

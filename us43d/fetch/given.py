@@ -3,7 +3,7 @@
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -95,8 +95,8 @@ class Layout:
     remarks: tuple[str, ...] = ()
 
 
-def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
-    """Return the files of `recipe` among `paths` (files, or folders searched to any depth).
+def look(recipe: Recipe, paths: Sequence[Path], passed: Collection[Path] = ()) -> Given:
+    """Return the files of `recipe` among `paths` (files, or folders searched to any depth), without those `passed`.
 
     In order: all files of one route; an unpacked tree that the reader accepts and that is complete; the archives named
     one by one, whatever they are called; a tree whose inner archives nobody has unpacked; archives in the folders that
@@ -107,7 +107,7 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
         if not path.exists():
             nearest = next(place for place in path.parents if is_dir(place))
             raise MissingRawFile(f"{path} does not exist.", next=shlex.join(["ls", str(nearest)]))
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in _files(path) if file not in passed]
     damaged: list[VerifyError] = []
     others = []
     for route in recipe.routes:
@@ -138,7 +138,7 @@ def look(recipe: Recipe, paths: Sequence[Path]) -> Given:
     if damaged:
         damaged[0].next = again
         raise damaged[0]
-    if named := [path for path in paths if path.is_file()]:
+    if named := [path for path in paths if path.is_file() and path not in passed]:
         for path in named:
             try:
                 verify.check_type(path, path.name)

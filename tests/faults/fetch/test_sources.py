@@ -359,6 +359,22 @@ def test_given_among_others(source: Any, sources: ModuleType, home: Home, tmp_pa
     assert set(findings(home, source).values()) == {"ok"}
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_given_beside_an_archive_that_is_of_no_use(
+    source: Any, sources: ModuleType, home: Home, tmp_path: Path, damaged: bool
+) -> None:
+    """The tree beside it was not looked at."""
+    registry.specimen("stu_hospital")(tmp_path / "made", np.random.default_rng(0))
+    data = bytearray(sources.archive(0, SIZE))
+    data[len(data) // 2] ^= 4 * damaged
+    (tmp_path / "0.zip").write_bytes(data)
+    said = fetch(source, home, sources.patient(), from_=[tmp_path]).said
+    assert "of an unpacked tree as given" in said
+    why = "0.zip, member .* checksum is wrong" if damaged else "the unpacked files are not this source's data"
+    assert re.search(rf"; passed over: (Loopback: )?{why}", said)
+    assert list(home.raw("Loopback").rglob("Test_Image_1.png"))
+
+
 def test_given_by_digest(server: Any, source: Any, sources: ModuleType, home: Home, tmp_path: Path) -> None:
     data = sources.archive(0, SIZE)
     (tmp_path / "renamed").write_bytes(data)
