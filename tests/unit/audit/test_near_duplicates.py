@@ -319,7 +319,7 @@ def test_a_published_split_that_leaks(tmp_path: Path) -> None:
 
 def test_contradicting_labels_of_one_frame(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    raw = tmp_path / "Dataset_BUSI_with_GT"
+    raw = tmp_path / "raw" / "Dataset_BUSI_with_GT"
     pictures = [frame(rng, blob((200, 260), rng, 0.25)) for _ in range(3)]
     left, right = np.zeros((200, 260), np.uint8), np.zeros((200, 260), np.uint8)
     left[60:120, 60:120], right[60:120, 140:200] = 255, 255
@@ -335,7 +335,7 @@ def test_contradicting_labels_of_one_frame(tmp_path: Path) -> None:
     for label, n, picture, mask in rows:
         write_image(raw / label / f"{label} ({n}).png", np.stack([np.ascontiguousarray(picture)] * 3, axis=2))
         write_image(raw / label / f"{label} ({n})_mask.png", mask)
-    result = build(registry.recipe("busi"), tmp_path, Home(tmp_path / "home"), partial=True)
+    result = build(registry.recipe("busi"), tmp_path / "raw", Home(tmp_path / "home"), partial=True)
     found = inspect_builds([result.path], tmp_path / "home")
     assert len(found.near) == 3
     said = {(Path(c.a.key).stem, Path(c.b.key).stem, c.kind) for c in found.conflicts}

@@ -90,11 +90,11 @@ def test_no_fixes_builds_without_and_withdrawing_restores_the_bytes(home: Home) 
     receipt = {"kind": "specimen"}
     first = build(recipe, home.raw("BUSI"), home, receipt=receipt).digest
     labels = labelled(home)
-    labels.save(0, 0, [], reviewed=True)  # nothing is there
+    saved = labels.save(0, 0, [], reviewed=True)  # nothing is there
     assert build(recipe, home.raw("BUSI"), home, receipt=receipt).digest != first
     plain = build(recipe, home.raw("BUSI"), home, receipt=receipt, fixes=False).dataset
     assert "corrections" not in plain
-    labels.save(0, 1, [], reviewed=False)
+    labels.save(0, saved, [], reviewed=False)
     labels.close()
     assert build(recipe, home.raw("BUSI"), home, receipt=receipt).digest == first
 
@@ -161,7 +161,7 @@ def test_a_corrected_mask_is_corrected_again_and_undone(home: Home) -> None:
     assert rebuilt(home)[key] == {}
     labels = labelled(home)  # of the corrected build
     full = {"structure": "breast_lesion", "rle": encode(np.ones(shape, bool)).decode(), "origin": "person"}
-    labels.save(number, 0, [full], reviewed=True)
+    labels.save(number, labels.state(number)["revision"], [full], reviewed=True)
     labels.close()
     assert rebuilt(home)[key]["breast_lesion"][0].all()
     (path,) = home.builds("BUSI").glob("*/provenance.json")
