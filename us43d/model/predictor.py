@@ -19,7 +19,7 @@ from torch import Tensor
 from us43d.errors import ImageError, UsageError
 from us43d.model import look, weights
 from us43d.model.config import MEAN, STD
-from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT, Features, UltraSam
+from us43d.model.network import LOWER_RIGHT, NEGATIVE, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT, Features, UltraSam
 from us43d.model.weights import Preprocessing
 from us43d.pictures.levels import eight_bits
 
@@ -463,6 +463,8 @@ class Predictor:
         # Not of the mask that clicks correct: where that is far too large, its window shows little of the object.
         windows = self._windows(first.float(), points, labels)
         refined, iou = self._look(encoded, windows, points, labels, first, former)
+        if former is not None:
+            self._drop_refused(refined, windows, points, labels, former)
         whole = look.paste(refined.float(), windows, self.model.config.image_size)
         again = (~boxed).nonzero()[:, 0]
         if former is None and len(again):
@@ -472,6 +474,40 @@ class Predictor:
             )
             whole[again] = look.paste(refined[again].float(), windows[again], self.model.config.image_size)
         return _Masks(refined, windows, whole, iou.float(), presence)
+
+    def _drop_refused(self, refined: Tensor, windows: Tensor, points: Tensor, labels: Tensor, former: Tensor) -> None:
+        """Remove structures that a negative click refuses, in which the network makes but a hole, from masks in place.
+
+        A connected area of the mask to correct is refused if a negative click is in it and no positive one. Areas of
+        the refined mask that lie in it by more than half, and hold no positive click, are removed. A prompt without
+        positive clicks keeps all.
+
+        Args:
+            refined: (P, s, s) logits of the windows.
+            windows: (P, 4).
+            points: (P, N, 2), as in `segment`.
+            labels: (P, N) int.
+            former: (P, h, h) logits of the whole frame, of the mask to correct.
+        """
+        places, kinds = self._places(points), labels.cpu().numpy()
+        frame = np.array([0.0, 0.0, 1.0, 1.0])
+        for row in np.flatnonzero((kinds == NEGATIVE).any(1) & (kinds == POSITIVE).any(1)):
+            positive, negative = (places[row][kinds[row] == kind] for kind in (POSITIVE, NEGATIVE))
+            areas = _areas(former[row])
+            refused = _labels_at(areas, negative, frame) - _labels_at(areas, positive, frame)
+            if not refused:
+                continue
+            region = torch.from_numpy(np.isin(areas, list(refused)).astype(np.float32))[None, None]
+            window = windows[row : row + 1].float().cpu()
+            seen = look.sample(region, window, refined.shape[-1])[0, 0].numpy() > 0.5
+            parts = _areas(refined[row])
+            separate = set(range(1, int(parts.max()) + 1)) - _labels_at(parts, positive, window[0].numpy())
+            dropped = [n for n in separate if 2 * np.count_nonzero(seen[parts == n]) > np.count_nonzero(parts == n)]
+            refined[row][torch.from_numpy(np.isin(parts, dropped)).to(refined.device)] = look.OUTSIDE
+
+    def _places(self, points: Tensor) -> NDArray[np.float64]:
+        """Return points in fractions of the frame."""
+        return np.asarray(((points - 0.5) / self.model.config.image_size).cpu().numpy(), np.float64)
 
     def _look(
         self,
@@ -494,9 +530,7 @@ class Predictor:
 
         logits: (P, h, h) of the whole frame.
         """
-        side = self.model.config.image_size
-        places = ((points - 0.5) / side).cpu().numpy()
-        kinds = labels.cpu().numpy()
+        places, kinds = self._places(points), labels.cpu().numpy()
         predicted = (logits > 0).cpu().numpy()
         windows = []
         for row in range(len(points)):
@@ -545,6 +579,18 @@ def _placed(logits: NDArray[np.float32], window: NDArray[Any], shape: tuple[int,
         )
         mask[top:bottom, left:right] = inside > 0
     return mask
+
+
+def _areas(logits: Tensor) -> NDArray[np.int32]:
+    """Number the connected areas of a mask (h, w) from 1; 0 is outside of it."""
+    return np.asarray(cv2.connectedComponents((logits > 0).cpu().numpy().astype(np.uint8))[1], np.int32)
+
+
+def _labels_at(areas: NDArray[np.int32], places: NDArray[np.float64], window: NDArray[Any]) -> set[int]:
+    """Return the areas of a window (x0, y0, x1, y1) in which places (N, 2) lie, both in fractions of the frame."""
+    columns, rows = np.floor((places - window[:2]) / (window[2:] - window[:2]) * areas.shape[0]).astype(int).T
+    within = (np.minimum(columns, rows) >= 0) & (np.maximum(columns, rows) < areas.shape[0])
+    return {int(area) for area in areas[rows[within], columns[within]]} - {0}
 
 
 def _box(mask: NDArray[np.bool_]) -> Tensor:

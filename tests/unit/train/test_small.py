@@ -1,6 +1,7 @@
 """The small model: prompts of any number, structures by name, a second look at a crop, corrective clicks."""
 
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import cv2
@@ -412,3 +413,65 @@ def test_a_mask_of_a_window_lies_where_the_window_is() -> None:
     ys, xs = np.nonzero(mask)
     assert (xs.mean(), ys.mean()) == pytest.approx((79.5, 59.5), abs=0.6)
     assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == pytest.approx((80 * 20 / 32, 40 * 20 / 32), abs=3)
+
+
+def mask_logits(side: int, *discs: tuple[float, float, float]) -> torch.Tensor:
+    inside = np.logical_or.reduce([disc(side, x * side, y * side, radius * side) for x, y, radius in discs])
+    return torch.from_numpy(np.where(inside, 5.0, -5.0).astype(np.float32))
+
+
+LEFT, RIGHT = (0.25, 0.5, 0.15), (0.75, 0.5, 0.15)
+
+
+@pytest.mark.parametrize(
+    ("former", "clicks", "kept"),
+    [
+        ((LEFT, RIGHT), ((0.25, 0.5, 1), (0.75, 0.5, 0)), (True, False)),
+        ((LEFT, RIGHT), ((0.25, 0.5, 1), (0.72, 0.55, 0), (0.8, 0.45, 0)), (True, False)),
+        ((LEFT, RIGHT), ((0.25, 0.5, 1), (0.75, 0.5, 0), (0.8, 0.5, 1)), (True, True)),  # a part of it is inside
+        ((LEFT, RIGHT), ((0.25, 0.5, 1), (0.5, 0.1, 0)), (True, True)),  # the click is beside both
+        ((LEFT, RIGHT), ((0.75, 0.5, 0),), (True, True)),  # without a positive click nothing tells what is meant
+        ((LEFT, RIGHT), ((0.25, 0.5, 1),), (True, True)),
+        ((LEFT,), ((0.25, 0.5, 1), (0.75, 0.5, 0)), (True, True)),  # new, not what was clicked on
+        ((LEFT, (0.5, 0.5, 0.2), RIGHT), ((0.25, 0.5, 1), (0.75, 0.5, 0)), (True, True)),  # one area, with both clicks
+        ((LEFT, RIGHT), ((0.1, 0.1, 1), (0.25, 0.5, 0), (0.75, 0.5, 0)), (False, False)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [64, 16])
+def test_a_structure_that_a_click_refuses_is_removed(
+    learnt: Predictor, former: tuple[Any, ...], clicks: tuple[Any, ...], kept: tuple[bool, bool], size: int
+) -> None:
+    """The network makes a hole around a negative click; the rest of what was clicked on goes as well."""
+    window = torch.tensor([[0.05, 0.2, 0.95, 0.8], [0.0, 0.0, 1.0, 1.0]])
+    whole = mask_logits(64, LEFT, RIGHT)
+    for x, y, inside in clicks:
+        if not inside:
+            whole[torch.from_numpy(disc(64, 64 * x, 64 * y, 2))] = -5.0
+    refined = look.sample(whole[None, None].expand(2, -1, -1, -1), window, 32)[:, 0].contiguous()
+    before = refined.clone()
+    points = 0.5 + 64 * torch.tensor([[[x, y] for x, y, _ in clicks]] * 2)
+    labels = torch.tensor([[inside for *_, inside in clicks]] * 2)
+    learnt._drop_refused(refined, window, points, labels, mask_logits(size, *former).expand(2, -1, -1))
+    for row, (x0, _, x1, _) in enumerate(window.tolist()):
+        middle = round((0.5 - x0) / (x1 - x0) * 32)
+        for stays, half in zip(kept, (np.s_[:, :middle], np.s_[:, middle:]), strict=True):
+            if stays:
+                assert torch.equal(refined[row][half], before[row][half])
+            else:
+                assert not (refined[row][half] > 0).any()
+    lone = refined[0] != before[0]
+    assert (refined[0][lone] == look.OUTSIDE).all()
+
+
+def test_corrections_remove_what_a_click_refuses(learnt: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt.set_image(picture())
+    first = learnt.predict(points=[(20, 20)])
+    asked = []
+    monkeypatch.setattr(Predictor, "_drop_refused", lambda self, *given: asked.append(given))
+    learnt.predict(points=[(20, 20)])
+    assert asked == []
+    learnt.predict(points=[(20, 20), (40, 40)], labels=[1, 0], former=first.logits)
+    ((refined, windows, points, labels, former),) = asked
+    assert labels[0].tolist()[:2] == [1, 0]
+    assert np.array_equal(former[0].numpy(), first.logits)
+    assert (len(refined), windows.shape, points.shape[-1]) == (1, (1, 4), 2)
