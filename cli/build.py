@@ -374,7 +374,7 @@ def check(session: Session, names: Names = None, every: Every = False, jobs: Job
 
     def work(recipe: Recipe) -> Outcome:
         problems = []
-        versions = sorted(path.parent for path in session.home.builds(recipe.name).glob("r*/dataset.json"))
+        versions = session.home.finished(recipe.name)
         if not versions:
             raise BuildError(f"{recipe.name} is not built.", next=f"us43d build {recipe.name}")
         for path in versions:

@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 from us43d import registry
 from us43d.contract import Facts, Recipe
-from us43d.errors import UsageError
+from us43d.errors import StorageError, UsageError
 from us43d.paths import Home
 
 __all__ = ["State", "chosen", "sources_on_disk", "state"]
+
+#: In place of the builds of a source whose folder may not be read.
+UNREADABLE = "(unreadable)"
 
 
 class State(NamedTuple):
@@ -23,8 +26,11 @@ class State(NamedTuple):
 
 
 def state(home: Home, recipe: Facts) -> State:
-    builds = home.builds(recipe.name).glob("r*/dataset.json")
-    return State(home.raw(recipe.name).is_dir(), tuple(sorted(path.parent.name for path in builds)))
+    try:
+        builds = tuple(path.name for path in home.finished(recipe.name))
+    except StorageError:  # reported by whatever reads the build; omitted, it would go unnoticed
+        builds = (UNREADABLE,)
+    return State(home.raw(recipe.name).is_dir(), builds)
 
 
 def sources_on_disk(home: Home, has: Callable[[State], object] = lambda s: s.fetched or s.builds) -> list[Recipe]:

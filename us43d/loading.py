@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -198,7 +199,7 @@ def _rows(sample: LoadedSample) -> list[tuple[Any, ...]]:
 def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None:
     """The newest finished build of a source: whole before partial before specimen, the us43d profile before others.
 
-    A build without skipped items comes before one with them.
+    A build without skipped items comes before one with them. Raises StorageError for a folder that may not be read.
     """
 
     def rank(path: Path) -> tuple[bool | tuple[int, ...], ...]:
@@ -207,8 +208,7 @@ def latest(home: Home, name: str, profile: Profile | None = None) -> Path | None
         lesser = ("specimen", "partial", "skipping", "unfixed")
         return "us43d" in words, *(word not in words for word in lesser), revision
 
-    pattern = "r*s*-*" if profile is None else f"r*s*-{profile}*"
-    builds = (path.parent for path in home.builds(name).glob(f"{pattern}/dataset.json"))
+    builds = (path for path in home.finished(name) if fnmatch(path.name, f"r*s*-{profile or ''}*"))
     return max(builds, key=rank, default=None)
 
 

@@ -15,8 +15,11 @@ $US43D_HOME (default ~/.us43d)
 """
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+
+from us43d.errors import StorageError
 
 __all__ = ["Home"]
 
@@ -41,6 +44,24 @@ class Home:
 
     def builds(self, name: str) -> Path:
         return self.root / "build" / name
+
+    def finished(self, name: str) -> list[Path]:
+        """Return the folders of all finished builds of a source, sorted by name.
+
+        Raises:
+            StorageError: A folder may not be read, as one of another user; a glob would silently omit it.
+        """
+        folder = self.builds(name)
+        try:
+            versions = sorted(path for path in folder.iterdir() if path.name.startswith("r"))
+            return [version for version in versions if (version / "dataset.json").exists()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            place = error.filename or folder
+            raise StorageError(
+                f"{place} cannot be read: {error.strerror}.", next=f"ls -ld {shlex.quote(str(place))}"
+            ) from error
 
     def build(self, name: str, version: str) -> Path:
         return self.builds(name) / version

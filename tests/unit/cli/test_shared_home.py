@@ -58,6 +58,42 @@ def test_all_goes_on_past_a_source_that_may_not_be_read() -> None:
             os.seteuid(0)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_build_that_may_not_be_read_is_not_left_out_unseen() -> None:
+    """Of a folder that may not be listed, glob yields nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        for name, slug in (("STU-Hospital", "stu_hospital"), ("BUSI", "busi")):
+            registry.specimen(slug)(home / "raw" / name, np.random.default_rng(0))
+
+        def run(*words: str) -> tuple[int, str]:
+            done = CliRunner().invoke(app, [*words, "--home", str(home), "--quiet"])
+            return done.exit_code, " ".join(done.output.split())
+
+        verbs = (("check", "--all"), ("audit", "--all"), ("stats", "--all"), ("card", "BUSI"))
+        run("build", "--all", "--partial", "--jobs", "1")
+        assert [run(*words)[0] for words in verbs] == [0, 0, 0, 0]  # as root: everything is imported now
+        assert run("info", "BUSI")[1].count("r1s1-us43d-partial") == 1
+        for path in (home, *home.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o644)
+        closed = home / "build" / "BUSI"
+        try:
+            for place in (closed, *closed.glob("r*")):
+                place.chmod(0o700)
+                os.seteuid(65534)
+                for words in verbs:
+                    code, said = run(*words)
+                    assert code == (3 if words[0] == "check" else 1), (words, said)
+                    assert f"{place}" in said.replace("/ ", "/"), (words, said)
+                    assert "Permission denied" in said, (words, said)
+                assert "STU-Hospital sound" in run("check", "--all")[1]
+                assert "(unreadable)" in run("info", "BUSI")[1]
+                os.seteuid(0)
+                place.chmod(0o777)
+        finally:
+            os.seteuid(0)
+
+
 def test_the_missing_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "closed" / "a.txt"
     file.parent.mkdir()
