@@ -40,6 +40,15 @@ def test_what_a_video_states(tmp_path: Path) -> None:
     assert VideoFile(path).stated == 1
 
 
+@pytest.mark.parametrize("end", [b"", b"vids", b"vidsstrf", b"strf" + bytes(28), b"vidsstrf" + bytes(23)])
+def test_an_avi_that_describes_no_image_is_refused(tmp_path: Path, end: bytes) -> None:
+    """Its header is unpacked only where it is whole."""
+    path = tmp_path / "a.avi"
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(end)) + b"AVI " + end)
+    with pytest.raises(UnreadableFile, match=r"a\.avi is not a video that OpenCV can read"):
+        VideoFile(path)
+
+
 STATES, GIVES = "the header states 10", "its duration and frame rate give 10"
 
 
