@@ -34,6 +34,10 @@ _MODULES = {
 # Our message says what is wrong with a file; OpenCV and FFmpeg would print lines of their own before it.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# PyTorch's threads wait for each other in a loop, for a while that is long beside an operation of the small model: with
+# another program on the processors, predictions took up to 9 times as long (docs/benchmarks.md). GNU OpenMP reads this.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def _load(verb: str | None = None) -> typer.Typer:

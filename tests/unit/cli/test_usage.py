@@ -288,3 +288,19 @@ def test_an_option_without_its_argument_leads_to_the_help_of_the_verb() -> None:
     result = CliRunner().invoke(app, ["fetch", "BUSI", "--from"])
     assert result.exit_code == 2
     assert "Next: us43d fetch --help" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_wait_briefly_unless_told_otherwise(given: dict[str, str], seen: str) -> None:
+    """GNU OpenMP reads the variable when PyTorch is imported, which the command line has not done yet."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    }
+    code = "import sys, os, us43d.cli.app; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", seen]
