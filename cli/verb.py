@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import shutil
 import sys
 import traceback
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from us43d.errors import UsageError
+from us43d.errors import UsageError, command, counted, listed
 
 from .errors import debugging, failure
 from .output import Session, plain
@@ -74,10 +75,30 @@ class _Group(TyperGroup):
         except _NotUnderstood as error:
             session = Session(None, as_json="--json" in words, quiet=False)
             verb = [word for word in words[:1] if not word.startswith("-")]  # a missing argument has no context
-            command = error.ctx.command_path if error.ctx else " ".join(["us43d", *verb])
-            wrong = UsageError(_said(error), next=f"{command} --help")
+            called = error.ctx.command_path if error.ctx else " ".join(["us43d", *verb])
+            wrong = _expanded(error, words) or UsageError(_said(error), next=f"{called} --help")
             sys.exit(report(wrong, session, "Nothing was changed on disk."))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _expanded(error: Any, words: list[str]) -> UsageError | None:
+    """Return what to say of files that a shell made of a pattern such as *.png; None for other errors.
+
+    The command to run next is that with the folder of the files in their place.
+    """
+    files = [word for word in words[1:] if Path(word).is_file()]
+    if "unexpected extra argument" not in str(error.format_message()) or len(files) < 2:
+        return None
+    places = [Path(file).parent for file in files]
+    if any(place.is_absolute() for place in places):
+        places = [place.absolute() for place in places]
+    folder = os.path.commonpath(places) or "."
+    rest = [word for word in words if word not in files[1:]]
+    rest[rest.index(files[0])] = folder
+    return UsageError(
+        f"us43d {words[0]} takes a single file or folder, not {counted(len(files), 'file')}: {listed(files, 3)}.",
+        next=f"{command(*rest)}   # all files of the folder",
+    )
 
 
 def _said(error: Any) -> str:

@@ -304,3 +304,21 @@ def test_threads_wait_briefly_unless_told_otherwise(given: dict[str, str], seen:
         [sys.executable, "-c", code], env=environment | given, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", seen]
+
+
+def test_files_that_a_shell_made_of_a_pattern_are_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("my scans/a/1.png", "my scans/a/2.png", "my scans/b/3.png", "c.png", "d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    files = ["my scans/a/1.png", "my scans/a/2.png", "my scans/b/3.png"]
+    done = CliRunner().invoke(app, ["predict", *files, "--structure", "breast lesion"])
+    assert done.exit_code != 0
+    assert "us43d predict takes a single file or folder, not 3 files: my scans/a/1.png" in done.stderr
+    assert "Next: us43d predict 'my scans' --structure 'breast lesion'   # all files of the folder" in done.stderr
+    assert "Next: us43d predict .   #" in CliRunner().invoke(app, ["predict", "c.png", "d.png"]).stderr
+    mixed = CliRunner().invoke(app, ["predict", str(tmp_path / "c.png"), "d.png"]).stderr
+    assert f"Next: us43d predict {tmp_path}   #" in mixed.replace("'", "")
+    other = CliRunner().invoke(app, ["predict", "c.png", "nothing"]).stderr
+    assert "takes a single file" not in other
+    assert "Next: us43d predict --help" in other
