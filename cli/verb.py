@@ -87,7 +87,9 @@ def _expanded(error: Any, words: list[str]) -> UsageError | None:
     The command to run next is that with the folder of the files in their place.
     """
     files = [word for word in words[1:] if Path(word).is_file()]
-    if "unexpected extra argument" not in str(error.format_message()) or len(files) < 2:
+    known = [one for one in error.ctx.command.params if one.param_type_name == "argument"] if error.ctx else []
+    extra = "unexpected extra argument" in str(error.format_message())
+    if not extra or len(files) < 2 or len(known) != 1:  # of several arguments, nothing tells which are meant
         return None
     places = [Path(file).parent for file in files]
     if any(place.is_absolute() for place in places):

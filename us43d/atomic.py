@@ -16,8 +16,8 @@ from pathlib import Path
 from us43d.errors import Busy, StorageError
 
 __all__ = [
-    "alone", "denied", "exists", "is_dir", "link_or_copy", "name_final", "new_folder", "open_to_others", "replace_dir",
-    "require_free", "storage_errors", "write_bytes", "write_files", "write_results",
+    "alone", "denied", "exists", "free_beside", "is_dir", "link_or_copy", "name_final", "new_folder", "open_to_others",
+    "replace_dir", "require_free", "storage_errors", "write_bytes", "write_files", "write_results",
 ]  # fmt: skip
 
 _WHAT = {

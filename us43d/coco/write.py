@@ -1,5 +1,6 @@
 """Make a COCO file from a folder of images and a folder of their masks."""
 
+import itertools
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -141,17 +142,20 @@ class _Read:
         files = [MaskFile(mask) for mask in own]
         media = pictures.open(image)
         for file in files:
-            if file.count != media.count or file.count is None:
-                numbers = [counted(one.count or 0, "frame") if one.count else "several frames" for one in (media, file)]
+            if file.count != media.count and None not in (file.count, media.count):
+                numbers = [counted(one.count or 0, "frame") for one in (media, file)]
                 raise ImageError(f"{image.path} has {numbers[0]}, its mask {file.path} {numbers[1]}.")
-        frames = media.frames()
-        for number, planes in enumerate(zip(*(file.planes() for file in files), strict=True)):
+        # A video may have fewer frames than it states, or state no number.
+        together = itertools.zip_longest(media.frames(), *(file.planes() for file in files))
+        for number, (frame, *planes) in enumerate(together):
+            if frame is None or any(plane is None for plane in planes):
+                raise ImageError(f"{image.path} and its mask {own[0].path} have different numbers of frames.")
             entry: dict[str, Any] = {"id": len(self.entries) + 1, "file_name": image.relative}
             entry |= {} if owner is None else {"patient_id": owner}
             entry |= {} if media.count == 1 else {"frame": number}
             where = own[0].relative if media.count == 1 else f"{own[0].relative} (frame {number})"
             shapes = self._planes(planes, entry["id"], where)
-            height, width = next(frames).pixels.shape[:2]
+            height, width = frame.pixels.shape[:2]
             for shape in shapes:
                 if shape != (height, width):
                     turned = f" ({'; '.join(media.remarks)})" if media.remarks else ""

@@ -50,7 +50,7 @@ class Outputs:
         with atomic.storage_errors(self.folder / JOURNAL, "Nothing was changed on disk."):
             file = (self.folder / JOURNAL).open("a", encoding="utf-8")
         try:
-            import fcntl  # not on Windows
+            import fcntl  # not on Windows; atomic.alone would empty the journal
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -319,6 +319,7 @@ def test_files_that_a_shell_made_of_a_pattern_are_said_so(tmp_path: Path, monkey
     assert "Next: us43d predict .   #" in CliRunner().invoke(app, ["predict", "c.png", "d.png"]).stderr
     mixed = CliRunner().invoke(app, ["predict", str(tmp_path / "c.png"), "d.png"]).stderr
     assert f"Next: us43d predict {tmp_path}   #" in mixed.replace("'", "")
+    assert "takes a single file" not in CliRunner().invoke(app, ["coco", "c.png", "d.png", *files]).stderr
     other = CliRunner().invoke(app, ["predict", "c.png", "nothing"]).stderr
     assert "takes a single file" not in other
     assert "Next: us43d predict --help" in other

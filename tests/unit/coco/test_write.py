@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ import tifffile
 from PIL import Image
 from pycocotools import mask as reference
 
-from us43d import specimen
+from us43d import pictures, specimen
 from us43d.coco import own
 from us43d.coco.write import from_masks
 from us43d.errors import ImageError, UsageError
@@ -310,6 +311,36 @@ def test_images_of_one_frame_with_their_spacing(folder: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, *SHAPE), np.uint8)), str(scan.with_suffix(".mha")))
     with pytest.raises(ImageError, match=r"p0_0\.mha has 2 frames, its mask \S*p0_0\.png 1 frame\."):
         from_masks(folder / "scans", folder / "masks")
+
+
+@pytest.mark.parametrize("ending", [".webm", ".avi"])
+def test_a_clip_that_states_no_number_of_frames_or_another_one(
+    folder: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in [*folder.rglob("p0_*.png"), *folder.rglob("p1_*.png"), *folder.rglob("p2_*.png")]:
+        path.unlink()
+    clip, masks = folder / "scans" / f"c{ending}", folder / "masks" / "c.tif"
+    writer = cv2.VideoWriter(
+        str(clip), cv2.VideoWriter_fourcc(*("VP80" if ending == ".webm" else "MJPG")), 10, (80, 64)
+    )
+    for number in range(4):
+        writer.write(np.full((64, 80, 3), 40 * number, np.uint8))
+    writer.release()
+    truth = np.zeros((5, 64, 80), np.uint8)
+    truth[:, 10:30, 10:40] = 255
+
+    def written(count: int) -> list[dict[str, Any]]:
+        tifffile.imwrite(masks, truth[:count], photometric="minisblack")
+        return from_masks(folder / "scans", folder / "masks").content["images"]
+
+    assert [entry["frame"] for entry in written(4)] == [0, 1, 2, 3]
+    if ending == ".avi":
+        with pytest.raises(ImageError, match=r"c\.avi has 4 frames, its mask \S*c\.tif 3 frames\."):
+            written(3)
+        monkeypatch.setattr(pictures.Media, "count", 3)  # a header that states another number
+    for count in (3, 5) if ending == ".webm" else (3,):
+        with pytest.raises(ImageError, match=r"and its mask \S*c\.tif have different numbers of frames\."):
+            written(count)
 
 
 def test_masks_below_the_images_are_not_images(folder: Path) -> None:
