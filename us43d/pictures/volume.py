@@ -53,8 +53,6 @@ def nifti(path: Path) -> Any:
                 return image
             kind = second.Nifti2Image if second.Nifti2Image.path_maybe_image(path)[0] else first.Nifti1Image
             return kind.from_filename(path, keep_file_open=True)
-    except ImageError:
-        raise
     except (*_NOT_NIFTI, *damaged) as error:
         raise ImageError(f"{path} is not a readable NIfTI file: {error}.") from error
 

@@ -26,6 +26,9 @@ def test_length_and_frames(tmp_path: Path) -> None:
     write(tmp_path / "a.avi")
     assert masks.video_length(tmp_path / "a.avi") == 12
     assert masks.video_frame(tmp_path / "a.avi", 11).shape == (48, 64, 3)
+    for number in (12, 13):
+        with pytest.raises(UnreadableFile, match=rf"a\.avi has 12 frames, no frame {number}\."):
+            masks.video_frame(tmp_path / "a.avi", number)
 
 
 def test_what_a_video_states(tmp_path: Path) -> None:
