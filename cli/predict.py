@@ -386,8 +386,10 @@ def _run(
     """Segment file after file; return failures by file. Failures and remarks are printed at once."""
     from us43d import pictures
     from us43d.errors import StorageError
+    from us43d.pictures.levels import is_two_valued
 
     failed: dict[str, Us43dError] = {}
+    masks: list[str] = []
     done = 0
     with session.progress("segmenting", "frames") as move:
         for one in inputs:
@@ -396,6 +398,7 @@ def _run(
                 for picture in media.frames(frame):
                     if (segments := work(media, picture)) is not None:
                         writer.add(media, picture, segments)
+                        masks += [picture.name] if is_two_valued(picture.pixels) else []
                     done += 1
                     move(done, len(inputs) if all(entry.kind == "image" for entry in inputs) else None)
                 writer.finish(media)
@@ -407,6 +410,10 @@ def _run(
                 failed[one.relative] = error
                 if len(inputs) > 1:
                     session.warn(f"{one.relative}: {error.what}")
+    if masks:
+        session.warn(
+            f"{counted(len(masks), 'frame has', 'frames have')} two values only, as masks do: {listed(masks, 5)}."
+        )
     return failed
 
 

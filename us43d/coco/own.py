@@ -32,6 +32,7 @@ from us43d.errors import ImageError, RawDataError, TrainError, command, counted,
 from us43d.harmonize.corpus import ANNOTATION, IMAGE, OWN, SPECK, SPLITS, TAGS, Corpus, is_speck
 from us43d.limits import MAX_PIXELS
 from us43d.masks import read as reading
+from us43d.pictures.levels import is_two_valued
 from us43d.rawtree import folded
 from us43d.unions import Unions
 
@@ -320,8 +321,7 @@ class _Pixels:
         self.contents[place] = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
 
     def _check_values(self, pixels: NDArray[np.uint8]) -> None:
-        """Remark an image that looks like a mask: one mistakes the folders of images and masks for each other."""
-        if (pixels == pixels.min()).sum() + (pixels == pixels.max()).sum() == pixels.size and np.ptp(pixels):
+        if is_two_valued(pixels):
             self.remarks["only two values, as in a mask (--images takes the folder of the ultrasound images)"] += 1
 
     def _fits(self, place: int, width: int, height: int, remark: str) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from us43d.errors import ImageError
 
-__all__ = ["eight_bits", "finite_range", "full_range"]
+__all__ = ["eight_bits", "finite_range", "full_range", "is_two_valued"]
 
 
 def full_range(array: NDArray[Any], bits: int) -> NDArray[Any]:
@@ -61,6 +61,12 @@ def eight_bits(array: NDArray[Any], levels: tuple[float, float] | None = None) -
         spread -= low
         spread *= 255 / (high - low) if high > low else 0
     return np.asarray(np.nan_to_num(np.rint(np.clip(spread, 0, 255)), copy=False), np.uint8)
+
+
+def is_two_valued(array: NDArray[np.uint8]) -> bool:
+    """Return whether an image has two values only, as masks do: folders of images and masks are easily confused."""
+    low, high = int(array.min()), int(array.max())
+    return low < high and np.count_nonzero(array == low) + np.count_nonzero(array == high) == array.size
 
 
 def _check_type(array: NDArray[Any]) -> None:

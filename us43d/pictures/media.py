@@ -1,6 +1,7 @@
 """An input file: its frames, one at a time, its pixel spacing, and remarks on how it was read."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -49,6 +50,8 @@ _LITTER = ("thumbs.db", "desktop.ini", "__macosx", "dicomdir")
 PREDICTIONS = "predictions.json"
 #: The results of a run that was interrupted, and those of weights without predictions.json: a name per line, as JSON.
 JOURNAL = ".us43d-predict"
+#: Bytes kept of a name: file systems take 255, and results add the number of a frame and an ending.
+_KEPT = 200
 
 
 class Input(NamedTuple):
@@ -58,7 +61,8 @@ class Input(NamedTuple):
         path: The file.
         kind: How the file is read.
         relative: Path below the listed folder, with slashes.
-        name: Path below the listed folder, without the ending unless it is needed to tell files and frames apart.
+        name: Path below the listed folder, without the ending unless it is needed to tell files and frames apart. A
+            name of over 200 bytes is cut there and ends in 8 digits of its SHA-256.
     """
 
     path: Path
@@ -286,7 +290,7 @@ def listing(path: Path | str, leave_out: Path | None = None) -> list[Input]:
     """
     path = Path(path)
     if not atomic.is_dir(path):
-        return [_input(path)]
+        return _named([_input(path)])
     entered = {_identity(path), _identity(leave_out)}
     inputs = []
     predicted = set[Path]()
@@ -325,9 +329,17 @@ def _named(inputs: list[Input]) -> list[Input]:
             if (names[folded(entry.name)] > 1 or folded(entry.name) in frames) and entry.name != entry.relative
         ]
         if not clashes:
-            return inputs
+            return [entry._replace(name=_shortened(entry.name)) for entry in inputs]
         for n in clashes:
             inputs[n] = inputs[n]._replace(name=inputs[n].relative)
+
+
+def _shortened(name: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    data = os.fsencode(last)
+    if len(data) <= _KEPT:
+        return name
+    return f"{folder}{slash}{data[:_KEPT].decode(errors='ignore')}_{hashlib.sha256(data).hexdigest()[:8]}"
 
 
 def journal(folder: Path) -> set[str]:

@@ -1,9 +1,11 @@
 """us43d predict: every kind of input, what is written, and what is refused."""
 
+import hashlib
 import importlib
 import inspect
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -126,6 +128,47 @@ def test_a_folder_goes_on_past_a_corrupt_image(us43d, picture: np.ndarray) -> No
     assert [image["file_name"] for image in content["images"]] == ["a.bmp", "a.png", "b.jpg"]
     # Two inputs of one name do not overwrite each other.
     assert {p.name for p in Path("found/overlays").iterdir()} == {"a.bmp.png", "a.png.png", "b.png"}
+
+
+def test_names_as_long_as_a_file_system_takes(us43d, picture: np.ndarray) -> None:
+    """254 bytes of 3-byte characters that differ in the last one; frames of a stack and a volume of 250 bytes."""
+    folder = Path("scans")
+    folder.mkdir()
+    names = [f"{'超' * 83}{n}.png" for n in (1, 2)]
+    for name in names:
+        assert len(os.fsencode(name)) == 254
+        cv2.imwrite(str(folder / name), picture)
+    cv2.imwritemulti(str(folder / f"{'s' * 251}.tif"), [picture, picture])
+    import nibabel
+
+    nibabel.save(nibabel.Nifti1Image(np.stack([picture.T] * 2, 2), np.eye(4)), folder / f"{'v' * 248}.nii.gz")
+    cv2.imwrite(str(folder / f"{'k' * 200}.png"), picture)
+    code, _, err = us43d("predict", folder, "--weights", "small", "--box", "20,10,80,70", "--out", "found")
+    assert code == 0, err
+    content = written(Path("found"))
+    assert [image["file_name"] for image in content["images"]] == [
+        f"{'k' * 200}.png", *[f"{'s' * 251}.tif"] * 2, *[f"{'v' * 248}.nii.gz"] * 2, *names
+    ]  # fmt: skip
+    masks = [entry["mask"] for entry in content["annotations"]]
+    assert masks[0] == f"masks/{'k' * 200}_1.png"
+    digest = hashlib.sha256(f"{'超' * 83}1".encode()).hexdigest()[:8]
+    assert masks[5] == f"masks/{'超' * 66}_{digest}_1.png"
+    assert len(set(masks)) == 7
+    assert len(list(Path("found").glob("v*_labels.nii.gz"))) == 1
+    assert us43d("predict", folder / names[0], "--weights", "small", "--box", "20,10,80,70", "--out", "one")[0] == 0
+    assert written(Path("one"))["annotations"][0]["mask"] == masks[5]
+
+
+def test_masks_in_place_of_images_are_reported(us43d, picture: np.ndarray) -> None:
+    """In a folder and alone; a black image is not a mask."""
+    folder = Path("scans")
+    folder.mkdir()
+    for name, pixels in {"a": picture, "b": (picture > 90) * 255, "c": picture > 90, "d": picture * 0}.items():
+        cv2.imwrite(str(folder / f"{name}.png"), pixels.astype(np.uint8))
+    _, _, err = us43d("predict", folder, "--weights", "small", "--box", "20,10,80,70")
+    assert "2 frames have two values only, as masks do: b, c." in err
+    _, _, err = us43d("predict", folder / "b.png", "--weights", "small", "--box", "20,10,80,70")
+    assert "1 frame has two values only, as masks do: b." in err
 
 
 def test_one_prompt_for_a_clip(us43d, picture: np.ndarray) -> None:
