@@ -1,6 +1,5 @@
 """AbdomenUS: abdominal organs in ray-cast simulations from CT (AUS) and in real scans (RUS), masks coloured by organ."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,9 @@ PARTS: dict[str, Split] = {"train": "train", "validation": "val", "val": "val", 
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("AUS", "RUS")
-    folders = ("AUS", "RUS", *PARTS)
-    stems = {key.rpartition(".")[0]: key for key in tree.glob("[AR]US/annotations/*/*.png", folders=folders)}
+    stems = {key.rpartition(".")[0]: key for key in tree.glob("[AR]US/annotations/*/*.png")}
     patterns = [f"[AR]US/images/*/*.{ending}" for ending in ("png", "jpg", "jpeg")]
-    images = [key for pattern in patterns for key in tree.glob(pattern, folders=folders)]
+    images = [key for pattern in patterns for key in tree.glob(pattern)]
     for key in sorted(images):
         source, _, subset, name = key.split("/")
         stem = name.rpartition(".")[0]
@@ -41,7 +39,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 def volume(stem: str) -> str:
     """Return the CT volume of a simulated image: "ct20" of "ct20-29"."""
-    stem = re.sub("^resized_", "", stem, flags=re.IGNORECASE)
+    stem = stem.removeprefix("resized_")
     return stem.rpartition("-")[0] or stem
 
 

@@ -27,9 +27,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             image, truth = images.path(key), truths.path(f"stacked_fetal_abdomen/{name}")
             raw.use(truth)
             shape, spacing = masks.mha_pair(image, truth)
-            subject = ""
-            if uuid in subjects:
-                subject, uuid = subjects[uuid].identifier("subject_id"), subjects[uuid]["uuid"]
+            subject = subjects[uuid].identifier("subject_id") if uuid in subjects else ""
             subject = "" if subject.lower() == "nan" else subject
             group = f"subject {subject}" if subject else uuid
             remarks = () if subject else ("no subject is listed for this case, which stands for itself",)

@@ -10,11 +10,10 @@ from us43d.facts import source
 
 #: Their outline/ holds the polygon of the liver (UltraBench).
 OUTLINE_IS_LIVER = {"Malignant/229", "Malignant/306"}
-KINDS = ("Benign", "Malignant", "Normal")
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    for key in raw.glob("**/image/[0-9]*.jpg", folders=KINDS):
+    for key in raw.glob("**/image/[0-9]*.jpg"):
         *above, kind, _, name = key.split("/")
         with raw.reading(f"{kind}/image/{name}"):
             number = PurePath(name).stem

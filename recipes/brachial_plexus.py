@@ -12,25 +12,24 @@ from us43d.facts import source
 from us43d.rawtable import Row, agreed
 
 #: Folder of a mask → its label. The published conversion knows the second folder, too.
-LABELS = {"ac_masks": "nerve_plexus", "p_021_09_masks": "nerve_plexus", "needle_masks": "needle"}
+LABELS = {"ac_masks": "nerve_plexus", "P_021_09_masks": "nerve_plexus", "needle_masks": "needle"}
 #: Devices with a table; a table of eSaote's, if it exists, has an unknown form.
 DESCRIBED = ("Butterfly", "Sonosite")
-DEVICES = (*DESCRIBED, "eSaote")
-MASK = re.compile(rf"data/([^/]+)/(?:.*/)?({'|'.join(LABELS)})/(?:.*/)?([^/]+)_(\d+)\.jpg", re.IGNORECASE)
+MASK = re.compile(rf"data/([^/]+)/(?:.*/)?({'|'.join(LABELS)})/(?:.*/)?([^/]+)_(\d+)\.jpg")
 
 
 def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
     """threshold: pixels of the JPEG masks above it are inside."""
     tree = raw.at("data")
     outlines: dict[tuple[str, str], dict[int, dict[str, list[Lazy]]]] = {}
-    for key in tree.glob("data/**/*.jpg", folders=DEVICES):
+    for key in tree.glob("data/**/*.jpg"):
         if match := MASK.fullmatch(key):
             device, folder, video, frame = match.groups()
             by_label = outlines.setdefault((device, video), {}).setdefault(int(frame), {})
             mask = lazy(masks.above, lazy(masks.grey, tree.path(key)), threshold)
-            by_label.setdefault(LABELS[folder.lower()], []).append(mask)
+            by_label.setdefault(LABELS[folder], []).append(mask)
     tables = {device: table(tree, f"data/{device}/subjects_data.csv") for device in DESCRIBED}
-    for key in tree.glob("data/*/videos/*.mp4", folders=DEVICES):
+    for key in tree.glob("data/*/videos/*.mp4"):
         with tree.reading(key):
             device, video = key.split("/")[1], Path(key).stem
             frames, path = outlines.get((device, video), {}), tree.path(key)

@@ -7,12 +7,10 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
 
-KINDS = ("Benign", "Malignant")
-
 
 def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
-    tree = raw.at(*KINDS)
-    for key in tree.glob("*/* Image.bmp", folders=KINDS):
+    tree = raw.at("Benign", "Malignant")
+    for key in tree.glob("*/* Image.bmp"):
         mask = tree.path(f"{key[: -len('Image.bmp')]}Mask.tif")
         kind = key.partition("/")[0].lower()
         lesion = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)

@@ -27,7 +27,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for key in tree.glob("BUS-UCLM/images/*.png"):
         with tree.reading(key):
             name = Path(key).name
-            row, patient = table[name], name.partition("_")[0].upper()
+            row, patient = table[name], name.partition("_")[0]
             painted = lazy(two_coloured, lazy(masks.rgb, tree.path(f"BUS-UCLM/masks/{name}")))
             yield Sample(
                 key=key,

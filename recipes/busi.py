@@ -14,15 +14,15 @@ MASK = re.compile(r"(.*)_mask(_\d+)?\.png", re.IGNORECASE)
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("Dataset_BUSI_with_GT")
     images, masks_of = [], dict[str, list[int]]()
-    for key in tree.glob("Dataset_BUSI_with_GT/*/*.png", folders=LABELS):
+    for key in tree.glob("Dataset_BUSI_with_GT/*/*.png"):
         if match := MASK.fullmatch(key):
-            masks_of.setdefault(match[1].lower(), []).append(int((match[2] or "_0")[1:]))
+            masks_of.setdefault(match[1], []).append(int((match[2] or "_0")[1:]))
         else:
             images.append(key)
     for key in images:
         stem, label = key[:-4], key.split("/")[1]
         # One that is missing in between, or the first, is requested, and the error names it.
-        last = max(masks_of.get(stem.lower(), [0]))
+        last = max(masks_of.get(stem, [0]))
         files = [f"{stem}_mask.png", *(f"{stem}_mask_{number}.png" for number in range(1, last + 1))]
         yield Sample(
             key=key,

@@ -25,7 +25,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     masks_folder, ending = TREES[folder]
     tables = [key for key in raw.glob("**/*.*") if re.search(r"\.(xlsx|csv)$", key, re.IGNORECASE)]
     remarks = tuple(f"patients are not read from {key.rpartition('/')[2]}: its columns are not known" for key in tables)
-    for key in raw.glob(f"**/{folder}/*{posixpath.splitext(ending)[1]}", folders=SPLITS):
+    for key in raw.glob(f"**/{folder}/*{posixpath.splitext(ending)[1]}"):
         top, _, name = key.rpartition(f"{folder}/")
         stem = name.rpartition(".")[0]
         subset = top.rstrip("/").rpartition("/")[2]

@@ -9,16 +9,15 @@ from us43d.errors import MaskMismatch
 from us43d.facts import source
 
 VALUES = {"left_ventricle": 1, "right_ventricle": 2, "left_atrium": 3, "right_atrium": 4}
-SUBSETS, CLASSES = ("CardiacNet-PAH", "CardiacNet-ASD"), ("PAH", "Non-PAH", "ASD", "Non-ASD")
 FEWEST = 10  # labelled pixels of a frame, fewer being slips
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    tree = raw.at(*SUBSETS)
+    tree = raw.at("CardiacNet-PAH", "CardiacNet-ASD")
     files = dict[str, str]()  # <subset>/<class>/<number>_image → the file; Kaggle's copy has folders called .nii
     endings = [f"_{what}.nii{rest}" for what in ("image", "label") for rest in (".gz", "", "/*.nii*")]
     for ending in endings:
-        for key in tree.glob(f"CardiacNet-*/*/*{ending}", folders=(*SUBSETS, *CLASSES)):
+        for key in tree.glob(f"CardiacNet-*/*/*{ending}"):
             files["/".join(key.split("/")[:3]).removesuffix(".gz").removesuffix(".nii")] = key
     for case in sorted(name.removesuffix("_image") for name in files if name.endswith("_image")):
         with tree.reading(case):

@@ -1,7 +1,6 @@
 """CCAUI: the common carotid artery in frames of cine loops; file names contain the time of acquisition."""
 
 import datetime
-import re
 from collections.abc import Iterator
 
 from us43d import masks
@@ -32,7 +31,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
 
 
 def _acquisition(key: str) -> str:
-    return re.split("_slice_", key.rpartition("/")[2], maxsplit=1, flags=re.IGNORECASE)[0]
+    return key.rpartition("/")[2].partition("_slice_")[0]
 
 
 def _visits(acquisitions: set[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
 
-NAME = re.compile(r"((patient\d+)_(ED|ES))_gt\.nii\.gz", re.IGNORECASE)
+NAME = re.compile(r"((patient\d+)_(ED|ES))_gt\.nii\.gz")
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
@@ -28,7 +28,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                     frame=frame,
                     spacing_mm=spacing,
                     slice_mm=masks.nifti_gap(image),
-                    tags={"phase": {"ED": "end-diastole", "ES": "end-systole"}[phase.upper()]},
+                    tags={"phase": {"ED": "end-diastole", "ES": "end-systole"}[phase]},
                 )
 
 

@@ -12,7 +12,6 @@ from us43d import masks
 from us43d.contract import Polygon, RawTree, Sample, Split, lazy
 from us43d.errors import UnreadableFile
 from us43d.facts import source
-from us43d.rawtree import folded
 
 Points = tuple[tuple[float, float], ...]
 #: X1, Y1, X2, Y2.
@@ -75,7 +74,7 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     traced: dict[str, dict[int, list[Line]]] = {}
     damaged: dict[str, UnreadableFile] = {}
     for row in rows:
-        name = folded(row["FileName"].removesuffix(".avi"))
+        name = row["FileName"].removesuffix(".avi")
         try:
             line = row.number("X1"), row.number("Y1"), row.number("X2"), row.number("Y2")
             traced.setdefault(name, {}).setdefault(row.whole("Frame"), []).append(line)
@@ -84,15 +83,15 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     lengths = Counter(len(lines) for frames in traced.values() for lines in frames.values())
     most = max(lengths, key=lambda length: (lengths[length], length), default=0)
     keys = tree.glob("Videos/*.avi")
-    missing = {folded(name): name for name in listed}
+    missing = set(listed)
     for key in keys:
-        missing.pop(folded(Path(key).stem), None)
-    for key in sorted([*keys, *(f"Videos/{name}.avi" for name in missing.values())]):
+        missing.discard(Path(key).stem)
+    for key in sorted([*keys, *(f"Videos/{name}.avi" for name in missing)]):
         with tree.reading(key):
             name, path = Path(key).stem, tree.path(key)
-            if (video := folded(name)) in damaged:
-                raise damaged[video]
-            frames = sorted(traced.pop(video, {}).items())
+            if name in damaged:
+                raise damaged[name]
+            frames = sorted(traced.pop(name, {}).items())
             row, tracings = listed[name], [tracing(frame, lines, most, whole) for frame, lines in frames]
             if (subset := row["Split"].upper()) not in SPLITS:
                 raise UnreadableFile(f"{row.where}: Split is {row['Split']!r}; known splits: {', '.join(SPLITS)}.")

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from us43d import masks
 from us43d.contract import Polygon, RawTree, Sample, Split, lazy
 from us43d.facts import source
-from us43d.rawtree import folded
 
 VIEWS = ("A4C", "PSAX")
 MISSING = ("No Systolic", "No Diastolic")
@@ -21,11 +20,7 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     """rule: how outlines are filled: as scikit-image does (the owners' code), or with the outline painted."""
     tree = raw.at(*VIEWS)
     listed = {view: tree.index(f"{view}/FileList.csv", "FileName", ("EF", *TAGS, "Split")) for view in VIEWS}
-    spelled = {folded(name): name for view in VIEWS for name in listed[view]}
-    traced = {
-        view: {spelled.get(folded(name), name): frames for name, frames in _outlines(tree, view).items()}
-        for view in VIEWS
-    }
+    traced = {view: _outlines(tree, view) for view in VIEWS}
     numbers = {
         n
         for traced_frames in traced.values()
@@ -37,8 +32,7 @@ def read(raw: RawTree, rule: Literal["inside", "touch"] = "inside") -> Iterator[
     for view in VIEWS:
         folder = f"{view}/Videos/"
         other = listed[VIEWS[1 - VIEWS.index(view)]]
-        names = (key.removeprefix(folder) for key in tree.glob(f"{folder}*.avi"))
-        inside = {spelled.get(folded(name), name) for name in names}
+        inside = {key.removeprefix(folder) for key in tree.glob(f"{folder}*.avi")}
         shared = sorted((inside - set(listed[view])) & set(other))
         tree.use(*(tree.path(folder + name) for name in shared))  # the folder of both views, unpacked twice
         for name in sorted(inside.difference(shared) | set(listed[view]) | set(traced[view])):

@@ -21,7 +21,7 @@ def read(raw: RawTree, *, as_paper: bool = False) -> Iterator[Sample]:
         images, outlines, split = dict[str, str](), dict[str, str](), dict[str, Split]()
         for key in tree.glob(f"{half}/**/*.png"):
             folder, _, name = key.rpartition("/")
-            is_mask = "mask" in folder.lower() or name.endswith("_Annotation.png")
+            is_mask = "mask" in folder or name.endswith("_Annotation.png")
             (outlines if is_mask else images)[name[:-4]] = key
         for subset in PARTS if images else ():
             lines = tree.text(tree.one(f"{half}/*{subset}.txt")).splitlines()

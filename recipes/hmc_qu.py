@@ -33,7 +33,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             raise
     cycles = dict(_cycles(tree))
     truths = {_plain(key.rpartition("/")[2][len("Mask_") :]): key for key in tree.glob("**/Mask_*.mat")}
-    for file in tree.glob(clips, folders=("A2C", "A4C")):
+    for file in tree.glob(clips):
         key = re.sub(r"^(.*/)?(?=A[24]C/)", "HMC-QU/", file)  # as published
         with tree.reading(key):
             path, clip = tree.path(file), _plain(file.rpartition("/")[2])

@@ -1,6 +1,5 @@
 """JNU-IFM: 6,224 frames of 78 intrapartum videos; symphysis and fetal head as label maps. Beyond US-43d."""
 
-import re
 from collections.abc import Iterator
 
 from us43d import masks
@@ -13,10 +12,9 @@ VALUES = {"pubic_symphysis": 7, "fetal_head": 8}
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("us_data")
     for key in tree.glob("us_data/*/image/*.png"):
-        _, folder, _, name = key.split("/")
-        video = re.sub(r"(?<=\d)t(?=\d)", "T", folder)  # a date and time, as published
+        _, video, _, name = key.split("/")
         stem = name.removesuffix(".png")
-        labels = lazy(masks.label_image, tree.path(f"us_data/{folder}/mask/{stem}_mask.png"))
+        labels = lazy(masks.label_image, tree.path(f"us_data/{video}/mask/{stem}_mask.png"))
         number = stem.rpartition("_")[2]
         yield Sample(
             key=f"{video}/{name}",

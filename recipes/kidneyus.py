@@ -14,7 +14,7 @@ REGIONS = {"central_echo_complex": 1, "medulla": 2, "cortex": 3}
 #: Sonographer → what stands before the labels of the masks.
 READERS = {1: "", 2: "sonographer_2_"}
 TABLE = "labels/reviewed_labels_1.csv"
-NAME = re.compile(r"(?:.*/)?((\d+)_(IM-[^/]+)_anon\.png)", re.IGNORECASE)
+NAME = re.compile(r"(?:.*/)?((\d+)_(IM-[^/]+)_anon\.png)")
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
@@ -23,12 +23,10 @@ def read(raw: RawTree) -> Iterator[Sample]:
     rows = {(row["filename"], row["file_attributes"]): row for row in tree.rows(TABLE, ("filename", "file_attributes"))}
     described, contradicted = agreed((name, row) for (name, _), row in rows.items())
     spacing, unclear = agreed(spacings(raw))
-    listed_as = {name.casefold(): name for name, _ in rows}
     images = {}
-    for key in raw:
+    for key in raw.glob("**/*_anon.png"):
         if not key.startswith(f"{tree.prefix}labels/") and (match := NAME.fullmatch(key)):
-            name = listed_as.get(match[1].casefold(), match[1])
-            images[name] = (key, int(match[2]), (NAME.fullmatch(name) or match)[3])
+            images[match[1]] = (key, int(match[2]), match[3])
     # A copy of an image has another number before the same rest of the name; the original's is the smallest.
     patient: dict[str, int] = {}
     for _, number, rest in images.values():

@@ -22,7 +22,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for key in raw.glob("**/data_list.txt"):
         folder, rows = key.rpartition("/")[0], list[Row]()
         with raw.reading(folder):
-            if (match := re.search(r"(URS\d+)_(([HRDM])\d+)", folder.upper())) is None:
+            if (match := re.search(r"(URS\d+)_(([HRDM])\d+)", folder)) is None:
                 raise RawDataError(f"No folder above {key} in {raw.root} has the name of a scan, such as URS08_H1.")
             rows = raw.table(key, ("#dataPath", "labelPath"), sep="\t")
         labels = f"{folder}/Labels"

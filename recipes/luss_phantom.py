@@ -15,12 +15,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
     for folder in parts:
         for key in tree.glob(f"{folder}/images/*.png"):
             name = key.rpartition("/")[2]
-            stem = name.removesuffix(".png")
             yield Sample(
                 key=key,
                 image=tree.path(key),
                 masks=masks.by_value(lazy(masks.label_image, tree.path(f"{folder}/masks/{name}")), VALUES),
-                group=stem[: len(stem.upper().rpartition("-F")[0])],
+                group=name.removesuffix(".png").rpartition("-F")[0],
                 split=folder,
             )
 

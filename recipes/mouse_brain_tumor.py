@@ -9,19 +9,18 @@ from us43d.contract import RawTree, Sample, lazy
 from us43d.errors import MaskMismatch
 from us43d.facts import source
 
-FRAME = re.compile(r"(\d+)_?img\.png$", re.IGNORECASE)
+FRAME = re.compile(r"(\d+)_?img\.png$")
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
     mask_keys = dict[str, list[str]]()
     for key in raw.glob("**/Masks/*_mask.png"):  # <image>_mask.png or <image>_<reader>_mask.png
-        stem = re.sub(r"(img)(_[^/]*)?_mask\.png$", r"\1", key, flags=re.IGNORECASE)
-        mask_keys.setdefault(stem.replace("/Masks/", "/Images/").lower(), []).append(key)
+        stem = re.sub(r"(img)(_[^/]*)?_mask\.png$", r"\1", key)
+        mask_keys.setdefault(stem.replace("/Masks/", "/Images/"), []).append(key)
     for key in raw.glob("**/Images/*.png"):
-        folder, _, name = key.split("/")[-3:]
-        recording = re.sub("^rec__", "rec__", folder, flags=re.IGNORECASE)  # as published
+        recording, _, name = key.split("/")[-3:]
         stem, number = key.removesuffix(".png"), FRAME.search(name)
-        files = mask_keys.get(stem.lower(), [f"{stem.replace('/Images/', '/Masks/')}_mask.png"])
+        files = mask_keys.get(stem, [f"{stem.replace('/Images/', '/Masks/')}_mask.png"])
         soft = [lazy(masks.grey, raw.path(file)) for file in files]
         yield Sample(
             key=f"{recording}/{name}",

@@ -21,7 +21,7 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
     """merged: every structure has the one label the paper gives it."""
     for path in raw.glob("**/us_images/*.nii.gz"):
         above, _, name = path.rpartition("us_images/")
-        subset = above.rstrip("/").rpartition("/")[2].lower()
+        subset = above.rstrip("/").rpartition("/")[2]
         with raw.reading(f"{subset}/us_images/{name}"):
             image, truth = raw.path(path), raw.path(f"{above}us_labels/{name}")
             raw.use(truth)

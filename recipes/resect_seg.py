@@ -7,20 +7,20 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
 
-VOLUME = re.compile(r"(Case\d+)-US-(before|during|after)\.nii\.gz", re.IGNORECASE)
+VOLUME = re.compile(r"(Case\d+)-US-(before|during|after)\.nii\.gz")
 #: Ending of a mask's name → its label.
 LABELS = {"tumor": "tumour", "resection": "cavity", "sulci": "sulci", "falx": "falx"}
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    places = {key.rpartition("/")[2].lower(): key for key in raw.glob("**/Case*-US-*.nii.gz")}
+    places = {key.rpartition("/")[2]: key for key in raw.glob("**/Case*-US-*.nii.gz")}
     for name, key in sorted(places.items()):
         if not (match := VOLUME.fullmatch(name)):
             continue  # a mask, or a file that the build then names
-        case, phase = match[1].capitalize(), match[2]
+        case, phase = match.groups()
         with raw.reading(f"{case}-US-{phase}"):
             image, stem, tags = raw.path(key), f"{case}-US-{phase}", {"phase": phase}
-            keys = {label: places.get(f"{stem}-{ending}.nii.gz".lower()) for ending, label in LABELS.items()}
+            keys = {label: places.get(f"{stem}-{ending}.nii.gz") for ending, label in LABELS.items()}
             truths = {label: raw.path(mask) for label, mask in keys.items() if mask}
             frames, spacing, shown = 0, None, set[int]()
             for truth in truths.values():

@@ -35,7 +35,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
                     frame=frame,
                     spacing_mm=spacing,
                     slice_mm=masks.nifti_gap(image),
-                    tags={"physician": int(physician), "repeat": int(repeat), "side": side.lower()},
+                    tags={"physician": int(physician), "repeat": int(repeat), "side": side},
                 )
 
 

@@ -7,14 +7,13 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, Split, lazy
 from us43d.facts import source
 
-CONDITIONS = ("Healthy", "Pathological")
 MUSCLES = {"BB": "biceps_brachii", "GM": "gastrocnemius_medialis", "TA": "tibialis_anterior"}
 PARTS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at(*MUSCLES)
-    images = [key for muscle in MUSCLES for key in tree.glob(f"{muscle}/*/Images/*.png", folders=CONDITIONS)]
+    images = [key for muscle in MUSCLES for key in tree.glob(f"{muscle}/*/Images/*.png")]
     folders, parts = defaultdict[str, int](int), defaultdict[str, set[Split]](set)
     for key in images:
         folders[key.rpartition("/")[2]] += 1

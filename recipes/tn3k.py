@@ -13,13 +13,12 @@ ROW = re.compile(r"""^\s*"?([^,;\t"]+\.jpg)"?\s*[,;\t]\s*"?([01])"?\s*$""", re.I
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    folders = ("test-image", "trainval-image")
-    tree = raw.at(*(f"tn3k/{folder}" for folder in folders))
+    tree = raw.at("tn3k/test-image", "tn3k/trainval-image")
     fold = "tn3k/tn3k-trainval-fold0.json"
     validation = set(_validation(tree, fold)) if tree.has(fold) else set()
     unsplit = () if tree.has(fold) else (f"split into training and validation unknown: {fold} is missing",)
     labels = {subset: _labels(tree, subset) for subset in ("test", "trainval")}
-    for key in tree.glob("tn3k/*-image/*.jpg", folders=folders):
+    for key in tree.glob("tn3k/*-image/*.jpg"):
         subset, name = key.split("/")[1].removesuffix("-image"), key.rpartition("/")[2]
         number = name.removesuffix(".jpg")
         held_out = number.isdecimal() and int(number) in validation

@@ -35,6 +35,7 @@ Url: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Level: TypeAlias = Annotated[int, Field(ge=0, le=255)]
+Word: TypeAlias = Annotated[str, Field(pattern=r"^[^\W\d_]+$")]
 Slug: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
 Access: TypeAlias = Literal["open", "login", "agreement", "request", "unavailable", "unknown", "private"]
@@ -395,6 +396,9 @@ class Facts(_Frozen):
         of the structure beyond that (benign, malignant, a tumour type); "tag:NAME": what that tag of the image says.
         colours: label → RGB colour of its pixels, where masks are painted.
     ignore: pattern of raw files that are not read (fnmatch on the path, case-insensitive) → why.
+    spelling, letters: how names of files and folders are published, so that keys do not follow the case that a disk or
+        an archiver gave them. spelling: words (runs of letters); letters: the case of all other letters, "lower" also
+        where nobody has stated the names; None: as they are on disk.
     nested: patterns of archives inside the archives, unpacked where they lie; with "/" at the end of the pattern, each
         into a folder of the archive's name.
     group_rule, official_split: one sentence each, for people. sources, confidence: where the facts were read.
@@ -422,6 +426,8 @@ class Facts(_Frozen):
     group_rule: str
     official_split: str | None = None
     revision: int = Field(default=1, ge=1)
+    spelling: tuple[Word, ...] = ()
+    letters: Literal["lower", "upper"] | None = None
     nested: tuple[str, ...] = ()
     known_issues: tuple[str, ...] = ()
     sources: tuple[str, ...] = Field(min_length=1)
@@ -524,7 +530,7 @@ class Recipe(Facts):
         Raises RawDataError, also where a name or a table of another form than the source's led the reader astray.
         """
         try:
-            yield from self.reader(profile)(tree)
+            yield from self.reader(profile)(tree.spelled(self.spelling, self.letters))
         except ASTRAY as error:
             raise RawDataError(
                 f"{self.name}: the reader failed on {tree.root} ({type(error).__name__}: {error})."

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from us43d import limits, rawtable
 from us43d.errors import ASTRAY, MissingFolder, MissingRawFile, RawDataError, UnreadableFile, listed
@@ -32,6 +32,7 @@ _LITTER = frozenset({
 })  # fmt: skip
 #: Characters that no name may have, as a terminal may take them for commands: C0, DEL and C1.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LETTERS = re.compile(r"[^\W\d_]+")
 #: Files about the data, in any source; not all archives were seen.
 ALWAYS_IGNORED: Mapping[str, str] = {
     **{
@@ -228,6 +229,23 @@ class RawTree:
         view.stopped, view._asked, view.unusable = self.stopped, self._asked, self.unusable
         return view
 
+    def spelled(self, words: Iterable[str], letters: Literal["lower", "upper"] | None) -> "RawTree":
+        """The same tree with names as published, in whatever case, and with accents composed in whatever way, on disk.
+
+        words: runs of letters as published. letters: the case of all others; None: as on disk.
+        """
+        published = {word.casefold(): word for word in words}
+        others = {"lower": str.lower, "upper": str.upper, None: str}[letters]
+
+        def run(match: re.Match[str]) -> str:
+            return published.get(match[0].casefold()) or others(match[0])
+
+        view = self._from("")
+        names = ((_LETTERS.sub(run, unicodedata.normalize("NFC", key)), path) for key, path in view._files.items())
+        view._files = dict(sorted(names))
+        view._real = {folded(key): key for key in view._files}
+        return view
+
     def under(self, folder: str, top: str, *, beside: bool = False) -> "RawTree":
         """The files below one folder ("" or ending in `/`) as if they lay below `top` (likewise), on their own.
 
@@ -308,17 +326,14 @@ class RawTree:
     def _by_stem(self) -> dict[str, str]:
         return {folded(posixpath.splitext(key)[0]): key for key in self._files}
 
-    def glob(self, pattern: str, *, folders: Iterable[str] = ()) -> list[str]:
+    def glob(self, pattern: str) -> list[str]:
         """Return the keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case.
 
         Where the pattern has letters, the keys have its case, so that a file saved as .PNG has the key of the published
-        .png. folders: published names of folders that wildcards match; the keys have their case, too.
+        .png.
         """
         expression, literals = _pattern(pattern)
-        keys = (_spelled(match, literals) for match in map(expression.match, self._files) if match)
-        if published := {folded(name): name for name in folders}:
-            keys = ("/".join(published.get(folded(step), step) for step in key.split("/")) for key in keys)
-        return sorted(keys)
+        return sorted(_spelled(match, literals) for match in map(expression.match, self._files) if match)
 
     def one(self, pattern: str) -> str:
         """Return the only key that matches. Raises MissingRawFile if none does, RawDataError if several do."""
