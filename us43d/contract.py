@@ -398,7 +398,7 @@ class Facts(_Frozen):
     ignore: pattern of raw files that are not read (fnmatch on the path, case-insensitive) → why.
     spelling, letters: how names of files and folders are published, so that keys do not follow the case that a disk or
         an archiver gave them. spelling: words (runs of letters); letters: the case of all other letters, "lower" also
-        where nobody has stated the names; None: as they are on disk.
+        where the names were not published; None: as they are on disk.
     nested: patterns of archives inside the archives, unpacked where they lie; with "/" at the end of the pattern, each
         into a folder of the archive's name.
     group_rule, official_split: one sentence each, for people. sources, confidence: where the facts were read.
