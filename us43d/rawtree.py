@@ -235,10 +235,11 @@ class RawTree:
         words: runs of letters as published. letters: the case of all others; None: as on disk.
         """
         published = {word.casefold(): word for word in words}
-        others = {"lower": str.lower, "upper": str.upper, None: str}[letters]
 
         def run(match: re.Match[str]) -> str:
-            return published.get(match[0].casefold()) or others(match[0])
+            word = match[0]
+            other = word.lower() if letters == "lower" else word.upper() if letters == "upper" else word
+            return published.get(word.casefold(), other)
 
         view = self._from("")
         names = ((_LETTERS.sub(run, unicodedata.normalize("NFC", key)), path) for key, path in view._files.items())
