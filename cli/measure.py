@@ -1,12 +1,13 @@
 """The verb that measures masks in mm."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from us43d import atomic
-from us43d.errors import ImageError, UsageError
+from us43d.errors import ImageError, UsageError, counted
 from us43d.spelling import normalised
 
 from .models import CorpusName, release
@@ -32,6 +33,7 @@ Kind: TypeAlias = Literal["lesion", "head", "outline", "wall", "ventricle"]
         "us43d measure mask.png --spacing 0.12",
         "us43d measure masks/*.png --spacing 0.08 --as head --json",
         "us43d measure mask.nii.gz",
+        "us43d measure scans-labels/labels.json --out sizes",
         "us43d measure 000_HC_Annotation.png --spacing 0.0691 --as outline",
         "us43d measure diastole.png systole.png --spacing 0.3 --as ventricle",
         "us43d measure --on HC18 --out heads",
@@ -44,7 +46,7 @@ def measure(
         list[Path] | None,
         typer.Argument(
             help="Masks: images, or DICOM, NIfTI, MetaImage or NRRD files of one frame; of --as ventricle "
-            "end-diastole, then end-systole.",
+            "end-diastole, then end-systole. Or a COCO file of us43d label or predict: all its masks.",
             show_default=False,
         ),
     ] = None,
@@ -71,7 +73,10 @@ def measure(
     corpus: CorpusName = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="--on: output folder. Default: measurements.", show_default=False),
+        typer.Option(
+            help="Output folder; of a COCO file measurements.csv is written to it. Default with --on: measurements.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Measure head circumference, diameters, areas, wall thickness and ejection fraction of masks, in mm.
@@ -81,8 +86,11 @@ def measure(
     """
     if bool(files) == bool(on):
         raise UsageError("Give either mask files or --on with sources.", next="us43d measure --help")
-    if files and out:
-        raise UsageError("--out is for --on: measurements of mask files are printed, as JSON by --json.")
+    coco = files[0] if files and files[0].suffix.lower() == ".json" else None
+    if coco and len(files or []) > 1:
+        raise UsageError("Give one COCO file, or mask files.", next=shlex.join(["us43d", "measure", str(coco)]))
+    if files and out and not coco:
+        raise UsageError("--out is for --on and COCO files: measurements of mask files are printed, as JSON by --json.")
     if on:
         folder = out or Path("measurements")
         atomic.require_free(folder, ["outlines.csv"] if kind == "outline" else ["page.html", "measurements.csv"])
@@ -94,6 +102,9 @@ def measure(
         _references(session, Corpus.open(release(session, corpus), session.home.root), on, folder)
         return
     size = _spacing(spacing)
+    if coco:
+        _annotations(session, kind, coco, size, out)
+        return
     masks = [_mask(session, kind, file, size) for file in files or []]
     rows: list[tuple[str, str, float, str]] = []
     if kind == "ventricle":
@@ -107,6 +118,68 @@ def measure(
     session.answer(
         {"spacing_mm": spacings.pop() if len(spacings) == 1 else None, "measurements": data}, Table(heads, rows)
     )
+
+
+def _annotations(
+    session: Session, kind: Kind, file: Path, spacing: tuple[float, float] | None, out: Path | None
+) -> None:
+    """Measure every mask of a COCO file with the spacing of its image; with `out`, write a table.
+
+    Raises:
+        TrainError: If the file has faults, all of which are listed.
+        UsageError: If the spacing of no image with a mask is known, or no mask was found.
+    """
+    import pandas as pd
+
+    from us43d.coco import schema, segmentation
+    from us43d.masks import rle
+
+    if out:
+        atomic.require_free(out, ["measurements.csv"])
+    content, report = schema.load(file)
+    images = {image.id: image for image in content.images}
+    names = {category.id: category.name for category in content.categories}
+    unknown = 0
+    rows: list[tuple[str, int | None, str, str, str, float, str]] = []
+    for one in content.annotations:
+        image = images[one.image_id]
+        try:
+            encoded, reason = segmentation.encoded(one.segmentation, image.height, image.width)
+        except ValueError as error:
+            report.fault(one.where, "segmentation", *error.args)
+            continue
+        pixel = spacing or image.spacing
+        if encoded is None:
+            report.leave_out(reason)
+        elif pixel is None:
+            unknown += 1
+        else:
+            mask, name = rle.decode(encoded.counts, image.height, image.width), names[one.category_id]
+            frame = image.frame if image.frame is not None or image.us43d is None else image.us43d.frame
+            values = _volumes(mask, pixel) if kind == "ventricle" else _values(kind, mask, pixel, name)
+            rows += [(image.file_name, frame, name, one.id, *value) for value in values]
+    report.raise_faults()
+    if not rows:
+        raise UsageError(
+            f"Lengths in mm need the pixel spacing, which {file} does not state."
+            if unknown
+            else f"{file} has no annotation with a mask.",
+            next=shlex.join(["us43d", "measure", str(file), "--spacing", "0.1"]) + "   (your pixel spacing in mm)"
+            if unknown
+            else "us43d measure --help",
+        )
+    if unknown:
+        session.warn(f"Not measured: {counted(unknown, 'mask')} of images without spacing; --spacing applies to all.")
+    if report.left_out:
+        session.warn(f"Not measured: annotations {report.reasons}.")
+    heads = ("file", "frame", "structure", "annotation", "quantity", "value", "unit")
+    if out:
+        text = pd.DataFrame(rows, columns=heads).astype({"frame": "Int64"}).to_csv(index=False, lineterminator="\n")
+        atomic.write_results(out, {"measurements.csv": text}, "The table that was there is unchanged.")
+        session.say(f"{out / 'measurements.csv'}: {counted(len(rows), 'measurement')}")
+    columns: Columns = tuple((head, "right" if head in ("frame", "value") else "left") for head in heads)
+    data = {"measurements": [dict(zip(heads, row, strict=True)) for row in rows]}
+    session.answer(data, *(() if out else (Table(columns, rows),)))
 
 
 def _spacing(text: str | None) -> tuple[float, float] | None:
@@ -168,7 +241,9 @@ def _mask(
     return mask, pixel
 
 
-def _values(kind: Kind, mask: "NDArray[np.bool_]", spacing: tuple[float, float]) -> list[tuple[str, float, str]]:
+def _values(
+    kind: Kind, mask: "NDArray[np.bool_]", spacing: tuple[float, float], structure: str = "lesion"
+) -> list[tuple[str, float, str]]:
     from us43d.evaluate import measure as geometry
     from us43d.evaluate import readouts
 
@@ -176,7 +251,7 @@ def _values(kind: Kind, mask: "NDArray[np.bool_]", spacing: tuple[float, float])
         head = geometry.head_of_outline(mask, spacing)
         values = {"hc": head.hc, "bpd": head.bpd}
     else:
-        structure = {"head": "fetal_head", "wall": "carotid_intima_media"}.get(kind, "lesion")
+        structure = {"head": "fetal_head", "wall": "carotid_intima_media"}.get(kind, structure)
         values = readouts.sizes(structure, mask, spacing)
     return [(readouts.QUANTITIES[name][0], value, readouts.QUANTITIES[name][1]) for name, value in values.items()]
 
@@ -188,19 +263,26 @@ def _ventricle(
 
     if len(files) > 2:
         raise UsageError(f"--as ventricle takes end-diastole and end-systole, not {len(files)} files.")
-    rules = (("area-length", geometry.volume_area_length), ("Simpson, one view", geometry.volume_discs))
-    rows, volumes = [], []
-    for file, (mask, spacing) in zip(files, masks, strict=True):
-        view = geometry.chamber(mask, spacing)
-        assert view is not None  # the mask is not empty
-        rows.append((str(file), "length of the long axis", view.length, "mm"))
-        volumes.append([rule(view) for _, rule in rules])
-        rows += [(str(file), f"volume, {name}", v, "ml") for (name, _), v in zip(rules, volumes[-1], strict=True)]
+    volumes = [_volumes(mask, spacing) for mask, spacing in masks]
+    rows = [(str(file), *value) for file, values in zip(files, volumes, strict=True) for value in values]
     if len(files) == 2:
         names = " → ".join(map(str, files))
-        rows += [(names, f"ejection fraction, {name}", geometry.ejection_fraction(end, start), "%")
-                 for (name, _), end, start in zip(rules, *volumes, strict=True)]  # fmt: skip
+        rows += [(names, what.replace("volume", "ejection fraction"), geometry.ejection_fraction(end, start), "%")
+                 for (what, end, unit), (_, start, _) in zip(*volumes, strict=True) if unit == "ml"]  # fmt: skip
     return rows
+
+
+def _volumes(mask: "NDArray[np.bool_]", spacing: tuple[float, float]) -> list[tuple[str, float, str]]:
+    """Measure a ventricle; the mask is not empty."""
+    from us43d.evaluate import measure as geometry
+
+    view = geometry.chamber(mask, spacing)
+    assert view is not None
+    return [
+        ("length of the long axis", view.length, "mm"),
+        ("volume, area-length", geometry.volume_area_length(view), "ml"),
+        ("volume, Simpson, one view", geometry.volume_discs(view), "ml"),
+    ]
 
 
 def _references(session: Session, corpus: "Corpus", names: list[str], out: Path) -> None:

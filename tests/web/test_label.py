@@ -612,3 +612,23 @@ def test_click_correct_kill_the_server_reopen_nothing_is_lost(
         assert (name, page.inner_text("#objects .pick")) == ("breast_lesion", "breast lesion")
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+
+
+def test_page_keys_go_through_clips(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    for name in ("a.avi", "b.avi"):
+        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"MJPG"), 10, SHAPE[::-1])
+        for value in (40, 80, 120):
+            writer.write(np.full((*SHAPE, 3), value, np.uint8))
+        writer.release()
+    labels = Labels(FileInputs(tmp_path), tmp_path / "labels")
+    running = serve(Site(Annotate(labels, "scans", None, "").routes(), "/label", labels.close), port=0)
+    try:
+        page = visit(running.url)
+        for key, number in (("", 1), ("PageDown", 4), (".", 5), ("PageUp", 4), ("PageUp", 1), ("PageUp", 1)):
+            if key:
+                page.keyboard.press(key)
+            page.wait_for_function(f"() => document.querySelector('#position')?.textContent === '{number} of 6'")
+        page.keyboard.press("?")
+        assert page.evaluate("document.querySelector('dialog').scrollTop") == 0
+    finally:
+        running.stop()

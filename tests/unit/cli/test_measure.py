@@ -172,3 +172,38 @@ def test_a_file_of_the_user_is_found_before_measuring(tmp_path: Path, more: tupl
     code, _, err = run("measure", "--on", "HC18", *more, "--home", tmp_path / "home", "--out", tmp_path)
     assert code == 1
     assert f"{tmp_path / name} exists, and is not recorded as a result of us43d." in err
+
+
+def test_masks_of_a_coco_file(tmp_path: Path) -> None:
+    """As label and predict write them: spacing of the image, structures by their category."""
+    square = [10, 10, 50, 10, 50, 30, 10, 30]
+    image = {"id": 1, "file_name": "a.dcm", "frame": 2, "width": 100, "height": 80, "spacing_mm": [0.5, 0.2]}
+    file = tmp_path / "labels.json"
+    content = {
+        "images": [image, {"id": 2, "file_name": "b.png", "width": 100, "height": 80}],
+        "categories": [{"id": 1, "name": "fetal_head"}, {"id": 2, "name": "cyst"}],
+        "annotations": [
+            {"id": 7, "image_id": 1, "category_id": 2, "segmentation": [square]},
+            {"id": 8, "image_id": 1, "category_id": 1, "segmentation": [square]},
+            {"id": 9, "image_id": 2, "category_id": 2, "segmentation": [square]},
+        ],
+    }
+    file.write_text(json.dumps(content))
+    code, out, err = run("measure", file, "--json")
+    assert code == 0
+    assert "1 mask of images without spacing" in err
+    rows = json.loads(out)["measurements"]
+    assert {row["annotation"]: row["value"] for row in rows if row["quantity"] == "area"} == {"7": 80, "8": 80}
+    assert {row["annotation"] for row in rows if row["quantity"] == "head circumference"} == {"8"}
+    assert {(row["file"], row["frame"]) for row in rows} == {("a.dcm", 2)}
+    code, out, err = run("measure", file, "--spacing", "1", "--as", "ventricle", "--out", tmp_path / "sizes")
+    assert code == 0, err
+    table = pd.read_csv(tmp_path / "sizes" / "measurements.csv")
+    assert table["annotation"].tolist() == [7] * 3 + [8] * 3 + [9] * 3
+    assert set(table["unit"]) == {"mm", "ml"}
+
+    del image["spacing_mm"]
+    file.write_text(json.dumps(content))
+    code, _, err = run("measure", file)
+    assert code
+    assert "--spacing 0.1" in err

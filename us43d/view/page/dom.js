@@ -145,6 +145,7 @@ export function shortcuts(keys) {
     // Opened with the mouse, it returns the keys to the page, not to its button, which Enter would press again.
     if (event instanceof MouseEvent && event.detail) /** @type {HTMLElement} */ (event.currentTarget).blur();
     dialog.showModal();
+    dialog.scrollTop = 0; // the button that gets the focus is its last line
   };
   document.querySelectorAll('[data-help]').forEach((button) => button.addEventListener('click', open));
   document.addEventListener('keydown', (event) => {

@@ -265,6 +265,15 @@ function go(by) {
   return undefined;
 }
 
+/** To the first image of the next file, or to that of this file, or of the one before. @param {number} by */
+function leap(by) {
+  const here = order.indexOf(image.number);
+  const file = (/** @type {number} */ at) => overview.items[order[at]]?.group;
+  const firsts = [...order.keys()].filter((at) => file(at) !== file(at - 1));
+  const to = by > 0 ? firsts.find((at) => at > here) : firsts.findLast((at) => at < here);
+  return to === undefined ? undefined : show(order[to]).catch(report);
+}
+
 /** @param {number} n number of an item */
 const unlabelled = (n) => !overview.items[n].reviewed && (!overview.items[n].objects || overview.items[n].draft);
 /** Number of images that are labelled. */
@@ -783,6 +792,8 @@ shortcuts({
   ']': { does: 'Smaller or larger brush', run: () => resize(2) },
   '.': { does: 'Next or previous image', run: () => go(1) },
   ',': { does: 'Next or previous image', run: () => go(-1) },
+  PageDown: { does: 'First frame of the next clip; of this or the previous one', run: () => image && leap(1) },
+  PageUp: { does: 'First frame of the next clip; of this or the previous one', run: () => image && leap(-1) },
   u: { does: 'Next image that is not labelled', run: () => image && onwardToOpen() },
   Enter: { once: true, does: base && !query ? 'Confirm the masks and go back (closes a polygon first)' : 'Reviewed, next image (closes a polygon first)', run: () => {
     if (!image) return undefined; // the first image is on its way
