@@ -8,7 +8,8 @@ import typer
 from us43d import registry
 from us43d.errors import SplitError, listed
 
-from .build import PANEL, is_built, newest, sources
+from .build import PANEL, complain, is_built, newest, of_newest, sources
+from .many import Outcome
 from .options import Jobs, Names, workers
 from .output import Session
 from .tables import Table
@@ -41,11 +42,15 @@ def audit(
     from us43d.audit.inspect import inspect_builds
     from us43d.audit.record import record, write
 
-    builds = [newest(session, recipe) for recipe in sources(session, names, every, is_built, "audit")]
-    with session.progress("audit") as move:
-        findings = inspect_builds(
-            builds, session.home.root, jobs=workers(jobs), progress=lambda what, done, total: move(done, total)
-        )
+    recipes, bad = sources(session, names, every, is_built, "audit"), list[Outcome]()
+
+    def work(builds: list[Path]) -> "Findings":
+        with session.progress("audit") as move:
+            return inspect_builds(
+                builds, session.home.root, jobs=workers(jobs), progress=lambda what, done, total: move(done, total)
+            )
+
+    findings = of_newest(session, recipes, work, bad if every else None)
     folder, links = write(findings, session.home.root)
     counts = summarize(findings)
     shown = {key: head for key, head in COLUMNS.items() if key in _ALWAYS or any(row[key] for row in counts)}
@@ -64,6 +69,7 @@ def audit(
         if strict:
             raise SplitError(message, disk=f"The findings are in {folder}.", next=step)
         session.warn(f"{message}\nNext: {step}")
+    complain(recipes, bad)
 
 
 def _summary(findings: "Findings") -> list[str]:

@@ -1,8 +1,8 @@
 """Verbs that make and prove builds: build, corpus, check, splits."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -12,8 +12,11 @@ from us43d.errors import (
     BuildError,
     CheckError,
     MissingRawFile,
+    SomeFailed,
     SplitError,
+    StorageError,
     UnknownName,
+    Us43dError,
     UsageError,
     command,
     counted,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from us43d.splits.proof import Proof
 
 PANEL = "Curation"
+T = TypeVar("T")
 
 ProfileOption = Annotated[
     Profile, typer.Option(help="us43d: corrected conversion. paper: as published, without its bugs.")
@@ -172,14 +176,14 @@ def _older(session: Session, merged: set[Path]) -> None:
             continue
         try:
             corpus = Corpus.open(path, session.home.root)
-        except BuildError:  # a damaged corpus is reported by what reads it, and does not make this build fail
+            newer = [
+                str(source["name"])
+                for source in corpus.sources
+                if (build := latest(session.home, source["name"], source.get("profile")))
+                and Build(build).digest != source["digest"]
+            ]
+        except (BuildError, StorageError):  # what is damaged is reported by what reads it, and does not fail this build
             continue
-        newer = [
-            str(source["name"])
-            for source in corpus.sources
-            if (build := latest(session.home, source["name"], source.get("profile")))
-            and Build(build).digest != source["digest"]
-        ]
         if newer:
             session.say(f"The corpus {path.name} has an older build of {listed(newer)}.")
             session.say(f"Next: {merging(session, corpus)}")
@@ -287,8 +291,23 @@ def corpus(
         )
     if commercial:
         refuse_uncommercial({recipe.name: recipe.licence.terms for recipe in recipes}, "us43d corpus {} --commercial")
-    builds = [newest(session, recipe, profile) for recipe in recipes]
-    merged = _merge(session, builds, release or collection or profile, commercial)
+    try:
+        builds = [newest(session, recipe, profile) for recipe in recipes]
+        merged = _merge(session, builds, release or collection or profile, commercial)
+    except Us43dError:
+        unsound = _unsound(session, recipes, profile) if len(recipes) > 1 and not names else []
+        if not unsound:
+            raise
+        reasons = lines_of([f"{outcome.name}: {outcome.said}" for outcome in unsound])
+        words = [recipe.name for recipe in _without(recipes, unsound)]
+        words += ["--release", release or collection or profile] if release or collection else []
+        words += ["--profile", profile] if profile != "us43d" else []
+        words += ["--commercial"] if commercial else []
+        raise BuildError(
+            f"{len(unsound)} of {len(recipes)} sources cannot be merged:{reasons}",
+            disk="The corpus that was there, if any, is unchanged.",
+            next=f"{command('corpus', *words)}   (a corpus without them)",
+        ) from None
     session.answer(_facts(merged), f"corpus {merged.path.name}: {_size(merged)}", f"in {merged.path}")
 
 
@@ -314,6 +333,71 @@ def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> 
         kind = f" with profile {profile}" if profile else ""
         raise BuildError(f"{recipe.name} is not built{kind}.", next=f"us43d build {recipe.name}")
     return build
+
+
+def of_newest(
+    session: Session,
+    recipes: Sequence[Recipe],
+    work: Callable[[list[Path]], T],
+    bad: list[Outcome] | None,
+    profile: Profile | None = None,
+) -> T:
+    """Return `work` of the newest builds of sources, or, if it fails, of those that can be read.
+
+    Args:
+        session: Of the command.
+        recipes: The sources.
+        work: Reads the builds; called again without those that are damaged or may not be read.
+        bad: Takes an outcome for each of these, which is printed as well. None: their error is raised.
+        profile: Of the builds; any if None.
+    """
+    try:
+        return work([newest(session, recipe, profile) for recipe in recipes])
+    except Us43dError:
+        unsound = [] if bad is None else _unsound(session, recipes, profile)
+        rest = _without(recipes, unsound)
+        if bad is None or not unsound or not rest:
+            raise
+    for outcome in unsound:
+        session.warn(f"{outcome.name} is not included: {outcome.said}\n{outcome.next}".rstrip())
+    bad += unsound
+    return of_newest(session, rest, work, bad, profile)
+
+
+def _unsound(session: Session, recipes: Sequence[Recipe], profile: Profile | None) -> list[Outcome]:
+    """Return an outcome for each source whose newest build cannot be opened, or else does not pass `us43d check`."""
+    from us43d.harmonize.built import Build
+    from us43d.harmonize.check import check as examine
+
+    def opened(recipe: Recipe) -> Outcome:
+        return Outcome(Build(newest(session, recipe, profile)).name, "opened")
+
+    def checked(recipe: Recipe) -> Outcome:
+        path = newest(session, recipe, profile)
+        if problems := [f"{kind}: {where}: {what}" for kind, where, what in examine(path, jobs=workers(None))]:
+            raise CheckError(f"{path} is damaged ({listed(problems, 1)}).", next=command("check", recipe.name))
+        return Outcome(recipe.name, "sound")
+
+    for work in (opened, checked):
+        if unsound := [outcome for outcome in each(session, recipes, work) if outcome.error]:
+            return unsound
+    return []
+
+
+def _without(recipes: Sequence[Recipe], unsound: list[Outcome]) -> list[Recipe]:
+    names = {outcome.name for outcome in unsound}
+    return [recipe for recipe in recipes if recipe.name not in names]
+
+
+def complain(recipes: Sequence[Recipe], bad: list[Outcome]) -> None:
+    """Raise SomeFailed if `of_newest` did not include a source."""
+    if bad:
+        names = [outcome.name for outcome in bad]
+        raise SomeFailed(
+            f"{len(bad)} of {counted(len(recipes), 'source')} not included: {listed(names)}.",
+            disk="The results are of the others.",
+            next=command("check", *names),
+        )
 
 
 def _taken(session: Session, recipes: list[Recipe], include: list[Apart] | None) -> list[Recipe]:
@@ -445,33 +529,35 @@ def splits(
     from us43d.splits.proof import prove
 
     recipes = chosen(names, None, "splits", session.home) if names else sources(session, None, True, is_built, "splits")
-    data, rows_of, wrong = [], [], []
+    data, rows_of, wrong, bad = [], [], [], list[Outcome]()
     lines = []
     unsearched, step = [], "us43d audit --all"
     verified = duplicate_links.read(session.home.root)
-    for recipe in recipes:
-        path = newest(session, recipe, profile if not names else None)
-        rows = [row | {"source": recipe.slug} for row in Build(path).rows]
+
+    def read(builds: list[Path]) -> list[tuple[Build, list[dict[str, Any]]]]:
+        return [(build, [row | {"source": build.slug} for row in build.rows]) for build in map(Build, builds)]
+
+    for build, rows in of_newest(session, recipes, read, None if names else bad, None if names else profile):
         pictures = {row["key"]: row["pixel_hash"] for row in rows if row["split"] is not None}
-        links = duplicate_links.within(verified, recipe.slug, pictures)
-        proof = prove(rows, [*known_duplicates.known(recipe.slug), *((link.a.key, link.b.key) for link in links)])
-        searched = duplicate_links.searched(session.home.root, recipe.slug, pictures.values())
+        links = duplicate_links.within(verified, build.slug, pictures)
+        proof = prove(rows, [*known_duplicates.known(build.slug), *((link.a.key, link.b.key) for link in links)])
+        searched = duplicate_links.searched(session.home.root, build.slug, pictures.values())
         if searched != "audit":
-            unsearched.append(recipe.name)
+            unsearched.append(build.name)
         if proof.shared_links:
-            step = f"us43d build {recipe.name}"
-        differ = [] if "-specimen" in path.name else pinned.compare(recipe.slug, profile, rows)
+            step = f"us43d build {build.name}"
+        differ = [] if "-specimen" in build.path.name else pinned.compare(build.slug, profile, rows)
         rows_of += rows
-        how = "pinned" if recipe.slug in pinned.slugs() else "by the rule, not pinned"
-        how = "specimen" if "-specimen" in path.name else how
+        how = "pinned" if build.slug in pinned.slugs() else "by the rule, not pinned"
+        how = "specimen" if "-specimen" in build.path.name else how
         state = _SEARCHED[searched]
-        lines.append((recipe.name, *_cells(proof), how, "yes" if proof.sound else "NO", state))
-        wrong += [f"{recipe.name}: {line}" for line in proof.lines() if line.startswith("NOT")]
-        wrong += [f"{recipe.name}: {line}" for line in differ]
+        lines.append((build.name, *_cells(proof), how, "yes" if proof.sound else "NO", state))
+        wrong += [f"{build.name}: {line}" for line in proof.lines() if line.startswith("NOT")]
+        wrong += [f"{build.name}: {line}" for line in differ]
         data.append(
             {
-                "name": recipe.name,
-                "version": path.name,
+                "name": build.name,
+                "version": build.path.name,
                 "how": how,
                 "pinned_differences": differ,
                 "near_duplicates": searched,
@@ -496,6 +582,7 @@ def splits(
         wrong.append(f"{counted(len(across), 'image is', 'images are')} in different splits of different sources")
     if wrong:
         raise SplitError(f"The splits do not hold: {listed(wrong)}.", next=step)
+    complain(recipes, bad)
 
 
 #: `us43d.splits.duplicate_links.searched` → cell.

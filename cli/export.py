@@ -13,7 +13,8 @@ from us43d.contract import Profile
 from us43d.errors import UnknownName, UsageError, listed
 from us43d.export import FORMATS, write
 
-from .build import PANEL, is_built, newest
+from .build import PANEL, is_built, newest, of_newest
+from .many import Outcome
 from .models import corpora_on_disk, makes_corpus, release
 from .options import Commercial, Jobs, workers
 from .output import Session
@@ -141,11 +142,14 @@ def _notes(session: Session, slug: str, name: str) -> tuple[str, ...]:
     """Return what a corpus of all built sources would exclude from this source."""
     from us43d.harmonize.merge import excluded_by
 
-    builds = {recipe.slug: newest(session, recipe) for recipe in sources_on_disk(session.home, is_built)}
-    number = excluded_by(builds, session.home.root).get(slug, 0)
+    bad = list[Outcome]()
+    recipes = sources_on_disk(session.home, is_built)
+    number = of_newest(session, recipes, lambda builds: excluded_by(builds, session.home.root), bad).get(slug, 0)
+    unread = [f"Duplicates shared with {o.name} are unknown: its build cannot be read." for o in bad]
     if not number:
-        return ()
+        return tuple(unread)
     return (
+        *unread,
         f"{number:,} images of {name} are near-duplicates of images that other built sources test or validate on. This "
         f"export of {name} alone keeps them; a corpus excludes them (us43d corpus --all, then us43d export RELEASE "
         f"--source {name}).",

@@ -7,7 +7,8 @@ import typer
 from us43d import atomic
 from us43d.errors import counted
 
-from .build import PANEL, is_built, newest, sources
+from .build import PANEL, complain, is_built, of_newest, sources
+from .many import Outcome
 from .options import Names
 from .output import Session
 from .tables import Columns, Table
@@ -27,8 +28,8 @@ def stats(
     """Count images, groups and annotations by source, organ, structure and split; draw sizes and areas."""
     from us43d.cards.statistics import page, statistics
 
-    builds = [newest(session, recipe) for recipe in sources(session, names, every, is_built, "stats")]
-    counts = statistics(builds)
+    recipes, bad = sources(session, names, every, is_built, "stats"), list[Outcome]()
+    counts = of_newest(session, recipes, statistics, bad if every else None)
     file = session.home.root / "stats" / "index.html"
     atomic.write_files(file.parent, {file.name: page(counts)}, "The last page stays.")
     data = counts.data()
@@ -59,3 +60,4 @@ def stats(
         f"{counted(total['images'], 'image')}, {counted(total['annotations'], 'annotation')}, "
         f"{counted(total['groups'], 'group')} of {counted(total['sources'], 'source')}; plots: {file}",
     )
+    complain(recipes, bad)

@@ -11,7 +11,8 @@ import typer
 from us43d import registry
 from us43d.errors import UsageError, command, counted, listed
 
-from .build import PANEL, is_built, merging, newest, sources
+from .build import PANEL, is_built, merging, of_newest, sources
+from .many import Outcome
 from .models import CorpusName, Device, device_of, predictor, release, weights_of
 from .options import Names
 from .output import Session
@@ -131,7 +132,8 @@ def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
         chosen = sources_on_disk(session.home, is_built)
         if not chosen:
             raise UsageError(f"Nothing is built in {session.home.root}.", next="us43d demo")
-    return opening.indexed([newest(session, recipe) for recipe in chosen], session.home.root)
+    bad = None if names else list[Outcome]()
+    return of_newest(session, chosen, lambda builds: opening.indexed(builds, session.home.root), bad)
 
 
 def _other(session: Session, names: list[str], other: str) -> "Corpus":

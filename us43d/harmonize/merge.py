@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -145,9 +145,9 @@ def _licences(datasets: Sequence[dict[str, Any]], commercial: bool) -> dict[str,
 # ------------------------------------------------------------------------------------------------------ across sources
 
 
-def excluded_by(builds: Mapping[str, Path], home: Path) -> dict[str, int]:
-    """Count the images that a corpus of builds (slug → folder) would exclude, by slug of their source."""
-    opened = {slug: Build(path) for slug, path in builds.items()}
+def excluded_by(builds: Iterable[Path], home: Path) -> dict[str, int]:
+    """Count the images that a corpus of builds would exclude, by slug of their source."""
+    opened = {build.slug: build for build in map(Build, builds)}
     rows = {slug: build.columns(_COLUMNS) for slug, build in opened.items()}
     rules = {slug: _dataset(build)["shares_with"] for slug, build in opened.items()}
     return {

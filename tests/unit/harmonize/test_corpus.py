@@ -266,7 +266,7 @@ def test_what_another_source_tests_on(small: Callable, home: Path) -> None:
         ]],
     }  # fmt: skip
     assert corpus.facts["images"] == {"train": 2, "val": 2, "test": 2, "excluded": 2}
-    assert excluded_by(builds, home) == {"stu_hospital": 2}
+    assert excluded_by(builds.values(), home) == {"stu_hospital": 2}
 
 
 def test_sources_that_share_groups_not_known_by_name(small: Callable, home: Path) -> None:
