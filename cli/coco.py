@@ -22,17 +22,26 @@ from .verb import verb
         "us43d coco scans/ masks/ --suffix _mask --out my_coco.json",
         "us43d coco cases/ cases/ --replace image=mask --patient '([^/]+)/image' --out my_coco.json",
         "us43d coco scans/ masks/ --classes 1=nodule,2=cyst --out my_coco.json",
+        "us43d coco scans/ scans/ --out my_coco.json   # scans/a.png and scans/a.json of LabelMe",
+        "us43d coco scans/ via_project.json --out my_coco.json",
     ),
 )
 def coco(
     session: Session,
     images: Annotated[Path, typer.Argument(help="Folder of images, of any format predict reads.", metavar="IMAGES")],
     masks: Annotated[
-        Path, typer.Argument(help="Folder of masks with the same file names; background is black.", metavar="MASKS")
+        Path,
+        typer.Argument(
+            help="Folder of masks with the same file names (black is background), or of LabelMe files; a VIA file.",
+            metavar="MASKS",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="COCO file to write.", metavar="FILE")] = Path("coco.json"),
     category: Annotated[
-        str | None, typer.Option(help="Structure that the masks show.", show_default="structure")
+        str | None,
+        typer.Option(
+            help="Structure that the masks show. Default: structure, or the labels of outlines.", show_default=False
+        ),
     ] = None,
     classes: Annotated[
         str | None,
@@ -106,7 +115,7 @@ def coco(
         written = from_masks(
             images,
             masks,
-            category=category or "structure",
+            category=category,
             classes=None if classes is None else _named(classes),
             patient=patient,
             prefix=prefix,

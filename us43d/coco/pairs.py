@@ -14,7 +14,7 @@ from us43d.pictures import Input
 from us43d.pictures.media import stem
 from us43d.rawtree import folded
 
-__all__ = ["Naming"]
+__all__ = ["Naming", "outlined"]
 
 #: Number of masks, and of images, whose names are compared for the command to run next.
 _TRIED, _COMPARED = 1000, 50
@@ -80,7 +80,7 @@ class Naming(NamedTuple):
             UsageError: No mask belongs to an image.
             ImageError: Several images, or several masks, have one name.
         """
-        one_folder = images.resolve() == masks.resolve()
+        one_folder = images.resolve() == masks.resolve() and not outlined(mask_files[0])
         by_name: dict[str, list[Input]] = {}
         for mask in mask_files:
             by_name.setdefault(_stem(mask), []).append(mask)
@@ -255,4 +255,9 @@ def _owner(images: Sequence[Input]) -> str:
 
 def _stem(file: Input) -> str:
     """Return the path below the folder without the ending, as it is compared."""
-    return folded(stem(file))
+    return folded(file.name if outlined(file) else stem(file))
+
+
+def outlined(file: Input) -> bool:
+    """Return whether a file of masks has outlines (`us43d.coco.outlines`)."""
+    return file.path.suffix.lower() == ".json"

@@ -367,7 +367,7 @@ def _lists(file: Path, names: Sequence[str], kind: type[Us43dError], what: str) 
     for name in names:
         if not isinstance(content, Mapping) or not isinstance(content.get(name), list):
             fields = content if isinstance(content, Mapping) else {}
-            hints = [f" It is {other}; export COCO first." for field, other in _OTHERS.items() if field in fields]
+            hints = [f" It is {other}; us43d coco converts it." for field, other in _OTHERS.items() if field in fields]
             raise kind(f"{file} is not {what}: it has no list of {name}.{''.join(hints)}")
     return {name: content[name] for name in names}
 

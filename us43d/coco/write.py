@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import pictures
-from us43d.coco import segmentation
+from us43d.coco import outlines, segmentation
 from us43d.coco.drawn import MaskFile, Plane
-from us43d.coco.pairs import Naming
-from us43d.errors import ImageError, RawDataError, counted, listed
+from us43d.coco.outlines import Drawing
+from us43d.coco.pairs import Naming, outlined
+from us43d.errors import ImageError, RawDataError, UsageError, counted, listed
 from us43d.harmonize.corpus import is_speck
 from us43d.masks import classes as label_map
 from us43d.masks.components import Piece, components, covers_corners, whole
@@ -22,11 +23,14 @@ from us43d.masks.convert import is_outline
 from us43d.masks.read import content, lossy
 from us43d.patients import patient_in
 from us43d.pictures import Input
+from us43d.pictures.media import stem
 
 __all__ = ["Written", "from_masks"]
 
 #: Number of files listed per kind of fault.
 _NAMED = 3
+#: Category of masks without a name.
+_STRUCTURE = "structure"
 #: A mask with more values is an image rather than a label map.
 _MOST_CLASSES = 32
 
@@ -42,7 +46,7 @@ def from_masks(
     images: Path,
     masks: Path,
     *,
-    category: str = "structure",
+    category: str | None = None,
     classes: Mapping[int, str] | None = None,
     patient: str | None = None,
     prefix: str = "",
@@ -60,8 +64,10 @@ def from_masks(
 
     Args:
         images: Folder of images in any format of `us43d.pictures`; of several frames, if their masks have as many.
-        masks: Folder of masks; the mask of `sub/a.png` is `sub/<prefix>a<suffix>.png`, or has another ending.
-        category: Name of the structure in the masks, without `classes`.
+        masks: Folder of masks; the mask of `sub/a.png` is `sub/<prefix>a<suffix>.png`, or has another ending. Or
+            outlines (`us43d.coco.outlines`): a folder of LabelMe's files, which may be that of the images, or a file.
+        category: Name of the structure in the masks, without `classes`; by default "structure", or the labels of
+            outlines.
         classes: Name by key of a class (`us43d.masks.classes.parse_key`); keys named `BACKGROUND` are not annotated.
         patient: Regular expression for the patient in an image's path below `images`: its first group, or the whole
             match. Without it, the file has no groups; nothing is guessed.
@@ -80,10 +86,21 @@ def from_masks(
         UsageError: The pattern is not a regular expression, or no mask belongs to an image.
         ImageError: Files are unusable; lists all of them.
     """
-    image_files, mask_files = pictures.listing(images, leave_out=masks), pictures.listing(masks)
     naming = Naming(prefix, suffix, replace)
+    image_files = pictures.listing(images, leave_out=masks)
+    mask_files = _mask_files(image_files, images, masks, naming)
+    drawn = outlined(mask_files[0])
+    if drawn and (classes is not None or united or instances):
+        raise UsageError(
+            f"{masks} has outlines: --classes, --united and --instances are for masks that are images.",
+            next=f"the same without {'--united' if united else '--instances'}"
+            if classes is None
+            else "us43d coco --help",
+        )
     pairs, remarks = naming.pairs(image_files, mask_files, images, masks, has_patients=patient is not None)
-    read = _Read(category, classes, united=united, instances=instances)
+    if not drawn:
+        category = category or _STRUCTURE
+    read = _Read(category, classes, united=united, instances=instances or drawn)
     for done, (image, own) in enumerate(pairs, 1):
         owner = None
         if patient is not None:
@@ -98,7 +115,7 @@ def from_masks(
             continue
         if progress is not None:
             progress(done, len(pairs))
-    _raise(read.faults, len(pairs), () if instances else read.unnamed, category)
+    _raise(read.faults, len(pairs), () if instances else read.unnamed, category or _STRUCTURE)
     remarks += read.remarks()
     if patient is None:
         remarks.append(
@@ -110,6 +127,22 @@ def from_masks(
     return Written(content, remarks)
 
 
+def _mask_files(image_files: Sequence[Input], images: Path, masks: Path, naming: Naming) -> list[Input]:
+    """List the masks: images; or outlines, if they are a file, have the names of images beside them, or are alone."""
+    if masks.suffix.lower() == ".json" and masks.is_file():
+        return outlines.listing(masks)
+    if not any(naming) and images.resolve() == masks.resolve():
+        names = {stem(image) for image in image_files}
+        if beside := [file for file in outlines.listing(masks) if file.name in names]:
+            return beside
+    try:
+        return pictures.listing(masks)
+    except ImageError:
+        if masks.is_dir() and (alone := outlines.listing(masks)):
+            return alone
+        raise
+
+
 class _Read:
     """What pairs of image and masks hold: entries, annotations, faults, and what is remarked.
 
@@ -119,10 +152,12 @@ class _Read:
         unnamed: Keys of classes in masks that were refused.
     """
 
-    def __init__(self, category: str, classes: Mapping[int, str] | None, *, united: bool, instances: bool) -> None:
+    def __init__(
+        self, category: str | None, classes: Mapping[int, str] | None, *, united: bool, instances: bool
+    ) -> None:
         self.category, self.classes, self.united, self.instances = category, classes, united, instances
-        named = [category] if classes is None else dict.fromkeys(classes.values())
-        self.names = [name for name in named if classes is None or name != label_map.BACKGROUND]
+        named = dict.fromkeys(classes.values()) if classes else [category] if category else []
+        self.names = [name for name in named if classes is None or name != label_map.BACKGROUND]  # outlines add theirs
         self.faults: dict[str, list[str]] = {}
         self.unnamed: set[int] = set()
         self.entries: list[dict[str, Any]] = []
@@ -132,6 +167,7 @@ class _Read:
         self.corners: list[str] = []
         self.outlines: list[str] = []
         self.touching: list[str] = []
+        self.excluded: Counter[str] = Counter()  # shapes of outlines
 
     def pair(self, image: Input, own: Sequence[Input], owner: str | None) -> None:
         """Add an image, or the frames of a stack or volume, and the masks of each.
@@ -139,14 +175,14 @@ class _Read:
         Raises:
             ImageError, RawDataError: A file cannot be read, or sizes or numbers of frames differ.
         """
-        files = [MaskFile(mask) for mask in own]
+        files = [Drawing(mask) if outlined(mask) else MaskFile(mask) for mask in own]
         media = pictures.open(image)
         for file in files:
             if file.count != media.count and None not in (file.count, media.count):
                 numbers = [counted(one.count or 0, "frame") for one in (media, file)]
                 raise ImageError(f"{image.path} has {numbers[0]}, its mask {file.path} {numbers[1]}.")
         # A video may have fewer frames than it states, or state no number.
-        together = itertools.zip_longest(media.frames(), *(file.planes() for file in files))
+        together: Iterator[tuple[Any, ...]] = itertools.zip_longest(media.frames(), *(file.planes() for file in files))
         for number, (frame, *planes) in enumerate(together):
             if frame is None or any(plane is None for plane in planes):
                 raise ImageError(f"{image.path} and its mask {own[0].path} have different numbers of frames.")
@@ -154,8 +190,8 @@ class _Read:
             entry |= {} if owner is None else {"patient_id": owner}
             entry |= {} if media.count == 1 else {"frame": number}
             where = own[0].relative if media.count == 1 else f"{own[0].relative} (frame {number})"
-            shapes = self._planes(planes, entry["id"], where)
             height, width = frame.pixels.shape[:2]
+            shapes = self._planes(planes, entry["id"], where, (height, width))
             for shape in shapes:
                 if shape != (height, width):
                     turned = f" ({'; '.join(media.remarks)})" if media.remarks else ""
@@ -167,12 +203,14 @@ class _Read:
                 entry["spacing_mm"] = list(media.spacing)
             self.entries.append(entry)
 
-    def _planes(self, planes: Sequence[Plane], image: int, where: str) -> set[tuple[int, ...]]:
-        """Add the annotations of the masks of one image; return the shapes of the masks."""
+    def _planes(
+        self, planes: Sequence[Plane | Drawing], image: int, where: str, size: tuple[int, int]
+    ) -> set[tuple[int, ...]]:
+        """Add the annotations of the masks of one image of `size`; return the shapes of the masks."""
         shapes: set[tuple[int, ...]] = set()
         number, covered, lines = len(self.annotations), False, False
         for plane in planes:
-            for name, stored in self._masks(plane, where):  # one at a time: an instance map has hundreds
+            for name, stored in self._masks(plane, where, size):  # one at a time: an instance map has hundreds
                 array = plane.upright(stored)
                 shapes.add(array.shape)
                 whole_mask = self.united or self.instances
@@ -191,12 +229,17 @@ class _Read:
             self.outlines.append(where)
         return shapes
 
-    def _masks(self, plane: Plane, where: str) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    def _masks(
+        self, plane: Plane | Drawing, where: str, size: tuple[int, int]
+    ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         """Yield (category, mask as stored) of one plane."""
-        if self.instances:
-            yield from ((self.category, array) for array in label_map.objects(plane.path, plane.pixels))
+        if isinstance(plane, Drawing):
+            yield from plane.masks(size, self.category)
+            self.excluded.update(plane.excluded)
+        elif self.instances:
+            yield from ((self.names[0], array) for array in label_map.objects(plane.path, plane.pixels))
         elif self.classes is None:
-            yield self.category, self._two_valued(plane)
+            yield self.names[0], self._two_valued(plane)
         else:
             yield from label_map.masks(plane.path, self.classes, plane.pixels)
             shared = len(self.names) < len(self.classes) and not self.united
@@ -217,6 +260,8 @@ class _Read:
         return np.asarray(array.array, bool)
 
     def _annotation(self, image: int, name: str, piece: Piece, shape: tuple[int, ...]) -> dict[str, Any]:
+        if name not in self.names:
+            self.names.append(name)
         return {
             "id": len(self.annotations) + 1, "image_id": image, "category_id": self.names.index(name) + 1, "iscrowd": 0,
             "area": piece.area, "bbox": list(piece.box), "segmentation": {"size": list(shape), "counts": piece.counts},
@@ -257,12 +302,14 @@ class _Read:
                 f"{counted(len(self.touching), 'mask has', 'masks have')} touching areas of different values with one "
                 f"name: {listed(self.touching, 5)}. They are one annotation."
             )
+        for reason, n in sorted(self.excluded.items()):
+            remarks.append(f"{counted(n, 'shape')} excluded: {reason}.")
         if n := counts["specks"]:
             remarks.append(segmentation.specks_remark(n))
         return remarks
 
 
-def _is_lossy(mask: Plane) -> bool:
+def _is_lossy(mask: Plane | Drawing) -> bool:
     return bool(lossy(content(mask.path)))
 
 
