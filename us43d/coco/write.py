@@ -89,8 +89,8 @@ def from_masks(
     naming = Naming(prefix, suffix, replace)
     image_files = pictures.listing(images, leave_out=masks)
     mask_files = _mask_files(image_files, images, masks, naming)
-    drawn = outlined(mask_files[0])
-    if drawn and (classes is not None or united or instances):
+    has_outlines = outlined(mask_files[0])
+    if has_outlines and (classes is not None or united or instances):
         raise UsageError(
             f"{masks} has outlines: --classes, --united and --instances are for masks that are images.",
             next=f"the same without {'--united' if united else '--instances'}"
@@ -98,9 +98,9 @@ def from_masks(
             else "us43d coco --help",
         )
     pairs, remarks = naming.pairs(image_files, mask_files, images, masks, has_patients=patient is not None)
-    if not drawn:
+    if not has_outlines:
         category = category or _STRUCTURE
-    read = _Read(category, classes, united=united, instances=instances or drawn)
+    read = _Read(category, classes, united=united, instances=instances or has_outlines)
     for done, (image, own) in enumerate(pairs, 1):
         owner = None
         if patient is not None:
