@@ -502,6 +502,6 @@ def _torch() -> tuple[str, str, str]:
     except ImportError as error:
         return "note", "GPU", f"PyTorch cannot be imported: {error}"
     if not torch.cuda.is_available():
-        return "note", "GPU", "none that PyTorch can use; the tiny preset trains on the CPU"
+        return "note", "GPU", "none that PyTorch can use; the presets small and nano train on the CPU"
     names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     return "ok", "GPU", f"{', '.join(names)}; CUDA {torch.version.cuda}"

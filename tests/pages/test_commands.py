@@ -54,7 +54,7 @@ ELSEWHERE = {
     "us43d fetch --all --accept-licence all": "downloads every source; the demo fetches the specimens of all",
     "us43d weights get": "downloads; tests/unit/cli/test_model_verbs.py runs it against a local server",
     "us43d links": "asks the hosts; tests/faults/fetch runs it against a local server",
-    "us43d train --preset tiny --corpus s3://": "needs a bucket; tests/unit/export runs it against a local S3 server",
+    "us43d train --preset nano --corpus s3://": "needs a bucket; tests/unit/export runs it against a local S3 server",
     "us43d bench": "needs the corpus of a definition; tests/unit/cli/test_bench.py runs it",
     "us43d new": "writes into the checkout; tests/unit/cli/test_new.py runs it in a copy",
     "us43d fetch Wrist-Set": "a source that `us43d new` makes; tests/unit/cli/test_new.py",

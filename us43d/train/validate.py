@@ -16,7 +16,7 @@ from us43d.harmonize.corpus import Corpus
 from us43d.model import prompts
 from us43d.model.network import UltraSam
 from us43d.model.predictor import Predictor, box_prompts, point_prompts
-from us43d.train import data
+from us43d.train import order
 from us43d.train.config import TrainConfig
 from us43d.train.precision import autocast
 
@@ -35,7 +35,7 @@ def held_out(corpus: Corpus, config: TrainConfig) -> list[tuple[int, list[int]]]
     if "val" in config.splits or not config.validation_images:
         return []
     try:
-        rows = data.eligible(corpus, config, ("val",))
+        rows = order.eligible(corpus, config, ("val",))
     except TrainError:
         return []
     of = corpus.annotations["image"][rows]

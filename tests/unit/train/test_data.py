@@ -17,8 +17,9 @@ from us43d.errors import TrainError, UnknownName
 from us43d.harmonize.corpus import Corpus
 from us43d.model import predictor as predict
 from us43d.train.config import TrainConfig, read
-from us43d.train.data import Draws, Order, batches, collate, eligible, normalise
+from us43d.train.data import Draws, batches, collate, normalise
 from us43d.train.dataset import CorpusDataset
+from us43d.train.order import Order, eligible
 
 
 def _same(one: tuple, two: tuple) -> bool:

@@ -21,8 +21,8 @@ from us43d.harmonize.corpus import Corpus
 from us43d.model import look, prompts
 from us43d.train import losses
 from us43d.train.config import TrainConfig
-from us43d.train.data import eligible
 from us43d.train.journal import Record
+from us43d.train.order import eligible
 from us43d.train.precision import autocast
 from us43d.train.tasks import images
 
