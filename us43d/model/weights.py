@@ -147,7 +147,11 @@ def _compare(model: UltraSam, state: State) -> None:
         ("of another shape", wrong),
     ):
         if names:
-            raise WeightsError(f"{len(names)} tensors are {what}: {listed(sorted(names), 5)}.")
+            raise WeightsError(
+                f"{len(names)} tensors are {what}: {listed(sorted(names), 5)}. The weights are of another network, such as "
+                "that of another version of us43d.",
+                next="us43d weights show",
+            )
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

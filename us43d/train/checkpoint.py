@@ -176,7 +176,13 @@ def latest(folder: Path) -> Path | None:
     return next(reversed(finished(folder)), None)
 
 
-def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load(
+    path: Path,
+    model: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    agree: Callable[[dict[str, Any]], None] = lambda state: None,
+) -> dict[str, Any]:
     """Restore model, average and optimizer from a checkpoint.
 
     Args:
@@ -184,6 +190,7 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
         model: Changed in place.
         average: Average of the weights, changed in place; None for a run without one.
         optimizer: Changed in place.
+        agree: Called with the JSON record before tensors are read; raises an error for that of another run.
 
     Returns:
         The JSON record passed to `Writer.save`.
@@ -205,11 +212,19 @@ def load(path: Path, model: nn.Module, average: nn.Module | None, optimizer: tor
                 "parameters; it cannot be resumed, but its weights can be trained further.",
                 next=f"{command('train', '--init', path, '--run', 'NEW_NAME')}   (with the settings of the run)",
             )
+        agree(state)
         for name, digest in state.get("files", {}).items():
             if _digest(path / name) != digest:
                 raise ValueError(f"{name} was changed after it was saved")
         tensors = load_file(path / _TENSORS)
-        model.load_state_dict(_under("model.", tensors))
+        try:
+            model.load_state_dict(_under("model.", tensors))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{path} was written by another version of us43d, whose network has other tensors; it "
+                "cannot be resumed.",
+                next=f"{command('train', '--run', 'NEW_NAME')}   (with the settings of the run)",
+            ) from error
         if average is not None:
             average.load_state_dict(_under("average.", tensors))
         moments = optimizer.state_dict()

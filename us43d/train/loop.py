@@ -30,7 +30,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 import us43d
-from us43d.errors import ConfigError, LicenceError, TrainError, listed
+from us43d.errors import ConfigError, LicenceError, TrainError, command, listed
 from us43d.harmonize.corpus import Corpus
 from us43d.model import flops
 from us43d.train import card, checkpoint
@@ -407,21 +407,31 @@ class _Run:
 
     def _resume(self, path: Path) -> None:
         """Resume from a checkpoint. Raises ConfigError or TrainError for a checkpoint of another run."""
-        state = checkpoint.load(path, self.model, self.average, self.optimizer)
-        now = json.loads(self.config.model_dump_json())
-        free = FREE if self.config.by_aspect else FREE | {"micro_batch"}
-        if changed := [name for name in now if name not in free and now[name] != state["config"].get(name)]:
-            was = listed(f"{name} was {state['config'].get(name)!r}" for name in changed)
-            raise ConfigError(f"Cannot resume {self.folder}: it was trained with other settings: {was}.")
-        if state["corpus"] != self.corpus.digest:
-            raise TrainError(
-                f"Cannot resume {self.folder}: it was trained on a different corpus (digest {state['corpus']})."
-            )
+        state = checkpoint.load(path, self.model, self.average, self.optimizer, self._agree)
         self.step, self.window, self.init = state["step"], state["window"], state.get("init")
         self.scores = [(step, score) for step, score in state["scores"]]
         self.validated = state.get("validated", self.step)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
+
+    def _agree(self, state: Record) -> None:
+        """Raise ConfigError or TrainError if the state of a checkpoint is of a run with other settings or data.
+
+        A setting that an older version did not know counts as its default, which changes nothing.
+        """
+        before = {name: field.default for name, field in TrainConfig.model_fields.items()} | state["config"]
+        now = json.loads(self.config.model_dump_json())
+        free = FREE if self.config.by_aspect else FREE | {"micro_batch"}
+        if changed := [name for name in now if name not in free and now[name] != before[name]]:
+            was = listed(f"{name} was {before[name]!r}" for name in changed)
+            raise ConfigError(
+                f"Cannot resume {self.folder}: it was trained with other settings: {was}.",
+                next=f"{command('train', '--run', self.folder.name, '--resume')}   (with those of the run)",
+            )
+        if state["corpus"] != self.corpus.digest:
+            raise TrainError(
+                f"Cannot resume {self.folder}: it was trained on a different corpus (digest {state['corpus']})."
+            )
 
     def _save(self) -> None:
         if self.team.leads:

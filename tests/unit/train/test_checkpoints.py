@@ -212,6 +212,28 @@ def test_a_checkpoint_of_an_older_version_is_refused(blobs: Corpus, small: Train
     assert bytes_of(tmp_path / "run") == kept
 
 
+def test_a_checkpoint_of_other_settings_or_another_network_is_not_called_damaged(
+    blobs: Corpus, small: TrainConfig, tmp_path: Path
+) -> None:
+    """The next step was to remove the checkpoint, which was whole. A setting that an older version lacked is resumed."""
+    settings, run = configured(small, steps=4, keep=1), tmp_path / "run"
+    train(settings, blobs, run)
+    other = configured(settings, model=settings.model.model_copy(update={"prompt_dim": settings.model.prompt_dim * 2}))
+    with pytest.raises(ConfigError, match="trained with other settings: model was") as caught:
+        train(other, blobs, run, resume=True)
+    assert caught.value.next.startswith("us43d train --run run --resume ")
+    file = run / "checkpoints" / "step_000004" / "state.json"
+    state = json.loads(file.read_text())
+    del state["config"]["mistakes"]
+    state["config"]["model"] = other.model.model_dump(mode="json")
+    file.write_text(json.dumps(state))
+    with pytest.raises(ConfigError, match="whose network has other tensors"):
+        train(other, blobs, run, resume=True)
+    state["config"]["model"] = settings.model.model_dump(mode="json")
+    file.write_text(json.dumps(state))
+    assert train(configured(settings, steps=5), blobs, run, resume=True).step == 5
+
+
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(
     blobs: Corpus, small: TrainConfig, tmp_path: Path
 ) -> None:
