@@ -148,7 +148,7 @@ def _further(masks: Mapping[str, list[Input]], own: Mapping[str, str]) -> dict[s
         number = _NUMBER.search(name)
         if number and name not in image_of and len(files) == 1 and (image := image_of.get(name[: number.start()])):
             further.setdefault(image, []).append((int(number[1]), files[0]))
-    return {image: [file for _, file in sorted(files, key=lambda pair: pair[0])] for image, files in further.items()}
+    return {image: [file for _, file in sorted(files)] for image, files in further.items()}
 
 
 # ------------------------------------------------------------------------------------------- the command to run next

@@ -21,6 +21,7 @@ from pycocotools import mask as reference
 
 from us43d import pictures, specimen
 from us43d.coco import own
+from us43d.coco.pairs import Naming
 from us43d.coco.write import from_masks
 from us43d.errors import ImageError, UsageError
 from us43d.masks.classes import parse_key
@@ -666,6 +667,10 @@ def test_an_image_is_not_taken_for_objects(folder: Path) -> None:
         ("all/{p}{n}.png", "all/labels/{p}{n}.png", True, "all all/labels"),
         ("all/train/scans/{p}{n}.png", "all/train/masks/{p}{n}.png", True, "all/train/scans all/train/masks"),
         ("all/scans/p{p}_{n}.png", "masks/p{p}/p{p}_{n}.png", False, "all/scans masks/p0"),
+        ("all/site/p{p}/image.png", "all/site/p{p}/mask.png", True, "--replace image=mask --patient '([^/]+)/[^/]+$'"),
+        ("all/p0/image.png", "all/p0/mask.png", True, "--replace image=mask"),
+        ("all/{p}.png", "all/{p}_mask.png", True, "--suffix _mask"),
+        ("all/p{p}/raw_frame_{n}.png", "all/p{p}/ground_truth_{n}.png", True, "--replace raw_frame=ground_truth"),
     ],
 )
 def test_the_command_that_pairs_images_and_masks_is_printed(
@@ -706,6 +711,40 @@ def test_the_command_that_pairs_images_and_masks_is_printed(
     assert len({one.get("patient_id") for one in content["images"]}) == (3 if "--patient" in options else 1)
 
 
+@pytest.mark.parametrize(
+    ("files", "step"),
+    [
+        # The longest of the names in a mask's name: 1x, not x.
+        ("all/x.png all/y.png all/1x.png all/1y.png all/x_seg.png all/y_seg.png all/1x_seg.png all/1y_seg.png",
+         "coco all all --suffix _seg"),
+        # Of folders with equally many names in common, those that share most of their paths.
+        ("all/a/masks/1.png all/b/scans/1.png all/b/masks/1.png", "coco all/b/scans all/b/masks"),
+        # A file beside the folders of patients.
+        ("all/p1/image.png all/p1/mask.png all/p2/image.png all/p2/mask.png all/old_image.png",
+         "coco all all --replace image=mask --patient '([^/]+)/[^/]+$'"),
+    ],
+)  # fmt: skip
+def test_the_best_of_several_commands_is_printed(
+    folder: Path, files: str, step: str, run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for file in map(Path, files.split()):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "masks" / "p0" / "p0_0.png", file)
+    message = run("coco", "all", "all")[1]
+    assert message.partition("Next: us43d ")[2].partition(" # ")[0] == step
+
+
+def test_masks_of_one_number_are_in_the_order_of_their_names(folder: Path) -> None:
+    for n, name in enumerate(("a_mask_01", "a_mask_1", "a_mask_0")):
+        shutil.copy(folder / "masks" / f"p{n}" / f"p{n}_0.png", folder / f"{name}.png")
+    shutil.copy(folder / "scans" / "p0" / "p0_0.png", folder / "a.png")
+    naming = Naming(suffix="_mask")
+    files = pictures.listing(folder)
+    (pair,), _ = naming.pairs(files, files[::-1], folder, folder, has_patients=True)
+    assert [mask.relative for mask in pair[1]] == ["a_mask_0.png", "a_mask_01.png", "a_mask_1.png"]
+
+
 def test_folders_of_splits_are_not_proposed_as_patients(folder: Path, run: Callable[..., tuple[int, str]]) -> None:
     for name in ("train", "test"):
         for kind in ("scans", "masks"):
@@ -713,7 +752,8 @@ def test_folders_of_splits_are_not_proposed_as_patients(folder: Path, run: Calla
             shutil.copy(folder / kind / "p0" / "p0_0.png", folder / "all" / name / f"{kind}.png")
     message = run("coco", folder / "all", folder / "all")[1]
     assert message.endswith(" --replace scans=masks")
-    assert "--patient" in run("coco", folder / "all" / "train", folder / "all" / "train", "--patient", "a")[1]
+    message = run("coco", folder / "all" / "train", folder / "all" / "train", "--patient", "a")[1]
+    assert message.endswith(" --patient a --replace scans=masks")
 
 
 def test_neither_a_folder_nor_an_image_is_replaced(folder: Path, run: Callable[..., tuple[int, str]]) -> None:
