@@ -148,7 +148,7 @@ def _compare(model: UltraSam, state: State) -> None:
     ):
         if names:
             raise WeightsError(
-                f"{len(names)} tensors are {what}: {listed(sorted(names), 5)}. The weights are of another network, such as "
+                f"{len(names)} tensors are {what}: {listed(sorted(names), 5)}. They are of another network, such as "
                 "that of another version of us43d.",
                 next="us43d weights show",
             )

@@ -215,7 +215,7 @@ def test_a_checkpoint_of_an_older_version_is_refused(blobs: Corpus, small: Train
 def test_a_checkpoint_of_other_settings_or_another_network_is_not_called_damaged(
     blobs: Corpus, small: TrainConfig, tmp_path: Path
 ) -> None:
-    """The next step was to remove the checkpoint, which was whole. A setting that an older version lacked is resumed."""
+    """The next step was to remove the checkpoint, which was whole. A run that lacks a setting is resumed."""
     settings, run = configured(small, steps=4, keep=1), tmp_path / "run"
     train(settings, blobs, run)
     other = configured(settings, model=settings.model.model_copy(update={"prompt_dim": settings.model.prompt_dim * 2}))
