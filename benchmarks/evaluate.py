@@ -27,8 +27,9 @@ from us43d.evaluate.protocols import evaluate
 from us43d.harmonize.build import build
 from us43d.harmonize.corpus import Corpus
 from us43d.harmonize.merge import merge
+from us43d.model.geometry import fitted
 from us43d.model.network import PRESETS, Features, UltraSam
-from us43d.model.predictor import Encoded, Prediction, Predictor, fitted
+from us43d.model.predictor import Encoded, Prediction, Predictor
 from us43d.paths import Home
 
 

@@ -27,7 +27,7 @@ from us43d import specimen
 from us43d.coco import own as coco
 from us43d.coco.segmentation import encode
 from us43d.harmonize.corpus import Corpus
-from us43d.model.predictor import fitted
+from us43d.model.geometry import fitted
 from us43d.train.config import PRESETS, preset
 from us43d.train.data import Draws, collate
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from us43d.model import weights
-from us43d.model.predictor import Predictor, box_prompts, normalised, point_prompts
+from us43d.model.geometry import box_prompts, normalised, point_prompts
+from us43d.model.predictor import Predictor
 
 pytestmark = pytest.mark.shared
 CASES = [(image, prompt, refine) for image in (0, 9) for prompt in ("box", "point") for refine in (0, 1)]

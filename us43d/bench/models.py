@@ -22,8 +22,9 @@ from torch import Tensor
 from us43d.errors import UsageError, WeightsError
 from us43d.evaluate.protocols import Segmenter
 from us43d.model import prompts, weights
+from us43d.model.geometry import normalised
 from us43d.model.network import PADDING, UPPER_LEFT, Features
-from us43d.model.predictor import Encoded, Postprocess, Prediction, Predictor, normalised
+from us43d.model.predictor import Encoded, Postprocess, Prediction, Predictor
 from us43d.train.journal import NOTHING, UNKNOWN, origin
 
 __all__ = ["BoxUNet", "Ellipse", "Entry", "Sam2", "ellipse", "of_weights"]

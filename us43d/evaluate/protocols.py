@@ -25,7 +25,8 @@ from us43d.evaluate.metrics import NSD_MM, NSD_PIXELS, Scores, scores
 from us43d.evaluate.results import BASELINE, METRICS, Evaluation, compare
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.model import prompts as drawing
-from us43d.model.predictor import Encoded, Postprocess, Prediction, at_once, box_prompts, point_prompts
+from us43d.model.geometry import box_prompts, point_prompts
+from us43d.model.predictor import Encoded, Postprocess, Prediction, at_once
 
 if TYPE_CHECKING:
     import pandas as pd

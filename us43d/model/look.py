@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from us43d.model.config import ModelConfig
 from us43d.model.layers import Norm
 
-__all__ = ["MARGIN", "OUTSIDE", "SEEN", "SecondLook", "crop", "paste", "sample", "window"]
+__all__ = ["MARGIN", "OUTSIDE", "SEEN", "SecondLook", "crop", "paste", "placed", "sample", "window"]
 
 #: Sides of the window in sides of the box it is made for.
 MARGIN = 1.25
@@ -100,6 +100,24 @@ def paste(logits: Tensor, windows: Tensor, side: int) -> Tensor:
     x, y = (2 * (at[None, :, None] - low) / (high - low) - 1).unbind(-1)
     grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
     return F.grid_sample(logits[:, None] - OUTSIDE, grid.to(logits.dtype), align_corners=False)[:, 0] + OUTSIDE
+
+
+def placed(logits: NDArray[np.float32], window: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Interpolate logits (s, s) of a window to a mask (h, w) of the image; background outside of the window."""
+    rows, columns = shape
+    x0, y0, x1, y1 = np.asarray(window, np.float64) * (columns, rows, columns, rows)
+    left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
+    right, bottom = min(int(np.ceil(x1)), columns), min(int(np.ceil(y1)), rows)
+    mask = np.zeros(shape, bool)
+    if right > left and bottom > top:
+        across, down = logits.shape[1] / (x1 - x0), logits.shape[0] / (y1 - y0)
+        matrix = np.array([[across, 0, (left + 0.5 - x0) * across - 0.5], [0, down, (top + 0.5 - y0) * down - 0.5]])
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        inside = cv2.warpAffine(
+            logits, matrix, (right - left, bottom - top), flags=how, borderMode=cv2.BORDER_REPLICATE
+        )
+        mask[top:bottom, left:right] = inside > 0
+    return mask
 
 
 class Block(nn.Sequential):

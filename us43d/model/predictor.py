@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from us43d.errors import ImageError, UsageError
-from us43d.model import look, weights
-from us43d.model.config import MEAN, STD
-from us43d.model.network import LOWER_RIGHT, NEGATIVE, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT, Features, UltraSam
+from us43d.model import look, refused, weights
+from us43d.model.geometry import fitted, normalised, standard
+from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT, Features, UltraSam
 from us43d.model.weights import Preprocessing
 from us43d.pictures.levels import eight_bits
 
 __all__ = [
-    "Encoded", "Postprocess", "Prediction", "Predictor", "at_once", "box_prompts", "fitted", "normalised",
-    "point_prompts",
+    "Encoded", "Postprocess", "Prediction", "Predictor", "at_once",
 ]  # fmt: skip
 
 Postprocess: TypeAlias = Literal["paper", "sharp"]
@@ -102,90 +101,6 @@ def at_once(shape: tuple[int, ...], most: int = BATCH) -> int:
         most: Upper limit.
     """
     return max(1, min(most, _HELD // (shape[0] * shape[1])))
-
-
-def fitted(
-    shape: tuple[int, int], side: int, stretch: bool = False, how: Preprocessing = "ultrasam"
-) -> tuple[int, int]:
-    """Compute the size of the resized image.
-
-    Args:
-        shape: (rows, columns) of the image.
-        side: Side of the network's input, in pixels.
-        stretch: Resize both sides to `side`; else the longer side.
-        how: The shorter side is rounded for "sam" and rounded down for "ultrasam", as in the original software.
-
-    Returns:
-        (rows, columns).
-    """
-    if stretch:
-        return side, side
-    scale, more = side / max(shape), 0.5 if how == "sam" else 0.0
-    return max(1, int(shape[0] * scale + more)), max(1, int(shape[1] * scale + more))
-
-
-def normalised(image: NDArray[Any], side: int, stretch: bool = False, how: Preprocessing = "ultrasam") -> Tensor:
-    """Resize, normalize and pad an image for the network.
-
-    Args:
-        image: (h, w) grey or (h, w, 3) RGB uint8.
-        side: Side of the network's input, in pixels.
-        stretch: As in `fitted`.
-        how: As in `fitted`.
-
-    Returns:
-        (3, side, side) float32; padded with zeros to the right and below.
-    """
-    rows, columns = fitted(image.shape[:2], side, stretch, how)
-    tensor = _standard(_resized(image, rows, columns, how))
-    return F.pad(tensor, (0, side - columns, 0, side - rows))
-
-
-def _resized(image: NDArray[Any], rows: int, columns: int, how: Preprocessing) -> NDArray[np.uint8]:
-    """Resize uint8 pixels with bilinear interpolation, antialiased for "sam"."""
-    if how == "ultrasam":
-        return np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
-    from PIL import Image  # used by SAM's own code
-
-    return np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
-
-
-def _standard(pixels: NDArray[Any]) -> Tensor:
-    """Normalize (h, w) grey or (h, w, 3) RGB uint8 to (3, h, w) float32 by mean and standard deviation."""
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float()
-    return (tensor - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-
-
-def box_prompts(boxes: Tensor, scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Convert box prompts to points of the network's input.
-
-    Args:
-        boxes: (P, 4), (x0, y0, x1, y1) in pixels of the image.
-        scale: `Encoded.scale`.
-
-    Returns:
-        Points (P, 2, 2) float32, (x, y) in pixels of the network's input, and labels (P, 2).
-    """
-    points = boxes.view(-1, 2, 2) * torch.tensor(scale, dtype=boxes.dtype, device=boxes.device) + 0.5
-    labels = torch.tensor([UPPER_LEFT, LOWER_RIGHT], device=boxes.device).expand(len(points), 2)
-    return points.float(), labels
-
-
-def point_prompts(points: Tensor, scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Convert positive points to points of the network's input, one per prompt.
-
-    Args:
-        points: (P, 2), (x, y) in pixels of the image.
-        scale: `Encoded.scale`.
-
-    Returns:
-        Points (P, 2, 2) float32, of which the second is padding, and labels (P, 2).
-    """
-    placed = points * torch.tensor(scale, dtype=points.dtype, device=points.device) + 0.5
-    labels = torch.tensor([POSITIVE, PADDING], device=points.device).expand(len(points), 2)
-    return torch.stack([placed, torch.zeros_like(placed)], dim=1).float(), labels
 
 
 class Predictor:
@@ -464,7 +379,7 @@ class Predictor:
         windows = self._windows(first.float(), points, labels)
         refined, iou = self._look(encoded, windows, points, labels, first, former)
         if former is not None:
-            self._drop_refused(refined, windows, points, labels, former)
+            refused.drop(refined, windows, self._places(points), labels, former)
         whole = look.paste(refined.float(), windows, self.model.config.image_size)
         again = (~boxed).nonzero()[:, 0]
         if former is None and len(again):
@@ -474,36 +389,6 @@ class Predictor:
             )
             whole[again] = look.paste(refined[again].float(), windows[again], self.model.config.image_size)
         return _Masks(refined, windows, whole, iou.float(), presence)
-
-    def _drop_refused(self, refined: Tensor, windows: Tensor, points: Tensor, labels: Tensor, former: Tensor) -> None:
-        """Remove structures that a negative click refuses, in which the network makes but a hole, from masks in place.
-
-        A connected area of the mask to correct is refused if a negative click is in it and no positive one. Areas of
-        the refined mask that lie in it by more than half, and hold no positive click, are removed. A prompt without
-        positive clicks keeps all.
-
-        Args:
-            refined: (P, s, s) logits of the windows.
-            windows: (P, 4).
-            points: (P, N, 2), as in `segment`.
-            labels: (P, N) int.
-            former: (P, h, h) logits of the whole frame, of the mask to correct.
-        """
-        places, kinds = self._places(points), labels.cpu().numpy()
-        frame = np.array([0.0, 0.0, 1.0, 1.0])
-        for row in np.flatnonzero((kinds == NEGATIVE).any(1) & (kinds == POSITIVE).any(1)):
-            positive, negative = (places[row][kinds[row] == kind] for kind in (POSITIVE, NEGATIVE))
-            areas = _areas(former[row])
-            refused = _labels_at(areas, negative, frame) - _labels_at(areas, positive, frame)
-            if not refused:
-                continue
-            region = torch.from_numpy(np.isin(areas, list(refused)).astype(np.float32))[None, None]
-            window = windows[row : row + 1].float().cpu()
-            seen = look.sample(region, window, refined.shape[-1])[0, 0].numpy() > 0.5
-            parts = _areas(refined[row])
-            separate = set(range(1, int(parts.max()) + 1)) - _labels_at(parts, positive, window[0].numpy())
-            dropped = [n for n in separate if 2 * np.count_nonzero(seen[parts == n]) > np.count_nonzero(parts == n)]
-            refined[row][torch.from_numpy(np.isin(parts, dropped)).to(refined.device)] = look.OUTSIDE
 
     def _places(self, points: Tensor) -> NDArray[np.float64]:
         """Return points in fractions of the frame."""
@@ -521,7 +406,7 @@ class Predictor:
         second = self.model.second_look
         assert second is not None
         side = self.model.config.look_size
-        crops = [_standard(look.crop(encoded.pixels, window, side)) for window in windows.cpu().numpy()]
+        crops = [standard(look.crop(encoded.pixels, window, side)) for window in windows.cpu().numpy()]
         batch = torch.stack(crops).to(device=self.device, dtype=self.dtype)
         return second(batch, windows, points, labels, first, former)
 
@@ -552,7 +437,7 @@ class Predictor:
         """Resize logits to masks at the size of the image."""
         if decoded.windows is not None:
             pairs = zip(decoded.logits.float().cpu().numpy(), decoded.windows.cpu().numpy(), strict=True)
-            return [_placed(logits, window, encoded.shape) for logits, window in pairs]
+            return [look.placed(logits, window, encoded.shape) for logits, window in pairs]
         side, (rows, columns) = self.model.config.image_size, encoded.inner
         low = (decoded.logits > 0).float() if postprocess == "paper" else decoded.logits.float()
         masks = []
@@ -561,36 +446,6 @@ class Predictor:
             frame = cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR)[:rows, :columns]
             masks.append(cv2.resize(frame, encoded.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0)
         return masks
-
-
-def _placed(logits: NDArray[np.float32], window: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Interpolate logits (s, s) of a window to a mask (h, w) of the image; background outside of the window."""
-    rows, columns = shape
-    x0, y0, x1, y1 = np.asarray(window, np.float64) * (columns, rows, columns, rows)
-    left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
-    right, bottom = min(int(np.ceil(x1)), columns), min(int(np.ceil(y1)), rows)
-    mask = np.zeros(shape, bool)
-    if right > left and bottom > top:
-        across, down = logits.shape[1] / (x1 - x0), logits.shape[0] / (y1 - y0)
-        matrix = np.array([[across, 0, (left + 0.5 - x0) * across - 0.5], [0, down, (top + 0.5 - y0) * down - 0.5]])
-        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        inside = cv2.warpAffine(
-            logits, matrix, (right - left, bottom - top), flags=how, borderMode=cv2.BORDER_REPLICATE
-        )
-        mask[top:bottom, left:right] = inside > 0
-    return mask
-
-
-def _areas(logits: Tensor) -> NDArray[np.int32]:
-    """Number the connected areas of a mask (h, w) from 1; 0 is outside of it."""
-    return np.asarray(cv2.connectedComponents((logits > 0).cpu().numpy().astype(np.uint8))[1], np.int32)
-
-
-def _labels_at(areas: NDArray[np.int32], places: NDArray[np.float64], window: NDArray[Any]) -> set[int]:
-    """Return the areas of a window (x0, y0, x1, y1) in which places (N, 2) lie, both in fractions of the frame."""
-    columns, rows = np.floor((places - window[:2]) / (window[2:] - window[:2]) * areas.shape[0]).astype(int).T
-    within = (np.minimum(columns, rows) >= 0) & (np.maximum(columns, rows) < areas.shape[0])
-    return {int(area) for area in areas[rows[within], columns[within]]} - {0}
 
 
 def _box(mask: NDArray[np.bool_]) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from us43d.errors import UsageError
-from us43d.model.predictor import Prediction, Predictor, box_prompts
+from us43d.model.geometry import box_prompts
+from us43d.model.predictor import Prediction, Predictor
 
 __all__ = ["MARGINS", "MEMORY", "Tracked", "Tracker", "box_of"]
 

@@ -16,7 +16,8 @@ from us43d import atomic, report
 from us43d.coco import schema
 from us43d.errors import UsageError, counted, listed
 from us43d.masks import rle
-from us43d.model.predictor import Encoded, Postprocess, Predictor, at_once, point_prompts
+from us43d.model.geometry import point_prompts
+from us43d.model.predictor import Encoded, Postprocess, Predictor, at_once
 from us43d.pictures.media import PREDICTIONS, Frame, Media
 from us43d.pictures.outputs import Outputs
 from us43d.pictures.volume import nifti

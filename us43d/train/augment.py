@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.model import prompts
-from us43d.model.predictor import fitted
+from us43d.model.geometry import fitted
 from us43d.train.config import TrainConfig
 
 __all__ = ["View", "augmented", "coloured", "mosaic"]

@@ -22,8 +22,8 @@ from us43d.harmonize.corpus import Corpus
 from us43d.machine import processors
 from us43d.model import look, prompts
 from us43d.model.config import MEAN, STD
+from us43d.model.geometry import fitted
 from us43d.model.network import LOWER_RIGHT, PADDING, POSITIVE, STRUCTURE, UPPER_LEFT
-from us43d.model.predictor import fitted
 from us43d.train import mistakes
 from us43d.train.augment import View, augmented, coloured, mosaic
 from us43d.train.config import TrainConfig
@@ -153,7 +153,7 @@ class _Prompt(NamedTuple):
 
 
 def normalise(images: Tensor, inner: Tensor) -> Tensor:
-    """Normalize images for the network, as `us43d.model.predictor.normalised`.
+    """Normalize images for the network, as `us43d.model.geometry.normalised`.
 
     Args:
         images: (B, S, S, 3) uint8 RGB.
@@ -301,7 +301,7 @@ class Draws(OfCorpus[Draw]):
         scale: NDArray[np.float64],
         rng: np.random.Generator,
     ) -> _Prompt:
-        """Draw a box prompt or points for an instance, in the coordinates of `predictor.box_prompts`."""
+        """Draw a box prompt or points for an instance, in the coordinates of `geometry.box_prompts`."""
         config = self.config
         exact = prompts.box_of(mask)
         if rng.random() < config.box_share:
@@ -376,7 +376,7 @@ class Draws(OfCorpus[Draw]):
 
 
 def _canvas(shown: NDArray[np.uint8], size: tuple[int, int], side: int) -> NDArray[np.uint8]:
-    """Resize an image as `predictor.normalised`, into (side, side, 3) with zeros to the right and below."""
+    """Resize an image as `geometry.normalised`, into (side, side, 3) with zeros to the right and below."""
     small = cv2.resize(shown, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     out = np.zeros((side, side, 3), np.uint8)
     out[: size[0], : size[1]] = coloured(small)

@@ -14,8 +14,9 @@ from us43d.errors import TrainError
 from us43d.evaluate.metrics import overlap
 from us43d.harmonize.corpus import Corpus
 from us43d.model import prompts
+from us43d.model.geometry import box_prompts, point_prompts
 from us43d.model.network import UltraSam
-from us43d.model.predictor import Predictor, box_prompts, point_prompts
+from us43d.model.predictor import Predictor
 from us43d.train import order
 from us43d.train.config import TrainConfig
 from us43d.train.precision import autocast

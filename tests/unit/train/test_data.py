@@ -15,7 +15,7 @@ import torch
 from us43d.coco import own as coco
 from us43d.errors import TrainError, UnknownName
 from us43d.harmonize.corpus import Corpus
-from us43d.model import predictor as predict
+from us43d.model import geometry
 from us43d.train.config import TrainConfig, read
 from us43d.train.data import Draws, batches, collate, normalise
 from us43d.train.dataset import CorpusDataset
@@ -64,7 +64,7 @@ def test_the_picture_is_what_prediction_sees(blobs: Corpus, plain: TrainConfig) 
     found = normalise(batch.images, batch.inner)
     for n in range(4):
         shown = blobs.picture(draws.order(n)[1])
-        assert torch.allclose(found[n], predict.normalised(shown, side), atol=1e-5)
+        assert torch.allclose(found[n], geometry.normalised(shown, side), atol=1e-5)
 
 
 def test_prompts_and_targets_are_where_the_mask_is(blobs: Corpus, plain: TrainConfig) -> None:
@@ -73,7 +73,7 @@ def test_prompts_and_targets_are_where_the_mask_is(blobs: Corpus, plain: TrainCo
     for place in range(12):
         draw = draws.draw(place)
         shape = blobs.picture(draws.order(place)[1]).shape[:2]
-        size = predict.fitted(shape, side)
+        size = geometry.fitted(shape, side)
         scale = size[1] / shape[1], size[0] / shape[0]
         assert draw.inner.tolist() == list(size)
         own = [blobs.mask(n) for n in blobs.of(draws.order(place)[1])]
@@ -85,7 +85,7 @@ def test_prompts_and_targets_are_where_the_mask_is(blobs: Corpus, plain: TrainCo
             if labels.tolist() == [2, 3]:
                 ys, xs = np.nonzero(truth)
                 exact = torch.tensor([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], dtype=torch.float64)
-                assert torch.allclose(points, predict.box_prompts(exact, scale)[0][0], atol=1e-4)
+                assert torch.allclose(points, geometry.box_prompts(exact, scale)[0][0], atol=1e-4)
             else:
                 assert labels.tolist() == [1, -1]
                 x, y = ((points[0] - 0.5) / torch.tensor(scale)).tolist()

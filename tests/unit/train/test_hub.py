@@ -13,9 +13,10 @@ import yaml
 from us43d.errors import UsageError
 from us43d.model import weights
 from us43d.model.config import PRESETS
+from us43d.model.geometry import fitted, normalised
 from us43d.model.hub import export_huggingface
 from us43d.model.network import UltraSam
-from us43d.model.predictor import Predictor, fitted, normalised
+from us43d.model.predictor import Predictor
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'us43d[dev]'")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from us43d.errors import UsageError
 from us43d.harmonize.corpus import Corpus
-from us43d.model import look, prompts
+from us43d.model import look, prompts, refused
 from us43d.model.layers import _GroupNorm
 from us43d.model.network import (
     PADDING,
@@ -106,12 +106,12 @@ def test_a_crop_shows_what_is_in_its_window(scale: float) -> None:
 @pytest.mark.parametrize("scale", [1.0, 1.6, 2.0, 2.7, 4.0])
 def test_a_crop_put_back_is_where_it_was(scale: float) -> None:
     """Without this, the mean over an even number of pixels moved every mask by half a pixel."""
-    from us43d.model.predictor import _placed
+    from us43d.model.look import placed
 
     truth = disc(600, 300.3, 280.7, 50 * scale / 1.5)
     of = look.window(prompts.box_of(truth), truth.shape)
     side = round((of[2] - of[0]) * 600 / scale)
-    back = _placed(look.crop(255 * truth.astype(np.uint8), of, side).astype(np.float32) - 127.5, of, truth.shape)
+    back = placed(look.crop(255 * truth.astype(np.uint8), of, side).astype(np.float32) - 127.5, of, truth.shape)
     for axis in (0, 1):
         assert np.nonzero(back)[axis].mean() == pytest.approx(np.nonzero(truth)[axis].mean(), abs=0.05)
 
@@ -406,10 +406,10 @@ def test_masks_are_resized_as_pytorch_resizes(shape: tuple[int, int]) -> None:
 
 
 def test_a_mask_of_a_window_lies_where_the_window_is() -> None:
-    from us43d.model.predictor import _placed
+    from us43d.model.look import placed
 
     logits = cv2.resize(np.where(disc(32, 15.5, 15.5, 10), 8.0, -8.0).astype(np.float32), (128, 128))
-    mask = _placed(logits, np.array([0.2, 0.4, 0.6, 0.8]), (100, 200))
+    mask = placed(logits, np.array([0.2, 0.4, 0.6, 0.8]), (100, 200))
     ys, xs = np.nonzero(mask)
     assert (xs.mean(), ys.mean()) == pytest.approx((79.5, 59.5), abs=0.6)
     assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == pytest.approx((80 * 20 / 32, 40 * 20 / 32), abs=3)
@@ -439,7 +439,7 @@ LEFT, RIGHT = (0.25, 0.5, 0.15), (0.75, 0.5, 0.15)
 )  # fmt: skip
 @pytest.mark.parametrize("size", [64, 16])
 def test_a_structure_that_a_click_refuses_is_removed(
-    learnt: Predictor, former: tuple[Any, ...], clicks: tuple[Any, ...], kept: tuple[bool, bool], size: int
+    former: tuple[Any, ...], clicks: tuple[Any, ...], kept: tuple[bool, bool], size: int
 ) -> None:
     """The network makes a hole around a negative click; the rest of what was clicked on goes as well."""
     window = torch.tensor([[0.05, 0.2, 0.95, 0.8], [0.0, 0.0, 1.0, 1.0]])
@@ -449,9 +449,9 @@ def test_a_structure_that_a_click_refuses_is_removed(
             whole[torch.from_numpy(disc(64, 64 * x, 64 * y, 2))] = -5.0
     refined = look.sample(whole[None, None].expand(2, -1, -1, -1), window, 32)[:, 0].contiguous()
     before = refined.clone()
-    points = 0.5 + 64 * torch.tensor([[[x, y] for x, y, _ in clicks]] * 2)
+    places = np.array([[[x, y] for x, y, _ in clicks]] * 2)
     labels = torch.tensor([[inside for *_, inside in clicks]] * 2)
-    learnt._drop_refused(refined, window, points, labels, mask_logits(size, *former).expand(2, -1, -1))
+    refused.drop(refined, window, places, labels, mask_logits(size, *former).expand(2, -1, -1))
     for row, (x0, _, x1, _) in enumerate(window.tolist()):
         middle = round((0.5 - x0) / (x1 - x0) * 32)
         for stays, half in zip(kept, (np.s_[:, :middle], np.s_[:, middle:]), strict=True):
@@ -467,11 +467,13 @@ def test_corrections_remove_what_a_click_refuses(learnt: Predictor, monkeypatch:
     learnt.set_image(picture())
     first = learnt.predict(points=[(20, 20)])
     asked = []
-    monkeypatch.setattr(Predictor, "_drop_refused", lambda self, *given: asked.append(given))
+    monkeypatch.setattr(refused, "drop", lambda *given: asked.append(given))
     learnt.predict(points=[(20, 20)])
     assert asked == []
     learnt.predict(points=[(20, 20), (40, 40)], labels=[1, 0], former=first.logits)
-    ((refined, windows, points, labels, former),) = asked
+    ((refined, windows, places, labels, former),) = asked
     assert labels[0].tolist()[:2] == [1, 0]
     assert np.array_equal(former[0].numpy(), first.logits)
-    assert (len(refined), windows.shape, points.shape[-1]) == (1, (1, 4), 2)
+    assert (len(refined), windows.shape) == (1, (1, 4))
+    height, width = picture().shape[:2]
+    assert places[0][:2] * (width, height) == pytest.approx(np.array([[20, 20], [40, 40]]))

@@ -14,8 +14,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 from us43d.coco.segmentation import encode  # noqa: E402
 from us43d.errors import UsageError, WeightsError  # noqa: E402
 from us43d.masks import rle  # noqa: E402
+from us43d.model.geometry import box_prompts, point_prompts  # noqa: E402
 from us43d.model.network import PRESETS, UltraSam  # noqa: E402
-from us43d.model.predictor import Predictor, box_prompts, point_prompts  # noqa: E402
+from us43d.model.predictor import Predictor  # noqa: E402
 from us43d.view.annotate import Annotate  # noqa: E402
 from us43d.view.assistant import Answer, Assistant, Prompt, between  # noqa: E402
 from us43d.view.inputs import FileInputs  # noqa: E402

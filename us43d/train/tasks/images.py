@@ -19,8 +19,8 @@ from us43d import atomic
 from us43d.errors import TrainError, Us43dError, WeightsError, listed
 from us43d.harmonize.corpus import SPECK, Corpus
 from us43d.model import lora, weights
+from us43d.model.geometry import fitted
 from us43d.model.network import Features, ModelConfig, UltraSam
-from us43d.model.predictor import fitted
 from us43d.train.config import InstanceHead, Network, Task, TrainConfig, faults
 from us43d.train.data import OfCorpus
 
