@@ -17,6 +17,7 @@ from .view import Host, NoBrowser, Port, run
 if TYPE_CHECKING:
     from us43d.contract import Recipe
     from us43d.view.assistant import Assistant
+    from us43d.view.inputs import FileInputs
     from us43d.view.labels import Inputs, Labels
 
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         "us43d label scans/",
         "us43d label sweep.mp4 --weights first",
         "us43d label scans/ --patient '^(P[0-9]+)_' --out labels",
+        "us43d label scans/ --masks predictions/predictions.json",
         "us43d label BUSI --weights first --all",
     ),
 )
@@ -48,6 +50,14 @@ def label(
         str | None,
         typer.Option(help="Regular expression on file names whose first group is the patient.", metavar="REGEX"),
     ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="COCO file of masks to start from, such as predictions.json of us43d predict; yours are not replaced.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="For a source: include images that have masks, to correct them.")
     ] = False,
@@ -66,12 +76,17 @@ def label(
 
     recipe = _source(session, input)
     if recipe is not None:
-        if out or patient:
-            raise UsageError("--out and --patient are for files, not for a built source.", next=command("label", input))
+        if out or patient or masks:
+            raise UsageError(
+                "--out, --patient and --masks are for files, not for a built source.", next=command("label", input)
+            )
         labels = _built(session, recipe, every)
         then = f"us43d build {recipe.name}   # applies what is marked as reviewed"
     else:
         inputs, folder = _files(session, Path(input), out, patient)
+        if masks:
+            started = counted(inputs.start_from(masks), "image")
+            session.say(f"{started} with masks of {masks}; Enter confirms them, and saves them")
         try:
             labels = Labels(inputs, folder)
         except StorageError as error:
@@ -113,7 +128,7 @@ def _source(session: Session, name: str) -> "Recipe | None":
         raise UnknownName(f"No file or folder is called {name!r}. {error.what}", next=error.next) from error
 
 
-def _files(session: Session, path: Path, out: Path | None, patient: str | None) -> "tuple[Inputs, Path]":
+def _files(session: Session, path: Path, out: Path | None, patient: str | None) -> "tuple[FileInputs, Path]":
     from us43d.view.inputs import FileInputs
 
     if out is not None and out.exists() and not out.is_dir():

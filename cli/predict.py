@@ -222,7 +222,8 @@ def predict(
             return [segment.Segment.of(p, one.mask, one.score) for p, one in zip(fixed, first, strict=True)]
         tracked = [tracker.follow(frame.pixels) for tracker in trackers[media.relative]]
         lost.extend(f"{media.relative} {frame.number}" for one in tracked if one.lost)
-        return [segment.Segment.of(segment.Prompt(), one.mask, one.score) for one in tracked]
+        return [segment.Segment.of(segment.Prompt(), one.mask, one.score, p.structure or 1)
+                for p, one in zip(fixed, tracked, strict=True)]  # fmt: skip
 
     def work(media: "Media", frame: "Frame") -> list["Segment"] | None:
         """Return the segments of a frame; None if it has no prompt."""
@@ -255,7 +256,7 @@ def predict(
                 absent.append(f"{media.relative} {frame.number}")
         return [segment.whole(one, region, shape) for one in segments] if crop_sector else segments
 
-    writer = segment.Writer(out)
+    writer = segment.Writer(out, {p.structure: model.structures[p.structure] for p in fixed if p.structure})
     clips = propagate is None and bool(box or point) and frame is None and not crop_sector
 
     def segmented(media: "Media", frame: "Frame") -> list["Segment"] | None:

@@ -69,7 +69,7 @@ class Segment(NamedTuple):
         rle: COCO's compressed RLE.
         shape: (rows, columns) of the image.
         score: Predicted IoU.
-        category: Id of the structure, for models that predict structures.
+        category: Id of the structure, for models that predict structures and for prompts by name.
     """
 
     prompt: Prompt
@@ -84,7 +84,7 @@ class Segment(NamedTuple):
         from pycocotools import mask as coco
 
         packed = coco.encode(np.asfortranarray(mask.view(np.uint8)))
-        return cls(prompt, bytes(packed["counts"]), (mask.shape[0], mask.shape[1]), score, category)
+        return cls(prompt, bytes(packed["counts"]), (mask.shape[0], mask.shape[1]), score, prompt.structure or category)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -164,13 +164,13 @@ def whole(segment: Segment, region: Region, shape: tuple[int, int]) -> Segment:
     x0, y0, x1, y1 = region
     mask = np.zeros(shape, bool)
     mask[y0:y1, x0:x1] = segment.mask
-    return Segment.of(_moved(segment.prompt, x0, y0), mask, segment.score)
+    return Segment.of(_moved(segment.prompt, x0, y0), mask, segment.score, segment.category)
 
 
 def _moved(prompt: Prompt, x: float, y: float) -> Prompt:
     x0, y0, x1, y1 = prompt.box or (0.0, 0.0, 0.0, 0.0)
     box = (x0 + x, y0 + y, x1 + x, y1 + y) if prompt.box else None
-    return Prompt(box, tuple((px + x, py + y) for px, py in prompt.points), prompt.labels)
+    return prompt._replace(box=box, points=tuple((px + x, py + y) for px, py in prompt.points), size=None)
 
 
 def everything(

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d import pictures
-from us43d.errors import ImageError
+from us43d.coco import schema, segmentation
+from us43d.errors import ImageError, UsageError
 from us43d.harmonize.corpus import Corpus
 from us43d.masks.read import header, image
 from us43d.patients import patient_in
@@ -98,6 +99,8 @@ class FileInputs:
         self._media: OrderedDict[int, pictures.Media] = OrderedDict()
         self._place: list[tuple[int, int]] = []
         self._frames: OrderedDict[int, list[bytes]] = OrderedDict()
+        #: Number of an item → (height, width) and masks that it starts with.
+        self._starts: dict[int, tuple[tuple[int, int], list[dict[str, Any]]]] = {}
         self._lock, self._opening = Lock(), Lock()
         for number, file in enumerate(self.files):
             label, relative = _text(file.name), _text(file.relative)
@@ -117,6 +120,55 @@ class FileInputs:
                 self.items.append(Item(name, relative, frame if count > 1 else None, number, owner, spacing))
                 self._place.append((number, frame))
             move(number + 1, len(self.files))
+
+    def start_from(self, masks: Path) -> int:
+        """Show the masks of a COCO file on the images that have no labels yet, to check.
+
+        Args:
+            masks: A file as `us43d predict` writes it, or any whose file names are those of the images.
+
+        Returns:
+            Number of images with masks.
+
+        Raises:
+            TrainError: The file has faults.
+            UsageError: None of its masks is of an image here.
+        """
+        content, report = schema.load(masks)
+        names = {category.id: category.name for category in content.categories}
+        places = {(item.input, item.frame or 0): n for n, item in enumerate(self.items)}
+        images = {image.id: image for image in content.images}
+        for one in content.annotations:
+            image = images[one.image_id]
+            place = places.get((image.file_name, image.frame or 0))
+            try:
+                mask, _ = segmentation.encoded(one.segmentation, image.height, image.width)
+            except ValueError as error:
+                report.fault(one.where, "segmentation", *error.args)
+                continue
+            if place is not None and mask is not None:
+                start = self._starts.setdefault(place, ((image.height, image.width), []))
+                start[1].append(
+                    {"structure": names[one.category_id], "rle": mask.counts.decode("ascii"), "origin": "propagated"}
+                )
+        report.raise_faults()
+        if not self._starts:
+            raise UsageError(
+                f"{masks} has no mask of these images. Its first file name is {content.images[0].file_name!r}, "
+                f"that of the images {self.items[0].input!r}."
+                if content.images
+                else f"{masks} lists no images."
+            )
+        return len(self._starts)
+
+    def objects(self, number: int) -> list[dict[str, Any]]:
+        """Return the masks that an image without labels starts with. Raises ImageError if they have another size."""
+        size, masks = self._starts.get(number, (None, []))
+        if size is not None and (shape := self.read(number).shape[:2]) != size:
+            raise ImageError(
+                f"{self.items[number].input} has {shape[1]} × {shape[0]} pixels, its masks {size[1]} × {size[0]}."
+            )
+        return masks
 
     def read(self, number: int, window: Window | None = None) -> NDArray[np.uint8]:
         """Return (h, w) grey or (h, w, 3) RGB of an item, 8 bits. Raises ImageError.

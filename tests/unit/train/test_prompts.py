@@ -113,3 +113,12 @@ def test_a_click_does_not_depend_on_the_memory_of_its_masks() -> None:
             patch.setattr(cv2, "distanceTransform", nudged)
             places.add(prompts.click(truth, nothing))
     assert places == {(15, 20, 1)}
+
+
+def test_a_structure_prompt_names_the_category_also_in_a_region() -> None:
+    mask = np.ones((4, 5), bool)
+    one = segment.Segment.of(segment.Prompt(structure=30), mask, 0.9)
+    assert one.category == 30
+    moved = segment.whole(one, (2, 1, 7, 5), (8, 9))
+    assert (moved.category, moved.prompt.structure) == (30, 30)
+    assert segment.Segment.of(segment.Prompt((0, 0, 2, 2)), mask, 0.9).category == 1

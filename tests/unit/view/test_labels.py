@@ -305,3 +305,35 @@ def test_what_a_killed_server_left_is_removed(scans: Path, tmp_path: Path) -> No
     assert labels.records == {}
     assert [file.name for file in out.iterdir()] == [".lock"]
     labels.close()
+
+
+def test_masks_to_start_from_are_saved_once_they_are_confirmed(scans: Path, tmp_path: Path) -> None:
+    """As `us43d predict` writes them: the file's path and frame 0."""
+    mask, other = disc(30, 20, 9), disc(40, 30, 5)
+
+    def written(name: str, size: tuple[int, int] = SHAPE) -> Path:
+        image = {"id": 1, "file_name": name, "frame": 0, "width": size[1], "height": size[0]}
+        runs = {"size": list(size), "counts": encode(disc(30, 20, 9, size)).decode()}
+        content = {
+            "images": [image],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "segmentation": runs}],
+            "categories": [{"id": 7, "name": "thyroid_nodule"}],
+        }
+        file = tmp_path / "predictions.json"
+        file.write_text(json.dumps(content))
+        return file
+
+    inputs = FileInputs(scans)
+    assert inputs.start_from(written("P1_b.png")) == 1
+    labels = Labels(inputs, tmp_path / "labels")
+    assert labels.state(1)["objects"] == [thing(mask, origin="propagated")]
+    assert not labels.state(0)["objects"]
+    assert not labels.file.exists()
+    labels.save(1, 0, [thing(other)], reviewed=True)
+    assert labels.state(1)["objects"] == [thing(other)]
+
+    assert inputs.start_from(written("P2_a.png", (30, 40))) == 2
+    with pytest.raises(ImageError, match="80 × 60 pixels, its masks 40 × 30"):
+        labels.state(2)
+    with pytest.raises(UsageError, match="no mask of these images"):
+        FileInputs(scans).start_from(written("elsewhere/P1_b.png"))
