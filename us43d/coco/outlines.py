@@ -39,7 +39,7 @@ def listing(masks: Path) -> list[Input]:
         UsageError: A JSON file is of neither tool.
         ImageError: It cannot be read.
     """
-    if masks.suffix.lower() == ".json" and masks.is_file():
+    if masks.is_file():
         entries = _entries(masks)
         if entries is None:
             return [Input(masks, "image", masks.name, masks.stem)]

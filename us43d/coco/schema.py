@@ -369,6 +369,11 @@ def _lists(file: Path, names: Sequence[str], kind: type[Us43dError], what: str) 
             fields = content if isinstance(content, Mapping) else {}
             hints = [f" It is {other}; us43d coco converts it." for field, other in _OTHERS.items() if field in fields]
             raise kind(f"{file} is not {what}: it has no list of {name}.{''.join(hints)}")
+    if any("segments_info" in one for one in content["annotations"] if isinstance(one, Mapping)):
+        raise kind(
+            f"{file} is not {what}: it is a panoptic COCO file, whose masks are PNG images.",
+            next="us43d coco IMAGES PNGS --instances   (with the folders of the images and of the PNG images)",
+        )
     return {name: content[name] for name in names}
 
 

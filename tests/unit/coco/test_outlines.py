@@ -24,9 +24,9 @@ def shape(label: str, points: Any, kind: str | None = "polygon", group: int | No
             "mask": None}  # fmt: skip
 
 
-def labelme(shapes: list[dict[str, Any]], name: str = "a.png", width: int | None = WIDTH) -> str:
-    return json.dumps({"version": "6.3.1", "flags": {}, "shapes": shapes, "imagePath": f"..\\scans\\{name}",
-                       "imageData": None, "imageHeight": HEIGHT, "imageWidth": width})  # fmt: skip
+def labelme(shapes: list[Any], width: int | None = WIDTH, height: int | None = HEIGHT) -> str:
+    return json.dumps({"version": "6.3.1", "flags": {}, "shapes": shapes, "imagePath": "..\\scans\\a.png",
+                       "imageData": None, "imageHeight": height, "imageWidth": width})  # fmt: skip
 
 
 def region(label: dict[str, Any], name: str, **numbers: Any) -> dict[str, Any]:
@@ -83,9 +83,14 @@ def test_files_of_labelme_become_annotations(scans: Path, place: str) -> None:
     shapes = [
         shape("nodule", TRIANGLE, None, 3), shape("cyst", SQUARE), shape("nodule", SQUARE, group=3),
         shape("cyst", [[40, 50], [45, 55]], "rectangle"), shape("cyst", [[40, 30]], "point"), shape("cyst", SQUARE[:2]),
-        shape("tip", [[3, 3], [9, 9]], "line"),
+        shape("tip", [[3, 3], [9, 9]], "line"), shape("tip", [[3, 3], [9, 9], [3, 9]], "linestrip"),
+        shape("tip", [[3, 3], [9, 9], [3, 9]], "points"),
     ]  # fmt: skip
-    files = {"a.json": labelme(shapes), "p 2/b.json": labelme([shape("cyst", SQUARE)]), "患者.json": labelme([])}
+    files = {
+        "a.json": labelme(shapes),
+        "p 2/b.json": labelme([shape("cyst", SQUARE, "oriented_rectangle")], None, None),
+        "患者.json": labelme([]),
+    }
     folder = put(scans.parent / place, files | {"dataset.json": '{"images": []}'})
     written = from_masks(scans, folder, patient="^.")
     assert masks(written.content) == [
@@ -98,7 +103,7 @@ def test_files_of_labelme_become_annotations(scans: Path, place: str) -> None:
     assert [one["name"] for one in written.content["categories"]] == ["nodule", "cyst"]
     excluded = ["Excluded, without an image: 1 of 4 masks: dataset.json."] if place == "labels" else []
     assert written.remarks == [
-        *excluded, "1 mask is empty: the image has no annotation.", "2 shapes excluded: points and lines.",
+        *excluded, "1 mask is empty: the image has no annotation.", "4 shapes excluded: points and lines.",
         "1 shape excluded: with fewer than 3 points.",
     ]  # fmt: skip
     named = from_masks(scans, folder, category="lesion").content
@@ -163,6 +168,7 @@ def test_circles_and_ellipses(scans: Path, text: str, a: float, b: float, turn: 
         (labelme([{"label": "a"}]), "shape 0 is not valid: 'points'"),
         (labelme(["a"]), "shape 0 is not valid: 'str' object has no attribute"),
         (labelme([], width=81), "is of an image of 81 × 60 pixels"),
+        (labelme([], height=59), "is of an image of 80 × 59 pixels"),
         (
             json.dumps(via(region({"a": "x", "b": "y"}, "polygon", **polygon(SQUARE)))),
             "it has several attributes (a, b); --category gives one",

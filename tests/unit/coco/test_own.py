@@ -510,6 +510,10 @@ def test_what_is_not_a_coco_file(make: Callable[..., Path], data: Any) -> None:
             b'{"_via_settings": {}, "_via_img_metadata": {}}',
             "it has no list of images. It is a project of VIA; us43d coco converts",
         ),
+        (
+            b'{"images": [], "categories": [], "annotations": [{"image_id": 1, "segments_info": []}]}',
+            "it is a panoptic COCO file, whose masks are PNG images",
+        ),
         (b"PK\3\4" + bytes(40), "it is a ZIP archive; unpack it first"),
         (b"\x1f\x8b" + bytes(40), "it is compressed by gzip; unpack it first"),
         ('{"name": "Läsion"}'.encode("latin-1"), "it is not text in UTF-8 (byte 0xe4 at position 11)"),
