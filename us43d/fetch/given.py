@@ -25,6 +25,7 @@ from us43d.errors import (
     listed,
 )
 from us43d.fetch import store, verify, zips
+from us43d.fetch.parts import completed
 from us43d.fetch.unpack import is_nested
 from us43d.rawtree import folded, is_litter, literal, special
 
@@ -139,13 +140,14 @@ def look(recipe: Recipe, paths: Sequence[Path], passed: Collection[Path] = ()) -
         damaged[0].next = again
         raise damaged[0]
     if named := [path for path in paths if path.is_file() and path not in passed]:
-        for path in named:
-            try:
+        try:
+            for path in named:
                 verify.check_type(path, path.name)
-            except VerifyError as error:
-                error.next = again
-                raise
-        return Given(None, files=tuple((RawFile(name=path.name, unpack=not _is_data(path)), path) for path in named))
+            parts = completed(named, zips.disks_before)
+        except (VerifyError, ArchiveError) as error:
+            error.next = again
+            raise
+        return Given(None, files=tuple((RawFile(name=path.name, unpack=not _is_data(path)), path) for path in parts))
     for path in paths:
         if path.is_dir() and (packed := _packed(recipe, path)):
             return Given(None, tree=packed, packed=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from us43d.fetch.place import damaged, refusal
 
-__all__ = ["Parts", "Set", "alike", "is_part", "opened", "sets"]
+__all__ = ["Parts", "Set", "alike", "completed", "is_part", "opened", "sets"]
 
 _SPAN = re.compile(r"(?P<stem>.+)\.z(?P<number>\d{2,3})(?:\.zip)?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(?P<stem>.+\.\w+)\.(?P<number>\d{3})", re.IGNORECASE)
@@ -131,6 +131,14 @@ def sets(archives: Iterable[Path], disks: Callable[[Path], int | None]) -> list[
             raise refusal(path.name, f"it is the last of a zip in {count + 1} parts, and the others are missing")
         collected.append(Set("single", (path,)))
     return sorted(collected, key=lambda archive_set: archive_set.files[0])
+
+
+def completed(archives: Iterable[Path], disks: Callable[[Path], int | None]) -> list[Path]:
+    """Return files together with the other parts of their archives that lie beside them, as `sets` finds these."""
+    chosen = set(archives)
+    beside = {path for one in chosen for path in one.parent.iterdir() if path.is_file() and alike(path, one)}
+    whole = (archive.files for archive in sets(chosen | beside, disks))
+    return sorted({path for files in whole if chosen & set(files) for path in files})
 
 
 def _grouped(paths: Iterable[Path], pattern: re.Pattern[str]) -> dict[tuple[Path, str], dict[int, Path]]:

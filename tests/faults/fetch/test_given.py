@@ -66,6 +66,26 @@ def busi(*files: RawFile, **facts: Any) -> Recipe:
     return Recipe(**({name: getattr(recipe, name) for name in Recipe.model_fields} | {"routes": (route,)} | facts))
 
 
+@pytest.mark.parametrize("part", [1, 2, 3])
+def test_the_other_parts_of_an_archive_lie_beside_the_one_that_is_named(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path, part: int
+) -> None:
+    """It was called truncated, and the next step was to remove it."""
+    data = zipped(tree)
+    third = len(data) // 3 + 1
+    (tmp_path / "there").mkdir()
+    for number in range(3):
+        place = tmp_path / "there" / f"archive.zip.{number + 1:03}"
+        place.write_bytes(data[number * third : (number + 1) * third])
+    (tmp_path / "there" / "archive.pdf").write_text("beside")
+    named = tmp_path / "there" / f"archive.zip.{part:03}"
+    taken(home, sources, named)
+    (tmp_path / "there" / f"archive.zip.{2 if part == 1 else 1:03}").unlink()
+    with pytest.raises(ArchiveError, match=r"part \d of archive.zip is missing; 2 others are here") as caught:
+        taken_by_name(Home(tmp_path / "second"), sources, named)
+    assert "or --from with a good copy" in caught.value.next
+
+
 @pytest.mark.parametrize(
     "shape",
     [
