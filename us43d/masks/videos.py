@@ -172,10 +172,10 @@ class VideoFile:
         self._compared = True
         command = [sys.executable, "-c", _DECODE, str(self.path)]
         environment = os.environ | _SPEAKING
-        messages = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False
-        ).stdout
-        if _INTERLACED in messages:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False)
+        if ended.returncode:
+            raise UnreadableFile(f"{self.path}: decoding it in another process ended with code {ended.returncode}.")
+        if _INTERLACED in ended.stdout:
             raise UnreadableFile(
                 f"{self.path} is interlaced video, which OpenCV cannot read. ffmpeg -i VIDEO -vf setfield=prog -c:v "
                 "ffv1 NEW.avi writes a video that can be read."

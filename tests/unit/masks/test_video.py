@@ -9,6 +9,7 @@ import pytest
 
 from us43d import masks
 from us43d.errors import UnreadableFile
+from us43d.masks import videos
 from us43d.masks.videos import VideoFile
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (12, 48, 64, 3), dtype=np.uint8)
@@ -49,6 +50,37 @@ def test_an_avi_that_describes_no_image_is_refused(tmp_path: Path, end: bytes) -
     path = tmp_path / "a.avi"
     path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(end)) + b"AVI " + end)
     with pytest.raises(UnreadableFile, match=r"a\.avi is not a video that OpenCV can read"):
+        VideoFile(path)
+
+
+def test_an_avi_that_states_no_frame_states_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(path), 0, 10, (64, 48))  # uncompressed
+    for frame in FRAMES:
+        writer.write(frame)
+    writer.release()
+    data = bytearray(path.read_bytes())
+    at = data.index(b"vids") + 32  # the number of frames in the header of the stream
+    assert data[at : at + 4] == struct.pack("<I", 12)
+    assert VideoFile(path).stated == 12
+    data[at : at + 4] = bytes(4)
+    (tmp_path / "b.avi").write_bytes(data)
+    assert VideoFile(tmp_path / "b.avi").stated is None
+    assert masks.video_length(tmp_path / "b.avi") == 12
+    assert masks.video_remark(tmp_path / "b.avi") == ""
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(3)", "import os; os.abort()"])
+def test_a_decoding_process_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Only its messages tell interlaced videos, whose frames OpenCV returns without having written them."""
+    path = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(3):
+        writer.write(FRAMES[0])
+    writer.release()
+    assert VideoFile(path).stated == 3
+    monkeypatch.setattr(videos, "_DECODE", code)
+    with pytest.raises(UnreadableFile, match=r"a\.avi: decoding it in another process ended with code (3|-6)\."):
         VideoFile(path)
 
 
