@@ -272,7 +272,10 @@ def test_case_of_names_decides_nothing(built: Built, tmp_path: Path, spelled: Ca
         copy.parent.mkdir(parents=True, exist_ok=True)
         os.link(path, copy)
     again = build(built.recipe, tmp_path / "raw", Home(tmp_path / "home"), receipt=SPECIMEN, fixes=False)
-    assert again.digest == built.result.digest
+    assert again.digest == built.result.digest, (
+        "Keys or groups follow the case of file names. Take them from a table, or write their letters in the pattern "
+        "of glob (docs/adding-a-source.md, step 3)."
+    )
 
 
 @every_built

@@ -116,15 +116,31 @@ def _is_coco(path: Path) -> bool:
 
 
 def _images(tree: RawTree, file: str, images: list[schema.Image]) -> str:
-    """Return the folder of the tree in which the file names of a COCO file begin: the one that has most of them."""
+    """Return the folder of the tree in which the file names of a COCO file begin: the one that has most of them.
+
+    Of several, one that is not called masks: files of masks often have the names of their images.
+
+    Raises:
+        RawDataError: If two such folders are as good.
+    """
     wanted = [_spellings(image.file_name) for image in images[:_TRIED]]
     tops: dict[str, None] = {}
     for name in (name for names in wanted[:5] for name in names):
         ending = f"/{name}".casefold()
         tops |= {key[: -len(name)]: None for key in tree if f"/{key}".casefold().endswith(ending)}
     nearest = file.rpartition("/")[0].split("/")[0]
-    order = sorted(tops, key=lambda top: (not top.startswith(nearest), top.count("/"), top))
-    return max(order, key=lambda top: sum(any(tree.has(top + name) for name in names) for names in wanted), default="")
+
+    def rank(top: str) -> tuple[int, bool, bool, int]:
+        count = sum(any(tree.has(top + name) for name in names) for names in wanted)
+        return -count, schema.MASKS.search(top) is not None, not top.startswith(nearest), top.count("/")
+
+    order = sorted(tops, key=lambda top: (rank(top), top))
+    if len(order) > 1 and rank(order[0]) == rank(order[1]):
+        raise RawDataError(
+            f"The images of {file} may be in {order[0]} or in {order[1]}: both have files of these names. Remove one "
+            f"folder from {tree.root}, or write the folder into the file names of {file}."
+        )
+    return next(iter(order), "")
 
 
 def _split(key: str) -> Split | None:

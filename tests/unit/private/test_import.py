@@ -549,3 +549,20 @@ def test_images_and_masks_lead_to_a_source(
         words = followed(*words)
     code, out, _ = run("import", folder, "--name", "Lab", "--label", "structure=breast_lesion")
     assert (code, "3 images" in out) == (0, True)
+
+
+def test_masks_of_the_same_names_are_not_taken_for_the_images(home: Home, tmp_path: Path) -> None:
+    """masks/ comes before scans/ in the alphabet, and was imported."""
+    folder = coco(tmp_path / "Lab")
+    (folder / "images").rename(folder / "scans")
+    (folder / "masks").mkdir()
+    for path in (folder / "scans").iterdir():
+        cv2.imwrite(str(folder / "masks" / path.name), np.zeros((60, 80), np.uint8))
+    assert run("import", folder, *MEAN)[0] == 0
+    assert sorted(path.name for path in home.raw("Lab").iterdir()) == ["anno.json", "scans"]
+
+    (folder / "masks").rename(folder / "others")
+    code, _, err = run("import", folder, "--name", "Lab2", *MEAN)
+    assert code != 0
+    assert "may be in others/ or in scans/" in err
+    assert not home.raw("Lab2").exists()
