@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ALWAYS_IGNORED", "CONTROL", "RawTree", "Row", "Stop", "folded", "is_litter", "literal", "special"]
 
-#: Names that desktops, network drives and tools leave in any folder. They are in no listing, and match no pattern.
+#: Names that desktops, drives and tools leave in any folder. They are in no listing, and match no pattern.
 _LITTER = frozenset({
     "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eadir", ".spotlight-v100",
-    ".trashes", ".fseventsd", ".ipynb_checkpoints", ".git", "icon\r",
+    ".fseventsd", ".ipynb_checkpoints", ".git", "icon\r", "$recycle.bin", "system volume information", "lost+found",
 })  # fmt: skip
+#: How such names begin: AppleDouble, a table that is open in Excel or LibreOffice, the trash of a drive.
+_LITTER_BEGINS = ("._", "~$", ".~lock.", ".trash")
 #: Characters that no name may have, as a terminal may take them for commands: C0, DEL and C1.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -472,7 +474,7 @@ class RawTree:
 
 def is_litter(name: str) -> bool:
     """Whether a file or folder of this name (without its folders) is what desktops, network drives and tools leave."""
-    return name.startswith("._") or name.casefold() in _LITTER
+    return name.casefold().startswith(_LITTER_BEGINS) or name.casefold() in _LITTER
 
 
 def literal(file: str) -> str:

@@ -128,6 +128,12 @@ def test_desktop_litter_is_in_no_listing_and_matches_no_pattern(tmp_path: Path) 
         "x/@eaDir/1.png",
         ".git/a.png",
         "x/Icon\r",
+        "x/~$table.xlsx",
+        "x/.~lock.table.csv#",
+        ".Trash-1000/files/1.png",
+        "$RECYCLE.BIN/1.png",
+        "System Volume Information/1.png",
+        "lost+found/1.png",
     )
     tree = plant(tmp_path, *litter, "x/1.png")
     assert list(tree) == tree.glob("**/*.png") == tree.unread({}) == ["x/1.png"]

@@ -26,7 +26,7 @@ from us43d import atomic
 from us43d.errors import Busy, MissingRawFile, StorageError, UnreadableFile
 from us43d.fetch import owner
 from us43d.paths import Home
-from us43d.rawtree import special
+from us43d.rawtree import is_litter, special
 
 __all__ = [
     "PARTS", "RECEIPT", "Receipt", "alone", "check_room", "finish_raw", "is_ours", "listing", "making_raw", "now",
@@ -54,11 +54,11 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     """Return (path below `folder` with `/`, path) of every file, sorted; nothing for a missing folder.
 
     Raises RawDataError for a pipe, socket or device, which nothing may open, and StorageError for a folder that may
-    not be listed.
+    not be listed, unless it is one that systems leave on drives.
     """
 
     def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
+        if not isinstance(error, FileNotFoundError) and not is_litter(Path(error.filename).name):
             raise StorageError(
                 f"{error.filename} cannot be listed: {error.strerror}.",
                 next=shlex.join(["ls", "-ld", str(error.filename)]),

@@ -126,6 +126,29 @@ def test_all_includes_the_sound_builds_and_a_corpus_is_refused(tmp_path: Path, d
         assert run(*words.split())[0] == (1 if words.split()[0] + " --all" in readers else 0), words
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_folders_that_systems_leave_on_drives_are_passed_over() -> None:
+    """Users may not list them: `fetch --from` of a drive stopped there."""
+    with tempfile.TemporaryDirectory() as folder:
+        drive, home = Path(folder) / "drive", Path(folder) / "home"
+        for name in ("lost+found", "System Volume Information"):
+            (drive / name).mkdir(parents=True)
+        registry.specimen("busi")(drive, np.random.default_rng(0))
+        home.mkdir()
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o644)
+        for name in ("lost+found", "System Volume Information"):
+            (drive / name).chmod(0o700)
+        words = ["fetch", "BUSI", "--from", str(drive), "--accept-licence", "BUSI"]
+        CliRunner().invoke(app, [*words, "--home", f"{folder}/root"])  # as root: everything is imported now
+        os.seteuid(65534)
+        try:
+            done = CliRunner().invoke(app, [*words, "--home", str(home)])
+        finally:
+            os.seteuid(0)
+        assert done.exit_code == 0, done.output
+
+
 def test_the_missing_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "closed" / "a.txt"
     file.parent.mkdir()
