@@ -314,6 +314,18 @@ def test_images_of_one_frame_with_their_spacing(folder: Path) -> None:
         from_masks(folder / "scans", folder / "masks")
 
 
+def test_masks_of_a_stack_keep_their_places(tmp_path: Path) -> None:
+    planes = np.zeros((2, *SHAPE), np.uint8)
+    planes[0, 5:20, 3:30], planes[1] = 255, 255
+    for kind, stack in (("scans", planes // 2), ("masks", planes)):
+        (tmp_path / kind).mkdir()
+        tifffile.imwrite(tmp_path / kind / "a.tif", stack, photometric="minisblack")
+    content, remarks = from_masks(tmp_path / "scans", tmp_path / "masks", patient="a")
+    made = [reference.decode(one["segmentation"]) for one in content["annotations"]]
+    assert [mask.tobytes() for mask in made] == [(plane > 0).tobytes() for plane in planes]
+    assert remarks[0].startswith("1 mask covers all four corners of the image: a.tif (frame 1). ")
+
+
 @pytest.mark.parametrize("ending", [".webm", ".avi"])
 def test_a_clip_that_states_no_number_of_frames_or_another_one(
     folder: Path, ending: str, monkeypatch: pytest.MonkeyPatch
@@ -714,8 +726,10 @@ def test_the_command_that_pairs_images_and_masks_is_printed(
 @pytest.mark.parametrize(
     ("files", "step"),
     [
-        # The longest of the names in a mask's name: 1x, not x.
+        # The longest of the names in a mask's name: 1x and x1, not x.
         ("all/x.png all/y.png all/1x.png all/1y.png all/x_seg.png all/y_seg.png all/1x_seg.png all/1y_seg.png",
+         "coco all all --suffix _seg"),
+        ("all/x.png all/y.png all/x1.png all/y1.png all/x_seg.png all/y_seg.png all/x1_seg.png all/y1_seg.png",
          "coco all all --suffix _seg"),
         # Of folders with equally many names in common, those that share most of their paths.
         ("all/a/masks/1.png all/b/scans/1.png all/b/masks/1.png", "coco all/b/scans all/b/masks"),

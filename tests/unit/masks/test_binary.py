@@ -172,6 +172,15 @@ def test_a_pixel_of_another_colour(
         assert np.count_nonzero(read(tmp_path / "a.png")) == 100 - (max(pixel) < 128)
 
 
+def test_a_thin_line_of_grey_along_the_border_is_no_area(tmp_path: Path) -> None:
+    pixels = np.zeros((60, 80), np.uint8)
+    pixels[20:40, 20:40], pixels[:2, 10:70] = 255, 100
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    mask = convert.binary(tmp_path / "a.png")
+    assert isinstance(mask, Remarked)
+    assert (mask.array == (pixels == 255)).all()
+
+
 def test_grey_beside_white_is_an_edge_where_it_is_thin(tmp_path: Path) -> None:
     """Two pixels wide, also at the image's border; a darkest grey counts as well."""
     array = np.zeros(SHAPE, np.uint8)

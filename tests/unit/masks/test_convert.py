@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from us43d import masks
-from us43d.contract import Remarked
+from us43d.contract import Remarked, lazy
 from us43d.errors import MaskMismatch, UnreadableFile
 from us43d.masks.convert import is_outline
 from us43d.masks.ellipses import fit_ellipse
@@ -35,6 +35,17 @@ def test_colour_classes_count_in_the_order_given() -> None:
 def test_a_colour_that_is_not_described_is_named(strange: tuple[int, int, int]) -> None:
     with pytest.raises(UnreadableFile, match=f"has the colour \\({strange[0]}, {strange[1]}, {strange[2]}\\)"):
         masks.colour_classes(painted((0, 0, 0), RED, strange), (RED, GREEN))
+
+
+def test_classes_of_a_label_map_by_their_values(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 1, 2]], np.uint8)).save(tmp_path / "a.png")
+    labels = lazy(masks.label_image, tmp_path / "a.png")
+    made = masks.by_value(labels, {"cyst": 2, "nodule": 1})
+    assert {label: one.read({}, []).tolist() for label, one in made.items()} == {
+        "cyst": [[False, False, True]], "nodule": [[False, True, False]]
+    }  # fmt: skip
+    with pytest.raises(UnreadableFile, match=r"The label map holds 2 beside 0 and 1\."):
+        masks.by_value(labels, {"nodule": 1})["nodule"].read({}, [])
 
 
 def test_a_colour_may_be_blurred_where_the_source_allows_it() -> None:
