@@ -39,6 +39,7 @@ def listing(masks: Path) -> list[Input]:
         UsageError: A JSON file is of neither tool.
         ImageError: It cannot be read.
     """
+    _content.cache_clear()  # a file may have changed
     if masks.is_file():
         entries = _entries(masks)
         if entries is None:

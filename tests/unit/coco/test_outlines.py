@@ -116,6 +116,7 @@ def test_a_file_of_via_becomes_annotations(scans: Path, project: bool) -> None:
     entries = via(
         region({"type": "cyst"}, "polygon", **polygon(TRIANGLE)), region({}, "rect", x=50, y=10, width=20, height=20),
         region({"type": "", "sure": {"yes": True}}, "point", cx=3, cy=4),
+        region({}, "polyline", **polygon(SQUARE)),
     ) | via(region({"type": "nodule"}, "polygon", **polygon(SQUARE)), name="p 2\\b.jpg")  # fmt: skip
     entries |= {"x": {"filename": "gone.png", "size": 1, "regions": {}}}
     file = scans.parent / "via.json"
@@ -127,7 +128,7 @@ def test_a_file_of_via_becomes_annotations(scans: Path, project: bool) -> None:
     ]  # fmt: skip
     assert written.remarks == [
         "Excluded, without a mask: 1 of 3 images: 患者.png.", "Excluded, without an image: 1 of 3 masks: gone.png.",
-        "1 shape excluded: points and lines.",
+        "2 shapes excluded: points and lines.",
     ]  # fmt: skip
 
 
@@ -206,8 +207,11 @@ def test_files_of_other_tools_are_refused(scans: Path, text: str) -> None:
 
 
 def test_corners_beside_the_image_are_cut(scans: Path) -> None:
+    """Of a file that changed after it was read."""
     corners = [[-2, -1.5], [82, -1], [82, 62], [0, 62]]
-    file = put(scans.parent, {"a.json": labelme([shape("a", corners)])}) / "a.json"
+    file = put(scans.parent, {"a.json": labelme([])}) / "a.json"
+    assert from_masks(scans, file).content["annotations"] == []
+    put(scans.parent, {"a.json": labelme([shape("a", corners)])})
     (one,) = from_masks(scans, file).content["annotations"]
     assert reference.decode(one["segmentation"]).tobytes() == filled(corners).tobytes()
 
