@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from us43d import registry
-from us43d.errors import UsageError, command, counted, listed
+from us43d.errors import UnknownName, UsageError, command, counted, listed
 
 from .build import PANEL, is_built, merging, of_newest, sources
 from .many import Outcome
-from .models import CorpusName, Device, device_of, predictor, release, weights_of
+from .models import CorpusName, Device, corpora_on_disk, device_of, predictor, release, weights_of
 from .options import Names
 from .output import Session
 from .select import sources_on_disk
@@ -125,7 +125,12 @@ def _opened(session: Session, names: list[str], corpus: str | None) -> "Corpus":
             next="us43d view --corpus RELEASE   (after copying the folders corpora and build to US43D_HOME)",
         )
     if names:
-        chosen = sources(session, names, False, is_built, "view")
+        try:
+            chosen = sources(session, names, False, is_built, "view")
+        except UnknownName as error:
+            if len(names) == 1 and names[0] in corpora_on_disk(session):
+                error.what, error.next = f"{names[0]} is a corpus, not a source.", command("view", "--corpus", names[0])
+            raise
     elif corpus or session.home.corpora():
         return Corpus.open(release(session, corpus), session.home.root)
     else:

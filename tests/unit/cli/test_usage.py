@@ -323,3 +323,13 @@ def test_files_that_a_shell_made_of_a_pattern_are_said_so(tmp_path: Path, monkey
     other = CliRunner().invoke(app, ["predict", "c.png", "nothing"]).stderr
     assert "takes a single file" not in other
     assert "Next: us43d predict --help" in other
+
+
+def test_view_of_a_corpus_by_its_name_says_how_it_is_opened(tmp_path: Path) -> None:
+    """`us43d export us43d` takes such a name."""
+    (tmp_path / "corpora" / "us43d").mkdir(parents=True)
+    (tmp_path / "corpora" / "us43d" / "corpus.json").write_text("{}")
+    result = CliRunner().invoke(app, ["view", "us43d", "--no-browser", "--home", str(tmp_path)])
+    assert result.exit_code != 0
+    assert "us43d is a corpus, not a source." in result.stderr
+    assert "us43d view --corpus us43d" in result.stderr
