@@ -18,7 +18,7 @@ PARTS: dict[str, Split] = {"train": "train", "validation": "val", "val": "val", 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("AUS", "RUS")
     stems = {key.rpartition(".")[0]: key for key in tree.glob("[AR]US/annotations/*/*.png")}
-    patterns = [f"[AR]US/images/*/*.{ending}" for ending in ("png", "jpg", "jpeg")]
+    patterns = [f"[AR]US/images/{subset}/*.{ending}" for subset in PARTS for ending in ("png", "jpg", "jpeg")]
     images = [key for pattern in patterns for key in tree.glob(pattern)]
     for key in sorted(images):
         source, _, subset, name = key.split("/")
@@ -31,7 +31,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
             image=tree.path(key),
             masks={label: lazy(masks.colour, painted, value, 0) for label, value in COLOURS.items()} if painted else {},
             group=f"AUS/{volume(stem)}" if simulated else "RUS",
-            split=PARTS.get(subset),
+            split=PARTS[subset],
             tags={"origin": "simulated" if simulated else "real"},
             drop=None if mask else "no mask is published for this image",
         )

@@ -19,9 +19,9 @@ PARTS: dict[str, Split] = {"train": "train", "val": "val"}
 
 def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
     """merged: every structure has the one label the paper gives it."""
-    for path in raw.glob("**/us_images/*.nii.gz"):
+    paths = [(subset, path) for subset in PARTS for path in raw.glob(f"**/{subset}/us_images/*.nii.gz")]
+    for subset, path in paths:  # those in other folders stay unread, and the build reports them
         above, _, name = path.rpartition("us_images/")
-        subset = above.rstrip("/").rpartition("/")[2]
         with raw.reading(f"{subset}/us_images/{name}"):
             image, truth = raw.path(path), raw.path(f"{above}us_labels/{name}")
             raw.use(truth)
@@ -41,13 +41,13 @@ def read(raw: RawTree, *, merged: bool = False) -> Iterator[Sample]:
                     image=lazy(_picture, image, n),
                     masks={"unknow1": tuple(structures.values())} if merged else structures,
                     group=case,
-                    split=PARTS.get(subset),
+                    split=PARTS[subset],
                     frame=n,
                     spacing_mm=spacing[1:],
                 )
             if not shown.any():
                 yield Sample(
-                    key=f"{key}#000", image=image, group=case, split=PARTS.get(subset), drop="no structure is labelled"
+                    key=f"{key}#000", image=image, group=case, split=PARTS[subset], drop="no structure is labelled"
                 )
 
 

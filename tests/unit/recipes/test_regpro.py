@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from us43d import registry
-from us43d.contract import Lazy, RawTree, Sample
+from us43d.contract import Lazy, RawTree, Sample, paths_in
 from us43d.errors import MaskMismatch, UnreadableFile
 
 RNG = np.random.default_rng(0)
@@ -85,3 +85,15 @@ def test_the_paper_has_one_label(tmp_path: Path) -> None:
         (masks,) = sample.masks.values()
         assert isinstance(masks, tuple)
         assert len(masks) == 6
+
+
+def test_a_folder_of_another_name_is_not_read_and_so_reported(tmp_path: Path) -> None:
+    """Its cases silently had no official split."""
+    save(tmp_path / "val (1)/us_images/case000065.nii.gz", VOLUME)
+    save(tmp_path / "val (1)/us_labels/case000065.nii.gz", LABELS)
+    raw = case(tmp_path)
+    samples = read(raw)
+    assert {sample.split for sample in samples} == {"train"}
+    raw.use(*(path for sample in samples for path in paths_in(sample)))
+    recipe = registry.recipe("regpro")
+    assert raw.unread(recipe.ignore) == [f"val (1)/us_{kind}/case000065.nii.gz" for kind in ("images", "labels")]
