@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from us43d.coco import segmentation
 from us43d.coco.schema import Corner, read_json
 from us43d.errors import ImageError, UsageError, listed
-from us43d.masks import rle
 from us43d.pictures import Input
 from us43d.rawtree import is_litter
 
@@ -87,7 +86,9 @@ class Drawing:
             stated = self._content.get("imageHeight") or shape[0], self._content.get("imageWidth") or shape[1]
             if stated != shape:
                 raise ImageError(f"{self.path} is of an image of {stated[1]} × {stated[0]} pixels.")
-        objects: dict[Any, tuple[str, NDArray[np.bool_]]] = {}
+        from pycocotools import mask as coco
+
+        objects: dict[Any, tuple[str, list[Any]]] = {}  # as run lengths: there may be thousands
         shapes = self._content["regions" if self._is_via else "shapes"]
         for number, entry in enumerate(shapes.values() if isinstance(shapes, Mapping) else shapes):
             try:
@@ -103,10 +104,12 @@ class Drawing:
             if made is None:
                 self.excluded[reason] += 1
                 continue
-            name, mask = category or label or "structure", rle.decode(made.counts, *shape)
-            key = number if group is None else (name, group)
-            objects[key] = (name, objects[key][1] | mask if key in objects else mask)
-        yield from objects.values()
+            key = number if group is None else (label, group)
+            objects.setdefault(key, (category or label or "structure", []))[1].append(
+                {"size": shape, "counts": made.counts}
+            )
+        for name, encodings in objects.values():
+            yield name, coco.decode(coco.merge(encodings)).view(bool)
 
 
 def _within(value: float, side: int) -> bool:

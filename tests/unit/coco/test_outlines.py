@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,16 @@ def test_options_of_masks_are_refused(scans: Path, options: dict[str, Any], step
     with pytest.raises(UsageError, match=r"a\.json has outlines: --classes, --united and --instances") as caught:
         from_masks(scans, file, **options)
     assert caught.value.next == step
+
+
+def test_memory_of_many_shapes(scans: Path) -> None:
+    """Masks of 1 MB, one at a time."""
+    Image.fromarray(np.zeros((1000, 1000), np.uint8)).save(scans / "large.png")
+    shapes = [shape("cell", [[n, n], [n + 9, n], [n, n + 9]], group=n % 150) for n in range(300)]
+    file = put(scans.parent, {"large.json": labelme(shapes, 1000, 1000)}) / "large.json"
+    tracemalloc.start()
+    content = from_masks(scans, file).content
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(content["annotations"]) == 150
+    assert peak < 40e6
