@@ -1,6 +1,7 @@
 """The patient in the path of a file, found by a regular expression that the user states."""
 
 import re
+import unicodedata
 
 from us43d.errors import UsageError
 
@@ -22,7 +23,7 @@ def patient_in(path: str, pattern: str | None, option: str, *, next: str) -> str
     if pattern is None:
         return None
     try:
-        match = re.search(pattern, path)
+        match = re.search(unicodedata.normalize("NFC", pattern), unicodedata.normalize("NFC", path))  # as of macOS
     except re.error as error:
         raise UsageError(f"Invalid {option} {pattern!r}: {error}.", next=next) from error
     return None if match is None else match[1 if match.re.groups else 0] or None
