@@ -4,10 +4,11 @@ Polygons are filled as by pycocotools. Circles and ellipses become polygons of 7
 """
 
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def listing(masks: Path) -> list[Input]:
         entries = _entries(masks)
         if entries is None:
             return [Input(masks, "image", masks.name, masks.stem)]
-        return [Input(masks, "image", name, str(PurePosixPath(name).with_suffix(""))) for name in entries]
+        return [Input(masks, "image", name, posixpath.splitext(name)[0]) for name in entries]
     paths = [path.relative_to(masks) for path in sorted(masks.rglob("*.json")) if not is_litter(path.name)]
     return [Input(masks / path, "image", path.as_posix(), path.with_suffix("").as_posix()) for path in paths]
 
@@ -98,7 +99,7 @@ class Drawing:
                     raise ValueError(f"has the corner {beyond[0]}, outside of {shape[1]} × {shape[0]} pixels")
                 flat = [value for corner in polygon for value in corner]
                 made, reason = segmentation.encoded([flat], *shape) if corners else (None, "points and lines")
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
                 what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
                 raise ImageError(f"{self.path}: shape {number} is not valid: {what}.") from error
             if made is None:
@@ -131,7 +132,11 @@ def _entries(path: Path) -> dict[str, Any] | None:
         return None
     entries = content.get("_via_img_metadata", content) if isinstance(content, dict) else {}
     try:
-        images = {entry["filename"].replace("\\", "/"): entry for entry in entries.values() if "regions" in entry}
+        images = {
+            entry["filename"].replace("\\", "/"): entry
+            for entry in entries.values()
+            if isinstance(entry["regions"], list | dict)
+        }
     except (AttributeError, KeyError, TypeError):
         images = {}
     if not images or len(images) < len(entries):
@@ -154,7 +159,10 @@ def _of_labelme(shape: Mapping[str, Any]) -> tuple[str, Any, Sequence[Any] | Non
         points = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     elif kind not in (*_LINES, "polygon", "oriented_rectangle"):
         raise ValueError(f"{kind!r} is not supported")
-    return str(shape["label"]), shape.get("group_id"), None if kind in _LINES else points
+    label, group = shape["label"], shape.get("group_id")
+    if not isinstance(label, str | int) or not isinstance(group, str | int | None):
+        raise ValueError(f"its label {label!r} or group {group!r} is neither a text nor a number")
+    return str(label), group, None if kind in _LINES else points
 
 
 def _of_via(region: Mapping[str, Any], category: str | None) -> tuple[str, None, Sequence[Any] | None]:

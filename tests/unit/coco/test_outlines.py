@@ -119,7 +119,7 @@ def test_a_file_of_via_becomes_annotations(scans: Path, project: bool) -> None:
         region({"type": "", "sure": {"yes": True}}, "point", cx=3, cy=4),
         region({}, "polyline", **polygon(SQUARE)),
     ) | via(region({"type": "nodule"}, "polygon", **polygon(SQUARE)), name="p 2\\b.jpg")  # fmt: skip
-    entries |= {"x": {"filename": "gone.png", "size": 1, "regions": {}}}
+    entries |= {"x": {"filename": "gone.png", "size": 1, "regions": {}}, "y": {"filename": "/", "regions": []}}
     file = scans.parent / "via.json"
     file.write_text(json.dumps({"_via_settings": {}, "_via_img_metadata": entries} if project else entries))
     written = from_masks(scans, file, patient="^.")
@@ -128,7 +128,7 @@ def test_a_file_of_via_becomes_annotations(scans: Path, project: bool) -> None:
         ("p 2/b.jpg", "nodule", filled(SQUARE).tobytes()),
     ]  # fmt: skip
     assert written.remarks == [
-        "Excluded, without a mask: 1 of 3 images: 患者.png.", "Excluded, without an image: 1 of 3 masks: gone.png.",
+        "Excluded, without a mask: 1 of 3 images: 患者.png.", "Excluded, without an image: 2 of 4 masks: /, gone.png.",
         "2 shapes excluded: points and lines.",
     ]  # fmt: skip
 
@@ -167,7 +167,10 @@ def test_circles_and_ellipses(scans: Path, text: str, a: float, b: float, turn: 
         (labelme([shape("a", [[1, 2], [5, 9]], "mask")]), "shape 0 is not valid: 'mask' is not supported"),
         (labelme([shape("a", [[1, 2]], "rectangle")]), "shape 0 is not valid: not enough values"),
         (labelme([shape("a", [[1, 2]], "circle")]), "shape 0 is not valid: not enough values"),
+        (labelme([shape("a", [[10**400, 2], [5, 9]], "circle")]), "shape 0 is not valid: "),
         (labelme([{"label": "a"}]), "shape 0 is not valid: 'points'"),
+        (labelme([{"label": None, "points": SQUARE}]), "its label None or group None is neither a text nor a number"),
+        (labelme([{"label": "a", "points": SQUARE, "group_id": [1]}]), "its label 'a' or group [1] is neither"),
         (labelme(["a"]), "shape 0 is not valid: 'str' object has no attribute"),
         (labelme([], width=81), "is of an image of 81 × 60 pixels"),
         (labelme([], height=59), "is of an image of 80 × 59 pixels"),
@@ -196,7 +199,8 @@ def test_invalid_outlines_are_refused(scans: Path, text: str, what: str) -> None
     "text",
     [
         "[]", "3", "{}", '{"images": [], "annotations": [], "categories": []}', '{"a": {"filename": "a.png"}}',
-        '{"a": {"regions": []}}', '{"a": {"filename": 3, "regions": []}}', '{"shapes": {}}',
+        '{"a": {"regions": []}}', '{"a": {"filename": "a.png", "regions": null}}',
+        '{"a": {"filename": 3, "regions": []}}', '{"shapes": {}}',
         json.dumps(via() | {"twice": via()["a.png4711"]}),
     ],
 )  # fmt: skip
