@@ -218,7 +218,7 @@ def predict(
                 )
                 for p in fixed
             ]  # fmt: skip
-            trackers[media.relative] = [Tracker(model, one) for one in first]
+            trackers[media.relative] = [Tracker(model, one, frame.pixels) for one in first]
             return [segment.Segment.of(p, one.mask, one.score) for p, one in zip(fixed, first, strict=True)]
         tracked = [tracker.follow(frame.pixels) for tracker in trackers[media.relative]]
         lost.extend(f"{media.relative} {frame.number}" for one in tracked if one.lost)

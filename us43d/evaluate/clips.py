@@ -101,7 +101,7 @@ def over_time(
                 predictor.set_image(pixels)
                 first = predictor.predict(box=prompts.box_of(truth).tolist())
                 mask = first.mask
-                tracker = Tracker(predictor, first) if mask.any() else None
+                tracker = Tracker(predictor, first, pixels) if mask.any() else None
             elif tracker is None:
                 mask, lost = np.zeros_like(truth), True
             else:

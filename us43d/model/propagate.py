@@ -1,9 +1,11 @@
-"""Follow an object through a clip: the mask of a frame prompts the next frame.
+"""Follow an object through a clip.
 
-Each frame is segmented with boxes of the previous mask, made smaller and larger by margins: a model fills the box it is
-given, so that with larger boxes alone a mask could not shrink. Among the masks that agree with those of
-the last frames (the memory), the one with the highest predicted IoU is used, so that one bad frame does not lose the
-object. A frame without an agreeing mask keeps the mask of the previous frame and is marked as lost.
+A mask moves with dense optical flow (DIS; Kroeger et al., ECCV 2016) from frame to frame. Where the flow is not
+reliable (forward and backward flow disagree along the mask's boundary), the network segments the frame with boxes of
+the previous mask, made smaller and larger by margins: a network fills the box it is given, so that with larger boxes
+alone a mask could not shrink. Among the masks that agree with those of the last frames (the memory), the one with the
+highest predicted IoU is used, so that one bad frame does not lose the object. A frame without an agreeing mask keeps
+the mask of the previous frame and is marked as lost. docs/benchmarks.md compares both steps.
 """
 
 from collections import deque
@@ -19,7 +21,7 @@ from us43d.errors import UsageError
 from us43d.model.geometry import box_prompts
 from us43d.model.predictor import Prediction, Predictor
 
-__all__ = ["MARGINS", "MEMORY", "Tracked", "Tracker", "box_of"]
+__all__ = ["MARGINS", "MEMORY", "UNRELIABLE", "Tracked", "Tracker", "box_of"]
 
 #: Number of frames in the memory.
 MEMORY = 3
@@ -27,6 +29,11 @@ MEMORY = 3
 MARGINS = (-0.1, 0.03, 0.12)
 #: Smallest IoU with the memory at which a mask counts as the same object.
 AGREES = 0.3
+
+#: Median disagreement of forward and backward flow along the boundary, in pixels, from which on the flow is not used.
+UNRELIABLE = 1.0
+#: Standard deviation of the blur before the flow, in pixels: speckle noise differs from frame to frame.
+_BLUR = 2.0
 
 Mask = NDArray[np.bool_]
 
@@ -36,7 +43,7 @@ class Tracked(NamedTuple):
 
     Attributes:
         mask: (h, w) bool.
-        score: Predicted IoU.
+        score: Predicted IoU of the frame that the network segmented last.
         memory: IoU with the masks in the memory; 1 on the first frame.
         lost: No mask agreed with the memory; the mask is that of the previous frame.
     """
@@ -53,16 +60,19 @@ class Tracker:
     Args:
         predictor: Segments the frames.
         first: Prediction on the first frame.
+        frame: The first frame, (h, w) or (h, w, 3) uint8.
 
     Raises:
         UsageError: The first mask is empty.
     """
 
-    def __init__(self, predictor: Predictor, first: Prediction) -> None:
+    def __init__(self, predictor: Predictor, first: Prediction, frame: NDArray[np.uint8]) -> None:
         if not first.mask.any():
             raise UsageError("The mask of the prompt on the first frame is empty; no object can be followed.")
         self.predictor = predictor
         self.memory: deque[Mask] = deque([first.mask], MEMORY)
+        self.score = first.score
+        self.before = _smooth(frame)
 
     def follow(self, frame: NDArray[np.uint8]) -> Tracked:
         """Segment the next frame, (h, w) or (h, w, 3) uint8. Raises UsageError for a frame of another size."""
@@ -70,6 +80,13 @@ class Tracker:
             rows, columns = frame.shape[:2]
             height, width = self.memory[-1].shape
             raise UsageError(f"A frame has {columns} × {rows} pixels, the previous frame {width} × {height}.")
+        now = _smooth(frame)
+        moved, error = _moved(self.memory[-1], self.before, now)
+        self.before = now
+        if moved.any() and error < UNRELIABLE:
+            agreement = _agreement(moved, self.memory)
+            self.memory.append(moved)
+            return Tracked(moved, self.score, agreement, False)
         candidates = _answers(self.predictor, frame, self.memory[-1])
         agreed = [_agreement(one.mask, self.memory) for one in candidates]
         # The highest predicted IoU among agreeing masks: the best agreement would hold back a moving object.
@@ -79,7 +96,33 @@ class Tracker:
             return Tracked(self.memory[-1], candidates[best].score, agreed[best], True)
         best = max(good, key=lambda n: (candidates[n].score, n))
         self.memory.append(candidates[best].mask)
+        self.score = candidates[best].score
         return Tracked(candidates[best].mask, candidates[best].score, agreed[best], False)
+
+
+def _smooth(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Convert a frame to blurred grey values (h, w)."""
+    grey = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), _BLUR), np.uint8)
+
+
+def _moved(mask: Mask, before: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[Mask, float]:
+    """Move a mask by the optical flow between two frames.
+
+    Returns:
+        The mask on the second frame, and the median disagreement of forward and backward flow along its boundary in
+        pixels; infinite without a boundary.
+    """
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    back, forth = flow.calc(now, before, None), flow.calc(before, now, None)  # type: ignore[call-overload]
+    rows, columns = np.indices(mask.shape, np.float32)
+    x, y = columns + back[:, :, 0], rows + back[:, :, 1]
+    moved = cv2.remap(mask.astype(np.float32), x, y, cv2.INTER_LINEAR) > 0.5
+    edge = cv2.morphologyEx(moved.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) > 0
+    if not edge.any():
+        return moved, float("inf")
+    gap = back + cv2.remap(forth, x, y, cv2.INTER_LINEAR)
+    return moved, float(np.median(np.hypot(gap[:, :, 0], gap[:, :, 1])[edge]))
 
 
 def _answers(predictor: Predictor, frame: NDArray[np.uint8], before: Mask) -> list[Prediction]:

@@ -57,7 +57,8 @@ def test_clips_are_found_in_the_order_of_their_frames(corpus: Corpus) -> None:
     assert {source for source, *_ in clips(corpus, "train", ["CAMUS"])} == {"CAMUS"}
 
 
-def test_following_the_truth(corpus: Corpus) -> None:
+def test_following_the_truth(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("us43d.model.propagate.UNRELIABLE", 0.0)  # every frame is the oracle's
     rows, fractions = over_time(Oracle(corpus), corpus, split="train")
     heart = rows[rows["source"] == "EchoNet-Dynamic"]
     first = heart[heart["step"] == 0]
@@ -86,3 +87,10 @@ def test_following_nothing(corpus: Corpus) -> None:
         over_time(Oracle(corpus), corpus, split="excluded", sources=["CAMUS"])
     with pytest.raises(UnknownName, match="HC18"):
         over_time(Oracle(corpus), corpus, sources=["HC18"])
+
+
+def test_following_the_motion(corpus: Corpus) -> None:
+    rows, _ = over_time(Oracle(corpus), corpus, split="train")
+    heart = rows[(rows["source"] == "EchoNet-Dynamic") & (rows["step"] == 1)]
+    assert heart["dice"].min() > 0.95
+    assert (heart["dice"] > heart["still"]).all()
