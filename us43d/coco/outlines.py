@@ -39,13 +39,14 @@ def listing(masks: Path) -> list[Input]:
         UsageError: A JSON file is of neither tool.
         ImageError: It cannot be read.
     """
-    _content.cache_clear()  # a file may have changed
+    _content.cache_clear(), _entries.cache_clear()  # a file may have changed
     if masks.is_file():
         entries = _entries(masks)
         if entries is None:
             return [Input(masks, "image", masks.name, masks.stem)]
         return [Input(masks, "image", name, posixpath.splitext(name)[0]) for name in entries]
-    paths = [path.relative_to(masks) for path in sorted(masks.rglob("*.json")) if not is_litter(path.name)]
+    files = sorted(masks.rglob("*.[jJ][sS][oO][nN]"))
+    paths = [path.relative_to(masks) for path in files if not is_litter(path.name)]
     return [Input(masks / path, "image", path.as_posix(), path.with_suffix("").as_posix()) for path in paths]
 
 
@@ -94,11 +95,11 @@ class Drawing:
         for number, entry in enumerate(shapes.values() if isinstance(shapes, Mapping) else shapes):
             try:
                 label, group, corners = _of_via(entry, category) if self._is_via else _of_labelme(entry)
-                polygon = _CORNERS.validate_python(corners or [])
+                polygon = [] if corners is None else _CORNERS.validate_python(corners)
                 if beyond := [(x, y) for x, y in polygon if not (_within(x, shape[1]) and _within(y, shape[0]))]:
                     raise ValueError(f"has the corner {beyond[0]}, outside of {shape[1]} × {shape[0]} pixels")
                 flat = [value for corner in polygon for value in corner]
-                made, reason = segmentation.encoded([flat], *shape) if corners else (None, "points and lines")
+                made, reason = (None, "points and lines") if corners is None else segmentation.encoded([flat], *shape)
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
                 what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
                 raise ImageError(f"{self.path}: shape {number} is not valid: {what}.") from error
@@ -125,6 +126,7 @@ def _content(path: Path) -> Any:
         raise ImageError(f"{path} cannot be read: {error}.") from error
 
 
+@lru_cache(maxsize=1)  # asked for by each of its images
 def _entries(path: Path) -> dict[str, Any] | None:
     """Return the entries of a VIA file by the names of their images; None for a file of LabelMe."""
     content = _content(path)
@@ -149,13 +151,13 @@ def _entries(path: Path) -> dict[str, Any] | None:
 
 def _of_labelme(shape: Mapping[str, Any]) -> tuple[str, Any, Sequence[Any] | None]:
     """Return (label, group, corners (x, y)) of a shape; None for a point or a line."""
-    kind, points = shape.get("shape_type") or "polygon", shape["points"]
+    kind, points = shape.get("shape_type") or "polygon", list(shape["points"])
     if kind == "circle":  # its centre and a point of the circle
         (x0, y0), rim = points
         radius = math.dist((x0, y0), rim)
         points = _ellipse(x0, y0, radius, radius)
-    elif kind == "rectangle":
-        (x0, y0), (x1, y1) = points
+    elif kind == "rectangle":  # two corners; X-AnyLabeling writes all four
+        (x0, *_, x1), (y0, *_, y1) = map(sorted, zip(*points, strict=True))
         points = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     elif kind not in (*_LINES, "polygon", "oriented_rectangle"):
         raise ValueError(f"{kind!r} is not supported")
@@ -166,8 +168,11 @@ def _of_labelme(shape: Mapping[str, Any]) -> tuple[str, Any, Sequence[Any] | Non
 
 
 def _of_via(region: Mapping[str, Any], category: str | None) -> tuple[str, None, Sequence[Any] | None]:
-    """As `_of_labelme`. Without a category, the label is the only attribute of a region that is a text."""
-    labels = {key: value for key, value in region["region_attributes"].items() if value and isinstance(value, str)}
+    """As `_of_labelme`. Without a category, the label is the only text or ticked checkbox among the attributes."""
+    labels = dict[str, str]()
+    for key, value in region["region_attributes"].items():
+        options = {option: option for option, ticked in value.items() if ticked} if isinstance(value, Mapping) else {}
+        labels |= {key: value} if value and isinstance(value, str) else options
     if len(labels) > 1 and category is None:
         raise ValueError(f"it has several attributes ({listed(labels)}); --category gives one name to all shapes")
     corners: Sequence[Any] | None

@@ -24,6 +24,7 @@ from us43d.masks.read import content, lossy
 from us43d.patients import patient_in
 from us43d.pictures import Input
 from us43d.pictures.media import stem
+from us43d.rawtree import folded
 
 __all__ = ["Written", "from_masks"]
 
@@ -132,8 +133,8 @@ def _mask_files(image_files: Sequence[Input], images: Path, masks: Path, naming:
     if masks.suffix.lower() == ".json" and masks.is_file():
         return outlines.listing(masks)
     if not any(naming) and images.resolve() == masks.resolve():
-        names = {stem(image) for image in image_files}
-        if beside := [file for file in outlines.listing(masks) if file.name in names]:
+        names = {folded(stem(image)) for image in image_files}
+        if beside := [file for file in outlines.listing(masks) if folded(file.name) in names]:
             return beside
     try:
         return pictures.listing(masks)

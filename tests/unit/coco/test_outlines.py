@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as reference
 
+from us43d.coco import outlines
 from us43d.coco.write import from_masks
 from us43d.errors import ImageError, UsageError
 
@@ -169,6 +170,7 @@ def test_circles_and_ellipses(scans: Path, text: str, a: float, b: float, turn: 
         (labelme([shape("a", [[1, 2]], "circle")]), "shape 0 is not valid: not enough values"),
         (labelme([shape("a", [[10**400, 2], [5, 9]], "circle")]), "shape 0 is not valid: "),
         (labelme([{"label": "a"}]), "shape 0 is not valid: 'points'"),
+        (labelme([{"label": "a", "points": None}]), "shape 0 is not valid: 'NoneType' object is not iterable"),
         (labelme([{"label": None, "points": SQUARE}]), "its label None or group None is neither a text nor a number"),
         (labelme([{"label": "a", "points": SQUARE, "group_id": [1]}]), "its label 'a' or group [1] is neither"),
         (labelme(["a"]), "shape 0 is not valid: 'str' object has no attribute"),
@@ -177,6 +179,10 @@ def test_circles_and_ellipses(scans: Path, text: str, a: float, b: float, turn: 
         (
             json.dumps(via(region({"a": "x", "b": "y"}, "polygon", **polygon(SQUARE)))),
             "it has several attributes (a, b); --category gives one",
+        ),
+        (
+            json.dumps(via(region({"a": {"x": True, "y": True, "z": False}}, "polygon", **polygon(SQUARE)))),
+            "it has several attributes (x, y); --category gives one",
         ),
         (
             json.dumps(via(region({}, "polygon", all_points_x=[1, 2, 3], all_points_y=[1, 2]))),
@@ -209,6 +215,35 @@ def test_files_of_other_tools_are_refused(scans: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"a\.json is neither of LabelMe \(shapes\) nor of VIA 2") as caught:
         from_masks(scans, file)
     assert caught.value.next.startswith(f"us43d train --data {file} ")
+
+
+def test_ticked_checkboxes_of_via_are_labels(scans: Path) -> None:
+    """They became `structure`."""
+    ticked = via(region({"kind": {"cyst": True, "nodule": False}}, "polygon", **polygon(SQUARE)))
+    file = put(scans.parent, {"a.json": json.dumps(ticked)}) / "a.json"
+    assert from_masks(scans, file).content["categories"] == [{"id": 1, "name": "cyst"}]
+
+
+def test_rectangles_of_two_or_four_corners(scans: Path) -> None:
+    """X-AnyLabeling writes all four."""
+    both = [shape("a", [SQUARE[2], SQUARE[0]], "rectangle"), shape("a", SQUARE, "rectangle")]
+    file = put(scans.parent, {"a.json": labelme(both)}) / "a.json"
+    for one in from_masks(scans, file).content["annotations"]:
+        assert reference.decode(one["segmentation"]).tobytes() == filled(SQUARE).tobytes()
+
+
+def test_outlines_whose_names_differ_from_images_in_case(scans: Path) -> None:
+    (scans / "a.png").rename(scans / "A.PNG")
+    put(scans, {"a.JSON": labelme([shape("a", SQUARE)])})
+    assert len(from_masks(scans, scans).content["annotations"]) == 1
+
+
+def test_entries_of_via_are_gone_through_once(scans: Path) -> None:
+    """Each image went through those of all."""
+    entries = {name: value for n in range(50) for name, value in via(name=f"{n}.png").items()}
+    for one in outlines.listing(put(scans.parent, {"a.json": json.dumps(entries)}) / "a.json"):
+        outlines.Drawing(one)
+    assert outlines._entries.cache_info().misses == 1
 
 
 def test_corners_beside_the_image_are_cut(scans: Path) -> None:
