@@ -39,7 +39,8 @@ def listing(masks: Path) -> list[Input]:
         UsageError: A JSON file is of neither tool.
         ImageError: It cannot be read.
     """
-    _content.cache_clear(), _entries.cache_clear()  # a file may have changed
+    _content.cache_clear()  # a file may have changed
+    _entries.cache_clear()
     if masks.is_file():
         entries = _entries(masks)
         if entries is None:
