@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from us43d.contract import Remarked
 from us43d.masks import convert
 from us43d.pictures import still
-from us43d.pictures.media import Input, open_media
+from us43d.pictures.listing import Input
+from us43d.pictures.media import open_media
 
 __all__ = ["MaskFile", "Plane"]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from us43d.coco import schema
 from us43d.errors import ImageError, UsageError, counted, listed
 from us43d.pictures import Input
-from us43d.pictures.media import stem
+from us43d.pictures.listing import stem
 from us43d.rawtree import folded
 
 __all__ = ["Naming", "outlined"]

@@ -23,7 +23,7 @@ from us43d.masks.convert import is_outline
 from us43d.masks.read import content, lossy
 from us43d.patients import patient_in
 from us43d.pictures import Input
-from us43d.pictures.media import stem
+from us43d.pictures.listing import stem
 from us43d.rawtree import folded
 
 __all__ = ["Written", "from_masks"]

@@ -18,8 +18,8 @@ from us43d.errors import UsageError, counted, listed
 from us43d.masks import rle
 from us43d.model.geometry import point_prompts
 from us43d.model.predictor import Encoded, Postprocess, Predictor, at_once
-from us43d.pictures.media import PREDICTIONS, Frame, Media
-from us43d.pictures.outputs import Outputs
+from us43d.pictures.media import Frame, Media
+from us43d.pictures.outputs import PREDICTIONS, Outputs
 from us43d.pictures.volume import nifti
 from us43d.rawtree import folded
 

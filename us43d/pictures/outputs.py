@@ -1,14 +1,47 @@
-"""Write the results of `predict` into a folder that may hold a user's own files."""
+"""The results of `predict` in a folder that may hold a user's own files: which they are, and writing them."""
 
+import contextlib
 import json
+import re
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from us43d import atomic
 from us43d.errors import Busy, StorageError
-from us43d.pictures.media import JOURNAL, PREDICTIONS, journal, results
 
-__all__ = ["Outputs"]
+__all__ = ["JOURNAL", "PREDICTIONS", "Outputs", "journal", "results"]
+
+#: What `predict` writes into a folder: a COCO file that names the other results.
+PREDICTIONS = "predictions.json"
+#: The results of a run that was interrupted, and those of weights without predictions.json: a name per line, as JSON.
+JOURNAL = ".us43d-predict"
+
+
+def journal(folder: Path) -> set[str]:
+    """Return the names in the journal of `predict` in a folder, without a last line that was cut."""
+    try:
+        lines = (folder / JOURNAL).read_text("utf-8").splitlines()
+        names = [json.loads(line) for line in lines if line.endswith('"')]
+    except (OSError, ValueError):
+        return set()
+    return {name for name in names if isinstance(name, str)}
+
+
+def results(folder: Path) -> set[str]:
+    """Return the results of `predict` in a folder, by its predictions.json and the journal of an interrupted run."""
+    file = folder / PREDICTIONS
+    known: Any = []
+    if file.is_file():  # not a pipe that would be waited for
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # a file of others
+            known = json.loads(file.read_bytes())["files"]
+    root = folder.resolve()
+    return {
+        name
+        for name in (*(known if isinstance(known, list) else ()), *journal(folder))
+        if isinstance(name, str)
+        and re.fullmatch(r"(?:masks|overlays)/.+\.png|.+_labels\.nii\.gz", name)
+        and (root / name).resolve().is_relative_to(root)
+    }
 
 
 class Outputs:

@@ -15,7 +15,7 @@ from us43d import limits, tiff
 from us43d.errors import ImageError
 from us43d.masks import read
 from us43d.pictures import levels
-from us43d.pictures.media import check_regular
+from us43d.pictures.listing import check_regular
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from us43d.masks.videos import VideoFile, rgb_frame
-from us43d.pictures.media import no_frame
 
 __all__ = ["Video"]
 
@@ -44,9 +43,8 @@ class Video:
                 done += 1
         finally:
             capture.release()
+        self.count = done
         if remark := self._file.remark(done):
             self.remarks.append(remark)
         if kept is not None:
             yield kept
-        elif wanted is not None:
-            raise no_frame(self.path, done, wanted)

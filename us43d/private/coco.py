@@ -17,7 +17,7 @@ from us43d.contract import Lazy, RawTree, Remarked, Sample, Split, lazy
 from us43d.errors import ImageError, RawDataError, UnreadableFile, UsageError
 from us43d.masks import read as reading
 from us43d.masks import rle
-from us43d.pictures.media import ENDINGS
+from us43d.pictures.listing import ENDINGS
 from us43d.private.record import Annotations, Coco, group_of
 
 __all__ = ["Plan", "plan", "read"]

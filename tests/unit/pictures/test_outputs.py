@@ -8,8 +8,7 @@ import pytest
 
 from us43d import atomic
 from us43d.errors import Busy, StorageError
-from us43d.pictures.media import JOURNAL
-from us43d.pictures.outputs import Outputs
+from us43d.pictures.outputs import JOURNAL, Outputs
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
