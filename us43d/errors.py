@@ -16,7 +16,8 @@
     ├── SplitError                         a split leaks, or a pinned split cannot be reproduced
     ├── FetchError                         a download failed
     │   └── VerifyError                    what arrived has another size, digest or type
-    ├── ArchiveError                       an archive is hostile, truncated, encrypted or unsupported
+    ├── ArchiveError                       an archive is hostile, encrypted or unsupported
+    │   └── DamagedArchive                 an archive is truncated or damaged
     ├── LicenceError              exit 4   a licence was not accepted, or forbids the use asked for
     ├── ManualFileError           exit 4   files that a person must obtain are missing
     │   └── LoginError                     a host wants an account, or its rules accepted, first
@@ -35,8 +36,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 __all__ = [
-    "ASTRAY", "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError", "FetchError",
-    "ImageError", "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile",
+    "ASTRAY", "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError",
+    "DamagedArchive", "FetchError", "ImageError", "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile",
     "RawDataError", "RecipeError", "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName",
     "UnreadableFile", "Us43dError", "UsageError", "VerifyError", "WeightsError", "command",
     "counted", "listed",
@@ -160,6 +161,10 @@ class VerifyError(FetchError):
 
 
 class ArchiveError(Us43dError):
+    pass
+
+
+class DamagedArchive(ArchiveError):
     pass
 
 

@@ -19,6 +19,7 @@ from us43d import atomic
 from us43d.contract import RawFile, Recipe, Route
 from us43d.errors import (
     ArchiveError,
+    DamagedArchive,
     FetchError,
     LoginError,
     ManualFileError,
@@ -469,11 +470,7 @@ class _Work:
                         remarks += unpack(paths, target, nested=self.recipe.nested, progress=moved)
             except ArchiveError as error:
                 self._distrust(remotes)
-                error.what = f"{self.recipe.name}: {error.what}"
-                again = f"us43d fetch {self.recipe.name} "
-                error.next = error.next or again + (
-                    "--from FOLDER   (after unpacking it with another program)" if kind == "given" else "--force"
-                )
+                self._explain(error, given=kind == "given")
                 raise
             for remote in remotes:
                 if not remote.unpack:
@@ -554,7 +551,7 @@ class _Work:
                 try:
                     remarks += unpack([], tree, nested=self.recipe.nested, present=[key for key, _ in files])
                 except ArchiveError as error:
-                    error.what = f"{self.recipe.name}: {error.what}"
+                    self._explain(error, given=True)
                     raise
                 remarks += self._arrange(tree)
             summary += "".join(f"; {remark}" for remark in remarks)
@@ -581,6 +578,16 @@ class _Work:
             return f"UNVERIFIED: {differ} another digest than published: {listed(wrong, 3)}"
         count = len(known.keys() & paths.keys())
         return f"{count:,} of them with digests as published" if count else "not verified against anything published"
+
+    def _explain(self, error: ArchiveError, *, given: bool) -> None:
+        """Add the source's name and a next command to the error of an archive, which the user gave or not."""
+        error.what = f"{self.recipe.name}: {error.what}"
+        options = "" if given else " --force"
+        if isinstance(error, DamagedArchive):
+            options += "   (or --from with a good copy)"
+        elif given:
+            options = " --from FOLDER   (after unpacking it with another program)"
+        error.next = error.next or f"us43d fetch {self.recipe.name}{options}"
 
     def _distrust(self, remotes: Sequence[Remote]) -> None:
         """Forget files without published digest that cannot be unpacked; the next run fetches them again."""

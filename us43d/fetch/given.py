@@ -4,6 +4,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -161,7 +162,8 @@ def look(recipe: Recipe, paths: Sequence[Path], passed: Collection[Path] = ()) -
     hint = f" Archives there: {listed(archives, 3)}; to take one of them, name it." if archives else ""
     next_ = f"us43d info {recipe.name}   (its download sources)"
     if archives:
-        next_ = f"us43d fetch {recipe.name} --from {shlex.quote(str(archives[0]))}"
+        words = [word for path in _together(recipe, archives) or archives[:1] for word in ("--from", path)]
+        next_ = command("fetch", recipe.name, *words)
     raise MissingRawFile(
         f"{recipe.name}: {listed(paths)} holds neither {wanted or 'its files'} nor the unpacked tree.{hint} "
         + " ".join(f"{path} is not the unpacked tree either: {refusal.what}" for path, refusal in refusals),
@@ -288,12 +290,8 @@ def _likely(recipe: Recipe, archives: list[Path]) -> list[tuple[Path, ...]]:
     """
     wanted = set(map(_kind, _published(recipe.slug)))
     alike: dict[Path, set[tuple[str, str]]] = {}
-    for path in archives:
-        try:
-            names = list(zips.names(path))
-        except (ArchiveError, OSError):
-            continue
-        kinds = {_kind(name) for name in names} & wanted
+    for path, names in _listings(archives):
+        kinds = set(map(_kind, names)) & wanted
         if any(is_nested(name, recipe.nested) for name in names) or (wanted and len(kinds) * 2 >= len(wanted)):
             alike[path] = kinds
     best = sorted(alike, key=lambda path: (-len(alike[path]), path))
@@ -301,6 +299,23 @@ def _likely(recipe: Recipe, archives: list[Path]) -> list[tuple[Path, ...]]:
     together = [tuple(best)] if len(best) > 1 else []
     apart = together and len(set().union(*alike.values())) > len(alike[best[0]])
     return [*together, *single] if apart else [*single, *together]
+
+
+def _together(recipe: Recipe, archives: list[Path]) -> list[Path]:
+    """Return the zips that add something that the source's tree has, such as one of its folders in each."""
+    lacking, chosen = set(map(_kind, _published(recipe.slug))), []
+    for path, names in _listings(archives):
+        if kinds := lacking.intersection(map(_kind, names)):
+            lacking -= kinds
+            chosen.append(path)
+    return chosen
+
+
+def _listings(archives: list[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the zips among archives, each with the names of its members."""
+    for path in archives:
+        with suppress(ArchiveError, OSError):
+            yield path, list(zips.names(path))
 
 
 def _kind(name: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from us43d.errors import ArchiveError
+from us43d.errors import ArchiveError, DamagedArchive
 from us43d.rawtree import CONTROL
 
 __all__ = ["CHUNK", "Limits", "Progress", "Sink", "Tree", "decoded", "damaged"]
@@ -62,12 +62,14 @@ def decoded(raw: bytes) -> str:
 
 
 def damaged(archive: str, reason: str, member: str | None = None) -> ArchiveError:
-    return refusal(archive, reason, member, next=f"remove {archive} and fetch it again")
+    return refusal(archive, reason, member, kind=DamagedArchive)
 
 
-def refusal(archive: str, reason: str, member: str | None = None, *, next: str = "") -> ArchiveError:
+def refusal(
+    archive: str, reason: str, member: str | None = None, *, next: str = "", kind: type[ArchiveError] = ArchiveError
+) -> ArchiveError:
     where = archive if member is None else f"{archive}, member {_shown(member)}"
-    return ArchiveError(f"{where}: {reason}.", disk="Nothing was put under its final name.", next=next)
+    return kind(f"{where}: {reason}.", disk="Nothing was put under its final name.", next=next)
 
 
 def _shown(name: str) -> str:

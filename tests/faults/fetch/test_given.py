@@ -16,7 +16,7 @@ import pytest
 
 from us43d import registry
 from us43d.contract import RawFile, RawTree, Recipe, Route
-from us43d.errors import ArchiveError, MissingRawFile, RawDataError, UnreadableFile, Us43dError, VerifyError
+from us43d.errors import ArchiveError, DamagedArchive, MissingRawFile, RawDataError, UnreadableFile, Us43dError, VerifyError
 from us43d.fetch import given, ledger
 from us43d.fetch.fetch import Fetched, fetch
 from us43d.fetch.verify import verify
@@ -378,6 +378,36 @@ def test_an_archive_of_the_user_that_is_refused_leads_to_unpacking_it(
     with pytest.raises(ArchiveError, match="only in upper and lower case") as caught:
         taken(home, sources, archive)
     assert caught.value.next == "us43d fetch BUSI --from FOLDER   (after unpacking it with another program)"
+
+
+def test_zips_of_one_folder_each_are_proposed_together(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path
+) -> None:
+    """The first was proposed alone, and a third of the source fetched."""
+    (folder := tmp_path / "given").mkdir()
+    with zipfile.ZipFile(folder / "another.zip", "w") as other:
+        other.writestr("scan/a.dcm", "")
+    for name in ("benign", "malignant", "normal"):
+        shutil.make_archive(str(folder / name), "zip", tree / TOP, name)
+    with pytest.raises(MissingRawFile) as caught:
+        given.look(registry.recipe("busi"), [folder])
+    named = [folder / f"{name}.zip" for name in ("benign", "malignant", "normal")]
+    assert caught.value.next == "us43d fetch BUSI " + " ".join(f"--from {path}" for path in named)
+    whole = sum(1 for path in tree.rglob("*") if path.is_file())
+    assert taken_by_name(home, sources, *named).state == "done"
+    assert sum(1 for path in home.raw("BUSI").rglob("*") if path.is_file()) == whole
+
+
+def test_an_archive_of_the_user_that_is_truncated(
+    home: Home, sources: ModuleType, tree: Path, tmp_path: Path
+) -> None:
+    """The next step was to remove it, which is not a command."""
+    archive = Path(shutil.make_archive(str(tmp_path / "mine"), "tar", tree))
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    with pytest.raises(DamagedArchive, match=r"^BUSI: mine\.tar.* truncated") as caught:
+        taken(home, sources, archive)
+    assert caught.value.next == "us43d fetch BUSI   (or --from with a good copy)"
+    assert archive.exists()
 
 
 @pytest.mark.parametrize("kind", ["tar", "gztar", "bztar", "xztar"])
