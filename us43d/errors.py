@@ -37,9 +37,9 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ASTRAY", "ArchiveError", "BuildError", "Busy", "CheckError", "ConfigError", "CountError",
-    "DamagedArchive", "FetchError", "ImageError", "LicenceError", "LoginError", "ManualFileError", "MaskMismatch", "MissingFolder", "MissingRawFile",
-    "RawDataError", "RecipeError", "SomeFailed", "SplitError", "StorageError", "TrainError", "UnknownName",
-    "UnreadableFile", "Us43dError", "UsageError", "VerifyError", "WeightsError", "command",
+    "DamagedArchive", "FetchError", "ImageError", "LicenceError", "LoginError", "ManualFileError", "MaskMismatch",
+    "MissingFolder", "MissingRawFile", "RawDataError", "RecipeError", "SomeFailed", "SplitError", "StorageError",
+    "TrainError", "UnknownName", "UnreadableFile", "Us43dError", "UsageError", "VerifyError", "WeightsError", "command",
     "counted", "listed",
 ]  # fmt: skip
 

@@ -16,7 +16,15 @@ import pytest
 
 from us43d import registry
 from us43d.contract import RawFile, RawTree, Recipe, Route
-from us43d.errors import ArchiveError, DamagedArchive, MissingRawFile, RawDataError, UnreadableFile, Us43dError, VerifyError
+from us43d.errors import (
+    ArchiveError,
+    DamagedArchive,
+    MissingRawFile,
+    RawDataError,
+    UnreadableFile,
+    Us43dError,
+    VerifyError,
+)
 from us43d.fetch import given, ledger
 from us43d.fetch.fetch import Fetched, fetch
 from us43d.fetch.verify import verify
@@ -398,9 +406,7 @@ def test_zips_of_one_folder_each_are_proposed_together(
     assert sum(1 for path in home.raw("BUSI").rglob("*") if path.is_file()) == whole
 
 
-def test_an_archive_of_the_user_that_is_truncated(
-    home: Home, sources: ModuleType, tree: Path, tmp_path: Path
-) -> None:
+def test_an_archive_of_the_user_that_is_truncated(home: Home, sources: ModuleType, tree: Path, tmp_path: Path) -> None:
     """The next step was to remove it, which is not a command."""
     archive = Path(shutil.make_archive(str(tmp_path / "mine"), "tar", tree))
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
