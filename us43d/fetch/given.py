@@ -303,12 +303,12 @@ def _likely(recipe: Recipe, archives: list[Path]) -> list[tuple[Path, ...]]:
 
 def _together(recipe: Recipe, archives: list[Path]) -> list[Path]:
     """Return the zips that add something that the source's tree has, such as one of its folders in each."""
-    lacking, chosen = set(map(_kind, _published(recipe.slug))), []
+    lacking, paths = set(map(_kind, _published(recipe.slug))), list[Path]()
     for path, names in _listings(archives):
         if kinds := lacking.intersection(map(_kind, names)):
             lacking -= kinds
-            chosen.append(path)
-    return chosen
+            paths.append(path)
+    return paths
 
 
 def _listings(archives: list[Path]) -> Iterator[tuple[Path, list[str]]]:
