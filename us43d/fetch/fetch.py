@@ -470,7 +470,7 @@ class _Work:
                         remarks += unpack(paths, target, nested=self.recipe.nested, progress=moved)
             except ArchiveError as error:
                 self._distrust(remotes)
-                self._explain(error, given=kind == "given")
+                self._explain(error, by_user=kind == "given")
                 raise
             for remote in remotes:
                 if not remote.unpack:
@@ -551,7 +551,7 @@ class _Work:
                 try:
                     remarks += unpack([], tree, nested=self.recipe.nested, present=[key for key, _ in files])
                 except ArchiveError as error:
-                    self._explain(error, given=True)
+                    self._explain(error, by_user=True)
                     raise
                 remarks += self._arrange(tree)
             summary += "".join(f"; {remark}" for remark in remarks)
@@ -579,13 +579,13 @@ class _Work:
         count = len(known.keys() & paths.keys())
         return f"{count:,} of them with digests as published" if count else "not verified against anything published"
 
-    def _explain(self, error: ArchiveError, *, given: bool) -> None:
+    def _explain(self, error: ArchiveError, *, by_user: bool) -> None:
         """Add the source's name and a next command to the error of an archive, which the user gave or not."""
         error.what = f"{self.recipe.name}: {error.what}"
-        options = "" if given else " --force"
+        options = "" if by_user else " --force"
         if isinstance(error, DamagedArchive):
             options += "   (or --from with a good copy)"
-        elif given:
+        elif by_user:
             options = " --from FOLDER   (after unpacking it with another program)"
         error.next = error.next or f"us43d fetch {self.recipe.name}{options}"
 
