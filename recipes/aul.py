@@ -13,7 +13,7 @@ OUTLINE_IS_LIVER = {"Malignant/229", "Malignant/306"}
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
-    for key in raw.glob("**/image/[0-9]*.jpg"):
+    for key in raw.glob("**/{Benign,Malignant,Normal}/image/[0-9]*.jpg"):
         *above, kind, _, name = key.split("/")
         with raw.reading(f"{kind}/image/{name}"):
             number = PurePath(name).stem

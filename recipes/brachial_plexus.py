@@ -29,7 +29,7 @@ def read(raw: RawTree, threshold: int = 127) -> Iterator[Sample]:
             mask = lazy(masks.above, lazy(masks.grey, tree.path(key)), threshold)
             by_label.setdefault(LABELS[folder], []).append(mask)
     tables = {device: table(tree, f"data/{device}/subjects_data.csv") for device in DESCRIBED}
-    for key in tree.glob("data/*/videos/*.mp4"):
+    for key in tree.glob("data/{Butterfly,Sonosite,eSaote}/videos/*.mp4"):
         with tree.reading(key):
             device, video = key.split("/")[1], Path(key).stem
             frames, path = outlines.get((device, video), {}), tree.path(key)

@@ -10,7 +10,7 @@ from us43d.facts import source
 
 def read(raw: RawTree, *, cut_at_150: bool = False) -> Iterator[Sample]:
     tree = raw.at("Benign", "Malignant")
-    for key in tree.glob("*/* Image.bmp"):
+    for key in tree.glob("{Benign,Malignant}/* Image.bmp"):
         mask = tree.path(f"{key[: -len('Image.bmp')]}Mask.tif")
         kind = key.partition("/")[0].lower()
         lesion = lazy(masks.above, lazy(masks.grey, mask), 149) if cut_at_150 else lazy(masks.binary, mask)

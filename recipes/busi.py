@@ -7,14 +7,13 @@ from us43d import masks
 from us43d.contract import RawTree, Sample, lazy
 from us43d.facts import source
 
-LABELS = ("benign", "malignant", "normal")
 MASK = re.compile(r"(.*)_mask(_\d+)?\.png", re.IGNORECASE)
 
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at("Dataset_BUSI_with_GT")
     images, masks_of = [], dict[str, list[int]]()
-    for key in tree.glob("Dataset_BUSI_with_GT/*/*.png"):
+    for key in tree.glob("Dataset_BUSI_with_GT/{benign,malignant,normal}/*.png"):
         if match := MASK.fullmatch(key):
             masks_of.setdefault(match[1], []).append(int((match[2] or "_0")[1:]))
         else:

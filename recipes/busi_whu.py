@@ -25,10 +25,12 @@ def read(raw: RawTree) -> Iterator[Sample]:
     masks_folder, ending = TREES[folder]
     tables = [key for key in raw.glob("**/*.*") if re.search(r"\.(xlsx|csv)$", key, re.IGNORECASE)]
     remarks = tuple(f"patients are not read from {key.rpartition('/')[2]}: its columns are not known" for key in tables)
-    for key in raw.glob(f"**/{folder}/*{posixpath.splitext(ending)[1]}"):
+    images = raw.glob(f"**/{folder}/*{posixpath.splitext(ending)[1]}")
+    # In a tree with an official split, images in other folders stay unread, and the build reports them.
+    for key in [key for key in images if _subset(key, folder) in SPLITS] or images:
         top, _, name = key.rpartition(f"{folder}/")
         stem = name.rpartition(".")[0]
-        subset = top.rstrip("/").rpartition("/")[2]
+        subset = _subset(key, folder)
         split = SPLITS.get(subset)
         yield Sample(
             key=f"{subset}/{name}" if split else name,
@@ -37,6 +39,11 @@ def read(raw: RawTree) -> Iterator[Sample]:
             split=split,
             remarks=remarks,
         )
+
+
+def _subset(key: str, folder: str) -> str:
+    """Return the name of the folder that holds the folder of images."""
+    return key.rpartition(f"/{folder}/")[0].rpartition("/")[2]
 
 
 RECIPE = source(__name__, read)

@@ -17,7 +17,7 @@ def read(raw: RawTree) -> Iterator[Sample]:
     files = dict[str, str]()  # <subset>/<class>/<number>_image → the file; Kaggle's copy has folders called .nii
     endings = [f"_{what}.nii{rest}" for what in ("image", "label") for rest in (".gz", "", "/*.nii*")]
     for ending in endings:
-        for key in tree.glob(f"CardiacNet-*/*/*{ending}"):
+        for key in tree.glob(f"CardiacNet-{{PAH,ASD}}/{{PAH,Non-PAH,ASD,Non-ASD}}/*{ending}"):
             files["/".join(key.split("/")[:3]).removesuffix(".gz").removesuffix(".nii")] = key
     for case in sorted(name.removesuffix("_image") for name in files if name.endswith("_image")):
         with tree.reading(case):

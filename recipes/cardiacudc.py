@@ -19,7 +19,7 @@ FOLDERS = ("Site_G_20", "Site_G_29", "Site_G_100", "Site_R_52", "Site_R_73", "Si
 def read(raw: RawTree, *, paper: bool = False) -> Iterator[Sample]:
     """paper: fill holes in every mask and drop frames with few labelled pixels."""
     tree = raw.at(*FOLDERS)
-    keys = tree.glob("*/*_image.nii.gz")
+    keys = sorted(key for folder in FOLDERS for key in tree.glob(f"{folder}/*_image.nii.gz"))
     outlined = {_person(key)[1] for key in keys if key.startswith(f"{OUTLINED}/")}
     for key in keys:
         with tree.reading(key):

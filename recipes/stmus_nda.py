@@ -13,7 +13,7 @@ PARTS: tuple[Split, ...] = ("train", "val", "test")
 
 def read(raw: RawTree) -> Iterator[Sample]:
     tree = raw.at(*MUSCLES)
-    images = [key for muscle in MUSCLES for key in tree.glob(f"{muscle}/*/Images/*.png")]
+    images = [key for muscle in MUSCLES for key in tree.glob(f"{muscle}/{{Healthy,Pathological}}/Images/*.png")]
     folders, parts = defaultdict[str, int](int), defaultdict[str, set[Split]](set)
     for key in images:
         folders[key.rpartition("/")[2]] += 1

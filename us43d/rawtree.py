@@ -52,18 +52,20 @@ ALWAYS_IGNORED: Mapping[str, str] = {
 
 @lru_cache(maxsize=512)
 def _pattern(glob: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """A glob on a relative path (`*` stays inside a folder, `**/` is any folders, no regard to case), and its literals.
+    """A glob on a relative path (see `RawTree.glob`), and its literals.
 
     Every wildcard is a group, between the literals: `literals[0] + group 1 + literals[1] + …` is the path.
     """
     expression, literals = [], [""]
-    for token in re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", glob):
+    for token in re.split(r"(\*\*/|\*|\?|\[[^\]]+\]|\{[^}]+\})", glob):
         if token == "**/":
             expression.append("((?:.*/)?)")
         elif token == "*":
             expression.append("([^/]*)")
         elif token == "?":
             expression.append("([^/])")
+        elif token.startswith("{") and token.endswith("}"):
+            expression.append(f"({'|'.join(map(re.escape, token[1:-1].split(',')))})")
         elif token.startswith("[") and token.endswith("]"):
             expression.append(f"({token.replace('[!', '[^')})")
         else:
@@ -331,6 +333,9 @@ class RawTree:
 
     def glob(self, pattern: str) -> list[str]:
         """Return the keys that match, sorted. `*` stays inside a folder, `**/` is any folders; no regard to case.
+
+        `{a,b}` is one of these names. Where the published folders are known it is better than `*`: files in a folder of
+        another name (`a (1)`) stay unread, and the build reports them, while keys and groups would follow its name.
 
         Where the pattern has letters, the keys have its case, so that a file saved as .PNG has the key of the published
         .png.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from us43d import facts, registry
 from us43d.cards.card import card
 from us43d.cards.croissant import croissant
-from us43d.contract import Expect, RawTree, Recipe
+from us43d.contract import Expect, RawTree, Recipe, paths_in
 from us43d.errors import BuildError, CountError
 from us43d.harmonize import build as building
 from us43d.harmonize import pool, shards
@@ -29,6 +29,7 @@ from us43d.masks import rle
 from us43d.paths import Home
 from us43d.specimen import Drawn, Truth
 
+BUSI = "Dataset_BUSI_with_GT"
 SPECIMEN = {"kind": "specimen"}
 
 
@@ -87,6 +88,30 @@ ROWS = (
 
 def altered(recipe: Recipe, **changes: Any) -> Recipe:
     return Recipe(**({name: getattr(recipe, name) for name in Recipe.model_fields} | changes))
+
+
+@pytest.mark.parametrize(
+    ("slug", "folder"),
+    [
+        ("abdomenus", "AUS/images/train"), ("aul", "raw/Benign"), ("brachial_plexus", "data/Sonosite"),
+        ("buid", "Malignant"), ("busi", f"{BUSI}/benign"), ("busi_whu", "test"), ("cardiacnet", "CardiacNet-PAH"),
+        ("cardiacnet", "CardiacNet-ASD/Non-ASD"), ("cardiacudc", "Site_G_20"),
+        ("regpro", "val"), ("stmus_nda", "GM/Healthy"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_another_name_is_reported(tmp_path: Path, slug: str, folder: str) -> None:
+    """Keys, groups and labels followed its name, and the official split was lost."""
+    recipe = registry.recipe(slug)
+    make(recipe, tmp_path / "raw")
+    keys = {sample.key for sample in recipe.samples(RawTree(tmp_path / "raw"))}
+    (place,) = tmp_path.glob(f"**/{folder}")
+    place.rename(other := place.with_name(f"{place.name} (1)"))
+    tree = RawTree(tmp_path / "raw", collect=True)
+    samples = list(recipe.samples(tree))
+    assert samples
+    assert {sample.key for sample in samples} < keys
+    tree.use(*(path for sample in samples for path in paths_in(sample)))
+    assert any(other.name in name for name in tree.unread(recipe.ignore))
 
 
 # --------------------------------------------------------------------------------------------------------------- facts
