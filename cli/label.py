@@ -85,8 +85,10 @@ def label(
     else:
         inputs, folder = _files(session, Path(input), out, patient)
         if masks:
-            started = counted(inputs.start_from(masks), "image")
-            session.say(f"{started} with masks of {masks}; Enter confirms them, and saves them")
+            number, excluded = inputs.start_from(masks)
+            if excluded:
+                session.warn(f"Not shown: annotations {excluded}.")
+            session.say(f"{counted(number, 'image')} with masks of {masks}; Enter confirms them, and saves them")
         try:
             labels = Labels(inputs, folder)
         except StorageError as error:

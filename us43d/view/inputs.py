@@ -121,14 +121,14 @@ class FileInputs:
                 self._place.append((number, frame))
             move(number + 1, len(self.files))
 
-    def start_from(self, masks: Path) -> int:
+    def start_from(self, masks: Path) -> tuple[int, str]:
         """Show the masks of a COCO file on the images that have no labels yet, to check.
 
         Args:
             masks: A file as `us43d predict` writes it, or any whose file names are those of the images.
 
         Returns:
-            Number of images with masks.
+            Number of images with masks, and the number of excluded annotations by reason; "" without one.
 
         Raises:
             TrainError: The file has faults.
@@ -142,11 +142,13 @@ class FileInputs:
             image = images[one.image_id]
             place = places.get((image.file_name, image.frame or 0))
             try:
-                mask, _ = segmentation.encoded(one.segmentation, image.height, image.width)
+                mask, reason = segmentation.encoded(one.segmentation, image.height, image.width)
             except ValueError as error:
                 report.fault(one.where, "segmentation", *error.args)
                 continue
-            if place is not None and mask is not None:
+            if place is None or mask is None:
+                report.leave_out("of other images" if place is None else reason)
+            else:
                 start = self._starts.setdefault(place, ((image.height, image.width), []))
                 start[1].append(
                     {"structure": names[one.category_id], "rle": mask.counts.decode("ascii"), "origin": "propagated"}
@@ -159,7 +161,7 @@ class FileInputs:
                 if content.images
                 else f"{masks} lists no images."
             )
-        return len(self._starts)
+        return len(self._starts), report.reasons if report.left_out else ""
 
     def objects(self, number: int) -> list[dict[str, Any]]:
         """Return the masks that an image without labels starts with. Raises ImageError if they have another size."""

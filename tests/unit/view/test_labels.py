@@ -324,7 +324,7 @@ def test_masks_to_start_from_are_saved_once_they_are_confirmed(scans: Path, tmp_
         return file
 
     inputs = FileInputs(scans)
-    assert inputs.start_from(written("P1_b.png")) == 1
+    assert inputs.start_from(written("P1_b.png")) == (1, "")
     labels = Labels(inputs, tmp_path / "labels")
     assert labels.state(1)["objects"] == [thing(mask, origin="propagated")]
     assert not labels.state(0)["objects"]
@@ -332,8 +332,16 @@ def test_masks_to_start_from_are_saved_once_they_are_confirmed(scans: Path, tmp_
     labels.save(1, 0, [thing(other)], reviewed=True)
     assert labels.state(1)["objects"] == [thing(other)]
 
-    assert inputs.start_from(written("P2_a.png", (30, 40))) == 2
+    assert inputs.start_from(written("P2_a.png", (30, 40))) == (2, "")
     with pytest.raises(ImageError, match="80 × 60 pixels, its masks 40 × 30"):
         labels.state(2)
     with pytest.raises(UsageError, match="no mask of these images"):
         FileInputs(scans).start_from(written("elsewhere/P1_b.png"))
+
+    content = json.loads(written("P1_b.png").read_text("utf-8"))
+    content["images"] += [content["images"][0] | {"id": 2, "file_name": "elsewhere.png"}]
+    empty = {"segmentation": [[1, 1, 2, 1, 1, 2]], "image_id": 1, "category_id": 7, "id": 2}
+    content["annotations"] += [empty, content["annotations"][0] | {"id": 3, "image_id": 2}]
+    (tmp_path / "more.json").write_text(json.dumps(content))
+    excluded = "1 that enclose no pixel, 1 of other images"
+    assert FileInputs(scans).start_from(tmp_path / "more.json") == (1, excluded)
