@@ -1,16 +1,19 @@
 """Follow an object through a clip.
 
-A mask moves with dense optical flow (DIS; Kroeger et al., ECCV 2016) from frame to frame. Where the flow is not
-reliable (forward and backward flow disagree along the mask's boundary), the network segments the frame with boxes of
-the previous mask, made smaller and larger by margins: a network fills the box it is given, so that with larger boxes
-alone a mask could not shrink. Among the masks that agree with those of the last frames (the memory), the one with the
-highest predicted IoU is used, so that one bad frame does not lose the object. A frame without an agreeing mask keeps
-the mask of the previous frame and is marked as lost. docs/benchmarks.md compares both steps.
+The signed distance from the mask's boundary, whose zero is finer than pixels, moves with dense optical flow (DIS;
+Kroeger et al., ECCV 2016) from frame to frame. Small errors of the flow add
+up in long clips. The network therefore segments every frame with the box of the moved mask, and the boundary moves a
+tenth of the way to its answer: a network fills the box it is given, so that its answers alone would drift, too. Where
+the flow is not reliable (forward and backward flow disagree along the mask's boundary), the network segments the frame
+with boxes of the previous mask, made smaller and larger by margins. Among the masks that agree with those of the last
+frames (the memory), the one with the highest predicted IoU is used, so that one bad frame does not lose the object. A
+frame without an agreeing mask keeps the mask of the previous frame and is marked as lost. docs/benchmarks.md compares
+these steps.
 """
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from us43d.errors import UsageError
+from us43d.masks.distance import exact
 from us43d.model.geometry import box_prompts
 from us43d.model.predictor import Prediction, Predictor
 
@@ -30,10 +34,13 @@ MARGINS = (-0.1, 0.03, 0.12)
 #: Smallest IoU with the memory at which a mask counts as the same object.
 AGREES = 0.3
 
-#: Median disagreement of forward and backward flow along the boundary, in pixels, from which on the flow is not used.
-UNRELIABLE = 1.0
+#: Median disagreement of forward and backward flow along the boundary from which on the flow is not used, as a fraction
+#: of the root of the mask's area.
+UNRELIABLE = 0.02
+#: Share of the way to the network's answer, and the IoU with it from which on the boundary moves.
+_PULL, _NEAR = 0.1, 0.5
 #: Standard deviation of the blur before the flow, in pixels: speckle noise differs from frame to frame.
-_BLUR = 2.0
+_BLUR = 4.0
 
 Mask = NDArray[np.bool_]
 
@@ -43,7 +50,7 @@ class Tracked(NamedTuple):
 
     Attributes:
         mask: (h, w) bool.
-        score: Predicted IoU of the frame that the network segmented last.
+        score: Predicted IoU of the network's mask of this frame.
         memory: IoU with the masks in the memory; 1 on the first frame.
         lost: No mask agreed with the memory; the mask is that of the previous frame.
     """
@@ -71,8 +78,8 @@ class Tracker:
             raise UsageError("The mask of the prompt on the first frame is empty; no object can be followed.")
         self.predictor = predictor
         self.memory: deque[Mask] = deque([first.mask], MEMORY)
-        self.score = first.score
         self.before = _smooth(frame)
+        self.level = _signed(first.mask)
 
     def follow(self, frame: NDArray[np.uint8]) -> Tracked:
         """Segment the next frame, (h, w) or (h, w, 3) uint8. Raises UsageError for a frame of another size."""
@@ -81,13 +88,18 @@ class Tracker:
             height, width = self.memory[-1].shape
             raise UsageError(f"A frame has {columns} × {rows} pixels, the previous frame {width} × {height}.")
         now = _smooth(frame)
-        moved, error = _moved(self.memory[-1], self.before, now)
-        self.before = now
-        if moved.any() and error < UNRELIABLE:
-            agreement = _agreement(moved, self.memory)
-            self.memory.append(moved)
-            return Tracked(moved, self.score, agreement, False)
-        candidates = _answers(self.predictor, frame, self.memory[-1])
+        level, error = _moved(self.level, self.before, now)
+        self.before, mask = now, level > 0
+        if mask.any() and error < UNRELIABLE * np.sqrt(mask.sum()):
+            (answer,) = _answers(self.predictor, frame, mask, (0.0,))
+            if _iou(mask, answer.mask) >= _NEAR:
+                level = (1 - _PULL) * level + _PULL * _signed(answer.mask)
+                mask = level > 0
+            self.level = level
+            agreement = _agreement(mask, self.memory)
+            self.memory.append(mask)
+            return Tracked(mask, answer.score, agreement, False)
+        candidates = _answers(self.predictor, frame, self.memory[-1], MARGINS)
         agreed = [_agreement(one.mask, self.memory) for one in candidates]
         # The highest predicted IoU among agreeing masks: the best agreement would hold back a moving object.
         good = [n for n, value in enumerate(agreed) if value >= AGREES]
@@ -96,7 +108,7 @@ class Tracker:
             return Tracked(self.memory[-1], candidates[best].score, agreed[best], True)
         best = max(good, key=lambda n: (candidates[n].score, n))
         self.memory.append(candidates[best].mask)
-        self.score = candidates[best].score
+        self.level = _signed(candidates[best].mask)
         return Tracked(candidates[best].mask, candidates[best].score, agreed[best], False)
 
 
@@ -106,29 +118,43 @@ def _smooth(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(grey, (0, 0), _BLUR), np.uint8)
 
 
-def _moved(mask: Mask, before: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[Mask, float]:
-    """Move a mask by the optical flow between two frames.
+def _moved(
+    level: NDArray[np.float32], before: NDArray[np.uint8], now: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], float]:
+    """Move signed distances by the optical flow between two frames.
 
     Returns:
-        The mask on the second frame, and the median disagreement of forward and backward flow along its boundary in
-        pixels; infinite without a boundary.
+        The distances on the second frame, and the median disagreement of forward and backward flow along the boundary
+        in pixels; infinite without a boundary.
     """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     back, forth = flow.calc(now, before, None), flow.calc(before, now, None)  # type: ignore[call-overload]
-    rows, columns = np.indices(mask.shape, np.float32)
+    rows, columns = np.indices(level.shape, np.float32)
     x, y = columns + back[:, :, 0], rows + back[:, :, 1]
-    moved = cv2.remap(mask.astype(np.float32), x, y, cv2.INTER_LINEAR) > 0.5
-    edge = cv2.morphologyEx(moved.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) > 0
+    moved = np.asarray(cv2.remap(level, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    edge = cv2.morphologyEx((moved > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) > 0
     if not edge.any():
         return moved, float("inf")
     gap = back + cv2.remap(forth, x, y, cv2.INTER_LINEAR)
     return moved, float(np.median(np.hypot(gap[:, :, 0], gap[:, :, 1])[edge]))
 
 
-def _answers(predictor: Predictor, frame: NDArray[np.uint8], before: Mask) -> list[Prediction]:
-    """Segment a frame with boxes around the previous mask."""
+def _signed(mask: Mask) -> NDArray[np.float32]:
+    """Compute the distance of each pixel's centre from the boundary in pixels, negative outside of the mask."""
+    inside, outside = (
+        exact(cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+        for part in (mask, ~mask)
+    )
+    most = sum(mask.shape)  # without a boundary, distances are infinite
+    return np.clip(np.where(mask, inside - 0.5, 0.5 - outside), -most, most).astype(np.float32)
+
+
+def _answers(
+    predictor: Predictor, frame: NDArray[np.uint8], around: Mask, margins: Sequence[float]
+) -> list[Prediction]:
+    """Segment a frame with boxes around a mask."""
     encoded = predictor.encode(frame)
-    boxes = np.stack([box_of(before, margin) for margin in MARGINS])
+    boxes = np.stack([box_of(around, margin) for margin in margins])
     points, labels = box_prompts(torch.from_numpy(boxes), encoded.scale)
     return predictor.segment(encoded, points.to(predictor.device), labels.to(predictor.device))
 
@@ -144,8 +170,10 @@ def box_of(mask: Mask, margin: float) -> NDArray[np.float64]:
 
 def _agreement(mask: Mask, memory: Sequence[Mask]) -> float:
     """Compute the mean IoU with the masks in the memory; the last one weighs as much as all others together."""
-    shares: list[Any] = []
-    for other in memory:
-        either = int((mask | other).sum())
-        shares.append(int((mask & other).sum()) / either if either else 0.0)
+    shares = [_iou(mask, other) for other in memory]
     return float(shares[-1] if len(shares) == 1 else 0.5 * shares[-1] + 0.5 * np.mean(shares[:-1]))
+
+
+def _iou(mask: Mask, other: Mask) -> float:
+    either = int((mask | other).sum())
+    return int((mask & other).sum()) / either if either else 0.0

@@ -134,7 +134,24 @@ def test_a_mask_moves_with_the_tissue_and_not_with_the_network() -> None:
     found = follow(Threshold(blind=tuple(range(20))), [tissue(scale) for scale in scales], start)
     for scale, one in zip(scales, found, strict=True):
         assert overlap(disc(80, 24 * scale), one.mask)[0] > 0.93  # 0.84 unmoved
-        assert (one.score, one.lost) == (0.7, False)
+        assert (one.score, one.lost) == (0.9, False)  # the network's, of this frame
+
+
+def test_errors_of_the_flow_are_pulled_back_to_the_network_and_far_answers_are_not_followed() -> None:
+    frame = np.where(disc(80, 24), 200, 40).astype(np.uint8)
+    beside = Prediction(disc(84, 24), 1.0, np.zeros((1, 1), np.float32))  # what the flow has lost by now
+    near = [overlap(disc(80, 24), one.mask)[0] for one in follow(Threshold(), [frame] * 30, beside)]
+    assert near[0] < 0.92
+    assert near[-1] > 0.95
+    assert np.diff(near).max() < 0.02
+    far = follow(Threshold(blind=tuple(range(40))), [frame] * 5, beside)[-1]
+    assert overlap(far.mask, beside.mask)[0] > 0.99
+
+
+def test_a_mask_without_a_boundary() -> None:
+    whole = Prediction(np.ones((80, 160), bool), 1.0, np.zeros((1, 1), np.float32))
+    found = follow(Threshold(), [np.full((80, 160), 200, np.uint8)] * 2, whole)
+    assert all(one.mask.all() and not one.lost for one in found)
 
 
 def test_frames_that_have_no_flow_are_segmented() -> None:
