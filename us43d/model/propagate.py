@@ -142,8 +142,8 @@ def _moved(
 def _signed(mask: Mask) -> NDArray[np.float32]:
     """Compute the distance of each pixel's centre from the boundary in pixels, negative outside of the mask."""
     inside, outside = (
-        exact(cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-        for part in (mask, ~mask)
+        exact(cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+        for region in (mask, ~mask)
     )
     most = sum(mask.shape)  # without a boundary, distances are infinite
     return np.clip(np.where(mask, inside - 0.5, 0.5 - outside), -most, most).astype(np.float32)
