@@ -125,7 +125,7 @@ class Annotate:
         """Return the objects of another image for this one, and the number of those that do not fit its size."""
         masks, skipped = self._masks(origin, self.labels.inputs.read(number).shape[:2])
         objects = [
-            {"structure": structure, **self._followed(number, mask), "origin": "propagated"}
+            _propagated(structure, self.assistant.followed(origin, number, mask) if self.assistant else None, mask)
             for structure, mask in masks
         ]
         return objects, skipped
@@ -141,11 +141,6 @@ class Annotate:
             else:
                 masks.append((str(entry["structure"]), np.ascontiguousarray(mask)))
         return masks, skipped
-
-    def _followed(self, number: int, expected: Mask) -> dict[str, Any]:
-        mask = np.ascontiguousarray(expected)
-        answer = self.assistant.carried(number, mask) if self.assistant else Answer(mask, 0.0)
-        return _told(answer if answer.mask.any() else Answer(mask, 0.0))
 
     async def fill(self, request: Request) -> Response:
         """Save masks for an image without labels, blended from those of two labelled images around it."""
@@ -172,7 +167,9 @@ class Annotate:
         for structure, one, other in matched:
             expected = between(one, other, last - first - 1)[number - first - 1]
             if expected.any():
-                objects.append(_propagated(structure, self._followed(number, expected)))
+                mask = np.ascontiguousarray(expected)
+                answer = self.assistant.carried(number, mask) if self.assistant else None
+                objects.append(_propagated(structure, answer, mask))
         if objects:
             self.labels.save(number, state["revision"], objects, patient=state["patient"])
         return bool(objects), misfits + others + len(before) + len(after) - 2 * len(matched)
@@ -181,8 +178,10 @@ class Annotate:
         return JSONResponse({"certainty": round(self._model().certainty(self._number(request)), 4)})
 
 
-def _propagated(structure: str, told: dict[str, Any]) -> dict[str, Any]:
-    return {"structure": structure, **told, "origin": "propagated"}
+def _propagated(structure: str, answer: Answer | None, mask: Mask) -> dict[str, Any]:
+    """Return an object with the model's answer, or the expected mask without a model or where its answer is empty."""
+    chosen = answer if answer is not None and answer.mask.any() else Answer(mask, 0.0)
+    return {"structure": structure, **_told(chosen), "origin": "propagated"}
 
 
 def _told(answer: Answer) -> dict[str, Any]:

@@ -144,6 +144,17 @@ class Assistant:
             answer = predictor.predict(box=None)
         return Answer(answer.mask, answer.score)
 
+    def followed(self, origin: int, number: int, mask: Mask) -> Answer:
+        """Return a mask of one frame on a later one, as `us43d.model.propagate` follows it through a clip."""
+        from us43d.model.predictor import Prediction
+        from us43d.model.propagate import Tracker
+
+        predictor, _ = self._of(number)
+        first = Prediction(mask, 1.0, np.zeros((1, 1), np.float32))
+        with self._decoding:
+            now = Tracker(predictor, first, self._read(origin)).follow(self._read(number))
+        return Answer(now.mask, now.memory if now.lost else now.score)
+
     def carried(self, number: int, expected: Mask) -> Answer:
         """Return a mask expected from neighbouring frames, sharpened by the model where the two agree.
 

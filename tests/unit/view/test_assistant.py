@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from us43d.coco.segmentation import encode  # noqa: E402
 from us43d.errors import UsageError, WeightsError  # noqa: E402
+from us43d.evaluate.metrics import overlap  # noqa: E402
 from us43d.masks import rle  # noqa: E402
 from us43d.model.geometry import box_prompts, point_prompts  # noqa: E402
 from us43d.model.network import PRESETS, UltraSam  # noqa: E402
@@ -103,6 +104,19 @@ def test_a_prediction_that_disagrees_with_what_is_expected_is_not_taken(
     assert np.array_equal(assistant.carried(0, expected).mask, near)
     monkeypatch.setattr(assistant, "predict", lambda number, prompt: Answer(far, 0.9))
     assert np.array_equal(assistant.carried(0, expected).mask, expected)
+
+
+def test_masks_are_carried_along_with_the_tissue() -> None:
+    """As `predict` follows a clip: boxes around the mask before, which the page used, do not move with the tissue."""
+    grains = np.random.default_rng(0).integers(0, 256, (SHAPE[0] + 8, SHAPE[1] + 8), np.uint8)
+    speckle = cv2.normalize(cv2.GaussianBlur(grains, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
+    frames = [speckle[: SHAPE[0], 4 - n : 4 - n + SHAPE[1]] for n in (0, 3)]
+    assistant = Assistant(lambda: Predictor(UltraSam.random(PRESETS["tiny"], 0)), frames.__getitem__)
+    try:
+        moved = assistant.followed(0, 1, disc(30, 24, 10)).mask
+        assert overlap(disc(33, 24, 10), moved)[0] > 0.97  # 0.82 unmoved
+    finally:
+        assistant.close()
 
 
 def test_frames_between_are_filled_but_a_persons_work_stays(tmp_path: Path) -> None:
