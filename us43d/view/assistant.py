@@ -158,7 +158,7 @@ class Assistant:
     def carried(self, number: int, expected: Mask) -> Answer:
         """Return a mask expected from neighbouring frames, sharpened by the model where the two agree.
 
-        As in clips, the model is asked with boxes of several sizes, so that a mask can grow, shrink and move.
+        The model is asked with boxes of several sizes, so that a mask can grow, shrink and move.
         """
         from us43d.model.propagate import MARGINS, box_of
 

@@ -154,6 +154,20 @@ def test_a_mask_without_a_boundary() -> None:
     assert all(one.mask.all() and not one.lost for one in found)
 
 
+def test_the_flow_does_not_depend_on_the_number_of_threads() -> None:
+    before, now = (cv2.resize(tissue(scale), (640, 320)) for scale in (1.0, 0.95))
+    level = module._signed(cv2.resize(disc(80, 24).astype(np.uint8), (640, 320)) > 0)
+    threads, moved = cv2.getNumThreads(), []
+    try:
+        for number in (1, 2, 4):
+            cv2.setNumThreads(number)
+            moved.append(module._moved(level, before, now))
+    finally:
+        cv2.setNumThreads(threads)
+    assert not np.array_equal(moved[0][0], level)
+    assert all(np.array_equal(moved[0][0], field) and error == moved[0][1] for field, error in moved[1:])
+
+
 def test_frames_that_have_no_flow_are_segmented() -> None:
     rng = np.random.default_rng(0)
     start = Prediction(disc(30), 1.0, np.zeros((1, 1), np.float32))
