@@ -243,6 +243,8 @@ class RawTree:
         def run(match: re.Match[str]) -> str:
             word = match[0]
             other = word.lower() if letters == "lower" else word.upper() if letters == "upper" else word
+            if other.casefold() != word.casefold():  # upper() makes an I of the dotless i: another letter
+                other = word
             return published.get(word.casefold(), other)
 
         view = self._from("")

@@ -52,6 +52,13 @@ def test_names_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
         plant(tmp_path, "caf\u00e9.png", "cafe\u0301.png")
 
 
+def test_letters_that_are_others_in_the_other_case_stay(tmp_path: Path) -> None:
+    """One of two files took the name of the other, and was lost."""
+    for name in ("d\u0131s.png", "dis.png"):
+        (tmp_path / name).touch()
+    assert sorted(RawTree(tmp_path).spelled(("png",), "upper")) == ["DIS.png", "d\u0131s.png"]
+
+
 def test_at_finds_a_folder_at_any_depth(tmp_path: Path) -> None:
     tree = plant(tmp_path, "repo-1/Data/a.png", "repo-1/notes.csv")
     seen = tree.at("missing", "data")
