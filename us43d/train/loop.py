@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch.nn.parallel import DistributedDataParallel
 
 import us43d
@@ -419,8 +420,16 @@ class _Run:
 
         A setting that an older version did not know counts as its default, which changes nothing.
         """
-        before = {name: field.default for name, field in TrainConfig.model_fields.items()} | state["config"]
-        now = json.loads(self.config.model_dump_json())
+        now = self.config.model_dump(mode="json")
+        try:
+            before = TrainConfig.model_validate(state["config"]).model_dump(mode="json")
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise ConfigError(
+                f"Cannot resume {self.folder}: another version of us43d wrote its settings "
+                f"({'.'.join(map(str, fault['loc']))}: {fault['msg']}).",
+                next=f"{command('train', '--run', 'NEW_NAME')}   (with the settings of the run)",
+            ) from error
         free = FREE if self.config.by_aspect else FREE | {"micro_batch"}
         if changed := [name for name in now if name not in free and now[name] != before[name]]:
             was = listed(f"{name} was {before[name]!r}" for name in changed)

@@ -224,12 +224,16 @@ def test_a_checkpoint_of_other_settings_or_another_network_is_not_called_damaged
     assert caught.value.next.startswith("us43d train --run run --resume ")
     file = run / "checkpoints" / "step_000004" / "state.json"
     state = json.loads(file.read_text())
-    del state["config"]["mistakes"]
+    del state["config"]["mistakes"], state["config"]["freeze"]  # a number, and a list
     state["config"]["model"] = other.model.model_dump(mode="json")
     file.write_text(json.dumps(state))
     with pytest.raises(ConfigError, match="whose network has other tensors"):
         train(other, blobs, run, resume=True)
     state["config"]["model"] = settings.model.model_dump(mode="json")
+    del state["config"]["model"]["stretch"]
+    file.write_text(json.dumps({**state, "config": state["config"] | {"of_old": 1}}))
+    with pytest.raises(ConfigError, match=r"another version of us43d wrote its settings .of_old"):
+        train(settings, blobs, run, resume=True)
     file.write_text(json.dumps(state))
     assert train(configured(settings, steps=5), blobs, run, resume=True).step == 5
 
