@@ -377,7 +377,7 @@ def card(
     from us43d.cards.card import card as page
     from us43d.cards.croissant import croissant, croissant_of_build
 
-    from .build import newest
+    from .builds import newest
 
     if sum((name is not None, write, check)) != 1:
         raise UsageError("Give one of a name, --write and --check.", next="us43d card --help")

@@ -8,7 +8,8 @@ import typer
 from us43d import registry
 from us43d.errors import SplitError, listed
 
-from .build import PANEL, complain, is_built, newest, of_newest, sources
+from .build import PANEL
+from .builds import complain, is_built, newest, of_newest, sources
 from .many import Outcome
 from .options import Jobs, Names, workers
 from .output import Session

@@ -1,8 +1,8 @@
 """Verbs that make and prove builds: build, corpus, check, splits."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from us43d.errors import (
     BuildError,
     CheckError,
     MissingRawFile,
-    SomeFailed,
     SplitError,
     StorageError,
     UnknownName,
@@ -25,10 +24,11 @@ from us43d.errors import (
 )
 from us43d.licences import refuse_uncommercial
 
+from .builds import NOT_OF_BUILDS, complain, is_built, is_fetched, newest, of_newest, sources, unsound, without
 from .many import Outcome, each, finish
 from .options import Apart, Commercial, Every, Include, Jobs, Names, by_default, workers
 from .output import Session
-from .select import State, chosen, sources_on_disk
+from .select import chosen, sources_on_disk
 from .tables import Columns, Table
 from .verb import verb
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from us43d.splits.proof import Proof
 
 PANEL = "Curation"
-T = TypeVar("T")
 
 ProfileOption = Annotated[
     Profile, typer.Option(help="us43d: corrected conversion. paper: as published, without its bugs.")
@@ -51,39 +50,6 @@ InCollection = Annotated[
 Release = Annotated[
     str | None, typer.Option("--release", help="Name of the corpus. Default: name of the profile.", metavar="NAME")
 ]
-
-
-def is_fetched(state: State) -> bool:
-    return state.fetched
-
-
-def is_built(state: State) -> bool:
-    return bool(state.builds)
-
-
-def sources(
-    session: Session,
-    names: list[str] | None,
-    every: bool,
-    has: Callable[[State], bool],
-    verb: str,
-    collection: Collection | None = None,
-) -> list[Recipe]:
-    """Return the named sources, or with --all and --collection those on this disk.
-
-    Raises:
-        UsageError: If no source is on this disk.
-    """
-    if every or collection:
-        present = sources_on_disk(session.home, has)
-        if collection:
-            present = [recipe for recipe in present if collection in recipe.collections]
-        if not present and not names:
-            what, before = ("fetched", "fetch") if has is is_fetched else ("built", "build")
-            where = f" of the collection {collection}" if collection else ""
-            raise UsageError(f"No {what} sources{where} found in {session.home.root}.", next=f"us43d {before} --all")
-        return chosen(names, present, verb, session.home)
-    return chosen(names, None, verb, session.home)
 
 
 # --------------------------------------------------------------------------------------------------------------- build
@@ -294,17 +260,19 @@ def corpus(
     try:
         builds = [newest(session, recipe, profile) for recipe in recipes]
         merged = _merge(session, builds, release or collection or profile, commercial)
+    except NOT_OF_BUILDS:
+        raise
     except Us43dError:
-        unsound = _unsound(session, recipes, profile) if len(recipes) > 1 and not names else []
-        if not unsound:
+        lost = unsound(session, recipes, profile) if len(recipes) > 1 and not names else []
+        if not lost:
             raise
-        reasons = lines_of([f"{outcome.name}: {outcome.said}" for outcome in unsound])
-        words = [recipe.name for recipe in _without(recipes, unsound)]
+        reasons = lines_of([f"{outcome.name}: {outcome.said}" for outcome in lost])
+        words = [recipe.name for recipe in without(recipes, lost)]
         words += ["--release", release or collection or profile] if release or collection else []
         words += ["--profile", profile] if profile != "us43d" else []
         words += ["--commercial"] if commercial else []
         raise BuildError(
-            f"{len(unsound)} of {len(recipes)} sources cannot be merged:{reasons}",
+            f"{len(lost)} of {len(recipes)} sources cannot be merged:{reasons}",
             disk="The corpus that was there, if any, is unchanged.",
             next=f"{command('corpus', *words)}   (a corpus without them)",
         ) from None
@@ -323,81 +291,6 @@ def merging(session: Session, corpus: "Corpus") -> str:
     words += ["--release", release] if release != profile else []
     words += ["--commercial"] if corpus.facts["licences"]["commercial"] else []
     return command("corpus", *words)
-
-
-def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> Path:
-    from us43d.loading import latest
-
-    build = latest(session.home, recipe.name, profile)
-    if build is None:
-        kind = f" with profile {profile}" if profile else ""
-        raise BuildError(f"{recipe.name} is not built{kind}.", next=f"us43d build {recipe.name}")
-    return build
-
-
-def of_newest(
-    session: Session,
-    recipes: Sequence[Recipe],
-    work: Callable[[list[Path]], T],
-    bad: list[Outcome] | None,
-    profile: Profile | None = None,
-) -> T:
-    """Return `work` of the newest builds of sources, or, if it fails, of those that can be read.
-
-    Args:
-        session: Of the command.
-        recipes: The sources.
-        work: Reads the builds; called again without those that are damaged or may not be read.
-        bad: Takes an outcome for each of these, which is printed as well. None: their error is raised.
-        profile: Of the builds; any if None.
-    """
-    try:
-        return work([newest(session, recipe, profile) for recipe in recipes])
-    except Us43dError:
-        unsound = [] if bad is None else _unsound(session, recipes, profile)
-        rest = _without(recipes, unsound)
-        if bad is None or not unsound or not rest:
-            raise
-    for outcome in unsound:
-        session.warn(f"{outcome.name} is not included: {outcome.said}\n{outcome.next}".rstrip())
-    bad += unsound
-    return of_newest(session, rest, work, bad, profile)
-
-
-def _unsound(session: Session, recipes: Sequence[Recipe], profile: Profile | None) -> list[Outcome]:
-    """Return an outcome for each source whose newest build cannot be opened, or else does not pass `us43d check`."""
-    from us43d.harmonize.built import Build
-    from us43d.harmonize.check import check as examine
-
-    def opened(recipe: Recipe) -> Outcome:
-        return Outcome(Build(newest(session, recipe, profile)).name, "opened")
-
-    def checked(recipe: Recipe) -> Outcome:
-        path = newest(session, recipe, profile)
-        if problems := [f"{kind}: {where}: {what}" for kind, where, what in examine(path, jobs=workers(None))]:
-            raise CheckError(f"{path} is damaged ({listed(problems, 1)}).", next=command("check", recipe.name))
-        return Outcome(recipe.name, "sound")
-
-    for work in (opened, checked):
-        if unsound := [outcome for outcome in each(session, recipes, work) if outcome.error]:
-            return unsound
-    return []
-
-
-def _without(recipes: Sequence[Recipe], unsound: list[Outcome]) -> list[Recipe]:
-    names = {outcome.name for outcome in unsound}
-    return [recipe for recipe in recipes if recipe.name not in names]
-
-
-def complain(recipes: Sequence[Recipe], bad: list[Outcome]) -> None:
-    """Raise SomeFailed if `of_newest` did not include a source."""
-    if bad:
-        names = [outcome.name for outcome in bad]
-        raise SomeFailed(
-            f"{len(bad)} of {counted(len(recipes), 'source')} not included: {listed(names)}.",
-            disk="The results are of the others.",
-            next=command("check", *names),
-        )
 
 
 def _taken(session: Session, recipes: list[Recipe], include: list[Apart] | None) -> list[Recipe]:

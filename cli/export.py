@@ -13,7 +13,8 @@ from us43d.contract import Profile
 from us43d.errors import UnknownName, UsageError, listed
 from us43d.export import FORMATS, write
 
-from .build import PANEL, is_built, newest, of_newest
+from .build import PANEL
+from .builds import is_built, newest, of_newest
 from .many import Outcome
 from .models import corpora_on_disk, makes_corpus, release
 from .options import Commercial, Jobs, workers

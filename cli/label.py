@@ -8,7 +8,7 @@ import typer
 from us43d import registry
 from us43d.errors import ImageError, StorageError, UnknownName, UsageError, command, counted
 
-from .build import newest
+from .builds import newest
 from .models import Device, device_of, predictor, weights_of
 from .output import Session
 from .verb import verb

@@ -7,7 +7,8 @@ import typer
 from us43d import atomic
 from us43d.errors import counted
 
-from .build import PANEL, complain, is_built, of_newest, sources
+from .build import PANEL
+from .builds import complain, is_built, of_newest, sources
 from .many import Outcome
 from .options import Names
 from .output import Session

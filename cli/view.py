@@ -11,7 +11,8 @@ import typer
 from us43d import registry
 from us43d.errors import UnknownName, UsageError, command, counted, listed
 
-from .build import PANEL, is_built, merging, of_newest, sources
+from .build import PANEL, merging
+from .builds import is_built, of_newest, sources
 from .many import Outcome
 from .models import CorpusName, Device, corpora_on_disk, device_of, predictor, release, weights_of
 from .options import Names

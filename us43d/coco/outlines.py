@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from us43d.coco import segmentation
 from us43d.coco.schema import Corner, read_json
-from us43d.errors import ImageError, UsageError, listed
+from us43d.errors import ImageError, UsageError, command, listed
 from us43d.pictures import Input
 from us43d.rawtree import is_litter
 
@@ -85,12 +85,12 @@ class Drawing:
         Raises:
             ImageError: A shape is invalid or leaves the image, or LabelMe states another size of the image.
         """
+        from pycocotools import mask as coco
+
         if not self._is_via:
             stated = self._content.get("imageHeight") or shape[0], self._content.get("imageWidth") or shape[1]
             if stated != shape:
                 raise ImageError(f"{self.path} is of an image of {stated[1]} × {stated[0]} pixels.")
-        from pycocotools import mask as coco
-
         objects: dict[Any, tuple[str, list[Any]]] = {}  # as run lengths: there may be thousands
         shapes = self._content["regions" if self._is_via else "shapes"]
         for number, entry in enumerate(shapes.values() if isinstance(shapes, Mapping) else shapes):
@@ -145,7 +145,7 @@ def _entries(path: Path) -> dict[str, Any] | None:
     if not images or len(images) < len(entries):
         raise UsageError(
             f"{path} is neither of LabelMe (shapes) nor of VIA 2 (regions of images, each listed once).",
-            next=f"us43d train --data {path}   (if it is a COCO file)",
+            next=f"{command('train', '--data', path)}   (if it is a COCO file)",
         )
     return images
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from us43d.errors import UsageError
 from us43d.masks.distance import exact
 from us43d.model.geometry import box_prompts
-from us43d.model.predictor import Prediction, Predictor
+from us43d.model.predictor import Encoded, Prediction, Predictor
 
 __all__ = ["MARGINS", "MEMORY", "UNRELIABLE", "Tracked", "Tracker", "box_of"]
 
@@ -81,17 +81,25 @@ class Tracker:
         self.before = _smooth(frame)
         self.level = _signed(first.mask)
 
-    def follow(self, frame: NDArray[np.uint8]) -> Tracked:
-        """Segment the next frame, (h, w) or (h, w, 3) uint8. Raises UsageError for a frame of another size."""
+    def follow(self, frame: NDArray[np.uint8], encoded: Encoded | None = None) -> Tracked:
+        """Segment the next frame.
+
+        Args:
+            frame: (h, w) or (h, w, 3) uint8.
+            encoded: The frame as the predictor encodes it, if it has done so.
+
+        Raises:
+            UsageError: The frame has another size than the first.
+        """
         if frame.shape[:2] != self.memory[-1].shape:
             rows, columns = frame.shape[:2]
             height, width = self.memory[-1].shape
             raise UsageError(f"A frame has {columns} × {rows} pixels, the previous frame {width} × {height}.")
-        now = _smooth(frame)
+        now, encoded = _smooth(frame), encoded or self.predictor.encode(frame)
         level, error = _moved(self.level, self.before, now)
         self.before, mask = now, level > 0
         if mask.any() and error < UNRELIABLE * np.sqrt(mask.sum()):
-            (answer,) = _answers(self.predictor, frame, mask, (0.0,))
+            (answer,) = _answers(self.predictor, encoded, mask, (0.0,))
             if _iou(mask, answer.mask) >= _NEAR:
                 level = (1 - _PULL) * level + _PULL * _signed(answer.mask)
                 mask = level > 0
@@ -99,7 +107,7 @@ class Tracker:
             agreement = _agreement(mask, self.memory)
             self.memory.append(mask)
             return Tracked(mask, answer.score, agreement, False)
-        candidates = _answers(self.predictor, frame, self.memory[-1], MARGINS)
+        candidates = _answers(self.predictor, encoded, self.memory[-1], MARGINS)
         agreed = [_agreement(one.mask, self.memory) for one in candidates]
         # The highest predicted IoU among agreeing masks: the best agreement would hold back a moving object.
         good = [n for n, value in enumerate(agreed) if value >= AGREES]
@@ -149,11 +157,8 @@ def _signed(mask: Mask) -> NDArray[np.float32]:
     return np.clip(np.where(mask, inside - 0.5, 0.5 - outside), -most, most).astype(np.float32)
 
 
-def _answers(
-    predictor: Predictor, frame: NDArray[np.uint8], around: Mask, margins: Sequence[float]
-) -> list[Prediction]:
+def _answers(predictor: Predictor, encoded: Encoded, around: Mask, margins: Sequence[float]) -> list[Prediction]:
     """Segment a frame with boxes around a mask."""
-    encoded = predictor.encode(frame)
     boxes = np.stack([box_of(around, margin) for margin in margins])
     points, labels = box_prompts(torch.from_numpy(boxes), encoded.scale)
     return predictor.segment(encoded, points.to(predictor.device), labels.to(predictor.device))

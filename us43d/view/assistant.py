@@ -149,10 +149,10 @@ class Assistant:
         from us43d.model.predictor import Prediction
         from us43d.model.propagate import Tracker
 
-        predictor, _ = self._of(number)
+        predictor, encoded = self._of(number)
         first = Prediction(mask, 1.0, np.zeros((1, 1), np.float32))
         with self._decoding:
-            now = Tracker(predictor, first, self._read(origin)).follow(self._read(number))
+            now = Tracker(predictor, first, self._read(origin)).follow(self._read(number), encoded)
         return Answer(now.mask, now.memory if now.lost else now.score)
 
     def carried(self, number: int, expected: Mask) -> Answer:

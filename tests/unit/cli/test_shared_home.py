@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from us43d.cli import builds
 
 from us43d import registry
 from us43d.atomic import denied, storage_errors
-from us43d.errors import StorageError
+from us43d.errors import BuildError, StorageError, Us43dError, UsageError
 
 app = importlib.import_module("us43d.cli.app").app
 
@@ -124,6 +125,22 @@ def test_all_includes_the_sound_builds_and_a_corpus_is_refused(tmp_path: Path, d
     assert run("export", "STU-Hospital", "--to", "coco", "--out", str(tmp_path / "out"))[0] == 0
     for words in ("audit BUSI", "stats BUSI", "corpus BUSI"):  # named, it is an error
         assert run(*words.split())[0] == (1 if words.split()[0] + " --all" in readers else 0), words
+
+
+@pytest.mark.parametrize(("error", "checked"), [(UsageError, 0), (BuildError, 1)])
+def test_errors_that_no_build_causes_check_no_build(
+    error: type[Us43dError], checked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All builds were checked, which takes long on a large home."""
+    asked: list[object] = []
+    monkeypatch.setattr(builds, "unsound", lambda *known: asked.append(known) or [])
+
+    def work(paths: list[Path]) -> None:
+        raise error("as it is")
+
+    with pytest.raises(error, match="as it is"):
+        builds.of_newest(None, [], work, [])
+    assert len(asked) == checked
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
