@@ -62,7 +62,7 @@ def sources(
 
 
 def newest(session: Session, recipe: Recipe, profile: Profile | None = None) -> Path:
-    """Return the folder of the newest build of a source. Raises BuildError if there is none."""
+    """Return the folder of the newest build of a source. Raises BuildError if it was not built."""
     from us43d.loading import latest
 
     build = latest(session.home, recipe.name, profile)
@@ -124,7 +124,7 @@ def unsound(session: Session, recipes: Sequence[Recipe], profile: Profile | None
 
 
 def without(recipes: Sequence[Recipe], outcomes: Iterable[Outcome]) -> list[Recipe]:
-    """Return the recipes of which there is no outcome."""
+    """Return the recipes that have no outcome."""
     names = {outcome.name for outcome in outcomes}
     return [recipe for recipe in recipes if recipe.name not in names]
 

@@ -1,5 +1,6 @@
 """The verb that measures masks in mm."""
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -112,6 +113,7 @@ def measure(
     else:
         for file, (mask, pixel) in zip(files or [], masks, strict=True):
             rows += [(str(file), what, value, unit) for what, value, unit in _values(kind, mask, pixel)]
+    _warn_unmeasured(session, [value for *_, value, _ in rows])
     data = [{"file": f, "quantity": q, "value": v, "unit": u} for f, q, v, u in rows]
     heads: Columns = (("file", "left"), ("quantity", "left"), ("value", "right"), ("unit", "left"))
     spacings = {pixel for _, pixel in masks}
@@ -172,6 +174,7 @@ def _annotations(
         session.warn(f"Not measured: {counted(unknown, 'mask')} of images without spacing; --spacing applies to all.")
     if report.left_out:
         session.warn(f"Not measured: annotations {report.reasons}.")
+    _warn_unmeasured(session, [value for *_, value, _ in rows])
     heads = ("file", "frame", "structure", "annotation", "quantity", "value", "unit")
     if out:
         text = pd.DataFrame(rows, columns=heads).astype({"frame": "Int64"}).to_csv(index=False, lineterminator="\n")
@@ -180,6 +183,11 @@ def _annotations(
     columns: Columns = tuple((head, "right" if head in ("frame", "value") else "left") for head in heads)
     data = {"measurements": [dict(zip(heads, row, strict=True)) for row in rows]}
     session.answer(data, *(() if out else (Table(columns, rows),)))
+
+
+def _warn_unmeasured(session: Session, values: list[float]) -> None:
+    if number := sum(map(math.isnan, values)):
+        session.warn(f"{counted(number, 'quantity', 'quantities')} of masks too small to measure: shown as nan.")
 
 
 def _spacing(text: str | None) -> tuple[float, float] | None:

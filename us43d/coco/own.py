@@ -126,8 +126,10 @@ def _identity(file: Path, images: Path | None) -> tuple[Path, Path, str]:
             raise TrainError(
                 f"{file} is a folder, not a COCO file.",
                 next=shlex.join(["ls", str(file)])
-                if len(inside) != 1
-                else f"the same with --data {shlex.quote(str(inside[0]))}",
+                if not inside
+                else f"the same with --data {shlex.quote(str(inside[0]))}"
+                if len(inside) == 1
+                else f"us43d coco IMAGES {shlex.quote(str(file))}   (if these are files of LabelMe)",
             )
         if not stat.S_ISREG(mode):
             raise TrainError(f"{file} is not a regular file.")

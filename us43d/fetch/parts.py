@@ -5,6 +5,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,7 +137,10 @@ def sets(archives: Iterable[Path], disks: Callable[[Path], int | None]) -> list[
 def completed(archives: Iterable[Path], disks: Callable[[Path], int | None]) -> list[Path]:
     """Return files together with the other parts of their archives that lie beside them, as `sets` finds these."""
     chosen = set(archives)
-    beside = {path for one in chosen for path in one.parent.iterdir() if path.is_file() and alike(path, one)}
+    beside = set[Path]()
+    for one in chosen:
+        with suppress(OSError):  # a folder that may be entered, but not listed
+            beside.update(path for path in one.parent.iterdir() if alike(path, one) and path.is_file())
     whole = (archive.files for archive in sets(chosen | beside, disks))
     return sorted({path for files in whole if chosen & set(files) for path in files})
 

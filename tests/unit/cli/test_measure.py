@@ -202,6 +202,12 @@ def test_masks_of_a_coco_file(tmp_path: Path) -> None:
     assert table["annotation"].tolist() == [7] * 3 + [8] * 3 + [9] * 3
     assert set(table["unit"]) == {"mm", "ml"}
 
+    content["annotations"] = [
+        {"id": 7, "image_id": 1, "category_id": 1, "segmentation": [[10, 10, 11, 10, 11, 11, 10, 11]]}
+    ]
+    file.write_text(json.dumps(content))
+    assert "2 quantities of masks too small to measure: shown as nan" in run("measure", file)[2]
+
     del image["spacing_mm"]
     file.write_text(json.dumps(content))
     code, _, err = run("measure", file)

@@ -1361,6 +1361,10 @@ def test_what_is_not_a_file_is_not_opened(tmp_path: Path, kind: str) -> None:
         with pytest.raises(TrainError) as caught:
             coco.read(path, tmp_path / "corpus")
         assert caught.value.next == f"the same with --data {path / '_annotations.coco.json'}"
+        (path / "scan_1.json").write_text("{}")
+        with pytest.raises(TrainError) as caught:
+            coco.read(path, tmp_path / "corpus")
+        assert caught.value.next.startswith(f"us43d coco IMAGES {path} ")
     with pytest.raises(UsageError, match="is not a regular file"):
         schema.load_prompts(path)
     with pytest.raises(UnreadableFile, match="is not a regular file"):
