@@ -59,7 +59,7 @@ def finish(
 ) -> None:
     """Print the table of outcomes; rows of `also` follow the sources and are not counted.
 
-    The next step repeats `verb` with `options` on the sources that failed.
+    The next step is that of the only failure, or else repeats `verb` with `options` on the sources that failed.
 
     Raises:
         Us43dError: If there is one source and it failed.
@@ -84,4 +84,9 @@ def finish(
             what, disk = f"All {len(bad)} sources failed.", states.pop() if len(states) == 1 else ""
         licences = verb == "fetch" and all(isinstance(outcome.error, LicenceError) for outcome in bad)
         accept = " --accept-licence all   (after reading the licences above)" if licences else ""
-        raise SomeFailed(what, disk=disk, next=f"{again}{accept}")
+        steps = [outcome.error.next for outcome in bad if outcome.error and outcome.error.next]
+        if accept:
+            again += accept
+        elif steps:
+            again = steps[0] if len(bad) == 1 else f"{again}   (after the commands above)"
+        raise SomeFailed(what, disk=disk, next=again)

@@ -204,6 +204,21 @@ def test_unreadable_image_among_several_sources(home: Home) -> None:
     assert "1 of 2 sources failed" in said.err
 
 
+def test_the_last_step_helps_and_does_not_only_repeat_the_command(home: Home) -> None:
+    """Below the reasons of each source stood the command that had failed."""
+    fetched(home, "busi", "stu")
+    receipts = [home.root / "downloads" / name / "receipt.json" for name in ("BUSI", "STU-Hospital")]
+    specimen = receipts[1].read_text()
+    for receipt in receipts:  # as a cut of the source: fewer images than published
+        receipt.write_text(json.dumps(json.loads(receipt.read_text()) | {"kind": "given"}))
+    said = us43d(home, "build", "BUSI", "STU-Hospital", "--jobs", "1")
+    assert said.err.splitlines()[-1] == "Next: us43d build BUSI STU-Hospital   # after the commands above"
+    receipts[1].write_text(specimen)
+    said = us43d(home, "build", "BUSI", "STU-Hospital", "--jobs", "1")
+    assert "1 of 2 sources failed" in said.err
+    assert said.err.splitlines()[-1].startswith("Next: us43d build BUSI --partial   ")
+
+
 def test_edited_build_is_found_by_check(home: Home) -> None:
     fetched(home, "stu")
     assert us43d(home, "build", "stu").code == 0
