@@ -271,6 +271,14 @@ def test_turned_images_and_stacks(scans: Path) -> None:
         from_masks(scans, file)
 
 
+def test_files_of_images_that_are_missing_are_remarked(scans: Path) -> None:
+    """They were dropped in silence where images and outlines share a folder."""
+    put(scans, {name: labelme([shape("cyst", TRIANGLE)]) for name in ("a.json", "gone.json")})
+    written = from_masks(scans, scans)
+    assert len(written.content["images"]) == 1
+    assert "Not read: 1 JSON file with the name of no image: gone.json." in written.remarks
+
+
 def test_masks_beside_other_files_of_json_stay_masks(scans: Path) -> None:
     """LabelMe's own export has both; and names of JSON files follow the options for names."""
     folder = put(scans.parent / "labels", {"a.json": labelme([shape("a", SQUARE)])})
