@@ -89,7 +89,7 @@ def from_masks(
     """
     naming = Naming(prefix, suffix, replace)
     image_files = pictures.listing(images, leave_out=masks)
-    mask_files, others = _mask_files(image_files, images, masks, naming)
+    mask_files = _mask_files(image_files, images, masks, naming)
     has_outlines = outlined(mask_files[0])
     if has_outlines and (classes is not None or united or instances):
         raise UsageError(
@@ -99,9 +99,6 @@ def from_masks(
             else "us43d coco --help",
         )
     pairs, remarks = naming.pairs(image_files, mask_files, images, masks, has_patients=patient is not None)
-    if others:
-        names = listed([file.relative for file in others], 5)
-        remarks.append(f"Not read: {counted(len(others), 'JSON file')} with the name of no image: {names}.")
     if not has_outlines:
         category = category or _STRUCTURE
     read = _Read(category, classes, united=united, instances=instances or has_outlines)
@@ -131,25 +128,19 @@ def from_masks(
     return Written(content, remarks)
 
 
-def _mask_files(
-    image_files: Sequence[Input], images: Path, masks: Path, naming: Naming
-) -> tuple[list[Input], list[Input]]:
-    """List the masks: images; or outlines, if they are a file, have the names of images beside them, or are alone.
-
-    Returns:
-        The masks, and JSON files beside images and outlines that have the name of no image.
-    """
+def _mask_files(image_files: Sequence[Input], images: Path, masks: Path, naming: Naming) -> list[Input]:
+    """List the masks: images; or outlines, if they are a file, have the names of images beside them, or are alone."""
     if masks.suffix.lower() == ".json" and masks.is_file():
-        return outlines.listing(masks), []
+        return outlines.listing(masks)
     if not any(naming) and images.resolve() == masks.resolve():
         names, files = {folded(stem(image)) for image in image_files}, outlines.listing(masks)
-        if beside := [file for file in files if folded(file.name) in names]:
-            return beside, [file for file in files if folded(file.name) not in names]
+        if any(folded(file.name) in names for file in files):
+            return files
     try:
-        return pictures.listing(masks), []
+        return pictures.listing(masks)
     except ImageError:
         if masks.is_dir() and (alone := outlines.listing(masks)):
-            return alone, []
+            return alone
         raise
 
 

@@ -103,10 +103,9 @@ def test_files_of_labelme_become_annotations(scans: Path, place: str) -> None:
     ]
     assert [image["patient_id"] for image in written.content["images"]] == ["a", "p", "患"]
     assert [one["name"] for one in written.content["categories"]] == ["nodule", "cyst"]
-    excluded = ["Excluded, without an image: 1 of 4 masks: dataset.json."] if place == "labels" else []
     assert written.remarks == [
-        *excluded, "1 mask is empty: the image has no annotation.", "4 shapes excluded: points and lines.",
-        "1 shape excluded: with fewer than 3 points.",
+        "Excluded, without an image: 1 of 4 masks: dataset.json.", "1 mask is empty: the image has no annotation.",
+        "4 shapes excluded: points and lines.", "1 shape excluded: with fewer than 3 points.",
     ]  # fmt: skip
     named = from_masks(scans, folder, category="lesion").content
     assert named["categories"] == [{"id": 1, "name": "lesion"}]
@@ -269,14 +268,6 @@ def test_turned_images_and_stacks(scans: Path) -> None:
     cv2.imwritemulti(str(scans / "t.tif"), [np.zeros((HEIGHT, WIDTH), np.uint8)] * 2)
     with pytest.raises(ImageError, match=r"t\.tif has 2 frames, its mask \S+t\.json 1 frame"):
         from_masks(scans, file)
-
-
-def test_files_of_images_that_are_missing_are_remarked(scans: Path) -> None:
-    """They were dropped in silence where images and outlines share a folder."""
-    put(scans, {name: labelme([shape("cyst", TRIANGLE)]) for name in ("a.json", "gone.json")})
-    written = from_masks(scans, scans)
-    assert len(written.content["images"]) == 1
-    assert "Not read: 1 JSON file with the name of no image: gone.json." in written.remarks
 
 
 def test_masks_beside_other_files_of_json_stay_masks(scans: Path) -> None:
