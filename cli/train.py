@@ -14,7 +14,7 @@ import typer
 from us43d import atomic
 from us43d.errors import Busy, ConfigError, TrainError, UsageError, counted
 
-from .models import CorpusName, Device, OwnData, OwnImages, device_of, release, weights_of
+from .models import CorpusName, Device, OwnData, OwnImages, corpora_on_disk, device_of, release, weights_of
 from .options import Commercial
 from .output import Session
 from .tables import Columns, Table
@@ -106,12 +106,14 @@ def train(
         # The preset of that name is the task's; a preset or a file given beside it stays, with the task set.
         changes = [*(changes or []), f'task="{task}"']
         preset = preset or (None if config or (run and resume) else task)
-    goes_on = resume and (session.home.runs / (run or "")).joinpath("log.jsonl").is_file()
+    goes_on = bool(resume and run) and (session.home.runs / str(run) / "log.jsonl").is_file()
     if resume and run and not (goes_on or preset or config or task or init or data or changes):
         raise UsageError(
             f"No run {run!r} found in {session.home.runs}.",
             next=f"us43d train --preset nano --run {run}   (starts one; with --resume, too)",
         )
+    if goes_on and not (data or corpus):
+        data, images, corpus = _trained_on(session, str(run), images)
     own = bool(data) and not (preset or config or goes_on or _values(changes or []).get("model"))
     start = weights_of(session, init, "--init") if init or own else None
     settings = _config(session, preset, config, start, run if resume else None, bool(data), changes or [], steps)
@@ -154,6 +156,18 @@ def _alone(run: Path) -> "Iterator[None]":
                 lock.unlink()
                 for folder in absent:
                     folder.rmdir()
+
+
+def _trained_on(session: Session, run: str, images: Path | None) -> tuple[Path | None, Path | None, str | None]:
+    """Return the COCO file and its images, or else the corpus, on which a run was trained; None if unknown."""
+    from us43d.coco import own
+    from us43d.train import journal
+
+    place = session.home.runs / run
+    known = next(journal.read(place / "log.jsonl"), {}).get("corpus", {})
+    if origin := own.made_of(place / "data", known.get("digest")):
+        return origin[0], images or origin[1], None
+    return None, images, known["release"] if known.get("release") in corpora_on_disk(session) else None
 
 
 def _own(session: Session, file: Path, run: Path, images: Path | None, leads: bool) -> "Corpus":

@@ -58,9 +58,9 @@ def recipes(home: Home | None = None) -> Iterator[Recipe]:
     """Yield all recipes, in the order of their slugs, then those of a home's private sources."""
     yield from map(recipe, slugs())
     if private := _private(home):
-        from us43d.private import record
+        from us43d.private.recipe import recipe_of
 
-        yield from map(record.recipe, private.values())
+        yield from map(recipe_of, private.values())
 
 
 @cache
@@ -106,6 +106,6 @@ def find(name: str, home: Home | None = None) -> Recipe:
     slug = look_up(name, home)
     if not slug.private:
         return recipe(slug.slug)
-    from us43d.private import record
+    from us43d.private.recipe import recipe_of
 
-    return record.recipe(_private(home)[slug.slug])
+    return recipe_of(_private(home)[slug.slug])

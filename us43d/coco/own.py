@@ -36,7 +36,7 @@ from us43d.pictures.levels import is_two_valued
 from us43d.rawtree import folded
 from us43d.unions import Unions
 
-__all__ = ["made", "read", "told"]
+__all__ = ["made", "made_of", "read", "told"]
 
 #: Fraction of images held out for validation, in whole groups; at least one group of two or more.
 HELD_OUT = 0.15
@@ -99,6 +99,16 @@ def made(file: Path, folder: Path, images: Path | None = None) -> bool:
         return bool(facts["digest"] == digest and facts["folder"] == str(Path(folder).absolute()))
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def made_of(folder: Path, digest: str | None) -> tuple[Path, Path] | None:
+    """Return file and images of the corpus made by `read`; None if `folder` has no such corpus of this digest."""
+    try:
+        facts = json.loads((folder / "corpus.json").read_text("utf-8"))
+        origin = facts["made_of"] if facts["digest"] == digest else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (Path(origin["file"]), Path(origin["images"])) if origin else None
 
 
 def told(corpus: Corpus) -> list[str]:
@@ -403,7 +413,8 @@ def _write(temporary: Path, folder: Path, content: File, report: Report, images:
     tags = {str(row["id"]): image.told for row, image in zip(rows, content.images, strict=True) if image.told}
     (temporary / TAGS).write_text(json.dumps(tags, sort_keys=True), "utf-8")
     report.remarks += [f"{counted(n, 'file')}: {remark}." for remark, n in pixels.remarks.items()]
-    facts = _facts(report, rows, len(annotations), categories, len(numbers), digest) | {"folder": str(folder)}
+    facts = _facts(report, rows, len(annotations), categories, len(numbers), digest)
+    facts |= {"folder": str(folder), "made_of": {"file": str(report.file), "images": str(images)}}
     (temporary / "corpus.json").write_text(json.dumps(facts, indent=1, sort_keys=True), "utf-8")
 
 

@@ -21,6 +21,7 @@ from us43d.fetch import store
 from us43d.harmonize.taxonomy import category, taxonomy
 from us43d.paths import Home
 from us43d.private import coco, nnunet, record
+from us43d.private.recipe import recipe_of
 from us43d.private.record import Coco, NnUnet, Reading, Record
 from us43d.spelling import normalised
 
@@ -297,7 +298,7 @@ def _surveyed(made: Record, tree: RawTree, plan: coco.Plan | nnunet.Plan) -> tup
     groups, images, turned = set[str](), 0, 0
     without: list[str] = []
     dropped: Counter[str] = Counter()
-    for sample in record.recipe(made).samples(tree):
+    for sample in recipe_of(made).samples(tree):
         images += 1
         groups.add(sample.group or sample.key)
         dropped.update([sample.drop] if sample.drop else [])

@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from us43d import atomic
-from us43d.contract import Facts, Recipe, Split
+from us43d.contract import Facts, Split
 from us43d.errors import RecipeError
 from us43d.paths import Home
 from us43d.patients import patient_in
 
-__all__ = ["Annotations", "Coco", "NnUnet", "Reading", "Record", "every", "group_of", "recipe", "write"]
+__all__ = ["Annotations", "Coco", "NnUnet", "Reading", "Record", "every", "group_of", "write"]
 
 
 class _Strict(BaseModel):
@@ -91,17 +90,6 @@ def _read(home: Home, slug: str) -> Record:
             f"{path} is the record of {record.facts.slug!r}, not of a private source {slug!r}.", next=f"remove {path}"
         )
     return record
-
-
-def recipe(record: Record) -> Recipe:
-    """Return the recipe of a private source: its facts, and the reader of its form."""
-    if isinstance(record.reading, Coco):
-        from us43d.private import coco
-
-        return Recipe(**dict(record.facts), read=partial(coco.read, record.reading))
-    from us43d.private import nnunet
-
-    return Recipe(**dict(record.facts), read=partial(nnunet.read, record.reading))
 
 
 def write(home: Home, record: Record) -> None:

@@ -342,6 +342,9 @@ def test_training_on_the_external_tier_needs_a_word(home: Home) -> None:
     assert not (home.runs / "tiny" / "checkpoints").exists()
     said = us43d(home, *words, "--allow-external")
     assert said.code == 0, said.err
+    assert us43d(home, "corpus", "ddti", "--release", "another").code == 0
+    said = us43d(home, "train", "--run", "tiny", "--resume")  # its log names the one of the two corpora
+    assert said.code == 0, said.err
 
 
 def test_list_keeps_animals_apart_and_counts_what_is_unpublished(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,9 +129,14 @@ def test_going_on_needs_no_settings_again(us43d, data: Path, tmp_path: Path, mon
     assert us43d("train", "--data", data, *SMALL, "--run", "first")[0] == 0
     code, _, err = us43d("train", "--data", data, *SMALL, "--run", "first")
     assert (code, "already contains a run" in err) == (2, True)
-    code, out, err = us43d("train", "--data", data, "--run", "first", "--resume", "--json")
-    assert code == 0, err
-    assert json.loads(out)["step"] == 4
+    for words in (("--data", data), ()):  # the run knows its file, and the folder of the images
+        code, out, err = us43d("train", *words, "--run", "first", "--resume", "--json")
+        assert code == 0, err
+        assert json.loads(out)["step"] == 4
+    data.rename(data.with_name("moved.json"))
+    code, _, err = us43d("train", "--run", "first", "--resume")
+    assert (code, f"{data} cannot be read" in err) == (1, True), err
+    data.with_name("moved.json").rename(data)
     words = "predict", data.parent / "000.png", "--weights", "first", "--box", "5,5,40,40", "--out", tmp_path / "out"
     code, _, err = us43d(*words)
     assert code == 0, err
