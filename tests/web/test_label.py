@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import cv2
@@ -60,9 +61,15 @@ class Boxes(Assistant):
             mask[max(0, row - 6) : row + 7, max(0, column - 6) : column + 7] = bool(inside)
         return Answer(mask, 0.9)
 
-    def followed(self, origin: int, number: int, mask: np.ndarray) -> Answer:
-        assert number == origin + 1
-        return Answer(np.roll(mask, 2, axis=1), 0.9)
+    def tracker(self, number: int, mask: np.ndarray) -> Any:
+        return SimpleNamespace(number=number, level=mask)
+
+    def follow(self, trackers: Iterable[Any], number: int) -> Any:
+        for tracker in trackers:
+            step = number - tracker.number
+            assert abs(step) == 1
+            tracker.number, tracker.level = number, np.roll(tracker.level, 2 * step, axis=1)
+            yield SimpleNamespace(mask=tracker.level, score=0.9, lost=False)
 
 
 class Session(NamedTuple):

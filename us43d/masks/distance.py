@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["exact"]
+__all__ = ["exact", "signed"]
 
 
 def exact(lengths: NDArray[Any]) -> NDArray[np.float64]:
@@ -18,3 +19,17 @@ def exact(lengths: NDArray[Any]) -> NDArray[np.float64]:
         lengths: Distances in pixels.
     """
     return np.asarray(np.sqrt(np.rint(np.square(lengths.astype(np.float64)))), np.float64)
+
+
+def signed(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Compute the distance of each pixel's centre from the boundary in pixels, negative outside of the mask.
+
+    Args:
+        mask: (h, w) bool. Without a boundary in it, the distance is h + w.
+    """
+    inside, outside = (
+        exact(cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+        for region in (mask, ~mask)
+    )
+    most = sum(mask.shape)  # without a boundary, distances are infinite
+    return np.clip(np.where(mask, inside - 0.5, 0.5 - outside), -most, most).astype(np.float32)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from us43d.errors import UsageError
-from us43d.masks.distance import exact
+from us43d.masks.distance import signed
 from us43d.model.geometry import box_prompts
 from us43d.model.predictor import Encoded, Prediction, Predictor
 
@@ -79,7 +79,7 @@ class Tracker:
         self.predictor = predictor
         self.memory: deque[Mask] = deque([first.mask], MEMORY)
         self.before = _smooth(frame)
-        self.level = _signed(first.mask)
+        self.level = signed(first.mask)
 
     def follow(self, frame: NDArray[np.uint8], encoded: Encoded | None = None) -> Tracked:
         """Segment the next frame.
@@ -101,7 +101,7 @@ class Tracker:
         if mask.any() and error < UNRELIABLE * np.sqrt(mask.sum()):
             (answer,) = _answers(self.predictor, encoded, mask, (0.0,))
             if _iou(mask, answer.mask) >= _NEAR:
-                level = (1 - _PULL) * level + _PULL * _signed(answer.mask)
+                level = (1 - _PULL) * level + _PULL * signed(answer.mask)
                 mask = level > 0
             self.level = level
             agreement = _agreement(mask, self.memory)
@@ -116,7 +116,7 @@ class Tracker:
             return Tracked(self.memory[-1], candidates[best].score, agreed[best], True)
         best = max(good, key=lambda n: (candidates[n].score, n))
         self.memory.append(candidates[best].mask)
-        self.level = _signed(candidates[best].mask)
+        self.level = signed(candidates[best].mask)
         return Tracked(candidates[best].mask, candidates[best].score, agreed[best], False)
 
 
@@ -145,16 +145,6 @@ def _moved(
         return moved, float("inf")
     gap = back + cv2.remap(forth, x, y, cv2.INTER_LINEAR)
     return moved, float(np.median(np.hypot(gap[:, :, 0], gap[:, :, 1])[edge]))
-
-
-def _signed(mask: Mask) -> NDArray[np.float32]:
-    """Compute the distance of each pixel's centre from the boundary in pixels, negative outside of the mask."""
-    inside, outside = (
-        exact(cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-        for region in (mask, ~mask)
-    )
-    most = sum(mask.shape)  # without a boundary, distances are infinite
-    return np.clip(np.where(mask, inside - 0.5, 0.5 - outside), -most, most).astype(np.float32)
 
 
 def _answers(predictor: Predictor, encoded: Encoded, around: Mask, margins: Sequence[float]) -> list[Prediction]:

@@ -1,6 +1,7 @@
 """The site of `us43d label`: one image after another, the model's answer to clicks, masks carried through frames."""
 
-from typing import Any
+import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
@@ -13,7 +14,8 @@ from us43d.coco.segmentation import encode
 from us43d.errors import Us43dError, UsageError
 from us43d.masks import rle
 from us43d.view import thumbs
-from us43d.view.assistant import Answer, Assistant, Mask, Prompt, between, pairs
+from us43d.view.assistant import Answer, Assistant, Mask, Prompt
+from us43d.view.between import Gap, pairs
 from us43d.view.inputs import Window
 from us43d.view.labels import Changed, Labels
 from us43d.view.pages import render
@@ -26,6 +28,14 @@ _AHEAD = 6
 _MOST_POINTS = 200
 
 
+class _Gap(NamedTuple):
+    """Images between two labelled ones. skipped: objects of these without a counterpart."""
+
+    structures: list[str]
+    gap: Gap
+    skipped: int
+
+
 class Annotate:
     """Answers about one labelling session.
 
@@ -34,6 +44,8 @@ class Annotate:
 
     def __init__(self, labels: Labels, title: str, assistant: Assistant | None, command: str, base: str = "") -> None:
         self.labels, self.title, self.assistant, self.command, self.base = labels, title, assistant, command, base
+        self._filling = threading.Lock()
+        self._filled: tuple[tuple[int, ...], _Gap] | None = None  # which, and the gap
 
     def routes(self) -> list[Route]:
         return [
@@ -45,6 +57,7 @@ class Annotate:
             Route("/api/label/pixels/{number:int}", self.pixels),
             Route("/api/label/prompt/{number:int}", self.prompt, methods=["POST"]),
             Route("/api/label/carry/{number:int}", self.carry, methods=["POST"]),
+            Route("/api/label/back/{number:int}", self.back, methods=["POST"]),
             Route("/api/label/fill/{number:int}", self.fill, methods=["POST"]),
             Route("/api/label/certainty/{number:int}", self.certainty),
         ]
@@ -124,11 +137,14 @@ class Annotate:
     def _carried(self, number: int, origin: int) -> tuple[list[dict[str, Any]], int]:
         """Return the objects of another image for this one, and the number of those that do not fit its size."""
         masks, skipped = self._masks(origin, self.labels.inputs.read(number).shape[:2])
-        objects = [
-            _propagated(structure, self.assistant.followed(origin, number, mask) if self.assistant else None, mask)
-            for structure, mask in masks
-        ]
-        return objects, skipped
+        return [_propagated(name, self._followed(origin, number, mask)) for name, mask in masks], skipped
+
+    def _followed(self, origin: int, number: int, mask: Mask) -> Answer:
+        """Return a mask of one frame on another; the mask as it is without a model."""
+        if self.assistant is None:
+            return Answer(mask, 0.0)
+        (now,) = self.assistant.follow([self.assistant.tracker(origin, mask)], number)
+        return Answer(now.mask, now.memory if now.lost else now.score)
 
     def _masks(self, number: int, shape: tuple[int, ...]) -> tuple[list[tuple[str, Mask]], int]:
         """Return (structure, mask) of the labels of an image, and the number of those of another size than `shape`."""
@@ -142,46 +158,68 @@ class Annotate:
                 masks.append((str(entry["structure"]), np.ascontiguousarray(mask)))
         return masks, skipped
 
+    async def back(self, request: Request) -> Response:
+        """Follow the objects of image `last` back to this one, so that `fill` finds them; saves nothing."""
+        number, first, last = self._place(request, body(await request.body()))
+
+        def work() -> None:
+            with self._filling:
+                self._gap(number, first, last).gap.back(number)
+
+        await run_in_threadpool(work)
+        return JSONResponse({})
+
     async def fill(self, request: Request) -> Response:
-        """Save masks for an image without labels, blended from those of two labelled images around it."""
-        number, content = self._number(request), body(await request.body())
-        items = self.labels.inputs.items
+        """Save masks for an image without labels, from those of two labelled images around it."""
+        place = self._place(request, body(await request.body()))
+        filled, skipped = await run_in_threadpool(self._fill, *place)
+        return JSONResponse({"filled": filled, "skipped": skipped})
+
+    def _place(self, request: Request, content: dict[str, Any]) -> tuple[int, int, int]:
+        """Return the numbers of an image and of the labelled ones before and after it. Raises HTTPException."""
+        number, items = self._number(request), self.labels.inputs.items
         first, last = content.get("first"), content.get("last")
         if (
             not isinstance(first, int) or not isinstance(last, int) or not 0 <= first < number < last < len(items)
             or not items[first].group == items[number].group == items[last].group
         ):  # fmt: skip
             raise HTTPException(400, "An image is filled from two labelled ones of its file, before and after it.")
-        filled, skipped = await run_in_threadpool(self._fill, number, first, last)
-        return JSONResponse({"filled": filled, "skipped": skipped})
+        return number, first, last
 
     def _fill(self, number: int, first: int, last: int) -> tuple[bool, int]:
         """Return whether the image was filled, and how many objects around it have no counterpart."""
         state = self.labels.state(number)
         if state["saved"] and not all(entry["origin"] == "propagated" for entry in state["objects"]):
             return False, 0  # a person's work stays
-        shape = self.labels.inputs.read(number).shape[:2]
-        (before, misfits), (after, others) = self._masks(first, shape), self._masks(last, shape)
-        matched = pairs(before, after)
-        objects = []
-        for structure, one, other in matched:
-            expected = between(one, other, last - first - 1)[number - first - 1]
-            if expected.any():
-                mask = np.ascontiguousarray(expected)
-                answer = self.assistant.carried(number, mask) if self.assistant else None
-                objects.append(_propagated(structure, answer, mask))
+        with self._filling:
+            structures, gap, skipped = self._gap(number, first, last)
+            answers = gap.at(number)
+        named = zip(structures, answers, strict=True)
+        objects = [_propagated(name, answer) for name, answer in named if answer.mask.any()]
         if objects:
             self.labels.save(number, state["revision"], objects, patient=state["patient"])
-        return bool(objects), misfits + others + len(before) + len(after) - 2 * len(matched)
+        return bool(objects), skipped
+
+    def _gap(self, number: int, first: int, last: int) -> _Gap:
+        """Return what is between two labelled images. The last one is kept: a page asks for one image after another."""
+        ends = [self.labels.state(end) for end in (first, last)]
+        key = first, last, *(state["revision"] for state in ends)
+        if self._filled is None or self._filled[0] != key:
+            shape = self.labels.inputs.read(number).shape[:2]
+            (before, misfits), (after, others) = self._masks(first, shape), self._masks(last, shape)
+            matched = pairs(before, after)
+            clip = self.labels.inputs.items[number].frame is not None
+            gap = Gap(self.assistant if clip else None, first, last, [(one, other) for _, one, other in matched])
+            skipped = misfits + others + len(before) + len(after) - 2 * len(matched)
+            self._filled = key, _Gap([structure for structure, _, _ in matched], gap, skipped)
+        return self._filled[1]
 
     def certainty(self, request: Request) -> Response:
         return JSONResponse({"certainty": round(self._model().certainty(self._number(request)), 4)})
 
 
-def _propagated(structure: str, answer: Answer | None, mask: Mask) -> dict[str, Any]:
-    """Return an object with the model's answer, or the expected mask without a model or where its answer is empty."""
-    chosen = answer if answer is not None and answer.mask.any() else Answer(mask, 0.0)
-    return {"structure": structure, **_told(chosen), "origin": "propagated"}
+def _propagated(structure: str, answer: Answer) -> dict[str, Any]:
+    return {"structure": structure, **_told(answer), "origin": "propagated"}
 
 
 def _told(answer: Answer) -> dict[str, Any]:

@@ -1,28 +1,25 @@
-"""The model beside a person who labels: images encoded ahead in a thread, a mask for every click, masks carried on."""
+"""The model beside a person who labels: images encoded ahead in a thread, a mask for every click, objects followed."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import Us43dError
-from us43d.masks.distance import exact
 
 if TYPE_CHECKING:
     from us43d.model.predictor import Encoded, Predictor
+    from us43d.model.propagate import Tracked, Tracker
 
-__all__ = ["Answer", "Assistant", "Prompt", "between", "pairs"]
+__all__ = ["Answer", "Assistant", "Mask", "Prompt"]
 
 #: Encoded images kept; one of ViT-B takes 4 MB.
 _ENCODED = 64
 #: Logits kept, so that a click corrects the mask before it.
 _LOGITS = 256
-#: A predicted mask is taken over from another frame if it overlaps what is expected by this IoU.
-_AGREES = 0.5
 #: Points along each side, by which the uncertainty of an image is estimated.
 _GRID = 3
 
@@ -144,36 +141,20 @@ class Assistant:
             answer = predictor.predict(box=None)
         return Answer(answer.mask, answer.score)
 
-    def followed(self, origin: int, number: int, mask: Mask) -> Answer:
-        """Return a mask of one frame on a later one, as `us43d.model.propagate` follows it through a clip."""
+    def tracker(self, number: int, mask: Mask) -> "Tracker":
+        """Make a tracker of an object from its mask on an image; `follow` asks it for other frames."""
         from us43d.model.predictor import Prediction
         from us43d.model.propagate import Tracker
 
-        predictor, encoded = self._of(number)
-        first = Prediction(mask, 1.0, np.zeros((1, 1), np.float32))
+        predictor, _ = self._of(number)
+        return Tracker(predictor, Prediction(mask, 1.0, np.zeros((1, 1), np.float32)), self._read(number))
+
+    def follow(self, trackers: "Iterable[Tracker]", number: int) -> "list[Tracked]":
+        """Follow objects to the next frame. Raises UsageError for a frame of another size."""
+        _, encoded = self._of(number)
+        frame = self._read(number)
         with self._decoding:
-            now = Tracker(predictor, first, self._read(origin)).follow(self._read(number), encoded)
-        return Answer(now.mask, now.memory if now.lost else now.score)
-
-    def carried(self, number: int, expected: Mask) -> Answer:
-        """Return a mask expected from neighbouring frames, sharpened by the model where the two agree.
-
-        The model is asked with boxes of several sizes, so that a mask can grow, shrink and move.
-        """
-        from us43d.model.propagate import MARGINS, box_of
-
-        if min(cv2.boundingRect(np.ascontiguousarray(expected).view(np.uint8))[2:]) < 2:
-            return Answer(expected, 0.0)
-        answers = []
-        for margin in MARGINS:
-            x0, y0, x1, y1 = box_of(expected, margin).tolist()
-            answer = self.predict(number, Prompt((x0, y0, x1, y1)))
-            shared = float((answer.mask & expected).sum()) / max(1, float((answer.mask | expected).sum()))
-            answers.append((answer.score, shared, answer))
-        good = [entry for entry in answers if entry[1] >= _AGREES]
-        if not good:
-            return Answer(expected, max(shared for _, shared, _ in answers))
-        return max(good, key=lambda entry: entry[:2])[2]
+            return [tracker.follow(frame, encoded) for tracker in trackers]
 
     def certainty(self, number: int) -> float:
         """Return the best IoU the model predicts on a grid of points; low for unfamiliar images."""
@@ -181,64 +162,3 @@ class Assistant:
         cells = [(i + 0.5, j + 0.5) for i in range(_GRID) for j in range(_GRID)]
         places = [(x * columns / _GRID - 0.5, y * rows / _GRID - 0.5) for x, y in cells]
         return max(self.predict(number, Prompt(None, (place,), (1,))).score for place in places)
-
-
-def pairs(first: Sequence[tuple[str, Mask]], last: Sequence[tuple[str, Mask]]) -> list[tuple[str, Mask, Mask]]:
-    """Pair the objects of two frames within their structure: largest IoU, and between equal ones the nearest centres.
-
-    Args:
-        first: (structure, mask) of a frame; masks are (h, w) bool and not empty.
-        last: Those of another frame.
-
-    Returns:
-        (structure, mask in the first, mask in the last frame). The objects that a frame has more are in no pair.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    paired = []
-    for structure in dict.fromkeys(name for name, _ in first):
-        ones, others = ([mask for name, mask in frame if name == structure] for frame in (first, last))
-        cost = np.array([[_apart(one, other) for other in others] for one in ones])
-        if cost.size:
-            paired += [(structure, ones[n], others[m]) for n, m in zip(*linear_sum_assignment(cost), strict=True)]
-    return paired
-
-
-def _apart(one: Mask, other: Mask) -> float:
-    """Return the distance of centres as a part of the diagonal, at most 1, minus the IoU, which counts tenfold."""
-    apart = np.argwhere(one).mean(0) - np.argwhere(other).mean(0)
-    iou = np.count_nonzero(one & other) / np.count_nonzero(one | other)
-    return float(np.hypot(*apart) / np.hypot(*one.shape) - 10 * iou)
-
-
-def between(first: Mask, last: Mask, steps: int) -> list[Mask]:
-    """Return the masks of the `steps` frames between two: signed distances to the outline, blended linearly.
-
-    Both are laid on the place between their centres first, so that an object that has moved keeps its size.
-    """
-    one, other = _distance(first), _distance(last)
-    start, end = (np.argwhere(mask).mean(0)[::-1] for mask in (first, last))
-    masks = []
-    for weight in ((n + 1) / (steps + 1) for n in range(steps)):
-        place = (1 - weight) * start + weight * end
-        blended = (1 - weight) * _moved(one, place - start) + weight * _moved(other, place - end)
-        masks.append(np.asarray(blended > 0))
-    return masks
-
-
-def _moved(distance: NDArray[np.float32], by: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Move by (x, y) pixels."""
-    moved = cv2.warpAffine(
-        distance, np.column_stack([np.eye(2), by]), distance.shape[::-1], borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(moved, np.float32)
-
-
-def _distance(mask: Mask) -> NDArray[np.float32]:
-    """Return the distance to the outline in pixels, positive inside."""
-    inside = np.ascontiguousarray(mask).view(np.uint8)
-
-    def depth(region: NDArray[Any]) -> NDArray[np.float32]:
-        return exact(cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)).astype(np.float32)
-
-    return np.asarray(depth(inside) - depth(1 - inside), np.float32)

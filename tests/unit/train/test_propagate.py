@@ -9,6 +9,7 @@ import torch
 
 from us43d.errors import UsageError
 from us43d.evaluate.metrics import overlap
+from us43d.masks.distance import signed
 from us43d.model import propagate as module
 from us43d.model.layers import Features
 from us43d.model.predictor import Encoded, Prediction, Predictor
@@ -156,7 +157,7 @@ def test_a_mask_without_a_boundary() -> None:
 
 def test_the_flow_does_not_depend_on_the_number_of_threads() -> None:
     before, now = (cv2.resize(tissue(scale), (640, 320)) for scale in (1.0, 0.95))
-    level = module._signed(cv2.resize(disc(80, 24).astype(np.uint8), (640, 320)) > 0)
+    level = signed(cv2.resize(disc(80, 24).astype(np.uint8), (640, 320)) > 0)
     threads, moved = cv2.getNumThreads(), []
     try:
         for number in (1, 2, 4):

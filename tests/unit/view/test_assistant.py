@@ -19,7 +19,8 @@ from us43d.model.geometry import box_prompts, point_prompts  # noqa: E402
 from us43d.model.network import PRESETS, UltraSam  # noqa: E402
 from us43d.model.predictor import Predictor  # noqa: E402
 from us43d.view.annotate import Annotate  # noqa: E402
-from us43d.view.assistant import Answer, Assistant, Prompt, between  # noqa: E402
+from us43d.view.assistant import Assistant, Prompt  # noqa: E402
+from us43d.view.between import Gap, _joined, interpolated  # noqa: E402
 from us43d.view.inputs import FileInputs  # noqa: E402
 from us43d.view.labels import Labels  # noqa: E402
 
@@ -88,35 +89,52 @@ def disc(x: float, y: float, radius: float) -> np.ndarray:
 
 
 def test_masks_between_two_frames_change_steadily() -> None:
-    masks = between(disc(30, 24, 8), disc(30, 24, 20), 3)
+    masks = [interpolated(disc(30, 24, 8), disc(30, 24, 20), n / 4) for n in (1, 2, 3)]
     radii = [float(np.sqrt(mask.sum() / np.pi)) for mask in masks]
     assert radii == pytest.approx([11, 14, 17], abs=0.7)
-    for n, mask in enumerate(between(disc(10, 24, 8), disc(50, 24, 8), 3)):  # moved further than it is wide
-        assert np.array_equal(mask, disc(20 + 10 * n, 24, 8))
+    for n in range(3):  # moved further than it is wide
+        moved = interpolated(disc(10, 24, 8), disc(50, 24, 8), (n + 1) / 4)
+        assert np.array_equal(moved, disc(20 + 10 * n, 24, 8))
 
 
-def test_a_prediction_that_disagrees_with_what_is_expected_is_not_taken(
-    assistant: Assistant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = disc(30, 24, 10)
-    near, far = disc(31, 24, 10), disc(10, 10, 4)
-    monkeypatch.setattr(assistant, "predict", lambda number, prompt: Answer(near, 0.9))
-    assert np.array_equal(assistant.carried(0, expected).mask, near)
-    monkeypatch.setattr(assistant, "predict", lambda number, prompt: Answer(far, 0.9))
-    assert np.array_equal(assistant.carried(0, expected).mask, expected)
-
-
-def test_masks_are_carried_along_with_the_tissue() -> None:
-    """As `predict` follows a clip: boxes around the mask before, which the page used, do not move with the tissue."""
+@pytest.fixture
+def moving() -> Iterator[Assistant]:
+    """Speckle that moves to the right by 3 pixels, and on every other frame back."""
     grains = np.random.default_rng(0).integers(0, 256, (SHAPE[0] + 8, SHAPE[1] + 8), np.uint8)
     speckle = cv2.normalize(cv2.GaussianBlur(grains, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
-    frames = [speckle[: SHAPE[0], 4 - n : 4 - n + SHAPE[1]] for n in (0, 3)]
-    assistant = Assistant(lambda: Predictor(UltraSam.random(PRESETS["tiny"], 0)), frames.__getitem__)
-    try:
-        moved = assistant.followed(0, 1, disc(30, 24, 10)).mask
-        assert overlap(disc(33, 24, 10), moved)[0] > 0.97  # 0.82 unmoved
-    finally:
-        assistant.close()
+    frames = [speckle[: SHAPE[0], 4 - n : 4 - n + SHAPE[1]] for n in (0, 3, 0, 3, 0)]
+    made = Assistant(lambda: Predictor(UltraSam.random(PRESETS["tiny"], 0)), frames.__getitem__)
+    yield made
+    made.close()
+
+
+def test_masks_are_carried_along_with_the_tissue(moving: Assistant) -> None:
+    """As `predict` follows a clip: boxes around the mask before, which the page used, do not move with the tissue."""
+    (moved,) = moving.follow([moving.tracker(0, disc(30, 24, 10))], 1)
+    assert overlap(disc(33, 24, 10), moved.mask)[0] > 0.97  # 0.82 unmoved
+
+
+def test_objects_between_two_frames_are_followed_from_both(moving: Assistant) -> None:
+    gap = Gap(moving, 0, 4, [(disc(30, 24, 10), disc(30, 24, 10)), (disc(12, 12, 6), disc(12, 12, 6))])
+    gap.back(1)
+    asked: list[int] = []
+    reading = moving._read
+    moving._read = lambda number: asked.append(number) or reading(number)  # type: ignore[method-assign]
+    for number, x in ((1, 33), (2, 30), (3, 33)):
+        (large, small) = gap.at(number)
+        assert overlap(disc(x, 24, 10), large.mask)[0] > 0.97  # 0.82 interpolated
+        assert overlap(disc(x - 18, 12, 6), small.mask)[0] > 0.93
+        assert large.score > 0.9
+    assert asked == [1, 2, 3]  # those on the way back were followed before
+
+
+def test_an_object_that_one_way_has_lost_is_that_of_the_other() -> None:
+    ends, there = (disc(10, 24, 8), disc(50, 24, 8)), disc(40, 24, 8)
+    for one, other, expected in ((None, there, there), (there, None, there), (None, None, disc(30, 24, 8))):
+        joined = _joined(one, other, 0.5, ends)
+        assert np.array_equal(joined.mask, expected)
+        assert joined.score == 0
+    assert _joined(disc(28, 24, 8), disc(32, 24, 8), 0.5, ends).score == pytest.approx(0.52, abs=0.03)  # their IoU
 
 
 def test_frames_between_are_filled_but_a_persons_work_stays(tmp_path: Path) -> None:

@@ -629,6 +629,10 @@ async function fill() {
   let filledFrames = 0;
   let skipped = 0;
   try {
+    for (let n = last - 1; overview.model && n > first; n--) {
+      $('through-said').textContent = `Following the objects back, frame ${last - n} of ${last - first - 1}…`;
+      await api(`${base}/api/label/back/${n}`, { method: 'POST', body: { first, last } });
+    }
     for (let n = first + 1; n < last; n++) {
       $('through-said').textContent = `Frame ${n - first} of ${last - first - 1}…`;
       const answer = await api(`${base}/api/label/fill/${n}`, { method: 'POST', body: { first, last } });
