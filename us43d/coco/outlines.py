@@ -107,6 +107,7 @@ class Drawing:
             if made is None:
                 self.excluded[reason] += 1
                 continue
+            label = label.strip()
             key = number if group is None else (label, group)
             objects.setdefault(key, (category or label or "structure", []))[1].append(
                 {"size": shape, "counts": made.counts}

@@ -116,7 +116,7 @@ def from_masks(
             continue
         if progress is not None:
             progress(done, len(pairs))
-    _raise(read.faults, len(pairs), () if instances else read.unnamed, category or _STRUCTURE)
+    _raise(read.faults, len(pairs), read.unnamed, bool(read.counts["many values"]), category or _STRUCTURE)
     remarks += read.remarks()
     if patient is None:
         remarks.append(
@@ -252,7 +252,9 @@ class _Read:
         try:
             array, value = plane.foreground()
         except RawDataError:
-            self.unnamed.update([] if _is_lossy(plane) else _classes(plane))
+            keys = [] if _is_lossy(plane) else _classes(plane)
+            self.unnamed.update(keys if len(keys) <= _MOST_CLASSES else [])
+            self.counts["many values"] += len(keys) > _MOST_CLASSES
             raise
         self.values.update([value] if value else [])
         if isinstance(array, np.ndarray):
@@ -317,14 +319,16 @@ def _is_lossy(mask: Plane | Drawing) -> bool:
 def _classes(mask: Plane) -> list[int]:
     """The keys of the classes of a mask; none where it cannot be a label map."""
     try:
-        keys = label_map.keys(mask.path, mask.pixels)
+        return label_map.keys(mask.path, mask.pixels)
     except RawDataError:  # reported already, by the reader of two-valued masks
         return []
-    return keys if len(keys) <= _MOST_CLASSES else []
 
 
-def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[int], category: str) -> None:
-    """Raise ImageError if there are faults; unnamed: keys of classes in the masks, for the command to run next."""
+def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[int], many: bool, category: str) -> None:
+    """Raise ImageError if there are faults.
+
+    For the command to run next: unnamed, keys of classes in the masks; many, whether masks have too many for classes.
+    """
     if not faults:
         return
     count = sum(map(len, faults.values()))
@@ -335,6 +339,8 @@ def _raise(faults: Mapping[str, Sequence[str]], files: int, unnamed: Iterable[in
     keys = [label_map.key_text(key) for key in sorted(unnamed)]
     classes = ",".join(f"{key}=class_{key.removeprefix('#')}" for key in keys) if len(keys) <= _MOST_CLASSES else ""
     again = "the same command again   (after these files are mended or removed)"
+    if many:
+        again = "the same with --instances   (if each value of a mask is an object; else after these files are mended)"
     if "" not in faults:  # but for their patients, all can be used
         again = "the same with --patient '[^/]+'   (or with another pattern that fits every path)"
     raise ImageError(

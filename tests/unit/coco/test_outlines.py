@@ -83,7 +83,7 @@ def masks(content: dict[str, Any]) -> list[tuple[str, str, bytes]]:
 def test_files_of_labelme_become_annotations(scans: Path, place: str) -> None:
     """In a folder of their own or beside the images; a group is one object, as in LabelMe's own converter."""
     shapes = [
-        shape("nodule", TRIANGLE, None, 3), shape("cyst", SQUARE), shape("nodule", SQUARE, group=3),
+        shape("nodule", TRIANGLE, None, 3), shape("cyst ", SQUARE), shape("nodule ", SQUARE, group=3),
         shape("cyst", [[40, 50], [45, 55]], "rectangle"), shape("cyst", [[40, 30]], "point"), shape("cyst", SQUARE[:2]),
         shape("tip", [[3, 3], [9, 9]], "line"), shape("tip", [[3, 3], [9, 9], [3, 9]], "linestrip"),
         shape("tip", [[3, 3], [9, 9], [3, 9]], "points"),

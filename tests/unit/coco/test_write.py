@@ -298,6 +298,7 @@ def test_an_image_of_many_values_is_no_label_map(folder: Path, values: int, name
         from_masks(folder / "scans", folder / "masks")
     classes = ",".join(f"{n}=class_{n}" for n in range(1, values + 1))
     assert (f" with --classes {classes} " in caught.value.next) == named
+    assert caught.value.next.startswith("the same with --instances   (if each value of a mask is an object;") != named
 
 
 def test_images_of_one_frame_with_their_spacing(folder: Path) -> None:
