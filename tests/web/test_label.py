@@ -330,6 +330,7 @@ def test_masks_go_on_through_the_frames_of_a_video(tmp_path: Path, visit: Callab
         page.wait_for_selector("#objects .pick")
         page.keyboard.press("y")  # what is between them follows both
         page.wait_for_function("() => document.querySelector('#through-said')?.textContent.startsWith('2 frames')")
+        assert "Check 3 first: both ways agree least there (IoU 0.67)" in page.inner_text("#through-said")
         lefts = [int(np.flatnonzero(mask.any(0))[0]) for _, mask in masks(out)]
         assert lefts[1] == lefts[0] + 2  # as this model follows it
         assert lefts[1] < lefts[2] < lefts[3] < lefts[4] == lefts[0] + 20

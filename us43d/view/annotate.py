@@ -172,8 +172,8 @@ class Annotate:
     async def fill(self, request: Request) -> Response:
         """Save masks for an image without labels, from those of two labelled images around it."""
         place = self._place(request, body(await request.body()))
-        filled, skipped = await run_in_threadpool(self._fill, *place)
-        return JSONResponse({"filled": filled, "skipped": skipped})
+        filled, skipped, agreement = await run_in_threadpool(self._fill, *place)
+        return JSONResponse({"filled": filled, "skipped": skipped, "agreement": round(agreement, 4)})
 
     def _place(self, request: Request, content: dict[str, Any]) -> tuple[int, int, int]:
         """Return the numbers of an image and of the labelled ones before and after it. Raises HTTPException."""
@@ -186,11 +186,11 @@ class Annotate:
             raise HTTPException(400, "An image is filled from two labelled ones of its file, before and after it.")
         return number, first, last
 
-    def _fill(self, number: int, first: int, last: int) -> tuple[bool, int]:
-        """Return whether the image was filled, and how many objects around it have no counterpart."""
+    def _fill(self, number: int, first: int, last: int) -> tuple[bool, int, float]:
+        """Return whether the image was filled, how many objects around it have no counterpart, and the lowest score."""
         state = self.labels.state(number)
         if state["saved"] and not all(entry["origin"] == "propagated" for entry in state["objects"]):
-            return False, 0  # a person's work stays
+            return False, 0, 1.0  # a person's work stays
         with self._filling:
             structures, gap, skipped = self._gap(number, first, last)
             answers = gap.at(number)
@@ -198,7 +198,7 @@ class Annotate:
         objects = [_propagated(name, answer) for name, answer in named if answer.mask.any()]
         if objects:
             self.labels.save(number, state["revision"], objects, patient=state["patient"])
-        return bool(objects), skipped
+        return bool(objects), skipped, min((answer.score for answer in answers), default=1.0)
 
     def _gap(self, number: int, first: int, last: int) -> _Gap:
         """Return what is between two labelled images. The last one is kept: a page asks for one image after another."""

@@ -151,7 +151,7 @@ def test_frames_between_are_filled_but_a_persons_work_stays(tmp_path: Path) -> N
     labels.save(4, 0, [thing(disc(30, 24, 20))])
     labels.save(2, 0, [thing(disc(9, 9, 3))])
     site = Annotate(labels, "sweep.avi", None, "")
-    assert [site._fill(n, 0, 4) for n in (1, 2, 3)] == [(True, 0), (False, 0), (True, 0)]
+    assert [site._fill(n, 0, 4) for n in (1, 2, 3)] == [(True, 0, 0.0), (False, 0, 1.0), (True, 0, 0.0)]
     filled = labels.state(1)["objects"]
     assert [entry["origin"] for entry in filled] == ["propagated"]
     assert rle.decode(filled[0]["rle"].encode(), *SHAPE).sum() == pytest.approx(np.pi * 11**2, rel=0.1)
@@ -162,7 +162,7 @@ def test_frames_between_are_filled_but_a_persons_work_stays(tmp_path: Path) -> N
     state = labels.state(0)
     labels.save(0, state["revision"], [thing(disc(8, 38, 6)), thing(disc(30, 24, 8)), thing(disc(55, 8, 4))])
     labels.save(4, labels.state(4)["revision"], [here, there, there | {"structure": "lung"}])
-    assert site._fill(1, 0, 4) == (True, 2)
+    assert site._fill(1, 0, 4) == (True, 2, 0.0)
     areas = sorted(int(rle.decode(one["rle"].encode(), *SHAPE).sum()) for one in labels.state(1)["objects"])
     assert areas == [pytest.approx(np.pi * 6**2, rel=0.15), pytest.approx(np.pi * 11**2, rel=0.1)]
 

@@ -628,6 +628,7 @@ async function fill() {
   if (last - first < 2) return toast('No frames are between this one and the labelled frame before it.');
   let filledFrames = 0;
   let skipped = 0;
+  let [agreement, doubtful] = [1, 0];
   try {
     for (let n = last - 1; overview.model && n > first; n--) {
       $('through-said').textContent = `Following the objects back, frame ${last - n} of ${last - first - 1}…`;
@@ -638,10 +639,12 @@ async function fill() {
       const answer = await api(`${base}/api/label/fill/${n}`, { method: 'POST', body: { first, last } });
       filledFrames += answer.filled ? 1 : 0;
       skipped = Math.max(skipped, answer.skipped); // the same objects in every frame
+      if (answer.agreement < agreement) [agreement, doubtful] = [answer.agreement, n];
     }
   } finally {
     const alone = skipped ? ` Objects without a counterpart of their structure, not filled: ${skipped}.` : '';
-    $('through-said').textContent = `${filledFrames} frames filled; they are marked “to check”.${alone}`;
+    const check = doubtful && overview.model ? ` Check ${number.format(order.indexOf(doubtful) + 1)} first: both ways agree least there (IoU ${agreement.toFixed(2)}).` : '';
+    $('through-said').textContent = `${filledFrames} frames filled; they are marked “to check”.${check}${alone}`;
     overview = await api(`${base}/api/label`);
     progress();
   }
