@@ -47,14 +47,32 @@ def image(data: bytes, path: Path, *, alpha: bool = False) -> NDArray[Any]:
         UnreadableFile: As `page` does, and for a file of several images.
     """
     with opened(io.BytesIO(data), path) as file:
-        if (number := len(images(file))) > 1:
+        if (number := len(images(file, path))) > 1:
             raise UnreadableFile(f"{path} is a TIFF of {number} images, where one is read. Save them as files.")
         return page(file, 0, path, alpha=alpha)
 
 
-def images(file: Any) -> list[int]:
-    """Return the numbers of the pages of an `opened` TIFF file that are not masks or smaller copies of others."""
-    pages = [number for number, page in enumerate(file.pages) if not page.subfiletype & _COPY_OR_MASK]
+def images(file: Any, path: Path) -> list[int]:
+    """Return the numbers of the pages of an `opened` TIFF file that are not masks or smaller copies of others.
+
+    Raises:
+        UnreadableFile: The chain of pages is cut off or never ends. tifffile reads the pages before a cut, or circles.
+    """
+    form, handle, offsets = file.tiff, file.filehandle, dict[int, None]()
+    offset = file.pages.first.offset
+    while offset:
+        number = len(offsets) + 1
+        try:
+            if offset in offsets:
+                raise ValueError("pages form a circle")
+            handle.seek(offset)
+            (tags,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+            handle.seek(tags * form.tagsize, io.SEEK_CUR)
+            offsets[offset] = None
+            (offset,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
+        except (ValueError, struct.error) as error:
+            raise UnreadableFile(f"{path} is a damaged or truncated TIFF: page {number} cannot be read.") from error
+    pages = [number for number in range(len(offsets)) if not file.pages[number].subfiletype & _COPY_OR_MASK]
     return pages or [0]
 
 

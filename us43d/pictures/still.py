@@ -145,10 +145,10 @@ class Pages:
         self.path = path
         self.remarks: list[str] = []
         with tiff.opened(path, path) as file:
-            pages = [(n, file.pages[n]) for n in range(len(file.pages))]
-            if not pages:
+            if not file.pages:
                 raise ImageError(f"{path} is a TIFF without a page.")
-            self.pages = tiff.images(file)
+            self.pages = tiff.images(file, path)
+            pages = list(enumerate(file.pages))
             self.bits = {n: int(page.bitspersample) for n, page in pages if page.colormap is None}
             self.orientations = {n: int(page.tags.valueof(_ORIENTATION, 1)) for n, page in pages}
             if (

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from us43d import pictures
 from us43d.errors import ImageError, UnreadableFile
+from us43d.masks import read as reading
 from us43d.masks.convert import foreground
 from us43d.pictures.still import upright
 
@@ -414,3 +415,27 @@ def test_a_later_frame_that_claims_too_much(tmp_path: Path, grey: np.ndarray) ->
     (tmp_path / "a.gif").write_bytes(data)
     with pytest.raises(ImageError, match="more than the 134,217,728"):
         frames(tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize("size", ["I", "Q"])
+def test_a_tiff_that_lost_pages_is_damaged(tmp_path: Path, size: str) -> None:
+    """tifffile reads the pages before a cut, and goes in circles where a page leads back."""
+    path, pages = tmp_path / "a.tif", 120
+    with tifffile.TiffWriter(path, bigtiff=size == "Q") as writer:
+        for _ in range(pages):
+            writer.write(np.ones((4, 5), np.uint8), photometric="minisblack", metadata=None)
+    assert len(frames(path)) == pages
+    whole = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        offsets, form, tags = [page.offset for page in file.pages], file.tiff, len(file.pages[-1].tags)
+    place = offsets[-1] + form.tagnosize + tags * form.tagsize  # of the next page's offset
+    for changed, number in (
+        (whole[: offsets[3] - 1], 4),
+        (whole[: offsets[3] + 20], 4),
+        (whole[:place] + struct.pack(f"<{size}", offsets[110]) + whole[place + struct.calcsize(size) :], pages + 1),
+        (whole[:place] + struct.pack(f"<{size}", offsets[-1]) + whole[place + struct.calcsize(size) :], pages + 1),
+    ):
+        path.write_bytes(changed)
+        for read in (frames, reading.image):
+            with pytest.raises((ImageError, UnreadableFile), match=f"page {number} cannot be read"):
+                read(path)
