@@ -23,9 +23,13 @@ _FILE = f"{RECORDS}/combinations.json"
 
 
 class LabelMap(NamedTuple):
-    """combinations: index 0 is the background (); combinations[v] are the category indices at pixels of value v."""
+    """combinations: index 0 is the background (); combinations[v] are the category indices at pixels of value v.
+
+    pixels: of each combination, in the images that show several structures.
+    """
 
     combinations: tuple[tuple[int, ...], ...]
+    pixels: tuple[int, ...]
 
     @property
     def overlapping(self) -> bool:
@@ -34,6 +38,20 @@ class LabelMap(NamedTuple):
     def values(self, category: int) -> list[int]:
         """Return the pixel values that a category covers."""
         return [value for value, combination in enumerate(self.combinations) if category in combination]
+
+    def painted(self, categories: int) -> dict[int, int]:
+        """Return category → value to paint it with, in the order of painting: the largest structure first.
+
+        The value is the commonest combination of the structure with those painted before it, so that a structure
+        inside another does not take its pixels away.
+        """
+        values: dict[int, int] = {}
+        size = {c: sum(self.pixels[value] for value in self.values(c)) for c in range(categories)}
+        for category in sorted(size, key=lambda c: (-size[c], c)):
+            known = {*values, category}
+            fitting = [value for value in self.values(category) if known.issuperset(self.combinations[value])]
+            values[category] = max(fitting, key=lambda value: (self.pixels[value], -value))
+        return values
 
     def encode(self, item: Item) -> NDArray[np.uint8]:
         """Return the label map (height, width) of an image."""
@@ -55,6 +73,7 @@ class Labelled(Format):
     def label(self, block: Block, item: Item, name: str) -> None:
         """Write the label map of an image."""
         block.write(name, png(self.labels.encode(item)))
+        block.count_merged(item)
 
     def case(self, block: Block, item: Item, case: Any) -> None:
         """Note a case, a JSON value, of the split and unit of an image."""
@@ -79,18 +98,19 @@ def label_map(selection: Selection, store: Store) -> LabelMap:
         for split, rows in selection.rows.items():
             for item in selection.items(split, 0, len(rows)):
                 if len({shape.category for shape in item.shapes}) > 1:
-                    seen.update(combination for combination, _ in _regions(item))
-        several = sorted((c for c in seen if len(c) > 1), key=lambda c: (len(c), c))
-        kept = json.dumps(several).encode()
+                    for combination, where in _regions(item):
+                        seen[combination] += int(np.count_nonzero(where))
+        kept = json.dumps(sorted(seen.items(), key=lambda entry: (len(entry[0]), entry[0]))).encode()
         store.write(_FILE, kept)
-    single = [(category.position,) for category in selection.categories]
-    combinations = ((), *single, *(tuple(c) for c in json.loads(kept)))
+    pixels = {(): 0} | {(category.position,): 0 for category in selection.categories}
+    pixels |= {tuple(combination): number for combination, number in json.loads(kept)}
+    combinations = tuple(pixels)
     if len(combinations) > 256:
         raise UsageError(
             f"{len(combinations) - 1} combinations of structures overlap; a label map holds 255.",
             next="us43d export --help   (fewer --structures, or another --source)",
         )
-    return LabelMap(combinations)
+    return LabelMap(combinations, tuple(pixels.values()))
 
 
 def _regions(item: Item) -> Iterable[tuple[tuple[int, ...], NDArray[np.bool_]]]:

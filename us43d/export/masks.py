@@ -24,8 +24,7 @@ class Masks(Format):
                 name = f"{item.split}/masks/{categories[index].name}/{item.name}.png"
                 block.write(name, png(item.union(index)))
                 block.count("mask files")
-            merged = len(item.shapes) - len({shape.category for shape in item.shapes})
-            block.count("annotations merged into the mask of their structure", merged)
+            block.count_merged(item)
 
     def usage(self, finish: Finish) -> str:
         split, structure = next(iter(finish.selection.rows)), finish.selection.categories[0].name

@@ -25,7 +25,8 @@ __all__ = ["NnUnet", "dataset_name", "luminance"]
 class NnUnet(Labelled):
     fidelity = (
         "Label maps give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
-        "Images are 8-bit grey: colour images are reduced to luminance (counted)."
+        "Images are 8-bit grey: colour images are reduced to luminance (counted). A prediction of nnU-Net has one value "
+        "per pixel: a structure inside another is kept in both, but where two overlap in part, in the smaller one alone."
     )
     #: Ending of the files; configuration of nnU-Net that trains on them.
     ending = ".png"
@@ -57,7 +58,6 @@ class NnUnet(Labelled):
         with finish.file(f"{folder}/splits_final.json") as path:
             stream.write(path, (_split(cases, fold) for fold in used))
         labels: dict[str, Any] = {"background": 0}
-        order = sorted(selection.categories, key=lambda c: (-len(self.labels.values(c.position)), c.position))
         dataset: dict[str, Any] = {
             "name": folder,
             "description": f"us43d corpus {selection.corpus.facts['release']}, digest {selection.corpus.digest}",
@@ -70,9 +70,10 @@ class NnUnet(Labelled):
         if self.ending == ".png":
             dataset["overwrite_image_reader_writer"] = "NaturalImage2DIO"
         if self.labels.overlapping:
-            # The value painted for a region must belong to it; larger regions are painted first.
-            labels |= {c.name: self.labels.values(c.position) for c in order}
-            dataset["regions_class_order"] = [c.position + 1 for c in order]
+            # nnU-Net paints the regions that it predicted one after the other, each with one value.
+            painted = self.labels.painted(len(selection.categories))
+            labels |= {selection.categories[n].name: self.labels.values(n) for n in painted}
+            dataset["regions_class_order"] = list(painted.values())
         else:
             labels |= {c.name: c.position + 1 for c in selection.categories}
         finish.write(f"{folder}/dataset.json", _json(dataset | {"labels": labels}))

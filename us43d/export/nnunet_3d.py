@@ -30,7 +30,8 @@ class NnUnet3d(NnUnet):
     fidelity = (
         "Label volumes give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
         "Voxel sizes are those of the source; position and direction in space are not kept. Colour is reduced to grey. "
-        "Images that are not of a volume with known voxel size and complete slices are not exported (counted)."
+        "Images that are not of a volume with known voxel size and complete slices are not exported (counted). "
+        "Predictions where structures overlap: as nnU-Net in 2-D, a structure inside another is kept in both."
     )
     ending = ".nii.gz"
     configuration = "3d_fullres"
@@ -60,6 +61,7 @@ class NnUnet3d(NnUnet):
                 _nifti(path, items, self.labels.encode)
             for item in items:
                 block.row(item, name)
+                block.count_merged(item)
             block.count("volumes")
             self.case(block, items[0], case)
 

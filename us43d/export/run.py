@@ -115,6 +115,11 @@ class Block(_Writing):
         """Count something a person should know, such as a loss."""
         self.counts[what] += number
 
+    def count_merged(self, item: Item) -> None:
+        """Count the annotations of an image of which a mask for each structure keeps the union alone."""
+        merged = len(item.shapes) - len({shape.category for shape in item.shapes})
+        self.count("annotations merged into the mask of their structure", merged)
+
     def line(self, stream: str, value: Any) -> None:
         """Keep a JSON value for `Finish.lines`."""
         self.lines.setdefault(stream, []).append(value)

@@ -70,6 +70,7 @@ class Sam2(Format):
         for category in sorted({shape.category for shape in item.shapes}):
             name = f"{folder}/Annotations/{video}/{category + 1:03}/{frame:05}.png"
             block.write(name, png(item.union(category)))
+        block.count_merged(item)
         if item.shapes:
             block.line(f"{item.split}/videos.txt", video)
         block.count("frames of videos")

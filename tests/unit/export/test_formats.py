@@ -222,6 +222,23 @@ def test_nnunet_label_maps_give_every_structure_back(planted, tmp_path) -> None:
     assert dataset["numTraining"] == cases == len(list((out / "labelsTr").iterdir()))
 
 
+def test_nnunet_paints_a_structure_inside_another_without_a_hole_in_it(planted, tmp_path) -> None:
+    out = made("nnunet", planted, tmp_path) / "Dataset043_local"
+    dataset = json.loads((out / "dataset.json").read_text())
+    regions = {name: values for name, values in dataset["labels"].items() if name != "background"}
+    whole = 0
+    for item in items(planted):
+        predicted = np.zeros((item.height, item.width), np.uint8)  # by a perfect network, as nnU-Net writes it
+        shown = unions(item)
+        for name, value in zip(regions, dataset["regions_class_order"], strict=True):
+            if name in shown:
+                predicted[shown[name]] = value
+        for name in {"kidney", "renal_sinus"} & set(shown):  # the sinus lies inside the kidney, and is painted last
+            assert np.array_equal(np.isin(predicted, regions[name]), shown[name]), (item.key, name)
+            whole += 1
+    assert whole > 10
+
+
 def test_nnunet_fold_0_is_the_split_of_the_corpus(planted, tmp_path) -> None:
     out = made("nnunet", planted, tmp_path)
     splits = json.loads((out / "Dataset043_local/splits_final.json").read_text())
