@@ -25,8 +25,8 @@ __all__ = ["NnUnet", "dataset_name", "luminance"]
 class NnUnet(Labelled):
     fidelity = (
         "Label maps give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
-        "Images are 8-bit grey: colour images are reduced to luminance (counted). A prediction of nnU-Net has one value "
-        "per pixel: a structure inside another is kept in both, but where two overlap in part, in the smaller one alone."
+        "Images are 8-bit grey: colour images are reduced to luminance (counted). A prediction of nnU-Net has one "
+        "value per pixel: it keeps a structure inside another in both, a partial overlap in the smaller one alone."
     )
     #: Ending of the files; configuration of nnU-Net that trains on them.
     ending = ".png"
