@@ -14,6 +14,7 @@ from us43d.export.run import CHECKSUMS, COLUMNS, FACTS, IMAGES, SCHEMA
 from us43d.export.storage import digest, read_file
 from us43d.harmonize.check import Problem
 from us43d.harmonize.remote import filesystem, is_url
+from us43d.rawtree import is_litter
 
 __all__ = ["check"]
 
@@ -72,7 +73,9 @@ def _names(out: str) -> Iterator[str]:
         return
     for path in sorted(Path(out).rglob("*")):
         inside = path.relative_to(out)
-        if path.is_file() and not any((Path(out) / above).is_symlink() for above in inside.parents):
+        # ultralytics leaves labels/<split>.cache where it trained.
+        used = is_litter(path.name) or path.suffix == ".cache"
+        if not used and path.is_file() and not any((Path(out) / above).is_symlink() for above in inside.parents):
             yield inside.as_posix()
 
 

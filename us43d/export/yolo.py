@@ -1,7 +1,7 @@
 """YOLO segmentation: images/<split>, labels/<split>, data.yaml, as ultralytics trains on.
 
 Every 8-connected piece of a mask is one line of a label file: class and polygon in fractions of the image. Coordinates
-are centres of pixels, so that `cv2.fillPoly` of the polygon in pixels gives the mask.
+are centres of pixels, so that `cv2.fillPoly` of the polygon in pixels, truncated or rounded, gives the mask.
 """
 
 import json
@@ -17,6 +17,8 @@ __all__ = ["Yolo", "line"]
 
 #: ultralytics takes a line of at most this many columns for a box; shorter polygons repeat their last point.
 _BOX_COLUMNS = 6
+#: From the index of a pixel to its centre, less what keeps readers that round from the next pixel.
+_CENTRE = 0.49
 
 
 class Yolo(Format):
@@ -58,5 +60,5 @@ def line(category: int, polygon: NDArray[np.int64], width: int, height: int) -> 
     """Return a line of a label file. polygon: (N, 2) x, y pixel indices."""
     while 1 + 2 * len(polygon) <= _BOX_COLUMNS:
         polygon = np.concatenate([polygon, polygon[-1:]])
-    points = (polygon + 0.5) / (width, height)
+    points = (polygon + _CENTRE) / (width, height)
     return f"{category} {' '.join(f'{value:.6f}' for value in points.ravel())}\n"

@@ -283,6 +283,16 @@ def test_a_disk_without_links_is_reported(planted, tmp_path, monkeypatch) -> Non
     assert check(str(tmp_path / "out")) == []
 
 
+def test_an_export_that_was_used_is_sound(planted, tmp_path) -> None:
+    out = tmp_path / "out"
+    export.write("yolo", planted.corpus, out, Options(sources=("BUSI",)))
+    for left in ("labels/train.cache", ".DS_Store", "images/Thumbs.db"):
+        (out / left).touch()
+    assert check(str(out)) == []
+    (out / "images/train/more.png").touch()
+    assert [problem.kind for problem in check(str(out))] == ["extra"]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.filterwarnings("ignore")
 def test_printed_lines_run_as_they_are(format, planted, tmp_path, monkeypatch) -> None:

@@ -151,7 +151,7 @@ def test_coco_loads_in_mmdetection(planted, tmp_path) -> None:
 
 
 def rasterized(text: str, height: int, width: int) -> dict[int, np.ndarray]:
-    """As ultralytics reads a label file at the size of the image: fractions → pixels, cut to integers, filled."""
+    """As readers do at the size of the image: fractions → pixels, cut to integers (ultralytics), filled."""
     masks: dict[int, np.ndarray] = {}
     for row in text.splitlines():
         category, *values = row.split()
@@ -159,7 +159,9 @@ def rasterized(text: str, height: int, width: int) -> dict[int, np.ndarray]:
         points = np.array(values, np.float32).reshape(-1, 2)
         assert points.min() >= 0
         assert points.max() <= 1
-        pixels = (points * np.array([width, height], np.float32)).astype(np.int32)
+        places = points * np.array([width, height], np.float32)
+        pixels = places.astype(np.int32)
+        assert np.array_equal(np.round(places), pixels), "supervision rounds where ultralytics truncates"
         mask = masks.setdefault(int(category), np.zeros((height, width), np.uint8))
         mask |= cv2.fillPoly(np.zeros((height, width), np.uint8), [pixels], 1)
     return masks
