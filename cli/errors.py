@@ -53,8 +53,20 @@ def _known(error: Us43dError, kept: str) -> Failure:
 
 
 def as_comment(step: str) -> str:
-    """Return a next step with its remark, in parentheses after three spaces, as a comment: a shell runs the line."""
-    return re.sub(r"   \((.*)\)$", r"   # \1", step)
+    """Return a next step as a shell runs it: in the home of this run, its remark after three spaces as a comment."""
+    remark = re.search(r"   (?:\((.*)\)|# (.*))$", step)
+    line = step[: remark.start()] if remark else step
+    if line.startswith("us43d ") and not {"--home", "--help"} & set(line.split()):
+        line += _home()
+    return f"{line}   # {remark[1] or remark[2]}" if remark else line
+
+
+def _home() -> str:
+    """Return the --home of the command line of this run, as words to append."""
+    words = sys.argv[1:]
+    chosen = [value for word, value in itertools.pairwise(words) if word == "--home"]
+    chosen += [word.removeprefix("--home=") for word in words if word.startswith("--home=")]
+    return f" --home {shlex.quote(chosen[-1])}" if chosen else ""
 
 
 #: A next step that is the command of this run with changes; a remark may follow after three spaces.

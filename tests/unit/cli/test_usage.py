@@ -196,6 +196,19 @@ def test_the_same_command_is_spelled_out(step: str, spelled: str, monkeypatch: p
     assert _spelled(step) == spelled
 
 
+@pytest.mark.parametrize("given", [("--home", "my home"), ("--home=my home",)])
+def test_a_next_step_stays_in_the_home_of_the_run(given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    _spelled = importlib.import_module("us43d.cli.errors")._spelled
+
+    monkeypatch.setattr("sys.argv", ["us43d", "export", "x", *given])
+    assert _spelled("us43d stats --all") == "us43d stats --all --home 'my home'"
+    assert _spelled("us43d build A   (or B)") == "us43d build A --home 'my home'   # or B"
+    assert _spelled("us43d build A   # or B") == "us43d build A --home 'my home'   # or B"
+    for step in ("us43d export --help", "us43d fetch A --home OTHER", "open a page   (or two)"):
+        assert "my home" not in _spelled(step)
+    assert _spelled("the same with --quiet").count("home") == 2
+
+
 def _next_steps() -> dict[str, str]:
     """Every literal next= of the sources, by its place; what is filled in later is X."""
     steps = {}
