@@ -34,7 +34,10 @@ class NnUnet(Labelled):
 
     def prepare(self, selection: Selection, store: Store) -> None:
         if "train" not in selection.rows:
-            raise UsageError("nnU-Net needs the training split.", next="the same command with --split train")
+            raise UsageError(
+                "nnU-Net needs training images. The selection has none.",
+                next="us43d export --help   (--split train, or another --source)",
+            )
         super().prepare(selection, store)
 
     def block(self, block: Block) -> None:

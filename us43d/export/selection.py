@@ -210,7 +210,7 @@ class Selection:
 
     Attributes:
         categories: Structures that are exported, in the order of the taxonomy.
-        rows: Split → rows of `corpus.images`, ascending.
+        rows: Split → rows of `corpus.images`, ascending; a split without images, which readers refuse, is absent.
         skipped: Reason → images that are not exported.
         sources: All entries of `corpus.sources`.
         annotates: Index of a source → indices of the categories it annotates anywhere in the corpus.
@@ -285,9 +285,9 @@ class Selection:
         excluded = chosen & (split == SPLITS.index("excluded"))
         skipped["excluded: near-duplicate of a test or validation image"] = int(excluded.sum())
         self.rows = {
-            name: np.flatnonzero(chosen & (split == SPLITS.index(name)))
+            name: rows
             for name in EXPORTED
-            if name in self.options.splits
+            if name in self.options.splits and len(rows := np.flatnonzero(chosen & (split == SPLITS.index(name))))
         }
         exported = sum(len(rows) for rows in self.rows.values())
         skipped["in a split that was not chosen"] = int(chosen.sum()) - int(excluded.sum()) - exported

@@ -9,6 +9,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
+from us43d.errors import listed
 from us43d.export.polygons import outlines
 from us43d.export.run import Block, Finish, Format
 from us43d.export.selection import Item
@@ -52,6 +53,10 @@ class Yolo(Format):
         finish.write("data.yaml", ("\n".join(lines) + "\n").encode())
 
     def usage(self, finish: Finish) -> str:
+        if missing := {"train", "val"} - finish.selection.rows.keys():
+            return (
+                f"# ultralytics trains with both train and val; this export has no {listed(sorted(missing))} images\n"
+            )
         data = finish.word("data.yaml")
         return f"yolo segment train model=yolo11n-seg.pt data={data} epochs=1 overlap_mask=False\n"
 

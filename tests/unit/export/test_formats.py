@@ -22,6 +22,7 @@ from us43d.export.folds import folds
 from us43d.export.polygons import outlines
 from us43d.export.selection import Item, Options, Selection
 from us43d.export.yolo import line
+from us43d.harmonize.corpus import SPLITS
 
 
 def made(format: str, planted, folder: Path, **options) -> Path:
@@ -308,6 +309,21 @@ def test_huggingface_loads_the_folder(planted, tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("format", ["huggingface", "yolo"])
+def test_a_split_without_images_is_not_announced(format, planted, tmp_path, monkeypatch) -> None:
+    val = SPLITS.index("val")
+    images = np.array(planted.corpus.images)
+    images["split"][images["split"] == val] = SPLITS.index("train")
+    monkeypatch.setattr(planted.corpus, "images", images)
+    out = made(format, planted, tmp_path, sources=("BUSI",))
+    if format == "yolo":
+        assert "val" not in (out / "data.yaml").read_text()
+        assert "has no val images" in (out / "README.md").read_text()
+        return
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed: pip install 'us43d[export]'")
+    assert set(datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))) == {"train", "test"}
+
+
 def test_huggingface_does_not_give_the_cached_rows_of_a_folder_of_the_same_name(planted, tmp_path, monkeypatch) -> None:
     needs("datasets", "pip install 'us43d[export]'")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
