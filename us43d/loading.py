@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from us43d import registry
 from us43d.contract import Profile
-from us43d.errors import BuildError, UsageError
+from us43d.errors import BuildError, UnknownName, UsageError
 from us43d.harmonize.built import Build
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.harmonize.remote import is_url
@@ -30,7 +30,10 @@ __all__ = ["LoadedSample", "Samples", "latest", "load"]
 
 @dataclass(frozen=True)
 class LoadedSample:
-    """One image of a build. path: its file. meta: what COCO holds of it (id, size; under "us43d" key, group, tags)."""
+    """One image of a build.
+
+    path: its file. meta: what COCO holds of it (id, size; under "us43d" source, licence, key, group, split, tags).
+    """
 
     path: Path
     meta: dict[str, Any]
@@ -93,7 +96,7 @@ class Samples(_Sliceable):
     def to_pandas(self) -> "pandas.DataFrame":
         """Make a table with one row per annotation, and one for an image without any.
 
-        Columns: image, path, source, key, group, split, height, width, spacing_x, spacing_y (mm; NaN where unknown),
+        Columns: image, path, source, licence, key, group, split, height, width, spacing_x, spacing_y (mm; NaN where unknown),
         annotation, structure, diagnosis, area (pixels), x, y, w, h (box in pixels), counts (compressed RLE).
         """
         import pandas
@@ -111,7 +114,10 @@ class Samples(_Sliceable):
         return TorchSamples(self)
 
     def to_hf(self) -> "datasets.Dataset":
-        """Make a Hugging Face dataset with the features of `us43d export --to huggingface`."""
+        """Make a Hugging Face dataset with the columns of `us43d export --to huggingface`, and `split`.
+
+        Class labels number the whole taxonomy, those of an export the exported structures.
+        """
         from us43d.tensors import hugging_face
 
         return hugging_face(self)
@@ -133,10 +139,11 @@ class _CorpusSamples(_Sliceable):
         record = corpus.images[row]
         size = [int(record["height"]), int(record["width"])]
         spacing = [float(value) for value in record["spacing"]]
+        source = corpus.sources[int(record["source"])]
         meta: dict[str, Any] = {
             "id": int(record["id"]), "file_name": corpus.file(row).name, "height": size[0], "width": size[1],
             "us43d": {
-                "source": corpus.sources[int(record["source"])]["name"], "key": corpus.key(row),
+                "source": source["name"], "licence": source["licence"]["id"], "key": corpus.key(row),
                 "group": corpus.group(row), "split": SPLITS[int(record["split"])],
                 "spacing_mm": None if np.isnan(spacing).any() else spacing,
             },
@@ -160,6 +167,7 @@ class _CorpusSamples(_Sliceable):
 def _of_build(build: Path, split: str | None) -> list[LoadedSample]:
     """Return the samples of a build, from its COCO shards."""
     samples: list[LoadedSample] = []
+    licence = Build(build).facts["licence"]["id"]
     for shard in Build(build).shards(split):
         content = shard.read()
         names = {category["id"]: category["name"] for category in content["categories"]}
@@ -167,13 +175,13 @@ def _of_build(build: Path, split: str | None) -> list[LoadedSample]:
         for annotation in content["annotations"]:
             by_image.setdefault(annotation["image_id"], []).append(annotation)
         for image in content["images"]:
-            image["us43d"]["split"] = shard.split
+            image["us43d"] |= {"split": shard.split, "licence": licence}
             samples.append(LoadedSample(build / image["file_name"], image, tuple(by_image.get(image["id"], ())), names))
     return samples
 
 
 _COLUMNS = (
-    "image", "path", "source", "key", "group", "split", "height", "width", "spacing_x", "spacing_y", "annotation",
+    "image", "path", "source", "licence", "key", "group", "split", "height", "width", "spacing_x", "spacing_y", "annotation",
     "structure", "diagnosis", "area", "x", "y", "w", "h", "counts",
 )  # fmt: skip
 
@@ -182,8 +190,8 @@ def _rows(sample: LoadedSample) -> list[tuple[Any, ...]]:
     meta, own = sample.meta, sample.meta["us43d"]
     spacing = own["spacing_mm"] or (np.nan, np.nan)
     head = (
-        meta["id"], str(sample.path), own["source"], own["key"], own["group"], own["split"], meta["height"],
-        meta["width"], *spacing,
+        meta["id"], str(sample.path), own["source"], own["licence"], own["key"], own["group"], own["split"],
+        meta["height"], meta["width"], *spacing,
     )  # fmt: skip
     if not sample.annotations:
         return [(*head, *[None] * (len(_COLUMNS) - len(head)))]
@@ -228,7 +236,7 @@ def load(name: str, split: str | None = None, *, home: str | Path | None = None,
     Raises:
         UnknownName: If no source or corpus has this name.
         UsageError: If `split` is invalid.
-        BuildError: If the source was not built.
+        BuildError: If the source, or a corpus of a default name, was not built.
     """
     if split is not None and split not in SPLITS:
         raise UsageError(f"Unknown split {split!r}. Use one of {', '.join(SPLITS)}.")
@@ -237,7 +245,12 @@ def load(name: str, split: str | None = None, *, home: str | Path | None = None,
         return Samples(_CorpusSamples(Corpus.open(name), split))
     if version is None and (place.corpus(name) / "corpus.json").is_file():
         return Samples(_CorpusSamples(Corpus.open(place.corpus(name), place.root), split))
-    recipe = registry.find(name, place)
+    try:
+        recipe = registry.find(name, place)
+    except UnknownName as error:
+        if name in get_args(Profile):  # what a corpus is called by default; a source with a similar name is not meant
+            raise BuildError(f"The corpus {name!r} is not built in {place.root}.", next="us43d build --all") from error
+        raise
     build = place.build(recipe.name, version) if version else latest(place, recipe.name)
     if build is None or not (build / "dataset.json").is_file():
         which = f" as {version}" if version else ""

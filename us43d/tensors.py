@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchSamples", "hugging_face"]
 
+_TEXTS = ("source", "licence", "key", "group", "split")
+
 
 class TorchSamples(Dataset[dict[str, Any]]):
     """Samples as tensors; see `Samples.to_torch`."""
@@ -64,9 +66,11 @@ def hugging_face(samples: "Samples") -> "datasets.Dataset":
         "areas": datasets.List(datasets.Value("int64")),
         "diagnoses": datasets.List(datasets.Value("string")),
         "id": datasets.Value("int64"),
-        **{name: datasets.Value("string") for name in ("source", "key", "group", "split")},
+        **{name: datasets.Value("string") for name in _TEXTS},
         "spacing_mm": datasets.List(datasets.Value("float32")),
     })  # fmt: skip
+    if not len(samples):  # `from_generator` refuses it
+        return datasets.Dataset.from_dict({name: [] for name in features}, features)
     made: datasets.Dataset = datasets.Dataset.from_generator(
         _records, features=features, gen_kwargs={"samples": samples}
     )
@@ -84,7 +88,7 @@ def _records(samples: "Samples") -> Iterator[dict[str, Any]]:
             "areas": [annotation["area"] for annotation in sample.annotations],
             "diagnoses": [annotation["us43d"]["diagnosis"] or "" for annotation in sample.annotations],
             "id": sample.meta["id"],
-            **{name: own[name] for name in ("source", "key", "group", "split")},
+            **{name: own[name] for name in _TEXTS},
             "spacing_mm": list(own["spacing_mm"] or ()),
         }
 

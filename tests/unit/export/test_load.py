@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import us43d
-from us43d.errors import UnknownName, UsageError
+from us43d.errors import BuildError, UnknownName, UsageError
 
 
 def test_a_corpus_and_a_build_load_alike(planted) -> None:
@@ -18,6 +18,9 @@ def test_a_corpus_and_a_build_load_alike(planted) -> None:
         assert one.path == other.path
         assert one.meta["us43d"]["group"] == other.meta["us43d"]["group"]
         assert one.meta["us43d"]["split"] == other.meta["us43d"]["split"]
+        assert (
+            one.meta["us43d"]["licence"] == other.meta["us43d"]["licence"] == planted.corpus.sources[1]["licence"]["id"]
+        )
         assert one.masks.keys() == other.masks.keys()
         for name, masks in one.masks.items():
             assert all(np.array_equal(a, b) for a, b in zip(masks, other.masks[name], strict=True))
@@ -80,6 +83,10 @@ def test_to_hf(planted, tmp_path, monkeypatch) -> None:
         masks = [mask for masks in sample.masks.values() for mask in masks]
         assert all(np.array_equal(np.asarray(a) > 0, b) for a, b in zip(row["masks"], masks, strict=True))
         assert {names[n] for n in row["structures"]} == set(sample.masks)
+        assert row["licence"] == sample.meta["us43d"]["licence"]
+    nothing = us43d.load("camus", "excluded", home=planted.home.root).to_hf()
+    assert len(nothing) == 0
+    assert nothing.features.keys() == data.features.keys()
 
 
 def test_unknown_names_and_splits(planted) -> None:
@@ -87,3 +94,5 @@ def test_unknown_names_and_splits(planted) -> None:
         us43d.load("local", "tset", home=planted.home.root)
     with pytest.raises(UnknownName):
         us43d.load("nothing", home=planted.home.root)
+    with pytest.raises(BuildError, match="The corpus 'us43d' is not built"):
+        us43d.load("us43d", home=planted.home.root)
