@@ -96,8 +96,8 @@ class Samples(_Sliceable):
     def to_pandas(self) -> "pandas.DataFrame":
         """Make a table with one row per annotation, and one for an image without any.
 
-        Columns: image, path, source, licence, key, group, split, height, width, spacing_x, spacing_y (mm; NaN where unknown),
-        annotation, structure, diagnosis, area (pixels), x, y, w, h (box in pixels), counts (compressed RLE).
+        Columns: image, path, source, licence, key, group, split, height, width, spacing_x, spacing_y (mm; NaN where
+        unknown), annotation, structure, diagnosis, area (pixels), x, y, w, h (box in pixels), counts (compressed RLE).
         """
         import pandas
 
@@ -181,8 +181,8 @@ def _of_build(build: Path, split: str | None) -> list[LoadedSample]:
 
 
 _COLUMNS = (
-    "image", "path", "source", "licence", "key", "group", "split", "height", "width", "spacing_x", "spacing_y", "annotation",
-    "structure", "diagnosis", "area", "x", "y", "w", "h", "counts",
+    "image", "path", "source", "licence", "key", "group", "split", "height", "width", "spacing_x", "spacing_y",
+    "annotation", "structure", "diagnosis", "area", "x", "y", "w", "h", "counts",
 )  # fmt: skip
 
 
