@@ -1,14 +1,16 @@
 """Follow an object through a clip.
 
-The signed distance from the mask's boundary, whose zero is finer than pixels, moves with dense optical flow (DIS;
-Kroeger et al., ECCV 2016) from frame to frame. Small errors of the flow add
-up in long clips. The network therefore segments every frame with the box of the moved mask, and the boundary moves a
-tenth of the way to its answer: a network fills the box it is given, so that its answers alone would drift, too. Where
-the flow is not reliable (forward and backward flow disagree along the mask's boundary), the network segments the frame
-with boxes of the previous mask, made smaller and larger by margins. Among the masks that agree with those of the last
-frames (the memory), the one with the highest predicted IoU is used, so that one bad frame does not lose the object. A
-frame without an agreeing mask keeps the mask of the previous frame and is marked as lost. docs/benchmarks.md compares
-these steps.
+The signed distance from the first mask's boundary, whose zero is finer than pixels, moves with dense optical flow (DIS;
+Kroeger et al., ECCV 2016). Flows from frame to frame are added up, and their sum is where the flow between the first
+frame and this one starts: errors of single flows do not add up, however long the clip. The shown mask lies a part of
+the way to the network's answer to the box of the moved one. Where the two flows come apart, as the image no longer
+resembles the first frame, the mask moves from the last frame alone, and this frame takes the first one's place.
+
+Where flow is not reliable at all (forward and backward flow between two frames disagree along the mask's boundary), the
+network segments the frame with boxes of the previous mask, made smaller and larger by margins. Among the masks that
+agree with those of the last frames (the memory), the one with the highest predicted IoU is used. A frame without an
+agreeing mask keeps the mask of the previous frame and is marked as lost; the next one is compared with the frame before
+it, so that one bad frame does not lose the object. docs/benchmarks.md compares these steps.
 """
 
 from collections import deque
@@ -36,9 +38,12 @@ AGREES = 0.3
 
 #: Median disagreement of forward and backward flow along the boundary from which on the flow is not used, as a fraction
 #: of the root of the mask's area.
-UNRELIABLE = 0.02
+UNRELIABLE = 0.07
 #: Share of the way to the network's answer, and the IoU with it from which on the boundary moves.
-_PULL, _NEAR = 0.1, 0.5
+_PULL, _NEAR = 0.2, 0.5
+#: Median distance, along the boundary, between the flow to the first frame and the sum of those between, from which on
+#: this frame takes the first one's place; as a fraction of the root of the mask's area.
+_APART = 0.2
 #: Standard deviation of the blur before the flow, in pixels: speckle noise differs from frame to frame.
 _BLUR = 4.0
 
@@ -78,8 +83,13 @@ class Tracker:
             raise UsageError("The mask of the prompt on the first frame is empty; no object can be followed.")
         self.predictor = predictor
         self.memory: deque[Mask] = deque([first.mask], MEMORY)
-        self.before = _smooth(frame)
-        self.level = signed(first.mask)
+        self._start(_smooth(frame), signed(first.mask))
+
+    def _start(self, frame: NDArray[np.uint8], level: NDArray[np.float32]) -> None:
+        """Follow the mask from this frame on. frame: (h, w) blurred. level: (h, w) signed distances."""
+        self.before = self.origin = frame
+        self.level = self.first = level
+        self.flow = np.zeros((*level.shape, 2), np.float32)  # from here to the origin
 
     def follow(self, frame: NDArray[np.uint8], encoded: Encoded | None = None) -> Tracked:
         """Segment the next frame.
@@ -96,17 +106,11 @@ class Tracker:
             height, width = self.memory[-1].shape
             raise UsageError(f"A frame has {columns} × {rows} pixels, the previous frame {width} × {height}.")
         now, encoded = _smooth(frame), encoded or self.predictor.encode(frame)
-        level, error = _moved(self.level, self.before, now)
-        self.before, mask = now, level > 0
-        if mask.any() and error < UNRELIABLE * np.sqrt(mask.sum()):
-            (answer,) = _answers(self.predictor, encoded, mask, (0.0,))
-            if _iou(mask, answer.mask) >= _NEAR:
-                level = (1 - _PULL) * level + _PULL * signed(answer.mask)
-                mask = level > 0
-            self.level = level
-            agreement = _agreement(mask, self.memory)
-            self.memory.append(mask)
-            return Tracked(mask, answer.score, agreement, False)
+        back, error = _flow(now, self.before, self.level)
+        if error < UNRELIABLE * np.sqrt(max(1, (self.level > 0).sum())):
+            level = self._moved(now, back)
+            if (level > 0).any():
+                return self._shown(now, level, encoded)
         candidates = _answers(self.predictor, encoded, self.memory[-1], MARGINS)
         agreed = [_agreement(one.mask, self.memory) for one in candidates]
         # The highest predicted IoU among agreeing masks: the best agreement would hold back a moving object.
@@ -116,8 +120,38 @@ class Tracker:
             return Tracked(self.memory[-1], candidates[best].score, agreed[best], True)
         best = max(good, key=lambda n: (candidates[n].score, n))
         self.memory.append(candidates[best].mask)
-        self.level = signed(candidates[best].mask)
+        self._start(now, signed(candidates[best].mask))
         return Tracked(candidates[best].mask, candidates[best].score, agreed[best], False)
+
+    def _moved(self, now: NDArray[np.uint8], back: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move the signed distances to the frame `now`, by the flow to the origin where it can be trusted.
+
+        back: (h, w, 2), x and y of the flow from `now` to the frame before.
+        """
+        added = np.asarray(back + _warped(self.flow, back), np.float32)
+        flow = np.asarray(_DIS().calc(now, self.origin, added.copy()), np.float32)
+        level = _warped(self.first, flow)
+        self.before = now
+        if _along(level, flow - added) < _APART * np.sqrt(max(1, (level > 0).sum())):
+            self.flow = flow
+            return level
+        level = _warped(self.level, back)
+        self._start(now, level)
+        return level
+
+    def _shown(self, now: NDArray[np.uint8], level: NDArray[np.float32], encoded: Encoded) -> Tracked:
+        """Pull a moved mask towards the network's answer; a mask that starts here is followed from there."""
+        mask = level > 0
+        (answer,) = _answers(self.predictor, encoded, mask, (0.0,))
+        if _iou(mask, answer.mask) >= _NEAR:
+            level = (1 - _PULL) * level + _PULL * signed(answer.mask)
+            mask = level > 0
+        self.level = level
+        if self.origin is now:
+            self.first = level
+        agreement = _agreement(mask, self.memory)
+        self.memory.append(mask)
+        return Tracked(mask, answer.score, agreement, False)
 
 
 def _smooth(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -126,25 +160,35 @@ def _smooth(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(grey, (0, 0), _BLUR), np.uint8)
 
 
-def _moved(
-    level: NDArray[np.float32], before: NDArray[np.uint8], now: NDArray[np.uint8]
+def _DIS() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+
+def _warped(values: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Read an array (h, w, …) where the flow (h, w, 2) of each pixel points."""
+    rows, columns = np.indices(flow.shape[:2], np.float32)
+    x, y = columns + flow[:, :, 0], rows + flow[:, :, 1]
+    return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _flow(
+    now: NDArray[np.uint8], before: NDArray[np.uint8], level: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], float]:
-    """Move signed distances by the optical flow between two frames.
+    """Compute the flow from a frame to the one before.
 
     Returns:
-        The distances on the second frame, and the median disagreement of forward and backward flow along the boundary
-        in pixels; infinite without a boundary.
+        (h, w, 2) in pixels, and the median disagreement of forward and backward flow along the boundary of the mask
+        whose signed distances on the frame before are `level`; infinite without a boundary.
     """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    back, forth = flow.calc(now, before, None), flow.calc(before, now, None)  # type: ignore[call-overload]
-    rows, columns = np.indices(level.shape, np.float32)
-    x, y = columns + back[:, :, 0], rows + back[:, :, 1]
-    moved = np.asarray(cv2.remap(level, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
-    edge = cv2.morphologyEx((moved > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) > 0
-    if not edge.any():
-        return moved, float("inf")
-    gap = back + cv2.remap(forth, x, y, cv2.INTER_LINEAR)
-    return moved, float(np.median(np.hypot(gap[:, :, 0], gap[:, :, 1])[edge]))
+    back: NDArray[np.float32] = _DIS().calc(now, before, None)  # type: ignore[call-overload]
+    forth: NDArray[np.float32] = _DIS().calc(before, now, None)  # type: ignore[call-overload]
+    return back, _along(_warped(level, back), back + _warped(forth, back))
+
+
+def _along(level: NDArray[np.float32], gap: NDArray[np.float32]) -> float:
+    """Compute the median length of vectors (h, w, 2) along a mask's boundary; infinite without a boundary."""
+    edge = cv2.morphologyEx((level > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) > 0
+    return float(np.median(np.hypot(gap[:, :, 0], gap[:, :, 1])[edge])) if edge.any() else float("inf")
 
 
 def _answers(predictor: Predictor, encoded: Encoded, around: Mask, margins: Sequence[float]) -> list[Prediction]:
