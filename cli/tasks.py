@@ -119,7 +119,7 @@ def predicted(session: Session, input: Path, place: Path, boxes: list[Any], out:
     if failed:
         raise SomeFailed(
             f"{len(failed)} of {counted(len(inputs), 'file')} could not be classified: {listed(failed)}.",
-            disk=f"The others are in {file}.",
+            disk=f"The others are in {file}." if len(failed) < len(inputs) else "",
         )
 
 

@@ -64,6 +64,11 @@ def test_train_eval_predict(task: str, folder: Path, tmp_path: Path) -> None:
         code, _, err = run("predict", folder / "00.png", "--weights", "r", *box, *ignored, *home, *where)
         assert code == 2
         assert "take whole files" in err
+    (tmp_path / "broken").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "broken" / name).write_bytes(b"no image")
+    code, _, err = run("predict", tmp_path / "broken", "--weights", "r", *box, *home, "--out", tmp_path / "b")
+    assert (code, "2 of 2 files could not be classified" in err, "The others" in err) == (3, True, False)
     wrong = () if box else ("--box", "5,5,40,40")
     code, _, err = run("predict", folder / "00.png", "--weights", "r", *wrong, *home, *where)
     assert code == 2
