@@ -191,11 +191,12 @@ def _digest_of(path: Path) -> str:
 
 
 def open_to_others(path: Path) -> None:
-    """Give a file the mode that the umask allows, where a library made it for its owner alone."""
+    """Give a file or folder the mode that the umask allows, where a library made it for its owner alone."""
     probe = path.with_name(f".{path.name}.mode")
     try:
         probe.touch()
-        shutil.copymode(probe, path)
+        mode = probe.stat().st_mode & 0o777
+        path.chmod(mode | (mode & 0o444) >> 2 if path.is_dir() else mode)  # a folder is entered where it may be read
     finally:
         probe.unlink(missing_ok=True)
 

@@ -136,3 +136,15 @@ def test_a_name_that_the_file_system_takes_is_written(tmp_path: Path) -> None:
     name = "n" * 251 + ".csv"
     atomic.write_bytes(tmp_path / name, b"1")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o755), (0o027, 0o750)])
+def test_a_new_folder_can_be_entered(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic.new_folder(tmp_path / "out") as temporary:
+            (temporary / "a").touch(0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "out" / "a").stat().st_mode & 0o777 == mode & 0o666
