@@ -45,12 +45,14 @@ class MaskFile:
         path: The file.
         count: Number of masks; None if unknown before decoding.
         spacing: (x, y) mm per pixel; None if unknown.
+        grid: As of `Media`.
     """
 
     def __init__(self, file: Input | Path) -> None:
         """Raises ImageError, or UnreadableFile, for a file that cannot be read."""
         self._media = open_media(file)
         self.path, self.count, self.spacing = self._media.path, self._media.count, self._media.spacing
+        self.grid = self._media.grid
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -168,6 +168,7 @@ class _Read:
         self.corners: list[str] = []
         self.outlines: list[str] = []
         self.touching: list[str] = []
+        self.elsewhere: list[str] = []  # volumes
         self.excluded: Counter[str] = Counter()  # shapes of outlines
 
     def pair(self, image: Input, own: Sequence[Input], owner: str | None) -> None:
@@ -182,6 +183,8 @@ class _Read:
             if file.count != media.count and None not in (file.count, media.count):
                 numbers = [counted(one.count or 0, "frame") for one in (media, file)]
                 raise ImageError(f"{image.path} has {numbers[0]}, its mask {file.path} {numbers[1]}.")
+            if isinstance(file, MaskFile) and media.grid and file.grid and file.grid.differs(media.grid):
+                self.elsewhere.append(f"{file.path.name} ({file.grid}, its image {media.grid})")
         # A video may have fewer frames than it states, or state no number.
         together: Iterator[tuple[Any, ...]] = itertools.zip_longest(media.frames(), *(file.planes() for file in files))
         for number, (frame, *planes) in enumerate(together):
@@ -304,6 +307,12 @@ class _Read:
             remarks.append(
                 f"{counted(len(self.touching), 'mask has', 'masks have')} touching areas of different values with one "
                 f"name: {listed(self.touching, 5)}. They are one annotation."
+            )
+        if self.elsewhere:
+            remarks.append(
+                f"{counted(len(self.elsewhere), 'mask does', 'masks do')} not lie on the grid of the image: "
+                f"{listed(self.elsewhere, 5)}. Voxels are compared as they are stored: if masks are mirrored or "
+                "shifted, resample them to the grids of the images first."
             )
         for reason, n in sorted(self.excluded.items()):
             remarks.append(f"{counted(n, 'shape')} excluded: {reason}.")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from us43d.errors import ImageError, RawDataError, counted
 from us43d.pictures import levels
 from us43d.pictures.listing import Input, check_regular, is_dicom, single
+
+if TYPE_CHECKING:
+    from us43d.pictures.volume import Grid
 
 __all__ = ["Frame", "Media", "Source", "open_media"]
 
@@ -88,6 +91,11 @@ class Media:
     def orientation(self) -> int:
         """The tag of the first image by which `frames` turns what is stored; 1 where nothing is turned."""
         return int(getattr(self._source, "orientation", 1))
+
+    @property
+    def grid(self) -> "Grid | None":
+        """Where the voxels of a volume lie; None for other files, and where the header does not state it."""
+        return getattr(self._source, "grid", None)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from us43d.errors import ImageError, counted
 from us43d.masks.read import nifti_sizes
 from us43d.masks.stacks import check_length
 
-__all__ = ["Itk", "Nifti", "nifti"]
+__all__ = ["Grid", "Itk", "Nifti", "nifti"]
 
 _NOT_NIFTI = (OSError, EOFError, ValueError, TypeError, LookupError, OverflowError, MemoryError, zlib.error)
 #: Millimetres in the units of NIfTI and NRRD.
@@ -30,6 +30,35 @@ _LOADED = 1 << 31
 #: Largest text header of a MetaImage or NRRD, in bytes.
 _HEADER = 1 << 16
 logging.getLogger("nibabel").addHandler(logging.NullHandler())  # the error says what is wrong
+
+
+class Grid(NamedTuple):
+    """Where the voxels of a volume lie.
+
+    axes: directions in the patient that the axes run to, such as LPS. origin: of the first voxel, x to the right, y to
+    the front, z to the head, in the file's unit.
+    """
+
+    axes: str
+    origin: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, affine: NDArray[Any]) -> "Grid | None":
+        """Return the grid of an affine matrix (4, 4) as nibabel has it; None where it states no directions."""
+        from nibabel import orientations
+
+        if not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
+            return None
+        axes = "".join(orientations.aff2axcodes(affine))
+        x, y, z = map(float, affine[:3, 3])
+        return cls(axes, (x, y, z))
+
+    def differs(self, other: "Grid") -> bool:
+        """Return whether the axes run to other directions, or the first voxel lies elsewhere."""
+        return self.axes != other.axes or not np.allclose(self.origin, other.origin, rtol=1e-4, atol=0.1)
+
+    def __str__(self) -> str:
+        return f"{self.axes} from {', '.join(f'{value:.4g}' for value in self.origin)}"
 
 
 def nifti(path: Path) -> Any:
@@ -84,6 +113,8 @@ class Nifti:
             raise ImageError(f"{path} has {self.channels} values per pixel, which is neither grey nor RGB.")
         self.count: int | None = math.prod(self.beyond)
         self.spacing = self._spacing()
+        stated = int(self.image.header["sform_code"]) or int(self.image.header["qform_code"])
+        self.grid = Grid.of(self.image.affine) if stated and len(shape) > 2 else None
         if path.name.lower().endswith(".gz"):
             self._check_stream()
 
@@ -165,6 +196,14 @@ class Itk:
             self._check_length(length, encoding != "raw")
         self.count: int | None = math.prod(size[2:]) * (channels if self.sequence else 1)
         self.spacing = self._spacing()
+        self.grid = self._grid() if len(size) > 2 else None
+
+    def _grid(self) -> "Grid | None":
+        """Return where the voxels lie; ITK counts to the left, back and head, nibabel to the right, front and head."""
+        affine = np.eye(4)
+        affine[:3, :3] = np.array(self.reader.GetDirection()).reshape(self.reader.GetDimension(), -1)[:3, :3]
+        affine[:3, 3] = self.reader.GetOrigin()[:3]
+        return Grid.of(np.diag([-1, -1, 1, 1]) @ affine)
 
     def _header(self) -> dict[str, str]:
         """Read the fields of the text header, names in lower case. Raises ImageError for pixels in other folders."""

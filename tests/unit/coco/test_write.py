@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -836,3 +837,34 @@ def test_an_option_that_cannot_be_combined_leads_to_the_command_without_it(
             continue
         assert run(*step)[0] == 0
         assert len(json.loads((folder / "a.json").read_text())["categories"]) == 3
+
+
+def test_masks_of_volumes_on_another_grid_are_named(tmp_path: Path) -> None:
+    """Mirrored by their header alone, they would be paired with other voxels without a word."""
+    for name in ("scans", "masks"):
+        (tmp_path / name).mkdir()
+    scan = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 200, (3, *SHAPE), np.uint8))
+    scan.SetOrigin((10, -5, 3))
+    sitk.WriteImage(scan, str(tmp_path / "scans" / "p1.nrrd"))
+    drawn = np.zeros((3, *SHAPE), np.uint8)
+    drawn[1, 5:20, 8:30] = 1
+    mask = sitk.GetImageFromArray(drawn)
+    mask.CopyInformation(scan)
+    moved = sitk.Image(mask)
+    moved.SetOrigin((12, -5, 3))
+    for ending in (".nrrd", ".mha", ".nii.gz"):
+        for changed, said in (
+            (mask, None),
+            (moved, f"p1{ending} (LPS from -12, 5, 3, its image LPS from -10, 5, 3)"),
+            (sitk.Flip(mask, (False, False, True)), f"p1{ending} (LPI from -10, 5, 5, its image LPS from -10, 5, 3)"),
+        ):
+            sitk.WriteImage(changed, str(tmp_path / "masks" / f"p1{ending}"))
+            written = from_masks(tmp_path / "scans", tmp_path / "masks", patient="^p1")
+            remarks = [remark for remark in written.remarks if "not lie on the grid" in remark]
+            assert [said is not None and said in remark for remark in remarks] == [True] * (said is not None)
+        (tmp_path / "masks" / f"p1{ending}").unlink()
+    plain = nibabel.Nifti1Image(drawn.T, None)  # a header that states no grid
+    nibabel.save(plain, tmp_path / "masks" / "p1.nii.gz")
+    written = from_masks(tmp_path / "scans", tmp_path / "masks", patient="^p1")
+    assert len(written.content["annotations"]) == 1
+    assert not any("grid" in remark for remark in written.remarks)
