@@ -351,7 +351,7 @@ def licences(
     examples=(
         "us43d card BUSI",
         "us43d card BUSI --format croissant > busi.jsonld",
-        "us43d card BUSI --format croissant --build > busi-build.jsonld",
+        "us43d card BUSI --format croissant --build > croissant.json",
         "us43d card --check",
         "us43d card --write",
     ),
@@ -365,7 +365,7 @@ def card(
         Literal["md", "croissant", "bib"], typer.Option(help="Markdown, Croissant JSON-LD, or BibTeX.")
     ] = "md",
     build: Annotated[
-        bool, typer.Option("--build", help="Croissant: describe the newest build on this disk, with its records.")
+        bool, typer.Option("--build", help="Croissant: describe the newest build on this disk, with its records; to be saved in its folder.")
     ] = False,
     write: Annotated[bool, typer.Option("--write", help="Bring the folder of generated pages up to date.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail if the folder of generated pages is stale.")] = False,
@@ -376,6 +376,7 @@ def card(
     from us43d.cards import pages
     from us43d.cards.card import card as page
     from us43d.cards.croissant import croissant, croissant_of_build
+    from us43d.harmonize.built import CROISSANT
 
     from .builds import newest
 
@@ -386,8 +387,11 @@ def card(
         if build and format != "croissant":
             raise UsageError("--build needs --format croissant.", next="us43d card --help")
         if format == "croissant":
-            made = croissant_of_build(recipe, newest(session, recipe)) if build else croissant(recipe)
+            path = newest(session, recipe) if build else None
+            made = croissant_of_build(recipe, path) if path else croissant(recipe)
             session.answer(made, json.dumps(made, indent=2, ensure_ascii=False))
+            if path:
+                session.say(f"File names are relative to the build: save this as {path / CROISSANT}")
         else:
             text = f"{page(recipe)}{_of_build(session, recipe)}" if format == "md" else bibtex(recipe.citations)
             session.answer({"name": recipe.name, "format": format, "text": text}, text.rstrip("\n"))

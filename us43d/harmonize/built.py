@@ -12,11 +12,13 @@ from us43d.harmonize import shards
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["DATASET", "PROVENANCE", "Build", "Shard"]
+__all__ = ["CROISSANT", "DATASET", "PROVENANCE", "Build", "Shard"]
 
 DATASET = "dataset.json"
 #: Times, receipt and tool version differ between machines, so they are not in dataset.json.
 PROVENANCE = "provenance.json"
+#: A description that a user saved in the build's folder (`us43d card`).
+CROISSANT = "croissant.json"
 
 
 class Shard(NamedTuple):

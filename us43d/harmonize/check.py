@@ -12,10 +12,11 @@ import numpy as np
 
 from us43d.errors import BuildError, CheckError, UnreadableFile
 from us43d.harmonize import pixels, shards
-from us43d.harmonize.built import DATASET, PROVENANCE, Build
+from us43d.harmonize.built import CROISSANT, DATASET, PROVENANCE, Build
 from us43d.harmonize.corpus import is_speck
 from us43d.harmonize.ids import Ids, annotation_id
 from us43d.masks import read, rle
+from us43d.rawtree import is_litter
 from us43d.splits.proof import prove
 
 __all__ = ["Problem", "check"]
@@ -62,7 +63,8 @@ def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], N
 def _files(build: Path, rows: list[dict[str, Any]]) -> Iterator[Problem]:
     wanted = {row["file"] for row in rows if row["file"]} | {DATASET, PROVENANCE, shards.MANIFEST}
     wanted |= {f"annotations/{path.name}" for path in (build / "annotations").glob("*-*-of-*.json")}
-    present = {path.relative_to(build).as_posix() for path in build.rglob("*") if not path.is_dir()}
+    found = (path for path in build.rglob("*") if not path.is_dir() and not is_litter(path.name))
+    present = {path.relative_to(build).as_posix() for path in found} - {CROISSANT}
     yield from (Problem("missing", name, "the file is gone") for name in sorted(wanted - present))
     yield from (
         Problem("extra", name, "the file belongs to no image of the manifest") for name in sorted(present - wanted)

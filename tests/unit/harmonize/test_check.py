@@ -47,6 +47,8 @@ def test_files_that_are_gone_or_too_many(small: Callable, tmp_path: Path) -> Non
     (path / "provenance.json").unlink()
     (path / "annotations" / "notes.json").write_text("{}")
     (path / "empty").mkdir()
+    for left in (".DS_Store", "images/Thumbs.db", "croissant.json"):  # by desktops; of `us43d card`
+        (path / left).touch()
     assert list(checking._files(path, rows)) == [
         Problem("missing", rows[1]["file"], "the file is gone"),
         Problem("missing", "provenance.json", "the file is gone"),
