@@ -365,7 +365,11 @@ def card(
         Literal["md", "croissant", "bib"], typer.Option(help="Markdown, Croissant JSON-LD, or BibTeX.")
     ] = "md",
     build: Annotated[
-        bool, typer.Option("--build", help="Croissant: describe the newest build on this disk, with its records; to be saved in its folder.")
+        bool,
+        typer.Option(
+            "--build",
+            help="Croissant: describe the newest build on this disk, with its records; to be saved in its folder.",
+        ),
     ] = False,
     write: Annotated[bool, typer.Option("--write", help="Bring the folder of generated pages up to date.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail if the folder of generated pages is stale.")] = False,
