@@ -63,8 +63,8 @@ def check(build: Path, *, jobs: int = 1, progress: Callable[[int, int | None], N
 def _files(build: Path, rows: list[dict[str, Any]]) -> Iterator[Problem]:
     wanted = {row["file"] for row in rows if row["file"]} | {DATASET, PROVENANCE, shards.MANIFEST}
     wanted |= {f"annotations/{path.name}" for path in (build / "annotations").glob("*-*-of-*.json")}
-    found = (path for path in build.rglob("*") if not path.is_dir() and not is_litter(path.name))
-    present = {path.relative_to(build).as_posix() for path in found} - {CROISSANT}
+    files = (path for path in build.rglob("*") if not path.is_dir() and not is_litter(path.name))
+    present = {path.relative_to(build).as_posix() for path in files} - {CROISSANT}
     yield from (Problem("missing", name, "the file is gone") for name in sorted(wanted - present))
     yield from (
         Problem("extra", name, "the file belongs to no image of the manifest") for name in sorted(present - wanted)
