@@ -92,9 +92,14 @@ class Dicom:
             self.remarks.append(f"deviates from the DICOM standard: {text.split('. Please see')[0]}")
 
     def _check_form(self) -> None:
-        """Raise ImageError for colour models and places of the bits that pydicom would read as others."""
+        """Raise ImageError for what pydicom would read as another: segments, colour models, places of the bits."""
         from pydicom.uid import JPEG2000TransferSyntaxes, MPEGTransferSyntaxes
 
+        if "SegmentSequence" in self.header:
+            raise ImageError(
+                f"{self.path} is a DICOM SEG, whose frames are those of its segments in an order of their own, which is "
+                "not read. Save it as a label map (NIfTI or NRRD), for example with 3D Slicer."
+            )
         syntax = self.header.file_meta.get("TransferSyntaxUID")
         if syntax in MPEGTransferSyntaxes:  # says both itself
             return

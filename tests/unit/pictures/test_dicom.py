@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 
 from us43d import limits, pictures
@@ -515,3 +516,12 @@ def test_deviations_of_dicom_are_remarks(tmp_path: Path, grey: np.ndarray) -> No
     path.write_bytes(data.replace(name, name.replace(b"840", b"8x0"), 1))
     media = pictures.open(path)
     assert any("Invalid value for VR UI" in remark for remark in media.remarks)
+
+
+def test_segments_are_not_taken_for_frames(tmp_path: Path, grey: np.ndarray) -> None:
+    """A DICOM SEG has one frame for each segment and place, so that masks would go to other frames and lose names."""
+    segment = pydicom.Dataset()
+    segment.SegmentNumber, segment.SegmentLabel = 1, "cyst"
+    path = dicom(tmp_path / "a.dcm", np.stack([grey, grey]), SegmentSequence=[segment])
+    with pytest.raises(ImageError, match="is a DICOM SEG"):
+        frames(path)
