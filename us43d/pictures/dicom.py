@@ -97,8 +97,8 @@ class Dicom:
 
         if "SegmentSequence" in self.header:
             raise ImageError(
-                f"{self.path} is a DICOM SEG, whose frames are those of its segments in an order of their own, which is "
-                "not read. Save it as a label map (NIfTI or NRRD), for example with 3D Slicer."
+                f"{self.path} is a DICOM SEG, whose frames belong to segments in an order of their own; it is not "
+                "read. Save it as a label map (NIfTI or NRRD), for example with 3D Slicer."
             )
         syntax = self.header.file_meta.get("TransferSyntaxUID")
         if syntax in MPEGTransferSyntaxes:  # says both itself
