@@ -33,7 +33,7 @@ def _several(help: str, metavar: str = "NAME") -> Any:
 @verb(
     "export",
     panel=PANEL,
-    kept="Finished blocks are kept; the same command resumes.",
+    kept="Finished blocks are kept in a hidden folder beside --out; the same command resumes.",
     examples=(
         "us43d export us43d --to nnunet --out nnunet --organs thyroid",
         "us43d export BUSI --to yolo --out busi-yolo",

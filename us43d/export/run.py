@@ -266,7 +266,7 @@ def _state(store: Store) -> Iterator[None]:
     try:
         yield
     except Us43dError as error:
-        kept = "Finished blocks are kept; the same command resumes."
+        kept = "Finished blocks are kept in a hidden folder beside --out; the same command resumes."
         error.disk = kept if store.begun else "Nothing was changed on disk."
         raise
 

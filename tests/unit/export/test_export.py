@@ -205,7 +205,7 @@ def test_missing_and_damaged_images_are_named(format, planted, tmp_path) -> None
         with pytest.raises(TrainError, match=f"{victim.name} is missing") as error:
             export.write(format, corpus, out, Options(sources=("CAMUS",)))
         assert (error.value.disk, error.value.next) == (
-            "Finished blocks are kept; the same command resumes.", "us43d check CAMUS",
+            "Finished blocks are kept in a hidden folder beside --out; the same command resumes.", "us43d check CAMUS",
         )  # fmt: skip
         victim.write_bytes(content + b"0")  # still an image
         with pytest.raises(TrainError, match="is not the file that was built"):
