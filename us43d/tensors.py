@@ -9,11 +9,12 @@ import torch
 from torch.utils.data import Dataset
 
 from us43d.masks import rle
+from us43d.pictures.levels import eight_bits
 
 if TYPE_CHECKING:
     import datasets
 
-    from us43d.loading import LoadedSample, Samples
+    from us43d.loading import Samples
 
 __all__ = ["TorchSamples", "hugging_face"]
 
@@ -31,7 +32,7 @@ class TorchSamples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = self.samples[index]
-        pixels = _eight_bit(sample)
+        pixels = eight_bits(sample.image)
         image = torch.from_numpy(np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)))
         height, width = pixels.shape[:2]
         masks = np.zeros((len(sample.annotations), height, width), bool)
@@ -91,11 +92,6 @@ def _records(samples: "Samples") -> Iterator[dict[str, Any]]:
             **{name: own[name] for name in _TEXTS},
             "spacing_mm": list(own["spacing_mm"] or ()),
         }
-
-
-def _eight_bit(sample: "LoadedSample") -> Any:
-    pixels = sample.image
-    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
 def _mask(annotation: dict[str, Any]) -> Any:

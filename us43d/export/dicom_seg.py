@@ -21,6 +21,7 @@ from us43d import __version__
 from us43d.export import frames
 from us43d.export.run import Block, Finish, Format, rgb
 from us43d.export.selection import Category, Item, Selection, Shape
+from us43d.pictures.levels import eight_bits, finite_range
 
 __all__ = ["DicomSeg", "uid"]
 
@@ -55,7 +56,10 @@ class DicomSeg(Format):
     def _write(self, block: Block, items: list[Item], name: str) -> None:
         folder = f"{items[0].split}/{name}"
         with block.file(f"{folder}/image.dcm") as path, TemporaryFile(dir=path.parent) as pixels:
-            image = _image(items, colour=_pixels(items, pixels))
+            deep = sum(item.deep for item in items)
+            block.count("16-bit images reduced to 8 bits by their range", deep)
+            levels = finite_range(item.stored() for item in items) if deep else None  # one for all slices of a volume
+            image = _image(items, colour=_pixels(items, pixels, levels))
             _save(image, pixels, path)
         for item in items:
             block.row(item, f"{folder}/image.dcm")
@@ -88,11 +92,11 @@ def _save(dataset: Any, pixels: BufferedRandom, path: Path) -> None:
     del dataset.PixelData
 
 
-def _pixels(items: list[Item], file: BufferedRandom) -> bool:
+def _pixels(items: list[Item], file: BufferedRandom, levels: tuple[float, float] | None) -> bool:
     """Write the pixels of images, one at a time: in colour if any of them is. Return whether they are."""
     colour, n = False, 0
     while n < len(items):
-        plane = items[n].picture()
+        plane = eight_bits(items[n].stored(), levels)
         if plane.ndim == 3 and not colour:
             colour = True
             if n:  # the grey ones before it are written again

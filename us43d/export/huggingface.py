@@ -31,7 +31,7 @@ class HuggingFace(Format):
         with block.file(name) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for item in block.items():
                 block.row(item, name)
-                waiting.append(_row(item))
+                waiting.append(_row(block, item))
                 if len(waiting) == _ROWS:
                     writer.write_table(pa.Table.from_pylist(waiting, schema))
                     waiting = []
@@ -96,8 +96,8 @@ def _schema(selection: Selection) -> Any:
     return schema.with_metadata({"huggingface": described})
 
 
-def _row(item: Item) -> dict[str, Any]:
-    data = png(item.picture()) if item.resized else item.path.read_bytes()
+def _row(block: Block, item: Item) -> dict[str, Any]:
+    data = png(block.picture(item)) if item.resized else item.path.read_bytes()
     return {
         "image": {"bytes": data, "path": item.file},
         "masks": [{"bytes": png(item.mask(s)), "path": f"{item.name}_{n}.png"} for n, s in enumerate(item.shapes)],

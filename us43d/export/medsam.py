@@ -32,7 +32,7 @@ class MedSam(Format):
                 block.count("images without annotation, not written")
                 continue
             block.row(item, file)
-            pixels = rgb(item.picture())
+            pixels = rgb(block.picture(item))
             for n, layer in enumerate(_layers(item)):
                 name = file if n == 0 else f"{item.split}/{item.name}_{n}.npz"
                 with block.file(name) as path, path.open("wb") as stream:

@@ -1,6 +1,6 @@
 """nnU-Net v2: Dataset###_<release>/ with imagesTr, labelsTr, imagesTs, labelsTs, dataset.json and splits_final.json.
 
-One 8-bit grey PNG per image ("2d"). Structures that overlap become regions. Training and validation images are cases of
+One grey PNG per image ("2d"). Structures that overlap become regions. Training and validation images are cases of
 "Tr"; fold 0 of splits_final.json is the corpus's own split, folds 1 to 4 divide the training groups.
 """
 
@@ -9,7 +9,6 @@ import re
 from typing import Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from us43d.errors import UsageError
@@ -25,7 +24,7 @@ __all__ = ["NnUnet", "dataset_name", "luminance"]
 class NnUnet(Labelled):
     fidelity = (
         "Label maps give the mask of every structure back (IoU 1); which pieces are separate instances is not kept. "
-        "Images are 8-bit grey: colour images are reduced to luminance (counted). A prediction of nnU-Net has one "
+        "Images are grey: colour images are reduced to luminance (counted). A prediction of nnU-Net has one "
         "value per pixel: it keeps a structure inside another in both, a partial overlap in the smaller one alone."
     )
     #: Ending of the files; configuration of nnU-Net that trains on them.
@@ -45,7 +44,7 @@ class NnUnet(Labelled):
         for item in block.items():
             suffix = "Ts" if item.split == "test" else "Tr"
             file = f"{folder}/images{suffix}/{item.name}_0000.png"
-            pixels = item.picture()
+            pixels = item.stored()
             if pixels.ndim == 3:
                 block.count("colour images reduced to grey", int(not _grey(pixels)))
             block.write(file, png(luminance(pixels)))
@@ -104,12 +103,12 @@ def _split(cases: list[tuple[str, int]], fold: int) -> stream.Pairs:
     ])  # fmt: skip
 
 
-def luminance(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def luminance(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return (height, width) grey of (height, width) or (height, width, 3) RGB."""
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False) if pixels.ndim == 3 else pixels
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
 
 
-def _grey(pixels: NDArray[np.uint8]) -> bool:
+def _grey(pixels: NDArray[Any]) -> bool:
     return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
 
 

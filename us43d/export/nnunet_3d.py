@@ -7,6 +7,7 @@ one in the corpus, are cases. Axes are x, y and slice as in the build; position 
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,8 @@ class NnUnet3d(NnUnet):
             suffix = "Ts" if items[0].split == "test" else "Tr"
             name = f"{folder}/images{suffix}/{case}_0000{self.ending}"
             with block.file(name) as path:
-                _nifti(path, items, lambda item: luminance(item.picture()))
+                kind = np.uint16 if any(item.deep for item in items) else np.uint8
+                _nifti(path, items, lambda item: luminance(item.stored()), kind)
             with block.file(f"{folder}/labels{suffix}/{case}{self.ending}") as path:
                 _nifti(path, items, self.labels.encode)
             for item in items:
@@ -66,15 +68,15 @@ class NnUnet3d(NnUnet):
             self.case(block, items[0], case)
 
 
-def _nifti(path: Path, items: list[Item], plane: Callable[[Item], NDArray[np.uint8]]) -> None:
-    """Write a NIfTI file of slices (h, w) uint8, one at a time: axes x, y, slice; voxel sizes in mm."""
+def _nifti(path: Path, items: list[Item], plane: Callable[[Item], NDArray[Any]], kind: type = np.uint8) -> None:
+    """Write a NIfTI file of slices (h, w) of a type, one at a time: axes x, y, slice; voxel sizes in mm."""
     import nibabel
 
     item = items[0]
     assert item.spacing is not None
     assert item.slice_mm is not None
     # NIfTI's order is column-major: x runs fastest, then y, then the slices, which therefore follow one another.
-    nothing = np.broadcast_to(np.uint8(0), (item.width, item.height, len(items)))
+    nothing = np.broadcast_to(kind(0), (item.width, item.height, len(items)))
     image = nibabel.nifti1.Nifti1Image(nothing, np.diag((*item.spacing, item.slice_mm, 1.0)))
     image.header.set_xyzt_units("mm")
     image.header["vox_offset"] = _HEADER
@@ -84,5 +86,5 @@ def _nifti(path: Path, items: list[Item], plane: Callable[[Item], NDArray[np.uin
     with path.open("wb") as file:
         file.write(deflate.compress(image.header.binaryblock.ljust(_HEADER, b"\0")))
         for slice_ in items:
-            file.write(deflate.compress(np.ascontiguousarray(plane(slice_)).data))
+            file.write(deflate.compress(np.ascontiguousarray(plane(slice_), kind).data))
         file.write(deflate.flush())

@@ -127,10 +127,15 @@ class Block(_Writing):
     def image(self, item: Item, name: str) -> None:
         """Write the image: its file as published, or a PNG of the resized image."""
         if item.resized:
-            self.write(name, png(item.picture()))
+            self.write(name, png(self.picture(item)))
             return
         self.store.add(name, item.path, link=self.selection.options.link)
         self.files.append(Written(name, item.path.stat().st_size, item.sha256))
+
+    def picture(self, item: Item) -> Any:
+        """Read an image in 8 bits, and count it if it has more."""
+        self.count("16-bit images reduced to 8 bits by their range", int(item.deep))
+        return item.picture()
 
     def record(self) -> bytes:
         return canonical_json({"files": self.files, "rows": self.rows, "counts": self.counts, "lines": self.lines})

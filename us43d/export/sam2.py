@@ -79,7 +79,7 @@ class Sam2(Format):
         if not item.resized and item.suffix in (".jpg", ".jpeg"):
             block.image(item, name)
             return
-        block.write(name, jpeg(item.picture()))
+        block.write(name, jpeg(block.picture(item)))
         block.count(f"images encoded as JPEG at quality {_QUALITY}")
 
     def finish(self, finish: Finish) -> None:

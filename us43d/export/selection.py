@@ -18,6 +18,7 @@ from us43d.errors import TrainError, UsageError, command, listed
 from us43d.harmonize import shards
 from us43d.harmonize.corpus import SPECK, SPLITS, Corpus
 from us43d.licences import refuse_uncommercial, terms_of
+from us43d.pictures.levels import eight_bits
 from us43d.spelling import choose
 
 __all__ = ["EXPORTED", "Category", "Item", "Options", "Selection", "Shape"]
@@ -157,12 +158,22 @@ class Item:
         return mask
 
     def picture(self) -> NDArray[np.uint8]:
-        """Read the image: (height, width) or (height, width, 3) RGB, uint8, as exported."""
-        pixels = self.selection.corpus.picture(self.row)
+        """Read the image as `stored` does, in uint8: 16 bits are spread over 8 by their range."""
+        return eight_bits(self.stored())
+
+    def stored(self) -> NDArray[Any]:
+        """Read the image: (height, width) or (height, width, 3) RGB, uint8 or uint16, at the size that is exported."""
+        pixels = self.selection.corpus.stored(self.row)
         if self.resized:
             how = cv2.INTER_AREA if self.height < self.published[0] else cv2.INTER_LINEAR
-            pixels = cv2.resize(pixels, (self.width, self.height), interpolation=how).astype(np.uint8, copy=False)
+            pixels = cv2.resize(pixels, (self.width, self.height), interpolation=how)
         return pixels
+
+    @cached_property
+    def deep(self) -> bool:
+        """Whether the image has 16 bits, of which `picture` keeps 8."""
+        with self.path.open("rb") as file:
+            return file.read(25)[24:] == b"\x10" and self.path.suffix == ".png"  # the depth in the header of PNG
 
     @cached_property
     def path(self) -> Path:

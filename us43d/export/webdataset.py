@@ -25,7 +25,7 @@ class WebDataset(Format):
         with block.file(name) as path, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
             for item in block.items():
                 block.row(item, name)
-                for ending, data in _members(item):
+                for ending, data in _members(block, item):
                     entry = tarfile.TarInfo(f"{item.name}.{ending}")
                     entry.size = len(data)
                     tar.addfile(entry, io.BytesIO(data))
@@ -48,9 +48,9 @@ class WebDataset(Format):
         )
 
 
-def _members(item: Item) -> Any:
+def _members(block: Block, item: Item) -> Any:
     """Yield (extension, bytes) of the files of a sample."""
-    data = png(item.picture()) if item.resized else item.path.read_bytes()
+    data = png(block.picture(item)) if item.resized else item.path.read_bytes()
     yield item.suffix[1:], data
     categories = item.selection.categories
     described = {

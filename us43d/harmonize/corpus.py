@@ -199,10 +199,14 @@ class Corpus:
             ) from error
 
     def picture(self, image: int) -> NDArray[np.uint8]:
+        """Read an image as `stored` does, in uint8: 16 bits are spread over 8 by their range."""
+        return eight_bits(self.stored(image))
+
+    def stored(self, image: int) -> NDArray[Any]:
         """Read the image of a row of `images`.
 
         Returns:
-            (height, width) grey or (height, width, 3) RGB, uint8; 16 bits are spread over 8 by their range.
+            (height, width) grey or (height, width, 3) RGB, uint8 or uint16.
 
         Raises:
             TrainError: If the file cannot be read, or has another size than the corpus says.
@@ -217,7 +221,6 @@ class Corpus:
             pixels = read.image(self.file(image))
         except RawDataError as error:
             raise TrainError(f"{where}: {error.what}", next=again) from error
-        pixels = eight_bits(pixels)
         if pixels.shape[:2] != (row["height"], row["width"]):
             raise TrainError(
                 f"{where} has {pixels.shape[1]} × {pixels.shape[0]} pixels, not {row['width']} × {row['height']}: "

@@ -22,7 +22,8 @@ from us43d.export.folds import folds
 from us43d.export.polygons import outlines
 from us43d.export.selection import Item, Options, Selection
 from us43d.export.yolo import line
-from us43d.harmonize.corpus import SPLITS
+from us43d.harmonize.corpus import SPLITS, Corpus
+from us43d.pictures.levels import eight_bits, finite_range
 
 
 def made(format: str, planted, folder: Path, **options) -> Path:
@@ -553,6 +554,38 @@ def compare_volumes(volumes, out: Path, options: Options) -> int:
             assert all(any(a == b and np.array_equal(m, k) for b, k in drawn) for a, m in wanted)
             masks += len(wanted)
     return masks
+
+
+@pytest.mark.parametrize("format", ["nnunet", "nnunet-3d", "dicom-seg", "medsam"])
+def test_images_of_16_bits(format, volumes, tmp_path, monkeypatch) -> None:
+    """nnU-Net gets them as they are; of others, the slices of a volume keep one scale, and they are counted."""
+    stored = Corpus.stored
+    monkeypatch.setattr(
+        Corpus, "stored", lambda self, row: stored(self, row).astype(np.uint16) * np.uint16(9 + row % 2)
+    )
+    monkeypatch.setattr(Item, "deep", True)
+    options = Options(sources=("CETUS",), splits=("train",))
+    report = export.write(format, volumes, tmp_path / "out", options)
+    selection = Selection(volumes, options)
+    of_id = {item.id: item for item in selection.items("train", 0, len(selection))}
+    slices: dict[str, list] = {}
+    with (tmp_path / "out/images.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            slices.setdefault(row["file"], []).append(of_id[int(row["id"])].stored())
+    for file, planes in slices.items():
+        path = tmp_path / "out" / file
+        if format == "nnunet":
+            assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), planes[0])
+        elif format == "nnunet-3d":
+            nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install 'us43d[export]'")
+            assert np.array_equal(np.asarray(nibabel.load(path).dataobj).T, np.stack(planes))
+        elif format == "dicom-seg":
+            pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed: pip install 'us43d[train]'")
+            volume = np.stack(planes)
+            expected = eight_bits(volume, finite_range([volume]))
+            assert np.array_equal(pydicom.dcmread(path).pixel_array, expected)
+    said = report.facts["counts"].get("16-bit images reduced to 8 bits by their range", 0)
+    assert said == (0 if format.startswith("nnunet") else sum(report.facts["images"].values()))
 
 
 @pytest.mark.filterwarnings("ignore:NvImgCodec")

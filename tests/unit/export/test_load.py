@@ -5,6 +5,7 @@ import pytest
 
 import us43d
 from us43d.errors import BuildError, UnknownName, UsageError
+from us43d.loading import LoadedSample, Samples
 
 
 def test_a_corpus_and_a_build_load_alike(planted) -> None:
@@ -66,6 +67,10 @@ def test_to_torch(planted) -> None:
         for mask, box in zip(item["masks"], item["boxes"], strict=True):
             x0, y0, x1, y1 = box.int().tolist()
             assert mask[y0:y1, x0:x1].sum() == mask.sum() > 0
+    deep = LoadedSample(samples[0].path, samples[0].meta, (), samples[0].names)
+    deep.__dict__["image"] = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    shown = Samples([deep]).to_torch()[0]["image"]
+    assert (int(shown.min()), int(shown.max())) == (0, 255), "as training reads it: a scale of 12 bits is not black"
     loader = torch.utils.data.DataLoader(data, batch_size=2, collate_fn=list)
     assert sum(len(batch) for batch in loader) == len(samples)
 
