@@ -107,7 +107,8 @@ class Samples(_Sliceable):
         """Make a map-style dataset, as torchvision's detection models read it.
 
         An item: `image` (C, H, W) uint8, C 1 or 3, where 16 bits are spread over 8 by their range;
-        `masks` (K, H, W) bool; `labels` (K,) int64, category ids of the taxonomy; `boxes` (K, 4) float32 as x0, y0, x1, y1; `image_id`; `group`.
+        `masks` (K, H, W) bool; `labels` (K,) int64, category ids of the taxonomy; `boxes` (K, 4) float32
+        as x0, y0, x1, y1; `image_id`; `group`.
         """
         from us43d.tensors import TorchSamples
 
