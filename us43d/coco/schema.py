@@ -99,10 +99,16 @@ Corner: TypeAlias = Annotated[float, BeforeValidator(_number), Field(ge=-MAX_COR
 class _Extra(BaseModel):
     """Fields that us43d writes in addition to COCO's."""
 
+    source: Group = None
     group: Group = None
     frame: Number | None = None
     spacing_mm: tuple[Millimetres, Millimetres] | None = None
     tags: Annotated[dict[str, str | int | float | bool | None], Field(max_length=64)] = Field(default_factory=dict)
+
+    @property
+    def unit(self) -> str | None:
+        """The group, of its source: several sources number their patients."""
+        return self.group if None in (self.source, self.group) else f"{self.source}/{self.group}"
 
 
 class _Entry(BaseModel):
@@ -137,7 +143,7 @@ class Image(_Entry):
     @property
     def unit(self) -> str | None:
         """The image's group; None without one."""
-        for value in (self.us43d.group if self.us43d else None, self.group, self.patient_id):
+        for value in (self.us43d.unit if self.us43d else None, self.group, self.patient_id):
             if value is not None:
                 return value
         return None

@@ -64,13 +64,18 @@ def plan(tree: RawTree) -> Plan | None:
     chosen, remarks = [], list[str]()
     faults = schema.Report(tree.root)
     stated = False
-    for key in files:
+    for key in sorted(files, key=lambda key: _split(key) is None):
         path = tree.path(key)
         if not _is_coco(path):
             continue
         content, report = schema.load(path)
         report.raise_faults(RawDataError)
         entry = Annotations(file=key, images=_images(tree, key, content.images), split=_split(key))
+        if entry.split is None and chosen and all(one.split for one in chosen):
+            places = [_place(tree, entry, image) for image in content.images]
+            if places and all(place in seen for place in places):
+                remarks.append(f"{key}: not read, as the files of splits list all of its images")
+                continue
         chosen.append(entry)
         names |= dict.fromkeys(category.name for category in content.categories)
         remarks += [f"{key}: {number:,} annotations skipped {why}" for why, number in report.left_out.items()]
@@ -167,6 +172,12 @@ def _key(file: str, image: schema.Image) -> str:
     return file if image.frame is None else f"{file}#{image.frame:04}"
 
 
+def _place(tree: RawTree, entry: Annotations, image: schema.Image) -> str | None:
+    """The key of an image, however the entry spells its name; None where the file is missing."""
+    file = _file(tree, entry, image)
+    return _key(tree.name(tree.path(file)), image) if tree.has(file) else None
+
+
 def _look(
     tree: RawTree,
     entry: Annotations,
@@ -177,12 +188,12 @@ def _look(
 ) -> None:
     """Note an image's key and file; a fault where the file is missing, listed before, or of another size."""
     where = f"{entry.file} {image.where} {image.file_name}"
-    file = _file(tree, entry, image)
-    if not tree.has(file):
+    file, place = _file(tree, entry, image), _place(tree, entry, image)
+    if place is None:
         faults.fault(where, "image", f"is missing in {tree.root}")
         return
-    used[name := tree.name(tree.path(file))] = None
-    if (other := seen.setdefault(_key(name, image), where)) != where:  # however the entries spell the name
+    used[tree.name(tree.path(file))] = None
+    if (other := seen.setdefault(place, where)) != where:
         faults.fault(where, "image", f"is listed before, as {other.partition(' (')[0]}")
         return
     path = tree.path(file)

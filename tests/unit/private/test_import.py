@@ -306,6 +306,26 @@ def _without_images(root: Path) -> None:
     save(root, content(root) | {"images": []})
 
 
+def test_a_coco_export_comes_back_with_its_splits_and_groups(home: Home, tmp_path: Path) -> None:
+    archive = coco(tmp_path / "archive")
+    whole = content(archive)
+    (archive / "anno.json").unlink()
+    for n, split in enumerate(("train", "val")):  # of two sources that number their patients
+        images = [i | {"us43d": {"source": f"S{n}", "group": "1"}} for i in whole["images"][n::2]]
+        ids = {image["id"] for image in images}
+        kept = [a for a in whole["annotations"] if a["image_id"] in ids]
+        (archive / f"instances_{split}.json").write_text(json.dumps(whole | {"images": images, "annotations": kept}))
+    (archive / "labels.json").write_text(json.dumps(whole))
+    code, out, said = run("import", archive, "--name", "V", "--label", "probe=-")
+    assert code == 0, said
+    assert "labels.json: not read, as the files of splits list all of its images" in said
+    assert f"{len(whole['images'])} images, 2 groups (patient)" in out
+    (archive / "instances_val.json").unlink()
+    code, _, said = run("import", archive, "--name", "W", "--label", "probe=-")
+    assert code != 0
+    assert "is listed before" in said, "labels.json has images that the file of the split lacks"
+
+
 def _cut(root: Path) -> None:
     (root / "anno.json").write_bytes((root / "anno.json").read_bytes()[:-9])
 
