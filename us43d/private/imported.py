@@ -225,8 +225,8 @@ def _structures(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, st
     if unknown:
         raise UsageError(
             f"The taxonomy has no structure for {listed(unknown, 8)}.",
-            next=f"the same command with --label {shlex.quote(f'{first}=STRUCTURE')}   (one that us43d taxonomy lists, or "
-            f"{shlex.quote(f'{first}=-')} to exclude the label)",
+            next=f"the same command with --label {shlex.quote(f'{first}=STRUCTURE')}   (us43d taxonomy lists them; "
+            f"{shlex.quote(f'{first}=-')} excludes the label)",
         )
     if not structures:
         raise UsageError(
