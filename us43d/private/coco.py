@@ -61,7 +61,7 @@ def plan(tree: RawTree) -> Plan | None:
     names: dict[str, None] = {}
     seen: dict[str, str] = {}
     used: dict[str, None] = {}
-    chosen, remarks = [], list[str]()
+    chosen, remarks = list[Annotations](), list[str]()
     faults = schema.Report(tree.root)
     stated = False
     for key in sorted(files, key=lambda key: _split(key) is None):
