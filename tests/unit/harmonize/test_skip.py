@@ -169,7 +169,7 @@ def test_the_command_that_is_printed_works(raw: Path) -> None:
     failed = run("us43d build BUSI")
     assert failed.returncode == 1
     after = failed.stderr.split("Next: ")[1].split("   #")[0].strip()
-    assert after == "us43d build BUSI --skip-bad"
+    assert after == shlex.join(["us43d", "build", "BUSI", "--skip-bad", "--home", str(home)])
     done = run(after)
     assert done.returncode == 0, done.stderr
 
