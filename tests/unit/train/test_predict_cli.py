@@ -4,9 +4,9 @@ import hashlib
 import importlib
 import inspect
 import json
-import re
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -487,9 +487,8 @@ def test_prompts_that_are_refused(us43d, picture: np.ndarray, options: tuple[str
     assert found == code
     assert why in err
     assert "Nothing was changed on disk." in err
-    assert (re.search("Next: us43d label scan.png --home [^ ]+   # shows x and y", err) is not None) == (
-        "image" in why or "first pixel" in why
-    )
+    shown = re.search("Next: us43d label scan.png --home [^ ]+   # shows x and y", err)
+    assert bool(shown) == ("image" in why or "first pixel" in why)
     assert "undamaged" not in err
     assert not Path("predictions").exists()
 
