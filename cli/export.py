@@ -10,7 +10,7 @@ import typer
 
 from us43d import registry
 from us43d.contract import Profile
-from us43d.errors import UnknownName, UsageError, listed
+from us43d.errors import UnknownName, UsageError, counted, listed
 from us43d.export import FORMATS, write
 
 from .build import PANEL
@@ -105,7 +105,8 @@ def export(
     facts = report.facts
     cut = ", ".join(f"{facts['images'][name]:,} {name}" for name in EXPORTED if name in facts["images"])
     lines = [
-        f"{to}: {sum(facts['images'].values()):,} images ({cut}), {facts['annotations']:,} annotations in {report.out}"
+        f"{to}: {counted(sum(facts['images'].values()), 'image')} ({cut}), "
+        f"{counted(facts['annotations'], 'annotation')} in {report.out}"
     ]
     lines += [f"not exported: {number:,} {reason}" for reason, number in facts["skipped"].items()]
     lines += [f"{what}: {number:,}" for what, number in facts["counts"].items()]

@@ -247,6 +247,10 @@ def export(
         notes = export_huggingface(loaded, out, path, _public(path))
     else:
         notes = write(loaded, out, to)
+        if to == "us43d":
+            from us43d.model.credits import carried
+
+            carried(loaded, path, out, _public(path))
     session.answer({"path": out, "form": to, "notes": notes}, f"{out}: {to}, from the form {loaded.form}", *notes)
 
 

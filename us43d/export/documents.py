@@ -6,6 +6,7 @@ from typing import Any
 from us43d.bibliography import ULTRASAM, bibtex
 from us43d.cards.card import cell, link, table, yes_no
 from us43d.contract import Citation
+from us43d.errors import counted
 from us43d.export.selection import Selection
 from us43d.licences import CAVEAT, USES, allows, summary, terms_of
 
@@ -34,8 +35,9 @@ def _readme(facts: Mapping[str, Any]) -> str:
     cut = ", ".join(f"{number:,} {split}" for split, number in facts["images"].items())
     lines = [
         f"# {facts['corpus']['release']}: ultrasound images with segmentation masks, as {facts['format']}",
-        f"{sum(facts['images'].values()):,} images ({cut}), {facts['annotations']:,} annotations of "
-        f"{len(facts['categories'])} structures, {facts['units']:,} groups, from {len(names)} sources. Exported by "
+        f"{counted(sum(facts['images'].values()), 'image')} ({cut}), {counted(facts['annotations'], 'annotation')} of "
+        f"{counted(len(facts['categories']), 'structure')}, {counted(facts['units'], 'group')}, from "
+        f"{counted(len(names), 'source')}. Exported by "
         f"{facts['tool']} from corpus {facts['corpus']['release']} (digest {facts['corpus']['digest'][:16]}).",
         "## Load it",
         f"```\n{facts['usage'].strip()}\n```",

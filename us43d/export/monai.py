@@ -45,8 +45,9 @@ class Monai(Labelled):
         return " + ".join(names) or "background"
 
     def usage(self, finish: Finish) -> str:
+        fold = "   # fold 0 is the corpus's validation split" if "val" in finish.selection.rows else ""
         return (
             "from monai.data import load_decathlon_datalist\n"
             f"cases = load_decathlon_datalist({finish.literal('datalist.json')}, True, 'training')\n"
-            "train = [case for case in cases if case['fold'] != 0]   # fold 0 is the corpus's validation split\n"
+            f"train = [case for case in cases if case['fold'] != {0 if fold else 1}]{fold}\n"
         )

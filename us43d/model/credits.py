@@ -11,7 +11,7 @@ __all__ = ["CARD", "carried"]
 
 #: The weights' own card, beside the README.md of the new form.
 CARD = "MODEL_CARD.md"
-_FILES = {"README.md": CARD} | {name: name for name in ("LICENSE", "LICENSE.md", "LICENSE.txt", "references.bib")}
+_FILES = {"README.md": CARD} | {name: name for name in (CARD, "LICENSE", "LICENSE.md", "LICENSE.txt", "references.bib")}
 
 
 def carried(loaded: Loaded, source: Path, folder: Path, public: str | None) -> tuple[str, list[str]]:

@@ -204,6 +204,9 @@ def test_in_and_out(alone: Run, corpus: Path, tmp_path: Path) -> None:
     assert weights.load(tmp_path / "hf").form == "huggingface"
     code, _, err = alone("weights", "export", "mine", tmp_path / "hf", "--to", "huggingface")
     assert (code, "already exists" in err) == (2, True)
+    for name, out in (("us43d-small", "copy"), (tmp_path / "copy", "again")):
+        assert alone("weights", "export", name, tmp_path / out, "--to", "us43d")[0] == 0
+        assert "CC BY 4.0" in (tmp_path / out / "MODEL_CARD.md").read_text("utf-8"), "the licence goes along"
     code, _, err = alone("weights", "export", "none", tmp_path / "x", "--to", "meta")
     assert (code, "Unknown weights 'none'" in err) == (1, True)
 
